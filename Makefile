@@ -1,0 +1,54 @@
+# Each target sets up what it needs: on a fresh machine `make demo` and `make test` are enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all test-runtime lint bench docs clean
+
+# Trains on Fashion-MNIST, writes the report, and classifies a picture of its own.
+demo: $(VENV)/ready
+	$(BIN)/python -m opsin data fashion-mnist --out demo/data
+	$(BIN)/python -m opsin train fashion-mnist --epochs 3 --runs demo/runs --name demo
+	$(BIN)/python docs/demo_photo.py demo/boot.jpg
+	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
+
+test: lint test-runtime
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint test-runtime
+	$(BIN)/python -m pytest
+
+# The runtime half, in an environment where PyTorch is not installed.
+test-runtime: $(VENV)-runtime/ready
+	$(VENV)-runtime/bin/python -m pytest -m "not slow and not torch" -p no:cacheprovider
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/accuracy.py mlp resnet --out demo/accuracy.json
+	$(BIN)/python benchmarks/startup.py
+
+# Writes the generated parts of the documentation anew.
+docs: $(VENV)/ready
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) $(VENV)-runtime demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) torch==2.13.0
+	$(BIN)/python $(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV)-runtime/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-runtime
+	$(VENV)-runtime/bin/python $(PIP) -e '.[evaluate,test]'
+	! $(VENV)-runtime/bin/python -c "import torch" 2>/dev/null
+	touch $@

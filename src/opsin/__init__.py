@@ -1,0 +1,100 @@
+"""Pictures sorted by label become a classifier you can look inside, trust and ship.
+
+Example:
+    >>> import opsin
+    >>> run = opsin.train("digits", model="mlp", epochs=2, runs="/tmp/runs", quiet=True)
+    >>> run.classifier().classes[:3]
+    ('0', '1', '2')
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from opsin._version import __version__
+
+if TYPE_CHECKING:
+    from opsin.data.dataset import Dataset, from_arrays, load
+    from opsin.errors import (
+        DownloadError,
+        ImageError,
+        MissingExtraError,
+        ModelFileError,
+        OpsinError,
+        ParityError,
+        RecipeError,
+        RunError,
+        SourceError,
+        StorageError,
+    )
+    from opsin.events import Epoch, Watcher
+    from opsin.predict import Classifier, Prediction
+    from opsin.recipe import Recipe
+    from opsin.workflow.evaluate import evaluate
+    from opsin.workflow.look import draw_data
+    from opsin.workflow.predict import draw_prediction
+    from opsin.workflow.report import write_report
+    from opsin.workflow.runs import Run, list_runs
+    from opsin.workflow.train import train
+
+__all__ = [
+    "Classifier",
+    "Dataset",
+    "DownloadError",
+    "Epoch",
+    "ImageError",
+    "MissingExtraError",
+    "ModelFileError",
+    "OpsinError",
+    "ParityError",
+    "Prediction",
+    "Recipe",
+    "RecipeError",
+    "Run",
+    "RunError",
+    "SourceError",
+    "StorageError",
+    "Watcher",
+    "__version__",
+    "draw_data",
+    "draw_prediction",
+    "evaluate",
+    "from_arrays",
+    "list_runs",
+    "load",
+    "train",
+    "write_report",
+]
+
+# Where each name lives. It is imported when it is first used, so that `import opsin` is quick and
+# loads neither PyTorch nor matplotlib.
+_HOME = {
+    "Classifier": "predict",
+    "Dataset": "data.dataset",
+    "Epoch": "events",
+    "Prediction": "predict",
+    "Recipe": "recipe",
+    "Run": "workflow.runs",
+    "Watcher": "events",
+    "draw_data": "workflow.look",
+    "draw_prediction": "workflow.predict",
+    "evaluate": "workflow.evaluate",
+    "from_arrays": "data.dataset",
+    "list_runs": "workflow.runs",
+    "load": "data.dataset",
+    "train": "workflow.train",
+    "write_report": "workflow.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'opsin' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"opsin.{_HOME.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,43 @@
+"""`opsin evaluate`: how good is a file on these pictures?"""
+
+from __future__ import annotations
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.report.terminal import class_table, confusions, for_people, plus_minus
+
+
+def evaluate(
+    model: options.Model,
+    source: options.Source,
+    *,
+    classes: options.Classes = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Evaluate a classifier on pictures with labels.
+
+    Judged is the test part that the source names; where these are the classifier's own training
+    pictures, the part kept out of training; else all of them.
+
+    Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
+    """
+    from opsin.workflow import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
+
+    figures = workflow.evaluate(
+        model, source, classes=options.listed(classes), watcher=for_people(quiet=quiet)
+    )
+    if as_json:
+        print_json(figures)
+        return
+    screen = console()
+    part = "all pictures" if figures["part"] == "all" else f"{figures['part']} part"
+    screen.print(
+        f"{source} ({part})   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}",
+        markup=False,
+    )
+    screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")
+    if figures["seen"]:
+        screen.print("Optimistic: the classifier was trained on, or chosen by, these pictures.")
+    screen.print(f"Confuses {confusions(figures)}\n", markup=False)
+    screen.print(class_table(figures))

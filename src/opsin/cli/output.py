@@ -1,0 +1,32 @@
+"""Answers on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from opsin.errors import OpsinError
+
+
+def console() -> Console:
+    """Return the console for answers."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print the one object that ``--json`` promises."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    sys.stdout.flush()
+
+
+def print_error(error: OpsinError) -> None:
+    """Print an error as its line and, under ``--json``, as the object on standard output."""
+    text = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
+    sys.stderr.write(f"opsin: {text}\n")
+    if "--json" in sys.argv:
+        parts = {"expected": error.expected, "received": error.received, "advice": error.advice}
+        print_json({"error": {"kind": type(error).__name__, **parts}})

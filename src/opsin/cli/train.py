@@ -1,0 +1,91 @@
+"""`opsin train`: from a source to a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.options import of
+from opsin.cli.output import console, print_json
+from opsin.recipe import ModelRecipe, TrainingRecipe, read_options
+from opsin.report.terminal import class_table
+
+
+def train(
+    source: options.Source,
+    *,
+    model: Annotated[str | None, of(ModelRecipe, "name", "--model")] = None,
+    epochs: Annotated[int | None, of(TrainingRecipe, "epochs")] = None,
+    batch_size: Annotated[int | None, of(TrainingRecipe, "batch_size")] = None,
+    rate: Annotated[float | None, of(TrainingRecipe, "rate")] = None,
+    schedule: Annotated[str | None, of(TrainingRecipe, "schedule")] = None,
+    optimizer: Annotated[str | None, of(TrainingRecipe, "optimizer")] = None,
+    momentum: Annotated[float | None, of(TrainingRecipe, "momentum")] = None,
+    weight_decay: Annotated[float | None, of(TrainingRecipe, "weight_decay")] = None,
+    label_smoothing: Annotated[float | None, of(TrainingRecipe, "label_smoothing")] = None,
+    class_weights: Annotated[str | None, of(TrainingRecipe, "class_weights")] = None,
+    flip: Annotated[bool | None, of(TrainingRecipe, "flip", "--flip/--no-flip")] = None,
+    shift: Annotated[int | None, of(TrainingRecipe, "shift", metavar="PIXELS")] = None,
+    patience: Annotated[int | None, of(TrainingRecipe, "patience", metavar="EPOCHS")] = None,
+    hidden: Annotated[str | None, of(ModelRecipe, "hidden", metavar="N,N,N")] = None,
+    depth: Annotated[int | None, of(ModelRecipe, "depth")] = None,
+    activation: Annotated[str | None, of(ModelRecipe, "activation")] = None,
+    dropout: Annotated[float | None, of(ModelRecipe, "dropout")] = None,
+    seed: Annotated[int | None, of(TrainingRecipe, "seed")] = None,
+    device: Annotated[str | None, of(TrainingRecipe, "device")] = None,
+    classes: options.Classes = None,
+    size: options.Size = None,
+    channels: options.Channels = None,
+    resize: options.Resize = None,
+    val_fraction: options.ValFraction = None,
+    test_fraction: options.TestFraction = None,
+    split_seed: options.SplitSeed = None,
+    max_unreadable: options.MaxUnreadable = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            help="Options from a TOML file, or a run's recipe.json; those given here win.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the run (default: source and model).")
+    ] = None,
+    runs: options.Runs = Path("runs"),
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Train a classifier, evaluate the file that comes out, and write its report.
+
+    Ctrl-C ends the epoch where it is: the run is then evaluated and usable.
+
+    Example: opsin train fashion-mnist --model cnn --epochs 5
+    """  # fmt: skip
+    given = {
+        **locals(),
+        "classes": options.listed(classes),
+        "hidden": options.numbers(hidden, "--hidden"),
+        "size": options.sides(size),
+    }
+    from opsin.workflow import train as workflow  # noqa: PLC0415  loads figures and PyTorch
+
+    options_given: dict[str, Any] = read_options(recipe) if recipe else {}
+    options_given.pop("source", None)
+    named = ("source", "recipe", "name", "runs", "quiet", "as_json")
+    options_given |= {key: value for key, value in given.items()
+                      if key not in named and value is not None}  # fmt: skip
+    run = workflow.train(source, runs=runs, name=name, quiet=quiet, **options_given)
+    report = run.report
+    if as_json:
+        print_json({"run": str(run.path), **report})
+    else:
+        screen = console()
+        screen.print()
+        screen.print(class_table(run.figures))
+        screen.print(f"\nLook      {run.directory.page}", markup=False)
+        screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False)
+    if report["training"]["stopped"]:
+        raise typer.Exit(130)

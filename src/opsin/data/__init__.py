@@ -1,0 +1,1 @@
+"""From bytes and labels to arrays and splits."""

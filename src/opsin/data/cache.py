@@ -1,0 +1,107 @@
+"""Decoded pictures, kept so that a second run starts at once.
+
+    <cache>/sources/<name>/         downloaded files of the named sources
+    <cache>/datasets/<hash>/        one set of decoded pictures: images.npy (memory-mapped),
+                                    labels.npy, given.npy, digests.npy, about.json
+    <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
+
+Everything here can be deleted at any time; it is made again when it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from opsin.storage import publish_directory, scratch_directory, write_json
+
+#: Changes whenever the same files would give other pixels.
+_VERSION = "1"
+
+
+def cache_root() -> Path:
+    """Return the cache's folder: ``$OPSIN_CACHE``, or the system's usual place."""
+    own = os.environ.get("OPSIN_CACHE")
+    return Path(own).expanduser() if own else platformdirs.user_cache_path("opsin")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One set of decoded pictures.
+
+    Args:
+        images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
+        labels: ``int64[N]``
+        given: Split codes of the source, ``uint8[N]``.
+        digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        about: Names, classes, preparation and all else that is no array.
+        unreadable: Name and reason of each file that was skipped.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    given: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    about: dict[str, Any]
+    unreadable: list[tuple[str, str]]
+
+
+def index_key(*parts: object) -> str:
+    """Return the name of an index entry for a listing and the way it is decoded."""
+    return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def look_up(key: str) -> Decoded | None:
+    """Return the set that an index entry names, or ``None`` where it is not (whole) there."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
+        return _open(cache_root() / "datasets" / entry["set"], entry["unreadable"])
+    return None
+
+
+def scratch() -> contextlib.AbstractContextManager[Path]:
+    """Return a temporary folder for a set that is being decoded."""
+    return scratch_directory(cache_root() / "datasets")
+
+
+def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[str, str]]) -> None:
+    """Take a `scratch` folder, its arrays complete, into the cache and enter it in the index.
+
+    Equal sets, found in different places, are kept once.
+    """
+    write_json(folder / "about.json", about)
+    content = hashlib.sha256()
+    for file in ("labels.npy", "given.npy", "digests.npy", "about.json"):
+        content.update((folder / file).read_bytes())
+    name = content.hexdigest()[:32]
+    publish_directory(folder, cache_root() / "datasets" / name)
+    write_json(cache_root() / "index" / f"{key}.json", {"set": name, "unreadable": unreadable})
+
+
+def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of each picture's pixels: ``uint8[N, 32]``."""
+    digests = np.empty((len(images), 32), np.uint8)
+    for row, image in enumerate(images):
+        digests[row] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8)
+    return digests
+
+
+def _open(folder: Path, unreadable: list[list[str]]) -> Decoded:
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    return Decoded(
+        images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
+        labels=np.load(folder / "labels.npy", allow_pickle=False),
+        given=np.load(folder / "given.npy", allow_pickle=False),
+        digests=np.load(folder / "digests.npy", allow_pickle=False),
+        about=about,
+        unreadable=[(name, reason) for name, reason in unreadable],
+    )

@@ -1,0 +1,377 @@
+"""Pictures with labels, classes and a split, ready for use."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.data import cache, sources
+from opsin.data.background import measure_background
+from opsin.data.images import open_image, to_pixels
+from opsin.data.sources import arrays
+from opsin.data.sources.contents import Contents, Found, check_classes
+from opsin.data.split import Split, count_leaks, make_split
+from opsin.errors import ImageError, SourceError
+from opsin.events import SILENT, Watcher
+from opsin.metadata import Preparation
+from opsin.recipe import DataRecipe
+
+#: Side that larger pictures, and collections of several sizes, are brought to.
+DEFAULT_SIZE = 64
+_PROBES = 200
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A collection of labelled pictures, decoded, with its split.
+
+    Args:
+        recipe: What was asked for, the size and the channels resolved.
+        classes: Class names in the order of their labels.
+        images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
+        labels: Class index of each picture, ``int64[N]``.
+        names: What each picture is called: its path below the source, or ``train/123``.
+        fingerprint: SHA-256 of the content, whatever the order of the pictures.
+        digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        split: Rows for training, validation and test.
+        unreadable: Name and reason of each file that was skipped.
+        mirrored: Whether a mirrored picture is still of its class.
+
+    Example:
+        >>> data = load("digits")
+        >>> data.images.shape, data.classes[:3]
+        ((1797, 8, 8, 1), ('0', '1', '2'))
+    """
+
+    recipe: DataRecipe
+    classes: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: list[str]
+    fingerprint: str
+    digests: NDArray[np.uint8]
+    split: Split
+    unreadable: list[tuple[str, str]]
+    mirrored: bool
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.recipe.source}: {self.summary()}>"
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """How bytes become pixels, for the classifier that is trained on these pictures."""
+        _, height, width, channels = self.images.shape
+        train = self.images[self.split.train[:: max(1, len(self.split.train) // 2000)]]
+        return Preparation(
+            height=height,
+            width=width,
+            channels=channels,
+            resize=self.recipe.resize,
+            background=measure_background(train),
+        )
+
+    @cached_property
+    def leaks(self) -> int:
+        """Number of test pictures whose exact copy is in the training or validation part."""
+        return count_leaks(self.split, self.digests)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of pictures by class and by part of the split."""
+        parts = {
+            part: np.bincount(self.labels[self.split.rows(part)], minlength=len(self.classes))
+            for part in ("train", "val", "test")
+        }
+        return {
+            name: {part: int(counts[label]) for part, counts in parts.items()}
+            for label, name in enumerate(self.classes)
+        }
+
+    def summary(self) -> str:
+        """Return the dataset in one line."""
+        _, height, width, channels = self.images.shape
+        sizes = ", ".join(
+            f"{len(self.split.rows(part)):,} {part}"
+            for part in ("train", "val", "test")
+            if len(self.split.rows(part))
+        )
+        kind = "grey" if channels == 1 else "colour"
+        pictures = f"{len(self):,} pictures {height}×{width} {kind}"
+        return f"{pictures} · {len(self.classes)} classes · {sizes}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
+        return {
+            "source": self.recipe.source,
+            "fingerprint": self.fingerprint,
+            "classes": list(self.classes),
+            "images": len(self),
+            "shape": list(self.images.shape[1:]),
+            "dtype": "uint8",
+            "range": [int(self.images.min()), int(self.images.max())],
+            "counts": self.counts(),
+            "preparation": self.preparation.model_dump(mode="json"),
+            "audit": {"unreadable": len(self.unreadable), "test_copies_in_training": self.leaks},
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
+        }
+
+
+def load(
+    source: str | os.PathLike[str] | DataRecipe, *, watcher: Watcher = SILENT, **options: Any
+) -> Dataset:
+    """Load pictures sorted by label.
+
+    Args:
+        source: A named source (``fashion-mnist``, ``digits``), a folder, an ``.npz`` file or an
+            IDX file; or a whole `DataRecipe`.
+        watcher: Is told how far the work is.
+        **options: Fields of `DataRecipe`: ``classes``, ``size``, ``resize``, ``val_fraction`` …
+
+    Raises:
+        SourceError: The source is missing, damaged, or no classifier can be made from it.
+        RecipeError: An option has an impossible value.
+
+    Example:
+        >>> load("digits", classes=["3", "8"]).classes
+        ('3', '8')
+    """
+    recipe = source if isinstance(source, DataRecipe) else DataRecipe.of(str(source), **options)
+    return _with_split(read(recipe, watcher=watcher), recipe)
+
+
+def from_arrays(
+    images: NDArray[np.uint8],
+    labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None,
+    *,
+    test: tuple[NDArray[np.uint8], NDArray[Any]] | None = None,
+    name: str = "arrays",
+    watcher: Watcher = SILENT,
+    **options: Any,
+) -> Dataset:
+    """Take pictures and labels that are in memory.
+
+    Args:
+        images: ``uint8[N, H, W]`` or ``uint8[N, H, W, C]`` with one or three channels.
+        labels: ``[N]`` whole numbers from 0.
+        classes: A name for each label (default: the numbers).
+        test: Images and labels of a test set, where there is one.
+        name: What to call the collection.
+        watcher: Is told how far the work is.
+        **options: Fields of `DataRecipe`, but for ``classes``.
+
+    Raises:
+        SourceError: Shapes, types or numbers do not go together.
+        RecipeError: An option has an impossible value.
+
+    Example:
+        >>> pixels = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
+        >>> from_arrays(pixels, [0, 0, 1, 1], ["cat", "dog"]).summary()
+        '4 pictures 8×8 grey · 2 classes · 2 train, 2 val'
+    """
+    recipe = DataRecipe.of(name, **options)
+    contents = arrays.from_arrays(images, labels, classes, source=name, test=test)
+    contents.check()
+    content = hashlib.sha256(repr(contents.classes).encode())
+    for part in (cache.digest_rows(contents.pixels), contents.labels, contents.given):
+        content.update(part.tobytes())
+    found = Found(content.hexdigest(), lambda: contents)
+    return _with_split(_read_found(found, recipe, watcher, for_training=True), recipe)
+
+
+def read(
+    recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True
+) -> cache.Decoded:
+    """Decode a source's pictures, or find them in the cache, without splitting them.
+
+    Args:
+        recipe: Which pictures, how large.
+        watcher: Is told how far the work is.
+        for_training: Refuse, before anything is decoded, what no classifier can be made from.
+
+    Raises:
+        SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
+    """
+    found = sources.find(recipe.source, watcher=watcher)
+    return _read_found(found, recipe, watcher, for_training=for_training)
+
+
+def _read_found(
+    found: Found, recipe: DataRecipe, watcher: Watcher, *, for_training: bool
+) -> cache.Decoded:
+    key = cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
+    decoded = cache.look_up(key)
+    if decoded is None:
+        contents = found.open()
+        if recipe.classes:
+            contents = contents.keep(recipe.classes)
+        if for_training:
+            contents.check()
+        _decode(contents, recipe, key, watcher)
+        decoded = cache.look_up(key)
+        if decoded is None:
+            raise SourceError(
+                f"the cache at {cache.cache_root()} to keep what is written there",
+                "it did not",
+                "Set OPSIN_CACHE to another folder.",
+            )
+    unreadable, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
+    if unreadable > recipe.max_unreadable * total:
+        name, reason = decoded.unreadable[0]
+        raise SourceError(
+            f"at most {recipe.max_unreadable:.0%} unreadable files",
+            f"{unreadable:,} of {total:,} are ({name}: {reason})",
+            "Mend or remove them, or allow more with --max-unreadable.",
+        )
+    return decoded
+
+
+def fingerprint_of(decoded: cache.Decoded) -> str:
+    """Return the SHA-256 of the content: pixels and class of each picture, in any order."""
+    names = [name.encode("utf-8", "surrogateescape") for name in decoded.about["classes"]]
+    rows = sorted(
+        digest.tobytes() + names[label]
+        for digest, label in zip(decoded.digests, decoded.labels, strict=True)
+    )
+    return hashlib.sha256(b"\0".join(rows)).hexdigest()
+
+
+def _with_split(decoded: cache.Decoded, recipe: DataRecipe) -> Dataset:
+    classes = tuple(decoded.about["classes"])
+    check_classes(recipe.source, classes, decoded.labels)
+    split = make_split(
+        decoded.labels,
+        decoded.digests,
+        decoded.given,
+        classes,
+        val_fraction=recipe.val_fraction,
+        test_fraction=recipe.test_fraction,
+        seed=recipe.split_seed,
+    )
+    _, height, width, channels = decoded.images.shape
+    return Dataset(
+        recipe=recipe.model_copy(update={"size": (height, width), "channels": channels}),
+        classes=classes,
+        images=decoded.images,
+        labels=decoded.labels,
+        names=decoded.about["names"],
+        fingerprint=fingerprint_of(decoded),
+        digests=decoded.digests,
+        split=split,
+        unreadable=decoded.unreadable,
+        mirrored=decoded.about["mirrored"],
+    )
+
+
+def _decode(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) -> None:
+    """Decode every picture into the cache, in threads, and pass over those that are damaged."""
+    preparation = _choose_preparation(contents, recipe)
+    shape = (preparation.height, preparation.width, preparation.channels)
+    reasons: dict[int, str] = {}
+
+    with cache.scratch() as folder:
+        images = np.lib.format.open_memmap(
+            folder / "all.npy", mode="w+", dtype=np.uint8, shape=(len(contents), *shape)
+        )
+
+        def decode(row: int) -> None:
+            try:
+                picture = open_image(_picture(contents, row), contents.names[row])
+                images[row] = to_pixels(picture, preparation)
+            except ImageError as error:
+                reasons[row] = error.received.removeprefix(f"{contents.names[row]}: ")
+
+        if not contents.files and contents.pixels.shape[1:] == shape:
+            images[:] = contents.pixels
+        else:
+            _in_threads(decode, len(contents), watcher)
+        good = np.array([row for row in range(len(contents)) if row not in reasons], np.int64)
+        kept = contents.rows(good)
+        unreadable = [(str(contents.names[row]), reasons[row]) for row in sorted(reasons)]
+        if len(kept) == 0:
+            name, reason = unreadable[0]
+            raise SourceError(
+                "pictures that can be read",
+                f"none of the {len(unreadable):,} can ({name}: {reason})",
+                "Check the files.",
+            )
+        images.flush()
+        if reasons:
+            whole = np.lib.format.open_memmap(
+                folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(kept), *shape)
+            )
+            for start in range(0, len(kept), 4096):
+                whole[start : start + 4096] = images[good[start : start + 4096]]
+            whole.flush()
+            images = whole
+            (folder / "all.npy").unlink()
+        else:
+            (folder / "all.npy").rename(folder / "images.npy")
+        np.save(folder / "digests.npy", cache.digest_rows(images), allow_pickle=False)
+        np.save(folder / "labels.npy", kept.labels, allow_pickle=False)
+        np.save(folder / "given.npy", kept.given, allow_pickle=False)
+        about = {
+            "classes": list(kept.classes),
+            "names": list(kept.names),
+            "mirrored": kept.mirrored,
+            "resize": recipe.resize,
+        }
+        cache.keep(key, folder, about, unreadable)
+
+
+def _in_threads(work: Any, count: int, watcher: Watcher) -> None:
+    """Call ``work(row)`` for each row; the decoders let other threads run."""
+    watcher.begin("Read", count, "pictures")
+    threads = min(16, os.cpu_count() or 1)
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    try:
+        for done, _ in enumerate(pool.map(work, range(count)), start=1):
+            if done % 64 == 0 or done == count:
+                watcher.advance(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    watcher.end()
+
+
+def _picture(contents: Contents, row: int) -> Path | NDArray[np.uint8]:
+    return contents.files[row] if contents.files else contents.pixels[row]
+
+
+def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
+    """Choose size and channels, by the recipe or by a look at some of the pictures."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    colour = False
+    if not contents.files:
+        height, width, channels = contents.pixels.shape[1:]
+        sizes[height, width] += 1
+        colour = channels == 3
+    else:
+        for row in range(0, len(contents), max(1, len(contents) // _PROBES)):
+            with contextlib.suppress(ImageError):
+                picture: Image.Image = open_image(contents.files[row])
+                sizes[picture.height, picture.width] += 1
+                colour = colour or picture.mode != "L"
+    own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
+    if len(sizes) > 1 or max(own) > DEFAULT_SIZE:
+        own = (DEFAULT_SIZE, DEFAULT_SIZE)
+    height, width = recipe.size or own
+    return Preparation(
+        height=height,
+        width=width,
+        channels=recipe.channels or (3 if colour else 1),
+        resize=recipe.resize,
+    )

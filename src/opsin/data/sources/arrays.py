@@ -1,0 +1,125 @@
+"""Pictures and labels that are arrays already."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.sources.contents import Contents
+from opsin.data.split import TEST, TRAIN, UNASSIGNED
+from opsin.errors import SourceError
+
+
+def from_arrays(
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None,
+    *,
+    source: str = "arrays",
+    test: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    mirrored: bool = True,
+) -> Contents:
+    """Check arrays and take them as a source.
+
+    Args:
+        images: ``uint8[N, H, W]`` or ``uint8[N, H, W, C]`` with one or three channels.
+        labels: ``[N]`` whole numbers from 0.
+        classes: A name for each label (default: the numbers).
+        source: What to call it.
+        test: Images and labels of a test set, where there is one.
+        mirrored: Whether a mirrored picture is still of its class.
+
+    Raises:
+        SourceError: Shapes, types or numbers do not go together.
+    """
+    images, labels = _checked(images, np.asarray(labels), source)
+    given = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
+    names = [f"train/{i}" if test else str(i) for i in range(labels.size)]
+    if test:
+        test_images, test_labels = _checked(test[0], np.asarray(test[1]), f"{source} (test)")
+        if test_images.shape[1:] != images.shape[1:]:
+            raise SourceError(
+                "test pictures of the same shape as the training pictures",
+                f"{source} has {list(test_images.shape[1:])} and {list(images.shape[1:])}",
+                "Resize one of them.",
+            )
+        images = np.concatenate([images, test_images])
+        labels = np.concatenate([labels, test_labels])
+        given = np.concatenate([given, np.full(test_labels.size, TEST, np.uint8)])
+        names += [f"test/{i}" for i in range(test_labels.size)]
+    count = int(labels.max()) + 1
+    names_of = tuple(map(str, range(count) if classes is None else classes))
+    if len(names_of) < count or len(set(names_of)) < len(names_of):
+        raise SourceError(
+            f"{count} different class names, one for each label from 0 to {count - 1}",
+            f"{source} has {len(names_of)} ({', '.join(names_of[:5])} …)",
+            "Give a name for each.",
+        )
+    return Contents(source, names_of, labels, given, names, pixels=images, mirrored=mirrored)
+
+
+def open_npz(path: Path) -> Contents:
+    """Read ``images``, ``labels`` and, where there, ``classes``, ``test_images``, ``test_labels``.
+
+    The names that Keras uses (``x_train``, ``y_train``, ``x_test``, ``y_test``) will do as well.
+
+    Raises:
+        SourceError: The file is damaged or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SourceError(
+            "an .npz file without Python objects", f"{path} cannot be read ({error})",
+            "Save it with numpy.savez(path, images=…, labels=…).",
+        ) from error  # fmt: skip
+    for ours, keras in (("images", "x_train"), ("labels", "y_train"),
+                        ("test_images", "x_test"), ("test_labels", "y_test")):  # fmt: skip
+        if ours not in content and keras in content:
+            content[ours] = content[keras]
+    if "images" not in content or "labels" not in content:
+        raise SourceError(
+            "the arrays images and labels",
+            f"{path} holds {', '.join(content) or 'nothing'}",
+            "Save it with numpy.savez(path, images=…, labels=…).",
+        )
+    test = None
+    if "test_images" in content and "test_labels" in content:
+        test = (content["test_images"], content["test_labels"])
+    classes = [str(name) for name in content["classes"]] if "classes" in content else None
+    return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
+
+
+def _checked(
+    images: NDArray[Any], labels: NDArray[Any], source: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Bring both arrays to their shape and type, or say what is wrong with them."""
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
+        labels = labels[:, 0]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise SourceError(
+            "images uint8[N, H, W] or uint8[N, H, W, 3] with values from 0 to 255",
+            f"{source} has {images.dtype}{list(images.shape)}",
+            "Scale to 0–255 and convert: (255 * images).astype('uint8')",
+        )
+    if labels.ndim != 1 or labels.size != images.shape[0] or labels.size == 0:
+        raise SourceError(
+            "one label for each picture",
+            f"{source} has {images.shape[0]:,} pictures and labels of shape {list(labels.shape)}",
+            "Check that both come from the same set.",
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise SourceError(
+            "labels that are whole numbers from 0",
+            f"{source} has {labels.dtype} from {labels.min()} to {labels.max()}",
+            "Number the classes from 0 and give their names as classes.",
+        )
+    return images, labels.astype(np.int64)

@@ -1,0 +1,117 @@
+"""What a source holds, before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source that was found, and not yet read.
+
+    Args:
+        key: Changes whenever the content may have changed; cheap to tell.
+        open: Reads it.
+    """
+
+    key: str
+    open: Callable[[], Contents]
+
+
+def key_of_files(*files: Path) -> str:
+    """Return a key from the files' names, sizes and times of change."""
+    stats = [(str(file.absolute()), file.stat()) for file in files]
+    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Pictures, still files or already arrays, with what the source says about them.
+
+    Args:
+        source: The source as the user wrote it.
+        classes: Class names in the order of their labels.
+        labels: Class index of each picture, ``int64[N]``.
+        given: Split code of each picture (`opsin.data.split`), ``uint8[N]``.
+        names: What each picture is called: its path below the source, or ``train/123``.
+        files: Its file, where pictures are files.
+        pixels: ``uint8[N, H, W, C]``, where they are arrays; else empty.
+        mirrored: Whether a mirrored picture is still of its class.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    given: NDArray[np.uint8]
+    names: Sequence[str]
+    files: Sequence[Path] = ()
+    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 1, 1, 1), np.uint8))
+    mirrored: bool = True
+
+    def __len__(self) -> int:
+        return int(self.labels.size)
+
+    def rows(self, rows: NDArray[np.int64]) -> Contents:
+        """Keep some pictures, in the order given."""
+        return replace(
+            self,
+            labels=self.labels[rows],
+            given=self.given[rows],
+            names=[self.names[row] for row in rows],
+            files=[self.files[row] for row in rows] if self.files else (),
+            pixels=self.pixels if self.files else self.pixels[rows],
+        )
+
+    def keep(self, classes: Sequence[str]) -> Contents:
+        """Keep some classes, in the order given.
+
+        Raises:
+            SourceError: One of them is not in the source, or is named twice.
+        """
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown or len(set(classes)) < len(classes):
+            raise SourceError(
+                f"different classes among {', '.join(self.classes)}",
+                f"got {', '.join(unknown or classes)}",
+                "Write them as they stand there, separated by commas.",
+            )
+        new_label = {self.classes.index(name): new for new, name in enumerate(classes)}
+        rows = np.flatnonzero(np.isin(self.labels, list(new_label)))
+        kept = self.rows(rows)
+        labels = np.array([new_label[int(label)] for label in kept.labels], np.int64)
+        return replace(kept, classes=tuple(classes), labels=labels)
+
+    def check(self) -> None:
+        """Refuse contents that no classifier can be made from: see `check_classes`."""
+        check_classes(self.source, self.classes, self.labels)
+
+
+def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]) -> None:
+    """Refuse pictures that no classifier can be made from.
+
+    Raises:
+        SourceError: No pictures, a single class, or a class with fewer than two pictures.
+    """
+    if not labels.size:
+        raise SourceError("pictures", f"{source} holds none", "Is it the right source?")
+    if len(classes) < 2:
+        raise SourceError(
+            "two classes or more to tell apart",
+            f"{source} has {len(classes)} ({', '.join(classes)})",
+            "Add a sub-folder with pictures of something else.",
+        )
+    counts = np.bincount(labels, minlength=len(classes))
+    if counts.min() < 2:
+        few = [f"{name!r} has {n}" for name, n in zip(classes, counts, strict=True) if n < 2]
+        raise SourceError(
+            "at least two pictures of each class",
+            f"class {', '.join(few[:5])}",
+            "Add pictures, or leave the class out with --classes.",
+        )

@@ -1,0 +1,88 @@
+"""Every error that Opsin raises on purpose.
+
+    OpsinError                  one line: what was expected, what was received, what to do
+    ├── SourceError             pictures and labels that cannot be found or understood
+    │   ├── DownloadError       a download that failed or is not what was published
+    │   └── ImageError          bytes that are no readable picture
+    ├── RecipeError             an option or a combination of options that cannot work
+    ├── RunError                a run directory that is missing, half there or not usable
+    ├── ModelFileError          a file that is no Opsin classifier
+    ├── ParityError             an exported file that answers otherwise than its network
+    ├── StorageError            the disk refused a write
+    └── MissingExtraError       an optional part of Opsin that is not installed
+
+The command line prints the line and exits with status 1; only a bug shows a traceback.
+"""
+
+from __future__ import annotations
+
+
+class OpsinError(Exception):
+    """An error with its three parts: expected, received, what to do.
+
+    Args:
+        expected: What Opsin needed, as the end of "expected …".
+        received: What it got instead, as a clause of its own.
+        advice: What the user can do about it, as a sentence.
+
+    Example:
+        >>> print(OpsinError("a folder", "boots.txt is a file", "Give the folder's name."))
+        expected a folder; boots.txt is a file. Give the folder's name.
+    """
+
+    def __init__(self, expected: str, received: str, advice: str) -> None:
+        super().__init__(expected, received, advice)
+        self.expected = expected
+        self.received = received
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"expected {self.expected}; {self.received}. {self.advice}"
+
+
+class SourceError(OpsinError):
+    """Pictures and labels that cannot be found or understood."""
+
+
+class DownloadError(SourceError):
+    """A download that failed, or whose content is not what was published."""
+
+
+class ImageError(SourceError):
+    """Bytes that are no readable picture."""
+
+
+class RecipeError(OpsinError):
+    """An option, or a combination of options, that cannot work."""
+
+
+class RunError(OpsinError):
+    """A run directory that is missing, half there or not usable."""
+
+
+class ModelFileError(OpsinError):
+    """A file that is no Opsin classifier."""
+
+
+class ParityError(OpsinError):
+    """An exported file that answers otherwise than the network it came from."""
+
+
+class StorageError(OpsinError):
+    """The disk refused a write."""
+
+
+class MissingExtraError(OpsinError):
+    """An optional part of Opsin that is not installed.
+
+    Args:
+        need: What was asked for, for example "training".
+        extra: The extra that brings it, for example "train".
+    """
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(
+            f"the optional part for {need}",
+            "it is not installed",
+            f"Install it with: pip install 'opsin[{extra}]'",
+        )

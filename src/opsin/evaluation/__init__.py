@@ -1,0 +1,1 @@
+"""Arrays in, plain data out: how good, and where not."""

@@ -1,0 +1,118 @@
+"""What travels inside classifier.onnx beside the network."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from opsin.errors import ModelFileError
+
+#: Raised when a reader of today would misread a file of tomorrow.
+FORMAT = 1
+
+Resize = Literal["fit", "fill", "squash"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Background(_Frozen):
+    """The usual brightness behind the subjects of the training pictures.
+
+    Args:
+        level: Median brightness of the pictures' outermost pixels, 0 (black) to 255 (white).
+        share: Share of training pictures whose border lies on the same side of grey.
+    """
+
+    level: int = Field(ge=0, le=255)
+    share: float = Field(ge=0, le=1)
+
+
+class Preparation(_Frozen):
+    """How bytes become the network's pixels: ``uint8[height, width, channels]``."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    channels: Literal[1, 3]
+    resize: Resize
+    background: Background | None = None
+
+
+class Layer(_Frozen):
+    """One row of the summary table.
+
+    Args:
+        name: Its name in the network and of its output in the file.
+        kind: What it is: ``Conv 3×3``, ``Dense``, ``ReLU`` …
+        shape: Shape of its output for one picture: ``(channels, height, width)`` or ``(units,)``.
+        parameters: Numbers it holds, BatchNorm's running mean and variance included.
+        trainable: Those of them that training changes.
+        multiply_adds: Multiplications with an addition, for one picture.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    multiply_adds: int
+
+
+class Score(_Frozen):
+    """How good the file was when it was made, and on what."""
+
+    split: Literal["test", "val"]
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+
+class Metadata(_Frozen):
+    """All that a reader needs to use the file as it was meant.
+
+    It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
+    that any language can read it.
+    """
+
+    format: int = FORMAT
+    opsin: str
+    model: str
+    classes: tuple[str, ...]
+    preparation: Preparation
+    layers: tuple[Layer, ...]
+    source: str
+    fingerprint: str
+    score: Score | None = None
+
+    def to_props(self) -> dict[str, str]:
+        """Return the properties to write into the ONNX file."""
+        fields = self.model_dump(mode="json")
+        return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
+
+    @classmethod
+    def from_props(cls, props: dict[str, str], file: str) -> Metadata:
+        """Read what `to_props` wrote.
+
+        Raises:
+            ModelFileError: ``file`` was not written by Opsin, or by a later one.
+        """
+        own = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
+        try:
+            fields = {name: json.loads(value) for name, value in own.items()}
+            if fields.get("format", FORMAT) > FORMAT:
+                raise ModelFileError(
+                    f"a classifier of format {FORMAT} or older",
+                    f"{file} has format {fields['format']}",
+                    "Update Opsin: pip install --upgrade opsin",
+                )
+            return cls.model_validate(fields)
+        except (ValueError, TypeError, ValidationError) as error:
+            raise ModelFileError(
+                "a classifier.onnx written by Opsin",
+                f"{file} lacks Opsin's description of classes and preparation",
+                "Give a run directory, or the classifier.onnx inside one.",
+            ) from error

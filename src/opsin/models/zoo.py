@@ -1,0 +1,154 @@
+"""Networks by name, and their summary."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from opsin.errors import RecipeError
+from opsin.metadata import Layer
+from opsin.models import cnn, mlp, resnet
+from opsin.models.layers import Add, GlobalAverage, Normalise
+from opsin.recipe import ModelName, ModelRecipe
+
+Builder = Callable[[ModelRecipe, tuple[int, int, int], int], dict[str, nn.Module]]
+
+MODELS: Final[dict[ModelName, Builder]] = {
+    "mlp": mlp.build,
+    "cnn": cnn.build,
+    "resnet": resnet.build,
+}
+
+
+def build(
+    recipe: ModelRecipe,
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    statistics: tuple[list[float], list[float]],
+) -> nn.Sequential:
+    """Build a network with fresh weights from PyTorch's random state.
+
+    Args:
+        recipe: Which network, how large.
+        shape: Height, width and channels of a picture.
+        classes: K, the number of classes.
+        statistics: What `channel_statistics` says of the training pictures.
+
+    Returns:
+        A network that takes ``uint8[N, H, W, C]`` and gives logits ``float32[N, K]``; its first
+        layer is named ``input``, its last ``head``.
+
+    Raises:
+        RecipeError: The pictures are too small for the network, or a size is not positive.
+    """
+    if not all(size > 0 for size in recipe.hidden) or (recipe.name != "mlp" and not recipe.hidden):
+        raise RecipeError(
+            "positive sizes in hidden", f"got {list(recipe.hidden)}", "For example --hidden 32,64."
+        )
+    layers = MODELS[recipe.name](recipe, shape, classes)
+    network = nn.Sequential(OrderedDict({"input": Normalise(*statistics), **layers}))
+    # Convolutions on a CPU are quickest with the channels of a pixel side by side.
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel of ``uint8[N, H, W, C]``, 0 to 255.
+
+    Sums of whole numbers, so that the result does not depend on the order of adding.
+    """
+    count = 0
+    total = np.zeros(images.shape[3], np.int64)
+    squares = np.zeros(images.shape[3], np.int64)
+    for start in range(0, len(images), 8192):
+        block = images[start : start + 8192].reshape(-1, images.shape[3])
+        count += len(block)
+        total += block.sum(axis=0, dtype=np.int64)
+        squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)
+    mean = total / count
+    # A channel that never changes is left where it is.
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
+    return mean.tolist(), deviation.tolist()
+
+
+def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer]:
+    """Describe each layer in the order of its work, without changing the network.
+
+    Args:
+        network: What `build` returned.
+        shape: Height, width and channels of a picture.
+    """
+    rows: list[Layer] = []
+    hooks = []
+
+    def describe(name: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            rows.append(_row(name, module, tuple(output.shape[1:])))
+
+        hooks.append(module.register_forward_hook(hook))
+
+    for name, module in network.named_modules():
+        if not any(True for _ in module.children()):
+            describe(name, module)
+    was_training = network.training
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        network.eval()(torch.zeros((1, *shape), dtype=torch.uint8, device=device))
+    network.train(was_training)
+    for each in hooks:
+        each.remove()
+    return rows
+
+
+def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
+    trainable = sum(p.numel() for p in module.parameters())
+    held = trainable
+    if isinstance(module, nn.BatchNorm2d):
+        held += 2 * module.num_features  # running mean and variance
+    multiply_adds = 0
+    if isinstance(module, nn.Conv2d):
+        multiply_adds = math.prod(shape[1:]) * module.weight.numel()
+    elif isinstance(module, nn.Linear):
+        multiply_adds = module.weight.numel()
+    return Layer(
+        name=name,
+        kind=_kind(module),
+        shape=shape,
+        parameters=held,
+        trainable=trainable,
+        multiply_adds=multiply_adds,
+    )
+
+
+def _kind(module: nn.Module) -> str:
+    """Name a layer as a person would."""
+    match module:
+        case nn.Conv2d():
+            same = "same" if module.padding != (0, 0) else "valid"
+            return f"Conv {module.kernel_size[0]}×{module.kernel_size[1]} {same}"
+        case nn.Linear():
+            return "Dense"
+        case nn.BatchNorm2d():
+            return "BatchNorm"
+        case nn.MaxPool2d():
+            return f"MaxPool {module.kernel_size}"
+        case nn.Dropout():
+            return f"Dropout {module.p:g}"
+        case GlobalAverage():
+            return "Average"
+        case Normalise():
+            return "Normalise"
+        case Add():
+            return "Add"
+        case _:
+            return type(module).__name__

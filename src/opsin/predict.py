@@ -1,0 +1,209 @@
+"""A classifier.onnx answers which class a picture belongs to."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from opsin.data.background import match_background
+from opsin.data.images import ImageLike, open_image, to_pixels
+from opsin.errors import ModelFileError
+from opsin.metadata import Metadata
+from opsin.run import find_classifier
+
+_BATCH: Final = 256
+
+
+def _nothing() -> NDArray[np.uint8]:
+    return np.zeros((0, 0, 1), np.uint8)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    Args:
+        name: What the picture is called.
+        label: The most probable class.
+        confidence: Its probability, 0 to 1.
+        probabilities: Probability of each class, the classes in the file's order.
+        notes: What was done to the picture beyond decoding and resizing.
+        pixels: The picture as the network saw it, ``uint8[H, W, C]``.
+    """
+
+    name: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    notes: tuple[str, ...] = ()
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the most probable classes with their probabilities, the best first."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return ranked[:count]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain data, the pixels left out."""
+        return {
+            "image": self.name,
+            "label": self.label,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+            "notes": list(self.notes),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{share:.1%}</td>"
+            f"<td><div style='background:#2166ac;height:.8em;width:{12 * share:.2f}em'></div></td>"
+            "</tr>"
+            for name, share in self.top()
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<p><b>{html.escape(self.name)}</b></p><table>{rows}</table>{notes}"
+
+
+class Classifier:
+    """A classifier.onnx, ready to answer; it never needs PyTorch.
+
+    Args:
+        model: A run directory, or a ``classifier.onnx``.
+        threads: Threads for the arithmetic (default: as many as the machine has cores).
+
+    Raises:
+        RunError: There is no such run, or it has no classifier yet.
+        ModelFileError: The file is damaged or was not written by Opsin.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        self.path: Path = find_classifier(model)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # its warnings are about the machine, not about the file
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self.path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise ModelFileError(
+                "a classifier.onnx written by Opsin",
+                f"{self.path} is no readable ONNX file",
+                "Give a run directory, or the classifier.onnx inside one.",
+            ) from error
+        props = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: Metadata = Metadata.from_props(props, str(self.path))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return self.metadata.classes
+
+    def __repr__(self) -> str:
+        return f"<Classifier {self.path}: {', '.join(self.classes)}>"
+
+    def predict(
+        self, image: ImageLike, *, as_is: bool = False, name: str | None = None
+    ) -> Prediction:
+        """Classify one picture.
+
+        Args:
+            image: A file's name, bytes, an open file, a Pillow image or a ``uint8`` array.
+            as_is: Leave the background as it is, even where the training pictures' was the
+                opposite.
+            name: What to call the picture (default: its file name).
+
+        Raises:
+            ImageError: The picture cannot be read.
+        """
+        called = name or (str(image) if isinstance(image, str | os.PathLike) else "picture")
+        picture = open_image(image, called)
+        notes: tuple[str, ...] = ()
+        if not as_is:
+            picture, note = match_background(picture, self.metadata.preparation.background)
+            notes = (note,) if note else ()
+        pixels = to_pixels(picture, self.metadata.preparation)
+        (row,) = self.probabilities(pixels[None])
+        best = int(row.argmax())
+        return Prediction(
+            name=called,
+            label=self.classes[best],
+            confidence=float(row[best]),
+            probabilities=dict(zip(self.classes, map(float, row), strict=True)),
+            notes=notes,
+            pixels=pixels,
+        )
+
+    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the probability of each class, ``float32[N, K]``.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``, such as a dataset's.
+        """
+        parts = list(self.iter_probabilities(images))
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+
+    def iter_probabilities(
+        self, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the probabilities batch by batch, of all pictures or of some rows."""
+        count = len(images) if rows is None else len(rows)
+        for start in range(0, count, _BATCH):
+            places = slice(start, start + _BATCH)
+            batch = images[places] if rows is None else images[rows[places]]
+            (answer,) = self._session.run(
+                ["probabilities"], {"images": np.ascontiguousarray(batch)}
+            )
+            yield answer
+
+    def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return what layers put out, under the names of the summary table.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            names: Names of layers.
+
+        Raises:
+            ModelFileError: There is no such layer.
+        """
+        known = [layer.name for layer in self.metadata.layers]
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ModelFileError(
+                f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
+            )
+        content = self.path.read_bytes() + _outputs(names)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        values = session.run(list(names), {"images": images})
+        return dict(zip(names, values, strict=True))
+
+
+def _outputs(names: Sequence[str]) -> bytes:
+    """Return bytes that, put behind an ONNX file, add outputs to its graph.
+
+    In the encoding of protocol buffers a message put behind another is merged into it: lists are
+    joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins). So a model that
+    holds nothing but a graph with further outputs is all it takes, and no ONNX library.
+    """
+
+    def part(number: int, content: bytes) -> bytes:
+        size, length = bytearray(), len(content)
+        while length > 127:
+            size.append(length & 127 | 128)
+            length >>= 7
+        return bytes([number << 3 | 2, *size, length]) + content
+
+    value_info_name, graph_output, model_graph = 1, 12, 7
+    graph = b"".join(part(graph_output, part(value_info_name, n.encode())) for n in names)
+    return part(model_graph, graph)

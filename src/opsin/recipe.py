@@ -1,0 +1,251 @@
+"""What was asked for, with every default resolved."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from opsin.errors import RecipeError
+from opsin.metadata import Resize
+
+ModelName = Literal["mlp", "cnn", "resnet"]
+Activation = Literal["relu", "gelu", "silu", "tanh"]
+Optimizer = Literal["adam", "adamw", "sgd"]
+Schedule = Literal["constant", "cosine", "one-cycle", "step"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Side = Annotated[int, Field(ge=4, le=1024)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataRecipe(_Frozen):
+    """Which pictures, and how they become arrays and splits."""
+
+    source: str = Field(description="A named source, a folder, an .npz file or an IDX file.")
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Keep these classes only, in this order."
+    )
+    size: tuple[Side, Side] | None = Field(
+        None,
+        description="Height and width of the prepared pictures in pixels (default: their own when "
+        "they all share one of up to 64, else 64 and 64).",
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="1 for grey, 3 for colour (default: as the pictures are)."
+    )
+    resize: Resize = Field(
+        "fit",
+        description="fit: whole picture, border filled; fill: cut to fill; squash: stretch.",
+    )
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Share of the training pictures kept for validation."
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share kept for the test where the source has no test data."
+    )
+    split_seed: int = Field(0, ge=0, lt=2**31, description="Another seed gives another split.")
+    max_unreadable: float = Field(
+        0.1, ge=0, le=1, description="Stop when a larger share of the files is unreadable."
+    )
+
+    @classmethod
+    def of(cls, source: str, **options: Any) -> DataRecipe:
+        """Check options, ``None`` meaning "the default".
+
+        Raises:
+            RecipeError: An unknown option, or a value outside its range.
+        """
+        _refuse_unknown(options, DATA_OPTIONS)
+        given = {name: value for name, value in options.items() if value is not None}
+        try:
+            return cls(source=source, **given)
+        except ValidationError as error:
+            raise invalid(error) from None
+
+
+class ModelRecipe(_Frozen):
+    """Which network."""
+
+    name: ModelName = Field(
+        "resnet",
+        description="mlp (dense layers), cnn (six convolutions) or resnet (small, residual).",
+    )
+    hidden: tuple[int, ...] = Field(
+        description="Units of each dense layer (mlp) or filters of each block (cnn, resnet)."
+    )
+    depth: int = Field(ge=0, le=16, description="Number of dense layers (mlp) or blocks.")
+    activation: Activation = Field("relu", description="Non-linearity after each layer.")
+    dropout: float = Field(ge=0, lt=1, description="Share of values dropped while training.")
+
+
+class TrainingRecipe(_Frozen):
+    """How the network is trained."""
+
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training pictures.")
+    batch_size: int = Field(ge=1, le=65_536, description="Pictures a step.")
+    optimizer: Optimizer = Field(description="adam, adamw or sgd (with Nesterov momentum).")
+    rate: float = Field(gt=0, le=100, description="Learning rate (the peak, where it varies).")
+    schedule: Schedule = Field(
+        description="constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% "
+        "and 75%."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, first beta of adam.")
+    weight_decay: float = Field(ge=0, le=10, description="Weight decay a step, times the rate.")
+    label_smoothing: float = Field(ge=0, lt=1, description="Share of the target spread evenly.")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes count as much as common ones."
+    )
+    flip: bool = Field(description="Mirror half of the training pictures left to right.")
+    shift: int = Field(
+        ge=0, le=64, description="Move training pictures at random by up to this many pixels."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a better validation accuracy."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Same seed, data and machine: same weights.")
+    device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
+
+
+class Recipe(_Frozen):
+    """A whole request: ``recipe.json`` of a run."""
+
+    data: DataRecipe
+    model: ModelRecipe
+    training: TrainingRecipe
+    versions: dict[str, str] = Field(
+        default_factory=dict, description="The packages that the run was made with."
+    )
+
+
+# What a user gets who gives only the model's name. The networks of the tutorials keep Keras's
+# optimiser; the schedules and rates were tuned on validation data (docs/performance.md).
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mlp": {
+        "hidden": (128,), "dropout": 0.0, "epochs": 10, "batch_size": 128, "optimizer": "adam",
+        "rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
+        "flip": False, "shift": 0,
+    },
+    "cnn": {
+        "hidden": (32, 64, 128), "dropout": 0.5, "epochs": 10, "batch_size": 32,
+        "optimizer": "adam", "rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
+        "label_smoothing": 0.0, "flip": True, "shift": 0,
+    },
+    "resnet": {
+        "hidden": (32, 64, 128), "dropout": 0.0, "epochs": 16, "batch_size": 256,
+        "optimizer": "adamw", "rate": 1e-2, "schedule": "one-cycle", "weight_decay": 0.05,
+        "label_smoothing": 0.0, "flip": True, "shift": 2,
+    },
+}  # fmt: skip
+
+#: The options of `resolve` that belong to the model, and those that belong to the training.
+MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
+TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
+DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "source")
+
+
+def resolve(
+    data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
+) -> Recipe:
+    """Fill in every default.
+
+    Args:
+        data: The data part, already complete.
+        model: Name of the network; ``None`` for the default.
+        mirrored: Whether a mirrored picture is still of its class (not so for written characters).
+        **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
+
+    Raises:
+        RecipeError: An unknown option, or a value outside its range.
+
+    Example:
+        >>> resolve(DataRecipe(source="digits"), model="mlp", epochs=3).training.epochs
+        3
+    """
+    name = model or "resnet"
+    if name not in get_args(ModelName):
+        raise RecipeError(
+            f"a model among {', '.join(get_args(ModelName))}", f"got {name!r}", "Choose one."
+        )
+    given = {key: value for key, value in options.items() if value is not None}
+    _refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
+    fields = {**_DEFAULTS[name], **given}
+    if not mirrored and "flip" not in given:
+        fields["flip"] = False
+    if fields["schedule"] in ("constant", "step") and "patience" not in given:
+        # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
+        fields["patience"] = 5
+    fields["hidden"], fields["depth"] = _hidden(name, tuple(fields["hidden"]), fields.get("depth"))
+    try:
+        return Recipe(
+            data=data,
+            model=ModelRecipe(name=name, **{k: v for k, v in fields.items() if k in MODEL_OPTIONS}),
+            training=TrainingRecipe(**{k: v for k, v in fields.items() if k in TRAINING_OPTIONS}),
+        )
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _hidden(name: str, hidden: tuple[int, ...], depth: int | None) -> tuple[tuple[int, ...], int]:
+    """Bring sizes and depth together: more layers repeat the last (mlp) or double it."""
+    if depth is None or depth == len(hidden):
+        return hidden, len(hidden)
+    sizes = list(hidden[:depth])
+    while len(sizes) < depth:
+        last = sizes[-1] if sizes else 128
+        sizes.append(last if name == "mlp" else 2 * last)
+    return tuple(sizes), depth
+
+
+def _refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise RecipeError(
+            "options of the recipe", f"got {', '.join(unknown)}", f"There are: {', '.join(known)}."
+        )
+
+
+def invalid(error: ValidationError) -> RecipeError:
+    """Turn pydantic's account of a bad value into one line."""
+    first = error.errors()[0]
+    option = ".".join(str(part) for part in first["loc"])
+    rule = first["msg"][:1].lower() + first["msg"][1:]
+    return RecipeError(
+        f"a usable value for {option}",
+        f"got {first['input']!r} ({rule})",
+        "See the options: opsin train --help",
+    )
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``.
+
+    The file may hold the sections ``data``, ``model`` and ``training`` or the options themselves.
+
+    Raises:
+        RecipeError: The file is missing or is neither TOML nor JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(
+            "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
+        ) from error
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        if key == "versions":
+            continue
+        if isinstance(value, dict):
+            options |= {("model" if (key, k) == ("model", "name") else k): v
+                        for k, v in value.items()}  # fmt: skip
+        else:
+            options[key] = value
+    return options

@@ -1,0 +1,134 @@
+"""The report as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.errors import MissingExtraError
+from opsin.report.run_figures import Answer, confusion_title, draw_curves
+from opsin.report.style import INK, styled
+from opsin.report.terminal import clock, megabytes, plus_minus
+
+try:
+    import jinja2
+except ImportError as error:
+    raise MissingExtraError("the report", "evaluate") from error
+
+#: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
+_MATRIX: Final = 25
+
+
+def render(
+    report: dict[str, Any],
+    recipe: dict[str, Any],
+    history: Sequence[dict[str, Any]],
+    *,
+    name: str,
+    answers: Sequence[Answer],
+    mistakes: Sequence[Answer],
+) -> str:
+    """Return the page.
+
+    Args:
+        report: What ``report.json`` holds.
+        recipe: What ``recipe.json`` holds.
+        history: The lines of ``history.jsonl``.
+        name: Of the run.
+        answers: Typical answers to show.
+        mistakes: The most confident mistakes.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("opsin", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "clock": clock,
+        "megabytes": megabytes,
+        "plus_minus": plus_minus,
+        "picture": picture,
+        "thousands": lambda value: f"{value:,}",
+    }
+    figures = report["figures"][report["split"]]
+    with styled():
+        curves = inline_svg(draw_curves(history))
+    page: str = environment.get_template("page.html").render(
+        name=name,
+        report=report,
+        figures=figures,
+        recipe=recipe,
+        history=history,
+        verdict=verdict(report),
+        confusion_title=confusion_title(figures),
+        matrix=_matrix(figures) if len(figures["classes"]) <= _MATRIX else None,
+        curves=curves,
+        answers=answers,
+        mistakes=mistakes,
+    )
+    return page
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Say in one sentence how good the classifier is, and on what grounds."""
+    figures = report["figures"][report["split"]]
+    span = f"95% interval {figures['low']:.1%} to {figures['high']:.1%}"
+    if report["split"] == "test":
+        return (
+            f"Right for {figures['accuracy']:.1%} of {figures['images']:,} test pictures that it "
+            f"had never seen ({span})."
+        )
+    return (
+        f"Right for {figures['accuracy']:.1%} of {figures['images']:,} validation pictures "
+        f"({span}). This is optimistic: the best epoch was chosen on them, and there are no test "
+        "pictures."
+    )
+
+
+def picture(pixels: NDArray[np.uint8]) -> str:
+    """Return ``uint8[H, W, C]`` as the address of an embedded PNG."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
+def inline_svg(figure: Figure) -> str:
+    """Return a figure as SVG that takes text colour and background from the page around it."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    svg = stream.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
+    return svg.replace(INK, "currentColor")
+
+
+def _matrix(figures: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """Return the confusion matrix's cells: count, and how deep its red is."""
+    counts = np.array(figures["confusion"])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0.0)
+    deepest = max(float(shares.max()), 1e-9)
+    return [
+        [
+            {
+                "count": int(counts[row, column]),
+                "right": row == column,
+                "depth": round(float(shares[row, column]) / deepest, 3),
+            }
+            for column in range(counts.shape[1])
+        ]
+        for row in range(counts.shape[0])
+    ]

@@ -1,0 +1,119 @@
+"""One look for every figure."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.errors import MissingExtraError
+from opsin.storage import whole_file
+
+try:
+    import matplotlib as mpl
+    from matplotlib import font_manager
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise MissingExtraError("figures", "evaluate") from error
+
+#: Right and wrong, everywhere; told apart by colour-blind readers too.
+RIGHT: Final = "#2166ac"
+WRONG: Final = "#b2182b"
+#: Every other series (Okabe and Ito, "Color universal design", 2008).
+PALETTE: Final = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+#: A colour for text and axes that no series uses, so that a page can exchange it.
+INK: Final = "#1c2127"
+MUTED: Final = "#8a929c"
+EMPTY: Final = "#e9ecef"
+DPI: Final = 150
+
+# For class names in scripts that matplotlib's own font lacks; those that are installed are used.
+_FONTS: Final = (
+    "DejaVu Sans", "Noto Sans CJK JP", "Noto Sans", "Microsoft YaHei", "Hiragino Sans",
+    "Arial Unicode MS", "Segoe UI Symbol",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save in Opsin's look, without touching the caller's settings."""
+    installed = set(font_manager.get_font_names())
+    style: Any = {
+        "font.family": [name for name in _FONTS if name in installed],
+        "font.size": 9,
+        "text.color": INK,
+        "text.parse_math": False,  # a class may be called "5 $"
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "grid.color": MUTED,
+        "grid.alpha": 0.25,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "svg.hashsalt": "opsin",  # the same figure gives the same file
+        "svg.fonttype": "none",  # text stays text: small, searchable, read aloud
+    }
+    with mpl.rc_context(style), warnings.catch_warnings():
+        # A name in a script without an installed font is drawn as boxes; that is no error.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, sizes in inches."""
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure; the file's ending decides the format.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    kind = path.suffix.removeprefix(".").lower() or "png"
+    # Without dates, so that the same figure gives the same file.
+    metadata = {"Date": None} if kind == "svg" else {}
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=kind, metadata=metadata)
+    return path
+
+
+def show_pixels(axes: Axes, pixels: Any, **options: Any) -> Any:
+    """Draw a picture enlarged, each pixel a square, without axes.
+
+    Args:
+        axes: Where.
+        pixels: ``uint8[H, W, 1]`` or ``uint8[H, W, 3]``.
+        **options: Of ``Axes.imshow``.
+    """
+    grey = pixels.shape[2] == 1
+    if grey:
+        options = {"cmap": "gray", "vmin": 0, "vmax": 255, **options}
+    drawn = axes.imshow(pixels[:, :, 0] if grey else pixels, interpolation="nearest", **options)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return drawn
+
+
+def shorten(text: str, length: int = 18) -> str:
+    """Shorten in the middle, where names differ least.
+
+    Example:
+        >>> shorten("a-very-long-class-name", 11)
+        'a-ver…-name'
+    """
+    text = " ".join(text.split())
+    if len(text) <= length:
+        return text
+    front = length // 2
+    return f"{text[:front]}…{text[len(text) - (length - front - 1) :]}"

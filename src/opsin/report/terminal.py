@@ -1,0 +1,268 @@
+"""What a person at a terminal, or a log file, gets to read."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from opsin.events import Epoch, Watcher
+from opsin.metadata import Layer
+
+_FACT = 10
+# Columns of a file or a pipe, where nothing is wrapped.
+_UNWRAPPED = 10_000
+
+
+def clock(seconds: float) -> str:
+    """Return a time as 0:12 or 1:04:09.
+
+    Example:
+        >>> clock(72.4), clock(3849)
+        ('1:12', '1:04:09')
+    """
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def megabytes(size: int) -> str:
+    """Return a file's size: ``0.97 MB``."""
+    return f"{size / 1e6:.2f} MB" if size >= 10_000 else f"{size / 1e3:.1f} kB"
+
+
+class _Rate(ProgressColumn):
+    """Units a second, and the time that is left."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        left = task.time_remaining
+        unit = task.fields["unit"]
+        per_second = f"{speed:,.0f} {unit}/s" if speed else ""
+        if unit == "B":
+            per_second = f"{(speed or 0) / 1e6:.1f} MB/s"
+        rest = f"{clock(left)} left" if left is not None else ""
+        return Text(f"{per_second:>18}  {rest}")
+
+
+class Terminal(Watcher):
+    """Shows work as it goes on: a live bar on a terminal, plain lines elsewhere.
+
+    Args:
+        console: Where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._heading = False
+        self._work = ("", 0)
+        self._next, self._began = 0.1, 0.0
+
+    def fact(self, name: str, text: str) -> None:
+        """Print a line: the name in its column, then the text."""
+        self._row(f"[bold]{escape(name)}[/]", escape(text))
+
+    def note(self, text: str) -> None:
+        """Print a warning."""
+        self._row("", f"[yellow]{escape(text)}[/]")
+
+    def _row(self, name: str, text: str) -> None:
+        """Print two columns, the second wrapped on a terminal and left whole elsewhere."""
+        row = Table.grid(padding=(0, 1))
+        row.add_column(width=_FACT - 1)
+        row.add_column(no_wrap=not self.console.is_terminal)
+        row.add_row(name, text)
+        self.console.print(row)
+
+    def layers(self, layers: Sequence[Layer]) -> None:
+        """Print the summary table of a network."""
+        self.console.print(layer_table(layers))
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Start a bar."""
+        self._work, self._next, self._began = (what, total), 0.1, time.monotonic()
+        if not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description:>6} "),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f}%"),
+            _Rate(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=total, unit=unit, figures="")
+        self._bar.start()
+
+    def advance(self, done: int, **figures: float) -> None:
+        """Move the bar; without a terminal, print a line each tenth of work that takes long."""
+        if self._bar is not None:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            self._bar.update(self._task, completed=done, figures=shown)
+            return
+        what, total = self._work
+        if total and done / total >= self._next and done < total:
+            taken = time.monotonic() - self._began
+            self._next = done / total + 0.1
+            if taken > 5:
+                left = clock(taken * (total - done) / done)
+                self.console.print(f"{what:>6}  {done / total:4.0%}  {left} left", highlight=False)
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Print an epoch's line, before the first one the heading."""
+        if not self._heading:
+            self._heading = True
+            self.console.print(
+                f"\n{'epoch':>8}{'train loss':>14}{'acc':>8}{'val loss':>13}{'acc':>8}"
+                f"{'rate':>10}{'time':>8}",
+                style="dim",
+            )
+        number = f"{epoch.epoch}/{epoch.epochs}"
+        mark = " best" if epoch.best else ("" if epoch.complete else " cut short")
+        self.console.print(
+            f"{number:>8}{epoch.train_loss:>14.3f}{epoch.train_accuracy:>8.4f}"
+            f"{epoch.val_loss:>13.3f}{epoch.val_accuracy:>8.4f}"
+            f"{epoch.rate:>10.1e}{clock(epoch.seconds):>8}[dim]{mark}[/]",
+            highlight=False,
+        )
+
+
+class LogFile(Terminal):
+    """Writes the same lines into a run's ``log.txt``.
+
+    Args:
+        file: Open for writing text.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(Console(file=file, width=_UNWRAPPED, no_color=True, force_terminal=False))
+
+
+class Both(Watcher):
+    """Passes everything on to several watchers."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self.watchers = watchers
+
+    def fact(self, name: str, text: str) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.fact(name, text)
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.note(text)
+
+    def layers(self, layers: Sequence[Layer]) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.layers(layers)
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.begin(what, total, unit)
+
+    def advance(self, done: int, **figures: float) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.advance(done, **figures)
+
+    def end(self) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.end()
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.epoch(epoch)
+
+
+def for_people(*, quiet: bool = False) -> Watcher:
+    """Return the watcher of the command line: on standard error, which leaves output to answers."""
+    width = None if sys.stderr.isatty() else _UNWRAPPED
+    return Watcher() if quiet else Terminal(Console(stderr=True, width=width))
+
+
+def layer_table(layers: Sequence[Layer]) -> Table:
+    """Return the summary: layer, kind, output shape, parameters; totals below."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2), show_footer=True)
+    held = sum(layer.parameters for layer in layers)
+    trainable = sum(layer.trainable for layer in layers)
+    work = sum(layer.multiply_adds for layer in layers)
+    table.add_column("Layer", "Total")
+    table.add_column("Kind", f"{trainable:,} trainable, {held - trainable:,} not")
+    table.add_column("Output", justify="right")
+    table.add_column("Parameters", f"{held:,}", justify="right")
+    table.add_column("Multiply-adds", f"{work:,}", justify="right")
+    for layer in layers:
+        table.add_row(
+            escape(layer.name),
+            layer.kind,
+            "×".join(map(str, layer.shape)),
+            f"{layer.parameters:,}" if layer.parameters else "",
+            f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
+        )
+    return table
+
+
+def plus_minus(figures: dict[str, Any]) -> str:
+    """Return an accuracy with its interval: ``0.9214 ± 0.0053``.
+
+    The half width is the larger of the two, since Wilson's interval leans towards one half.
+    """
+    half = max(figures["high"] - figures["accuracy"], figures["accuracy"] - figures["low"])
+    return f"{figures['accuracy']:.4f} ± {half:.4f}"
+
+
+def class_table(figures: dict[str, Any]) -> Table:
+    """Return a row per class: precision, recall, F1, count."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    table.add_column("Class")
+    for heading in ("Precision", "Recall", "F1", "Count"):
+        table.add_column(heading, justify="right")
+    for entry in figures["classes"]:
+        table.add_row(
+            escape(entry["name"]),
+            *(f"{entry[key]:.4f}" for key in ("precision", "recall", "f1")),
+            f"{entry['count']:,}",
+        )
+    return table
+
+
+def confusions(figures: dict[str, Any], count: int = 3) -> str:
+    """Return the most confused pairs in one line."""
+    pairs = [
+        f"{pair['actual']} → {pair['predicted']} ({pair['count']:,})"
+        for pair in figures["confused"][:count]
+    ]
+    return " · ".join(pairs) or "nothing"
+
+
+def bar(share: float, width: int = 28) -> str:
+    """Return a bar of block characters for a share between 0 and 1.
+
+    Example:
+        >>> bar(0.5, 4), bar(1.0, 4)
+        ('██', '████')
+    """
+    eighths = round(share * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()

@@ -1,0 +1,211 @@
+"""The run directory: its files, and nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import RunError
+from opsin.storage import told_plainly, whole_file, write_json
+
+State = Literal["running", "done", "stopped", "failed"]
+
+CLASSIFIER: Final = "classifier.onnx"
+
+
+class RunDirectory:
+    """One directory of plain files that is the whole truth about one training.
+
+    Args:
+        path: The directory. It is not created here: see `create`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.json"
+        self.status = self.path / "status.json"
+        self.dataset = self.path / "dataset.json"
+        self.history = self.path / "history.jsonl"
+        self.split = self.path / "split.npz"
+        self.checkpoints = self.path / "checkpoints"
+        self.classifier = self.path / CLASSIFIER
+        self.predictions = self.path / "predictions.npz"
+        self.report = self.path / "report.json"
+        self.page = self.path / "report.html"
+        self.figures = self.path / "figures"
+        self.log = self.path / "log.txt"
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> RunDirectory:
+        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken.
+
+        Raises:
+            StorageError: The directory cannot be made.
+        """
+        day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
+        # Letters of any script stay; what a file system or a shell could trip over does not.
+        tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
+        stem = f"{day}-{tame or 'run'}"
+        with told_plainly(root):
+            root.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                path = root / (stem if number == 1 else f"{stem}-{number}")
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    number += 1
+                else:
+                    return cls(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
+        """Open an existing directory.
+
+        Raises:
+            RunError: It is missing or was not made by ``opsin train``.
+        """
+        run = cls(path)
+        if not run.recipe.is_file():
+            there = "is no run directory" if run.path.is_dir() else "does not exist"
+            raise RunError(
+                "a run directory", f"{run.path} {there}", "See the runs there are: opsin runs"
+            )
+        return run
+
+    def set_status(self, state: State, *, cause: str | None = None) -> None:
+        """Record what the run is doing, with this process and the present time."""
+        now = time.time()
+        before = self._json(self.status) if self.status.is_file() else {}
+        write_json(
+            self.status,
+            {
+                "state": state,
+                "pid": os.getpid(),
+                "started": before.get("started", now),
+                "heartbeat": now,
+                "cause": cause,
+            },
+        )
+
+    def state(self) -> tuple[str, str | None]:
+        """Return the state and, for a failure, its cause.
+
+        A run that says "running" while its process is gone has failed.
+        """
+        if not self.status.is_file():
+            return "failed", "the run ended before it began to train"
+        status = self._json(self.status)
+        if status["state"] == "running" and not _alive(status["pid"], status["heartbeat"]):
+            return "failed", f"its process {status['pid']} ended without a word"
+        return status["state"], status["cause"]
+
+    def append_history(self, line: str) -> None:
+        """Add one line of JSON to ``history.jsonl``."""
+        with told_plainly(self.history), self.history.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Return the events so far; a last line cut short by a crash is left out."""
+        if not self.history.is_file():
+            return []
+        events = []
+        for line in self.history.read_text(encoding="utf-8").splitlines():
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                break
+        return events
+
+    def read(self, file: Path) -> dict[str, Any]:
+        """Read one of the directory's JSON files.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        if not file.is_file():
+            raise RunError(
+                f"{file.name} in a finished run",
+                f"{self.path} has none ({self.state()[0]})",
+                "Train again: opsin train …",
+            )
+        return self._json(file)
+
+    def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
+        """Write arrays into one of the directory's ``.npz`` files."""
+        with whole_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+    def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
+        """Read what `save_arrays` wrote.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
+            ) from error
+
+    def _json(self, file: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"JSON in {file.name}", f"{file} is damaged", "Restore the file or train again."
+            ) from error
+        return content
+
+
+def _alive(pid: int, heartbeat: float) -> bool:
+    """Tell whether a process still works on its run."""
+    if os.name == "nt":  # there, asking by signal would end the process
+        return time.time() - heartbeat < 120
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def find_classifier(model: str | os.PathLike[str]) -> Path:
+    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory.
+
+    Raises:
+        RunError: There is no such file or directory, or the run has no classifier.
+    """
+    path = Path(model)
+    if path.is_file():
+        return path
+    run = RunDirectory.open(path)
+    if not run.classifier.is_file():
+        state, cause = run.state()
+        raise RunError(
+            f"a finished run with its {CLASSIFIER}",
+            f"{path} has none ({state}{f': {cause}' if cause else ''})",
+            "Wait until it is done, or train again.",
+        )
+    return run.classifier
+
+
+def find_runs(root: Path) -> list[RunDirectory]:
+    """Return the run directories below ``root``, the newest first."""
+    if not root.is_dir():
+        return []
+    runs = [RunDirectory(path) for path in root.iterdir() if (path / "recipe.json").is_file()]
+    return sorted(runs, key=lambda run: run.recipe.stat().st_mtime, reverse=True)

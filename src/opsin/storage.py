@@ -1,0 +1,138 @@
+"""Writes that are whole, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from opsin.errors import StorageError
+
+_SCRATCH = ".scratch-"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+
+    The content reaches the disk before the name does (fsync, rename, fsync of the directory), so
+    a reader, or a machine that lost its power, finds the old file or the new one.
+
+    Raises:
+        StorageError: The disk is full or refuses the write; nothing is left behind.
+    """
+    with told_plainly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with told_plainly(path):
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Yield a hidden directory inside ``parent`` that is gone when the block ends.
+
+    What it leaves behind when the process is killed is swept away by a later call, a day on.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    with told_plainly(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for stale in parent.glob(f"{_SCRATCH}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - stale.stat().st_mtime > 86_400:
+                    shutil.rmtree(stale, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_SCRATCH))
+    try:
+        with told_plainly(parent):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_directory(scratch: Path, path: Path) -> None:
+    """Bring a `scratch_directory` of files to the disk and give it its name, whole.
+
+    Where another process made ``path`` meanwhile, theirs stays.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    with told_plainly(path):
+        for file in scratch.iterdir():
+            _sync(file)
+        _sync(scratch)
+        scratch.chmod(0o777 & ~_umask())
+        try:
+            scratch.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+        _sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a whole JSON file, readable by people.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"))
+
+
+@contextlib.contextmanager
+def told_plainly(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        # strerror is None for the errors that libraries raise without the system's number.
+        reason = (error.strerror or str(error)).lower()
+        raise StorageError(
+            f"to write {path}", reason, "Free some space, or choose another place, and run again."
+        ) from error
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or directory to the disk, where the system lets directories be opened."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

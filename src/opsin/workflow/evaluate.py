@@ -1,0 +1,168 @@
+"""How good a file is, on its own run's pictures or on others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.cache import Decoded
+from opsin.data.dataset import Dataset, fingerprint_of, read
+from opsin.data.split import TEST
+from opsin.errors import SourceError
+from opsin.events import SILENT, Watcher
+from opsin.metadata import Score
+from opsin.predict import Classifier
+from opsin.recipe import DataRecipe
+from opsin.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """The figures of a run's file.
+
+    Args:
+        split: Which part the verdict rests on: ``test`` or, where there is none, ``val``.
+        figures: What `opsin.evaluation.metrics.measure` says of each part.
+    """
+
+    split: Literal["test", "val"]
+    figures: dict[str, Any]
+
+    @property
+    def score(self) -> Score:
+        """The verdict, as it travels in the file."""
+        figures = self.figures[self.split]
+        return Score(
+            split=self.split,
+            images=figures["images"],
+            accuracy=figures["accuracy"],
+            low=figures["low"],
+            high=figures["high"],
+        )
+
+
+def answers(
+    classifier: Classifier,
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    what: str,
+    watcher: Watcher,
+) -> NDArray[np.float32]:
+    """Return the file's probabilities for some rows of ``images``, ``float32[N, K]``."""
+    watcher.begin(what, len(rows), "pictures")
+    parts: list[NDArray[np.float32]] = []
+    done = 0
+    for part in classifier.iter_probabilities(images, rows):
+        parts.append(part)
+        done += len(part)
+        watcher.advance(done)
+    watcher.end()
+    return np.concatenate(parts)
+
+
+def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> RunEvaluation:
+    """Evaluate a run's file on validation data and, once, on the test set.
+
+    The answers are kept in ``predictions.npz``.
+    """
+    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
+
+    classifier = Classifier(directory.classifier)
+    kept: dict[str, NDArray[Any]] = {}
+    figures: dict[str, Any] = {}
+    for part, title in (("val", "Valid."), ("test", "Test")):
+        rows = dataset.split.rows(part)
+        if not len(rows):
+            continue
+        probabilities = answers(classifier, dataset.images, rows, title, watcher)
+        labels = dataset.labels[rows]
+        kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
+        kept[f"{part}_probabilities"] = probabilities
+        figures[part] = measure(probabilities, labels, dataset.classes)
+    directory.save_arrays(directory.predictions, **kept)
+    return RunEvaluation("test" if "test" in figures else "val", figures)
+
+
+def evaluate(
+    model: str | os.PathLike[str] | Classifier,
+    source: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    watcher: Watcher = SILENT,
+) -> dict[str, Any]:
+    """Evaluate a classifier on pictures with labels.
+
+    Judged are, in this order of preference: the test part that the source names; where these are
+    the pictures the classifier was trained on, the part that was kept out of its training; else
+    all of them. The pictures are prepared as the file asks, whatever their own size.
+
+    Args:
+        model: A run directory, a ``classifier.onnx`` or an open classifier.
+        source: Pictures with labels; its classes must be among the classifier's.
+        classes: Keep these classes of the source only.
+        watcher: Is told how far the work is.
+
+    Returns:
+        What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
+        (``test``, ``val`` or ``all``), ``seen`` (whether the classifier learnt from, or was chosen
+        by, the pictures judged), ``unreadable`` and ``seconds``.
+
+    Raises:
+        SourceError: The source is unusable or has classes that the classifier does not know.
+    """
+    from opsin.evaluation.metrics import measure  # noqa: PLC0415
+
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    preparation = classifier.metadata.preparation
+    recipe = DataRecipe.of(
+        os.fspath(source),
+        size=(preparation.height, preparation.width),
+        channels=preparation.channels,
+        resize=preparation.resize,
+        classes=classes,
+    )
+    decoded = read(recipe, watcher=watcher, for_training=False)
+    names = decoded.about["classes"]
+    foreign = [name for name in names if name not in classifier.classes]
+    if foreign:
+        raise SourceError(
+            f"classes among {', '.join(classifier.classes)}",
+            f"{source} also has {', '.join(foreign[:5])}",
+            "Leave them out with --classes, or rename the folders.",
+        )
+    part, rows, seen = _judged(classifier, decoded)
+    began = time.perf_counter()
+    probabilities = answers(classifier, decoded.images, rows, "Test", watcher)
+    seconds = time.perf_counter() - began
+    own = np.array([classifier.classes.index(name) for name in names], np.int64)
+    return {
+        "model": str(classifier.path),
+        "source": os.fspath(source),
+        "part": part,
+        "seen": seen,
+        "unreadable": len(decoded.unreadable),
+        "seconds": seconds,
+        **measure(probabilities, own[decoded.labels[rows]], classifier.classes),
+    }
+
+
+def _judged(
+    classifier: Classifier, decoded: Decoded
+) -> tuple[Literal["test", "val", "all"], NDArray[np.int64], bool]:
+    """Choose the rows to judge by, and tell whether the classifier has seen them."""
+    test = np.flatnonzero(decoded.given == TEST)
+    own = fingerprint_of(decoded) == classifier.metadata.fingerprint
+    if test.size:
+        return "test", test, False
+    run = RunDirectory(classifier.path.parent)
+    if own and run.split.is_file():
+        split = run.load_arrays(run.split)
+        part: Literal["test", "val"] = "test" if len(split["test"]) else "val"
+        return part, split[part], part == "val"
+    return "all", np.arange(len(decoded.labels)), own

@@ -1,0 +1,55 @@
+"""What a collection of pictures holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from opsin.data.dataset import Dataset
+from opsin.report.data_figures import (
+    class_means,
+    draw_class_sizes,
+    draw_grid,
+    draw_heat_map,
+    draw_means,
+)
+from opsin.report.style import save, styled
+
+
+def draw_data(dataset: Dataset, folder: Path) -> list[Path]:
+    """Draw what every tutorial begins with.
+
+    Args:
+        dataset: The pictures.
+        folder: Where the figures go: ``picture.png`` (the first training picture enlarged, as a
+            heat map), ``grid.png`` (25 with their names), ``means.png`` (the mean of each class)
+            and ``classes.png`` (their sizes).
+
+    Returns:
+        The files.
+
+    Raises:
+        StorageError: The disk refuses a write.
+    """
+    rows = dataset.split.train
+    first = int(rows[0])
+    places = np.linspace(0, len(rows) - 1, min(25, len(rows))).round().astype(np.int64)
+    shown = rows[places]
+    labels = [dataset.classes[dataset.labels[row]] for row in shown]
+    means = class_means(dataset.images[rows], dataset.labels[rows], len(dataset.classes))
+    with styled():
+        drawn = {
+            "picture": draw_heat_map(
+                dataset.images[first],
+                f"{dataset.classes[dataset.labels[first]]} ({dataset.names[first]})",
+            ),
+            "grid": draw_grid(
+                [dataset.images[row] for row in shown],
+                labels,
+                f"{len(shown)} of {len(rows):,} training pictures",
+            ),
+            "means": draw_means(means, dataset.classes),
+            "classes": draw_class_sizes(dataset.counts()),
+        }
+        return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]

@@ -1,0 +1,102 @@
+"""The figures and the page of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from opsin.data.dataset import Dataset, load
+from opsin.errors import SourceError
+from opsin.evaluation.mistakes import confident_mistakes, typical_rows
+from opsin.events import SILENT, Watcher
+from opsin.report.page import render
+from opsin.report.run_figures import Answer, draw_answers, draw_confusion, draw_curves
+from opsin.report.style import save, styled
+from opsin.run import RunDirectory
+from opsin.storage import write_bytes
+from opsin.workflow.runs import Run
+
+
+def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Path:
+    """Draw a finished run's figures and page anew.
+
+    Args:
+        run: A run directory.
+        watcher: Is told how far the work is.
+
+    Returns:
+        The page, ``report.html``.
+
+    Raises:
+        RunError: The run is missing or not finished.
+        SourceError: The pictures it was made from are gone, or have changed since.
+    """
+    opened = Run(run)
+    data = load(opened.recipe.data, watcher=watcher)
+    expected = opened.directory.read(opened.directory.dataset)["fingerprint"]
+    if data.fingerprint != expected:
+        raise SourceError(
+            f"the pictures that {run} was trained on",
+            f"{data.recipe.source} has changed since",
+            "Restore them, or train again.",
+        )
+    draw_run(opened.directory, data)
+    return opened.directory.page
+
+
+def draw_run(directory: RunDirectory, dataset: Dataset) -> None:
+    """Write ``figures/`` and ``report.html`` from the run's files and the pictures."""
+    run = Run(directory.path)
+    facts = run.report
+    figures = facts["figures"][facts["split"]]
+    kept = directory.load_arrays(directory.predictions)
+    rows, labels, probabilities = (
+        kept[f"{facts['split']}_{part}"] for part in ("rows", "labels", "probabilities")
+    )
+
+    def shown(places: NDArray[np.int64]) -> list[Answer]:
+        return [
+            Answer(
+                pixels=dataset.images[rows[place]],
+                name=dataset.names[rows[place]],
+                actual=dataset.classes[labels[place]],
+                probabilities=dict(
+                    zip(dataset.classes, map(float, probabilities[place]), strict=True)
+                ),
+            )
+            for place in places
+        ]
+
+    typical = shown(typical_rows(len(rows)))
+    mistakes = shown(confident_mistakes(probabilities, labels))
+    history = run.history
+    right = sum(answer.right for answer in typical)
+    drawings: dict[str, Callable[[], Figure]] = {
+        "curves": lambda: draw_curves(history),
+        "confusion": lambda: draw_confusion(figures),
+        "answers": lambda: draw_answers(
+            typical, f"{right} of {len(typical)} right; in all {figures['accuracy']:.1%}"
+        ),
+        "mistakes": lambda: draw_answers(
+            mistakes[:15], "The most confident mistakes" if mistakes else "No mistakes"
+        ),
+    }
+    with styled():
+        for name, draw in drawings.items():
+            figure = draw()
+            for kind in ("png", "svg"):
+                save(figure, directory.figures / f"{name}.{kind}")
+    page = render(
+        facts,
+        run.recipe.model_dump(mode="json"),
+        history,
+        name=directory.path.name,
+        answers=typical,
+        mistakes=mistakes,
+    )
+    write_bytes(directory.page, page.encode("utf-8", "replace"))

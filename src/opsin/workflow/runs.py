@@ -1,0 +1,123 @@
+"""A run as its user holds it, and the table of all."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from pathlib import Path
+from typing import Any
+
+from opsin.predict import Classifier
+from opsin.recipe import Recipe
+from opsin.run import RunDirectory, find_runs
+
+
+class Run:
+    """One training: its recipe, its history, its figures and its classifier.
+
+    Args:
+        path: The run directory.
+
+    Raises:
+        RunError: There is no run directory at ``path``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.directory = RunDirectory.open(path)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.directory.path
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was asked for, every default resolved."""
+        return Recipe.model_validate(self.directory.read(self.directory.recipe))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The figures of each epoch."""
+        return self.directory.read_history()
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Every figure of the report.
+
+        Raises:
+            RunError: The run is not finished.
+        """
+        return self.directory.read(self.directory.report)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """How good the file is: on the test set, or on validation data where there is none."""
+        report = self.report
+        figures: dict[str, Any] = report["figures"][report["split"]]
+        return figures
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers on the test set, or on validation data where there is none."""
+        return float(self.figures["accuracy"])
+
+    def classifier(self) -> Classifier:
+        """Open the run's classifier.onnx."""
+        return Classifier(self.path)
+
+    def row(self) -> dict[str, Any]:
+        """Return the run as a row of the table of runs; what is not known yet is ``None``."""
+        recipe = self.recipe
+        state, cause = self.directory.state()
+        row: dict[str, Any] = {
+            "run": str(self.path),
+            "state": state,
+            "cause": cause,
+            "source": recipe.data.source,
+            "model": recipe.model.name,
+            "started": self.directory.recipe.stat().st_mtime,
+            "split": None,
+            "accuracy": None,
+            "low": None,
+            "high": None,
+            "seconds": None,
+            "bytes": None,
+        }
+        if self.directory.report.is_file():
+            report = self.report
+            figures = report["figures"][report["split"]]
+            row |= {key: figures[key] for key in ("accuracy", "low", "high")}
+            row |= {
+                "split": report["split"],
+                "seconds": report["seconds"]["train"],
+                "bytes": report["file"]["bytes"],
+            }
+        return row
+
+    def __repr__(self) -> str:
+        state, _ = self.directory.state()
+        return f"<Run {self.path}: {state}>"
+
+    def _repr_html_(self) -> str:
+        row = self.row()
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(key)}</th>"
+            f"<td>{html.escape(str(value))}</td></tr>"
+            for key, value in row.items()
+            if value is not None and key != "started"
+        )
+        curves = self.directory.figures / "curves.png"
+        picture = ""
+        if curves.is_file():
+            data = base64.b64encode(curves.read_bytes()).decode("ascii")
+            picture = (
+                f"<img width='640' alt='Curves of accuracy and loss' "
+                f"src='data:image/png;base64,{data}'>"
+            )
+        return f"<table>{cells}</table>{picture}"
+
+
+def list_runs(root: str | os.PathLike[str] = "runs") -> list[Run]:
+    """Return the runs below a folder, the newest first; those that cannot be read are left out."""
+    return [Run(directory.path) for directory in find_runs(Path(root))]
