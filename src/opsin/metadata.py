@@ -20,15 +20,19 @@ class _Frozen(BaseModel):
 
 
 class Background(_Frozen):
-    """The usual brightness behind the subjects of the training pictures.
+    """What lies behind the subjects of the training pictures, and how these stand before it.
 
     Args:
         level: Median brightness of the pictures' outermost pixels, 0 (black) to 255 (white).
         share: Share of training pictures whose border lies on the same side of grey.
+        fill: Median share of the picture's side that the subject takes up.
+        contrast: Median difference between the background and the subject's strongest pixels.
     """
 
     level: int = Field(ge=0, le=255)
     share: float = Field(ge=0, le=1)
+    fill: float = Field(gt=0, le=1)
+    contrast: float = Field(gt=0, le=255)
 
 
 class Preparation(_Frozen):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.data.background import match_background
 from opsin.data.images import ImageLike, open_image, to_pixels
+from opsin.data.sheet import png_address
 from opsin.errors import ModelFileError
 from opsin.metadata import Metadata
 from opsin.run import find_classifier
@@ -69,7 +70,13 @@ class Prediction:
             for name, share in self.top()
         )
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<p><b>{html.escape(self.name)}</b></p><table>{rows}</table>{notes}"
+        seen = ""
+        if self.pixels.size:
+            seen = (
+                f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
+                "style='image-rendering:pixelated;float:left;margin-right:1em'>"
+            )
+        return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
 
 
 class Classifier:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import hashlib
+import html
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from PIL import Image
 from opsin.data import cache, sources
 from opsin.data.background import measure_background
 from opsin.data.images import open_image, to_pixels
+from opsin.data.sheet import contact_sheet, png_address
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import Contents, Found, check_classes
 from opsin.data.split import Split, count_leaks, make_split
@@ -71,6 +73,18 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"<Dataset {self.recipe.source}: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook: a line, and pictures evenly spread over the training part."""
+        rows = self.split.train
+        shown = rows[np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(np.int64)]
+        sheet = contact_sheet([self.images[row] for row in shown], columns=10)
+        return (
+            f"<p><b>{html.escape(self.recipe.source)}</b> {html.escape(self.summary())}<br>"
+            f"{html.escape(', '.join(self.classes[:30]))}</p>"
+            f"<img src='{png_address(sheet)}' width='{2 * sheet.shape[1]}' "
+            "style='image-rendering:pixelated' alt='Training pictures'>"
+        )
 
     @cached_property
     def preparation(self) -> Preparation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from collections.abc import Sequence
@@ -10,9 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
 
+from opsin.data.sheet import png_address
 from opsin.errors import MissingExtraError
 from opsin.report.run_figures import Answer, confusion_title, draw_curves
 from opsin.report.style import INK, styled
@@ -57,7 +55,7 @@ def render(
         "clock": clock,
         "megabytes": megabytes,
         "plus_minus": plus_minus,
-        "picture": picture,
+        "picture": png_address,
         "thousands": lambda value: f"{value:,}",
     }
     figures = report["figures"][report["split"]]
@@ -93,14 +91,6 @@ def verdict(report: dict[str, Any]) -> str:
         f"({span}). This is optimistic: the best epoch was chosen on them, and there are no test "
         "pictures."
     )
-
-
-def picture(pixels: NDArray[np.uint8]) -> str:
-    """Return ``uint8[H, W, C]`` as the address of an embedded PNG."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def inline_svg(figure: Figure) -> str:

@@ -17,6 +17,8 @@ from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer
 
 _FACT = 10
+# Seconds without a line after which a log says how far the work is.
+_SILENCE = 15.0
 # Columns of a file or a pipe, where nothing is wrapped.
 _UNWRAPPED = 10_000
 
@@ -49,7 +51,7 @@ class _Rate(ProgressColumn):
         if unit == "B":
             per_second = f"{(speed or 0) / 1e6:.1f} MB/s"
         rest = f"{clock(left)} left" if left is not None else ""
-        return Text(f"{per_second:>18}  {rest}")
+        return Text(f"{per_second}  {rest}", no_wrap=True)
 
 
 class Terminal(Watcher):
@@ -65,7 +67,7 @@ class Terminal(Watcher):
         self._task: Any = None
         self._heading = False
         self._work = ("", 0)
-        self._next, self._began = 0.1, 0.0
+        self._next, self._began, self._said = 0.1, 0.0, 0.0
 
     def fact(self, name: str, text: str) -> None:
         """Print a line: the name in its column, then the text."""
@@ -89,12 +91,13 @@ class Terminal(Watcher):
 
     def begin(self, what: str, total: int, unit: str) -> None:
         """Start a bar."""
-        self._work, self._next, self._began = (what, total), 0.1, time.monotonic()
+        self._work, self._next = (what, total), 0.1
+        self._began = self._said = time.monotonic()
         if not self.console.is_terminal:
             return
         self._bar = Progress(
             TextColumn("{task.description:>6} "),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}%"),
             _Rate(),
             TextColumn("{task.fields[figures]}"),
@@ -105,18 +108,23 @@ class Terminal(Watcher):
         self._bar.start()
 
     def advance(self, done: int, **figures: float) -> None:
-        """Move the bar; without a terminal, print a line each tenth of work that takes long."""
+        """Move the bar; without a terminal, print a line each tenth of work that takes long.
+
+        The figure ``left`` is the time that the whole training still takes, in seconds.
+        """
         if self._bar is not None:
+            whole = figures.pop("left", None)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            if whole is not None:
+                shown += f"  {clock(whole)} for all"
             self._bar.update(self._task, completed=done, figures=shown)
             return
         what, total = self._work
-        if total and done / total >= self._next and done < total:
-            taken = time.monotonic() - self._began
-            self._next = done / total + 0.1
-            if taken > 5:
-                left = clock(taken * (total - done) / done)
-                self.console.print(f"{what:>6}  {done / total:4.0%}  {left} left", highlight=False)
+        now = time.monotonic()
+        if now - self._said > _SILENCE and done / total >= self._next and done < total:
+            self._said, self._next = now, done / total + 0.1
+            left = clock((now - self._began) * (total - done) / done)
+            self.console.print(f"{what:>8}  {done / total:4.0%}  {left} left", highlight=False)
 
     def end(self) -> None:
         """Take the bar away."""

@@ -95,6 +95,7 @@ def fit(
     generator = torch.Generator().manual_seed(recipe.seed)
     steps = len(list(_batches(len(train), recipe.batch_size)))
     step, best, best_path, waited = 0, None, None, 0
+    started = time.perf_counter()
 
     with ctrl_c_stops() as stop:
         for number in range(1, recipe.epochs + 1):
@@ -119,7 +120,9 @@ def fit(
                 total += loss.detach() * len(labels)
                 right += (logits.detach().argmax(dim=1) == labels).sum()
                 if step % 8 == 0:
-                    watcher.advance(seen, loss=float(total) / seen, accuracy=float(right) / seen)
+                    left = (time.perf_counter() - started) * (steps * recipe.epochs / step - 1)
+                    shown = {"loss": float(total) / seen, "acc": float(right) / seen}
+                    watcher.advance(seen, **shown, left=left)
                 if stop.is_set():
                     break
             trained = time.perf_counter() - began
