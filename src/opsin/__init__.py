@@ -1,8 +1,9 @@
 """Pictures sorted by label become a classifier you can look inside, trust and ship.
 
 Example:
-    >>> import opsin
-    >>> run = opsin.train("digits", model="mlp", epochs=2, runs="/tmp/runs", quiet=True)
+    >>> import opsin, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> run = opsin.train("digits", model="mlp", epochs=2, runs=folder, quiet=True)
     >>> run.classifier().classes[:3]
     ('0', '1', '2')
 """

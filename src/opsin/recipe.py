@@ -88,7 +88,7 @@ class TrainingRecipe(_Frozen):
     """How the network is trained."""
 
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training pictures.")
-    batch_size: int = Field(ge=1, le=65_536, description="Pictures a step.")
+    batch_size: int = Field(ge=2, le=65_536, description="Pictures a step.")
     optimizer: Optimizer = Field(description="adam, adamw or sgd (with Nesterov momentum).")
     rate: float = Field(gt=0, le=100, description="Learning rate (the peak, where it varies).")
     schedule: Schedule = Field(

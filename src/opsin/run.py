@@ -7,6 +7,8 @@ import json
 import os
 import re
 import time
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -153,9 +155,10 @@ class RunDirectory:
             RunError: The file is missing or damaged.
         """
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            # Opened here: NumPy would leave a damaged file open.
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(
                 f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
             ) from error

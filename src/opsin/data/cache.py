@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,11 @@ def index_key(*parts: object) -> str:
 
 def look_up(key: str) -> Decoded | None:
     """Return the set that an index entry names, or ``None`` where it is not (whole) there."""
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
-        return _open(cache_root() / "datasets" / entry["set"], entry["unreadable"])
-    return None
+        return _open_or_none(cache_root() / "datasets" / entry["set"], entry["unreadable"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def scratch() -> contextlib.AbstractContextManager[Path]:
@@ -83,7 +85,10 @@ def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[s
     for file in ("labels.npy", "given.npy", "digests.npy", "about.json"):
         content.update((folder / file).read_bytes())
     name = content.hexdigest()[:32]
-    publish_directory(folder, cache_root() / "datasets" / name)
+    target = cache_root() / "datasets" / name
+    if target.is_dir() and _open_or_none(target, []) is None:
+        shutil.rmtree(target)  # damaged since it was made
+    publish_directory(folder, target)
     write_json(cache_root() / "index" / f"{key}.json", {"set": name, "unreadable": unreadable})
 
 
@@ -93,6 +98,13 @@ def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for row, image in enumerate(images):
         digests[row] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8)
     return digests
+
+
+def _open_or_none(folder: Path, unreadable: list[list[str]]) -> Decoded | None:
+    try:
+        return _open(folder, unreadable)
+    except (OSError, ValueError, EOFError):
+        return None
 
 
 def _open(folder: Path, unreadable: list[list[str]]) -> Decoded:

@@ -134,7 +134,7 @@ def fit(
                 train_loss=float(total) / seen, train_accuracy=float(right) / seen,
                 val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
                 seconds=time.perf_counter() - began, images_per_second=seen / trained,
-                best=better, complete=not stop.is_set(),
+                best=better, complete=seen == len(train),
             )  # fmt: skip
             watcher.epoch(epoch)
             _check_finite(epoch)
@@ -147,7 +147,7 @@ def fit(
         raise RuntimeError("no epoch ran")
     network.to("cpu")
     load_checkpoint(best_path, network)
-    return Outcome(best=best, last=epoch, stopped=stop.is_set())
+    return Outcome(best=best, last=epoch, stopped=stop.is_set() and step < steps * recipe.epochs)
 
 
 def validate(network: nn.Module, val: Examples, device: torch.device) -> tuple[float, float]:

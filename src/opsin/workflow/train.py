@@ -70,7 +70,9 @@ def train(
         ParityError: The exported file answers otherwise than the network.
 
     Example:
-        >>> run = train("digits", model="mlp", epochs=2, runs="/tmp/runs", quiet=True)
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=2, runs=folder, quiet=True)
         >>> run.accuracy > 0.5
         True
     """

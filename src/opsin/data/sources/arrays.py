@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,10 @@ def open_npz(path: Path) -> Contents:
         SourceError: The file is damaged or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        # Opened here: NumPy would leave a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            content = dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(
             "an .npz file without Python objects", f"{path} cannot be read ({error})",
             "Save it with numpy.savez(path, images=…, labels=…).",

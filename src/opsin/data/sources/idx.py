@@ -87,9 +87,10 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             header = file.read(4)
             if header[:3] != bytes((0, 0, _UINT8)) or len(header) < 4:
                 raise ValueError("it has no IDX header of bytes")
-            sizes = np.frombuffer(file.read(4 * header[3]), ">u4")
-            count = math.prod(int(size) for size in sizes)
-            if sizes.size != header[3] or not 0 < count <= _MAX_VALUES:
+            stated = file.read(4 * header[3])
+            sizes = [int.from_bytes(stated[i : i + 4], "big") for i in range(0, len(stated), 4)]
+            count = math.prod(sizes)
+            if len(stated) != 4 * header[3] or not 0 < count <= _MAX_VALUES:
                 raise ValueError("its header states an impossible size")
             content = file.read(count + 1)
             if len(content) != count:

@@ -1,0 +1,47 @@
+"""What pytest needs to know before it collects anything."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+_TORCH = importlib.util.find_spec("torch") is not None
+
+# Where PyTorch is not installed, the training half cannot even be imported for its examples.
+collect_ignore_glob = (
+    []
+    if _TORCH
+    else [
+        "src/opsin/models/*",
+        "src/opsin/training/*",
+        "src/opsin/export.py",
+        "tests/models/*",
+        "tests/training/*",
+        "tests/test_export.py",
+    ]
+)
+
+# Their examples train.
+_TRAINING_EXAMPLES = ("opsin", "opsin.workflow.train.train")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs PyTorch, so that `-m "not torch"` leaves it out."""
+    for item in items:
+        path = Path(item.path).as_posix()
+        half = ("/tests/models/", "/tests/training/", "/opsin/models/", "/opsin/training/")
+        if item.name in _TRAINING_EXAMPLES or any(part in path for part in half):
+            item.add_marker("torch")
+        if not _TORCH and item.get_closest_marker("torch"):
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Keep the tests' decoded pictures away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPSIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("OPSIN_RUNS", raising=False)
+        yield

@@ -1,0 +1,150 @@
+"""Real pictures, real runs and a classifier that needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, settings
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+import opsin
+from opsin.data.dataset import Dataset
+from opsin.metadata import Layer, Metadata
+
+# The machine's speed is no property of the code.
+settings.register_profile(
+    "opsin",
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("opsin")
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def shape_picture(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:
+    """Draw a disc, a square or a cross in a colour and place of its own: uint8[H, W, 3]."""
+    random = np.random.default_rng(seed)
+    picture = random.integers(150, 220, (size, size, 3))
+    row, column = random.integers(size // 3, 2 * size // 3, 2)
+    radius = int(random.integers(size // 6, size // 3))
+    rows, columns = np.mgrid[:size, :size]
+    away_rows, away_columns = np.abs(rows - row), np.abs(columns - column)
+    inside = {
+        "disc": away_rows**2 + away_columns**2 <= radius**2,
+        "square": np.maximum(away_rows, away_columns) <= radius,
+        "cross": (np.minimum(away_rows, away_columns) <= 1)
+        & (np.maximum(away_rows, away_columns) <= radius),
+    }[kind]
+    picture[inside] = random.integers(0, 110, 3)
+    return picture.astype(np.uint8)
+
+
+def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", "square")) -> Path:
+    """Write a folder per kind with pictures of it."""
+    for kind in kinds:
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = shape_picture(kind, 1000 * len(kind) + number)
+            Image.fromarray(pixels).save(root / kind / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A folder with twelve discs and twelve squares, 24×24 in colour."""
+    return write_shapes(tmp_path / "shapes")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The embedded digits."""
+    return opsin.load("digits")
+
+
+@pytest.fixture(scope="session")
+def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+    """A classifier.onnx that answers with the digit whose mean picture is nearest; no PyTorch."""
+    train = digits.split.train
+    flat = digits.images[train].reshape(len(train), -1).astype(np.float64) / 255
+    means = np.stack([flat[digits.labels[train] == k].mean(axis=0) for k in range(10)])
+    weights = {
+        "scale": np.float32(1 / 255),
+        "weight": means.astype(np.float32),
+        "bias": (-0.5 * (means**2).sum(axis=1)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["input"]),
+        helper.make_node("Flatten", ["input"], ["flatten"]),
+        helper.make_node("Gemm", ["flatten", "weight", "bias"], ["head"], transB=1),
+        helper.make_node("Softmax", ["head"], ["probabilities"]),
+        helper.make_node("Identity", ["flatten"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "nearest-mean",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 8, 8, 1])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 64]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    kinds = {"input": (8, 8, 1), "flatten": (64,), "head": (10,)}
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model="mlp",
+        classes=digits.classes,
+        preparation=digits.preparation,
+        layers=tuple(
+            Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
+            for n, s in kinds.items()
+        ),
+        source="digits",
+        fingerprint=digits.fingerprint,
+    )
+    helper.set_model_props(model, metadata.to_props())
+    path = tmp_path_factory.mktemp("nearest-mean") / "classifier.onnx"
+    onnx.save_model(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
+    """A finished run on the digits."""
+    pytest.importorskip("torch")
+    root = tmp_path_factory.mktemp("runs")
+    return opsin.train("digits", model="mlp", epochs=3, runs=root, quiet=True)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run the command line as a process of its own, in a folder of its own."""
+
+    def call(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
+        given: dict[str, object] = {"cwd": tmp_path, "text": True, "capture_output": True}
+        return subprocess.run(command, check=False, timeout=240, **(given | options))  # type: ignore[call-overload, no-any-return]
+
+    return call
+
+
+def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    """Return the one JSON object that a command printed, and nothing else."""
+    lines = process.stdout.splitlines()
+    assert len(lines) == 1, process.stdout + process.stderr
+    content = json.loads(lines[0])
+    assert isinstance(content, dict)
+    return content

@@ -1,0 +1,66 @@
+"""Arrays and .npz files: checked before they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from opsin.data.sources.arrays import from_arrays, open_npz
+from opsin.data.split import TEST, TRAIN
+from opsin.errors import SourceError
+
+IMAGES = np.zeros((6, 8, 8), np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "k.npz", x_train=IMAGES, y_train=LABELS[:, None],
+             x_test=IMAGES[:3], y_test=LABELS[:3])  # fmt: skip
+    contents = open_npz(tmp_path / "k.npz")
+    assert contents.given.tolist() == [TRAIN] * 6 + [TEST] * 3
+    assert contents.pixels.shape == (9, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "classes", "words"),
+    [
+        (IMAGES / 255, LABELS, None, "uint8"),
+        (IMAGES[:, :, :, None, None], LABELS, None, "uint8"),
+        (IMAGES, LABELS[:4], None, "one label for each picture"),
+        (IMAGES, LABELS + 0.5, None, "whole numbers"),
+        (IMAGES, LABELS - 1, None, "whole numbers from 0"),
+        (IMAGES, LABELS, ["a", "b"], "3 different class names"),
+        (IMAGES, LABELS, ["a", "b", "b"], "3 different class names"),
+        (IMAGES[:0], LABELS[:0], None, "one label for each picture"),
+    ],
+)
+def test_what_does_not_fit_is_explained(images: Any, labels: Any, classes: Any, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        from_arrays(images, labels, classes)
+
+
+def test_test_pictures_must_have_the_same_shape() -> None:
+    with pytest.raises(SourceError, match="same shape"):
+        from_arrays(IMAGES, LABELS, test=(IMAGES[:, :4], LABELS))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x93NUMPY"])
+def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "set.npz").write_bytes(content)
+    with pytest.raises(SourceError, match=r"set\.npz"):
+        open_npz(tmp_path / "set.npz")
+
+
+def test_objects_are_never_unpickled(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=np.array([print], object), labels=LABELS)
+    with pytest.raises(SourceError, match="without Python objects"):
+        open_npz(tmp_path / "set.npz")
+
+
+def test_a_missing_array_is_named_with_those_there(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", pictures=IMAGES)
+    with pytest.raises(SourceError, match="holds pictures"):
+        open_npz(tmp_path / "set.npz")

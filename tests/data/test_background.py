@@ -1,0 +1,102 @@
+"""A photograph on a light table becomes what the network was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.data.background import match_background, measure_background
+from opsin.data.dataset import Dataset
+from opsin.data.images import to_pixels
+from opsin.metadata import Background
+
+DARK = Background(level=0, share=1.0, fill=1.0, contrast=200.0)
+
+
+def photograph(shape: NDArray[np.uint8], *, light: int = 235) -> Image.Image:
+    """Lay a white-on-black shape, dark, on an unevenly lit table three times its size."""
+    large = np.asarray(Image.fromarray(shape).resize((120, 120), Image.Resampling.BILINEAR))
+    scene = np.full((240, 320), float(light))
+    scene -= np.linspace(0, 12, 320)
+    scene[60:180, 100:220] *= 1 - 0.8 * large / 255
+    return Image.fromarray(scene.astype(np.uint8)).convert("RGB")
+
+
+def test_training_pictures_on_black_are_noticed(digits: Dataset) -> None:
+    background = digits.preparation.background
+    assert background is not None
+    assert background.level < 10
+    assert background.fill > 0.9
+
+
+def test_photographs_that_disagree_have_no_usual_background() -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (50, 8, 8, 3), np.uint8)
+    assert measure_background(images) is None
+    half = np.zeros((40, 8, 8, 1), np.uint8)
+    half[::2] = 255
+    assert measure_background(half) is None
+
+
+def test_pictures_without_a_subject_have_no_usual_background() -> None:
+    assert measure_background(np.zeros((5, 8, 8, 1), np.uint8)) is None
+
+
+def test_a_photographed_digit_looks_like_the_digit(digits: Dataset) -> None:
+    likeness = []
+    for row in digits.split.test[:40]:
+        shape = digits.images[row, :, :, 0]
+        matched, note = match_background(photograph(shape), digits.preparation.background)
+        assert note == "light background turned dark, as in training"
+        pixels = to_pixels(matched, digits.preparation)[:, :, 0].astype(float).ravel()
+        likeness.append(np.corrcoef(pixels, shape.astype(float).ravel())[0, 1])
+    # The digits are tiny and some do not fill their square: alike on the whole is what counts.
+    assert np.median(likeness) > 0.8
+
+
+def test_a_dark_picture_stays_as_it_is() -> None:
+    picture = Image.new("RGB", (20, 20), (12, 12, 12))
+    assert match_background(picture, DARK) == (picture, None)
+    assert match_background(Image.new("L", (20, 20), 128), DARK)[1] is None
+
+
+def test_without_a_usual_background_nothing_is_done() -> None:
+    picture = Image.new("RGB", (20, 20), "white")
+    assert match_background(picture, None) == (picture, None)
+
+
+def test_dark_photographs_are_turned_for_light_training_pictures() -> None:
+    light = Background(level=255, share=1.0, fill=1.0, contrast=200.0)
+    night = np.zeros((40, 40), np.uint8)
+    night[10:30, 15:25] = 180
+    matched, note = match_background(Image.fromarray(night), light)
+    assert note == "dark background turned light, as in training"
+    pixels = np.asarray(matched)
+    assert pixels[0, 0] == 255
+    assert pixels.min() < 80
+
+
+def test_an_empty_table_is_inverted_whole() -> None:
+    matched, note = match_background(Image.new("RGB", (30, 20), (240, 240, 240)), DARK)
+    assert note is not None
+    assert matched.getpixel((0, 0)) == (15, 15, 15)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@given(
+    height=st.integers(1, 50), width=st.integers(1, 50), seed=st.integers(0, 99),
+    low=st.integers(0, 255),
+)  # fmt: skip
+def test_any_picture_is_matched_without_a_crash(
+    mode: str, height: int, width: int, seed: int, low: int
+) -> None:
+    random = np.random.default_rng(seed)
+    shape = (height, width) if mode == "L" else (height, width, 3)
+    picture = Image.fromarray(random.integers(low, 256, shape, np.uint8))
+    matched, _ = match_background(picture, DARK)
+    assert matched.mode == mode
+    assert min(matched.size) >= 1

@@ -1,0 +1,166 @@
+"""Any ordinary source becomes one kind of dataset, decoded once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.data import dataset as module
+from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.errors import OpsinError, RecipeError, SourceError
+from tests.conftest import shape_picture, write_shapes
+
+
+def test_digits_need_nothing(digits: Dataset) -> None:
+    assert digits.images.shape == (1797, 8, 8, 1)
+    assert digits.images.max() == 255
+    assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1439, 179, 179]
+
+
+def test_a_folder_is_read_as_it_is(shapes: Path) -> None:
+    data = load(shapes)
+    assert data.classes == ("disc", "square")
+    assert data.images.shape == (24, 24, 24, 3)
+    row = data.names.index("square/10.png")
+    assert np.array_equal(data.images[row], shape_picture("square", 6010))
+    assert data.names[:3] == ["disc/0.png", "disc/1.png", "disc/2.png"]
+
+
+def test_the_second_time_nothing_is_decoded(
+    shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(shapes)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(module, "open_image", refuse)
+    again = load(shapes)
+    assert again.fingerprint == first.fingerprint
+    assert np.array_equal(again.images, first.images)
+
+
+def test_a_changed_file_is_noticed(shapes: Path) -> None:
+    before = load(shapes).fingerprint
+    Image.fromarray(shape_picture("disc", 99)).save(shapes / "disc" / "0.png")
+    assert load(shapes).fingerprint != before
+
+
+def test_a_damaged_cache_is_made_again(shapes: Path, tmp_path: Path,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    before = load(shapes)
+    for file in (tmp_path / "cache" / "datasets").glob("*/labels.npy"):
+        file.unlink()
+    again = load(shapes)
+    assert again.fingerprint == before.fingerprint
+    assert len(again.labels) == 24
+
+
+def test_names_and_order_do_not_change_the_content(shapes: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for file in shapes.rglob("*.png"):
+        target = other / file.parent.name / f"x{100 - int(file.stem)}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    one, two = load(shapes), load(other)
+    assert one.fingerprint == two.fingerprint
+    for part in ("train", "val", "test"):
+        sets = [{d.digests[row].tobytes() for row in d.split.rows(part)} for d in (one, two)]
+        assert sets[0] == sets[1]
+
+
+def test_classes_are_kept_in_the_order_asked(tmp_path: Path) -> None:
+    write_shapes(tmp_path, kinds=("disc", "square", "cross"))
+    data = load(tmp_path, classes=["square", "cross"])
+    assert data.classes == ("square", "cross")
+    assert len(data) == 24
+    assert all((name.startswith("square")) == (label == 0)
+               for name, label in zip(data.names, data.labels, strict=True))  # fmt: skip
+
+
+@pytest.mark.parametrize("classes", [["disc", "cat"], ["disc", "disc"]])
+def test_unknown_and_repeated_classes_name_those_there_are(
+    shapes: Path, classes: list[str]
+) -> None:
+    with pytest.raises(SourceError, match="disc, square"):
+        load(shapes, classes=classes)
+
+
+def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
+    (shapes / "disc" / "broken.png").write_bytes(b"no picture")
+    data = load(shapes)
+    assert len(data) == 24
+    assert data.unreadable == [("disc/broken.png", "no picture of a known format")]
+    assert data.describe()["audit"]["unreadable"] == 1
+    assert np.array_equal(data.images[12], shape_picture("square", 6000))
+
+
+def test_too_many_unreadable_files_stop_unless_allowed(shapes: Path) -> None:
+    for number in range(6):
+        (shapes / "disc" / f"broken{number}.png").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"at most 10% unreadable.*6 of 30.*--max-unreadable"):
+        load(shapes)
+    assert len(load(shapes, max_unreadable=0.5).unreadable) == 6
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            (tmp_path / kind / f"{number}.png").write_bytes(b"")
+    with pytest.raises(SourceError, match="none of the 6 can"):
+        load(tmp_path)
+
+
+def test_large_pictures_are_brought_to_the_default_size(tmp_path: Path) -> None:
+    for kind in ("disc", "square"):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            pixels = shape_picture(kind, number, size=100 + number)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{number}.jpg")
+    assert load(tmp_path).images.shape == (6, 64, 64, 3)
+    assert load(tmp_path, size=(32, 48), channels=1).images.shape == (6, 32, 48, 1)
+
+
+def test_arrays_and_their_file_are_the_same(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (30, 10, 12), np.uint8)
+    labels = np.arange(30) % 3
+    np.savez(tmp_path / "set.npz", images=images, labels=labels, classes=["x", "y", "z"])
+    one = load(tmp_path / "set.npz")
+    two = from_arrays(images, labels, ["x", "y", "z"])
+    assert one.fingerprint == two.fingerprint
+    assert one.images.shape == (30, 10, 12, 1)
+    assert one.classes == ("x", "y", "z")
+
+
+def test_leaks_into_the_test_part_are_counted() -> None:
+    images = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    labels = np.arange(20) % 2
+    data = from_arrays(images, labels, test=(images[:3], labels[:3]))
+    assert data.leaks == 3
+    assert data.describe()["audit"]["test_copies_in_training"] == 3
+
+
+def test_a_dataset_shows_itself(shapes: Path) -> None:
+    page = load(shapes)._repr_html_()
+    assert "24 pictures 24×24 colour" in page
+    assert "data:image/png;base64," in page
+
+
+@pytest.mark.parametrize("options", [{"val": 0.2}, {"size": (0, 8)}, {"resize": "crop"}])
+def test_bad_options_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        load("digits", **options)
+
+
+def test_the_public_error_is_the_parent_of_all(tmp_path: Path) -> None:
+    with pytest.raises(OpsinError):
+        opsin.load(tmp_path / "nowhere")

@@ -1,0 +1,112 @@
+"""The run directory: whole files, a true state, and clear errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opsin.errors import RunError, StorageError
+from opsin.run import RunDirectory, find_classifier, find_runs
+from opsin.storage import write_json
+
+
+def started(root: Path, name: str = "digits-mlp") -> RunDirectory:
+    run = RunDirectory.create(root, name)
+    write_json(run.recipe, {})
+    return run
+
+
+def test_names_are_never_taken_twice(tmp_path: Path) -> None:
+    names = {RunDirectory.create(tmp_path, "a").path.name for _ in range(3)}
+    assert len(names) == 3
+    assert all("-a" in name for name in names)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "   ", "çà и 漢字", "x" * 300, "con\0trol"])
+def test_any_name_becomes_one_harmless_directory(tmp_path: Path, name: str) -> None:
+    run = RunDirectory.create(tmp_path, name)
+    assert run.path.parent == tmp_path
+    assert run.path.is_dir()
+    assert run.path.name.startswith("20")
+
+
+def test_a_root_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("x")
+    with pytest.raises(StorageError):
+        RunDirectory.create(tmp_path / "runs", "a")
+
+
+def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.set_status("running")
+    assert run.state() == ("running", None)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    status = run.read(run.status) | {"pid": process.pid}
+    write_json(run.status, status)
+    state, cause = run.state()
+    assert state == "failed"
+    assert cause is not None
+    assert str(process.pid) in cause
+
+
+def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.set_status("running")
+    before = run.read(run.status)
+    run.set_status("failed", cause="the disk")
+    after = run.read(run.status)
+    assert after["started"] == before["started"]
+    assert run.state() == ("failed", "the disk")
+    assert after["pid"] == os.getpid()
+
+
+def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.append_history('{"epoch": 1}')
+    run.append_history('{"epoch": 2}')
+    with run.history.open("a") as file:
+        file.write('{"epoch": 3, "tr')
+    assert [event["epoch"] for event in run.read_history()] == [1, 2]
+
+
+def test_arrays_come_back_and_damage_is_named(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.save_arrays(run.split, train=np.arange(3))
+    assert run.load_arrays(run.split)["train"].tolist() == [0, 1, 2]
+    run.split.write_bytes(run.split.read_bytes()[:40])
+    with pytest.raises(RunError, match=r"split\.npz"):
+        run.load_arrays(run.split)
+
+
+def test_a_half_there_run_says_what_is_missing(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    with pytest.raises(RunError, match=r"report\.json"):
+        run.read(run.report)
+    with pytest.raises(RunError, match="ended before it began"):
+        find_classifier(run.path)
+    run.report.write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        run.read(run.report)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_what_is_no_run_is_refused(tmp_path: Path, made: bool) -> None:
+    path = tmp_path / "holiday"
+    if made:
+        path.mkdir()
+    with pytest.raises(RunError, match="is no run directory" if made else "does not exist"):
+        find_classifier(path)
+
+
+def test_only_run_directories_are_listed_newest_first(tmp_path: Path) -> None:
+    first, second = started(tmp_path, "one"), started(tmp_path, "two")
+    os.utime(first.recipe, (1, 1))
+    (tmp_path / "notes").mkdir()
+    assert [run.path for run in find_runs(tmp_path)] == [second.path, first.path]
+    assert find_runs(tmp_path / "nothing") == []

@@ -1,0 +1,82 @@
+"""Writes are whole or not there, whatever happens in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from opsin.errors import StorageError
+from opsin.storage import publish_directory, scratch_directory, whole_file, write_bytes, write_json
+
+
+def test_an_error_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "status.json"
+    write_bytes(file, b"old")
+    with pytest.raises(ZeroDivisionError), whole_file(file) as temporary:
+        temporary.write_bytes(b"half of the n")
+        _ = 1 / 0
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_kill_in_the_middle_of_many_writes_leaves_a_whole_file(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    code = (
+        "import sys; from pathlib import Path; from opsin.storage import write_json\n"
+        "n = 0\n"
+        "while True: n += 1; write_json(Path(sys.argv[1]), {'n': n, 'pad': str(n) * 50_000})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(file)]) as writer:
+        while not file.exists():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.kill(writer.pid, signal.SIGKILL)
+    import json
+
+    content = json.loads(file.read_text())
+    assert content["pad"] == str(content["n"]) * 50_000
+
+
+def test_text_that_is_no_unicode_can_be_written(tmp_path: Path) -> None:
+    write_json(tmp_path / "f.json", {"name": os.fsdecode(b"caf\xe9.png")})
+    assert b"caf\xe9.png" in (tmp_path / "f.json").read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs /dev/null")
+def test_a_refused_write_is_one_line_that_says_what_to_do() -> None:
+    with pytest.raises(StorageError, match=r"expected to write .*/dev/null/nothing.*Free some space"):
+        write_bytes(Path("/dev/null/nothing"), b"x")
+
+
+def test_scratch_is_gone_after_use_and_published_whole(tmp_path: Path) -> None:
+    with scratch_directory(tmp_path) as folder:
+        (folder / "a.npy").write_bytes(b"a")
+        publish_directory(folder, tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    assert (tmp_path / "set" / "a.npy").read_bytes() == b"a"
+
+
+def test_two_who_publish_the_same_directory_agree(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        with scratch_directory(tmp_path) as folder:
+            (folder / "a").write_bytes(content)
+            publish_directory(folder, tmp_path / "set")
+    assert (tmp_path / "set" / "a").read_bytes() == b"first"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_scratch_of_a_killed_process_is_swept_away_a_day_later(tmp_path: Path) -> None:
+    old, new = tmp_path / ".scratch-old", tmp_path / ".scratch-new"
+    old.mkdir()
+    new.mkdir()
+    os.utime(old, (time.time() - 90_000,) * 2)
+    with scratch_directory(tmp_path):
+        pass
+    assert not old.exists()
+    assert new.exists()
