@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -141,7 +142,7 @@ def cli(tmp_path: Path) -> Cli:
     return call
 
 
-def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, object]:
+def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     """Return the one JSON object that a command printed, and nothing else."""
     lines = process.stdout.splitlines()
     assert len(lines) == 1, process.stdout + process.stderr

@@ -22,9 +22,7 @@ def test_round_trip(classes: list[str], background: Background | None, score: Sc
         opsin="1",
         model="mlp",
         classes=tuple(classes),
-        preparation=Preparation(
-            height=8, width=9, channels=1, resize="fit", background=background
-        ),
+        preparation=Preparation(height=8, width=9, channels=1, resize="fit", background=background),
         layers=(),
         source="s",
         fingerprint="f",

@@ -27,7 +27,9 @@ def test_names_are_never_taken_twice(tmp_path: Path) -> None:
     assert all("-a" in name for name in names)
 
 
-@pytest.mark.parametrize("name", ["../../etc", "a/b\\c", "   ", "çà и 漢字", "x" * 300, "con\0trol"])
+@pytest.mark.parametrize(
+    "name", ["../../etc", "a/b\\c", "   ", "çà и 漢字", "x" * 300, "con\0trol"]
+)
 def test_any_name_becomes_one_harmless_directory(tmp_path: Path, name: str) -> None:
     run = RunDirectory.create(tmp_path, name)
     assert run.path.parent == tmp_path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,9 +19,14 @@ from opsin.storage import publish_directory, scratch_directory, whole_file, writ
 def test_an_error_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
     file = tmp_path / "status.json"
     write_bytes(file, b"old")
-    with pytest.raises(ZeroDivisionError), whole_file(file) as temporary:
-        temporary.write_bytes(b"half of the n")
-        _ = 1 / 0
+
+    def fail() -> None:
+        with whole_file(file) as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -37,8 +43,6 @@ def test_kill_in_the_middle_of_many_writes_leaves_a_whole_file(tmp_path: Path) -
             time.sleep(0.01)
         time.sleep(0.2)
         os.kill(writer.pid, signal.SIGKILL)
-    import json
-
     content = json.loads(file.read_text())
     assert content["pad"] == str(content["n"]) * 50_000
 
@@ -50,7 +54,9 @@ def test_text_that_is_no_unicode_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs /dev/null")
 def test_a_refused_write_is_one_line_that_says_what_to_do() -> None:
-    with pytest.raises(StorageError, match=r"expected to write .*/dev/null/nothing.*Free some space"):
+    with pytest.raises(
+        StorageError, match=r"expected to write .*/dev/null/nothing.*Free some space"
+    ):
         write_bytes(Path("/dev/null/nothing"), b"x")
 
 

@@ -32,9 +32,7 @@ def test_a_folder_is_read_as_it_is(shapes: Path) -> None:
     assert data.names[:3] == ["disc/0.png", "disc/1.png", "disc/2.png"]
 
 
-def test_the_second_time_nothing_is_decoded(
-    shapes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(shapes)
 
     def refuse(*_: Any) -> None:

@@ -70,7 +70,7 @@ def test_copies_stay_together(contents: list[int], seed: int) -> None:
     try:
         parts = split(labels, contents, seed=seed)
     except SourceError as error:
-        assert "copies of one another" in str(error)  # noqa: PT017
+        assert "copies of one another" in str(error)
         return
     sides = [{contents[row] for row in parts.rows(part)} for part in ("train", "val", "test")]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from opsin._version import __version__
 from opsin.cli import data, evaluate, predict, report, runs, train
+from opsin.cli.output import print_error
+from opsin.errors import OpsinError
 
 
 def _version(value: bool) -> None:
@@ -28,6 +32,22 @@ def _about(
     """
 
 
+def _guarded(verb: Callable[..., None]) -> Callable[..., None]:
+    """Turn Opsin's own errors into their one line, and Ctrl-C into its exit status."""
+
+    @functools.wraps(verb)
+    def guarded(*words: Any, **options: Any) -> None:
+        try:
+            verb(*words, **options)
+        except OpsinError as error:
+            print_error(error)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(130) from stop
+
+    return guarded
+
+
 app = typer.Typer(
     name="opsin",
     add_completion=False,
@@ -36,9 +56,13 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.callback()(_about)
-app.command("data")(data.data)
-app.command("train")(train.train)
-app.command("predict")(predict.predict)
-app.command("evaluate")(evaluate.evaluate)
-app.command("report")(report.report)
-app.command("runs")(runs.runs)
+
+for _verb in (
+    data.data,
+    train.train,
+    predict.predict,
+    evaluate.evaluate,
+    report.report,
+    runs.runs,
+):
+    app.command(_verb.__name__)(_guarded(_verb))

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from opsin.errors import OpsinError
+from opsin.report.terminal import UNWRAPPED
 
 
 def console() -> Console:
-    """Return the console for answers."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Return the console for answers; into a pipe or a file nothing is wrapped or cut."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ def runs(*, runs: options.Runs = Path("runs"), as_json: options.AsJson = False) 
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("Run", "State", "Source", "Model"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for heading in ("Accuracy", "On", "Time", "Size", "Date"):
         table.add_column(heading, justify="right")
     for row in rows:

@@ -27,6 +27,7 @@ from opsin.storage import publish_directory, scratch_directory, write_json
 
 #: Changes whenever the same files would give other pixels.
 _VERSION = "1"
+_BLOCK = 1 << 20
 
 
 def cache_root() -> Path:
@@ -73,6 +74,25 @@ def look_up(key: str) -> Decoded | None:
 def scratch() -> contextlib.AbstractContextManager[Path]:
     """Return a temporary folder for a set that is being decoded."""
     return scratch_directory(cache_root() / "datasets")
+
+
+def new_images(
+    path: Path, shape: tuple[int, ...]
+) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
+    """Make a memory-mapped array ``uint8[shape]`` whose place on the disk is taken.
+
+    A file with holes would do until the disk is full: then the system ends the process that
+    writes into the mapping, without an error that could be told.
+
+    Raises:
+        OSError: The disk has too little space.
+    """
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:
+        file.seek(images.offset)
+        for start in range(0, images.nbytes, _BLOCK):
+            file.write(bytes(min(_BLOCK, images.nbytes - start)))
+    return images
 
 
 def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[str, str]]) -> None:

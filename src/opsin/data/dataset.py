@@ -298,9 +298,7 @@ def _decode(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) 
     reasons: dict[int, str] = {}
 
     with cache.scratch() as folder:
-        images = np.lib.format.open_memmap(
-            folder / "all.npy", mode="w+", dtype=np.uint8, shape=(len(contents), *shape)
-        )
+        images = cache.new_images(folder / "all.npy", (len(contents), *shape))
 
         def decode(row: int) -> None:
             try:
@@ -325,9 +323,7 @@ def _decode(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) 
             )
         images.flush()
         if reasons:
-            whole = np.lib.format.open_memmap(
-                folder / "images.npy", mode="w+", dtype=np.uint8, shape=(len(kept), *shape)
-            )
+            whole = cache.new_images(folder / "images.npy", (len(kept), *shape))
             for start in range(0, len(kept), 4096):
                 whole[start : start + 4096] = images[good[start : start + 4096]]
             whole.flush()

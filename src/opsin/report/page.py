@@ -5,21 +5,23 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from opsin.data.sheet import png_address
 from opsin.errors import MissingExtraError
-from opsin.report.run_figures import Answer, confusion_title, draw_curves
-from opsin.report.style import INK, styled
+from opsin.report.figures.run import Answer, confusion_title, draw_curves
+from opsin.report.figures.style import INK, styled
 from opsin.report.terminal import clock, megabytes, plus_minus
 
 try:
     import jinja2
 except ImportError as error:
     raise MissingExtraError("the report", "evaluate") from error
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
 _MATRIX: Final = 25

@@ -19,8 +19,8 @@ from opsin.metadata import Layer
 _FACT = 10
 # Seconds without a line after which a log says how far the work is.
 _SILENCE = 15.0
-# Columns of a file or a pipe, where nothing is wrapped.
-_UNWRAPPED = 10_000
+#: Columns of a file or a pipe, where nothing is wrapped.
+UNWRAPPED = 10_000
 
 
 def clock(seconds: float) -> str:
@@ -159,7 +159,7 @@ class LogFile(Terminal):
     """
 
     def __init__(self, file: TextIO) -> None:
-        super().__init__(Console(file=file, width=_UNWRAPPED, no_color=True, force_terminal=False))
+        super().__init__(Console(file=file, width=UNWRAPPED, no_color=True, force_terminal=False))
 
 
 class Both(Watcher):
@@ -206,7 +206,7 @@ class Both(Watcher):
 
 def for_people(*, quiet: bool = False) -> Watcher:
     """Return the watcher of the command line: on standard error, which leaves output to answers."""
-    width = None if sys.stderr.isatty() else _UNWRAPPED
+    width = None if sys.stderr.isatty() else UNWRAPPED
     return Watcher() if quiet else Terminal(Console(stderr=True, width=width))
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from opsin.data.dataset import Dataset
-from opsin.report.data_figures import (
+from opsin.report.figures.data import (
     class_means,
     draw_class_sizes,
     draw_grid,
     draw_heat_map,
     draw_means,
 )
-from opsin.report.style import save, styled
+from opsin.report.figures.style import save, styled
 
 
 def draw_data(dataset: Dataset, folder: Path) -> list[Path]:

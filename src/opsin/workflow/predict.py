@@ -39,8 +39,8 @@ def draw_prediction(prediction: Prediction, path: str | os.PathLike[str]) -> Pat
         MissingExtraError: matplotlib is not installed.
         StorageError: The disk refuses the write.
     """
-    from opsin.report.run_figures import Answer, draw_answer  # noqa: PLC0415  needs matplotlib
-    from opsin.report.style import save, styled  # noqa: PLC0415
+    from opsin.report.figures.run import Answer, draw_answer  # noqa: PLC0415  needs matplotlib
+    from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
     answer = Answer(prediction.pixels, prediction.name, None, prediction.probabilities)
     with styled():

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from opsin.data.dataset import Dataset, load
 from opsin.errors import SourceError
 from opsin.evaluation.mistakes import confident_mistakes, typical_rows
 from opsin.events import SILENT, Watcher
+from opsin.report.figures.run import Answer, draw_answers, draw_confusion, draw_curves
+from opsin.report.figures.style import save, styled
 from opsin.report.page import render
-from opsin.report.run_figures import Answer, draw_answers, draw_confusion, draw_curves
-from opsin.report.style import save, styled
 from opsin.run import RunDirectory
 from opsin.storage import write_bytes
 from opsin.workflow.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Path:

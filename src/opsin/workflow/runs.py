@@ -8,6 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from opsin.errors import RunError
 from opsin.predict import Classifier
 from opsin.recipe import Recipe
 from opsin.run import RunDirectory, find_runs
@@ -34,7 +37,14 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """What was asked for, every default resolved."""
-        return Recipe.model_validate(self.directory.read(self.directory.recipe))
+        try:
+            return Recipe.model_validate(self.directory.read(self.directory.recipe))
+        except ValidationError as error:
+            raise RunError(
+                f"a recipe of Opsin in {self.directory.recipe}",
+                "it lacks some of its parts, or has others",
+                "Restore the file, or train again.",
+            ) from error
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -119,5 +129,5 @@ class Run:
 
 
 def list_runs(root: str | os.PathLike[str] = "runs") -> list[Run]:
-    """Return the runs below a folder, the newest first; those that cannot be read are left out."""
+    """Return the runs below a folder, the newest first."""
     return [Run(directory.path) for directory in find_runs(Path(root))]

@@ -23,7 +23,6 @@ from opsin.run import RunDirectory
 from opsin.storage import write_bytes, write_json
 from opsin.workflow.evaluate import evaluate_run
 from opsin.workflow.recorder import Recorder, recorded
-from opsin.workflow.report import draw_run
 from opsin.workflow.runs import Run
 
 if TYPE_CHECKING:
@@ -158,6 +157,8 @@ def _make(
     directory: RunDirectory, job: _Job, recorder: Recorder, seconds: dict[str, float]
 ) -> None:
     """Train, export, evaluate the file and write the report; note how long each took."""
+    from opsin.workflow.report import draw_run  # noqa: PLC0415  needs matplotlib
+
     at = time.perf_counter()
 
     def lap(what: str) -> None:

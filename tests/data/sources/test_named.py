@@ -82,9 +82,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def published(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> named.Published:
+def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> named.Published:
     """The server's files as a collection, in an empty cache, with no way to Debian."""
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT", 0.5)

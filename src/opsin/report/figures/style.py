@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.errors import MissingExtraError
-from opsin.storage import whole_file
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-try:
-    import matplotlib as mpl
-    from matplotlib import font_manager
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise MissingExtraError("figures", "evaluate") from error
+from opsin.storage import whole_file
 
 #: Right and wrong, everywhere; told apart by colour-blind readers too.
 RIGHT: Final = "#2166ac"

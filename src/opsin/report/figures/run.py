@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from opsin.report.style import (
+from opsin.report.figures.style import (
     EMPTY,
     INK,
     MUTED,

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from opsin.report.style import MUTED, PALETTE, new_figure, shorten, show_pixels
+from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show_pixels
 
 
 def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:

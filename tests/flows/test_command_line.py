@@ -1,0 +1,303 @@
+"""The command line as its users drive it: real processes, real signals, real mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from tests.conftest import Cli, only_json, shape_picture, write_shapes
+
+VERBS = ("data", "train", "predict", "evaluate", "report", "runs")
+
+
+@pytest.mark.torch
+def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
+    """From a folder of pictures, with spaces and scripts in its names, to an answer."""
+    folder = write_shapes(tmp_path / "my pictures ü", count=20, kinds=("disc", "square"))
+    (folder / "disc").rename(folder / "kreis 円")
+
+    seen = only_json(cli("data", folder, "--json", "--out", "look"))
+    assert seen["classes"] == ["kreis 円", "square"]
+    assert seen["range"][1] > 150
+    assert all((tmp_path / str(figure)).is_file() for figure in seen["figures"])
+
+    trained = only_json(cli("train", folder, "--model", "resnet", "--epochs", "6", "--hidden",
+                            "16,32", "--batch-size", "8", "--json"))  # fmt: skip
+    run = str(trained["run"])
+    assert trained["figures"]["test"]["images"] == 4
+
+    listed = only_json(cli("runs", "--json"))["runs"]
+    assert [row["run"] for row in listed] == [run]
+    table = cli("runs").stdout
+    assert run in table
+    assert "done" in table
+
+    picture = tmp_path / "new one.png"
+    Image.fromarray(shape_picture("square", 777)).save(picture)
+    answer = only_json(cli("predict", run, picture, "--json", "--plot", "plot.png"))
+    assert answer["predictions"][0]["label"] in seen["classes"]
+    assert (tmp_path / "plot.png").stat().st_size > 5000
+    plain = cli("predict", run, picture)
+    assert "new one.png" in plain.stdout
+    assert "%" in plain.stdout
+
+    judged = only_json(cli("evaluate", run, folder, "--json"))
+    assert judged["part"] == "test"
+    assert judged["accuracy"] == trained["figures"]["test"]["accuracy"]
+    assert "Confuses" in cli("evaluate", run, folder).stdout
+
+    drawn = cli("report", run)
+    assert drawn.returncode == 0
+    assert (tmp_path / drawn.stdout.strip()).is_file()
+
+
+@pytest.mark.torch
+def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) -> None:
+    done = cli("train", "digits", "--model", "mlp", "--epochs", "2", "--name", "first")
+    assert done.returncode == 0
+    for word in ("Data", "Layer", "dense1", "9,610", "Device", "epoch", "1/2", "2/2", "Test",
+                 "looked at once", "±", "Confuses", "same answers"):  # fmt: skip
+        assert word in done.stderr, word
+    assert "Precision" in done.stdout
+    assert "report.html" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    log = next((tmp_path / "runs").glob("*first/log.txt")).read_text(encoding="utf-8")
+    assert "2/2" in log
+    quiet = cli("train", "digits", "--model", "mlp", "--epochs", "1", "--quiet", "--json")
+    assert quiet.stderr == ""
+    only_json(quiet)
+
+
+@pytest.mark.torch
+def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('model = "mlp"\nepochs = 3\nhidden = [7]\n')
+    done = only_json(cli("train", "digits", "--recipe", "r.toml", "--epochs", "1", "--json"))
+    recipe = json.loads((tmp_path / str(done["run"]) / "recipe.json").read_text())
+    assert recipe["training"]["epochs"] == 1
+    assert recipe["model"]["hidden"] == [7]
+    own = tmp_path / str(done["run"]) / "recipe.json"
+    again = only_json(cli("train", "digits", "--recipe", own, "--json"))
+    assert again["figures"] == done["figures"]
+
+
+def test_standard_input_and_several_pictures(
+    cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
+) -> None:
+    names = []
+    for row in range(3):
+        names.append(tmp_path / f"{row}.png")
+        Image.fromarray(digits.images[row, :, :, 0]).save(names[-1])
+    many = only_json(cli("predict", nearest_mean, *names, "--json"))
+    labels = [entry["label"] for entry in many["predictions"]]
+    classifier = opsin.Classifier(nearest_mean)
+    assert labels == [classifier.predict(digits.images[row]).label for row in range(3)]
+    command = [sys.executable, "-m", "opsin", "predict", str(nearest_mean), "-", "--json"]
+    done = subprocess.run(command, input=names[1].read_bytes(), capture_output=True, check=True)
+    assert json.loads(done.stdout)["predictions"][0]["label"] == labels[1]
+    drawn = cli("predict", nearest_mean, *names, "--plot", "p.png")
+    assert drawn.returncode == 0
+    assert sorted(path.name for path in tmp_path.glob("p-*.png")) == [
+        "p-1.png",
+        "p-2.png",
+        "p-3.png",
+    ]
+
+
+def test_one_bad_picture_among_good_ones(
+    cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
+) -> None:
+    Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    done = cli("predict", nearest_mean, "bad.png", "good.png", "missing.png", "--json")
+    assert done.returncode == 1
+    content = only_json(done)
+    assert len(content["predictions"]) == 1
+    assert len(content["errors"]) == 2
+    assert "bad.png" in done.stderr
+    assert "missing.png" in done.stderr
+
+
+def _mistakes(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write_shapes(tmp_path / "one class", kinds=("disc",))
+    write_shapes(tmp_path / "one picture", count=1)
+    write_shapes(tmp_path / "loose" / "..", kinds=())
+    (tmp_path / "loose").mkdir(exist_ok=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "loose" / "a.png")
+    np.savez(tmp_path / "uneven.npz", images=np.zeros((4, 8, 8), np.uint8), labels=[0, 1])
+    (tmp_path / "half run").mkdir()
+    (tmp_path / "half run" / "recipe.json").write_text("{}")
+    (tmp_path / "text.onnx").write_text("no model")
+
+
+# Command, then words that its one line must hold.
+MISTAKES = [
+    (("train", "no such source"), "digits, fashion-mnist"),
+    (("train", "empty"), "empty is empty"),
+    (("train", "one class"), "two classes or more"),
+    (("train", "one picture"), "at least two pictures"),
+    (("train", "loose"), "holds 1 pictures and no folders"),
+    (("train", "uneven.npz"), "one label for each picture"),
+    (("data", "digits", "--classes", "1,elephant"), "elephant"),
+    (("train", "digits", "--model", "vgg"), "mlp, cnn, resnet"),
+    (("train", "digits", "--model", "cnn"), "--depth 1"),
+    (("train", "digits", "--rate", "-1"), "rate"),
+    (("train", "digits", "--device", "mps"), "mps"),
+    (("train", "digits", "--recipe", "gone.toml"), "gone.toml"),
+    (("predict", "nowhere", "a.png"), "does not exist"),
+    (("predict", "half run", "a.png"), "finished run"),
+    (("predict", "text.onnx", "a.png"), "no readable ONNX file"),
+    (("evaluate", "empty", "digits"), "is no run directory"),
+    (("report", "half run"), "expected"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_a_mistake_is_one_line_and_status_1(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    _mistakes(tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    done = cli(*words, "--json")
+    assert done.returncode == 1, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert set(only_json(done)["error"]) == {"kind", "expected", "received", "advice"}
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("fly",), ("train",), ("train", "digits", "--epochs", "many"), ("predict", "x"),
+     ("train", "digits", "--hidden", "a,b"), ("data", "digits", "--size", "big")],
+)  # fmt: skip
+def test_wrong_usage_is_status_2(cli: Cli, words: tuple[str, ...]) -> None:
+    done = cli(*words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(cli: Cli, verb: str) -> None:
+    done = cli(verb, "--help")
+    assert done.returncode == 0
+    assert f"Example: opsin {verb}" in " ".join(done.stdout.split())
+    assert "--json" in done.stdout
+
+
+def test_the_version_and_the_start() -> None:
+    for words, text in ((["--version"], opsin.__version__), (["--help"], "fashion-mnist")):
+        done = subprocess.run([sys.executable, "-m", "opsin", *words], check=True,
+                              capture_output=True, text=True)  # fmt: skip
+        assert text in done.stdout
+
+
+def _start_training(folder: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "opsin", "train", "digits", "--model", "mlp", "--epochs",
+               "5000", "--batch-size", "16", *more]  # fmt: skip
+    process = subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
+def test_ctrl_c_ends_a_training_with_a_run_to_use(cli: Cli, tmp_path: Path, digits: Any) -> None:
+    with _start_training(tmp_path, "--json") as process:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    report = json.loads(out)
+    assert report["training"]["stopped"]
+    Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
+    answer = only_json(cli("predict", report["run"], "0.png", "--json"))
+    assert answer["predictions"][0]["label"] in digits.classes
+    assert "stopped" in cli("runs").stdout
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
+def test_a_killed_training_is_shown_as_failed_and_has_whole_files(cli: Cli, tmp_path: Path) -> None:
+    with _start_training(tmp_path) as process:
+        process.kill()
+        process.communicate(timeout=60)
+    row = only_json(cli("runs", "--json"))["runs"][0]
+    assert row["state"] == "failed"
+    assert "ended without a word" in row["cause"]
+    run = tmp_path / row["run"]
+    for file in run.glob("*.json"):
+        json.loads(file.read_text())
+    assert not (run / "classifier.onnx").exists()
+    done = cli("predict", run, "a.png")
+    assert done.returncode == 1
+    assert "ended without a word" in done.stderr
+
+
+def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
+    tmp_path: Path, nearest_mean: Path, digits: Any
+) -> None:
+    Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        # A name that is None in sys.modules cannot be imported: as if it were not installed.
+        code = (
+            "import sys\n"
+            "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy'):\n"
+            "    sys.modules[name] = None\n"
+            "from opsin.cli import main; main()"
+        )
+        return subprocess.run([sys.executable, "-c", code, *words], check=False, text=True,
+                              capture_output=True, cwd=tmp_path)  # fmt: skip
+
+    answer = run("predict", str(nearest_mean), "0.png")
+    assert answer.returncode == 0, answer.stderr
+    assert run("runs").returncode == 0
+    assert run("data", "digits", "--no-draw").returncode == 0
+    for words, extra in (
+        (("train", "digits"), "opsin[train]"),
+        (("predict", str(nearest_mean), "0.png", "--plot", "p.png"), "opsin[evaluate]"),
+        (("data", "digits"), "opsin[evaluate]"),
+        (("evaluate", str(nearest_mean), "digits"), "opsin[evaluate]"),
+    ):
+        done = run(*words)
+        assert done.returncode == 1
+        assert f"pip install '{extra}'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="a small disk of its own needs the right to mount one",
+)
+def test_a_full_disk_ends_in_one_line_and_no_half_files(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
+                             check=False, capture_output=True)  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    try:
+        command = [sys.executable, "-m", "opsin", "data", "digits", "--no-draw"]
+        done = subprocess.run(command, check=False, text=True, capture_output=True,
+                              env={**os.environ, "OPSIN_CACHE": str(disk)})  # fmt: skip
+        assert done.returncode == 1
+        assert "no space left on device" in done.stderr.lower()
+        assert "Traceback" not in done.stderr
+        assert [path for path in disk.rglob("*") if path.is_file()] == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

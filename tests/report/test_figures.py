@@ -1,0 +1,145 @@
+"""Figures can be drawn for any names and any number of classes, and the page is one file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from opsin.evaluation.metrics import measure
+from opsin.report import page
+from opsin.report.figures import data as data_figures
+from opsin.report.figures import run as run_figures
+from opsin.report.figures import style
+from opsin.report.figures.run import Answer
+
+HOSTILE = ["<img src=x onerror=alert(1)>", "$x_{", "漢字", "مرحبا\u202eabc", "a" * 300, "\\frac{1}"]
+
+
+def answers(names: list[str], count: int = 4) -> list[Answer]:
+    random = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        shares = random.dirichlet(np.ones(len(names)) / 3)
+        made.append(
+            Answer(
+                pixels=random.integers(0, 256, (9, 7, 1 + 2 * (number % 2)), np.uint8),
+                name=f"test/{names[0]}/{number}",
+                actual=names[number % len(names)],
+                probabilities=dict(zip(names, map(float, shares), strict=True)),
+            )
+        )
+    return made
+
+
+def figures_for(names: list[str], count: int = 200) -> dict[str, Any]:
+    random = np.random.default_rng(1)
+    shares = random.dirichlet(np.ones(len(names)), count).astype(np.float32)
+    return measure(shares, random.integers(0, len(names), count), names)
+
+
+HISTORY = [
+    {"epoch": n, "train_loss": 1 / n, "val_loss": 1.1 / n, "train_accuracy": 0.5,
+     "val_accuracy": 0.4 + n / 10, "best": True, "rate": 0.1, "seconds": 1.0}
+    for n in (1, 2)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [["a", "b"], HOSTILE, [f"class {n}" for n in range(100)]])
+def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
+    figures = figures_for(names)
+    images = np.random.default_rng(0).integers(0, 256, (60, 9, 7, 3), np.uint8)
+    labels = np.arange(60) % len(names)
+    means = data_figures.class_means(images, labels, len(names))
+    counts = {name: {"train": 3, "val": 1, "test": n} for n, name in enumerate(names)}
+    with style.styled():
+        drawn = {
+            "curves": run_figures.draw_curves(HISTORY),
+            "confusion": run_figures.draw_confusion(figures),
+            "answers": run_figures.draw_answers(answers(names), "Some"),
+            "none": run_figures.draw_answers([], "No mistakes"),
+            "answer": run_figures.draw_answer(answers(names)[0]),
+            "heat": data_figures.draw_heat_map(images[0], names[0]),
+            "grid": data_figures.draw_grid(list(images[:25]), names[:2] * 12 + names[:1], "25"),
+            "means": data_figures.draw_means(means, names),
+            "sizes": data_figures.draw_class_sizes(counts),
+        }
+        for name, figure in drawn.items():
+            png = style.save(figure, tmp_path / f"{name}.png")
+            pixels = np.asarray(Image.open(png).convert("L"))
+            assert pixels.std() > 1, f"{name} is empty"
+            svg = style.save(figure, tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+            assert "<img" not in svg
+
+
+def test_means_are_means() -> None:
+    images = np.array([[[[0]]], [[[100]]], [[[7]]]], np.uint8)
+    assert data_figures.class_means(images, np.array([0, 0, 1]), 3).ravel().tolist() == [50, 7, 0]
+
+
+def test_right_is_blue_and_wrong_is_red() -> None:
+    right = Answer(np.zeros((2, 2, 1), np.uint8), "p", "a", {"a": 0.9, "b": 0.06, "c": 0.04})
+    wrong = Answer(right.pixels, "p", "b", right.probabilities)
+    assert [right.kind_of(name) for name in "abc"] == ["right", "other", "other"]
+    assert [wrong.kind_of(name) for name in "abc"] == ["wrong", "right", "other"]
+    assert wrong.caption() == "a 90% (is b)"
+    assert run_figures._COLOURS["right"] == style.RIGHT == "#2166ac"
+    assert run_figures._COLOURS["wrong"] == style.WRONG == "#b2182b"
+
+
+def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
+    files = []
+    for name in ("a.svg", "b.svg", "a.png", "b.png"):
+        with style.styled():
+            figure = run_figures.draw_curves(HISTORY)
+            files.append(style.save(figure, tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+    assert files[2] == files[3]
+
+
+def rendered(names: list[str], split: str = "test") -> str:
+    report = {
+        "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 pictures",
+        "split": split, "figures": {split: figures_for(names)}, "leaks": 1, "unreadable": 2,
+        "training": {"best_epoch": 2, "epochs": 2, "asked": 3, "stopped": True, "device": "CPU",
+                     "parameters": 5, "trainable": 4, "multiply_adds": 9},
+        "file": {"bytes": 1000, "parity_images": 512, "difference": 2e-6},
+        "layers": [], "seconds": {"train": 72.0},
+    }  # fmt: skip
+    recipe: dict[str, Any] = {
+        "data": {},
+        "model": {},
+        "training": {"patience": None},
+        "versions": {},
+    }
+    return page.render(report, recipe, HISTORY, name=names[0], answers=answers(names), mistakes=[])
+
+
+@pytest.mark.parametrize("names", [HOSTILE, [f"class {n}" for n in range(40)]])
+def test_the_page_is_self_contained_and_nothing_in_a_name_runs(names: list[str]) -> None:
+    text = rendered(names)
+    assert "<img src=x" not in text
+    assert "<script" not in text
+    outside = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', text)
+    assert [address for address in outside if not address.startswith("#")] == []
+    assert "Stopped" not in text
+    assert "stopped by Ctrl-C in epoch 2 of 3" in text
+    assert len(re.findall(r"<img(?![^>]*alt=)", text)) == 0
+
+
+def test_without_test_data_the_page_says_optimistic() -> None:
+    assert "This is optimistic" in rendered(["a", "b"], split="val")
+    assert "optimistic" not in rendered(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "length", "short"),
+    [("boot", 9, "boot"), ("a-very-long-class-name", 11, "a-ver…-name"), (" a \n b ", 9, "a b")],
+)
+def test_names_are_shortened_in_the_middle(text: str, length: int, short: str) -> None:
+    assert style.shorten(text, length) == short
+    assert len(style.shorten(text, length)) <= length

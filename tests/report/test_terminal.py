@@ -1,0 +1,113 @@
+"""Lines for people: whole numbers, aligned columns, and nothing a name could break."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from opsin.events import Epoch
+from opsin.metadata import Layer
+from opsin.report.terminal import (
+    Both,
+    LogFile,
+    Terminal,
+    bar,
+    class_table,
+    clock,
+    confusions,
+    layer_table,
+    megabytes,
+    plus_minus,
+)  # fmt: skip
+
+EPOCH = Epoch(
+    epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
+    val_accuracy=0.843, rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (72, "1:12"), (3849, "1:04:09")]
+)
+def test_times(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_sizes() -> None:
+    assert (megabytes(970_000), megabytes(1_234)) == ("0.97 MB", "1.2 kB")
+
+
+@given(share=st.floats(0, 1), width=st.integers(1, 60))
+def test_a_bar_is_as_long_as_its_share(share: float, width: int) -> None:
+    length = len(bar(share, width))
+    assert share * width - 1 <= length <= share * width + 1
+
+
+def test_the_larger_half_of_the_interval_is_told() -> None:
+    assert plus_minus({"accuracy": 0.98, "low": 0.94, "high": 0.99}) == "0.9800 ± 0.0400"
+
+
+def test_a_log_has_plain_lines_in_columns() -> None:
+    stream = io.StringIO()
+    log = LogFile(stream)
+    log.fact("Data", "x" * 300)
+    log.note("[red] is no colour here")
+    log.begin("1/3", 10, "pictures")
+    log.advance(5, loss=0.5, left=3.0)
+    log.end()
+    log.epoch(EPOCH)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].split() == ["Data", "x" * 300]
+    assert lines[1].strip() == "[red] is no colour here"
+    assert lines[-1].split() == ["1/3", "0.613", "0.7760", "0.430", "0.8430", "2.1e-03", "1:12",
+                                 "best"]  # fmt: skip
+    heading = lines[-2]
+    assert lines[-1].index("0.7760") + 6 == heading.index("acc") + 3
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_terminal_shows_a_bar_with_time_left() -> None:
+    stream = io.StringIO()
+    screen = Terminal(Console(file=stream, force_terminal=True, width=110, no_color=True))
+    screen.begin("2/3", 100, "pictures")
+    for done in (10, 50, 90):
+        screen.advance(done, loss=0.5, left=61.0)
+    screen.end()
+    shown = stream.getvalue()
+    assert "loss 0.500" in shown
+    assert "1:01 for all" in shown
+
+
+def test_tables_show_names_as_they_are_written() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=100)
+    figures = {
+        "classes": [
+            {"name": "[bold]x[/]", "precision": 0.5, "recall": 1, "f1": 0.6, "count": 1234}
+        ],
+        "confused": [],
+    }
+    console.print(class_table(figures))
+    layer = Layer(name="block1.conv1", kind="Conv 3×3 same", shape=(32, 8, 8), parameters=320,
+                  trainable=320, multiply_adds=18432)  # fmt: skip
+    console.print(layer_table([layer]))
+    assert "[bold]x[/]" in stream.getvalue()
+    assert "1,234" in stream.getvalue()
+    assert "32×8×8" in stream.getvalue()
+    assert confusions(figures) == "nothing"
+
+
+def test_several_watchers_are_told_the_same() -> None:
+    streams = [io.StringIO(), io.StringIO()]
+    both = Both(*(LogFile(stream) for stream in streams))
+    both.fact("Device", "CPU")
+    both.begin("Read", 3, "pictures")
+    both.advance(3)
+    both.end()
+    both.note("careful")
+    both.epoch(EPOCH)
+    assert streams[0].getvalue() == streams[1].getvalue() != ""

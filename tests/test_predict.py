@@ -1,0 +1,103 @@
+"""A classifier.onnx answers for any picture, and says what it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from opsin.data.dataset import Dataset
+from opsin.errors import ImageError, ModelFileError
+from opsin.predict import Classifier, Prediction
+from tests.data.test_background import photograph
+
+
+@pytest.fixture
+def classifier(nearest_mean: Path) -> Classifier:
+    return Classifier(nearest_mean)
+
+
+def test_it_answers_as_well_as_nearest_means_do(classifier: Classifier, digits: Dataset) -> None:
+    test = digits.split.test
+    answers = classifier.probabilities(digits.images[test])
+    assert answers.dtype == np.float32
+    assert answers.shape == (len(test), 10)
+    assert np.mean(answers.argmax(axis=1) == digits.labels[test]) > 0.85
+
+
+def test_one_by_one_is_the_same_as_all_at_once(classifier: Classifier, digits: Dataset) -> None:
+    rows = digits.split.test[:300]
+    together = classifier.probabilities(digits.images[rows])
+    batches = np.concatenate(list(classifier.iter_probabilities(digits.images, rows)))
+    assert np.array_equal(together, batches)
+    for row, answer in zip(rows[:20], together, strict=False):
+        one = classifier.predict(digits.images[row])
+        assert one.label == digits.classes[int(answer.argmax())]
+        assert one.confidence == pytest.approx(float(answer.max()), abs=1e-6)
+
+
+def test_an_answer_is_whole(classifier: Classifier, digits: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "a <b>.png"
+    Image.fromarray(digits.images[0, :, :, 0]).save(file)
+    answer = classifier.predict(file)
+    assert isinstance(answer, Prediction)
+    assert answer.name == str(file)
+    assert answer.top(2)[0] == (answer.label, answer.confidence)
+    assert len(answer.top(3)) == 3
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.to_json()["label"] == answer.label
+    page = answer._repr_html_()
+    assert "<b>.png" not in page
+    assert "a &lt;b&gt;.png" in page
+
+
+def test_a_photograph_is_turned_and_the_answer_says_so(
+    classifier: Classifier, digits: Dataset
+) -> None:
+    right = as_is = 0
+    for row in digits.split.test[:60]:
+        photo = photograph(digits.images[row, :, :, 0])
+        answer = classifier.predict(photo)
+        assert answer.notes == ("light background turned dark, as in training",)
+        right += answer.label == digits.classes[digits.labels[row]]
+        untouched = classifier.predict(photo, as_is=True)
+        assert untouched.notes == ()
+        as_is += untouched.label == digits.classes[digits.labels[row]]
+    assert right >= 40
+    assert right > as_is + 20
+
+
+def test_an_unreadable_picture_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        classifier.predict(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match="holiday"):
+        classifier.predict(b"no picture", name="holiday")
+
+
+def test_layers_are_fetched_by_name(classifier: Classifier, digits: Dataset) -> None:
+    images = digits.images[:3]
+    layers = classifier.layers(images, ["flatten", "input"])
+    assert list(layers) == ["flatten", "input"]
+    np.testing.assert_allclose(layers["input"], images / np.float32(255), rtol=1e-6)
+    assert layers["flatten"].shape == (3, 64)
+    with pytest.raises(ModelFileError, match=r"input, flatten, head; got conv9"):
+        classifier.layers(images, ["conv9"])
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08" * 50])
+def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"broken\.onnx"):
+        Classifier(file)
+
+
+def test_a_file_of_another_tool_is_named(nearest_mean: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(nearest_mean)
+    del model.metadata_props[:]
+    onnx.save_model(model, tmp_path / "foreign.onnx")
+    with pytest.raises(ModelFileError, match="lacks Opsin's description"):
+        Classifier(tmp_path / "foreign.onnx")

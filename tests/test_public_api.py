@@ -1,0 +1,76 @@
+"""The public names are those that are visible, and importing them is quick and light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import opsin
+
+# Loading any of these on the way to a prediction would make the runtime half heavy.
+HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja2", "pandas")
+
+
+def loaded_by(code: str) -> list[str]:
+    """Return which heavy packages a fresh process has loaded after running some code."""
+    tail = f"\nimport sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code + tail], check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    heavy: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return heavy
+
+
+def test_all_is_sorted_and_what_is_visible() -> None:
+    assert opsin.__all__ == sorted(opsin.__all__)
+    assert dir(opsin) == opsin.__all__
+    for name in opsin.__all__:
+        assert getattr(opsin, name) is not None, name
+    exported = {name for name in vars(opsin) if not name.startswith("_")}
+    modules = {name for name in exported if isinstance(vars(opsin)[name], type(sys))}
+    assert exported - modules - {"TYPE_CHECKING", "Any", "annotations"} <= set(opsin.__all__)
+
+
+def test_every_error_is_public() -> None:
+    from opsin import errors
+
+    assert {name for name in vars(errors) if name.endswith("Error")} <= set(opsin.__all__)
+
+
+def test_every_public_name_is_described() -> None:
+    for name in opsin.__all__:
+        if name != "__version__":
+            assert (getattr(opsin, name).__doc__ or "").strip(), name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = opsin.nonsense
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import opsin",
+        "import opsin.predict",
+        "import opsin; opsin.Classifier; opsin.load",
+        "from opsin.cli.app import app",
+    ],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    assert loaded_by(code) == []
+
+
+def test_a_prediction_loads_nothing_heavy(nearest_mean: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    argv = ["opsin", "predict", str(nearest_mean), str(tmp_path / "a.png")]
+    code = (
+        f"import sys; sys.argv = {argv!r}\nfrom opsin.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code"
+    )
+    assert loaded_by(code) == []

@@ -1,0 +1,92 @@
+"""A file is judged on pictures it has not seen, or the answer says that it has."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.data.dataset import Dataset
+from opsin.errors import SourceError
+from opsin.workflow.look import draw_data
+from opsin.workflow.predict import draw_prediction, predict_each
+
+
+def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
+    for row in rows:
+        name = names[int(digits.labels[row])]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[row, :, :, 0]).save(folder / name / f"{row}.png")
+    return folder
+
+
+def test_other_pictures_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
+    rows = digits.split.test.tolist()
+    folder = write_digits(digits, tmp_path / "new", rows, list(digits.classes))
+    figures = opsin.evaluate(nearest_mean, folder)
+    assert figures["part"] == "all"
+    assert not figures["seen"]
+    assert figures["images"] == len(rows)
+    probabilities = opsin.Classifier(nearest_mean).probabilities(digits.images[rows])
+    expected = np.mean(probabilities.argmax(axis=1) == digits.labels[rows])
+    assert figures["accuracy"] == pytest.approx(float(expected))
+
+
+def test_its_own_training_pictures_are_called_seen(nearest_mean: Path) -> None:
+    figures = opsin.evaluate(nearest_mean, "digits")
+    assert (figures["part"], figures["seen"], figures["images"]) == ("all", True, 1797)
+
+
+@pytest.mark.torch
+def test_a_run_is_judged_on_what_was_kept_out_of_its_training(run: opsin.Run) -> None:
+    figures = opsin.evaluate(run.path, "digits")
+    assert (figures["part"], figures["seen"]) == ("test", False)
+    assert figures["accuracy"] == run.accuracy
+
+
+def test_a_single_class_can_be_judged_and_order_does_not_matter(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    rows = [row for row in digits.split.test.tolist() if digits.labels[row] == 7]
+    folder = write_digits(digits, tmp_path / "seven", rows, list(digits.classes))
+    figures = opsin.evaluate(nearest_mean, folder)
+    assert figures["classes"][7]["count"] == len(rows) == figures["images"]
+    assert figures["accuracy"] > 0.7
+
+
+def test_foreign_classes_are_named_and_can_be_left_out(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    folder = write_digits(digits, tmp_path / "mixed", list(range(30)), list(digits.classes))
+    shutil.copytree(folder / "3", folder / "cat")
+    with pytest.raises(SourceError, match="also has cat"):
+        opsin.evaluate(nearest_mean, folder)
+    assert opsin.evaluate(nearest_mean, folder, classes=["3", "1"])["images"] > 0
+
+
+def test_each_picture_is_answered_or_explained(nearest_mean: Path, digits: Dataset) -> None:
+    classifier = opsin.Classifier(nearest_mean)
+    answers = list(predict_each(classifier, [("bad", b""), ("good", digits.images[0])]))
+    assert isinstance(answers[0], opsin.ImageError)
+    assert isinstance(answers[1], opsin.Prediction)
+    assert answers[1].name == "good"
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_an_answer_can_be_drawn(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path, suffix: str
+) -> None:
+    answer = opsin.Classifier(nearest_mean).predict(digits.images[0])
+    file = draw_prediction(answer, tmp_path / f"a.{suffix}")
+    assert file.stat().st_size > 1000
+
+
+def test_a_collection_can_be_drawn(digits: Dataset, tmp_path: Path) -> None:
+    files = draw_data(digits, tmp_path / "look")
+    assert [file.name for file in files] == ["picture.png", "grid.png", "means.png", "classes.png"]
+    for file in files:
+        assert np.asarray(Image.open(file).convert("L")).std() > 1

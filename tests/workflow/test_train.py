@@ -1,0 +1,194 @@
+"""A training keeps Opsin's promises: honest, repeatable, and nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.errors import MissingExtraError, RecipeError, SourceError, StorageError
+from opsin.run import RunDirectory
+from tests.conftest import write_shapes
+from tests.training.test_loop import Notes
+
+pytestmark = pytest.mark.torch
+
+
+def weights_of(run: opsin.Run) -> str:
+    (file,) = run.directory.checkpoints.glob("*.safetensors")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_finished_run_is_whole(run: opsin.Run) -> None:
+    directory = run.directory
+    for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
+                 "report", "page", "log"):  # fmt: skip
+        assert getattr(directory, file).stat().st_size > 0, file
+    names = {path.name for path in directory.figures.iterdir()}
+    assert names == {f"{figure}.{kind}" for figure in ("curves", "confusion", "answers", "mistakes")
+                     for kind in ("png", "svg")}  # fmt: skip
+    assert directory.state() == ("done", None)
+    assert not list(directory.path.rglob(".*"))
+    assert len(run.history) == 3
+    assert run.recipe.training.epochs == 3
+    assert "Run" in repr(run)
+    assert "data:image/png" in run._repr_html_()
+
+
+def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Any) -> None:
+    rows = digits.split.test
+    probabilities = run.classifier().probabilities(digits.images[rows])
+    right = float(np.mean(probabilities.argmax(axis=1) == digits.labels[rows]))
+    assert run.accuracy == pytest.approx(right)
+    kept = run.directory.load_arrays(run.directory.predictions)
+    assert np.array_equal(kept["test_probabilities"], probabilities)
+    score = run.classifier().metadata.score
+    assert score is not None
+    assert (score.split, score.accuracy) == ("test", run.accuracy)
+    assert run.report["file"]["difference"] <= 1e-4
+
+
+def test_the_split_that_was_used_is_kept(run: opsin.Run, digits: Any) -> None:
+    kept = run.directory.load_arrays(run.directory.split)
+    for part in ("train", "val", "test"):
+        assert np.array_equal(kept[part], digits.split.rows(part))
+
+
+def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 90, (200, 8, 8), np.uint8)
+    labels = np.arange(200) % 2
+    images[labels == 1, 2:6, 2:6] += 120
+    runs = []
+    for test_labels in (labels[:60], random.integers(0, 2, 60)):
+        data = opsin.from_arrays(images[60:], labels[60:], test=(images[:60], test_labels))
+        runs.append(opsin.train(data, model="mlp", epochs=12, runs=tmp_path, quiet=True))
+    one, two = runs
+    assert weights_of(one) == weights_of(two)
+    assert one.report["training"]["best_epoch"] == two.report["training"]["best_epoch"]
+    assert one.report["figures"]["val"] == two.report["figures"]["val"]
+    assert one.accuracy > 0.9
+    assert two.accuracy < 0.8
+
+
+def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
+    made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
+            for _ in range(2)]  # fmt: skip
+    assert weights_of(made[0]) == weights_of(made[1])
+    reports = [json.dumps(run.report["figures"]) for run in made]
+    assert reports[0] == reports[1]
+    other = opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path,
+                        quiet=True)  # fmt: skip
+    assert weights_of(other) != weights_of(made[0])
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_without_test_data_the_verdict_is_called_optimistic(
+    tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opsin.train(shapes, model="mlp", epochs=1, test_fraction=0.0, runs=tmp_path)
+    assert run.report["split"] == "val"
+    assert set(run.report["figures"]) == {"val"}
+    assert "optimistic" in run.directory.page.read_text(encoding="utf-8")
+    assert "optimistic" in capsys.readouterr().err
+    assert run.row()["split"] == "val"
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
+    run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
+                      watcher=Notes(interrupt_at=30))  # fmt: skip
+    assert run.directory.state() == ("stopped", None)
+    assert run.report["training"]["stopped"]
+    assert run.accuracy > 0.5
+    assert run.classifier().predict(digits.images[0]).label in digits.classes
+    assert "stopped by Ctrl-C" in run.directory.page.read_text(encoding="utf-8")
+
+
+def test_a_failed_run_says_why_and_leaves_no_halves(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="smaller --rate"):
+        opsin.train("digits", model="mlp", rate=100.0, weight_decay=10.0, optimizer="sgd",
+                    epochs=9, runs=tmp_path, quiet=True)  # fmt: skip
+    (path,) = tmp_path.iterdir()
+    state, cause = RunDirectory(path).state()
+    assert state == "failed"
+    assert cause is not None
+    assert "smaller --rate" in cause
+    assert "smaller --rate" in (path / "log.txt").read_text(encoding="utf-8")
+    assert not (path / "classifier.onnx").exists()
+    assert not (path / "report.json").exists()
+    (listed,) = opsin.list_runs(tmp_path)
+    assert listed.row()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"model": "vgg"}, RecipeError),
+        ({"model": "cnn"}, RecipeError),
+        ({"classes": ["0", "x"]}, SourceError),
+        ({"device": "tpu"}, RecipeError),
+    ],
+)
+def test_a_request_that_cannot_work_makes_no_directory(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import os
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = opsin.load("digits")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="no space left on device"):
+        opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    (path,) = tmp_path.iterdir()
+    assert [file.name for file in path.iterdir()] == []
+
+
+def test_a_dataset_is_loaded_with_its_own_options(tmp_path: Path, digits: Any) -> None:
+    with pytest.raises(RecipeError, match=r"opsin\.load"):
+        opsin.train(digits, classes=["1", "2"], runs=tmp_path)
+
+
+def test_without_pytorch_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
+        opsin.train("digits", runs=tmp_path)
+
+
+def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
+    source = write_shapes(tmp_path / "shapes")
+    run = opsin.train(source, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    before = run.directory.page.read_bytes()
+    run.directory.page.unlink()
+    assert opsin.write_report(run.path) == run.directory.page
+    # The report's own time is known only now.
+    assert abs(len(run.directory.page.read_bytes()) - len(before)) < 200
+    next((source / "disc").iterdir()).unlink()
+    with pytest.raises(SourceError, match="has changed since"):
+        opsin.write_report(run.path)
