@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.data import dataset as module
+from opsin.data import decode as module
 from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.errors import OpsinError, RecipeError, SourceError
 from tests.conftest import shape_picture, write_shapes
@@ -38,7 +38,7 @@ def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.Mo
     def refuse(*_: Any) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(module, "open_image", refuse)
+    monkeypatch.setattr(module, "read_image", refuse)
     again = load(shapes)
     assert again.fingerprint == first.fingerprint
     assert np.array_equal(again.images, first.images)

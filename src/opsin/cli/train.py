@@ -10,7 +10,14 @@ import typer
 from opsin.cli import options
 from opsin.cli.options import of
 from opsin.cli.output import console, print_json
-from opsin.recipe import ModelRecipe, TrainingRecipe, read_options
+from opsin.recipe import (
+    DATA_OPTIONS,
+    MODEL_OPTIONS,
+    TRAINING_OPTIONS,
+    ModelRecipe,
+    TrainingRecipe,
+    read_options,
+)
 from opsin.report.terminal import class_table
 
 
@@ -64,20 +71,18 @@ def train(
 
     Example: opsin train fashion-mnist --model cnn --epochs 5
     """  # fmt: skip
-    given = {
-        **locals(),
-        "classes": options.listed(classes),
-        "hidden": options.numbers(hidden, "--hidden"),
-        "size": options.sides(size),
-    }
-    from opsin.workflow import train as workflow  # noqa: PLC0415  loads figures and PyTorch
+    # Every option above that is a field of the recipe bears the field's name.
+    fields = ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS)
+    given = {key: value for key, value in locals().items() if key in fields}
+    given["classes"] = options.listed(classes)
+    given["hidden"] = options.numbers(hidden, "--hidden")
+    given["size"] = options.sides(size)
+    from opsin.workflow import train as workflow  # noqa: PLC0415  loads what training needs
 
-    options_given: dict[str, Any] = read_options(recipe) if recipe else {}
-    options_given.pop("source", None)
-    named = ("source", "recipe", "name", "runs", "quiet", "as_json")
-    options_given |= {key: value for key, value in given.items()
-                      if key not in named and value is not None}  # fmt: skip
-    run = workflow.train(source, runs=runs, name=name, quiet=quiet, **options_given)
+    wanted: dict[str, Any] = read_options(recipe) if recipe else {}
+    wanted.pop("source", None)
+    wanted |= {key: value for key, value in given.items() if value is not None}
+    run = workflow.train(source, runs=runs, name=name, quiet=quiet, **wanted)
     report = run.report
     if as_json:
         print_json({"run": str(run.path), **report})

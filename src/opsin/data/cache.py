@@ -28,6 +28,7 @@ from opsin.storage import publish_directory, scratch_directory, write_json
 #: Changes whenever the same files would give other pixels.
 _VERSION = "1"
 _BLOCK = 1 << 20
+_ROWS = 4096
 
 
 def cache_root() -> Path:
@@ -93,6 +94,24 @@ def new_images(
         for start in range(0, images.nbytes, _BLOCK):
             file.write(bytes(min(_BLOCK, images.nbytes - start)))
     return images
+
+
+def keep_rows(file: Path, rows: NDArray[np.int64]) -> None:
+    """Replace a file of pictures by one that holds some of its rows, block by block."""
+    fewer = file.with_name("fewer.npy")
+    everything = np.load(file, mmap_mode="r", allow_pickle=False)
+    images = new_images(fewer, (len(rows), *everything.shape[1:]))
+    for start in range(0, len(rows), _ROWS):
+        images[start : start + _ROWS] = everything[rows[start : start + _ROWS]]
+    images.flush()
+    # Let go of both before the rename: some systems keep a mapped file in its place.
+    del images, everything
+    fewer.replace(file)
+
+
+def digest_file(file: Path) -> NDArray[np.uint8]:
+    """Return the SHA-256 of each picture in a file: ``uint8[N, 32]``."""
+    return digest_rows(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[str, str]]) -> None:

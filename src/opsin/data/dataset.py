@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextlib
 import hashlib
 import html
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from opsin.data import cache, sources
+from opsin.data import cache
 from opsin.data.background import measure_background
-from opsin.data.images import open_image, to_pixels
+from opsin.data.decode import read, read_found
 from opsin.data.sheet import contact_sheet, png_address
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import Contents, Found, check_classes
+from opsin.data.sources.contents import Found, check_classes
 from opsin.data.split import Split, count_leaks, make_split
-from opsin.errors import ImageError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Preparation
 from opsin.recipe import DataRecipe
-
-#: Side that larger pictures, and collections of several sizes, are brought to.
-DEFAULT_SIZE = 64
-_PROBES = 200
 
 
 @dataclass(frozen=True)
@@ -204,54 +194,7 @@ def from_arrays(
     for part in (cache.digest_rows(contents.pixels), contents.labels, contents.given):
         content.update(part.tobytes())
     found = Found(content.hexdigest(), lambda: contents)
-    return _with_split(_read_found(found, recipe, watcher, for_training=True), recipe)
-
-
-def read(
-    recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True
-) -> cache.Decoded:
-    """Decode a source's pictures, or find them in the cache, without splitting them.
-
-    Args:
-        recipe: Which pictures, how large.
-        watcher: Is told how far the work is.
-        for_training: Refuse, before anything is decoded, what no classifier can be made from.
-
-    Raises:
-        SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
-    """
-    found = sources.find(recipe.source, watcher=watcher)
-    return _read_found(found, recipe, watcher, for_training=for_training)
-
-
-def _read_found(
-    found: Found, recipe: DataRecipe, watcher: Watcher, *, for_training: bool
-) -> cache.Decoded:
-    key = cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
-    decoded = cache.look_up(key)
-    if decoded is None:
-        contents = found.open()
-        if recipe.classes:
-            contents = contents.keep(recipe.classes)
-        if for_training:
-            contents.check()
-        _decode(contents, recipe, key, watcher)
-        decoded = cache.look_up(key)
-        if decoded is None:
-            raise SourceError(
-                f"the cache at {cache.cache_root()} to keep what is written there",
-                "it did not",
-                "Set OPSIN_CACHE to another folder.",
-            )
-    unreadable, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
-    if unreadable > recipe.max_unreadable * total:
-        name, reason = decoded.unreadable[0]
-        raise SourceError(
-            f"at most {recipe.max_unreadable:.0%} unreadable files",
-            f"{unreadable:,} of {total:,} are ({name}: {reason})",
-            "Mend or remove them, or allow more with --max-unreadable.",
-        )
-    return decoded
+    return _with_split(read_found(found, recipe, watcher, for_training=True), recipe)
 
 
 def fingerprint_of(decoded: cache.Decoded) -> str:
@@ -288,100 +231,4 @@ def _with_split(decoded: cache.Decoded, recipe: DataRecipe) -> Dataset:
         split=split,
         unreadable=decoded.unreadable,
         mirrored=decoded.about["mirrored"],
-    )
-
-
-def _decode(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) -> None:
-    """Decode every picture into the cache, in threads, and pass over those that are damaged."""
-    preparation = _choose_preparation(contents, recipe)
-    shape = (preparation.height, preparation.width, preparation.channels)
-    reasons: dict[int, str] = {}
-
-    with cache.scratch() as folder:
-        images = cache.new_images(folder / "all.npy", (len(contents), *shape))
-
-        def decode(row: int) -> None:
-            try:
-                picture = open_image(_picture(contents, row), contents.names[row])
-                images[row] = to_pixels(picture, preparation)
-            except ImageError as error:
-                reasons[row] = error.received.removeprefix(f"{contents.names[row]}: ")
-
-        if not contents.files and contents.pixels.shape[1:] == shape:
-            images[:] = contents.pixels
-        else:
-            _in_threads(decode, len(contents), watcher)
-        good = np.array([row for row in range(len(contents)) if row not in reasons], np.int64)
-        kept = contents.rows(good)
-        unreadable = [(str(contents.names[row]), reasons[row]) for row in sorted(reasons)]
-        if len(kept) == 0:
-            name, reason = unreadable[0]
-            raise SourceError(
-                "pictures that can be read",
-                f"none of the {len(unreadable):,} can ({name}: {reason})",
-                "Check the files.",
-            )
-        images.flush()
-        if reasons:
-            whole = cache.new_images(folder / "images.npy", (len(kept), *shape))
-            for start in range(0, len(kept), 4096):
-                whole[start : start + 4096] = images[good[start : start + 4096]]
-            whole.flush()
-            images = whole
-            (folder / "all.npy").unlink()
-        else:
-            (folder / "all.npy").rename(folder / "images.npy")
-        np.save(folder / "digests.npy", cache.digest_rows(images), allow_pickle=False)
-        np.save(folder / "labels.npy", kept.labels, allow_pickle=False)
-        np.save(folder / "given.npy", kept.given, allow_pickle=False)
-        about = {
-            "classes": list(kept.classes),
-            "names": list(kept.names),
-            "mirrored": kept.mirrored,
-            "resize": recipe.resize,
-        }
-        cache.keep(key, folder, about, unreadable)
-
-
-def _in_threads(work: Any, count: int, watcher: Watcher) -> None:
-    """Call ``work(row)`` for each row; the decoders let other threads run."""
-    watcher.begin("Read", count, "pictures")
-    threads = min(16, os.cpu_count() or 1)
-    pool = concurrent.futures.ThreadPoolExecutor(threads)
-    try:
-        for done, _ in enumerate(pool.map(work, range(count)), start=1):
-            if done % 64 == 0 or done == count:
-                watcher.advance(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    watcher.end()
-
-
-def _picture(contents: Contents, row: int) -> Path | NDArray[np.uint8]:
-    return contents.files[row] if contents.files else contents.pixels[row]
-
-
-def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
-    """Choose size and channels, by the recipe or by a look at some of the pictures."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    colour = False
-    if not contents.files:
-        height, width, channels = contents.pixels.shape[1:]
-        sizes[height, width] += 1
-        colour = channels == 3
-    else:
-        for row in range(0, len(contents), max(1, len(contents) // _PROBES)):
-            with contextlib.suppress(ImageError):
-                picture: Image.Image = open_image(contents.files[row])
-                sizes[picture.height, picture.width] += 1
-                colour = colour or picture.mode != "L"
-    own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
-    if len(sizes) > 1 or max(own) > DEFAULT_SIZE:
-        own = (DEFAULT_SIZE, DEFAULT_SIZE)
-    height, width = recipe.size or own
-    return Preparation(
-        height=height,
-        width=width,
-        channels=recipe.channels or (3 if colour else 1),
-        resize=recipe.resize,
     )

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.cache import Decoded
-from opsin.data.dataset import Dataset, fingerprint_of, read
+from opsin.data.dataset import Dataset, fingerprint_of
+from opsin.data.decode import read
 from opsin.data.split import TEST
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher

@@ -48,11 +48,11 @@ def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> P
             f"{data.recipe.source} has changed since",
             "Restore them, or train again.",
         )
-    draw_run(opened.directory, data)
+    draw_run(opened.directory, data, watcher)
     return opened.directory.page
 
 
-def draw_run(directory: RunDirectory, dataset: Dataset) -> None:
+def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> None:
     """Write ``figures/`` and ``report.html`` from the run's files and the pictures."""
     run = Run(directory.path)
     facts = run.report
@@ -89,8 +89,10 @@ def draw_run(directory: RunDirectory, dataset: Dataset) -> None:
             mistakes[:15], "The most confident mistakes" if mistakes else "No mistakes"
         ),
     }
+    watcher.begin("Report", len(drawings) + 1, "figures")
     with styled():
-        for name, draw in drawings.items():
+        for done, (name, draw) in enumerate(drawings.items()):
+            watcher.advance(done)
             figure = draw()
             for kind in ("png", "svg"):
                 save(figure, directory.figures / f"{name}.{kind}")
@@ -103,3 +105,4 @@ def draw_run(directory: RunDirectory, dataset: Dataset) -> None:
         mistakes=mistakes,
     )
     write_bytes(directory.page, page.encode("utf-8", "replace"))
+    watcher.end()

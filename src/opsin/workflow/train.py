@@ -198,7 +198,7 @@ def _make(
         "seconds": seconds,
     }
     write_json(directory.report, report)
-    draw_run(directory, job.dataset)
+    draw_run(directory, job.dataset, recorder)
     lap("report")
     # Once more, now that the report's own time is known.
     write_json(directory.report, report)

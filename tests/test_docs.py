@@ -1,0 +1,103 @@
+"""The documentation is true: generated parts are current, and every command in it runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
+from tests.conftest import write_shapes
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+
+sys.path.insert(0, str(ROOT / "docs"))
+import generate  # noqa: E402  the script beside the pages that it writes
+
+
+@pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
+def test_generated_pages_are_current(page: Path) -> None:
+    assert page.read_text(encoding="utf-8") == generate.PAGES[page](), "run: make docs"
+
+
+def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    help_page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    for part in (DataRecipe, ModelRecipe, TrainingRecipe):
+        for name, field in part.model_fields.items():
+            assert field.description, name
+            assert f"| `{name}` |" in page
+            option = {"name": "--model", "source": "SOURCE"}.get(
+                name, f"--{name.replace('_', '-')}"
+            )
+            assert option in help_page, name
+
+
+def test_every_option_has_a_description() -> None:
+    help_page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    option = r"^  (--[\w/ -]+?(?: <\w+>| [A-Z,]+| N or HxW)?)(?:  +(\S.*))?$"
+    options = re.findall(option, help_page, re.MULTILINE)
+    assert len(options) > 50
+    assert all(description for _, description in options), options
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_design_is_followed_in_size_and_names() -> None:
+    for file in (ROOT / "src").rglob("*.py"):
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+        assert file.stem not in ("utils", "helpers", "common", "base"), file
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return the opsin commands in the pages' shell blocks."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.splitlines():
+                command = line.split("  #")[0].strip()
+                if command.startswith("opsin "):
+                    found.append((page.name, command))
+    return found
+
+
+@pytest.mark.torch
+def test_every_command_in_the_pages_runs(tmp_path: Path) -> None:
+    """On small pictures instead of large ones, and on the run that each page has just made."""
+    write_shapes(tmp_path / "photos")
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "boot.jpg")
+    assert len(commands()) >= 6
+    for page, command in commands():
+        words = shlex.split(command)[1:]
+        words = ["digits" if word == "fashion-mnist" else word for word in words]
+        for place, word in enumerate(words):
+            if word.startswith("runs/"):
+                wanted = "photos" if "photos" in word else "digits"
+                made = sorted((tmp_path / "runs").glob(f"*{wanted}*"))
+                words[place] = str(made[-1].relative_to(tmp_path))
+        if words[0] == "train":
+            words += ["--epochs", "1"]
+        done = subprocess.run([sys.executable, "-m", "opsin", *words], check=False, text=True,
+                              capture_output=True, cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"
+
+
+@pytest.mark.torch
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"),
+                        re.DOTALL)  # fmt: skip
+    assert blocks
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path, capture_output=True)
+    shutil.rmtree(tmp_path / "runs")
