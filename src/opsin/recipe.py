@@ -137,7 +137,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0, "flip": True, "shift": 0,
     },
     "resnet": {
-        "hidden": (32, 64, 128), "dropout": 0.0, "epochs": 16, "batch_size": 256,
+        "hidden": (32, 64, 128), "dropout": 0.0, "epochs": 16, "batch_size": 128,
         "optimizer": "adamw", "rate": 1e-2, "schedule": "one-cycle", "weight_decay": 0.05,
         "label_smoothing": 0.0, "flip": True, "shift": 2,
     },
