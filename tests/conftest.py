@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from PIL import Image
 
 import opsin
 from opsin.data.dataset import Dataset
+from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer, Metadata
 
 # The machine's speed is no property of the code.
@@ -31,6 +34,23 @@ settings.register_profile(
 settings.load_profile("opsin")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Notes(Watcher):
+    """Keeps what it is told, and can act on an epoch's end or a batch."""
+
+    def __init__(self, *, interrupt_at: int | None = None) -> None:
+        self.epochs: list[Epoch] = []
+        self.interrupt_at = interrupt_at
+        self.batches = 0
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+    def advance(self, done: int, **figures: float) -> None:
+        self.batches += 1
+        if self.batches == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def shape_picture(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:

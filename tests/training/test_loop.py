@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,13 @@ from torch import nn
 
 from opsin.data.dataset import Dataset
 from opsin.errors import RecipeError
-from opsin.events import Epoch, Watcher
+from opsin.events import Watcher
 from opsin.models import zoo
 from opsin.recipe import DataRecipe, resolve
 from opsin.training import loop
 from opsin.training.device import choose_device, describe_device
 from opsin.training.loop import Examples, Outcome, fit
-
-
-class Notes(Watcher):
-    """Keeps what it is told, and can act on an epoch's end or a batch."""
-
-    def __init__(self, *, interrupt_at: int | None = None) -> None:
-        self.epochs: list[Epoch] = []
-        self.interrupt_at = interrupt_at
-        self.batches = 0
-
-    def epoch(self, epoch: Epoch) -> None:
-        self.epochs.append(epoch)
-
-    def advance(self, done: int, **figures: float) -> None:
-        self.batches += 1
-        if self.batches == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
+from tests.conftest import Notes
 
 
 def train(

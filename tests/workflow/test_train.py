@@ -13,8 +13,7 @@ import pytest
 import opsin
 from opsin.errors import MissingExtraError, RecipeError, SourceError, StorageError
 from opsin.run import RunDirectory
-from tests.conftest import write_shapes
-from tests.training.test_loop import Notes
+from tests.conftest import Notes, write_shapes
 
 pytestmark = pytest.mark.torch
 
