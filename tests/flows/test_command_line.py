@@ -163,7 +163,14 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(*mistake, id=" ".join(mistake[0]),
+                     marks=[pytest.mark.torch] if mistake[0][0] == "train" else [])
+        for mistake in MISTAKES
+    ],
+)  # fmt: skip
 def test_a_mistake_is_one_line_and_status_1(
     cli: Cli, tmp_path: Path, words: tuple[str, ...], message: str
 ) -> None:
