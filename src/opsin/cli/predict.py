@@ -62,7 +62,8 @@ def predict(
     screen = console()
     predictions: list[Prediction] = []
     failures: list[ImageError] = []
-    for answer in predict_each(classifier, inputs, as_is=as_is):
+    answers = predict_each(classifier, inputs, as_is=as_is)
+    for (_, image), answer in zip(inputs, answers, strict=True):
         if isinstance(answer, ImageError):
             failures.append(answer)
             sys.stderr.write(f"opsin: {answer}\n".encode(errors="backslashreplace").decode())
@@ -70,7 +71,7 @@ def predict(
         predictions.append(answer)
         if plot is not None:
             several = f"-{len(predictions)}" if len(images) > 1 else ""
-            draw_prediction(answer, plot.with_stem(plot.stem + several))
+            draw_prediction(answer, plot.with_stem(plot.stem + several), image)
         if not as_json:
             _print(screen, answer, top)
     if as_json:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
-from opsin.data.images import ImageLike
-from opsin.errors import ImageError
+import numpy as np
+
+from opsin.data.images import ImageLike, open_image
+from opsin.errors import ImageError, RecipeError
 from opsin.predict import Classifier, Prediction
+
+_DRAWN: Final = (".png", ".svg", ".pdf")
 
 
 def predict_each(
@@ -28,20 +33,34 @@ def predict_each(
             yield error
 
 
-def draw_prediction(prediction: Prediction, path: str | os.PathLike[str]) -> Path:
-    """Draw a picture, as the network saw it, beside the bars of its probabilities.
+def draw_prediction(
+    prediction: Prediction, path: str | os.PathLike[str], image: ImageLike | None = None
+) -> Path:
+    """Draw a picture beside the bars of its probabilities.
 
     Args:
-        prediction: An answer.
+        prediction: An answer; it holds the picture as the network saw it.
         path: File to write; its ending decides the format (PNG, SVG, PDF).
+        image: The picture itself, to be shown as well.
 
     Raises:
+        RecipeError: The ending is none of these.
         MissingExtraError: matplotlib is not installed.
         StorageError: The disk refuses the write.
     """
     from opsin.report.figures.run import Answer, draw_answer  # noqa: PLC0415  needs matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
+    path = Path(path)
+    if path.suffix.lower() not in _DRAWN:
+        raise RecipeError(
+            f"a file name that ends in {', '.join(_DRAWN)}", f"got {path.name}", "Rename it."
+        )
+    original = None
+    if image is not None:
+        picture = open_image(image, prediction.name)
+        picture.thumbnail((800, 800))
+        original = np.asarray(picture).reshape(picture.height, picture.width, -1)
     answer = Answer(prediction.pixels, prediction.name, None, prediction.probabilities)
     with styled():
-        return save(draw_answer(answer), Path(path))
+        return save(draw_answer(answer, original), path)

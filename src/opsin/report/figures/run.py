@@ -175,16 +175,25 @@ def draw_answers(answers: Sequence[Answer], title: str) -> Figure:
     return figure
 
 
-def draw_answer(answer: Answer) -> Figure:
-    """Draw one picture beside the bars of its probabilities."""
-    figure = new_figure(7.2, 3.2)
-    grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.25])
-    picture = figure.add_subplot(grid[0])
-    show_pixels(picture, answer.pixels)
-    picture.set_title(f"{shorten(answer.label, 26)} {answer.confidence:.1%}",
-                      color=RIGHT if answer.right else WRONG)  # fmt: skip
-    picture.set_xlabel(shorten(answer.name, 40), color=MUTED)
-    axes = figure.add_subplot(grid[1])
+def draw_answer(answer: Answer, original: NDArray[np.uint8] | None = None) -> Figure:
+    """Draw one picture beside the bars of its probabilities.
+
+    Args:
+        answer: The answer, with the picture as the network saw it.
+        original: The picture as it came, ``uint8[H, W, C]`` of any size.
+    """
+    pictures = [] if original is None else [(original, shorten(answer.name, 34))]
+    pictures.append((answer.pixels, "as the network sees it"))
+    figure = new_figure(3.9 + 3.1 * len(pictures), 3.2)
+    grid = figure.add_gridspec(1, len(pictures) + 1, width_ratios=[1.0] * len(pictures) + [1.3])
+    for place, (pixels, caption) in enumerate(pictures):
+        axes = figure.add_subplot(grid[place])
+        show_pixels(axes, pixels)
+        axes.set_xlabel(caption, color=MUTED)
+        if place == 0:
+            title = f"{shorten(answer.label, 26)} {answer.confidence:.1%}"
+            axes.set_title(title, color=RIGHT if answer.right else WRONG)
+    axes = figure.add_subplot(grid[-1])
     _draw_bars(axes, answer)
     axes.tick_params(labelsize=8)
     for place, (_, share) in enumerate(answer.bars()):
