@@ -48,8 +48,11 @@ def test_kill_in_the_middle_of_many_writes_leaves_a_whole_file(tmp_path: Path) -
 
 
 def test_text_that_is_no_unicode_can_be_written(tmp_path: Path) -> None:
-    write_json(tmp_path / "f.json", {"name": os.fsdecode(b"caf\xe9.png")})
-    assert b"caf\xe9.png" in (tmp_path / "f.json").read_bytes()
+    name = os.fsdecode(b"caf\xe9 \xc3\xbc.png")
+    write_json(tmp_path / "f.json", {"name": name})
+    text = (tmp_path / "f.json").read_text(encoding="utf-8")
+    assert "ü" in text
+    assert json.loads(text)["name"] == name
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs /dev/null")

@@ -64,9 +64,16 @@ class DataRecipe(_Frozen):
         _refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            return cls(source=source, **given)
+            recipe = cls(source=source, **given)
         except ValidationError as error:
             raise invalid(error) from None
+        if recipe.val_fraction + recipe.test_fraction >= 1:
+            raise RecipeError(
+                "shares for validation and test that leave pictures for training",
+                f"got {recipe.val_fraction:g} and {recipe.test_fraction:g}",
+                "Give smaller ones.",
+            )
+        return recipe
 
 
 class ModelRecipe(_Frozen):

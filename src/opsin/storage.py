@@ -100,11 +100,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a whole JSON file, readable by people.
 
+    Bytes of file names that are no Unicode (Python's lone surrogates) become JSON escapes, which
+    reading turns back.
+
     Raises:
         StorageError: The disk is full or refuses the write.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8", "surrogateescape"))
+    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

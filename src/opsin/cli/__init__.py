@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -10,6 +11,10 @@ def main() -> None:
 
     0: done; 1: could not; 2: wrong usage; 130: stopped by Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name may hold what the terminal's encoding cannot show.
+            stream.reconfigure(errors="backslashreplace")
     try:
         from opsin.cli.app import app  # noqa: PLC0415  so that Ctrl-C is caught meanwhile
     except KeyboardInterrupt:

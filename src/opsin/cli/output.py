@@ -26,8 +26,7 @@ def print_json(content: dict[str, Any]) -> None:
 
 def print_error(error: OpsinError) -> None:
     """Print an error as its line and, under ``--json``, as the object on standard output."""
-    text = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
-    sys.stderr.write(f"opsin: {text}\n")
+    sys.stderr.write(f"opsin: {error}\n")
     if "--json" in sys.argv:
         parts = {"expected": error.expected, "received": error.received, "advice": error.advice}
         print_json({"error": {"kind": type(error).__name__, **parts}})

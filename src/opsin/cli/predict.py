@@ -66,7 +66,7 @@ def predict(
     for (_, image), answer in zip(inputs, answers, strict=True):
         if isinstance(answer, ImageError):
             failures.append(answer)
-            sys.stderr.write(f"opsin: {answer}\n".encode(errors="backslashreplace").decode())
+            sys.stderr.write(f"opsin: {answer}\n")
             continue
         predictions.append(answer)
         if plot is not None:

@@ -17,6 +17,8 @@ from opsin.metadata import Background
 _DARK, _LIGHT = 96, 160
 # Training pictures must agree this far before an input on the other side is taken for inverted.
 _AGREEMENT = 0.8
+# A subject that fills less is a speck: a square that large would be memory for nothing.
+_LEAST_FILL = 0.2
 
 
 def border_of(picture: Image.Image) -> tuple[int, ...]:
@@ -136,7 +138,7 @@ def _squared(
     left, top, right, bottom = box
     cut = pixels[top:bottom, left:right]
     height, width, channels = cut.shape
-    side = round(max(height, width) / background.fill)
+    side = round(max(height, width) / max(background.fill, _LEAST_FILL))
     square = np.full((side, side, channels), background.level, np.uint8)
     row, column = (side - height) // 2, (side - width) // 2
     square[row : row + height, column : column + width] = cut

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from opsin.storage import publish_directory, scratch_directory, write_json
 
 #: Changes whenever the same files would give other pixels.
-_VERSION = "1"
+_VERSION = "2"
 _BLOCK = 1 << 20
 _ROWS = 4096
 
@@ -34,7 +34,7 @@ _ROWS = 4096
 def cache_root() -> Path:
     """Return the cache's folder: ``$OPSIN_CACHE``, or the system's usual place."""
     own = os.environ.get("OPSIN_CACHE")
-    return Path(own).expanduser() if own else platformdirs.user_cache_path("opsin")
+    return Path(os.path.expanduser(own)) if own else platformdirs.user_cache_path("opsin")  # noqa: PTH111  never raises
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def look_up(key: str) -> Decoded | None:
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
         return _open_or_none(cache_root() / "datasets" / entry["set"], entry["unreadable"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -132,22 +132,29 @@ def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[s
 
 
 def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the SHA-256 of each picture's pixels: ``uint8[N, 32]``."""
+    """Return the SHA-256 of each picture's shape and pixels: ``uint8[N, 32]``."""
     digests = np.empty((len(images), 32), np.uint8)
+    shape = hashlib.sha256(repr(images.shape[1:]).encode())
     for row, image in enumerate(images):
-        digests[row] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), np.uint8)
+        whole = shape.copy()
+        whole.update(image.tobytes())
+        digests[row] = np.frombuffer(whole.digest(), np.uint8)
     return digests
 
 
 def _open_or_none(folder: Path, unreadable: list[list[str]]) -> Decoded | None:
     try:
-        return _open(folder, unreadable)
-    except (OSError, ValueError, EOFError):
+        decoded = _open(folder, unreadable)
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
+    parts = (decoded.labels, decoded.given, decoded.digests, decoded.about["names"])
+    return decoded if all(len(part) == len(decoded.images) for part in parts) else None
 
 
 def _open(folder: Path, unreadable: list[list[str]]) -> Decoded:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    if not {"names", "classes", "mirrored"} <= set(about):
+        raise ValueError("about.json lacks some of its parts")
     return Decoded(
         images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
         labels=np.load(folder / "labels.npy", allow_pickle=False),

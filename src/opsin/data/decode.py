@@ -15,6 +15,7 @@ from PIL import Image
 from opsin.data import cache, sources
 from opsin.data.images import open_image, read_image
 from opsin.data.sources.contents import Contents, Found
+from opsin.data.split import TEST
 from opsin.errors import ImageError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Preparation
@@ -23,6 +24,8 @@ from opsin.recipe import DataRecipe
 #: Side that larger pictures, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
 _PROBES = 200
+# Smaller pictures are enlarged: a network needs something to look at.
+_SMALLEST = 4
 
 
 def read(
@@ -54,6 +57,10 @@ def read_found(
             contents = contents.keep(recipe.classes)
         if for_training:
             contents.check()
+        elif not len(contents):
+            raise SourceError(
+                "pictures", f"{recipe.source} holds none of these classes", "Check --classes."
+            )
         _decode(contents, recipe, key, watcher)
         decoded = cache.look_up(key)
         if decoded is None:
@@ -149,7 +156,10 @@ def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
         sizes[height, width] += 1
         colour = channels == 3
     else:
-        for row in range(0, len(contents), max(1, len(contents) // _PROBES)):
+        # Not at the test pictures: they decide nothing.
+        rows = np.flatnonzero(contents.given != TEST)
+        rows = rows if rows.size else np.arange(len(contents))
+        for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
                 picture: Image.Image = open_image(contents.files[row])
                 sizes[picture.height, picture.width] += 1
@@ -157,7 +167,7 @@ def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
     own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
     if len(sizes) > 1 or max(own) > DEFAULT_SIZE:
         own = (DEFAULT_SIZE, DEFAULT_SIZE)
-    height, width = recipe.size or own
+    height, width = recipe.size or (max(_SMALLEST, own[0]), max(_SMALLEST, own[1]))
     return Preparation(
         height=height,
         width=width,

@@ -43,7 +43,7 @@ def make_split(
 
     Within each class the pictures are put in the order of a keyed hash of their pixels, so the
     same content gives the same split whatever the order or the names of the files, and equal
-    pictures stand side by side, where the cut is moved so that they stay together.
+    pictures stand side by side, and are dealt out together.
 
     Args:
         labels: Class index of each picture, ``int64[N]``.
@@ -67,36 +67,49 @@ def make_split(
     for label, name in enumerate(classes):
         rows = np.flatnonzero((parts == TRAIN) & (labels == label))
         rows = rows[np.argsort(order[rows], kind="stable")]
-        test = _part(rows.size, test_fraction if cut_test else 0.0)
-        val = 0 if fixed_val else max(1, _part(rows.size, val_fraction))
-        if rows.size - test - val < 1:
+        runs = _runs_of_copies(rows, digests)
+        if len(runs) < (1 if fixed_val else 2):
             raise SourceError(
                 "at least two different training pictures of each class",
-                f"class {name!r} has {rows.size}",
+                f"class {name!r} has {len(runs)}",
                 "Add pictures, or leave the class out with --classes.",
             )
-        ends = [_whole(rows, digests, test), _whole(rows, digests, test + val)]
-        if ends[1] >= rows.size or (val and ends[1] == ends[0]):
-            raise SourceError(
-                "at least two different training pictures of each class",
-                f"the {rows.size} pictures of class {name!r} are copies of one another",
-                "Add other pictures, or leave the class out with --classes.",
-            )
-        parts[rows[: ends[0]]] = TEST
-        parts[rows[ends[0] : ends[1]]] = VAL
+        if cut_test:
+            taken, runs = _take(runs, round(rows.size * test_fraction), leave=2)
+            parts[taken] = TEST
+        if not fixed_val:
+            wanted = max(1, round(rows.size * val_fraction))
+            taken, runs = _take(runs, wanted, leave=1)
+            parts[taken if taken.size else min(runs, key=len)] = VAL
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 
 
-def _part(count: int, fraction: float) -> int:
-    """Return how many of ``count`` make up ``fraction``, leaving two for the other parts."""
-    return max(0, min(round(count * fraction), count - 2))
+def _runs_of_copies(rows: NDArray[np.int64], digests: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """Part rows, in the order of their hashes, into runs of equal pictures."""
+    if not rows.size:
+        return []
+    differs = np.any(digests[rows[1:]] != digests[rows[:-1]], axis=1)
+    return np.split(rows, np.flatnonzero(differs) + 1)
 
 
-def _whole(rows: NDArray[np.int64], digests: NDArray[np.uint8], end: int) -> int:
-    """Move a cut behind the last copy of the picture before it."""
-    while 0 < end < rows.size and np.array_equal(digests[rows[end]], digests[rows[end - 1]]):
-        end += 1
-    return end
+def _take(
+    runs: list[NDArray[np.int64]], wanted: int, *, leave: int
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Take runs in their order until they hold ``wanted`` pictures, passing over those too long.
+
+    Returns:
+        The rows taken, and the runs that are left, at least ``leave`` of them.
+    """
+    taken: list[NDArray[np.int64]] = []
+    rest: list[NDArray[np.int64]] = []
+    missing, spare = wanted, len(runs) - leave
+    for run in runs:
+        if len(run) <= missing and len(taken) < spare:
+            taken.append(run)
+            missing -= len(run)
+        else:
+            rest.append(run)
+    return np.concatenate([np.empty(0, np.int64), *taken]), rest
 
 
 def count_leaks(split: Split, digests: NDArray[np.uint8]) -> int:

@@ -49,7 +49,10 @@ class Recorder(Both):
 def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
     """Keep ``status.json`` and ``log.txt`` true, however the block ends."""
     directory.set_status("running")
-    with told_plainly(directory.log), directory.log.open("w", encoding="utf-8") as file:
+    with (
+        told_plainly(directory.log),
+        directory.log.open("w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         recorder = Recorder(directory, watcher, LogFile(file))
         try:
             yield recorder

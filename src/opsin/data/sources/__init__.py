@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from opsin.data.sources import arrays, folder, idx, named
@@ -22,18 +23,20 @@ def find(source: str, *, watcher: Watcher = SILENT) -> Found:
     """
     if source in named.NAMES:
         return named.find_named(source, watcher=watcher)
-    path = Path(source).expanduser()
-    if path.is_dir():
+    # os.path, because it answers for impossible names instead of raising.
+    path = Path(os.path.expanduser(source))  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
         files = idx.files_of(path)
         if files:
             return Found(key_of_files(*files), lambda: idx.open_folder(path))
         contents = folder.open_folder(path)
         return Found(key_of_files(*contents.files), lambda: contents)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         if path.suffix.lower() == ".npz":
             return Found(key_of_files(path), lambda: arrays.open_npz(path))
         if idx.is_images(path):
-            return Found(key_of_files(path), lambda: idx.open_pair(path))
+            both = (path, idx.labels_of(path))
+            return Found(key_of_files(*both), lambda: idx.open_pair(path))
         raise SourceError(
             "a folder, an .npz file or an IDX file of images",
             f"{source} is a file of another kind",

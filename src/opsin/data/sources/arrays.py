@@ -15,6 +15,9 @@ from opsin.data.sources.contents import Contents
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.errors import SourceError
 
+#: Classes that a classifier can sensibly have.
+_MAX_LABEL = 99_999
+
 
 def from_arrays(
     images: NDArray[Any],
@@ -76,7 +79,15 @@ def open_npz(path: Path) -> Contents:
         # Opened here: NumPy would leave a damaged file open.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             content = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise SourceError(
             "an .npz file without Python objects", f"{path} cannot be read ({error})",
             "Save it with numpy.savez(path, images=…, labels=…).",
@@ -94,7 +105,9 @@ def open_npz(path: Path) -> Contents:
     test = None
     if "test_images" in content and "test_labels" in content:
         test = (content["test_images"], content["test_labels"])
-    classes = [str(name) for name in content["classes"]] if "classes" in content else None
+    classes = None
+    if "classes" in content:
+        classes = [str(name) for name in np.atleast_1d(content["classes"])]
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
 
 
@@ -106,7 +119,12 @@ def _checked(
         labels = labels[:, 0]
     if images.ndim == 3:
         images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[3] not in (1, 3)
+        or 0 in images.shape[1:3]
+    ):
         raise SourceError(
             "images uint8[N, H, W] or uint8[N, H, W, 3] with values from 0 to 255",
             f"{source} has {images.dtype}{list(images.shape)}",
@@ -118,10 +136,12 @@ def _checked(
             f"{source} has {images.shape[0]:,} pictures and labels of shape {list(labels.shape)}",
             "Check that both come from the same set.",
         )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < 0 or labels.max() > _MAX_LABEL:
+        there = f"such as {labels[0]!r}" if not whole else f"{labels.min()} to {labels.max()}"
         raise SourceError(
-            "labels that are whole numbers from 0",
-            f"{source} has {labels.dtype} from {labels.min()} to {labels.max()}",
+            f"labels that are whole numbers from 0 to at most {_MAX_LABEL:,}",
+            f"{source} has {labels.dtype}, {there}",
             "Number the classes from 0 and give their names as classes.",
         )
     return images, labels.astype(np.int64)

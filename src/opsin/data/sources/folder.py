@@ -34,6 +34,13 @@ def open_folder(root: Path) -> Contents:
     listed = [row for row in listed if row[2]]
     if not listed:
         raise _explain(root, folders)
+    for folder, _, _ in listed:
+        if not folder.name.isprintable():
+            raise SourceError(
+                "class names of printable characters",
+                f"{str(folder)!r} is named otherwise",
+                "Rename the folder.",
+            )
     classes = tuple(sorted({folder.name for folder, _, _ in listed}, key=_natural))
     label = {name: index for index, name in enumerate(classes)}
     files = [file for _, _, pictures in listed for file in pictures]
@@ -47,12 +54,18 @@ def open_folder(root: Path) -> Contents:
     )
 
 
-def _folders(root: Path) -> list[Path]:
+def _entries(folder: Path) -> list[Path]:
     try:
-        folders = [entry for entry in root.iterdir() if entry.is_dir()]
+        return list(folder.iterdir())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SourceError("a readable folder", f"{root}: {reason}", "Check its rights.") from error
+        raise SourceError(
+            "a readable folder", f"{folder}: {reason}", "Check its rights."
+        ) from error
+
+
+def _folders(root: Path) -> list[Path]:
+    folders = [entry for entry in _entries(root) if entry.is_dir()]
     return sorted(
         (f for f in folders if not f.name.startswith(".")), key=lambda f: _natural(f.name)
     )
@@ -62,7 +75,7 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(
         (
             entry
-            for entry in folder.iterdir()
+            for entry in _entries(folder)
             if entry.suffix.lower() in SUFFIXES
             and not entry.name.startswith(".")
             and entry.is_file()
@@ -85,7 +98,10 @@ def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
 
 def _explain(root: Path, folders: list[Path]) -> SourceError:
     loose = len(_pictures(root))
-    if folders:
+    if any(_is_part(folder) for folder in folders):
+        received = f"{root} has a part of a split, and none called train"
+        advice = "Put the training pictures into train/<class>."
+    elif folders:
         names = ", ".join(folder.name for folder in folders[:5])
         received = f"{root} has the folders {names}, and none of them holds pictures"
         advice = f"Pictures end in {', '.join(SUFFIXES[:6])} …, one folder for each class."

@@ -60,6 +60,23 @@ def open_pair(images: Path) -> Contents:
     return from_arrays(*_read_pair(images), source=str(images))
 
 
+def labels_of(images: Path) -> Path:
+    """Find the labels file that belongs to an images file.
+
+    Raises:
+        SourceError: There is none beside it.
+    """
+    stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
+    for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
+        if path.is_file() and path != images:
+            return path
+    raise SourceError(
+        f"the labels of {images.name} beside it",
+        f"there is no {stem}[.gz] in {images.parent}",
+        "Put both files into one folder.",
+    )
+
+
 def read_content(path: Path) -> bytes:
     """Return a file's bytes, decompressed.
 
@@ -113,13 +130,4 @@ def _is_gzip(path: Path) -> bool:
 
 
 def _read_pair(images: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
-    candidates = [images.with_name(stem), images.with_name(f"{stem}.gz")]
-    labels = next((path for path in candidates if path.is_file()), None)
-    if labels is None:
-        raise SourceError(
-            f"the labels of {images.name} beside it",
-            f"there is no {stem}[.gz] in {images.parent}",
-            "Put both files into one folder.",
-        )
-    return read_idx(images), read_idx(labels)
+    return read_idx(images), read_idx(labels_of(images))
