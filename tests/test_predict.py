@@ -101,3 +101,13 @@ def test_a_file_of_another_tool_is_named(nearest_mean: Path, tmp_path: Path) -> 
     onnx.save_model(model, tmp_path / "foreign.onnx")
     with pytest.raises(ModelFileError, match="lacks Opsin's description"):
         Classifier(tmp_path / "foreign.onnx")
+
+
+def test_a_description_that_does_not_fit_is_refused(nearest_mean: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(nearest_mean)
+    for entry in model.metadata_props:
+        if entry.key == "opsin.classes":
+            entry.value = '["only", "two"]'
+    onnx.save_model(model, tmp_path / "changed.onnx")
+    with pytest.raises(ModelFileError, match="fits the network"):
+        Classifier(tmp_path / "changed.onnx")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.errors import RecipeError
-from opsin.recipe import DataRecipe, Recipe, read_options, resolve
+from opsin.recipe import DataRecipe, Recipe, merge_options, read_options, resolve
 
 DATA = DataRecipe(source="digits")
 
@@ -95,3 +95,22 @@ def test_a_damaged_recipe_file_is_named(tmp_path: Path, content: str) -> None:
 
 def test_recipe_is_plain_json() -> None:
     assert json.loads(resolve(DATA).model_dump_json())["data"]["source"] == "digits"
+
+
+def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> None:
+    file = {"model": "mlp", "hidden": [9], "depth": 1, "epochs": 4, "source": "x", "size": [8, 8]}
+    assert merge_options(file, {"hidden": [64, 32]}) == {
+        "model": "mlp", "hidden": [64, 32], "epochs": 4, "size": [8, 8],
+    }  # fmt: skip
+    # Another network does not take over sizes and rates that were meant for the first.
+    assert merge_options(file, {"model": "cnn"}) == {"size": [8, 8], "model": "cnn"}
+    with pytest.raises(RecipeError, match="as many sizes"):
+        resolve(DATA, hidden=(8, 8), depth=1)
+    with pytest.raises(RecipeError, match="runs"):
+        merge_options({"runs": "elsewhere"}, {})
+
+
+@pytest.mark.parametrize("options", [{"hidden": 5}, {"depth": "3"}, {"depth": 2_000_000}])
+def test_sizes_of_another_kind_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        resolve(DATA, model="mlp", **options)

@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import opsin
 from opsin.errors import RunError, StorageError
+from opsin.recipe import DataRecipe, resolve
 from opsin.run import RunDirectory, find_classifier, find_runs
 from opsin.storage import write_json
 
@@ -112,3 +114,24 @@ def test_only_run_directories_are_listed_newest_first(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert [run.path for run in find_runs(tmp_path)] == [second.path, first.path]
     assert find_runs(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"state": "running", "pid": "x"}'])
+@pytest.mark.parametrize("file", ["recipe", "status", "report"])
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, content: str) -> None:
+    for name in ("good", "bad"):
+        run = RunDirectory.create(tmp_path, name)
+        write_json(run.recipe, resolve(DataRecipe(source="digits")).model_dump(mode="json"))
+        run.set_status("failed", cause="a test")
+    getattr(run, file).write_text(content)
+    rows = {Path(row["run"]).name[11:]: row for row in (r.row() for r in opsin.list_runs(tmp_path))}
+    assert rows["good"]["state"] == "failed"
+    assert rows["bad"]["state"] in ("damaged", "failed")
+    assert rows["bad"]["cause"]
+
+
+def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.set_status("running")
+    write_json(run.status, run.read(run.status) | {"heartbeat": 0.0})
+    assert run.state()[0] == "failed"

@@ -58,7 +58,7 @@ def test_text_that_is_no_unicode_can_be_written(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="needs /dev/null")
 def test_a_refused_write_is_one_line_that_says_what_to_do() -> None:
     with pytest.raises(
-        StorageError, match=r"expected to write .*/dev/null/nothing.*Free some space"
+        StorageError, match=r"expected to write .*/dev/null/nothing.*Check its rights"
     ):
         write_bytes(Path("/dev/null/nothing"), b"x")
 

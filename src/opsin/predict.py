@@ -21,6 +21,8 @@ from opsin.metadata import Metadata
 from opsin.run import find_classifier
 
 _BATCH: Final = 256
+# Pixels of a batch, so that large pictures take no more memory than small ones.
+_PIXELS: Final = 1_000_000
 
 
 def _nothing() -> NDArray[np.uint8]:
@@ -109,6 +111,18 @@ class Classifier:
             ) from error
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata: Metadata = Metadata.from_props(props, str(self.path))
+        like = self.metadata.preparation
+        shapes = [
+            value.shape[1:]
+            for value in (self._session.get_inputs()[0], self._session.get_outputs()[0])
+        ]
+        stated = [[like.height, like.width, like.channels], [len(self.metadata.classes)]]
+        if shapes != stated:
+            raise ModelFileError(
+                "a description that fits the network",
+                f"{self.path} states {stated} and has {shapes}",
+                "The file was changed; take the original.",
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -164,8 +178,9 @@ class Classifier:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities batch by batch, of all pictures or of some rows."""
         count = len(images) if rows is None else len(rows)
-        for start in range(0, count, _BATCH):
-            places = slice(start, start + _BATCH)
+        size = max(8, min(_BATCH, _PIXELS // (images.shape[1] * images.shape[2])))
+        for start in range(0, count, size):
+            places = slice(start, start + size)
             batch = images[places] if rows is None else images[rows[places]]
             (answer,) = self._session.run(
                 ["probabilities"], {"images": np.ascontiguousarray(batch)}

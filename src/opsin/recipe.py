@@ -17,6 +17,7 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+_DEEPEST = 16
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
@@ -83,10 +84,10 @@ class ModelRecipe(_Frozen):
         "resnet",
         description="mlp (dense layers), cnn (six convolutions) or resnet (small, residual).",
     )
-    hidden: tuple[int, ...] = Field(
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         description="Units of each dense layer (mlp) or filters of each block (cnn, resnet)."
     )
-    depth: int = Field(ge=0, le=16, description="Number of dense layers (mlp) or blocks.")
+    depth: int = Field(ge=0, le=_DEEPEST, description="Number of dense layers (mlp) or blocks.")
     activation: Activation = Field("relu", description="Non-linearity after each layer.")
     dropout: float = Field(ge=0, lt=1, description="Share of values dropped while training.")
 
@@ -115,7 +116,9 @@ class TrainingRecipe(_Frozen):
     patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation accuracy."
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="Same seed, data and machine: same weights.")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
+    )
     device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
 
 
@@ -187,7 +190,15 @@ def resolve(
     if fields["schedule"] in ("constant", "step") and "patience" not in given:
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5
-    fields["hidden"], fields["depth"] = _hidden(name, tuple(fields["hidden"]), fields.get("depth"))
+    if "depth" in given and "hidden" not in given:
+        fields["hidden"] = _hidden(name, fields["hidden"], given["depth"])
+    fields.setdefault("depth", _length(fields["hidden"]))
+    if fields["depth"] != _length(fields["hidden"]):
+        raise RecipeError(
+            "as many sizes in hidden as depth says",
+            f"got hidden {fields['hidden']!r} and depth {fields['depth']!r}",
+            "Give one of them.",
+        )
     try:
         return Recipe(
             data=data,
@@ -198,15 +209,17 @@ def resolve(
         raise invalid(error) from None
 
 
-def _hidden(name: str, hidden: tuple[int, ...], depth: int | None) -> tuple[tuple[int, ...], int]:
-    """Bring sizes and depth together: more layers repeat the last (mlp) or double it."""
-    if depth is None or depth == len(hidden):
-        return hidden, len(hidden)
-    sizes = list(hidden[:depth])
-    while len(sizes) < depth:
-        last = sizes[-1] if sizes else 128
-        sizes.append(last if name == "mlp" else 2 * last)
-    return tuple(sizes), depth
+def _hidden(name: str, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
+    """Bring the default sizes to a depth: more layers repeat the last (mlp) or double it."""
+    sizes = list(hidden)
+    wanted = depth if isinstance(depth, int) and 0 <= depth <= _DEEPEST else len(sizes)
+    while len(sizes) < wanted:
+        sizes.append(sizes[-1] if name == "mlp" else 2 * sizes[-1])
+    return tuple(sizes[:wanted])
+
+
+def _length(sizes: Any) -> int | None:
+    return len(sizes) if isinstance(sizes, tuple | list) else None
 
 
 def _refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:
@@ -229,6 +242,25 @@ def invalid(error: ValidationError) -> RecipeError:
     )
 
 
+def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Let the options that were given win over those of a recipe file.
+
+    A file's options of one network are not taken over by another, and its depth or its sizes give
+    way to the other of the two, since they say the same thing.
+
+    Raises:
+        RecipeError: The file has options that are none.
+    """
+    file = {key: value for key, value in file.items() if key != "source"}
+    _refuse_unknown(file, ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS))
+    if given.get("model", file.get("model")) != file.get("model"):
+        file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
+    for one, other in (("hidden", "depth"), ("depth", "hidden")):
+        if one in given and other not in given:
+            file.pop(other, None)
+    return {**file, **given}
+
+
 def read_options(path: Path) -> dict[str, Any]:
     """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``.
 
@@ -242,7 +274,7 @@ def read_options(path: Path) -> dict[str, Any]:
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RecipeError(
             "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
         ) from error

@@ -21,6 +21,8 @@ from opsin.storage import told_plainly, whole_file, write_json
 State = Literal["running", "done", "stopped", "failed"]
 
 CLASSIFIER: Final = "classifier.onnx"
+# Seconds without a sign of life after which no process number proves that a run goes on.
+_STALE: Final = 1800.0
 
 
 class RunDirectory:
@@ -76,8 +78,8 @@ class RunDirectory:
             RunError: It is missing or was not made by ``opsin train``.
         """
         run = cls(path)
-        if not run.recipe.is_file():
-            there = "is no run directory" if run.path.is_dir() else "does not exist"
+        if not os.path.isfile(run.recipe):  # noqa: PTH113
+            there = "is no run directory" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
             raise RunError(
                 "a run directory", f"{run.path} {there}", "See the runs there are: opsin runs"
             )
@@ -106,6 +108,8 @@ class RunDirectory:
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
         status = self._json(self.status)
+        if not {"state", "pid", "heartbeat", "cause"} <= set(status):
+            return "failed", f"{self.status} lacks some of its parts"
         if status["state"] == "running" and not _alive(status["pid"], status["heartbeat"]):
             return "failed", f"its process {status['pid']} ended without a word"
         return status["state"], status["cause"]
@@ -122,7 +126,7 @@ class RunDirectory:
         if not self.history.is_file():
             return []
         events = []
-        for line in self.history.read_text(encoding="utf-8").splitlines():
+        for line in self.history.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 events.append(json.loads(line))
             except ValueError:
@@ -166,7 +170,9 @@ class RunDirectory:
     def _json(self, file: Path) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            if not isinstance(content, dict):
+                raise TypeError(content)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise RunError(
                 f"JSON in {file.name}", f"{file} is damaged", "Restore the file or train again."
             ) from error
@@ -174,9 +180,13 @@ class RunDirectory:
 
 
 def _alive(pid: int, heartbeat: float) -> bool:
-    """Tell whether a process still works on its run."""
-    if os.name == "nt":  # there, asking by signal would end the process
-        return time.time() - heartbeat < 120
+    """Tell whether a process still works on its run.
+
+    A number may by now be another process's, so the heartbeat has a say as well.
+    """
+    age = time.time() - heartbeat
+    if os.name == "nt" or age > _STALE:  # on Windows, asking by signal would end the process
+        return age < 120
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -193,7 +203,7 @@ def find_classifier(model: str | os.PathLike[str]) -> Path:
         RunError: There is no such file or directory, or the run has no classifier.
     """
     path = Path(model)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  answers for impossible names instead of raising
         return path
     run = RunDirectory.open(path)
     if not run.classifier.is_file():
@@ -210,5 +220,6 @@ def find_runs(root: Path) -> list[RunDirectory]:
     """Return the run directories below ``root``, the newest first."""
     if not root.is_dir():
         return []
-    runs = [RunDirectory(path) for path in root.iterdir() if (path / "recipe.json").is_file()]
+    # os.path, because it answers "no" for a directory that may not be entered.
+    runs = [RunDirectory(path) for path in root.iterdir() if os.path.isfile(path / "recipe.json")]  # noqa: PTH113
     return sorted(runs, key=lambda run: run.recipe.stat().st_mtime, reverse=True)

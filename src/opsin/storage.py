@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -118,9 +119,9 @@ def told_plainly(path: Path) -> Iterator[None]:
     except OSError as error:
         # strerror is None for the errors that libraries raise without the system's number.
         reason = (error.strerror or str(error)).lower()
-        raise StorageError(
-            f"to write {path}", reason, "Free some space, or choose another place, and run again."
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "Free some space" if full else "Check its rights, or choose another place,"
+        raise StorageError(f"to write {path}", reason, f"{advice} and run again.") from error
 
 
 def _sync(path: Path) -> None:

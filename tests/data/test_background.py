@@ -100,3 +100,12 @@ def test_any_picture_is_matched_without_a_crash(
     matched, _ = match_background(picture, DARK)
     assert matched.mode == mode
     assert min(matched.size) >= 1
+
+
+def test_a_speck_of_a_subject_takes_no_more_memory_than_the_picture() -> None:
+    speck = Background(level=0, share=1.0, fill=0.01, contrast=200.0)
+    photo = np.full((600, 900), 240, np.uint8)
+    photo[200:400, 300:700] = 20
+    matched, note = match_background(Image.fromarray(photo), speck)
+    assert note is not None
+    assert max(matched.size) <= 2000

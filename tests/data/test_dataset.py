@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +164,31 @@ def test_bad_options_are_refused(options: dict[str, Any]) -> None:
 def test_the_public_error_is_the_parent_of_all(tmp_path: Path) -> None:
     with pytest.raises(OpsinError):
         opsin.load(tmp_path / "nowhere")
+
+
+def test_the_same_bytes_in_another_shape_are_other_pictures() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    labels = np.arange(40) % 2
+    assert from_arrays(images, labels).images.shape == (40, 8, 8, 1)
+    assert from_arrays(images.reshape(40, 4, 16), labels).images.shape == (40, 4, 16, 1)
+
+
+def test_specks_are_enlarged_to_something_to_look_at(tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        for number in range(4):
+            colour = (60 * number, 9, 200 if kind == "a" else 0)
+            Image.new("RGB", (1, 1), colour).save(tmp_path / kind / f"{number}.png")
+    assert load(tmp_path).images.shape == (8, 4, 4, 3)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names there are always Unicode")
+def test_file_names_that_are_no_unicode_are_read(shapes: Path) -> None:
+    (shapes / "disc" / "0.png").rename(shapes / "disc" / os.fsdecode(b"caf\xe9.png"))
+    names = load(shapes).names
+    odd = os.fsdecode(b"disc/caf\xe9.png")
+    assert odd in names
+    assert load(shapes).names == names
+    (shapes / "disc").rename(shapes / os.fsdecode(b"d\xe9"))
+    with pytest.raises(SourceError, match="printable"):
+        load(shapes)

@@ -53,7 +53,7 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert "%" in plain.stdout
 
     judged = only_json(cli("evaluate", run, folder, "--json"))
-    assert judged["part"] == "test"
+    assert judged["part"] == "unseen"
     assert judged["accuracy"] == trained["figures"]["test"]["accuracy"]
     assert "Confuses" in cli("evaluate", run, folder).stdout
 
@@ -191,9 +191,10 @@ def test_a_mistake_is_one_line_and_status_1(
      ("train", "digits", "--hidden", "a,b"), ("data", "digits", "--size", "big")],
 )  # fmt: skip
 def test_wrong_usage_is_status_2(cli: Cli, words: tuple[str, ...]) -> None:
-    done = cli(*words)
+    done = cli(*words, "--json")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+    assert only_json(done)["error"]["kind"] == "UsageError"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -83,8 +83,10 @@ def test_pictures_that_are_too_small_are_refused(name: str, side: int, words: st
 
 
 def test_sizes_must_be_positive() -> None:
-    with pytest.raises(RecipeError, match="positive sizes"):
+    with pytest.raises(RecipeError, match="hidden"):
         build("mlp", (8, 8, 1), 2, hidden=(8, 0))
+    with pytest.raises(RecipeError, match="at least one block"):
+        build("cnn", (32, 32, 1), 2, depth=0)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
@@ -102,7 +104,7 @@ def test_pixels_go_in_as_they_are_and_the_summary_changes_nothing(name: str) -> 
 def test_statistics_are_those_of_the_pixels() -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, 7, 9, 3), np.uint8)
     images[..., 2] = 9
-    mean, deviation = zoo.channel_statistics(images)
+    mean, deviation = zoo.channel_statistics(images, np.arange(50))
     assert mean == pytest.approx(images.mean(axis=(0, 1, 2)))
     assert deviation[:2] == pytest.approx(images.std(axis=(0, 1, 2))[:2])
     assert deviation[2] == 1.0

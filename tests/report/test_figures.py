@@ -54,7 +54,7 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
     figures = figures_for(names)
     images = np.random.default_rng(0).integers(0, 256, (60, 9, 7, 3), np.uint8)
     labels = np.arange(60) % len(names)
-    means = data_figures.class_means(images, labels, len(names))
+    means = data_figures.class_means(images, labels, np.arange(60), len(names))
     counts = {name: {"train": 3, "val": 1, "test": n} for n, name in enumerate(names)}
     with style.styled():
         drawn = {
@@ -78,7 +78,9 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
 
 def test_means_are_means() -> None:
     images = np.array([[[[0]]], [[[100]]], [[[7]]]], np.uint8)
-    assert data_figures.class_means(images, np.array([0, 0, 1]), 3).ravel().tolist() == [50, 7, 0]
+    assert data_figures.class_means(
+        images, np.array([0, 0, 1]), np.arange(3), 3
+    ).ravel().tolist() == [50, 7, 0]
 
 
 def test_right_is_blue_and_wrong_is_red() -> None:

@@ -21,6 +21,7 @@ from opsin.models import zoo
 from opsin.recipe import DataRecipe, resolve
 from opsin.training import loop
 from opsin.training.device import choose_device, describe_device
+from opsin.training.interrupt import ctrl_c_stops
 from opsin.training.loop import Examples, Outcome, fit
 from tests.conftest import Notes
 
@@ -31,16 +32,18 @@ def train(
     recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, **options})
     torch.manual_seed(recipe.training.seed)
     network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=([80.0], [90.0]))
-    outcome = fit(
-        network,
-        Examples(digits.images, digits.labels, digits.split.train),
-        Examples(digits.images, digits.labels, digits.split.val),
-        recipe.training,
-        device=torch.device("cpu"),
-        classes=10,
-        checkpoints=folder,
-        watcher=watcher or Watcher(),
-    )
+    with ctrl_c_stops() as stop:
+        outcome = fit(
+            network,
+            Examples(digits.images, digits.labels, digits.split.train),
+            Examples(digits.images, digits.labels, digits.split.val),
+            recipe.training,
+            device=torch.device("cpu"),
+            classes=10,
+            checkpoints=folder,
+            watcher=watcher or Watcher(),
+            stop=stop,
+        )
     return network, outcome
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from opsin.data.dataset import Dataset
 from opsin.errors import SourceError
 from opsin.workflow.look import draw_data
 from opsin.workflow.predict import draw_prediction, predict_each
+from tests.conftest import write_shapes
 
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
@@ -29,7 +31,7 @@ def test_other_pictures_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_
     folder = write_digits(digits, tmp_path / "new", rows, list(digits.classes))
     figures = opsin.evaluate(nearest_mean, folder)
     assert figures["part"] == "all"
-    assert not figures["seen"]
+    assert figures["seen"] is None
     assert figures["images"] == len(rows)
     probabilities = opsin.Classifier(nearest_mean).probabilities(digits.images[rows])
     expected = np.mean(probabilities.argmax(axis=1) == digits.labels[rows])
@@ -38,14 +40,43 @@ def test_other_pictures_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_
 
 def test_its_own_training_pictures_are_called_seen(nearest_mean: Path) -> None:
     figures = opsin.evaluate(nearest_mean, "digits")
-    assert (figures["part"], figures["seen"], figures["images"]) == ("all", True, 1797)
+    assert (figures["part"], figures["seen"], figures["images"]) == ("all", 1797, 1797)
 
 
 @pytest.mark.torch
 def test_a_run_is_judged_on_what_was_kept_out_of_its_training(run: opsin.Run) -> None:
     figures = opsin.evaluate(run.path, "digits")
-    assert (figures["part"], figures["seen"]) == ("test", False)
+    assert (figures["part"], figures["seen"]) == ("unseen", 0)
     assert figures["accuracy"] == run.accuracy
+
+
+@pytest.mark.torch
+def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "shapes", count=20)
+    made = opsin.train(folder, model="mlp", epochs=2, runs=tmp_path / "runs", quiet=True)
+    before = made.directory.page.read_text(encoding="utf-8")
+    for file in folder.rglob("*.png"):
+        file.rename(file.with_name(f"x{99 - int(file.stem)}.png"))
+    figures = opsin.evaluate(made.path, folder)
+    assert (figures["part"], figures["images"]) == ("unseen", made.figures["images"])
+    assert figures["accuracy"] == made.accuracy
+    opsin.write_report(made.path)
+    after = made.directory.page.read_text(encoding="utf-8")
+    pictures = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in (before, after)]
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.torch
+def test_training_pictures_among_the_judged_are_counted(run: opsin.Run, digits: Dataset,
+                                                        tmp_path: Path) -> None:  # fmt: skip
+    some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
+    part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
+    figures = opsin.evaluate(run.path, part)
+    assert (figures["part"], figures["seen"], figures["images"]) == ("unseen", 0, 30)
+    named = write_digits(digits, tmp_path / "named" / "test", some, list(digits.classes))
+    write_digits(digits, tmp_path / "named" / "train", [0, 1], list(digits.classes))
+    figures = opsin.evaluate(run.path, named.parent)
+    assert (figures["part"], figures["seen"], figures["images"]) == ("test", 40, 70)
 
 
 def test_a_single_class_can_be_judged_and_order_does_not_matter(

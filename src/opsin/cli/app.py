@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+import contextlib
+import sys
 from typing import Annotated, Any
 
 import typer
 
 from opsin._version import __version__
 from opsin.cli import data, evaluate, predict, report, runs, train
-from opsin.cli.output import print_error
+from opsin.cli.output import print_error, print_json_error
 from opsin.errors import OpsinError
 
 
@@ -32,22 +32,6 @@ def _about(
     """
 
 
-def _guarded(verb: Callable[..., None]) -> Callable[..., None]:
-    """Turn Opsin's own errors into their one line, and Ctrl-C into its exit status."""
-
-    @functools.wraps(verb)
-    def guarded(*words: Any, **options: Any) -> None:
-        try:
-            verb(*words, **options)
-        except OpsinError as error:
-            print_error(error)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as stop:
-            raise typer.Exit(130) from stop
-
-    return guarded
-
-
 app = typer.Typer(
     name="opsin",
     add_completion=False,
@@ -65,4 +49,34 @@ for _verb in (
     report.report,
     runs.runs,
 ):
-    app.command(_verb.__name__)(_guarded(_verb))
+    app.command(_verb.__name__)(_verb)
+
+# Typer keeps the parent of its usage errors to itself.
+_UsageError: type[Any] = typer.BadParameter.__bases__[0]
+
+
+def run() -> int:
+    """Run the verb that was asked for and return the exit status."""
+    try:
+        return app(standalone_mode=False) or 0
+    except OpsinError as error:
+        return _told(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
+    except MemoryError:
+        return _told(OpsinError("enough memory", "there was too little", "Give a smaller --size."))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        what = f"{error.filename}: {reason}" if error.filename else reason
+        return _told(OpsinError("the system to do its part", what, "See to it and run it again."))
+    except _UsageError as error:
+        if "--json" in sys.argv:
+            print_json_error("UsageError", "another command line", str(error), "See --help.")
+        error.show()
+        return 2
+
+
+def _told(error: OpsinError, *, status: int = 1) -> int:
+    with contextlib.suppress(OSError):  # nobody may be listening any more
+        print_error(error)
+    return status

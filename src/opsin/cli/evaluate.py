@@ -17,8 +17,8 @@ def evaluate(
 ) -> None:
     """Evaluate a classifier on pictures with labels.
 
-    Judged is the test part that the source names; where these are the classifier's own training
-    pictures, the part kept out of training; else all of them.
+    Judged is the test part, where the source names one; else those pictures that were not used in
+    training; else all of them.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
@@ -31,13 +31,22 @@ def evaluate(
         print_json(figures)
         return
     screen = console()
-    part = "all pictures" if figures["part"] == "all" else f"{figures['part']} part"
+    part = {
+        "test": "test part",
+        "unseen": "pictures not seen in training",
+        "val": "validation part",
+        "all": "all pictures",
+    }[figures["part"]]
     screen.print(
         f"{source} ({part})   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}",
         markup=False,
     )
     screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")
     if figures["seen"]:
-        screen.print("Optimistic: the classifier was trained on, or chosen by, these pictures.")
+        screen.print(
+            f"Optimistic: the classifier was trained on, or chosen by, {figures['seen']:,} of them."
+        )
+    if figures["seen"] is None:
+        screen.print("Whether it was trained on any of them, a file without its run cannot tell.")
     screen.print(f"Confuses {confusions(figures)}\n", markup=False)
     screen.print(class_table(figures))

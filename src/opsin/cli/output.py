@@ -6,15 +6,13 @@ import json
 import sys
 from typing import Any
 
-from rich.console import Console
-
 from opsin.errors import OpsinError
-from opsin.report.terminal import UNWRAPPED
+from opsin.report.terminal import UNWRAPPED, Plain, printable
 
 
-def console() -> Console:
+def console() -> Plain:
     """Return the console for answers; into a pipe or a file nothing is wrapped or cut."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
+    return Plain(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
 
 
 def print_json(content: dict[str, Any]) -> None:
@@ -26,7 +24,12 @@ def print_json(content: dict[str, Any]) -> None:
 
 def print_error(error: OpsinError) -> None:
     """Print an error as its line and, under ``--json``, as the object on standard output."""
-    sys.stderr.write(f"opsin: {error}\n")
+    sys.stderr.write(f"opsin: {printable(str(error))}\n")
     if "--json" in sys.argv:
-        parts = {"expected": error.expected, "received": error.received, "advice": error.advice}
-        print_json({"error": {"kind": type(error).__name__, **parts}})
+        print_json_error(type(error).__name__, error.expected, error.received, error.advice)
+
+
+def print_json_error(kind: str, expected: str, received: str, advice: str) -> None:
+    """Print the one shape that errors have under ``--json``."""
+    parts = {"kind": kind, "expected": expected, "received": received, "advice": advice}
+    print_json({"error": parts})

@@ -15,8 +15,8 @@ from opsin.cli.output import console, print_json
 from opsin.data.images import ImageLike
 from opsin.errors import ImageError
 from opsin.predict import Classifier, Prediction
-from opsin.report.terminal import bar
-from opsin.workflow.predict import draw_prediction, predict_each
+from opsin.report.terminal import bar, printable
+from opsin.workflow.predict import check_drawing, draw_prediction, predict_each
 
 
 def predict(
@@ -54,9 +54,11 @@ def predict(
 
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn boot.jpg
     """  # fmt: skip
+    if plot is not None:
+        check_drawing(plot)
     classifier = Classifier(model)
     inputs: list[tuple[str, ImageLike]] = [
-        ("standard input", sys.stdin.buffer.read()) if image == "-" else (image, image)
+        ("standard input", _standard_input()) if image == "-" else (image, image)
         for image in images
     ]
     screen = console()
@@ -66,7 +68,7 @@ def predict(
     for (_, image), answer in zip(inputs, answers, strict=True):
         if isinstance(answer, ImageError):
             failures.append(answer)
-            sys.stderr.write(f"opsin: {answer}\n")
+            sys.stderr.write(f"opsin: {printable(str(answer))}\n")
             continue
         predictions.append(answer)
         if plot is not None:
@@ -86,12 +88,17 @@ def predict(
         raise typer.Exit(1)
 
 
+def _standard_input() -> bytes:
+    # None where the process was started without one.
+    return sys.stdin.buffer.read() if sys.stdin else b""
+
+
 def _print(screen: Console, prediction: Prediction, top: int) -> None:
     """Print an answer with its bars."""
     best = prediction.top(top)
     width = max(len(name) for name, _ in best)
     screen.print(
-        f"{escape(prediction.name)}   [bold]{escape(prediction.label)}[/]   "
+        f"{escape(printable(prediction.name))}   [bold]{escape(prediction.label)}[/]   "
         f"{prediction.confidence:.1%}"
     )
     for name, share in best:

@@ -34,12 +34,12 @@ def runs(*, runs: options.Runs = Path("runs"), as_json: options.AsJson = False) 
         table.add_column(heading, justify="right")
     for row in rows:
         known = row["accuracy"] is not None
-        day = dt.datetime.fromtimestamp(row["started"], tz=dt.UTC).astimezone()
+        day = dt.datetime.fromtimestamp(row["started"] or 0, tz=dt.UTC).astimezone()
         table.add_row(
             escape(row["run"]),
             row["state"],
-            escape(row["source"]),
-            row["model"],
+            escape(row["source"] or ""),
+            row["model"] or "",
             plus_minus(row) if known else "",
             row["split"] or "",
             clock(row["seconds"]) if known else "",
@@ -47,3 +47,6 @@ def runs(*, runs: options.Runs = Path("runs"), as_json: options.AsJson = False) 
             f"{day:%Y-%m-%d %H:%M}",
         )
     screen.print(table)
+    for row in rows:
+        if row["cause"]:
+            screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)

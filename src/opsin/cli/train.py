@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from opsin.recipe import (
     TRAINING_OPTIONS,
     ModelRecipe,
     TrainingRecipe,
+    merge_options,
     read_options,
 )
 from opsin.report.terminal import class_table
@@ -79,9 +80,10 @@ def train(
     given["size"] = options.sides(size)
     from opsin.workflow import train as workflow  # noqa: PLC0415  loads what training needs
 
-    wanted: dict[str, Any] = read_options(recipe) if recipe else {}
-    wanted.pop("source", None)
-    wanted |= {key: value for key, value in given.items() if value is not None}
+    wanted = merge_options(
+        read_options(recipe) if recipe else {},
+        {key: value for key, value in given.items() if value is not None},
+    )
     run = workflow.train(source, runs=runs, name=name, quiet=quiet, **wanted)
     report = run.report
     if as_json:
@@ -90,7 +92,7 @@ def train(
         screen = console()
         screen.print()
         screen.print(class_table(run.figures))
-        screen.print(f"\nLook      {run.directory.page}", markup=False)
-        screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False)
+        screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
+        screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False, soft_wrap=True)
     if report["training"]["stopped"]:
         raise typer.Exit(130)

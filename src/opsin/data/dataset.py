@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data import cache
+from opsin.data import cache, sources
 from opsin.data.background import measure_background
 from opsin.data.decode import read, read_found
 from opsin.data.sheet import contact_sheet, png_address
@@ -25,7 +25,7 @@ from opsin.metadata import Preparation
 from opsin.recipe import DataRecipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A collection of labelled pictures, decoded, with its split.
 
@@ -89,6 +89,13 @@ class Dataset:
             background=measure_background(train),
         )
 
+    @property
+    def location(self) -> str:
+        """The source in words that mean the same in any folder."""
+        path = os.path.abspath(os.path.expanduser(self.recipe.source))  # noqa: PTH100, PTH111
+        is_name = self.recipe.source in sources.named.NAMES
+        return self.recipe.source if is_name or not os.path.exists(path) else path  # noqa: PTH110
+
     @cached_property
     def leaks(self) -> int:
         """Number of test pictures whose exact copy is in the training or validation part."""
@@ -121,6 +128,7 @@ class Dataset:
         """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
         return {
             "source": self.recipe.source,
+            "location": self.location,
             "fingerprint": self.fingerprint,
             "classes": list(self.classes),
             "images": len(self),

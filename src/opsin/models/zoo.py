@@ -47,11 +47,11 @@ def build(
         layer is named ``input``, its last ``head``.
 
     Raises:
-        RecipeError: The pictures are too small for the network, or a size is not positive.
+        RecipeError: The pictures are too small for the network, or it has no block.
     """
-    if not all(size > 0 for size in recipe.hidden) or (recipe.name != "mlp" and not recipe.hidden):
+    if recipe.name != "mlp" and not recipe.hidden:
         raise RecipeError(
-            "positive sizes in hidden", f"got {list(recipe.hidden)}", "For example --hidden 32,64."
+            f"at least one block in a {recipe.name}", "got none", "For example --hidden 32,64."
         )
     layers = MODELS[recipe.name](recipe, shape, classes)
     network = nn.Sequential(OrderedDict({"input": Normalise(*statistics), **layers}))
@@ -62,16 +62,22 @@ def build(
     return network
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel of ``uint8[N, H, W, C]``, 0 to 255.
+def channel_statistics(
+    images: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel, 0 to 255, over some of the pictures.
 
     Sums of whole numbers, so that the result does not depend on the order of adding.
+
+    Args:
+        images: ``uint8[N, H, W, C]``, read block by block.
+        rows: Which of them count, ``int64[M]``.
     """
     count = 0
     total = np.zeros(images.shape[3], np.int64)
     squares = np.zeros(images.shape[3], np.int64)
-    for start in range(0, len(images), 8192):
-        block = images[start : start + 8192].reshape(-1, images.shape[3])
+    for start in range(0, len(rows), 1024):
+        block = images[rows[start : start + 1024]].reshape(-1, images.shape[3])
         count += len(block)
         total += block.sum(axis=0, dtype=np.int64)
         squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)

@@ -23,6 +23,24 @@ _SILENCE = 15.0
 UNWRAPPED = 10_000
 
 
+def printable(text: str) -> str:
+    """Return text on one line, with control characters and broken Unicode made visible.
+
+    Example:
+        >>> len(printable("boot" + chr(10))) > 5
+        True
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class Plain(Console):
+    """A console that goes quiet when its reader has gone, as `head` does."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more; the work goes on."""
+        self.quiet = True
+
+
 def clock(seconds: float) -> str:
     """Return a time as 0:12 or 1:04:09.
 
@@ -71,17 +89,17 @@ class Terminal(Watcher):
 
     def fact(self, name: str, text: str) -> None:
         """Print a line: the name in its column, then the text."""
-        self._row(f"[bold]{escape(name)}[/]", escape(text))
+        self._row(f"[bold]{escape(name)}[/]", escape(printable(text)))
 
     def note(self, text: str) -> None:
         """Print a warning."""
-        self._row("", f"[yellow]{escape(text)}[/]")
+        self._row("", f"[yellow]{escape(printable(text))}[/]")
 
     def _row(self, name: str, text: str) -> None:
         """Print two columns, the second wrapped on a terminal and left whole elsewhere."""
         row = Table.grid(padding=(0, 1))
         row.add_column(width=_FACT - 1)
-        row.add_column(no_wrap=not self.console.is_terminal)
+        row.add_column(no_wrap=not self.console.is_terminal, overflow="fold")
         row.add_row(name, text)
         self.console.print(row)
 
@@ -207,7 +225,7 @@ class Both(Watcher):
 def for_people(*, quiet: bool = False) -> Watcher:
     """Return the watcher of the command line: on standard error, which leaves output to answers."""
     width = None if sys.stderr.isatty() else UNWRAPPED
-    return Watcher() if quiet else Terminal(Console(stderr=True, width=width))
+    return Watcher() if quiet else Terminal(Plain(stderr=True, width=width))
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:
@@ -244,12 +262,12 @@ def plus_minus(figures: dict[str, Any]) -> str:
 def class_table(figures: dict[str, Any]) -> Table:
     """Return a row per class: precision, recall, F1, count."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    table.add_column("Class")
+    table.add_column("Class", overflow="fold")
     for heading in ("Precision", "Recall", "F1", "Count"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for entry in figures["classes"]:
         table.add_row(
-            escape(entry["name"]),
+            escape(printable(entry["name"])),
             *(f"{entry[key]:.4f}" for key in ("precision", "recall", "f1")),
             f"{entry['count']:,}",
         )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
@@ -18,10 +19,10 @@ from opsin.events import Epoch, Watcher
 from opsin.recipe import TrainingRecipe
 from opsin.training.augment import augment
 from opsin.training.checkpoint import load_checkpoint, save_checkpoint
-from opsin.training.interrupt import ctrl_c_stops
 from opsin.training.optimise import make_optimizer, rate_at
 
-_VAL_BATCH = 1000
+# Pixels of a validation batch, so that large pictures take no more memory than small ones.
+_VAL_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ def fit(
     classes: int,
     checkpoints: Path,
     watcher: Watcher,
+    stop: Event,
 ) -> Outcome:
     """Train a network; afterwards it holds the weights of the epoch that validated best.
 
-    Validation decides by accuracy and, where that is equal, by loss. The first Ctrl-C ends the
-    epoch where it is, and that part counts as an epoch of its own.
+    Validation decides by accuracy and, where that is equal, by loss. ``stop`` ends the epoch
+    where it is, and that part counts as an epoch of its own.
 
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``.
@@ -82,6 +84,7 @@ def fit(
         classes: K, the number of classes.
         checkpoints: Folder for the best weights.
         watcher: Is told of batches and epochs.
+        stop: Ends the training after the batch in hand when it is set, as Ctrl-C does.
 
     Raises:
         RecipeError: The loss became infinite or undefined.
@@ -97,52 +100,52 @@ def fit(
     step, best, best_path, waited = 0, None, None, 0
     started = time.perf_counter()
 
-    with ctrl_c_stops() as stop:
-        for number in range(1, recipe.epochs + 1):
-            began = time.perf_counter()
-            watcher.begin(f"{number}/{recipe.epochs}", len(train), "pictures")
-            network.train()
-            order = torch.randperm(len(train), generator=generator).numpy()
-            seen, total, right = 0, torch.zeros((), device=device), torch.zeros((), device=device)
-            for start, end in _batches(len(train), recipe.batch_size):
-                images, labels = train.batch(order[start:end], device)
-                images = augment(images, flip=recipe.flip, shift=recipe.shift, generator=generator)
-                rate = rate_at(recipe, step / (steps * recipe.epochs))
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                logits = network(images)
-                loss = loss_of(logits, labels)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                step += 1
-                seen += len(labels)
-                total += loss.detach() * len(labels)
-                right += (logits.detach().argmax(dim=1) == labels).sum()
-                if step % 8 == 0:
-                    left = (time.perf_counter() - started) * (steps * recipe.epochs / step - 1)
-                    shown = {"loss": float(total) / seen, "acc": float(right) / seen}
-                    watcher.advance(seen, **shown, left=left)
-                if stop.is_set():
-                    break
-            trained = time.perf_counter() - began
-            val_loss, val_accuracy = validate(network, val, device)
-            watcher.end()
-            better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
-            epoch = Epoch(
-                epoch=number, epochs=recipe.epochs, step=step,
-                train_loss=float(total) / seen, train_accuracy=float(right) / seen,
-                val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
-                seconds=time.perf_counter() - began, images_per_second=seen / trained,
-                best=better, complete=seen == len(train),
-            )  # fmt: skip
-            watcher.epoch(epoch)
-            _check_finite(epoch)
-            if better:
-                best, best_path = epoch, save_checkpoint(checkpoints, network, epoch)
-            waited = 0 if better else waited + 1
-            if stop.is_set() or waited == recipe.patience:
+    for number in range(1, recipe.epochs + 1):
+        began = time.perf_counter()
+        watcher.begin(f"{number}/{recipe.epochs}", len(train), "pictures")
+        network.train()
+        order = torch.randperm(len(train), generator=generator).numpy()
+        seen, total, right = 0, torch.zeros((), device=device), torch.zeros((), device=device)
+        for start, end in _batches(len(train), recipe.batch_size):
+            images, labels = train.batch(order[start:end], device)
+            images = augment(images, flip=recipe.flip, shift=recipe.shift, generator=generator)
+            rate = rate_at(recipe, step / (steps * recipe.epochs))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            logits = network(images)
+            loss = loss_of(logits, labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            step += 1
+            seen += len(labels)
+            total += loss.detach() * len(labels)
+            right += (logits.detach().argmax(dim=1) == labels).sum()
+            if step % 8 == 0:
+                left = (time.perf_counter() - started) * (steps * recipe.epochs / step - 1)
+                shown = {"loss": float(total) / seen, "acc": float(right) / seen}
+                watcher.advance(seen, **shown, left=left)
+            if stop.is_set():
+                watcher.note("stopping here: the best epoch so far is evaluated next")
                 break
+        trained = time.perf_counter() - began
+        val_loss, val_accuracy = validate(network, val, device)
+        watcher.end()
+        better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
+        epoch = Epoch(
+            epoch=number, epochs=recipe.epochs, step=step,
+            train_loss=float(total) / seen, train_accuracy=float(right) / seen,
+            val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
+            seconds=time.perf_counter() - began, images_per_second=seen / trained,
+            best=better, complete=seen == len(train),
+        )  # fmt: skip
+        watcher.epoch(epoch)
+        _check_finite(epoch)
+        if better:
+            best, best_path = epoch, save_checkpoint(checkpoints, network, epoch)
+        waited = 0 if better else waited + 1
+        if stop.is_set() or waited == recipe.patience:
+            break
     if best is None or best_path is None:
         raise RuntimeError("no epoch ran")
     network.to("cpu")
@@ -155,7 +158,8 @@ def validate(network: nn.Module, val: Examples, device: torch.device) -> tuple[f
     network.eval()
     loss, right = 0.0, 0
     with torch.inference_mode():
-        for start, end in _batches(len(val), _VAL_BATCH):
+        pixels = val.images.shape[1] * val.images.shape[2]
+        for start, end in _batches(len(val), max(8, _VAL_PIXELS // pixels)):
             images, labels = val.batch(np.arange(start, end), device)
             logits = network(images)
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.cache import Decoded
+from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of
 from opsin.data.decode import read
 from opsin.data.split import TEST
@@ -99,9 +99,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a classifier on pictures with labels.
 
-    Judged are, in this order of preference: the test part that the source names; where these are
-    the pictures the classifier was trained on, the part that was kept out of its training; else
-    all of them. The pictures are prepared as the file asks, whatever their own size.
+    Judged are the test part, where the source names one; else those pictures that the classifier
+    has not seen in its training; else all of them. They are prepared as the file asks, whatever
+    their own size.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
@@ -111,8 +111,9 @@ def evaluate(
 
     Returns:
         What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
-        (``test``, ``val`` or ``all``), ``seen`` (whether the classifier learnt from, or was chosen
-        by, the pictures judged), ``unreadable`` and ``seconds``.
+        (``test``, ``unseen``, ``val`` or ``all``), ``seen`` (how many of the pictures judged the
+        classifier learnt from, or was chosen by; ``None`` where a file without its run cannot
+        tell), ``unreadable`` and ``seconds``.
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
@@ -137,7 +138,8 @@ def evaluate(
             f"{source} also has {', '.join(foreign[:5])}",
             "Leave them out with --classes, or rename the folders.",
         )
-    part, rows, seen = _judged(classifier, decoded)
+    judged = _judge(classifier, decoded)
+    rows = judged.rows
     began = time.perf_counter()
     probabilities = answers(classifier, decoded.images, rows, "Test", watcher)
     seconds = time.perf_counter() - began
@@ -145,25 +147,50 @@ def evaluate(
     return {
         "model": str(classifier.path),
         "source": os.fspath(source),
-        "part": part,
-        "seen": seen,
+        "part": judged.part,
+        "seen": judged.seen,
         "unreadable": len(decoded.unreadable),
         "seconds": seconds,
         **measure(probabilities, own[decoded.labels[rows]], classifier.classes),
     }
 
 
-def _judged(
-    classifier: Classifier, decoded: Decoded
-) -> tuple[Literal["test", "val", "all"], NDArray[np.int64], bool]:
-    """Choose the rows to judge by, and tell whether the classifier has seen them."""
+@dataclass(frozen=True)
+class _Judged:
+    """Which rows are judged, why these, and how many of them the classifier has seen."""
+
+    part: Literal["test", "unseen", "val", "all"]
+    rows: NDArray[np.int64]
+    seen: int | None
+
+
+def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
+    """Choose the rows to judge by, and count those that the classifier learnt from.
+
+    Pictures are told by their content: neither names nor order matter.
+    """
     test = np.flatnonzero(decoded.given == TEST)
-    own = fingerprint_of(decoded) == classifier.metadata.fingerprint
-    if test.size:
-        return "test", test, False
+    everything = np.arange(len(decoded.labels))
     run = RunDirectory(classifier.path.parent)
-    if own and run.split.is_file():
-        split = run.load_arrays(run.split)
-        part: Literal["test", "val"] = "test" if len(split["test"]) else "val"
-        return part, split[part], part == "val"
-    return "all", np.arange(len(decoded.labels)), own
+    if not run.split.is_file():
+        # A file alone knows its training pictures as a whole only.
+        rows = test if test.size else everything
+        own = fingerprint_of(decoded) == classifier.metadata.fingerprint
+        if own:
+            return _Judged("test" if test.size else "all", rows, 0 if test.size else len(rows))
+        return _Judged("test" if test.size else "all", rows, None)
+    split = run.load_arrays(run.split)
+    learnt = {split["digests"][row].tobytes() for row in split["train"]}
+    chosen_by = {split["digests"][row].tobytes() for row in split["val"]}
+    digests = [short_digest(digest).tobytes() for digest in decoded.digests]
+    seen = np.array([digest in learnt or digest in chosen_by for digest in digests])
+    if test.size:
+        return _Judged("test", test, int(seen[test].sum()))
+    if not seen.any():
+        return _Judged("all", everything, 0)
+    if not seen.all():
+        return _Judged("unseen", np.flatnonzero(~seen), 0)
+    val = np.array([digest in chosen_by for digest in digests])
+    if val.any():
+        return _Judged("val", np.flatnonzero(val), int(val.sum()))
+    return _Judged("all", everything, len(everything))

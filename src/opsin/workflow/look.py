@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from opsin.report.figures.data import (
 from opsin.report.figures.style import save, styled
 
 
-def draw_data(dataset: Dataset, folder: Path) -> list[Path]:
+def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
     """Draw what every tutorial begins with.
 
     Args:
@@ -37,7 +38,7 @@ def draw_data(dataset: Dataset, folder: Path) -> list[Path]:
     places = np.linspace(0, len(rows) - 1, min(25, len(rows))).round().astype(np.int64)
     shown = rows[places]
     labels = [dataset.classes[dataset.labels[row]] for row in shown]
-    means = class_means(dataset.images[rows], dataset.labels[rows], len(dataset.classes))
+    means = class_means(dataset.images, dataset.labels, rows, len(dataset.classes))
     with styled():
         drawn = {
             "picture": draw_heat_map(
@@ -52,4 +53,4 @@ def draw_data(dataset: Dataset, folder: Path) -> list[Path]:
             "means": draw_means(means, dataset.classes),
             "classes": draw_class_sizes(dataset.counts()),
         }
-        return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+        return [save(figure, Path(folder) / f"{name}.png") for name, figure in drawn.items()]

@@ -33,6 +33,22 @@ def predict_each(
             yield error
 
 
+def check_drawing(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a picture that is to be drawn.
+
+    Raises:
+        RecipeError: Its ending is of no format that can be drawn.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _DRAWN:
+        raise RecipeError(
+            f"a file name that ends in {', '.join(_DRAWN)}",
+            f"got {path.name or 'no name'!r}",
+            "Give another name.",
+        )
+    return path
+
+
 def draw_prediction(
     prediction: Prediction, path: str | os.PathLike[str], image: ImageLike | None = None
 ) -> Path:
@@ -51,11 +67,7 @@ def draw_prediction(
     from opsin.report.figures.run import Answer, draw_answer  # noqa: PLC0415  needs matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
-    path = Path(path)
-    if path.suffix.lower() not in _DRAWN:
-        raise RecipeError(
-            f"a file name that ends in {', '.join(_DRAWN)}", f"got {path.name}", "Rename it."
-        )
+    path = check_drawing(path)
     original = None
     if image is not None:
         picture = open_image(image, prediction.name)

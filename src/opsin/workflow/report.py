@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load
 from opsin.errors import SourceError
 from opsin.evaluation.mistakes import confident_mistakes, typical_rows
@@ -40,9 +41,12 @@ def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> P
         SourceError: The pictures it was made from are gone, or have changed since.
     """
     opened = Run(run)
-    data = load(opened.recipe.data, watcher=watcher)
-    expected = opened.directory.read(opened.directory.dataset)["fingerprint"]
-    if data.fingerprint != expected:
+    _ = opened.report  # says so at once, where the run is not finished
+    about = opened.directory.read(opened.directory.dataset)
+    data = load(
+        opened.recipe.data.model_copy(update={"source": about["location"]}), watcher=watcher
+    )
+    if data.fingerprint != about["fingerprint"]:
         raise SourceError(
             f"the pictures that {run} was trained on",
             f"{data.recipe.source} has changed since",
@@ -61,6 +65,10 @@ def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> Non
     rows, labels, probabilities = (
         kept[f"{facts['split']}_{part}"] for part in ("rows", "labels", "probabilities")
     )
+    # By content, since files may have been renamed, and so reordered, since the training.
+    place_of = {short_digest(d).tobytes(): row for row, d in enumerate(dataset.digests)}
+    digests = directory.load_arrays(directory.split)["digests"]
+    rows = np.array([place_of[digests[row].tobytes()] for row in rows], np.int64)
 
     def shown(places: NDArray[np.int64]) -> list[Answer]:
         return [

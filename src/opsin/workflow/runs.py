@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from opsin.errors import RunError
+from opsin.errors import OpsinError, RunError
 from opsin.predict import Classifier
 from opsin.recipe import Recipe
 from opsin.run import RunDirectory, find_runs
@@ -77,23 +77,26 @@ class Run:
         return Classifier(self.path)
 
     def row(self) -> dict[str, Any]:
-        """Return the run as a row of the table of runs; what is not known yet is ``None``."""
+        """Return the run as a row of the table of runs; what is not known is ``None``.
+
+        A run whose files were damaged has the state ``damaged`` and its cause.
+        """
+        row: dict[str, Any] = dict.fromkeys(
+            ("state", "cause", "source", "model", "started", "split", "accuracy", "low", "high",
+             "seconds", "bytes")
+        )  # fmt: skip
+        row["run"] = str(self.path)
+        try:
+            self._fill(row)
+        except (OpsinError, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
+            row |= {"state": "damaged", "cause": str(error)}
+        return row
+
+    def _fill(self, row: dict[str, Any]) -> None:
+        row["started"] = self.directory.recipe.stat().st_mtime
+        row["state"], row["cause"] = self.directory.state()
         recipe = self.recipe
-        state, cause = self.directory.state()
-        row: dict[str, Any] = {
-            "run": str(self.path),
-            "state": state,
-            "cause": cause,
-            "source": recipe.data.source,
-            "model": recipe.model.name,
-            "started": self.directory.recipe.stat().st_mtime,
-            "split": None,
-            "accuracy": None,
-            "low": None,
-            "high": None,
-            "seconds": None,
-            "bytes": None,
-        }
+        row |= {"source": recipe.data.source, "model": recipe.model.name}
         if self.directory.report.is_file():
             report = self.report
             figures = report["figures"][report["split"]]
@@ -103,11 +106,12 @@ class Run:
                 "seconds": report["seconds"]["train"],
                 "bytes": report["file"]["bytes"],
             }
-        return row
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
-        state, _ = self.directory.state()
-        return f"<Run {self.path}: {state}>"
+        return f"<Run {self.path}: {self.row()['state']}>"
 
     def _repr_html_(self) -> str:
         row = self.row()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from opsin._version import __version__
+from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load
 from opsin.errors import MissingExtraError, RecipeError
 from opsin.events import Watcher
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Pictures that the file and the network are compared on.
 _PARITY_IMAGES: Final = 512
+#: Looked for before anything is done, not missed at the end of an hour's training.
+_NEEDED: Final = ("torch", "onnx", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2")
 
 
 def train(
@@ -75,10 +80,11 @@ def train(
         >>> run.accuracy > 0.5
         True
     """
-    try:
-        import torch  # noqa: PLC0415  the training half is loaded by the verb that trains
-    except ImportError as error:
-        raise MissingExtraError("training", "train") from error
+    if not all(map(_is_installed, _NEEDED)):
+        raise MissingExtraError("training", "train")
+    import torch  # noqa: PLC0415  the training half is loaded by the verb that trains
+
+    from opsin.training.interrupt import ctrl_c_stops  # noqa: PLC0415
 
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
@@ -105,7 +111,9 @@ def train(
             _write_request(directory, job)
             _tell_start(recorder, directory, job)
             seconds = {"load": time.perf_counter() - began}
-            _make(directory, job, recorder, seconds)
+            # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.
+            with ctrl_c_stops() as stop:
+                _make(directory, job, recorder, seconds, stop)
     return Run(directory.path)
 
 
@@ -128,7 +136,7 @@ class _Job:
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
         shape = (height, width, channels)
-        statistics = zoo.channel_statistics(dataset.images[dataset.split.train])
+        statistics = zoo.channel_statistics(dataset.images, dataset.split.train)
         network = zoo.build(recipe.model, shape, len(dataset.classes), statistics=statistics)
         return cls(dataset, recipe, network, zoo.summarise(network, shape), device)
 
@@ -150,11 +158,15 @@ def _write_request(directory: RunDirectory, job: _Job) -> None:
     write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     write_json(directory.dataset, job.dataset.describe())
     split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
-    directory.save_arrays(directory.split, **split)
+    directory.save_arrays(directory.split, digests=short_digest(job.dataset.digests), **split)
 
 
 def _make(
-    directory: RunDirectory, job: _Job, recorder: Recorder, seconds: dict[str, float]
+    directory: RunDirectory,
+    job: _Job,
+    recorder: Recorder,
+    seconds: dict[str, float],
+    stop: threading.Event,
 ) -> None:
     """Train, export, evaluate the file and write the report; note how long each took."""
     from opsin.workflow.report import draw_run  # noqa: PLC0415  needs matplotlib
@@ -166,7 +178,7 @@ def _make(
         seconds[what] = time.perf_counter() - at
         at = time.perf_counter()
 
-    outcome = _train(directory, job, recorder)
+    outcome = _train(directory, job, recorder, stop)
     lap("train")
     parity = _export(directory, job)
     lap("export")
@@ -205,7 +217,9 @@ def _make(
     _tell_end(recorder, report)
 
 
-def _train(directory: RunDirectory, job: _Job, recorder: Recorder) -> Outcome:
+def _train(
+    directory: RunDirectory, job: _Job, recorder: Recorder, stop: threading.Event
+) -> Outcome:
     from opsin.training.loop import Examples, fit  # noqa: PLC0415
 
     data = job.dataset
@@ -218,6 +232,7 @@ def _train(directory: RunDirectory, job: _Job, recorder: Recorder) -> Outcome:
         classes=len(data.classes),
         checkpoints=directory.checkpoints,
         watcher=recorder,
+        stop=stop,
     )
     recorder.stopped = outcome.stopped
     return outcome
@@ -298,6 +313,13 @@ def _tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
         f"classifier.onnx · {megabytes(file['bytes'])} · same answers as the network on "
         f"{file['parity_images']} pictures (largest difference {file['difference']:.0e})",
     )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it was made impossible to import
+        return False
 
 
 def _versions() -> dict[str, str]:

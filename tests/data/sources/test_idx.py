@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,13 @@ def test_labels_must_be_there_and_match(tmp_path: Path) -> None:
     labels.unlink()
     with pytest.raises(SourceError, match="there is no train-labels-idx1-ubyte"):
         sources.find(str(tmp_path)).open()
+
+
+def test_other_labels_are_noticed(tmp_path: Path) -> None:
+    write_pair(tmp_path, "train", 12, packed=False)
+    images = str(tmp_path / "train-images-idx3-ubyte")
+    before = sources.find(images).key
+    labels = tmp_path / "train-labels-idx1-ubyte"
+    labels.write_bytes(idx((np.arange(12) % 4).astype(np.uint8)))
+    os.utime(labels, (1, 1))
+    assert sources.find(images).key != before

@@ -24,7 +24,7 @@ def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
     drawn = axes.imshow(brightness, cmap="viridis", vmin=0, vmax=255, interpolation="nearest")
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_title(title)
+    axes.set_title(shorten(title, 44))
     axes.set_xlabel("column (pixels)")
     axes.set_ylabel("row (pixels)")
     figure.colorbar(drawn, ax=axes, label="value (0 black to 255 white)", ticks=range(0, 256, 51))
@@ -92,13 +92,21 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
 
 
 def class_means(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], classes: int
+    images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
 ) -> NDArray[np.uint8]:
-    """Return the mean picture of each class, ``uint8[K, H, W, C]``, read block by block."""
+    """Return the mean picture of each class, ``uint8[K, H, W, C]``, read block by block.
+
+    Args:
+        images: ``uint8[N, H, W, C]``
+        labels: ``int64[N]``
+        rows: Which of them count, ``int64[M]``.
+        classes: K, the number of classes.
+    """
     sums = np.zeros((classes, *images.shape[1:]), np.int64)
-    for start in range(0, len(images), 4096):
-        block, own = images[start : start + 4096], labels[start : start + 4096]
+    for start in range(0, len(rows), 1024):
+        places = rows[start : start + 1024]
+        block, own = images[places], labels[places]
         for label in np.unique(own):
             sums[label] += block[own == label].sum(axis=0, dtype=np.int64)
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    counts = np.maximum(np.bincount(labels[rows], minlength=classes), 1)
     return (sums / counts[:, None, None, None]).round().astype(np.uint8)

@@ -13,6 +13,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from opsin.report.terminal import printable
 from opsin.storage import whole_file
 
 #: Right and wrong, everywhere; told apart by colour-blind readers too.
@@ -108,7 +109,7 @@ def shorten(text: str, length: int = 18) -> str:
         >>> shorten("a-very-long-class-name", 11)
         'a-ver…-name'
     """
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     if len(text) <= length:
         return text
     front = length // 2
