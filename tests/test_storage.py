@@ -41,7 +41,8 @@ def test_kill_in_the_middle_of_many_writes_leaves_a_whole_file(tmp_path: Path) -
     with subprocess.Popen([sys.executable, "-c", code, str(file)]) as writer:
         while not file.exists():
             time.sleep(0.01)
-        time.sleep(0.2)
+        for _ in range(400):  # whoever reads meanwhile finds a whole file, too
+            json.loads(file.read_text())
         os.kill(writer.pid, signal.SIGKILL)
     content = json.loads(file.read_text())
     assert content["pad"] == str(content["n"]) * 50_000

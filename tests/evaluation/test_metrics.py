@@ -58,6 +58,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.93 <= np.mean(hits) <= 0.97
 
 
+def test_the_interval_is_wilsons() -> None:
+    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+
+
 def test_mistakes_come_the_most_confident_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7]], np.float32)
     labels = np.array([1, 1, 1, 0])
