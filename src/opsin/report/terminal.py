@@ -17,6 +17,8 @@ from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer
 
 _FACT = 10
+# Columns from which an epoch's line has room for the rate.
+_WIDE = 76
 # Seconds without a line after which a log says how far the work is.
 _SILENCE = 15.0
 #: Columns of a file or a pipe, where nothing is wrapped.
@@ -152,19 +154,19 @@ class Terminal(Watcher):
 
     def epoch(self, epoch: Epoch) -> None:
         """Print an epoch's line, before the first one the heading."""
+        wide = self.console.width >= _WIDE
         if not self._heading:
             self._heading = True
-            self.console.print(
-                f"\n{'epoch':>8}{'train loss':>14}{'acc':>8}{'val loss':>13}{'acc':>8}"
-                f"{'rate':>10}{'time':>8}",
-                style="dim",
-            )
+            rate = f"{'rate':>10}" if wide else ""
+            heading = f"{'epoch':>8}{'train loss':>12}{'acc':>8}{'val loss':>11}{'acc':>8}"
+            self.console.print(f"\n{heading}{rate}{'time':>8}", style="dim")
         number = f"{epoch.epoch}/{epoch.epochs}"
         mark = " best" if epoch.best else ("" if epoch.complete else " cut short")
+        rate = f"{epoch.rate:>10.1e}" if wide else ""
         self.console.print(
-            f"{number:>8}{epoch.train_loss:>14.3f}{epoch.train_accuracy:>8.4f}"
-            f"{epoch.val_loss:>13.3f}{epoch.val_accuracy:>8.4f}"
-            f"{epoch.rate:>10.1e}{clock(epoch.seconds):>8}[dim]{mark}[/]",
+            f"{number:>8}{epoch.train_loss:>12.3f}{epoch.train_accuracy:>8.4f}"
+            f"{epoch.val_loss:>11.3f}{epoch.val_accuracy:>8.4f}"
+            f"{rate}{clock(epoch.seconds):>8}[dim]{mark}[/]",
             highlight=False,
         )
 

@@ -278,11 +278,11 @@ def _tell_start(watcher: Watcher, directory: RunDirectory, job: _Job) -> None:
         )
     watcher.layers(job.layers)
     parameters = sum(layer.parameters for layer in job.layers)
-    work = sum(layer.multiply_adds for layer in job.layers) / 1e6
+    work = sum(layer.multiply_adds for layer in job.layers)
+    cost = f"{work / 1e6:.1f} M" if work >= 1_000_000 else f"{work:,}"
     watcher.fact(
         "Model",
-        f"{job.recipe.model.name} · {parameters:,} parameters · "
-        f"{work:.3g} M multiply-adds a picture",
+        f"{job.recipe.model.name} · {parameters:,} parameters · {cost} multiply-adds a picture",
     )
     watcher.fact("Device", _device_name(job))
     watcher.fact("Run", str(directory.path))
@@ -294,6 +294,8 @@ def _tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     text = f"{training['epochs']} epochs"
     if training["stopped"]:
         text = f"stopped by Ctrl-C in epoch {training['epochs']} of {training['asked']}"
+    elif training["epochs"] < training["asked"]:
+        text = f"{training['epochs']} of {training['asked']} epochs, then no more patience,"
     watcher.fact(
         "Trained",
         f"{text} in {clock(seconds['train'])} · best by validation: epoch "
