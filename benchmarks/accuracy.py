@@ -69,6 +69,7 @@ def main() -> None:
         )
         results[name] = {"mean": mean, "target": case.target, "test": accuracies, "train": seconds}
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
