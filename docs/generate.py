@@ -68,9 +68,7 @@ def recipe() -> str:
     for name, field in DataRecipe.model_fields.items():
         default = "" if field.is_required() else _shown(field.default)
         parts.append(f"| `{name}` | {default} | {field.description} |")
-    defaults = {
-        name: resolve(DataRecipe(source="x"), model=name) for name in ("mlp", "cnn", "resnet")
-    }
+    defaults = {name: resolve(DataRecipe.of("x"), model=name) for name in ("mlp", "cnn", "resnet")}
     for part, model in (("model", ModelRecipe), ("training", TrainingRecipe)):
         parts += [
             "",

@@ -34,7 +34,7 @@ def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
         for name, field in part.model_fields.items():
             assert field.description, name
             assert f"| `{name}` |" in page
-            option = {"name": "--model", "source": "SOURCE"}.get(
+            option = {"name": "--model", "sources": "SOURCE"}.get(
                 name, f"--{name.replace('_', '-')}"
             )
             assert option in help_page, name
@@ -42,7 +42,10 @@ def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
 
 def test_every_option_has_a_description() -> None:
     help_page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
-    option = r"^  (--[\w/ -]+?(?: <\w+>| [A-Z,]+| N or HxW)?)(?:  +(\S.*))?$"
+    option = (
+        r"^  (--[\w/ -]+?(?: <\w+>| [A-Z,]+| N or HxW| OURS=THEIRS,…| I/K)?)"
+        r"(?:(?:  +|\n {10,})(\S.*))?$"
+    )
     options = re.findall(option, help_page, re.MULTILINE)
     assert len(options) > 50
     assert all(description for _, description in options), options

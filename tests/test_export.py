@@ -33,7 +33,7 @@ def images() -> NDArray[np.uint8]:
 def trained(name: str, **options: Any) -> tuple[nn.Sequential, Metadata]:
     """Build a network whose BatchNorm statistics are not the trivial ones."""
     torch.manual_seed(0)
-    recipe = resolve(DataRecipe(source="x"), model=name, **options).model
+    recipe = resolve(DataRecipe.of("x"), model=name, **options).model
     network = zoo.build(recipe, SHAPE, 4, statistics=([100.0] * 3, [60.0] * 3))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from opsin.errors import RecipeError
 from opsin.recipe import DataRecipe, Recipe, merge_options, read_options, resolve
 
-DATA = DataRecipe(source="digits")
+DATA = DataRecipe.of("digits")
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
@@ -77,7 +77,7 @@ def test_a_recipe_file_may_be_toml_or_a_runs_own_json(tmp_path: Path) -> None:
     own = tmp_path / "recipe.json"
     own.write_text(recipe.model_dump_json(), encoding="utf-8")
     options = read_options(own)
-    del options["source"]
+    del options["sources"]
     names = DataRecipe.model_fields
     kept = {key: value for key, value in options.items() if key not in names}
     assert resolve(DATA, **kept) == recipe
@@ -94,11 +94,18 @@ def test_a_damaged_recipe_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_recipe_is_plain_json() -> None:
-    assert json.loads(resolve(DATA).model_dump_json())["data"]["source"] == "digits"
+    assert json.loads(resolve(DATA).model_dump_json())["data"]["sources"] == ["digits"]
 
 
 def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> None:
-    file = {"model": "mlp", "hidden": [9], "depth": 1, "epochs": 4, "source": "x", "size": [8, 8]}
+    file = {
+        "model": "mlp",
+        "hidden": [9],
+        "depth": 1,
+        "epochs": 4,
+        "sources": ["x"],
+        "size": [8, 8],
+    }
     assert merge_options(file, {"hidden": [64, 32]}) == {
         "model": "mlp", "hidden": [64, 32], "epochs": 4, "size": [8, 8],
     }  # fmt: skip

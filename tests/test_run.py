@@ -121,7 +121,7 @@ def test_only_run_directories_are_listed_newest_first(tmp_path: Path) -> None:
 def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, content: str) -> None:
     for name in ("good", "bad"):
         run = RunDirectory.create(tmp_path, name)
-        write_json(run.recipe, resolve(DataRecipe(source="digits")).model_dump(mode="json"))
+        write_json(run.recipe, resolve(DataRecipe.of("digits")).model_dump(mode="json"))
         run.set_status("failed", cause="a test")
     getattr(run, file).write_text(content)
     rows = {Path(row["run"]).name[11:]: row for row in (r.row() for r in opsin.list_runs(tmp_path))}

@@ -28,7 +28,10 @@ class _Frozen(BaseModel):
 class DataRecipe(_Frozen):
     """Which pictures, and how they become arrays and splits."""
 
-    source: str = Field(description="A named source, a folder, an .npz file or an IDX file.")
+    sources: tuple[str, ...] = Field(
+        min_length=1, description="Names, folders, tables, archives or arrays, joined into one."
+    )
+    test: str | None = Field(None, description="A source whose pictures are all for the test.")
     classes: tuple[str, ...] | None = Field(
         None, min_length=1, description="Keep these classes only, in this order."
     )
@@ -44,6 +47,29 @@ class DataRecipe(_Frozen):
         "fit",
         description="fit: whole picture, border filled; fill: cut to fill; squash: stretch.",
     )
+    columns: dict[str, str] | None = Field(
+        None, description="Columns of a table that bear other names, such as path=file,label=kind."
+    )
+    follow_links: bool = Field(
+        False, description="Follow symbolic links that lead out of a source's folder."
+    )
+    group_by: str | None = Field(
+        None,
+        description="Regular expression: names that match it with the same text (of its first "
+        "group) stay on one side of the split.",
+    )
+    near_duplicates: Literal["together", "apart"] = Field(
+        "together", description="Whether near duplicates stay on one side of the split."
+    )
+    assignment: Literal["stable", "exact"] = Field(
+        "stable",
+        description="stable: pictures added later move no old one; exact: parts of the exact size.",
+    )
+    fold: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$",
+        description="2/5: the second of five folds is the test part, the other four the rest.",
+    )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="Share of the training pictures kept for validation."
     )
@@ -55,8 +81,13 @@ class DataRecipe(_Frozen):
         0.1, ge=0, le=1, description="Stop when a larger share of the files is unreadable."
     )
 
+    @property
+    def source(self) -> str:
+        """All sources in one word, to be shown."""
+        return " + ".join(self.sources)
+
     @classmethod
-    def of(cls, source: str, **options: Any) -> DataRecipe:
+    def of(cls, *sources: str, **options: Any) -> DataRecipe:
         """Check options, ``None`` meaning "the default".
 
         Raises:
@@ -65,7 +96,7 @@ class DataRecipe(_Frozen):
         _refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
         try:
-            recipe = cls(source=source, **given)
+            recipe = cls(sources=sources, **given)
         except ValidationError as error:
             raise invalid(error) from None
         if recipe.val_fraction + recipe.test_fraction >= 1:
@@ -156,7 +187,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 #: The options of `resolve` that belong to the model, and those that belong to the training.
 MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
 TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
-DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "source")
+DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
 
 
 def resolve(
@@ -174,7 +205,7 @@ def resolve(
         RecipeError: An unknown option, or a value outside its range.
 
     Example:
-        >>> resolve(DataRecipe(source="digits"), model="mlp", epochs=3).training.epochs
+        >>> resolve(DataRecipe.of("digits"), model="mlp", epochs=3).training.epochs
         3
     """
     name = model or "resnet"
@@ -251,7 +282,7 @@ def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
     Raises:
         RecipeError: The file has options that are none.
     """
-    file = {key: value for key, value in file.items() if key != "source"}
+    file = {key: value for key, value in file.items() if key != "sources"}
     _refuse_unknown(file, ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS))
     if given.get("model", file.get("model")) != file.get("model"):
         file = {key: value for key, value in file.items() if key in DATA_OPTIONS}

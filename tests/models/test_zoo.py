@@ -17,7 +17,7 @@ STATISTICS = ([100.0], [50.0])
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> nn.Sequential:
-    recipe = resolve(DataRecipe(source="x"), model=name, **options).model
+    recipe = resolve(DataRecipe.of("x"), model=name, **options).model
     statistics = ([100.0] * shape[2], [50.0] * shape[2])
     return zoo.build(recipe, shape, classes, statistics=statistics)
 

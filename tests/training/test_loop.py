@@ -118,7 +118,7 @@ def test_batches_cover_everything_and_none_is_single(count: int, size: int) -> N
 def test_rare_classes_weigh_more() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     examples = Examples(np.zeros((100, 8, 8, 1), np.uint8), labels, np.arange(100))
-    recipe = resolve(DataRecipe(source="x"), class_weights="balanced").training
+    recipe = resolve(DataRecipe.of("x"), class_weights="balanced").training
     weights = loop._class_weights(examples, 2, recipe)
     assert weights[1] / weights[0] == pytest.approx(9)
 

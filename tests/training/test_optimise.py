@@ -14,7 +14,7 @@ from opsin.training.optimise import make_optimizer, rate_at
 
 
 def recipe(**options: Any) -> TrainingRecipe:
-    return resolve(DataRecipe(source="x"), model="cnn", **options).training
+    return resolve(DataRecipe.of("x"), model="cnn", **options).training
 
 
 @given(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,21 +15,15 @@ from opsin.data.dataset import load
 from opsin.report.terminal import for_people
 
 
+@options.takes_data()
 def data(
-    source: options.Source,
+    source: options.Sources,
     *,
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the pictures that are drawn.")
     ] = Path("data-figures"),
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures.")] = True,
-    classes: options.Classes = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.Resize = None,
-    val_fraction: options.ValFraction = None,
-    test_fraction: options.TestFraction = None,
-    split_seed: options.SplitSeed = None,
-    max_unreadable: options.MaxUnreadable = None,
+    data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -38,16 +32,9 @@ def data(
     Example: opsin data fashion-mnist --out look
     """
     dataset = load(
-        source,
+        *source,
         watcher=for_people(quiet=quiet),
-        classes=options.listed(classes),
-        size=options.sides(size),
-        channels=channels,
-        resize=resize,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        max_unreadable=max_unreadable,
+        **data_options,
     )
     drawn: list[Path] = []
     if draw:
@@ -60,7 +47,7 @@ def data(
         return
     screen = console()
     low, high = about["range"]
-    screen.print(f"[bold]{escape(source)}[/]  {dataset.summary()}")
+    screen.print(f"[bold]{escape(dataset.recipe.source)}[/]  {dataset.summary()}")
     shape = "×".join(map(str, about["shape"]))
     what = f"uint8[{shape}] (height, width, channels), values {low} to {high}"
     screen.print(f"Each picture is {what}.", markup=False)

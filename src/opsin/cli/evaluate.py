@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.report.terminal import class_table, confusions, for_people, plus_minus
 
 
+@options.takes_data(*options.READING)
 def evaluate(
     model: options.Model,
-    source: options.Source,
+    source: options.Sources,
     *,
-    classes: options.Classes = None,
+    data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -24,9 +27,7 @@ def evaluate(
     """
     from opsin.workflow import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
 
-    figures = workflow.evaluate(
-        model, source, classes=options.listed(classes), watcher=for_people(quiet=quiet)
-    )
+    figures = workflow.evaluate(model, *source, watcher=for_people(quiet=quiet), **data_options)
     if as_json:
         print_json(figures)
         return
@@ -37,8 +38,9 @@ def evaluate(
         "val": "validation part",
         "all": "all pictures",
     }[figures["part"]]
+    title = f"{' + '.join(source)} ({part})"
     screen.print(
-        f"{source} ({part})   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}",
+        f"{title}   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}",
         markup=False,
     )
     screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")

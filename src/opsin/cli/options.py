@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +13,13 @@ from pydantic import BaseModel
 
 from opsin.recipe import DataRecipe
 
-Source = Annotated[
-    str,
+Sources = Annotated[
+    list[str],
     typer.Argument(
-        metavar="SOURCE",
-        help="fashion-mnist, digits, a folder with a sub-folder for each class, an .npz file, or "
-        "an IDX file of images.",
+        metavar="SOURCE...",
+        help="A name (fashion-mnist, cifar10, digits …), a folder with a sub-folder for each "
+        "class, a table (.csv, .jsonl) of paths and labels, an archive (.zip, .tar) of these, an "
+        ".npz file or an IDX file; several are joined.",
         show_default=False,
     ),
 ]
@@ -40,21 +44,27 @@ def of(recipe: type[BaseModel], field: str, *names: str, **more: Any) -> Any:
     )
 
 
-Classes = Annotated[str | None, of(DataRecipe, "classes", metavar="A,B,C")]
-Size = Annotated[str | None, of(DataRecipe, "size", metavar="N or HxW")]
-Channels = Annotated[int | None, of(DataRecipe, "channels")]
-Resize = Annotated[str | None, of(DataRecipe, "resize")]
-ValFraction = Annotated[float | None, of(DataRecipe, "val_fraction")]
-TestFraction = Annotated[float | None, of(DataRecipe, "test_fraction")]
-SplitSeed = Annotated[int | None, of(DataRecipe, "split_seed")]
-MaxUnreadable = Annotated[float | None, of(DataRecipe, "max_unreadable")]
-
-
 def listed(text: str | None) -> list[str] | None:
     """Split ``a,b,c``; an empty part is no name."""
     if text is None:
         return None
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def renamed(text: str | None) -> dict[str, str] | None:
+    """Read ``path=file,label=kind``.
+
+    Raises:
+        typer.BadParameter: A part is no pair of names.
+    """
+    parts = listed(text)
+    if parts is None:
+        return None
+    pairs = [part.partition("=") for part in parts]
+    if not all(ours and theirs for ours, _, theirs in pairs):
+        raise typer.BadParameter(f"expected pairs such as path=file,label=kind; received {text!r}.",
+                                 param_hint="--columns")  # fmt: skip
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:
@@ -85,3 +95,69 @@ def sides(text: str | None) -> tuple[int, int] | None:
         raise typer.BadParameter(f"expected 64 or 48x64 (height x width); received {text!r}.",
                                  param_hint="--size")  # fmt: skip
     return int(parts[0]), int(parts[-1])
+
+
+# How each field of `DataRecipe` is given on the command line: type, reader of its text, metavar.
+_DATA: dict[str, tuple[Any, Callable[[Any], Any] | None, str | None]] = {
+    "test": (str, None, "SOURCE"),
+    "classes": (str, listed, "A,B,C"),
+    "size": (str, sides, "N or HxW"),
+    "channels": (int, None, None),
+    "resize": (str, None, None),
+    "columns": (str, renamed, "OURS=THEIRS,…"),
+    "follow_links": (bool, None, None),
+    "group_by": (str, None, "REGEX"),
+    "near_duplicates": (str, None, None),
+    "assignment": (str, None, None),
+    "fold": (str, None, "I/K"),
+    "val_fraction": (float, None, None),
+    "test_fraction": (float, None, None),
+    "split_seed": (int, None, None),
+    "max_unreadable": (float, None, None),
+}
+#: Those that say how a source is read, and nothing about its split.
+READING = ("classes", "columns", "follow_links", "max_unreadable")
+
+
+def takes_data(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the options for fields of `DataRecipe` (default: all of them).
+
+    The verb takes them as ``data_options``, a dictionary of those that were given.
+    """
+    names = fields or tuple(_DATA)
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(verb)
+        def call(**given: Any) -> None:
+            data_options = {}
+            for name in names:
+                value, read = given.pop(name), _DATA[name][1]
+                if value is not None:
+                    data_options[name] = read(value) if read else value
+            verb(**given, data_options=data_options)
+
+        own = inspect.signature(verb, eval_str=True).parameters
+        added = {
+            name: inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[_DATA[name][0] | None, _option(name)],
+            )
+            for name in names
+        }
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in own.items():
+            parameters += added.values() if name == "data_options" else [parameter]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        return call
+
+    return decorate
+
+
+def _option(name: str) -> Any:
+    flag = f"--{name.replace('_', '-')}"
+    kind, _, metavar = _DATA[name]
+    more = {"metavar": metavar} if metavar else {}
+    return of(DataRecipe, name, f"{flag}/--no-{flag[2:]}" if kind is bool else flag, **more)

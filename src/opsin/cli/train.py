@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,7 +11,6 @@ from opsin.cli import options
 from opsin.cli.options import of
 from opsin.cli.output import console, print_json
 from opsin.recipe import (
-    DATA_OPTIONS,
     MODEL_OPTIONS,
     TRAINING_OPTIONS,
     ModelRecipe,
@@ -22,8 +21,9 @@ from opsin.recipe import (
 from opsin.report.terminal import class_table
 
 
+@options.takes_data()
 def train(
-    source: options.Source,
+    source: options.Sources,
     *,
     model: Annotated[str | None, of(ModelRecipe, "name", "--model")] = None,
     epochs: Annotated[int | None, of(TrainingRecipe, "epochs")] = None,
@@ -44,14 +44,7 @@ def train(
     dropout: Annotated[float | None, of(ModelRecipe, "dropout")] = None,
     seed: Annotated[int | None, of(TrainingRecipe, "seed")] = None,
     device: Annotated[str | None, of(TrainingRecipe, "device")] = None,
-    classes: options.Classes = None,
-    size: options.Size = None,
-    channels: options.Channels = None,
-    resize: options.Resize = None,
-    val_fraction: options.ValFraction = None,
-    test_fraction: options.TestFraction = None,
-    split_seed: options.SplitSeed = None,
-    max_unreadable: options.MaxUnreadable = None,
+    data_options: dict[str, Any],
     recipe: Annotated[
         Path | None,
         typer.Option(
@@ -73,11 +66,9 @@ def train(
     Example: opsin train fashion-mnist --model cnn --epochs 5
     """  # fmt: skip
     # Every option above that is a field of the recipe bears the field's name.
-    fields = ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS)
-    given = {key: value for key, value in locals().items() if key in fields}
-    given["classes"] = options.listed(classes)
+    fields = ("model", *MODEL_OPTIONS, *TRAINING_OPTIONS)
+    given = {key: value for key, value in locals().items() if key in fields} | data_options
     given["hidden"] = options.numbers(hidden, "--hidden")
-    given["size"] = options.sides(size)
     from opsin.workflow import train as workflow  # noqa: PLC0415  loads what training needs
 
     wanted = merge_options(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from opsin.storage import publish_directory, scratch_directory, write_json
 
 #: Changes whenever the same files would give other pixels.
-_VERSION = "2"
+_VERSION = "3"
 _BLOCK = 1 << 20
 _ROWS = 4096
 
@@ -158,7 +158,7 @@ def _open_or_none(folder: Path, unreadable: list[list[str]]) -> Decoded | None:
 
 def _open(folder: Path, unreadable: list[list[str]]) -> Decoded:
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    if not {"names", "classes", "mirrored"} <= set(about):
+    if not {"names", "classes", "groups", "mirrored"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
     return Decoded(
         images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),

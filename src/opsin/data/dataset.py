@@ -90,11 +90,21 @@ class Dataset:
         )
 
     @property
-    def location(self) -> str:
-        """The source in words that mean the same in any folder."""
-        path = os.path.abspath(os.path.expanduser(self.recipe.source))  # noqa: PTH100, PTH111
-        is_name = self.recipe.source in sources.named.NAMES
-        return self.recipe.source if is_name or not os.path.exists(path) else path  # noqa: PTH110
+    def located(self) -> DataRecipe:
+        """The recipe with its sources in words that mean the same in any folder."""
+
+        def placed(source: str) -> str:
+            path = os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111
+            is_name = source in sources.named.NAMES
+            return source if is_name or not os.path.exists(path) else path  # noqa: PTH110
+
+        test = self.recipe.test
+        return self.recipe.model_copy(
+            update={
+                "sources": tuple(map(placed, self.recipe.sources)),
+                "test": placed(test) if test else None,
+            }
+        )
 
     @cached_property
     def leaks(self) -> int:
@@ -128,7 +138,7 @@ class Dataset:
         """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
         return {
             "source": self.recipe.source,
-            "location": self.location,
+            "location": {"sources": self.located.sources, "test": self.located.test},
             "fingerprint": self.fingerprint,
             "classes": list(self.classes),
             "images": len(self),
@@ -142,16 +152,14 @@ class Dataset:
         }
 
 
-def load(
-    source: str | os.PathLike[str] | DataRecipe, *, watcher: Watcher = SILENT, **options: Any
-) -> Dataset:
+def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load pictures sorted by label.
 
     Args:
-        source: A named source (``fashion-mnist``, ``digits``), a folder, an ``.npz`` file or an
-            IDX file; or a whole `DataRecipe`.
+        *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
+            (see `docs/data.md`); several are joined into one.
         watcher: Is told how far the work is.
-        **options: Fields of `DataRecipe`: ``classes``, ``size``, ``resize``, ``val_fraction`` …
+        **options: Fields of `DataRecipe`: ``test``, ``classes``, ``size``, ``val_fraction`` …
 
     Raises:
         SourceError: The source is missing, damaged, or no classifier can be made from it.
@@ -161,7 +169,13 @@ def load(
         >>> load("digits", classes=["3", "8"]).classes
         ('3', '8')
     """
-    recipe = source if isinstance(source, DataRecipe) else DataRecipe.of(str(source), **options)
+    return load_recipe(
+        DataRecipe.of(*[os.fspath(source) for source in sources], **options), watcher=watcher
+    )
+
+
+def load_recipe(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Dataset:
+    """Load what a recipe asks for: `load`, with every option checked already."""
     return _with_split(read(recipe, watcher=watcher), recipe)
 
 
@@ -199,7 +213,7 @@ def from_arrays(
     contents = arrays.from_arrays(images, labels, classes, source=name, test=test)
     contents.check()
     content = hashlib.sha256(repr(contents.classes).encode())
-    for part in (cache.digest_rows(contents.pixels), contents.labels, contents.given):
+    for part in (cache.digest_rows(np.asarray(contents.pictures)), contents.labels, contents.given):
         content.update(part.tobytes())
     found = Found(content.hexdigest(), lambda: contents)
     return _with_split(read_found(found, recipe, watcher, for_training=True), recipe)

@@ -41,7 +41,7 @@ def read(
     Raises:
         SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
     """
-    found = sources.find(recipe.source, watcher=watcher)
+    found = sources.find_all(recipe, watcher=watcher)
     return read_found(found, recipe, watcher, for_training=for_training)
 
 
@@ -104,6 +104,7 @@ def _decode(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) 
         about = {
             "classes": list(kept.classes),
             "names": list(kept.names),
+            "groups": list(kept.groups),
             "mirrored": kept.mirrored,
             "resize": recipe.resize,
         }
@@ -119,14 +120,13 @@ def _fill(
     reasons: dict[int, str] = {}
 
     def decode(row: int) -> None:
-        picture = contents.files[row] if contents.files else contents.pixels[row]
         try:
-            images[row] = read_image(picture, preparation, contents.names[row])
+            images[row] = read_image(contents.pictures[row], preparation, contents.names[row])
         except ImageError as error:
             reasons[row] = error.received.removeprefix(f"{contents.names[row]}: ")
 
-    if not contents.files and contents.pixels.shape[1:] == shape:
-        images[:] = contents.pixels
+    if isinstance(contents.pictures, np.ndarray) and contents.pictures.shape[1:] == shape:
+        images[:] = contents.pictures
     else:
         _in_threads(decode, len(contents), watcher)
     images.flush()
@@ -151,8 +151,8 @@ def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
     """Choose size and channels, by the recipe or by a look at some of the pictures."""
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False
-    if not contents.files:
-        height, width, channels = contents.pixels.shape[1:]
+    if isinstance(contents.pictures, np.ndarray):
+        height, width, channels = contents.pictures.shape[1:]
         sizes[height, width] += 1
         colour = channels == 3
     else:
@@ -161,7 +161,7 @@ def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
-                picture: Image.Image = open_image(contents.files[row])
+                picture: Image.Image = open_image(contents.pictures[row])
                 sizes[picture.height, picture.width] += 1
                 colour = colour or picture.mode != "L"
     own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))

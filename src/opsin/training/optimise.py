@@ -46,7 +46,7 @@ def rate_at(recipe: TrainingRecipe, progress: float) -> float:
 
     Example:
         >>> from opsin.recipe import DataRecipe, resolve
-        >>> recipe = resolve(DataRecipe(source="digits"), rate=0.4, schedule="step").training
+        >>> recipe = resolve(DataRecipe.of("digits"), rate=0.4, schedule="step").training
         >>> [round(rate_at(recipe, done), 3) for done in (0.0, 0.5, 0.75)]
         [0.4, 0.04, 0.004]
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,10 +91,9 @@ def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) ->
 
 def evaluate(
     model: str | os.PathLike[str] | Classifier,
-    source: str | os.PathLike[str],
-    *,
-    classes: Sequence[str] | None = None,
+    *sources: str | os.PathLike[str],
     watcher: Watcher = SILENT,
+    **options: Any,
 ) -> dict[str, Any]:
     """Evaluate a classifier on pictures with labels.
 
@@ -105,9 +103,9 @@ def evaluate(
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
-        source: Pictures with labels; its classes must be among the classifier's.
-        classes: Keep these classes of the source only.
+        *sources: Pictures with labels; their classes must be among the classifier's.
         watcher: Is told how far the work is.
+        **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 
     Returns:
         What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
@@ -123,11 +121,11 @@ def evaluate(
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     preparation = classifier.metadata.preparation
     recipe = DataRecipe.of(
-        os.fspath(source),
+        *[os.fspath(source) for source in sources],
         size=(preparation.height, preparation.width),
         channels=preparation.channels,
         resize=preparation.resize,
-        classes=classes,
+        **options,
     )
     decoded = read(recipe, watcher=watcher, for_training=False)
     names = decoded.about["classes"]
@@ -135,7 +133,7 @@ def evaluate(
     if foreign:
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",
-            f"{source} also has {', '.join(foreign[:5])}",
+            f"{recipe.source} also has {', '.join(foreign[:5])}",
             "Leave them out with --classes, or rename the folders.",
         )
     judged = _judge(classifier, decoded)
@@ -146,7 +144,7 @@ def evaluate(
     own = np.array([classifier.classes.index(name) for name in names], np.int64)
     return {
         "model": str(classifier.path),
-        "source": os.fspath(source),
+        "source": recipe.source,
         "part": judged.part,
         "seen": judged.seen,
         "unreadable": len(decoded.unreadable),

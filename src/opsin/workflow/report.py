@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.cache import short_digest
-from opsin.data.dataset import Dataset, load
+from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import SourceError
 from opsin.evaluation.mistakes import confident_mistakes, typical_rows
 from opsin.events import SILENT, Watcher
@@ -43,9 +43,7 @@ def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> P
     opened = Run(run)
     _ = opened.report  # says so at once, where the run is not finished
     about = opened.directory.read(opened.directory.dataset)
-    data = load(
-        opened.recipe.data.model_copy(update={"source": about["location"]}), watcher=watcher
-    )
+    data = load_recipe(opened.recipe.data.model_copy(update=about["location"]), watcher=watcher)
     if data.fingerprint != about["fingerprint"]:
         raise SourceError(
             f"the pictures that {run} was trained on",

@@ -8,6 +8,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -41,7 +42,7 @@ _NEEDED: Final = ("torch", "onnx", "safetensors", "sklearn", "scipy", "matplotli
 
 
 def train(
-    data: Dataset | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     model: str | None = None,
     runs: str | os.PathLike[str] = "runs",
@@ -55,7 +56,7 @@ def train(
     The first Ctrl-C ends the epoch where it is; the run is then finished with what there is.
 
     Args:
-        data: A dataset, or a source to load one from.
+        data: A dataset, or a source to load one from, or several to be joined.
         model: ``mlp``, ``cnn`` or ``resnet`` (default).
         runs: Folder for run directories.
         name: What the run directory is called (default: source and model).
@@ -98,14 +99,15 @@ def train(
             )
         dataset = data
     else:
-        dataset = load(os.fspath(data), watcher=watcher, **data_options)
+        given = [data] if isinstance(data, str | os.PathLike) else data
+        dataset = load(*given, watcher=watcher, **data_options)
     recipe = resolve(dataset.recipe, model=model, mirrored=dataset.mirrored, **options)
     recipe = recipe.model_copy(update={"versions": _versions()})
     # Forked, so that the caller's own random numbers go on as if nothing had happened.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
         job = _Job.prepare(dataset, recipe)
-        title = name or f"{Path(recipe.data.source).stem}-{recipe.model.name}"
+        title = name or f"{Path(recipe.data.sources[0]).stem}-{recipe.model.name}"
         directory = RunDirectory.create(Path(runs), title)
         with recorded(directory, watcher) as recorder:
             _write_request(directory, job)

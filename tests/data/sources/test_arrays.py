@@ -21,7 +21,8 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
              x_test=IMAGES[:3], y_test=LABELS[:3])  # fmt: skip
     contents = open_npz(tmp_path / "k.npz")
     assert contents.given.tolist() == [TRAIN] * 6 + [TEST] * 3
-    assert contents.pixels.shape == (9, 8, 8, 1)
+    assert isinstance(contents.pictures, np.ndarray)
+    assert contents.pictures.shape == (9, 8, 8, 1)
 
 
 @pytest.mark.parametrize(

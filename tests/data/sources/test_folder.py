@@ -10,6 +10,7 @@ from opsin.data import sources
 from opsin.data.sources.folder import open_folder
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.errors import SourceError
+from opsin.recipe import DataRecipe
 from tests.conftest import write_shapes
 
 
@@ -79,12 +80,12 @@ def test_what_nothing_can_be_learnt_from_is_refused(
 ) -> None:
     write_shapes(tmp_path, count=count, kinds=kinds)
     with pytest.raises(SourceError, match=words):
-        sources.find(str(tmp_path)).open().check()
+        sources.find_all(DataRecipe.of(str(tmp_path))).open().check()
 
 
 def test_no_such_source_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="digits, fashion-mnist"):
-        sources.find(str(tmp_path / "fashion-minst"))
+        sources.find_all(DataRecipe.of(str(tmp_path / "fashion-minst")))
     (tmp_path / "pictures.rar").write_bytes(b"")
     with pytest.raises(SourceError, match="another kind"):
-        sources.find(str(tmp_path / "pictures.rar"))
+        sources.find_all(DataRecipe.of(str(tmp_path / "pictures.rar")))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from opsin.data import sources
 from opsin.data.sources.idx import read_idx
 from opsin.errors import SourceError
+from opsin.recipe import DataRecipe
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:
@@ -35,13 +36,13 @@ def write_pair(folder: Path, prefix: str, count: int, *, packed: bool) -> None:
 def test_a_folder_of_pairs_and_a_pair_by_name(tmp_path: Path, packed: bool) -> None:
     write_pair(tmp_path, "train", 9, packed=packed)
     write_pair(tmp_path, "t10k", 6, packed=packed)
-    both = sources.find(str(tmp_path)).open()
+    both = sources.find_all(DataRecipe.of(str(tmp_path))).open()
     assert len(both) == 15
     assert both.names[9] == "test/0"
     name = f"train-images-idx3-ubyte{'.gz' if packed else ''}"
-    one = sources.find(str(tmp_path / name)).open()
+    one = sources.find_all(DataRecipe.of(str(tmp_path / name))).open()
     assert len(one) == 9
-    assert np.array_equal(one.pixels, both.pixels[:9])
+    assert np.array_equal(np.asarray(one.pictures), np.asarray(both.pictures)[:9])
 
 
 @given(shape=st.lists(st.integers(1, 5), min_size=1, max_size=3), seed=st.integers(0, 9))
@@ -81,17 +82,17 @@ def test_labels_must_be_there_and_match(tmp_path: Path) -> None:
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(np.zeros(8, np.uint8)))
     with pytest.raises(SourceError, match="one label for each picture"):
-        sources.find(str(tmp_path)).open()
+        sources.find_all(DataRecipe.of(str(tmp_path))).open()
     labels.unlink()
     with pytest.raises(SourceError, match="there is no train-labels-idx1-ubyte"):
-        sources.find(str(tmp_path)).open()
+        sources.find_all(DataRecipe.of(str(tmp_path))).open()
 
 
 def test_other_labels_are_noticed(tmp_path: Path) -> None:
     write_pair(tmp_path, "train", 12, packed=False)
     images = str(tmp_path / "train-images-idx3-ubyte")
-    before = sources.find(images).key
+    before = sources.find_all(DataRecipe.of(images)).key
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx((np.arange(12) % 4).astype(np.uint8)))
     os.utime(labels, (1, 1))
-    assert sources.find(images).key != before
+    assert sources.find_all(DataRecipe.of(images)).key != before

@@ -64,7 +64,7 @@ def from_arrays(
             f"{source} has {len(names_of)} ({', '.join(names_of[:5])} …)",
             "Give a name for each.",
         )
-    return Contents(source, names_of, labels, given, names, pixels=images, mirrored=mirrored)
+    return Contents(source, names_of, labels, given, names, images, mirrored=mirrored)
 
 
 def open_npz(path: Path) -> Contents:

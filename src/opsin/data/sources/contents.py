@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,20 @@ class Found:
 
 
 def key_of_files(*files: Path) -> str:
-    """Return a key from the files' names, sizes and times of change."""
-    stats = [(str(file.absolute()), file.stat()) for file in files]
-    return repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    """Return a key from the files' names, sizes and times of change; some may be missing."""
+
+    def state(file: Path) -> tuple[str, int, int]:
+        try:
+            stat = os.stat(file)  # noqa: PTH116  half the time of Path.stat, for a million files
+        except OSError:
+            return str(file), -1, -1
+        return str(file), stat.st_size, stat.st_mtime_ns
+
+    return repr([state(file.absolute()) for file in files])
+
+
+#: Files still, or arrays already: all of one shape ``uint8[N, H, W, C]``, or each of its own.
+Pictures = Sequence[Path | NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -41,8 +53,9 @@ class Contents:
         labels: Class index of each picture, ``int64[N]``.
         given: Split code of each picture (`opsin.data.split`), ``uint8[N]``.
         names: What each picture is called: its path below the source, or ``train/123``.
-        files: Its file, where pictures are files.
-        pixels: ``uint8[N, H, W, C]``, where they are arrays; else empty.
+        pictures: The pictures.
+        groups: What each picture shares with others (a person, a patient, a film), so that they
+            belong on one side of a split; ``""`` for none. Empty where the source does not say.
         mirrored: Whether a mirrored picture is still of its class.
     """
 
@@ -51,8 +64,8 @@ class Contents:
     labels: NDArray[np.int64]
     given: NDArray[np.uint8]
     names: Sequence[str]
-    files: Sequence[Path] = ()
-    pixels: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 1, 1, 1), np.uint8))
+    pictures: Pictures
+    groups: Sequence[str] = ()
     mirrored: bool = True
 
     def __len__(self) -> int:
@@ -65,8 +78,12 @@ class Contents:
             labels=self.labels[rows],
             given=self.given[rows],
             names=[self.names[row] for row in rows],
-            files=[self.files[row] for row in rows] if self.files else (),
-            pixels=self.pixels if self.files else self.pixels[rows],
+            pictures=(
+                self.pictures[rows]
+                if isinstance(self.pictures, np.ndarray)
+                else [self.pictures[row] for row in rows]
+            ),
+            groups=[self.groups[row] for row in rows] if self.groups else (),
         )
 
     def keep(self, classes: Sequence[str]) -> Contents:

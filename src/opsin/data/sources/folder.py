@@ -15,7 +15,7 @@ from opsin.errors import SourceError
 _PARTS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
 
-def open_folder(root: Path) -> Contents:
+def open_folder(root: Path, *, follow_links: bool = False) -> Contents:
     """List ``root/<class>/*`` or ``root/train|val|test/<class>/*``.
 
     Class names are the folders' names in natural order (``2`` before ``10``). Hidden files and
@@ -41,7 +41,7 @@ def open_folder(root: Path) -> Contents:
                 f"{str(folder)!r} is named otherwise",
                 "Rename the folder.",
             )
-    classes = tuple(sorted({folder.name for folder, _, _ in listed}, key=_natural))
+    classes = tuple(sorted({folder.name for folder, _, _ in listed}, key=natural))
     label = {name: index for index, name in enumerate(classes)}
     files = [file for _, _, pictures in listed for file in pictures]
     return Contents(
@@ -50,7 +50,7 @@ def open_folder(root: Path) -> Contents:
         labels=np.array([label[folder.name] for folder, _, p in listed for _ in p], np.int64),
         given=np.array([given for _, given, p in listed for _ in p], np.uint8),
         names=[file.relative_to(root).as_posix() for file in files],
-        files=files,
+        pictures=files,
     )
 
 
@@ -66,9 +66,7 @@ def _entries(folder: Path) -> list[Path]:
 
 def _folders(root: Path) -> list[Path]:
     folders = [entry for entry in _entries(root) if entry.is_dir()]
-    return sorted(
-        (f for f in folders if not f.name.startswith(".")), key=lambda f: _natural(f.name)
-    )
+    return sorted((f for f in folders if not f.name.startswith(".")), key=lambda f: natural(f.name))
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -80,7 +78,7 @@ def _pictures(folder: Path) -> list[Path]:
             and not entry.name.startswith(".")
             and entry.is_file()
         ),
-        key=lambda entry: _natural(entry.name),
+        key=lambda entry: natural(entry.name),
     )
 
 
@@ -89,7 +87,7 @@ def _is_part(folder: Path) -> bool:
     return folder.name.lower() in _PARTS and bool(_folders(folder))
 
 
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort numbers inside names by their value."""
     # isdecimal, not \d alone: int() refuses what some scripts use as digits in names.
     pieces = re.split(r"(\d+)", name)
