@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from opsin.data import sources
-from opsin.data.sources.folder import open_folder
+from opsin.data.sources.folder import natural, open_folder
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.errors import SourceError
 from opsin.recipe import DataRecipe
 from tests.conftest import write_shapes
+from tests.data.sources.conftest import Notes, paths_of
 
 
 def test_classes_are_in_natural_order_and_any_script(tmp_path: Path) -> None:
@@ -71,6 +75,130 @@ def test_other_layouts_are_explained(tmp_path: Path, files: list[str], words: st
     assert words in str(caught.value)
 
 
+def put(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_pictures_may_lie_at_any_depth(tmp_path: Path) -> None:
+    put(tmp_path / "cat" / "2.png", tmp_path / "cat" / "b" / "10" / "1.png",
+        tmp_path / "cat" / "b" / "9" / "1.png", tmp_path / "cat" / "10.png",
+        tmp_path / "dog" / "deep" / "deeper" / "1.png",
+        tmp_path / "dog" / "__MACOSX" / "1.png", tmp_path / "dog" / ".cache" / "1.png")  # fmt: skip
+    contents = open_folder(tmp_path)
+    assert contents.classes == ("cat", "dog")
+    assert contents.names == [
+        "cat/2.png", "cat/10.png", "cat/b/9/1.png", "cat/b/10/1.png", "dog/deep/deeper/1.png",
+    ]  # fmt: skip
+    assert contents.labels.tolist() == [0, 0, 0, 0, 1]
+    assert contents.pictures[2] == tmp_path / "cat" / "b" / "9" / "1.png"
+
+
+def test_parts_hold_nested_classes(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "cat" / "a" / "1.png", tmp_path / "train" / "dog" / "1.png",
+        tmp_path / "test" / "dog" / "a" / "b" / "1.png")  # fmt: skip
+    contents = open_folder(tmp_path)
+    assert contents.classes == ("cat", "dog")
+    assert dict(zip(contents.names, contents.given.tolist(), strict=True)) == {
+        "train/cat/a/1.png": TRAIN, "train/dog/1.png": TRAIN, "test/dog/a/b/1.png": TEST,
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names of bytes")
+def test_names_need_not_be_unicode(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff\xfe.png")
+    put(tmp_path / "cat" / name, tmp_path / "猫" / "写真.png")
+    found = sources.find_all(DataRecipe.of(str(tmp_path)))
+    contents = found.open()
+    assert contents.names == [f"cat/{name}", "猫/写真.png"]
+    assert paths_of(contents)[0].read_bytes() == b"x"
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "a", "b "]), st.integers(0, 10**6)), min_size=2))
+def test_numbers_in_names_sort_by_value(names: list[tuple[str, int]]) -> None:
+    written = [f"{stem}{number}.png" for stem, number in names]
+    by_value = [f"{stem}{number}.png" for stem, number in sorted(names)]
+    assert sorted(written, key=natural) == by_value
+
+
+@given(st.text(), st.integers(0, 5000))
+def test_any_name_has_its_place(name: str, digits: int) -> None:
+    assert sorted([f"{name}{'9' * digits}", name + "٣٤"], key=natural)
+
+
+def test_links_within_the_root_are_followed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    put(root / "cat" / "1.png", root / "cat" / "sub" / "2.png", root / "dog" / "1.png")
+    (root / "dog" / "again.png").symlink_to("1.png")
+    (root / "puppy").symlink_to(root / "dog")
+    (root / "cat" / "alias").symlink_to("sub")
+    (tmp_path / "door").symlink_to(root)
+    contents = open_folder(tmp_path / "door")
+    assert contents.names == [
+        "cat/1.png", "cat/sub/2.png", "dog/1.png", "dog/again.png", "puppy/1.png",
+        "puppy/again.png",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_loops_end(tmp_path: Path, *, follow_links: bool) -> None:
+    root = tmp_path / "root"
+    put(root / "cat" / "1.png", root / "dog" / "1.png")
+    (root / "cat" / "up").symlink_to("..")
+    (root / "cat" / "self").symlink_to(".")
+    (root / "cat" / "other").symlink_to("../dog")
+    (root / "dog" / "other").symlink_to("../cat")
+    (root / "dog" / "nowhere.png").symlink_to("nowhere.png")
+    (root / "everything").symlink_to(".")
+    (root / "outer").symlink_to("..")
+    contents = open_folder(root, follow_links=follow_links)
+    assert contents.names == ["cat/1.png", "cat/other/1.png", "dog/1.png", "dog/other/1.png"]
+
+
+def test_links_that_lead_out_are_followed_only_when_asked(tmp_path: Path) -> None:
+    root, store = tmp_path / "root", tmp_path / "root store"  # a name that begins alike
+    put(root / "cat" / "1.png", root / "dog" / "1.png", store / "a.png", store / "b" / "c.png")
+    (root / "cat" / "2.png").symlink_to(store / "a.png")
+    (root / "dog" / "more").symlink_to(store)
+    (root / "owl").symlink_to(store)
+    (root / "cat" / "notes.txt").symlink_to(store / "notes.txt")
+    watcher = Notes()
+    within = sources.find_all(DataRecipe.of(str(root)), watcher=watcher)
+    assert within.open().names == ["cat/1.png", "dog/1.png"]
+    assert "3 in all; --follow-links" in watcher.notes[0]
+    out = sources.find_all(DataRecipe.of(str(root), follow_links=True), watcher=watcher)
+    assert out.open().names == [
+        "cat/1.png", "cat/2.png", "dog/1.png", "dog/more/a.png", "dog/more/b/c.png",
+        "owl/a.png", "owl/b/c.png",
+    ]  # fmt: skip
+    assert out.key != within.key
+    assert len(watcher.notes) == 1
+
+
+def test_a_class_of_nothing_but_links_out_of_the_root_is_explained(tmp_path: Path) -> None:
+    root, store = tmp_path / "root", tmp_path / "store"
+    put(root / "cat" / "1.png", store / "a.png")
+    (root / "dog").mkdir()
+    (root / "dog" / "1.png").symlink_to(store / "a.png")
+    with pytest.raises(SourceError, match=r"dog holds only links.*--follow-links"):
+        open_folder(root)
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "dog").symlink_to(store)
+    with pytest.raises(SourceError, match=r"only links that lead out.*--follow-links"):
+        open_folder(only)
+
+
+def test_a_changed_picture_changes_the_key(tmp_path: Path) -> None:
+    put(tmp_path / "cat" / "1.png", tmp_path / "dog" / "1.png")
+    recipe = DataRecipe.of(str(tmp_path))
+    before = sources.find_all(recipe).key
+    assert sources.find_all(recipe).key == before
+    os.utime(tmp_path / "dog" / "1.png", (1, 1))
+    assert sources.find_all(recipe).key != before
+
+
 @pytest.mark.parametrize(
     ("kinds", "count", "words"),
     [(("disc",), 5, "two classes or more"), (("disc", "square"), 1, "at least two pictures")],
@@ -84,7 +212,9 @@ def test_what_nothing_can_be_learnt_from_is_refused(
 
 
 def test_no_such_source_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="digits, fashion-mnist"):
+    with pytest.raises(
+        SourceError, match="cifar10, cifar100, digits, fashion-mnist, kmnist, mnist"
+    ):
         sources.find_all(DataRecipe.of(str(tmp_path / "fashion-minst")))
     (tmp_path / "pictures.rar").write_bytes(b"")
     with pytest.raises(SourceError, match="another kind"):

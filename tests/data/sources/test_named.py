@@ -4,87 +4,42 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import os
 import shutil
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from opsin.data import sources
 from opsin.data.sources import download, named
+from opsin.data.sources.published import Published
+from opsin.data.sources.published import locate as locate_files
 from opsin.errors import DownloadError
 from opsin.events import SILENT
+from opsin.recipe import DataRecipe
+from tests.data.sources.conftest import Notes, Server
 from tests.data.sources.test_idx import idx
 
 
-@dataclass
-class Server:
-    """A server on loopback that can misbehave."""
-
-    files: dict[str, bytes]
-    manner: str = "good"
-    asked: list[str] = field(default_factory=list)
-    url: str = ""
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(web: Server) -> Server:
     arrays = {
         "train-images-idx3-ubyte.gz": np.arange(4 * 9, dtype=np.uint8).reshape(4, 3, 3),
         "train-labels-idx1-ubyte.gz": np.array([0, 1, 0, 1], np.uint8),
         "t10k-images-idx3-ubyte.gz": np.zeros((2, 3, 3), np.uint8),
         "t10k-labels-idx1-ubyte.gz": np.array([0, 1], np.uint8),
     }
-    state = Server({name: gzip.compress(idx(array)) for name, array in arrays.items()})
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.removeprefix("/")
-            state.asked.append(name)
-            content = state.files.get(name)
-            if content is None or state.manner == "absent":
-                self.send_error(404)
-                return
-            if state.manner == "changed":
-                content = gzip.compress(idx(np.ones((4, 3, 3), np.uint8)))
-            self.send_response(200)
-            if state.manner != "endless":
-                self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if state.manner == "slow":
-                time.sleep(1.5)
-            if state.manner == "short":
-                content = content[:20]
-            self.wfile.write(content)
-            if state.manner == "endless":
-                try:
-                    for _ in range(200):
-                        self.wfile.write(b"x" * 65_536)
-                except OSError:
-                    return
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        state.url = f"http://127.0.0.1:{http_server.server_port}/"
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.02,))
-        thread.start()
-        yield state
-        http_server.shutdown()
-        thread.join()
+    web.files = {name: gzip.compress(idx(array)) for name, array in arrays.items()}
+    return web
 
 
 @pytest.fixture
-def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> named.Published:
+def published(
+    server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Published:
     """The server's files as a collection, in an empty cache, with no way to Debian."""
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", "")
     return replace(
@@ -99,13 +54,11 @@ def published(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def locate(published: named.Published) -> Path:
-    return named.locate("tiny", published, SILENT)
+def locate(published: Published) -> Path:
+    return locate_files("tiny", published, SILENT)
 
 
-def test_upstream_is_asked_once_and_then_the_cache(
-    server: Server, published: named.Published
-) -> None:
+def test_upstream_is_asked_once_and_then_the_cache(server: Server, published: Published) -> None:
     folder = locate(published)
     assert {path.name for path in folder.iterdir()} == set(server.files)
     assert len(server.asked) == 4
@@ -113,9 +66,8 @@ def test_upstream_is_asked_once_and_then_the_cache(
     assert len(server.asked) == 4
 
 
-def test_the_systems_package_comes_before_the_network(
-    server: Server, published: named.Published
-) -> None:
+def test_the_systems_package_comes_before_the_network(server: Server, published: Published) -> None:
+    assert published.system
     published.system.mkdir()
     for name, content in server.files.items():
         (published.system / name).write_bytes(content)
@@ -123,7 +75,7 @@ def test_the_systems_package_comes_before_the_network(
     assert server.asked == []
 
 
-def test_a_damaged_cache_is_fetched_again(server: Server, published: named.Published) -> None:
+def test_a_damaged_cache_is_fetched_again(server: Server, published: Published) -> None:
     folder = locate(published)
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(b"rotten")
     locate(published)
@@ -141,17 +93,74 @@ def test_a_damaged_cache_is_fetched_again(server: Server, published: named.Publi
     ],
 )
 def test_a_server_that_misbehaves_leaves_nothing_behind(
-    server: Server, published: named.Published, manner: str, words: str, tmp_path: Path
+    server: Server, published: Published, manner: str, words: str, cache: Path
 ) -> None:
+    good = dict(server.files)
     server.manner = manner
+    if manner == "changed":
+        images = np.ones((4, 3, 3), np.uint8)
+        server.files["train-images-idx3-ubyte.gz"] = gzip.compress(idx(images))
     with pytest.raises(DownloadError, match=words):
         locate(published)
-    assert list((tmp_path / "cache" / "sources").iterdir()) == []
+    kept = cache / "sources"
+    assert sorted(path.name for path in kept.iterdir()) == ["tiny.lock", "tiny.parts"]
+    parts = sorted(path.name for path in (kept / "tiny.parts").iterdir())
+    # The rest of a file that broke off can be asked for; what is wrong is gone.
+    resumable = ["train-images-idx3-ubyte.gz.part", "train-images-idx3-ubyte.gz.part.json"]
+    assert parts == (resumable if manner in ("short", "slow") else [])
     server.manner = "good"
+    server.files = good
     assert locate(published).is_dir()
+    assert sorted(path.name for path in kept.iterdir()) == ["tiny", "tiny.lock"]
 
 
-def test_no_network_says_where_to_put_the_files(published: named.Published) -> None:
+def test_other_collections_have_no_system_folder_and_no_package(
+    server: Server, published: Published
+) -> None:
+    bare = replace(published, system=None, package=None)
+    assert len(list(locate(bare).iterdir())) == 4
+    alone = replace(bare, url="http://127.0.0.1:9/")
+    with pytest.raises(DownloadError, match="put the published files into") as caught:
+        locate_files("other", alone, SILENT)
+    assert "apt" not in str(caught.value)
+    assert "this system has none" not in str(caught.value)
+
+
+def test_digests_of_packed_files_are_those_of_the_files(
+    server: Server, published: Published
+) -> None:
+    packed = replace(published, packed=True)
+    with pytest.raises(DownloadError, match="came otherwise"):
+        locate(packed)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in server.files.items()}
+    assert locate(replace(packed, files=digests)).is_dir()
+
+
+def test_a_collection_of_idx_files_is_read(server: Server, published: Published) -> None:
+    found = named.from_idx(replace(published, classes=("a", "b"), mirrored=False))("tiny", SILENT)
+    assert server.asked == []  # finding asks nobody
+    contents = found.open()
+    assert contents.classes == ("a", "b")
+    assert contents.names == ["train/0", "train/1", "train/2", "train/3", "test/0", "test/1"]
+    assert not contents.mirrored
+
+
+def test_the_names_are_told_apart_by_their_content() -> None:
+    keys = {named.find_named(name, watcher=SILENT).key for name in named.NAMES}
+    assert len(keys) == len(named.NAMES) == 6
+
+
+def test_a_folder_of_a_collections_name_is_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    watcher = Notes()
+    sources.find_all(DataRecipe.of("digits"), watcher=watcher)
+    assert "write ./digits" in watcher.notes[0]
+
+
+def test_no_network_says_where_to_put_the_files(published: Published) -> None:
     alone = replace(published, url="http://127.0.0.1:9/")
     with pytest.raises(DownloadError, match=r"this system has none.*put the published files into"):
         locate(alone)
@@ -159,12 +168,13 @@ def test_no_network_says_where_to_put_the_files(published: named.Published) -> N
 
 @pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs Debian")
 def test_debians_package_is_the_last_resort(
-    server: Server, published: named.Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A package made here, given by an apt-get that knows it, is unpacked and checked."""
     monkeypatch.undo()
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     inside = tmp_path / "deb"
+    assert published.system
     data = inside / published.system.relative_to("/")
     data.mkdir(parents=True)
     for name, content in server.files.items():

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from opsin.data.sources import arrays, folder, idx, named
-from opsin.data.sources.contents import Found, key_of_files
+from opsin.data.sources import archive, arrays, folder, idx, imagefolder, manifest, named
+from opsin.data.sources.contents import Contents, Files, Found, key_of_files
 from opsin.data.sources.joined import join
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
 from opsin.recipe import DataRecipe
+
+_KINDS = (
+    f"a folder, a table ({' '.join(manifest.SUFFIXES)}), an archive "
+    f"({' '.join(archive.SUFFIXES)}), an .npz file or an IDX file of images"
+)
 
 
 def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
@@ -19,6 +25,7 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
     Raises:
         SourceError: One of them is missing, or is not laid out as expected.
     """
+    manifest.check_columns(recipe.columns)
     parts = [(source, find(source, recipe, watcher=watcher)) for source in recipe.sources]
     test = (recipe.test, find(recipe.test, recipe, watcher=watcher)) if recipe.test else None
     if len(parts) == 1 and test is None:
@@ -37,27 +44,32 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found
     """Find out what a source string means, without reading pictures.
 
     Args:
-        source: A named source, a folder, an ``.npz`` file or an IDX file (see `docs/data.md`).
+        source: A named source, a folder, a table, an archive, an ``.npz`` file or an IDX file (see
+            `docs/data.md`).
         recipe: How it is to be read: its columns, whether links are followed.
-        watcher: Is told about downloads.
+        watcher: Is told about downloads, unpacking and what was passed over.
 
     Raises:
         SourceError: There is no such source, or it is not laid out as expected.
     """
-    if source in named.NAMES:
-        return named.find_named(source, watcher=watcher)
     # os.path, because it answers for impossible names instead of raising.
     path = Path(os.path.expanduser(source))  # noqa: PTH111
-    if os.path.isdir(path):  # noqa: PTH112
-        return _in_folder(path, recipe)
+    is_folder = os.path.isdir(path)  # noqa: PTH112
+    if source in named.NAMES:
+        if is_folder:
+            watcher.note(f"{source} is Opsin's own name; for the folder here, write ./{source}.")
+        return named.find_named(source, watcher=watcher)
+    if is_folder:
+        return _in_folder(path, recipe, watcher)
     if os.path.isfile(path):  # noqa: PTH113
-        if path.suffix.lower() == ".npz":
-            return Found(key_of_files(path), lambda: arrays.open_npz(path))
-        if idx.is_images(path):
-            both = (path, idx.labels_of(path))
-            return Found(key_of_files(*both), lambda: idx.open_pair(path))
+        if archive.is_archive(path):
+            key = repr(("archive", key_of_files(path), recipe.columns))
+            return Found(key, lambda: _open_archive(path, recipe, watcher))
+        found = _in_file(path, recipe)
+        if found:
+            return found
         raise SourceError(
-            "a folder, an .npz file or an IDX file of images",
+            _KINDS,
             f"{source} is a file of another kind",
             "Put pictures into one sub-folder for each class and give the folder.",
         )
@@ -68,10 +80,71 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found
     )
 
 
-def _in_folder(path: Path, recipe: DataRecipe) -> Found:
+def _in_file(path: Path, recipe: DataRecipe, *, inside: Path | None = None) -> Found | None:
+    """Find what one file is; tables may not leave ``inside``."""
+    if path.suffix.lower() == ".npz":
+        return Found(key_of_files(path), lambda: arrays.open_npz(path))
+    if manifest.is_table(path):
+        contents = manifest.open_table(path, recipe.columns, inside=inside)
+        return _with_tables([path], contents, recipe)
+    if idx.is_images(path):
+        both = (path, idx.labels_of(path))
+        return Found(key_of_files(*both), lambda: idx.open_pair(path))
+    return None
+
+
+def _in_folder(
+    path: Path, recipe: DataRecipe, watcher: Watcher, *, inside: Path | None = None
+) -> Found:
     files = idx.files_of(path)
     if files:
         return Found(key_of_files(*files), lambda: idx.open_folder(path))
-    contents = folder.open_folder(path, follow_links=recipe.follow_links)
-    listed = [picture for picture in contents.pictures if isinstance(picture, Path)]
-    return Found(key_of_files(*listed), lambda: contents)
+    tables = imagefolder.tables_of(path, recipe.columns)
+    if tables:
+        contents = imagefolder.open_tables(path, tables, recipe.columns, inside=inside)
+        return _with_tables(tables, contents, recipe)
+    follow_links = recipe.follow_links and inside is None
+    contents = folder.open_folder(path, follow_links=follow_links, watcher=watcher)
+    return Found(key_of_files(*_files(contents)), lambda: contents)
+
+
+def _with_tables(tables: list[Path], contents: Contents, recipe: DataRecipe) -> Found:
+    key = repr((key_of_files(*tables, *_files(contents)), recipe.columns))
+    return Found(key, lambda: contents)
+
+
+def _files(contents: Contents) -> list[Files]:
+    return [contents.pictures] if isinstance(contents.pictures, Files) else []
+
+
+def _open_archive(path: Path, recipe: DataRecipe, watcher: Watcher) -> Contents:
+    unpacked = archive.unpack(path, watcher)
+    try:
+        contents = _find_unpacked(unpacked, recipe, watcher).open()
+    except SourceError as error:
+        # The user knows the archive, and not where it was unpacked.
+        parts = (error.expected, error.received, error.advice)
+        raise type(error)(*(text.replace(str(unpacked), str(path)) for text in parts)) from error
+    return replace(contents, source=str(path))
+
+
+def _find_unpacked(root: Path, recipe: DataRecipe, watcher: Watcher) -> Found:
+    """Find what an archive holds: one file that is a source by itself, or a folder of classes."""
+    if not idx.files_of(root) and not imagefolder.tables_of(root, recipe.columns):
+        single = [
+            entry
+            for entry in sorted(root.iterdir())
+            if entry.suffix.lower() == ".npz"
+            or idx.is_images(entry)
+            or manifest.is_usable(entry, recipe.columns)
+        ]
+        if len(single) > 1:
+            raise SourceError(
+                f"one table, .npz or IDX file of images in {root}",
+                f"it holds {', '.join(file.name for file in single[:5])}",
+                "Unpack it and give one of them.",
+            )
+        found = _in_file(single[0], recipe, inside=root) if single else None
+        if found:
+            return found
+    return _in_folder(root, recipe, watcher, inside=root)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,17 +28,60 @@ class Found:
     open: Callable[[], Contents]
 
 
-def key_of_files(*files: Path) -> str:
+class Files(Sequence[Path]):
+    """Pictures that are files still: a folder and names below it.
+
+    A million `Path` objects take half a gigabyte, so each is made when it is asked for.
+
+    Args:
+        folder: Where the names begin.
+        names: The files' names below it, with ``/``; absolute ones stand for themselves.
+
+    Example:
+        >>> Files(Path("photos"), ["cat/1.jpg", "dog/1.jpg"])[1].as_posix()
+        'photos/dog/1.jpg'
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self.folder = folder
+        self.names = names
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> Files: ...
+    def __getitem__(self, index: int | slice) -> Path | Files:
+        if isinstance(index, slice):
+            return Files(self.folder, self.names[index])
+        return self.folder / self.names[index]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def rows(self, rows: NDArray[np.int64]) -> Files:
+        """Keep some files, in the order given."""
+        return Files(self.folder, [self.names[row] for row in rows])
+
+    def places(self) -> Iterator[str]:
+        """Yield each file's whole name: text, in a tenth of the time of paths."""
+        folder = os.path.abspath(self.folder)  # noqa: PTH100  as the rest: no Path each
+        for name in self.names:
+            yield os.path.join(folder, name)  # noqa: PTH118
+
+
+def key_of_files(*files: Path | Files) -> str:
     """Return a key from the files' names, sizes and times of change; some may be missing."""
-
-    def state(file: Path) -> tuple[str, int, int]:
-        try:
-            stat = os.stat(file)  # noqa: PTH116  half the time of Path.stat, for a million files
-        except OSError:
-            return str(file), -1, -1
-        return str(file), stat.st_size, stat.st_mtime_ns
-
-    return repr([state(file.absolute()) for file in files])
+    key = hashlib.sha256()
+    for each in files:
+        for place in each.places() if isinstance(each, Files) else [str(each.absolute())]:
+            try:
+                stat = os.stat(place)  # noqa: PTH116  half the time of Path.stat
+                state = (place, stat.st_size, stat.st_mtime_ns)
+            except OSError:
+                state = (place, -1, -1)
+            # Names that are no Unicode have lone surrogates, which repr escapes.
+            key.update(repr(state).encode("utf-8", "surrogateescape"))
+    return key.hexdigest()
 
 
 #: Files still, or arrays already: all of one shape ``uint8[N, H, W, C]``, or each of its own.
@@ -81,6 +126,8 @@ class Contents:
             pictures=(
                 self.pictures[rows]
                 if isinstance(self.pictures, np.ndarray)
+                else self.pictures.rows(rows)
+                if isinstance(self.pictures, Files)
                 else [self.pictures[row] for row in rows]
             ),
             groups=[self.groups[row] for row in rows] if self.groups else (),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.sources.contents import Contents, Pictures
+from opsin.data.sources.contents import Contents, Files, Pictures
 from opsin.data.sources.folder import natural
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.errors import SourceError
@@ -93,6 +93,9 @@ def _together(parts: Sequence[Pictures]) -> Pictures:
     if len(arrays) == len(parts) and len({array.shape[1:] for array in arrays}) == 1:
         whole: NDArray[np.uint8] = np.concatenate(arrays)
         return whole
+    files = [part for part in parts if isinstance(part, Files)]
+    if len(files) == len(parts):
+        return Files(Path(), [place for part in files for place in part.places()])
     return [picture for part in parts for picture in part]
 
 

@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.resources
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from opsin.data.cache import cache_root
-from opsin.data.sources import download, idx
+from opsin.data.sources import cifar, idx
 from opsin.data.sources.arrays import from_arrays
 from opsin.data.sources.contents import Contents, Found
-from opsin.errors import DownloadError, SourceError
+from opsin.data.sources.published import Published, locate
 from opsin.events import Watcher
-from opsin.storage import publish_directory, scratch_directory
-
-
-@dataclass(frozen=True)
-class Published:
-    """A collection of IDX files that others publish.
-
-    Args:
-        files: SHA-256 of each file's decompressed content, by its published name. Content, not
-            packing, because each publisher compressed it anew.
-        system: Where a system's data package puts the files.
-        url: Where upstream publishes them.
-        package: Name of Debian's package.
-        size: Bytes of all files together, for the progress bar.
-        classes: Class names in the order of the labels.
-        mirrored: Whether a mirrored picture is still of its class.
-    """
-
-    files: dict[str, str]
-    system: Path
-    url: str
-    package: str
-    size: int
-    classes: tuple[str, ...]
-    mirrored: bool
-
 
 FASHION_MNIST: Final = Published(
     files={
@@ -56,15 +26,73 @@ FASHION_MNIST: Final = Published(
         "t10k-labels-idx1-ubyte.gz":
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
-    system=Path("/usr/share/datasets/fashion-mnist"),
     url="https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    package="dataset-fashion-mnist",
     size=30_878_645,
+    mirrored=True,
     classes=(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
         "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
     ),
+    system=Path("/usr/share/datasets/fashion-mnist"),
+    package="dataset-fashion-mnist",
+)  # fmt: skip
+
+MNIST: Final = Published(
+    files={
+        "train-images-idx3-ubyte.gz":
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte.gz":
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte.gz":
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte.gz":
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    url="https://ossci-datasets.s3.amazonaws.com/mnist/",
+    size=11_594_722,
+    mirrored=False,
+    classes=tuple("0123456789"),
+)  # fmt: skip
+
+KMNIST: Final = Published(
+    files={
+        "train-images-idx3-ubyte.gz":
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+        "train-labels-idx1-ubyte.gz":
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+        "t10k-images-idx3-ubyte.gz":
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+        "t10k-labels-idx1-ubyte.gz":
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+    },
+    url="https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+    size=21_240_888,
+    mirrored=False,
+    # お き す つ な は ま や れ を: in letters that every font of a figure has.
+    classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    packed=True,
+)  # fmt: skip
+
+CIFAR10: Final = Published(
+    files={
+        "cifar-10-python.tar.gz":
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    },
+    url="https://www.cs.toronto.edu/~kriz/",
+    size=170_498_071,
     mirrored=True,
+    packed=True,
+)  # fmt: skip
+
+CIFAR100: Final = Published(
+    files={
+        "cifar-100-python.tar.gz":
+            "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    },
+    url="https://www.cs.toronto.edu/~kriz/",
+    size=169_001_437,
+    mirrored=True,
+    packed=True,
 )  # fmt: skip
 
 
@@ -86,106 +114,52 @@ def _digits(name: str, _: Watcher) -> Found:
     return Found(key=f"{name} 1", open=read)
 
 
-def _fashion_mnist(name: str, watcher: Watcher) -> Found:
-    """Find Zalando's 70,000 pictures of clothes (arXiv:1708.07747): 28×28, grey."""
-    published = FASHION_MNIST
+def from_idx(published: Published) -> Callable[[str, Watcher], Found]:
+    """Return what finds a collection of four IDX files: training and test, pictures and labels."""
 
-    def read() -> Contents:
-        folder = locate(name, published, watcher)
-        train, test = (
-            (idx.read_idx(folder / images), idx.read_idx(folder / labels))
-            for images, labels in zip(
-                list(published.files)[::2], list(published.files)[1::2], strict=True
+    def find(name: str, watcher: Watcher) -> Found:
+        def read() -> Contents:
+            folder = locate(name, published, watcher)
+            train, test = (
+                (idx.read_idx(folder / images), idx.read_idx(folder / labels))
+                for images, labels in zip(
+                    list(published.files)[::2], list(published.files)[1::2], strict=True
+                )
             )
-        )
-        return from_arrays(
-            *train, published.classes, source=name, test=test, mirrored=published.mirrored
-        )
+            return from_arrays(
+                *train, published.classes, source=name, test=test, mirrored=published.mirrored
+            )
 
-    return Found(key=f"{name} {' '.join(published.files.values())}", open=read)
+        return Found(key=f"{name} {' '.join(published.files.values())}", open=read)
+
+    return find
+
+
+def from_cifar(published: Published) -> Callable[[str, Watcher], Found]:
+    """Return what finds one of the two CIFAR collections in its published archive."""
+
+    def find(name: str, watcher: Watcher) -> Found:
+        def read() -> Contents:
+            (archive,) = published.files
+            return cifar.open_cifar(locate(name, published, watcher) / archive, source=name)
+
+        return Found(key=f"{name} {' '.join(published.files.values())}", open=read)
+
+    return find
 
 
 _NAMED: Final[dict[str, Callable[[str, Watcher], Found]]] = {
+    # Krizhevsky's 60,000 photographs (Learning Multiple Layers of Features, 2009): 32×32, colour.
+    "cifar10": from_cifar(CIFAR10),
+    "cifar100": from_cifar(CIFAR100),
     "digits": _digits,
-    "fashion-mnist": _fashion_mnist,
+    # Zalando's 70,000 pictures of clothes (arXiv:1708.07747): 28×28, grey.
+    "fashion-mnist": from_idx(FASHION_MNIST),
+    # 70,000 written characters of old Japanese (arXiv:1812.01718): 28×28, grey.
+    "kmnist": from_idx(KMNIST),
+    # LeCun's 70,000 written digits: 28×28, grey.
+    "mnist": from_idx(MNIST),
 }
 
 #: The names there are.
 NAMES: Final = tuple(_NAMED)
-
-
-def locate(name: str, published: Published, watcher: Watcher) -> Path:
-    """Return a folder with the published files: cache, system, upstream, Debian, in this order.
-
-    Raises:
-        DownloadError: No place gave the files, or what came is not what was published.
-    """
-    cached = cache_root() / "sources" / name
-    for folder in (cached, published.system):
-        if folder.is_dir() and not _differing(folder, published):
-            return folder
-    shutil.rmtree(cached, ignore_errors=True)
-    reasons = []
-    for fetch in (_from_upstream, _from_debian):
-        try:
-            with scratch_directory(cached.parent) as folder:
-                fetch(folder, published, watcher)
-                differing = _differing(folder, published)
-                if differing:
-                    raise DownloadError(
-                        "the published content (its SHA-256)",
-                        f"{differing} came otherwise",
-                        "Try again later, or from another network.",
-                    )
-                publish_directory(folder, cached)
-        except DownloadError as error:
-            reasons.append(error.received)
-        else:
-            return cached
-    raise DownloadError(
-        f"to fetch {name}",
-        "; ".join(reasons),
-        f"Connect to the network, or put the published files into {cached}.",
-    )
-
-
-def _differing(folder: Path, published: Published) -> str | None:
-    """Return the first file that is missing or whose content is not the published one."""
-    for name, expected in published.files.items():
-        try:
-            content = idx.read_content(folder / name)
-        except SourceError:
-            return name
-        if hashlib.sha256(content).hexdigest() != expected:
-            return name
-    return None
-
-
-def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None:
-    watcher.begin("Download", published.size, "B")
-    done = 0
-    for name in published.files:
-        done += download.fetch(
-            published.url + name,
-            folder / name,
-            limit=2 * published.size,
-            advance=_after(done, watcher),
-        )
-    watcher.end()
-
-
-def _after(done: int, watcher: Watcher) -> Callable[[int], None]:
-    """Return what tells a watcher of a file's bytes, on top of those of the files before it."""
-    return lambda got: watcher.advance(done + got)
-
-
-def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
-    unpacked = download.fetch_debian_package(published.package, folder)
-    for name in published.files:
-        source = unpacked / published.system.relative_to("/") / name
-        if not source.is_file():
-            raise DownloadError(
-                f"{name} in {published.package}", "the package has no such file", "Report this."
-            )
-        source.rename(folder / name)
-    shutil.rmtree(unpacked)

@@ -1,0 +1,85 @@
+"""A folder whose metadata files name the classes, as Hugging Face lays it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from opsin.data.sources.contents import Contents
+from opsin.data.sources.folder import PARTS
+from opsin.data.sources.joined import join
+from opsin.data.sources.manifest import header, open_table, resolve_columns
+from opsin.data.split import TRAIN, UNASSIGNED
+from opsin.errors import SourceError
+
+_NAMES = ("metadata.csv", "metadata.jsonl")
+
+
+def tables_of(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
+    """Return the metadata files with labels: the root's, or one of each part of the split.
+
+    None where there is none, or where they hold no labels: then the folders are the classes.
+
+    Raises:
+        SourceError: A part of the split has none while another has.
+    """
+    own = _table_in(root, columns)
+    if own:
+        return [own]
+    parts = sorted(
+        entry for entry in root.iterdir() if entry.name.lower() in PARTS and entry.is_dir()
+    )
+    tables = {part: _table_in(part, columns) for part in parts}
+    lacking = [part.name for part, table in tables.items() if table is None]
+    if lacking and len(lacking) < len(parts):
+        raise SourceError(
+            "a metadata file with labels in each part",
+            f"{root} has none in {', '.join(lacking)}",
+            f"Add {' or '.join(_NAMES)} there, or take the folder away.",
+        )
+    return [table for table in tables.values() if table]
+
+
+def open_tables(
+    root: Path, tables: list[Path], columns: Mapping[str, str] | None, *, inside: Path | None = None
+) -> Contents:
+    """Read what `tables_of` found.
+
+    Raises:
+        SourceError: As `open_table`.
+    """
+    if tables[0].parent == root:
+        contents = open_table(tables[0], columns, inside=inside)
+        return replace(_with_parts(contents), source=str(root))
+    parts = [(table.parent.name, open_table(table, columns, inside=inside)) for table in tables]
+    contents = join(parts, None)
+    codes = [PARTS[name.lower()] for name, _ in parts]
+    return replace(
+        contents,
+        source=str(root),
+        given=np.repeat(np.array(codes, np.uint8), [len(part) for _, part in parts]),
+    )
+
+
+def _with_parts(contents: Contents) -> Contents:
+    """Take ``train/1.jpg`` and its like at their word, where the table names no parts."""
+    if np.any(contents.given != UNASSIGNED):
+        return contents
+    tops = (name.removeprefix("./").partition("/")[0].lower() for name in contents.names)
+    given = np.array([PARTS.get(top, UNASSIGNED) for top in tops], np.uint8)
+    return replace(contents, given=given) if np.any(given == TRAIN) else contents
+
+
+def _table_in(folder: Path, columns: Mapping[str, str] | None) -> Path | None:
+    for name in _NAMES:
+        table = folder / name
+        if not table.is_file():
+            continue
+        there = header(table)
+        if "label" in there or "label" in (columns or {}):
+            resolve_columns(table, there, columns or {})
+            return table
+    return None

@@ -1,0 +1,354 @@
+"""A table that names pictures and their classes."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import itertools
+import json
+import os
+import re
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsin.data.sources.contents import Contents, Files
+from opsin.data.sources.folder import order_classes
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.errors import SourceError
+
+#: Files that are tables.
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
+#: What a table can say of a picture; the first two it must.
+COLUMNS = ("path", "label", "split", "group")
+
+_SPLITS = {
+    "": UNASSIGNED, "train": TRAIN,
+    "val": VAL, "valid": VAL, "validation": VAL, "dev": VAL,
+    "test": TEST, "eval": TEST,
+}  # fmt: skip
+#: Bytes of the longest line: bounds what a file without line ends can ask for.
+_LONGEST = 1 << 20
+_JSON = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a table and the line it begins in."""
+
+    line: int
+    path: str
+    label: str
+    split: str
+    group: str
+
+
+def is_table(path: Path) -> bool:
+    """Tell by its name whether a file is a table."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def is_usable(path: Path, columns: Mapping[str, str] | None = None) -> bool:
+    """Tell whether a file is a table that names pictures and their classes."""
+    try:
+        return is_table(path) and bool(resolve_columns(path, header(path), columns or {}))
+    except SourceError:
+        return False
+
+
+def check_columns(columns: Mapping[str, str] | None) -> None:
+    """Refuse names for columns that no table has.
+
+    Raises:
+        SourceError: A key is none of `COLUMNS`.
+    """
+    unknown = [name for name in columns or {} if name not in COLUMNS]
+    if unknown:
+        raise SourceError(
+            f"columns among {', '.join(COLUMNS)}",
+            f"got {', '.join(unknown)}",
+            "Write ours=theirs, such as path=file,label=species.",
+        )
+
+
+def open_table(
+    path: Path, columns: Mapping[str, str] | None = None, *, inside: Path | None = None
+) -> Contents:
+    """Read a table with the columns ``path``, ``label`` and, where there, ``split`` and ``group``.
+
+    ``.csv`` and ``.tsv`` are UTF-8 with a header, fields parted by commas, semicolons or tabs;
+    ``.jsonl`` and ``.ndjson`` hold a JSON object a line. Paths begin at the table's folder. Where
+    there is no column ``path``, ``file_name`` will do. Pictures that do not exist stay in the
+    list, for decoding to name them.
+
+    Args:
+        path: The table.
+        columns: Names of its columns by ours, where they differ: ``{"label": "species"}``.
+        inside: A folder that paths may not leave, for tables that strangers wrote.
+
+    Raises:
+        SourceError: The table is damaged, lacks a column, leaves a path or a label empty, or none
+            of its pictures exists.
+    """
+    check_columns(columns)
+    names: list[str] = []
+    labels, given, groups = array("q"), bytearray(), list[str]()
+    # Each class and group is kept once, however many rows share it.
+    number: dict[str, int] = {}
+    shared: dict[str, str] = {}
+    for row in _rows(path, columns or {}):
+        names.append(_name(row.path, path, row.line, inside))
+        labels.append(number.setdefault(row.label, len(number)))
+        given.append(_split(row.split, path, row.line))
+        groups.append(shared.setdefault(row.group, row.group))
+    if not names:
+        raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
+    pictures = Files(path.parent, names)
+    if not any(os.path.exists(place) for place in pictures.places()):  # noqa: PTH110  for text
+        raise SourceError(
+            "pictures where the table says",
+            f"none of the {len(names):,} in {path} exists; the first would be {pictures[0]}",
+            f"Paths begin at the table's folder, {path.parent}.",
+        )
+    classes = order_classes(number, path)
+    place = {name: index for index, name in enumerate(classes)}
+    return Contents(
+        source=str(path),
+        classes=classes,
+        labels=np.array([place[name] for name in number], np.int64)[np.frombuffer(labels, "q")],
+        given=np.frombuffer(bytes(given), np.uint8),
+        names=names,
+        pictures=pictures,
+        groups=groups if any(shared) else (),
+    )
+
+
+def header(path: Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        SourceError: It cannot be read, or is empty.
+    """
+    if path.suffix.lower() in _JSON:
+        return list(next(_objects(path), (0, dict[str, Any]()))[1])
+    return next(_fields(path), (0, list[str]()))[1]
+
+
+def resolve_columns(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the table's own name of each of our columns that it has.
+
+    Raises:
+        SourceError: A column is missing, or stands there twice.
+    """
+    twice = sorted({name for name in there if name and there.count(name) > 1})
+    if twice:
+        raise SourceError(
+            "different names for the columns",
+            f"{path} has {', '.join(twice)} more than once",
+            "Rename one of them.",
+        )
+    names = {name: columns.get(name, name) for name in COLUMNS}
+    if "path" not in columns and "path" not in there and "file_name" in there:
+        names["path"] = "file_name"
+    missing = [
+        theirs
+        for ours, theirs in names.items()
+        if theirs not in there and (ours in columns or ours in COLUMNS[:2])
+    ]
+    if missing:
+        raise SourceError(
+            f"a column {' and a column '.join(missing)}",
+            f"{path} has {', '.join(filter(None, there)) or 'none'}",
+            "Say which is which with --columns, such as path=file,label=species.",
+        )
+    return {ours: theirs for ours, theirs in names.items() if theirs in there}
+
+
+def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[_Row]:
+    """Yield a table's rows, complete ones only.
+
+    Raises:
+        SourceError: A row lacks its path or its label, or the table is damaged.
+    """
+    json_lines = path.suffix.lower() in _JSON
+    for line, values in (_from_json if json_lines else _from_text)(path, columns):
+        for name in COLUMNS[:2]:
+            if not values.get(name):
+                raise _wrong(path, line, f"a {name}", "has none", "Fill it in, or drop the line.")
+        yield _Row(
+            line,
+            values["path"],
+            values["label"],
+            values.get("split", ""),
+            values.get("group", ""),
+        )
+
+
+def _from_text(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    fields = _fields(path)
+    _, there = next(fields, (0, list[str]()))
+    wanted = resolve_columns(path, there, columns)
+    places = {ours: there.index(theirs) for ours, theirs in wanted.items()}
+    for line, row in fields:
+        if len(row) > len(there):
+            raise _wrong(
+                path, line, f"{len(there)} fields as in the header", f"has {len(row)}",
+                'Put fields that hold the separator into quotes: "a, b".',
+            )  # fmt: skip
+        # A path may begin or end with a blank; nothing else does on purpose.
+        yield (
+            line,
+            {
+                ours: (row[place] if ours == "path" else row[place].strip())
+                for ours, place in places.items()
+                if place < len(row)
+            },
+        )
+
+
+def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each line that has any, the header first, with the line's number."""
+    lines = _lines(path)
+    blank, first = 0, ""
+    for first in lines:
+        if first.strip():
+            break
+        blank += 1
+    # By a reader each, because a quoted name may hold another separator.
+    separator = max(",;\t", key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+    reader = csv.reader(
+        itertools.chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True
+    )
+    head = True
+    while True:
+        line = reader.line_num + blank + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise _wrong(
+                path, line, "whole fields", f"is broken ({error})", "Mend its quotes."
+            ) from error
+        if row is None:
+            return
+        if row:
+            yield line, [name.strip() for name in row] if head else row
+            head = False
+
+
+def _from_json(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    wanted: dict[str, str] | None = None
+    for line, values in _objects(path):
+        wanted = wanted or resolve_columns(path, list(values), columns)
+        optional = {name: name for name in COLUMNS if name not in wanted}
+        yield (
+            line,
+            {
+                ours: _text(values.get(theirs), theirs, path, line)
+                for ours, theirs in (wanted | optional).items()
+            },
+        )
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON object of each line that is not blank, with the line's number."""
+    for line, text in enumerate(_lines(path), start=1):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _wrong(
+                path, line, "a JSON object", f"is broken ({error})", "Write one object a line."
+            ) from error
+        if not isinstance(values, dict):
+            raise _wrong(
+                path, line, "a JSON object", f"holds a {type(values).__name__}",
+                'Write {"path": …, "label": …}.',
+            )  # fmt: skip
+        yield line, values
+
+
+def _text(value: Any, name: str, path: Path, line: int) -> str:
+    """Return a JSON value as text: ``true`` and ``3`` are names of classes too."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if not isinstance(value, str) or "\0" in value or not _is_storable(value):
+        raise _wrong(
+            path, line, f"text or a number as {name}", f"has {value!r:.60}", "Write its name."
+        )
+    return value
+
+
+def _is_storable(text: str) -> bool:
+    """Tell whether text can be a file's name; half of a surrogate pair cannot."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Yield a file's lines, one in memory at a time.
+
+    Raises:
+        SourceError: The file cannot be read, or is no text in UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            line = 0
+            while raw := file.readline(_LONGEST + 1):
+                line += 1
+                if line == 1:
+                    raw = raw.removeprefix(codecs.BOM_UTF8)
+                if len(raw) > _LONGEST:
+                    raise _wrong(path, line, "at most 1 MB", "is longer", "Is it a table?")
+                if b"\0" in raw:
+                    raise _wrong(
+                        path, line, "text", "holds a NUL byte", "Save the table as text in UTF-8."
+                    )
+                yield raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong(
+            path, line, "text in UTF-8", f"holds other bytes ({error.reason})",
+            "Save the table in UTF-8.",
+        ) from error  # fmt: skip
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceError("a readable table", f"{path}: {reason}", "Check its rights.") from error
+
+
+def _name(written: str, table: Path, line: int, inside: Path | None) -> str:
+    """Return a picture's path with ``/``; refuse one that leaves ``inside``."""
+    if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
+        written = written.replace("\\", "/")  # written on Windows
+    if inside is not None:
+        root = os.path.abspath(inside)  # noqa: PTH100
+        place = os.path.normpath(os.path.join(os.path.abspath(table.parent), written))  # noqa: PTH100, PTH118
+        if re.match(r"[A-Za-z]:|[/\\]", written) or not place.startswith(root + os.sep):
+            raise _wrong(
+                table, line, f"a path within {inside.name}", f"names {written!r}",
+                "A table in an archive can name the archive's own files only.",
+            )  # fmt: skip
+    return written
+
+
+def _split(written: str, table: Path, line: int) -> int:
+    code = _SPLITS.get(written.strip().lower())
+    if code is None:
+        accepted = ", ".join(filter(None, _SPLITS))
+        raise _wrong(
+            table, line, f"a split among {accepted}", f"names {written!r}",
+            "Rename it, or leave it empty.",
+        )  # fmt: skip
+    return code
+
+
+def _wrong(path: Path, line: int, expected: str, received: str, advice: str) -> SourceError:
+    return SourceError(f"{expected} in each line", f"line {line:,} of {path} {received}", advice)

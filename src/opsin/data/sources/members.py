@@ -1,0 +1,280 @@
+"""What archives hold, one member at a time, read forward only."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import enum
+import functools
+import gzip
+import io
+import lzma
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from opsin.errors import SourceError
+
+_CHUNK = 1 << 18
+#: Bytes of one member's headers in a tar: real ones are a few thousand.
+_MAX_HEADER = 1 << 22
+
+
+_Plain = BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File
+
+
+class Kind(enum.Enum):
+    """What a member is."""
+
+    FILE = "file"
+    FOLDER = "folder, or something else without content"
+    LINK = "link"
+    SPECIAL = "device or pipe"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of an archive; in a tar it can be read until the next is asked for.
+
+    Args:
+        name: Its name as packed, folders parted by ``/``.
+        kind: What it is.
+        open: Opens its content.
+        chunk: Bytes to read at once.
+        metered: Whether who reads the content must count it; a tar counts by itself.
+    """
+
+    name: str
+    kind: Kind
+    open: Callable[[], IO[bytes]]
+    chunk: int = _CHUNK
+    metered: bool = False
+
+
+class Meter:
+    """Counts what an archive expands to, and refuses it before it is too much.
+
+    Args:
+        path: The archive.
+        bytes_left: Bytes that it may expand to.
+        members_left: Members that it may have.
+    """
+
+    def __init__(self, path: Path, *, bytes_left: int, members_left: int) -> None:
+        self.path = path
+        self.bytes_left = bytes_left
+        self.members_left = members_left
+        #: How far the archive's file has been read, for progress.
+        self.position = 0
+
+    def count(self, size: int) -> None:
+        """Count expanded bytes.
+
+        Raises:
+            SourceError: They are too many.
+        """
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise self._too_large("more bytes")
+
+    def count_member(self) -> None:
+        """Count a member.
+
+        Raises:
+            SourceError: They are too many.
+        """
+        self.members_left -= 1
+        if self.members_left < 0:
+            raise self._too_large("more members")
+
+    def _too_large(self, what: str) -> SourceError:
+        return SourceError(
+            "an archive that expands as pictures do",
+            f"{self.path} has {what} than any honest one of its size",
+            "If you trust it, unpack it yourself and give the folder.",
+        )
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what archive libraries raise over bad bytes into one line.
+
+    Raises:
+        SourceError: The archive is damaged, cut short or packed in an unknown way.
+    """
+    try:
+        yield
+    except (
+        OSError, EOFError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError,
+        TypeError, struct.error, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        refused = isinstance(error, OSError) and error.errno is not None
+        what = "cannot be read" if refused else "is damaged or cut short"
+        raise SourceError(
+            "a whole archive: .zip, .tar, .tar.gz, .tar.xz or .tar.bz2",
+            f"{path} {what} ({str(error) or type(error).__name__})",
+            "Fetch or pack it again.",
+        ) from error
+
+
+def members_of(path: Path, meter: Meter) -> Generator[Member]:
+    """Yield an archive's members, by its content, whatever its name.
+
+    Raises:
+        SourceError: It is damaged, encrypted, or has more than the meter allows.
+    """
+    with reading(path), path.open("rb") as file:
+        start = file.read(6)
+    return (_from_zip if start[:2] == b"PK" else _from_tar)(path, meter, start)
+
+
+def _from_zip(path: Path, meter: Meter, _: bytes) -> Generator[Member]:
+    with reading(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        for info in archive.infolist():
+            meter.count_member()
+            if info.flag_bits & 0x1:
+                raise SourceError(
+                    "an archive without a password",
+                    f"{path} is encrypted ({info.filename!r:.120})",
+                    "Unpack it yourself and give the folder.",
+                )
+            # Only deflate gives back part of what a block expands to.
+            steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            yield Member(
+                _zip_name(info),
+                _zip_kind(info),
+                functools.partial(archive.open, info),
+                chunk=_CHUNK if steady else 4096,
+                metered=True,
+            )
+            meter.position += info.compress_size
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    name = info.orig_filename  # the other one is cut at a NUL
+    if not info.flag_bits & 0x800:
+        # Many packers write UTF-8 without saying so; read as the old code page it is garbled.
+        with contextlib.suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> Kind:
+    # Only Unix keeps its kinds of files there.
+    kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
+    if info.orig_filename.endswith("/") or kind == stat.S_IFDIR:
+        return Kind.FOLDER
+    if kind == stat.S_IFLNK:
+        return Kind.LINK
+    return Kind.FILE if kind in (0, stat.S_IFREG) else Kind.SPECIAL
+
+
+def _from_tar(path: Path, meter: Meter, start: bytes) -> Generator[Member]:
+    with path.open("rb") as packed, reading(path), _expanded(packed, start) as plain:
+        stream = _Forward(plain, packed, meter)
+        yield from _members_of_tar(stream, meter)
+        # What follows the end holds the checksum of the compression.
+        while stream.read(_CHUNK):
+            pass
+
+
+def _expanded(packed: BinaryIO, start: bytes) -> _Plain:
+    if start[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=packed)
+    if start == b"\xfd7zXZ\0":
+        return lzma.LZMAFile(packed)
+    return bz2.BZ2File(packed) if start[:3] == b"BZh" else packed
+
+
+def _members_of_tar(stream: _Forward, meter: Meter) -> Generator[Member]:
+    with stream.reading_headers():
+        archive = tarfile.TarFile(fileobj=stream)
+    while True:
+        with stream.reading_headers():
+            info = archive.next()
+        if info is None:
+            break
+        # It would keep every one of them.
+        archive.members = []  # type: ignore[attr-defined]
+        meter.count_member()
+        yield Member(
+            info.name,
+            _tar_kind(info),
+            functools.partial(_open_in_tar, archive, info),
+            # Its holes are not in the stream.
+            metered=info.issparse(),
+        )
+    # tarfile takes damaged headers for the end; the true end is a block of zeros.
+    if stream.last != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends before its end mark")
+
+
+def _open_in_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(info)
+    if content is None:
+        raise tarfile.ReadError(f"{info.name!r:.120} has no content")
+    return content
+
+
+def _tar_kind(info: tarfile.TarInfo) -> Kind:
+    if info.isreg():
+        return Kind.FILE
+    if info.issym() or info.islnk():
+        return Kind.LINK
+    return Kind.SPECIAL if info.isdev() else Kind.FOLDER
+
+
+class _Forward(io.RawIOBase):
+    """A stream that goes forward only, and counts everything that it gives or skips."""
+
+    def __init__(self, plain: _Plain, packed: BinaryIO, meter: Meter) -> None:
+        self._plain = plain
+        self._packed = packed
+        self._meter = meter
+        self._at = 0
+        self._headers_left: int | None = None
+        #: What was read last, skipped bytes apart.
+        self.last = b""
+
+    @contextlib.contextmanager
+    def reading_headers(self) -> Iterator[None]:
+        """Bound what is read at once: tarfile takes headers whole, of the size they state."""
+        self._headers_left = _MAX_HEADER
+        yield
+        self._headers_left = None
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, ``size`` of them where there are as many."""
+        if self._headers_left is not None:
+            self._headers_left -= size
+            if self._headers_left < 0 or size < 0:
+                raise tarfile.ReadError("a header is impossibly large")
+        self.last = self._take(size)
+        return self.last
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        """Skip bytes; there is no way back."""
+        if whence != io.SEEK_SET or place < self._at:
+            raise tarfile.ReadError("a member's size leads backwards")
+        while place > self._at and self._take(min(_CHUNK, place - self._at)):
+            pass
+        return self._at
+
+    def tell(self) -> int:
+        """Return how many bytes lie behind."""
+        return self._at
+
+    def _take(self, size: int) -> bytes:
+        content = self._plain.read(size)
+        self._at += len(content)
+        self._meter.count(len(content))
+        self._meter.position = self._packed.tell()
+        return content

@@ -1,0 +1,128 @@
+"""A server on loopback that can misbehave, and what it told a watcher."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opsin.data.sources.contents import Contents
+from opsin.events import Watcher
+
+
+@dataclass
+class Server:
+    """What a server on loopback has, how it behaves, and what it was asked for."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    manner: str = "good"
+    tag: str = '"v1"'
+    asked: list[str] = field(default_factory=list)
+    ranges: list[str | None] = field(default_factory=list)
+    url: str = ""
+    #: Set when half a file is on its way, in the manner "hold".
+    halfway: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+
+
+class Notes(Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.done: list[int] = []
+        self.begun: list[tuple[str, int, str]] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.begun.append((what, total, unit))
+
+    def advance(self, done: int, **_: float) -> None:
+        self.done.append(done)
+
+
+def paths_of(contents: Contents) -> list[Path]:
+    """Return the pictures that are files."""
+    return [picture for picture in contents.pictures if isinstance(picture, Path)]
+
+
+def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
+    """Answer one request in the server's manner."""
+    name = handler.path.removeprefix("/")
+    asked_range = handler.headers.get("Range")
+    state.asked.append(name)
+    state.ranges.append(asked_range)
+    content = state.files.get(name)
+    if content is None or state.manner == "absent":
+        handler.send_error(404)
+        return
+    start = 0
+    if asked_range and state.manner != "no ranges" and handler.headers["If-Range"] == state.tag:
+        start = int(asked_range.removeprefix("bytes=").removesuffix("-"))
+        if start >= len(content):
+            handler.send_error(416)
+            return
+        if state.manner == "another part":
+            start += 1
+        handler.send_response(206)
+        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+    else:
+        handler.send_response(200)
+    if state.manner != "endless":
+        handler.send_header("Content-Length", str(len(content) - start))
+    if state.manner != "no mark":
+        handler.send_header("Last-Modified" if state.tag.endswith("GMT") else "ETag", state.tag)
+    handler.end_headers()
+    if state.manner == "slow":
+        time.sleep(1.5)
+    stop = {"short": 20, "half": len(content) // 2, "hold": len(content) // 2}
+    handler.wfile.write(content[start : stop.get(state.manner)])
+    if state.manner == "hold":
+        handler.wfile.flush()
+        state.halfway.set()
+        state.release.wait(60)
+        handler.wfile.write(content[max(start, len(content) // 2) :])
+    if state.manner == "endless":
+        for _ in range(200):
+            handler.wfile.write(b"x" * 65_536)
+
+
+@pytest.fixture
+def web() -> Iterator[Server]:
+    """An empty server."""
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            try:
+                answer(state, self)
+            except ConnectionError:
+                return
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        state.url = f"http://127.0.0.1:{http_server.server_port}/"
+        thread = threading.Thread(target=http_server.serve_forever, args=(0.02,))
+        thread.start()
+        yield state
+        state.release.set()
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("OPSIN_CACHE", str(folder))
+    return folder

@@ -1,0 +1,466 @@
+"""Archives: every kind, any wrapping, and nothing that a hostile one can do."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import shutil
+import stat
+import tarfile
+import tracemalloc
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import opsin
+from opsin.data import sources
+from opsin.data.sources import archive, members
+from opsin.data.sources.contents import Contents
+from opsin.data.split import TEST, TRAIN
+from opsin.errors import OpsinError, SourceError
+from opsin.events import SILENT, Watcher
+from opsin.recipe import DataRecipe
+from tests.conftest import write_shapes
+from tests.data.sources.conftest import Notes, paths_of
+from tests.data.sources.test_idx import write_pair
+
+KINDS = {".zip": "", ".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz", ".tar.bz2": "bz2"}
+CLASSES = {"cat/1.png": b"a", "cat/2.png": b"b", "dog/1.png": b"c"}
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def pack(path: Path, files: Mapping[str, bytes]) -> Path:
+    """Pack files of any names, in the way of the suffix."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, content in files.items():
+                packed.writestr(name, content)
+        return path
+    kind = KINDS["".join(path.suffixes[-2:]) if ".tar" in path.suffixes else path.suffix]
+    with tarfile.open(path, f"w:{kind}") as tar:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def pack_special(path: Path, files: Mapping[str, bytes], kind: bytes, target: str = "") -> Path:
+    """Pack plain files, then one of another kind."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        special = tarfile.TarInfo("cat/special.png")
+        special.type, special.linkname = kind, target
+        tar.addfile(special)
+    return path
+
+
+def opened(path: Path, *, watcher: Watcher = SILENT, **options: object) -> Contents:
+    return sources.find_all(DataRecipe.of(str(path), **options), watcher=watcher).open()
+
+
+def left_behind(cache: Path) -> list[Path]:
+    return list((cache / "unpacked").iterdir()) if (cache / "unpacked").exists() else []
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_each_kind_is_unpacked_once(tmp_path: Path, cache: Path, suffix: str) -> None:
+    path = pack(tmp_path / f"set{suffix}", CLASSES)
+    watcher = Notes()
+    contents = opened(path, watcher=watcher)
+    assert contents.names == list(CLASSES)
+    assert contents.classes == ("cat", "dog")
+    assert contents.source == str(path)
+    assert [picture.read_bytes() for picture in paths_of(contents)] == [b"a", b"b", b"c"]
+    assert watcher.begun == [("Unpack", path.stat().st_size, "B")]
+    assert watcher.done[-1] == path.stat().st_size
+    opened(path, watcher=watcher)
+    assert len(watcher.begun) == 1
+    shutil.rmtree(cache / "unpacked")
+    assert opened(path, watcher=watcher).names == list(CLASSES)
+
+
+def test_a_decoded_archive_is_not_unpacked_again(tmp_path: Path, cache: Path) -> None:
+    write_shapes(tmp_path / "shapes")
+    path = Path(shutil.make_archive(str(tmp_path / "set"), "zip", tmp_path / "shapes"))
+    fingerprint = opsin.load(path).fingerprint
+    shutil.rmtree(cache / "unpacked")
+    assert (
+        opsin.load(path).fingerprint == fingerprint == opsin.load(tmp_path / "shapes").fingerprint
+    )
+    assert left_behind(cache) == []
+    os.utime(path, (1, 1))
+    assert opsin.load(path).fingerprint == fingerprint
+    assert len(left_behind(cache)) == 1
+
+
+@pytest.mark.parametrize("wrapping", ["", "./", "set/", "a/b/c/", "train pictures/"])
+def test_wrapping_folders_are_taken_off(tmp_path: Path, wrapping: str) -> None:
+    files = {f"{wrapping}{name}": content for name, content in CLASSES.items()}
+    litter = {"__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "__MACOSX/1.png": b"x",
+              f"{wrapping}README.md": b"x", f"{wrapping}cat/Thumbs.db": b"x"}  # fmt: skip
+    path = pack(tmp_path / "set.zip", files | litter)
+    assert opened(path).names == list(CLASSES)
+
+
+def test_a_training_part_is_no_wrapping(tmp_path: Path) -> None:
+    only = pack(tmp_path / "only.zip", {f"w/train/{name}": b"x" for name in CLASSES})
+    contents = opened(only)
+    assert contents.names == [f"train/{name}" for name in CLASSES]
+    assert set(contents.given.tolist()) == {TRAIN}
+    both = {f"{part}/{name}": b"x" for part in ("train", "test") for name in CLASSES}
+    contents = opened(pack(tmp_path / "both.tar", both))
+    assert sorted(set(contents.given.tolist())) == [TRAIN, TEST]
+
+
+def test_a_test_part_alone_is_a_wrapping(tmp_path: Path) -> None:
+    path = pack(tmp_path / "test.zip", {f"test/{name}": b"x" for name in CLASSES})
+    assert opened(path).names == list(CLASSES)
+
+
+def test_a_single_class_is_no_wrapping(tmp_path: Path) -> None:
+    path = pack(tmp_path / "one.zip", {"cat/1.png": b"x", "cat/2.png": b"x"})
+    assert opened(path).classes == ("cat",)
+
+
+def test_a_table_inside(tmp_path: Path) -> None:
+    text = b"file,label\nimages/1.png,cat\nimages/2.png,dog\n"
+    files = {"set/labels.csv": text, "set/images/1.png": b"a", "set/images/2.png": b"b",
+             "set/notes.csv": b"when,who\n1,2\n"}  # fmt: skip
+    path = pack(tmp_path / "set.tar", files)
+    columns = {"path": "file"}
+    contents = opened(path, columns=columns)
+    assert contents.names == ["images/1.png", "images/2.png"]
+    assert contents.classes == ("cat", "dog")
+    keys = {sources.find_all(DataRecipe.of(str(path), columns=c)).key for c in (None, columns)}
+    assert len(keys) == 2
+    files["set/more.csv"] = text
+    with pytest.raises(
+        SourceError, match=r"two\.tar/?\S*; it holds labels.csv, more.csv"
+    ) as caught:
+        opened(pack(tmp_path / "two.tar", files), columns=columns)
+    assert "unpacked" not in str(caught.value)
+
+
+def test_a_table_inside_names_nothing_outside(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"x")
+    for name in ("../../../secret.png", str(tmp_path / "secret.png")):
+        text = f"path,label\n1.png,cat\n{name},dog\n".encode()
+        path = pack(tmp_path / f"{len(name)}.zip", {"w/set.csv": text, "w/1.png": b"x"})
+        with pytest.raises(SourceError, match="the archive's own files only"):
+            opened(path, follow_links=True)
+
+
+def test_metadata_arrays_and_idx_files_inside(tmp_path: Path) -> None:
+    metadata = {"w/train/metadata.csv": b"file_name,label\n1.png,cat\n2.png,dog\n",
+                "w/train/1.png": b"x", "w/train/2.png": b"x"}  # fmt: skip
+    assert opened(pack(tmp_path / "metadata.zip", metadata)).classes == ("cat", "dog")
+    file = io.BytesIO()
+    np.savez(file, images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, 0, 1]))
+    assert len(opened(pack(tmp_path / "npz.zip", {"w/set.npz": file.getvalue()}))) == 4
+    (tmp_path / "idx").mkdir()
+    write_pair(tmp_path / "idx", "train", 9, packed=True)
+    files = {f"raw/{file.name}": file.read_bytes() for file in (tmp_path / "idx").iterdir()}
+    assert len(opened(pack(tmp_path / "idx.tgz", files))) == 9
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+@pytest.mark.parametrize(
+    "name",
+    ["../out.png", "cat/../../out.png", "/out.png", "C:/out.png", "c:out.png", "..\\out.png",
+     "\\out.png", "cat/..", "../out.txt"],
+)  # fmt: skip
+def test_names_that_lead_out_refuse_the_archive(
+    tmp_path: Path, cache: Path, suffix: str, name: str
+) -> None:
+    path = pack(tmp_path / f"set{suffix}", CLASSES | {name: b"x"})
+    with pytest.raises(SourceError, match="a name that leads out of it"):
+        opened(path)
+    assert left_behind(cache) == []
+    assert not list(tmp_path.rglob("out.*"))
+
+
+def test_a_nul_in_a_name_refuses_the_archive(tmp_path: Path, cache: Path) -> None:
+    path = pack(tmp_path / "set.zip", CLASSES | {"cat/x!y.png": b"x"})
+    path.write_bytes(path.read_bytes().replace(b"x!y", b"x\0y"))
+    with pytest.raises(SourceError, match=r"a name that leads|damaged"):
+        opened(path)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE])
+def test_devices_and_pipes_refuse_the_archive(tmp_path: Path, cache: Path, kind: bytes) -> None:
+    with pytest.raises(SourceError, match=r"a device or pipe: 'cat/special\.png'"):
+        opened(pack_special(tmp_path / "set.tar", CLASSES, kind))
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["/etc/passwd", "1.png"])
+def test_links_are_passed_over_and_counted(tmp_path: Path, kind: bytes, target: str) -> None:
+    watcher = Notes()
+    path = pack_special(tmp_path / "set.tar", CLASSES, kind, target)
+    assert opened(path, watcher=watcher, follow_links=True).names == list(CLASSES)
+    assert "links, 1 in all" in watcher.notes[0]
+
+
+def test_links_in_a_zip_are_passed_over_and_counted(tmp_path: Path) -> None:
+    path = pack(tmp_path / "set.zip", CLASSES)
+    with zipfile.ZipFile(path, "a") as packed:
+        for name, kind in (("cat/link.png", stat.S_IFLNK), ("cat/file.png", stat.S_IFREG)):
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, (kind | 0o777) << 16
+            packed.writestr(info, "/etc/passwd")
+    watcher = Notes()
+    assert "cat/file.png" in opened(path, watcher=watcher).names
+    assert not any("link" in name for name in opened(path).names)
+    assert "links, 1 in all" in watcher.notes[0]
+    with zipfile.ZipFile(path, "a") as packed:
+        info = zipfile.ZipInfo("cat/pipe.png")
+        info.create_system, info.external_attr = 3, stat.S_IFIFO << 16
+        packed.writestr(info, "")
+    with pytest.raises(SourceError, match="a device or pipe"):
+        opened(path)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar.xz", ".tar.bz2"])
+def test_bombs_are_refused_while_they_expand(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
+    path = pack(tmp_path / f"set{suffix}", CLASSES | {"dog/2.png": bytes(20_000_000)})
+    with pytest.raises(SourceError, match="more bytes than any honest one"):
+        opened(path)
+    assert left_behind(cache) == []
+    monkeypatch.setattr(archive, "SPARE_BYTES", 50_000_000)
+    assert len(opened(path)) == 4
+
+
+def test_a_bomb_of_files_that_do_not_matter_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
+    path = pack(tmp_path / "set.tar.gz", {"big.bin": bytes(20_000_000)} | CLASSES)
+    with pytest.raises(SourceError, match="more bytes than any honest one"):
+        opened(path)
+
+
+def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
+    for suffix in (".zip", ".tar"):
+        assert len(opened(pack(tmp_path / f"three{suffix}", CLASSES))) == 3
+        with pytest.raises(SourceError, match="more members than any honest one"):
+            opened(pack(tmp_path / f"four{suffix}", CLASSES | {"dog/2.txt": b""}))
+
+
+def test_a_full_disk_is_foreseen(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "DISK_SHARE", 0.0)
+    with pytest.raises(SourceError, match="fills at most 0% of the free disk"):
+        opened(pack(tmp_path / "set.zip", CLASSES))
+    assert left_behind(cache) == []
+
+
+def test_a_size_that_only_the_header_states_is_not_believed(tmp_path: Path) -> None:
+    path = pack(tmp_path / "set.zip", CLASSES | {"dog/2.png": bytes(5000)})
+    content = path.read_bytes()
+    assert content.count((5000).to_bytes(4, "little")) == 2
+    path.write_bytes(content.replace((5000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    with pytest.raises(SourceError, match="is damaged"):
+        opened(path)
+
+
+def test_a_huge_header_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "_MAX_HEADER", 10_000)
+    path = tmp_path / "set.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        info = tarfile.TarInfo("cat/1.png")
+        info.pax_headers = {"comment": "x" * 100_000}
+        tar.addfile(info)
+    with pytest.raises(SourceError, match="impossibly large"):
+        opened(path)
+
+
+def test_a_sparse_file_counts_with_its_holes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
+    info = tarfile.TarInfo("cat/1.png")
+    info.size = 0
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[386:398] = b"%011o " % 0  # one piece: from 0, no bytes
+    header[398:410] = b"%011o " % 0
+    header[483:495] = b"%011o " % 50_000_000  # the size with its hole
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "set.tar"
+    path.write_bytes(bytes(header) + bytes(1024))
+    with pytest.raises(SourceError, match="more bytes than any honest one"):
+        opened(path)
+
+
+def test_a_password_is_said(tmp_path: Path, cache: Path) -> None:
+    path = pack(tmp_path / "set.zip", CLASSES)
+    content = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := content.find(mark, at + 1)) >= 0:
+            content[at + place] |= 1
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"an archive without a password; .* is encrypted"):
+        opened(path)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.95])
+def test_a_truncated_archive_is_refused(
+    tmp_path: Path, cache: Path, suffix: str, share: float
+) -> None:
+    noise = random.Random(0)
+    files = {f"{kind}/{i}.png": noise.randbytes(3000) for kind in ("a", "b") for i in range(5)}
+    path = pack(tmp_path / f"set{suffix}", files)
+    content = path.read_bytes()
+    # A plain tar has zeros behind its end mark, which may be missing.
+    size = 10 * (512 + 3072) if suffix == ".tar" else len(content)
+    path.write_bytes(content[: int(share * size)])
+    with pytest.raises(SourceError, match="damaged or cut short"):
+        opened(path)
+    assert left_behind(cache) == []
+
+
+def test_a_wrong_checksum_behind_the_end_is_noticed(tmp_path: Path) -> None:
+    path = pack(tmp_path / "set.tgz", CLASSES)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="damaged or cut short"):
+        opened(path)
+
+
+def test_a_size_below_zero_does_not_lead_backwards(tmp_path: Path) -> None:
+    header = bytearray(tarfile.TarInfo("cat/1.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-1024).to_bytes(12, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = pack(tmp_path / "set.tar", CLASSES)
+    path.write_bytes(bytes(header) + path.read_bytes())
+    with pytest.raises(SourceError, match="leads backwards"):
+        opened(path)
+
+
+def test_members_are_forgotten_once_they_are_read(tmp_path: Path) -> None:
+    path = pack(tmp_path / "set.tar", {f"{number}.txt": b"" for number in range(5000)})
+    meter = members.Meter(path, bytes_left=10**9, members_left=10**9)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in members.members_of(path, meter)) == 5000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@settings(max_examples=60)
+@given(data=st.data(), suffix=st.sampled_from([".zip", ".tar", ".tgz"]))
+def test_any_damage_is_an_explained_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
+) -> None:
+    path = pack(tmp_path_factory.mktemp("damage") / f"set{suffix}", CLASSES)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        opened(path)
+    except OpsinError as error:
+        assert str(path) in str(error)
+
+
+def test_names_in_any_script(tmp_path: Path) -> None:
+    files = {"猫/写真 1.png": b"a", "Ünïcode/é.png": b"b"}
+    unpacked = [opened(pack(tmp_path / f"set{suffix}", files)) for suffix in (".zip", ".tar.xz")]
+    for contents in unpacked:
+        assert set(contents.classes) == {"猫", "Ünïcode"}
+    # Many packers write UTF-8 and do not say so.
+    path = tmp_path / "unsaid.zip"
+    path.write_bytes((tmp_path / "set.zip").read_bytes())
+    content = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        at = -1
+        while (at := content.find(mark, at + 1)) >= 0:
+            content[at + place] &= ~0x08
+    path.write_bytes(content)
+    assert set(opened(path).classes) == {"猫", "Ünïcode"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names of bytes")
+def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+    name = os.fsdecode(b"cat/\xff.png")
+    assert name in opened(pack(tmp_path / "set.tar", CLASSES | {name: b"x"})).names
+
+
+def test_backslashes_of_old_packers_part_folders(tmp_path: Path) -> None:
+    files = {name.replace("/", "!"): content for name, content in CLASSES.items()}
+    path = pack(tmp_path / "set.zip", files)
+    path.write_bytes(path.read_bytes().replace(b"!", b"\\"))
+    assert opened(path).names == list(CLASSES)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_names_that_cannot_be_written_are_counted(tmp_path: Path, suffix: str) -> None:
+    long = {f"cat/{'x' * 300}.png": b"x", f"{'d/' * 100}1.png": b"x"}
+    watcher = Notes()
+    path = pack(tmp_path / f"set{suffix}", CLASSES | long)
+    assert opened(path, watcher=watcher).names == list(CLASSES)
+    assert "names that cannot be written, 2 in all" in watcher.notes[0]
+
+
+def test_names_that_differ_in_case_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in ("cat/a.png", "cat/A.png", "Cat/a.png"):
+            packed.writestr(name, b"x")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            packed.writestr("cat/a.png", b"x")
+    assert 1 <= len(opened(path)) <= 3
+    path = pack(tmp_path / "set.tar", CLASSES | {"cat/1.png/2.png": b"x"})
+    with pytest.raises(SourceError, match="as a file and as a folder"):
+        opened(path)
+
+
+def test_nothing_to_use_is_said(tmp_path: Path, cache: Path) -> None:
+    path = pack(tmp_path / "set.zip", {"inner.zip": b"PK", "readme.txt": b"x"})
+    with pytest.raises(SourceError, match=r"holds none\. Archives within it are not opened"):
+        opened(path)
+    assert left_behind(cache) == []
+
+
+def test_the_users_name_is_in_errors(tmp_path: Path) -> None:
+    path = pack(tmp_path / "set.zip", {"1.png": b"x", "2.png": b"x"})
+    with pytest.raises(SourceError, match=r"set\.zip holds 2 pictures and no folders") as caught:
+        opened(path)
+    assert "unpacked" not in str(caught.value)
+
+
+def test_the_name_does_not_decide_the_kind(tmp_path: Path) -> None:
+    path = pack(tmp_path / "set.tgz", CLASSES)
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(content)
+    assert opened(path).names == list(CLASSES)

@@ -1,0 +1,260 @@
+"""Tables: every form in which people write them, and every way in which they break."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from opsin.data import sources
+from opsin.data.sources.contents import Contents
+from opsin.data.sources.manifest import open_table
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.errors import SourceError
+from opsin.recipe import DataRecipe
+from tests.data.sources.conftest import paths_of
+
+HEAD = b"path,label\n"
+
+
+def labels_of(contents: Contents) -> list[str]:
+    return [contents.classes[label] for label in contents.labels]
+
+
+def table(folder: Path, content: bytes | str, name: str = "set.csv") -> Path:
+    """Write a table, and the picture that its first path names."""
+    (folder / "a.png").write_bytes(b"x")
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_separator_mark_and_line_ends_are_found(
+    tmp_path: Path, mark: str, separator: str, end: str
+) -> None:
+    rows = [["path", "label", "split"], ["a.png", '"Cat, large; tame"', "train"],
+            [], ['"x ""y""\tz.png"', "dog", ""]]  # fmt: skip
+    text = mark + end.join(separator.join(row) for row in rows)
+    contents = open_table(table(tmp_path, text, "set.tsv" if separator == "\t" else "set.csv"))
+    assert contents.names == ["a.png", 'x "y"\tz.png']
+    assert labels_of(contents) == ["Cat, large; tame", "dog"]
+    assert contents.given.tolist() == [TRAIN, UNASSIGNED]
+    assert contents.groups == ()
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "ndjson"])
+def test_json_lines_and_classes_that_are_no_text(tmp_path: Path, suffix: str) -> None:
+    rows = [{"path": "a.png", "label": 10, "group": 7}, {"path": "b.png", "label": True},
+            {"path": "c.png", "label": 9.5}, {"path": "d.png", "label": "true"}]  # fmt: skip
+    text = "\n\n".join(json.dumps(row) for row in rows)
+    contents = open_table(table(tmp_path, text, f"set.{suffix}"))
+    assert contents.classes == ("9.5", "10", "true")
+    assert labels_of(contents) == ["10", "true", "9.5", "true"]
+    assert contents.groups == ["7", "", "", ""]
+
+
+def test_columns_have_other_names(tmp_path: Path) -> None:
+    text = "no,file,species,part,who\n1,a.png,cat,dev,ann\n2,b.png,dog,eval,\n"
+    columns = {"path": "file", "label": "species", "split": "part", "group": "who"}
+    contents = open_table(table(tmp_path, text), columns)
+    assert labels_of(contents) == ["cat", "dog"]
+    assert contents.given.tolist() == [VAL, TEST]
+    assert contents.groups == ["ann", ""]
+
+
+def test_blanks_beside_separators_belong_to_nobody(tmp_path: Path) -> None:
+    contents = open_table(table(tmp_path, 'path, label , group\na.png, "cat, large", ann \n'))
+    assert labels_of(contents) == ["cat, large"]
+    assert contents.groups == ["ann"]
+
+
+def test_file_name_will_do_for_path(tmp_path: Path) -> None:
+    assert open_table(table(tmp_path, "file_name,label\na.png,cat\n")).names == ["a.png"]
+    both = "file_name,path,label\nb.png,a.png,cat\n"
+    assert open_table(table(tmp_path, both)).names == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [("Train", TRAIN), ("val", VAL), ("valid", VAL), ("validation", VAL), ("dev", VAL),
+     ("test", TEST), ("EVAL", TEST), (" ", UNASSIGNED)],
+)  # fmt: skip
+def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, code: int) -> None:
+    contents = open_table(table(tmp_path, f"path,label,split\na.png,cat,{written}\n"))
+    assert contents.given.tolist() == [code]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", r"a column path and a column label; .* has none"),
+        (b"\n\n", "has none"),
+        (HEAD, "a table with rows"),
+        (b"file,label\na.png,cat\n", r"a column path; .* has file, label.*--columns"),
+        (b"path,label,label\na.png,cat,dog\n", "has label more than once"),
+        (HEAD + b"a.png,cat\nb.png,\n", "a label in each line; line 3 "),
+        (HEAD + b"a.png,cat\nb.png\n", "a label in each line; line 3 "),
+        (HEAD + b"a.png,cat\n,dog\n", "a path in each line; line 3 "),
+        (HEAD + b"a.png,cat\n\n\nb.png, \n", "a label in each line; line 5 "),
+        (b"\n" + HEAD + b"a.png,\n", "a label in each line; line 3 "),
+        (HEAD + b'a.png,"cat\nlarge"\nb.png,\n', "a label in each line; line 4 "),
+        (HEAD + b"a.png,cat,tame\n", "2 fields as in the header in each line; line 2 "),
+        (HEAD + b'a.png,cat\n"b.png,dog\nc.png,dog\n', r"line 3 of .* is broken"),
+        (HEAD + b'a.png,"cat"s\n', r"line 2 of .* is broken"),
+        (HEAD + b"a.png,c\0at\n", "line 2 .* NUL"),
+        (HEAD + b"a.png,caf\xe9\n", r"UTF-8 in each line; line 2 .* other bytes"),
+        ("path,label\na.png,cat\n".encode("utf-16"), "Save the table"),
+        (HEAD + b"a.png," + b"x" * 1_100_000, "at most 1 MB in each line; line 2"),
+        (b"path,label,split\na.png,cat,half\n",
+         "among train, val, valid, validation, dev, test, eval in each line; line 2 .*'half'"),
+        (HEAD + b"a.png,c\x07at\n", "printable"),
+        (HEAD + b"b.png,cat\nc.png,cat\n", r"none of the 2 in .* first would be .*b\.png"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        open_table(table(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"path": "b.png", "label"', "a JSON object in each line; line 2 .* is broken"),
+        ("[" * 100_000, "line 2 .* is broken"),
+        ('["b.png", "cat"]', "line 2 .* holds a list"),
+        ('{"path": "b.png"}', "a label in each line; line 2"),
+        ('{"path": "b.png", "label": null}', "a label in each line; line 2"),
+        ('{"path": "b.png", "label": ["cat"]}', r"text or a number as label.*\['cat'\]"),
+        ('{"path": 7, "label": "cat"}', None),
+        ('{"path": "b\\u0000.png", "label": "cat"}', "text or a number as path"),
+        ('{"path": "\\ud800.png", "label": "cat"}', "text or a number as path"),
+        ('{"path": "b.png", "label": 1' + "0" * 5000 + "}", "line 2 .* is broken"),
+    ],
+)
+def test_what_is_wrong_with_json_is_said_with_its_line(
+    tmp_path: Path, line: str, words: str | None
+) -> None:
+    path = table(tmp_path, '{"path": "a.png", "label": "dog"}\n' + line, "set.jsonl")
+    if words is None:
+        assert open_table(path).names == ["a.png", "7"]
+        return
+    with pytest.raises(SourceError, match=words):
+        open_table(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"kind": "label"}, "among path, label, split, group; got kind"),
+        ({"label": "species"}, r"a column species; .* has path, label"),
+        ({"group": "who"}, r"a column who; .* has path, label"),
+    ],
+)
+def test_columns_that_are_not_there_are_named_with_those_that_are(
+    tmp_path: Path, columns: dict[str, str], words: str
+) -> None:
+    path = table(tmp_path, HEAD + b"a.png,cat\n")
+    with pytest.raises(SourceError, match=words):
+        open_table(path, columns)
+
+
+def test_columns_are_checked_whatever_the_source() -> None:
+    with pytest.raises(SourceError, match="got kind"):
+        sources.find_all(DataRecipe.of("digits", columns={"kind": "x"}))
+
+
+def test_missing_pictures_stay_in_the_list(tmp_path: Path) -> None:
+    contents = open_table(table(tmp_path, HEAD + b"gone.png,cat\na.png,dog\n"))
+    assert contents.names == ["gone.png", "a.png"]
+
+
+def test_paths_begin_at_the_table(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    outside = tmp_path / "a.png"
+    path = table(tmp_path, f"path,label\n{outside},cat\n../a.png,dog\nsub\\b.png,dog\n")
+    path = path.rename(tmp_path / "sub" / "set.csv")
+    contents = open_table(path)
+    assert [path.exists() for path in paths_of(contents)] == [True, True, False]
+    assert contents.names[2] == "sub/b.png"
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "C:\\a.png", ".",
+                                  "..\\a.png", "\\a.png"])  # fmt: skip
+def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
+    with pytest.raises(SourceError, match="a path within in in each line; line 3 "):
+        open_table(path, inside=tmp_path / "in")
+
+
+def test_a_table_of_a_stranger_may_go_up_within_its_folder(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label\n../a.png,cat\n")
+    (tmp_path / "sub").mkdir()
+    inner = path.rename(tmp_path / "sub" / "set.csv")
+    assert open_table(inner, inside=tmp_path).names == ["../a.png"]
+
+
+TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs", "Cf", "Co", "Cn"]), min_size=1
+)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=8), st.sampled_from(",;\t"))
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], separator: str
+) -> None:
+    assume(not any("\\" in path for path, _, _ in rows))
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=separator)
+    writer.writerows([("path", "label", "group"), ("a.png", "cat", ""), *rows])
+    folder = tmp_path_factory.mktemp("table")
+    contents = open_table(table(folder, file.getvalue()))
+    assert contents.names[1:] == [path for path, _, _ in rows]
+    assert labels_of(contents)[1:] == [label for _, label, _ in rows]
+    assert list(contents.groups)[1:] == [group for _, _, group in rows]
+
+
+@given(st.binary(max_size=60), st.sampled_from(["set.csv", "set.jsonl"]))
+def test_any_bytes_are_a_table_or_an_explained_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
+) -> None:
+    head = HEAD if name.endswith("csv") else b'{"path": "a.png", "label": 1}\n'
+    path = table(tmp_path_factory.mktemp("table"), head + content, name)
+    try:
+        assert len(open_table(path)) > 0
+    except SourceError as error:
+        assert str(path) in str(error)
+
+
+def test_the_key_knows_table_pictures_and_columns(tmp_path: Path) -> None:
+    path = table(tmp_path, "path,label,kind\na.png,cat,x\nb.png,dog,y\n")
+
+    def key(**options: object) -> str:
+        return sources.find_all(DataRecipe.of(str(path), **options)).key
+
+    keys = [key(), key(columns={"label": "kind"})]
+    os.utime(tmp_path / "a.png", (1, 1))
+    keys.append(key())
+    (tmp_path / "b.png").write_bytes(b"x")
+    keys.append(key())
+    os.utime(path, (1, 1))
+    keys.append(key())
+    assert len(set(keys)) == 5
+    assert key() == keys[-1]
+
+
+def test_rows_of_a_table_keep_their_pictures(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.png,{i % 3}\n" for i in range(1000))
+    contents = open_table(table(tmp_path, "path,label\na.png,0\n" + rows))
+    some = contents.rows(np.array([5, 1]))
+    assert [picture.name for picture in paths_of(some)] == ["4.png", "0.png"]
