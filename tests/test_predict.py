@@ -9,6 +9,7 @@ import onnx
 import pytest
 from PIL import Image
 
+import opsin
 from opsin.data.dataset import Dataset
 from opsin.errors import ImageError, ModelFileError
 from opsin.predict import Classifier, Prediction
@@ -111,3 +112,48 @@ def test_a_description_that_does_not_fit_is_refused(nearest_mean: Path, tmp_path
     onnx.save_model(model, tmp_path / "changed.onnx")
     with pytest.raises(ModelFileError, match="fits the network"):
         Classifier(tmp_path / "changed.onnx")
+
+
+def test_pixels_are_those_of_training_where_no_background_is_changed(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    root = tmp_path / "pictures"
+    for number in range(24):
+        kind, ending = ("a", "b")[number % 2], ("jpg", "png")[number // 2 % 2]
+        height, width = random.integers(1, 300, 2)
+        texture = random.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8)
+        picture = Image.fromarray(texture).resize(
+            (int(width), int(height)), Image.Resampling.BICUBIC
+        )
+        exif = Image.Exif()
+        exif[0x0112] = number % 8 + 1
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        mode = ("RGB", "L")[number // 4 % 2]
+        picture.convert(mode).save(root / kind / f"{number}.{ending}", exif=exif)
+    like = classifier.metadata.preparation
+    data = opsin.load(root, size=(like.height, like.width), channels=like.channels)
+    alike = 0
+    for row, name in enumerate(data.names):
+        content = (root / name).read_bytes()
+        with (root / name).open("rb") as stream:
+            for door in (root / name, str(root / name), content, stream):
+                assert np.array_equal(
+                    classifier.predict(door, as_is=True).pixels, data.images[row]
+                ), name
+                answer = classifier.predict(door)
+                if not answer.notes:
+                    alike += 1
+                    assert np.array_equal(answer.pixels, data.images[row]), name
+    assert alike >= 20
+
+
+def test_a_photograph_is_matched_with_all_its_pixels(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    photo = photograph(digits.images[5, :, :, 0]).resize((600, 600))
+    photo.save(tmp_path / "photo.png")
+    photo.save(tmp_path / "photo.jpg", quality=100, subsampling=0)
+    whole, part = (classifier.predict(tmp_path / f"photo.{kind}") for kind in ("png", "jpg"))
+    assert whole.notes == part.notes == ("light background turned dark, as in training",)
+    assert np.abs(whole.pixels.astype(int) - part.pixels.astype(int)).max() <= 8

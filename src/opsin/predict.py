@@ -12,9 +12,11 @@ from typing import Any, Final
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from PIL import Image
 
 from opsin.data.background import match_background
-from opsin.data.images import ImageLike, open_image, to_pixels
+from opsin.data.images import ImageLike, content_of, open_image, open_upright, to_pixels
+from opsin.data.lazy import Images
 from opsin.data.sheet import png_address
 from opsin.errors import ModelFileError
 from opsin.metadata import Metadata
@@ -147,12 +149,7 @@ class Classifier:
             ImageError: The picture cannot be read.
         """
         called = name or (str(image) if isinstance(image, str | os.PathLike) else "picture")
-        picture = open_image(image, called)
-        notes: tuple[str, ...] = ()
-        if not as_is:
-            picture, note = match_background(picture, self.metadata.preparation.background)
-            notes = (note,) if note else ()
-        pixels = to_pixels(picture, self.metadata.preparation)
+        pixels, notes = self._prepare(image, called, as_is=as_is)
         (row,) = self.probabilities(pixels[None])
         best = int(row.argmax())
         return Prediction(
@@ -164,7 +161,24 @@ class Classifier:
             pixels=pixels,
         )
 
-    def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _prepare(
+        self, image: ImageLike, name: str, *, as_is: bool
+    ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Return the pixels that training would have made, or say what was done to them."""
+        preparation = self.metadata.preparation
+        if not isinstance(image, np.ndarray | Image.Image):
+            image = content_of(image, name)
+        with open_upright(image, preparation, name) as picture:
+            pixels, note = to_pixels(picture, preparation), None
+            if preparation.background and not as_is:
+                _, note = match_background(picture.image, preparation.background)
+        if note:
+            # The subject is cut out, and needs all the pixels that there are of it.
+            matched, note = match_background(open_image(image, name), preparation.background)
+            pixels = to_pixels(matched, preparation) if note else pixels
+        return pixels, (note,) if note else ()
+
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.
 
         Args:
@@ -174,7 +188,7 @@ class Classifier:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
 
     def iter_probabilities(
-        self, images: NDArray[np.uint8], rows: NDArray[np.int64] | None = None
+        self, images: Images, rows: NDArray[np.int64] | None = None
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities batch by batch, of all pictures or of some rows."""
         count = len(images) if rows is None else len(rows)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.data.images import MAX_PIXELS, SUFFIXES, open_image, read_image
+from opsin.data import images
+from opsin.data.images import (
+    MAX_PIXELS,
+    SUFFIXES,
+    look_at,
+    open_image,
+    open_upright,
+    read_image,
+    read_sized,
+    to_pixels,
+)
 from opsin.errors import ImageError
 from opsin.metadata import Preparation
 
@@ -125,11 +137,179 @@ def test_the_same_bytes_give_the_same_pixels_by_every_door(tmp_path: Path) -> No
     file = tmp_path / "boot mit Ümlaut.jpg"
     file.write_bytes(content)
     preparation = Preparation(height=28, width=28, channels=1, resize="fit")
-    first, *others = (
-        read_image(door, preparation)
-        for door in (file, str(file), content, io.BytesIO(content), Image.open(file))
-    )
+    with file.open("rb") as stream, Image.open(file) as picture:
+        doors = (file, str(file), content, io.BytesIO(content), stream)
+        first, *others = (read_image(door, preparation) for door in doors)
+        # Pillow has decoded all of it by then.
+        decoded = read_image(picture, preparation)
     assert all(np.array_equal(first, other) for other in others)
+    assert np.abs(first.astype(int) - decoded.astype(int)).mean() < 1
+
+
+ORIENTED = {
+    kind: {
+        "mode": st.sampled_from(modes),
+        "quality": st.sampled_from([30, 85, 100]),
+        "progressive": st.booleans(),
+        "subsampling": st.sampled_from([0, 1, 2]),
+    }
+    for kind, modes in {"JPEG": ["L", "RGB", "CMYK"], "PNG": ["L", "LA", "RGB", "RGBA"]}.items()
+}
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[bytes, tuple[int, int]]:
+    """A JPEG or PNG of any size, mode and orientation, and its upright height and width."""
+    kind = draw(st.sampled_from(["JPEG", "PNG"]))
+    options: dict[str, Any] = {name: draw(values) for name, values in ORIENTED[kind].items()}
+    height, width = draw(st.integers(1, 300)), draw(st.integers(1, 300))
+    orientation = draw(st.integers(1, 8))
+    mode = options.pop("mode")
+    image = Image.fromarray(photograph(height, width)).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(image, kind, exif=exif, **(options if kind == "JPEG" else {}))
+    return content, (height, width) if orientation < 5 else (width, height)
+
+
+def photograph(height: int, width: int) -> NDArray[np.uint8]:
+    """Return a picture with coarse and fine detail, as a photograph has: uint8[H, W, 3]."""
+    random = np.random.default_rng(height * 1009 + width)
+    across, down = np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None]
+    noise = np.fft.rfft2(random.normal(size=(3, height, width)))
+    texture = np.fft.irfft2(
+        noise / np.maximum(np.hypot(across, down), 1 / max(height, width)), s=(height, width)
+    )
+    texture = 120 + 40 * texture / (texture.std() or 1)
+    return np.clip(texture, 0, 255).astype(np.uint8).transpose(1, 2, 0).copy()
+
+
+@given(
+    file=files(),
+    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    channels=st.sampled_from([1, 3]),
+    resize=st.sampled_from(["fit", "fill", "squash"]),
+)
+def test_any_file_is_read_the_same_by_every_door(
+    file: tuple[bytes, tuple[int, int]], target: tuple[int, int], channels: Any, resize: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    content, size = file
+    path = tmp_path / "a.bin"
+    path.write_bytes(content)
+    preparation = Preparation(height=target[0], width=target[1], channels=channels, resize=resize)
+    pixels, its_size = read_sized(path, preparation)
+    assert its_size == size
+    assert look_at(path)[:2] == size
+    with path.open("rb") as stream:
+        stream.seek(3)
+        for door in (str(path), content, io.BytesIO(content), stream):
+            assert np.array_equal(read_image(door, preparation), pixels)
+
+
+@given(
+    height=st.integers(1, 700),
+    width=st.integers(1, 700),
+    target=st.tuples(st.integers(4, 128), st.integers(4, 128)),
+    resize=st.sampled_from(["fit", "fill", "squash"]),
+    orientation=st.integers(1, 8),
+)
+def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
+    height: int, width: int, target: tuple[int, int], resize: Any, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(Image.new("RGB", (width, height), "olive"), "JPEG", exif=exif)
+    preparation = Preparation(height=target[0], width=target[1], channels=3, resize=resize)
+    with open_upright(content, preparation) as picture:
+        upright = (width, height) if orientation < 5 else (height, width)
+        assert (picture.width, picture.height) == upright
+        assert picture.image.size == tuple(-(-side * picture.eighths // 8) for side in upright)
+        if picture.eighths < 8:
+            # Of the sides that the whole picture is brought to, the larger one in each direction.
+            wide, high = preparation.width / picture.width, preparation.height / picture.height
+            scale = {"fit": min(wide, high), "fill": max(wide, high), "squash": max(wide, high)}
+            assert picture.eighths / 8 > 1.8 * min(1, scale[resize])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("resize", ["fit", "fill", "squash"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
+    orientation: int, resize: Any, mode: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(photograph(403, 501)).convert(mode)
+    content = encoded(image, "JPEG", exif=exif, quality=85)
+    preparation = Preparation(height=64, width=64, channels=3, resize=resize)
+    with open_upright(content, preparation) as picture:
+        assert picture.eighths < 8
+        some = to_pixels(picture, preparation).astype(int)
+    whole = to_pixels(open_image(content), preparation).astype(int)
+    difference = np.abs(some - whole)
+    assert difference.mean() < 1
+    assert difference.max() < 20
+
+
+def test_what_pillow_decodes_is_what_simplejpeg_decodes() -> None:
+    for mode in ("L", "RGB"):
+        content = encoded(Image.fromarray(photograph(61, 83)).convert(mode), "JPEG", quality=85)
+        with Image.open(io.BytesIO(content)) as picture:
+            assert np.array_equal(np.asarray(open_image(content)), np.asarray(picture))
+
+
+@given(part=st.floats(0.3, 0.999), progressive=st.booleans(), quality=st.sampled_from([40, 90]))
+def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
+    part: float, progressive: bool, quality: int
+) -> None:
+    image = Image.fromarray(photograph(200, 300))
+    content = encoded(image, "JPEG", progressive=progressive, quality=quality)
+    content = content[: round(part * len(content))]
+    preparation = Preparation(height=32, width=32, channels=3, resize="fit")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+    except OSError:
+        with pytest.raises(ImageError, match="cut short"):
+            read_image(content, preparation)
+    else:
+        read_image(content, preparation)
+
+
+def test_one_large_picture_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_LARGE", 5_000)
+    large, small = (encoded(Image.new("L", (side, side))) for side in (80, 60))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with open_upright(large):
+            waiting = pool.submit(open_image, large)
+            assert pool.submit(open_image, small).result().size == (60, 60)
+            assert not waiting.done()
+        assert waiting.result().size == (80, 80)
+
+
+def test_a_line_is_still_there_when_it_is_made_small() -> None:
+    for size in ((3, 20_000), (20_000, 3)):
+        content = encoded(Image.fromarray(np.full(size, 9, np.uint8)))
+        read = read_image(content, Preparation(height=64, width=64, channels=1, resize="fit"))
+        assert (read == 9).all()
+
+
+def test_a_pillow_image_that_is_damaged_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(Image.fromarray(photograph(90, 90)))[:3000])
+    with Image.open(file) as picture, pytest.raises(ImageError, match=r"boot: .*cut short"):
+        open_image(picture, "boot")
+
+
+def test_a_stream_that_cannot_turn_back_is_read_to_its_end() -> None:
+    content = encoded(Image.fromarray(photograph(300, 400)))
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as stream, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with os.fdopen(writer, "wb") as out:
+            reading = pool.submit(open_image, stream)
+            out.write(content)
+        assert reading.result().size == (400, 300)
 
 
 @given(cut=st.integers(0, 400), seed=st.integers(0, 9))

@@ -2,7 +2,11 @@
 
     <cache>/sources/<name>/         downloaded files of the named sources
     <cache>/datasets/<hash>/        one set of decoded pictures: images.npy (memory-mapped),
-                                    labels.npy, given.npy, digests.npy, about.json
+                                    labels.npy, given.npy, digests.npy, sizes.npy, ranges.npy,
+                                    about.json;
+                                    of a set that is read on the fly all but images.npy, and
+                                    rows.npy: which pictures of the source can be read
+    <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.partial`)
     <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
 
 Everything here can be deleted at any time; it is made again when it is needed.
@@ -10,25 +14,27 @@ Everything here can be deleted at any time; it is made again when it is needed.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from opsin.storage import publish_directory, scratch_directory, write_json
+from opsin.data.lazy import Images
+from opsin.storage import publish_directory, write_json
 
 #: Changes whenever the same files would give other pixels.
-_VERSION = "3"
-_BLOCK = 1 << 20
-_ROWS = 4096
+_VERSION = "4"
+_BLOCK = 1 << 22
 
 
 def cache_root() -> Path:
@@ -42,18 +48,22 @@ class Decoded:
     """One set of decoded pictures.
 
     Args:
-        images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
+        images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
         labels: ``int64[N]``
         given: Split codes of the source, ``uint8[N]``.
         digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        sizes: Height and width of each picture, upright, as its file has them, ``int32[N, 2]``.
+        ranges: The lowest and the highest value of each picture, ``uint8[N, 2]``.
         about: Names, classes, preparation and all else that is no array.
         unreadable: Name and reason of each file that was skipped.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     given: NDArray[np.uint8]
     digests: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    ranges: NDArray[np.uint8]
     about: dict[str, Any]
     unreadable: list[tuple[str, str]]
 
@@ -63,60 +73,84 @@ def index_key(*parts: object) -> str:
     return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def look_up(key: str) -> Decoded | None:
-    """Return the set that an index entry names, or ``None`` where it is not (whole) there."""
+def look_up(
+    key: str, on_the_fly: Callable[[NDArray[np.int64]], Images] | None = None
+) -> Decoded | None:
+    """Return the set that an index entry names, or ``None`` where it is not (whole) there.
+
+    Args:
+        key: What `index_key` says.
+        on_the_fly: Makes the images of a set that was kept without them, from the numbers of its
+            rows in the source.
+    """
     try:
         entry = json.loads((cache_root() / "index" / f"{key}.json").read_text(encoding="utf-8"))
-        return _open_or_none(cache_root() / "datasets" / entry["set"], entry["unreadable"])
+        folder = cache_root() / "datasets" / entry["set"]
+        return _open_or_none(folder, entry["unreadable"], on_the_fly)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def scratch() -> contextlib.AbstractContextManager[Path]:
-    """Return a temporary folder for a set that is being decoded."""
-    return scratch_directory(cache_root() / "datasets")
+def new_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Make an ``.npy`` file of zeros whose place on the disk is taken.
 
-
-def new_images(
-    path: Path, shape: tuple[int, ...]
-) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
-    """Make a memory-mapped array ``uint8[shape]`` whose place on the disk is taken.
-
-    A file with holes would do until the disk is full: then the system ends the process that
-    writes into the mapping, without an error that could be told.
+    A file with holes would do until the disk is full, after hours of reading, perhaps.
 
     Raises:
         OSError: The disk has too little space.
     """
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    with path.open("r+b") as file:
-        file.seek(images.offset)
-        for start in range(0, images.nbytes, _BLOCK):
-            file.write(bytes(min(_BLOCK, images.nbytes - start)))
-    return images
+    kind = np.dtype(dtype)
+    header = {"descr": kind.str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.flush()
+        start, end = file.tell(), file.tell() + kind.itemsize * math.prod(shape)
+        if not _taken(file, end):
+            for place in range(start, end, _BLOCK):
+                file.write(bytes(min(_BLOCK, end - place)))
 
 
-def keep_rows(file: Path, rows: NDArray[np.int64]) -> None:
-    """Replace a file of pictures by one that holds some of its rows, block by block."""
-    fewer = file.with_name("fewer.npy")
-    everything = np.load(file, mmap_mode="r", allow_pickle=False)
-    images = new_images(fewer, (len(rows), *everything.shape[1:]))
-    for start in range(0, len(rows), _ROWS):
-        images[start : start + _ROWS] = everything[rows[start : start + _ROWS]]
-    images.flush()
-    # Let go of both before the rename: some systems keep a mapped file in its place.
-    del images, everything
-    fewer.replace(file)
+def _taken(file: IO[bytes], size: int) -> bool:
+    """Let the system take the place for a file; ``False`` where it cannot do that unwritten."""
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def copy_rows(source: Path, target: Path, rows: NDArray[np.int64]) -> None:
+    """Write some rows of an ``.npy`` file, ascending, into another, block by block.
+
+    Neither file is mapped into memory: what is mapped and touched counts as the process's own.
+
+    Raises:
+        OSError: The disk has too little space.
+    """
+    mapped = np.load(source, mmap_mode="r", allow_pickle=False)
+    shape, dtype, offset = mapped.shape, mapped.dtype, mapped.offset
+    del mapped
+    new_array(target, dtype.type, (len(rows), *shape[1:]))
+    size = dtype.itemsize * math.prod(shape[1:])
+    keep = np.zeros(shape[0], bool)
+    keep[rows] = True
+    step = max(1, _BLOCK // size)
+    with source.open("rb") as old, target.open("r+b") as new:
+        old.seek(offset)
+        new.seek(new.seek(0, os.SEEK_END) - size * len(rows))
+        for start in range(0, shape[0], step):
+            wanted = keep[start : start + step]
+            block = np.frombuffer(old.read(size * len(wanted)), np.uint8).reshape(-1, size)
+            new.write(np.ascontiguousarray(block[wanted]).data)
 
 
 def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the first half of digests: enough to tell pictures apart, in half the space."""
     return digests[..., :16]
-
-
-def digest_file(file: Path) -> NDArray[np.uint8]:
-    """Return the SHA-256 of each picture in a file: ``uint8[N, 32]``."""
-    return digest_rows(np.load(file, mmap_mode="r", allow_pickle=False))
 
 
 def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[str, str]]) -> None:
@@ -126,11 +160,14 @@ def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[s
     """
     write_json(folder / "about.json", about)
     content = hashlib.sha256()
-    for file in ("labels.npy", "given.npy", "digests.npy", "about.json"):
-        content.update((folder / file).read_bytes())
+    for file in ("labels.npy", "given.npy", "digests.npy", "sizes.npy", "rows.npy", "about.json"):
+        if (folder / file).exists():
+            content.update((folder / file).read_bytes())
     name = content.hexdigest()[:32]
     target = cache_root() / "datasets" / name
-    if target.is_dir() and _open_or_none(target, []) is None:
+    # Their rows tell sets without images from others; to open them, any images will do.
+    fly = (lambda rows: rows) if (folder / "rows.npy").exists() else None
+    if target.is_dir() and _open_or_none(target, [], fly) is None:
         shutil.rmtree(target)  # damaged since it was made
     publish_directory(folder, target)
     write_json(cache_root() / "index" / f"{key}.json", {"set": name, "unreadable": unreadable})
@@ -142,29 +179,51 @@ def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     shape = hashlib.sha256(repr(images.shape[1:]).encode())
     for row, image in enumerate(images):
         whole = shape.copy()
-        whole.update(image.tobytes())
+        whole.update(np.ascontiguousarray(image).data)
         digests[row] = np.frombuffer(whole.digest(), np.uint8)
     return digests
 
 
-def _open_or_none(folder: Path, unreadable: list[list[str]]) -> Decoded | None:
+def _open_or_none(
+    folder: Path,
+    unreadable: list[list[str]],
+    on_the_fly: Callable[[NDArray[np.int64]], Images] | None,
+) -> Decoded | None:
     try:
-        decoded = _open(folder, unreadable)
+        decoded = _open(folder, unreadable, on_the_fly)
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
-    parts = (decoded.labels, decoded.given, decoded.digests, decoded.about["names"])
-    return decoded if all(len(part) == len(decoded.images) for part in parts) else None
+    parts = (decoded.labels, decoded.given, decoded.digests, decoded.sizes, decoded.ranges)
+    whole = len(decoded.about["names"]) == len(decoded.images) and all(
+        len(part) == len(decoded.images) for part in parts
+    )
+    return decoded if whole else None
 
 
-def _open(folder: Path, unreadable: list[list[str]]) -> Decoded:
+def _open(
+    folder: Path,
+    unreadable: list[list[str]],
+    on_the_fly: Callable[[NDArray[np.int64]], Images] | None,
+) -> Decoded:
+    def load(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = np.load(folder / name, allow_pickle=False)
+        return array
+
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     if not {"names", "classes", "groups", "mirrored"} <= set(about):
         raise ValueError("about.json lacks some of its parts")
+    images: Images
+    if on_the_fly:
+        images = on_the_fly(load("rows.npy"))
+    else:
+        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
     return Decoded(
-        images=np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False),
-        labels=np.load(folder / "labels.npy", allow_pickle=False),
-        given=np.load(folder / "given.npy", allow_pickle=False),
-        digests=np.load(folder / "digests.npy", allow_pickle=False),
+        images=images,
+        labels=load("labels.npy"),
+        given=load("given.npy"),
+        digests=load("digests.npy"),
+        sizes=load("sizes.npy"),
+        ranges=load("ranges.npy"),
         about=about,
         unreadable=[(name, reason) for name, reason in unreadable],
     )

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import os
-from collections import Counter
+import itertools
+import shutil
+import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
-from opsin.data import cache, sources
-from opsin.data.images import open_image, read_image
+from opsin.data import cache, partial, sources
+from opsin.data.images import look_at, read_sized
+from opsin.data.lazy import THREADS, Images, OnTheFly
+from opsin.data.partial import Chunk, Partial
 from opsin.data.sources.contents import Contents, Found
 from opsin.data.split import TEST
 from opsin.errors import ImageError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Preparation
 from opsin.recipe import DataRecipe
+from opsin.storage import scratch_directory, told_plainly
 
 #: Side that larger pictures, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
 _PROBES = 200
 # Smaller pictures are enlarged: a network needs something to look at.
 _SMALLEST = 4
+
+# Pictures that a thread decodes before it hands them over, and bytes of pixels that may wait
+# for that: the memory that reading takes is the same for ten thousand pictures and ten million.
+_ROWS: Final = 32
+_CHUNK: Final = 1 << 20
+_WAITING: Final = 32 << 20
+# Seconds of work that a killed process may lose.
+_SAVED_EVERY: Final = 2.0
 
 
 def read(
@@ -40,6 +55,7 @@ def read(
 
     Raises:
         SourceError: The source is missing, damaged or empty, or no classifier can be made from it.
+        StorageError: The disk is full or refuses the write.
     """
     found = sources.find_all(recipe, watcher=watcher)
     return read_found(found, recipe, watcher, for_training=for_training)
@@ -61,14 +77,7 @@ def read_found(
             raise SourceError(
                 "pictures", f"{recipe.source} holds none of these classes", "Check --classes."
             )
-        _decode(contents, recipe, key, watcher)
-        decoded = cache.look_up(key)
-        if decoded is None:
-            raise SourceError(
-                f"the cache at {cache.cache_root()} to keep what is written there",
-                "it did not",
-                "Set OPSIN_CACHE to another folder.",
-            )
+        decoded = _decoded(contents, recipe, key, watcher)
     unreadable, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
     if unreadable > recipe.max_unreadable * total:
         name, reason = decoded.unreadable[0]
@@ -80,71 +89,192 @@ def read_found(
     return decoded
 
 
-def _decode(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) -> None:
-    """Decode every picture into the cache and pass over those that are damaged."""
+def _decoded(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) -> cache.Decoded:
+    """Decode a set into the cache or, where it is too large for the disk, all but its pixels."""
     preparation = _choose_preparation(contents, recipe)
-    with cache.scratch() as folder:
-        file = folder / "images.npy"
-        reasons = _fill(file, contents, preparation, watcher)
-        unreadable = [(str(contents.names[row]), reasons[row]) for row in sorted(reasons)]
-        good = np.array([row for row in range(len(contents)) if row not in reasons], np.int64)
-        if not good.size:
-            name, reason = unreadable[0]
-            raise SourceError(
-                "pictures that can be read",
-                f"none of the {len(unreadable):,} can ({name}: {reason})",
-                "Check the files.",
-            )
-        if unreadable:
-            cache.keep_rows(file, good)
-        kept = contents.rows(good)
-        np.save(folder / "digests.npy", cache.digest_file(file), allow_pickle=False)
-        np.save(folder / "labels.npy", kept.labels, allow_pickle=False)
-        np.save(folder / "given.npy", kept.given, allow_pickle=False)
+    needed = len(contents) * preparation.height * preparation.width * preparation.channels
+    limit = _disk_limit(recipe, key)
+    on_the_fly: Callable[[NDArray[np.int64]], Images] | None = None
+    if needed > limit:
+        key = cache.index_key(key, "on the fly")
+        watcher.note(
+            f"decoded, the pictures take {needed / 1e9:,.1f} GB, and the disk has room for "
+            f"{limit / 1e9:,.1f} GB of them: they are read on the fly, which is slower "
+            "(--disk-limit allows more)"
+        )
+
+        def on_the_fly(rows: NDArray[np.int64]) -> Images:
+            kept = contents.rows(rows)
+            return OnTheFly(kept.pictures, kept.names, preparation)
+
+    decoded = cache.look_up(key, on_the_fly) if on_the_fly else None
+    if decoded is None:
+        with told_plainly(partial.folder_of(key)), partial.alone(key, watcher):
+            # Another process may have done the work meanwhile.
+            decoded = cache.look_up(key, on_the_fly)
+            if decoded is None:
+                _decode(contents, preparation, key, watcher, stored=on_the_fly is None)
+                decoded = cache.look_up(key, on_the_fly)
+    if decoded is None:
+        raise SourceError(
+            f"the cache at {cache.cache_root()} to keep what is written there",
+            "it did not",
+            "Set OPSIN_CACHE to another folder.",
+        )
+    return decoded
+
+
+def _disk_limit(recipe: DataRecipe, key: str) -> float:
+    """Return the bytes that a decoded set may take on the disk."""
+    if recipe.disk_limit is not None:
+        return recipe.disk_limit * 1e9
+    place = cache.cache_root()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    with told_plainly(place):
+        return (shutil.disk_usage(place).free + partial.taken_by(key)) / 2
+
+
+def _decode(
+    contents: Contents, preparation: Preparation, key: str, watcher: Watcher, *, stored: bool
+) -> None:
+    """Decode every picture, pass over those that are damaged, and take the rest into the cache."""
+    folder = partial.folder_of(key)
+    shape = (preparation.height, preparation.width, preparation.channels)
+    store = Partial(folder, len(contents), shape, stored=stored)
+    try:
+        _fill(store, contents, preparation, watcher)
+    finally:
+        store.close()
+    unreadable = [(str(contents.names[row]), store.reasons[row]) for row in sorted(store.reasons)]
+    readable = np.ones(len(contents), bool)
+    readable[list(store.reasons)] = False
+    good = np.flatnonzero(readable)
+    if not good.size:
+        shutil.rmtree(folder, ignore_errors=True)
+        name, reason = unreadable[0]
+        raise SourceError(
+            "pictures that can be read",
+            f"none of the {len(unreadable):,} can ({name}: {reason})",
+            "Check the files.",
+        )
+    kept = contents.rows(good) if unreadable else contents
+    with scratch_directory(cache.cache_root() / "datasets") as scratch:
+        for file in (folder / f"{name}.npy" for name in partial.KEPT):
+            if file.exists():
+                _take(file, scratch / file.name, good if unreadable else None)
+        if not stored:
+            np.save(scratch / "rows.npy", good, allow_pickle=False)
+        np.save(scratch / "labels.npy", kept.labels, allow_pickle=False)
+        np.save(scratch / "given.npy", kept.given, allow_pickle=False)
         about = {
             "classes": list(kept.classes),
             "names": list(kept.names),
             "groups": list(kept.groups),
             "mirrored": kept.mirrored,
-            "resize": recipe.resize,
+            "resize": preparation.resize,
         }
-        cache.keep(key, folder, about, unreadable)
+        cache.keep(key, scratch, about, unreadable)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fill(
-    file: Path, contents: Contents, preparation: Preparation, watcher: Watcher
-) -> dict[int, str]:
-    """Decode every picture into ``file``; return the reason for each row that could not be."""
-    shape = (preparation.height, preparation.width, preparation.channels)
-    images = cache.new_images(file, (len(contents), *shape))
-    reasons: dict[int, str] = {}
+def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
+    """Take a file of an unfinished set, or some of its rows, and leave it where it is.
 
-    def decode(row: int) -> None:
-        try:
-            images[row] = read_image(contents.pictures[row], preparation, contents.names[row])
-        except ImageError as error:
-            reasons[row] = error.received.removeprefix(f"{contents.names[row]}: ")
-
-    if isinstance(contents.pictures, np.ndarray) and contents.pictures.shape[1:] == shape:
-        images[:] = contents.pictures
-    else:
-        _in_threads(decode, len(contents), watcher)
-    images.flush()
-    return reasons
-
-
-def _in_threads(work: Callable[[int], None], count: int, watcher: Watcher) -> None:
-    """Call ``work(row)`` for each row; the decoders let other threads run."""
-    watcher.begin("Read", count, "pictures")
-    threads = min(16, os.cpu_count() or 1)
-    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    Until the set has its place in the cache, a killed process loses nothing.
+    """
+    if rows is not None:
+        cache.copy_rows(file, target, rows)
+        return
     try:
-        for done, _ in enumerate(pool.map(work, range(count)), start=1):
-            if done % 64 == 0 or done == count:
-                watcher.advance(done)
-    finally:
+        target.hardlink_to(file)
+    except OSError:  # a file system without links
+        file.replace(target)
+
+
+def _fill(store: Partial, contents: Contents, preparation: Preparation, watcher: Watcher) -> None:
+    """Decode the rows that are left to do, in threads, and keep what is done whatever happens."""
+    size = preparation.height * preparation.width * preparation.channels
+    step = max(1, min(_ROWS, _CHUNK // size))
+    pending = store.pending(step)
+    left, total = sum(map(len, pending)), len(contents)
+    if left < total:
+        watcher.note(
+            f"{total - left:,} of {total:,} pictures were read before; going on from there"
+        )
+    shape = (preparation.height, preparation.width, preparation.channels)
+    ready = isinstance(contents.pictures, np.ndarray) and contents.pictures.shape[1:] == shape
+    told = SILENT if ready else watcher
+    told.begin("Read", left, "pictures")
+    stop = threading.Event()
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
+
+    def submit(rows: range) -> concurrent.futures.Future[Chunk | None]:
+        return pool.submit(_chunk, contents, rows, preparation, stop)
+
+    ahead = max(2 * THREADS, _WAITING // (step * size))
+    following = iter(pending)
+    queue = deque(submit(rows) for rows in itertools.islice(following, ahead))
+    done, saved = 0, time.monotonic()
+    try:
+        while queue:
+            done += _put(store, queue.popleft())
+            queue.extend(submit(rows) for rows in itertools.islice(following, 1))
+            told.advance(done)
+            if time.monotonic() - saved > _SAVED_EVERY:
+                store.save()
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        stop.set()
         pool.shutdown(cancel_futures=True)
-    watcher.end()
+        for future in queue:
+            done += _put(store, future)
+        store.save()
+        watcher.note(
+            f"stopped: {int(store.done.sum()):,} of {total:,} pictures are read and kept; the same "
+            "command goes on from there"
+        )
+        raise
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+    store.save()
+    told.end()
+
+
+def _put(store: Partial, future: concurrent.futures.Future[Chunk | None]) -> int:
+    """Hand a finished chunk over; return how many pictures it has, 0 where it was given up."""
+    if future.cancelled():
+        return 0
+    chunk = future.result()
+    if chunk is None:
+        return 0
+    store.put(chunk)
+    return len(chunk.images)
+
+
+def _chunk(
+    contents: Contents, rows: range, preparation: Preparation, stop: threading.Event
+) -> Chunk | None:
+    """Decode some pictures; ``None`` where that was stopped."""
+    pictures = contents.pictures
+    shape = (preparation.height, preparation.width, preparation.channels)
+    if isinstance(pictures, np.ndarray) and pictures.shape[1:] == shape:
+        same = pictures[rows.start : rows.stop]
+        sizes = np.full((len(rows), 2), shape[:2], np.int32)
+        return Chunk.of(rows.start, same, sizes, {})
+    images = np.zeros((len(rows), *shape), np.uint8)
+    sizes = np.zeros((len(rows), 2), np.int32)
+    reasons: dict[int, str] = {}
+    for place, row in enumerate(rows):
+        if stop.is_set():
+            return None
+        name = contents.names[row]
+        try:
+            images[place], sizes[place] = read_sized(pictures[row], preparation, name)
+        except ImageError as error:
+            reasons[row] = error.received.removeprefix(f"{name}: ")
+    return Chunk.of(rows.start, images, sizes, reasons)
 
 
 def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
@@ -155,15 +285,15 @@ def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
         height, width, channels = contents.pictures.shape[1:]
         sizes[height, width] += 1
         colour = channels == 3
-    else:
+    elif recipe.size is None or recipe.channels is None:
         # Not at the test pictures: they decide nothing.
         rows = np.flatnonzero(contents.given != TEST)
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
-                picture: Image.Image = open_image(contents.pictures[row])
-                sizes[picture.height, picture.width] += 1
-                colour = colour or picture.mode != "L"
+                height, width, has_colour = look_at(contents.pictures[row])
+                sizes[height, width] += 1
+                colour = colour or has_colour
     own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
     if len(sizes) > 1 or max(own) > DEFAULT_SIZE:
         own = (DEFAULT_SIZE, DEFAULT_SIZE)

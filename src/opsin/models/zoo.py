@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.data.lazy import Images
 from opsin.errors import RecipeError
 from opsin.metadata import Layer
 from opsin.models import cnn, mlp, resnet
@@ -62,9 +63,7 @@ def build(
     return network
 
 
-def channel_statistics(
-    images: NDArray[np.uint8], rows: NDArray[np.int64]
-) -> tuple[list[float], list[float]]:
+def channel_statistics(images: Images, rows: NDArray[np.int64]) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel, 0 to 255, over some of the pictures.
 
     Sums of whole numbers, so that the result does not depend on the order of adding.

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from opsin.data.lazy import Images
 from opsin.errors import RecipeError
 from opsin.events import Epoch, Watcher
 from opsin.recipe import TrainingRecipe
@@ -30,12 +31,13 @@ class Examples:
     """Pictures and labels of one part of the split, read a batch at a time.
 
     Args:
-        images: Pictures of the whole collection, ``uint8[N, H, W, C]``, on disk or in memory.
+        images: Pictures of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
+            read on the fly.
         labels: Their labels, ``int64[N]``.
         rows: Which of them are in this part, ``int64[M]``.
     """
 
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
 

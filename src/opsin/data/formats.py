@@ -1,0 +1,232 @@
+"""Picture files: what may be opened, and how it becomes grey or colour."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import io
+import struct
+from collections.abc import Callable
+from typing import IO, Final
+
+import numpy as np
+import simplejpeg
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+    _imaging,
+)
+
+from opsin.errors import ImageError
+
+_OPENERS: Final[dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]] = {
+    # Its class itself: the usual opener also looks for further pictures behind the first.
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "PPM": PpmImagePlugin.PpmImageFile,
+    **({"AVIF": AvifImagePlugin.AvifImageFile} if AvifImagePlugin.SUPPORTED else {}),
+}
+#: What may be decoded. A list, because Pillow knows formats that can start other programs.
+FORMATS: Final = tuple(_OPENERS)
+
+#: File names that a folder is searched for.
+SUFFIXES: Final = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if "AVIF" in FORMATS else []),
+)  # fmt: skip
+
+#: Pixels of the largest picture that is opened; more is taken for a decompression bomb.
+MAX_PIXELS: Final = 80_000_000
+#: Bytes of the largest file that is read.
+MAX_BYTES: Final = 500_000_000
+# Progressive JPEGs have about ten; each is a pass over the whole picture.
+_MAX_SCANS: Final = 200
+
+# Numbers of entries in EXIF data and TIFF files.
+_ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0142, 0x0143
+# EXIF's orientations, and what turns the stored picture upright (TIFF 6.0, tag 274).
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+#: Orientations whose turn brings a far end of the stored picture to the left, and to the top.
+TURN_LEFT: Final = (2, 3, 6, 7)
+TURN_TOP: Final = (3, 4, 7, 8)
+
+
+def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
+    """Find out what a file is and how large, without decoding it.
+
+    The decoders are called one by one, not by `PIL.Image.open`: that would warn of large pictures
+    by its own limit, and a warning can be silenced for the whole process only.
+
+    Raises:
+        UnidentifiedImageError: It is no picture of a known format.
+        ImageError: It is too large.
+    """
+    for kind, opener in _OPENERS.items():
+        accept = Image.OPEN[kind][1]
+        # A text instead of True says that this build of Pillow lacks the format.
+        if accept is None or accept(content[:16]) is not True:
+            continue
+        if kind == "TIFF":
+            _silence_libtiff()
+        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+            header = opener(io.BytesIO(content), "")
+            _check_limits(header, content, name)
+            return header
+    raise UnidentifiedImageError(name)
+
+
+def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> None:
+    sizes = [header.size]
+    if isinstance(header, TiffImagePlugin.TiffImageFile):
+        # A tile is decoded whole, even where little of it is part of the picture.
+        wide, high = (header.tag_v2.get(tag) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+        if isinstance(wide, int) and isinstance(high, int):
+            sizes.append((wide, high))
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"a picture of at most {MAX_PIXELS // 1_000_000} million pixels",
+            f"{name} has {width:,} × {height:,}",
+            "Make it smaller first.",
+        )
+    scans = _scans(header, content) if header.format == "JPEG" else 1
+    if scans > _MAX_SCANS:
+        raise ImageError(
+            f"a JPEG of at most {_MAX_SCANS} scans", f"{name} has {scans:,} scans", "Save it again."
+        )
+
+
+def _scans(header: ImageFile.ImageFile, content: bytes) -> int:
+    """Return how many scans a JPEG has at most (ITU-T T.81, annex B)."""
+    place = 2
+    while content[place] == 0xFF and content[place + 1] != 0xDA:
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    components = content[place + 4]
+    if not header.info.get("progressive") and components == len(header.getbands()):
+        return 1  # all of it: the decoder reads no further
+    # Outside a marker, the byte FF is always followed by 00.
+    return content.count(b"\xff\xda")
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """Return EXIF's orientation: 1 for upright, 5 to 8 for a picture that lies on its side."""
+    try:
+        orientation = picture.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001  whatever is wrong with the camera's notes, the picture is there
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """Turn a stored picture upright."""
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+
+
+def is_simple_jpeg(header: ImageFile.ImageFile, content: bytes) -> bool:
+    """Tell whether a file is a grey or colour JPEG that simplejpeg reads as Pillow does."""
+    if not isinstance(header, JpegImagePlugin.JpegImageFile) or header.mode not in ("L", "RGB"):
+        return False
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return False
+    # The limits were held against what Pillow has read.
+    return (width, height) == header.size and (space == "Gray") == (header.mode == "L")
+
+
+def decode_jpeg(content: bytes, header: ImageFile.ImageFile, eighths: int) -> Image.Image | None:
+    """Decode a simple JPEG at ``eighths``/8 of its size, each side rounded up.
+
+    Returns:
+        The picture as it is stored, mode ``L`` or ``RGB``; ``None`` where the file is damaged,
+        and Pillow has to say whether it can still be read.
+    """
+    width, height = (-(-side * eighths // 8) for side in header.size)
+    grey = header.mode == "L"
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            content, "GRAY" if grey else "RGB", min_width=width, min_height=height
+        )
+    except ValueError:
+        return None
+    if pixels.shape[:2] != (height, width):
+        return None
+    return Image.fromarray(pixels[:, :, 0] if grey else pixels)
+
+
+def is_grey(header: Image.Image) -> bool:
+    """Tell by a picture's header whether `grey_or_rgb` will make it grey."""
+    return header.mode in ("1", "L", "LA", "La") or header.mode.startswith("I")
+
+
+def grey_or_rgb(picture: Image.Image, name: str) -> Image.Image:
+    """Convert any of Pillow's modes to ``L`` or ``RGB``, transparent parts to white.
+
+    Raises:
+        ImageError: It holds floating-point numbers.
+    """
+    if picture.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
+        return _upper_bits(picture)
+    if picture.mode == "F":
+        raise ImageError(
+            "a picture of 8 or 16 bits a channel",
+            f"{name} holds floating-point numbers, whose white is unknown",
+            "Save it as an 8-bit PNG.",
+        )
+    if picture.has_transparency_data:
+        return _opaque(picture)
+    if picture.mode in ("L", "RGB"):
+        return picture
+    return picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _upper_bits(picture: Image.Image) -> Image.Image:
+    deep = np.asarray(picture)
+    if deep.dtype.itemsize > 2:
+        deep = np.clip(deep, 0, 65535)
+    grey = (deep >> 8).astype(np.uint8)
+    transparent = picture.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[deep == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """Lay a picture with transparent parts over white."""
+    grey = picture.mode in ("1", "L", "LA", "La")
+    layers = picture.convert("LA" if grey else "RGBA")
+    white = Image.new("L" if grey else "RGB", layers.size, "white")
+    white.paste(layers.getchannel("L") if grey else layers, mask=layers.getchannel("A"))
+    return white
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing about damaged files to standard error, past Python.
+
+    What Pillow makes of the damage is told as an error with the file's name.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # linked into Pillow's library: no way in
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)

@@ -1,0 +1,68 @@
+"""Arrays on the disk take their place beforehand and are cut down without being mapped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.data import cache
+
+
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4)),
+    kind=st.sampled_from([np.uint8, np.int32, np.bool_]),
+    seed=st.integers(0, 99),
+)
+def test_some_rows_are_copied(
+    shape: tuple[int, ...], kind: type[np.generic], seed: int, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(seed)
+    array = random.integers(0, 2, shape).astype(kind)
+    rows = np.flatnonzero(random.random(shape[0]) < 0.5)
+    np.save(tmp_path / "all.npy", array)
+    cache.copy_rows(tmp_path / "all.npy", tmp_path / "some.npy", rows)
+    some = np.load(tmp_path / "some.npy")
+    assert some.dtype == array.dtype
+    assert np.array_equal(some, array[rows])
+
+
+def test_more_rows_than_a_block_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_BLOCK", 100)
+    array = np.random.default_rng(0).integers(0, 256, (77, 9), np.uint8)
+    rows = np.array([0, 3, 20, 21, 22, 76])
+    np.save(tmp_path / "all.npy", array)
+    cache.copy_rows(tmp_path / "all.npy", tmp_path / "some.npy", rows)
+    assert np.array_equal(np.load(tmp_path / "some.npy"), array[rows])
+
+
+def test_a_new_array_has_its_place_on_the_disk(tmp_path: Path) -> None:
+    file = tmp_path / "new.npy"
+    cache.new_array(file, np.uint8, (1000, 64, 64))
+    array = np.load(file)
+    assert array.shape == (1000, 64, 64)
+    assert not array.any()
+    assert file.stat().st_blocks * 512 >= array.nbytes
+
+
+def test_a_new_array_is_zeros_where_the_system_reserves_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    cache.new_array(tmp_path / "new.npy", np.int32, (10, 3))
+    assert np.array_equal(np.load(tmp_path / "new.npy"), np.zeros((10, 3), np.int32))
+
+
+@given(data=st.binary(min_size=48, max_size=48))
+def test_the_digest_is_of_shape_and_pixels(data: bytes) -> None:
+    images = np.frombuffer(data, np.uint8).reshape(2, 4, 2, 3)
+    digests = cache.digest_rows(images)
+    assert np.array_equal(digests, cache.digest_rows(images.transpose(0, 2, 1, 3).copy().transpose(
+        0, 2, 1, 3)))  # fmt: skip
+    other = cache.digest_rows(images.reshape(2, 2, 4, 3))
+    assert not np.array_equal(digests[0], other[0])
+    assert np.array_equal(digests[0], digests[1]) == np.array_equal(images[0], images[1])

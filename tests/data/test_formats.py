@@ -1,0 +1,336 @@
+"""Each kind of picture is read, or refused with a reason, by a dataset and a classifier alike."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import opsin
+from opsin.data import images
+from opsin.data.dataset import Dataset
+from opsin.data.formats import FORMATS, MAX_PIXELS
+from opsin.data.images import open_image, to_pixels
+from opsin.errors import ImageError
+from opsin.metadata import Preparation
+from opsin.predict import Classifier
+from tests.conftest import shape_picture, write_shapes
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def gradient(height: int = 12, width: int = 18) -> NDArray[np.uint8]:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 20, columns * 14, rows + columns], axis=2).astype(np.uint8)
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: bytes) -> bytes:
+    """Write a PNG by hand: Pillow writes no 16-bit colours and no lies."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + pixels + chunk(
+        b"IEND", b""
+    )  # fmt: skip
+
+
+def sixteen_bit_colour() -> bytes:
+    rows = b"".join(
+        b"\0" + (line.astype(">u2") * 256 + 77).astype(">u2").tobytes() for line in gradient()
+    )
+    return png(18, 12, 16, 2, rows)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.fromarray(gradient()).transpose(Image.Transpose.ROTATE_90), exif=exif)
+
+
+def palette() -> bytes:
+    image = Image.fromarray(np.repeat([[0], [1]], 4, axis=1).astype(np.uint8), "P")
+    image.putpalette([0, 0, 200, 10, 20, 30])
+    return encoded(image, transparency=1)
+
+
+def with_alpha(mode: str) -> Image.Image:
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    pixels[0] = (200, 200, 200, 255)
+    pixels[1] = (0, 0, 0, 102)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def tiff(*entries: tuple[int, int, int], data: bytes = b"") -> bytes:
+    """Write a little-endian TIFF by hand from its entries: tag, type (3 short, 4 long), value."""
+    start = 8 + 2 + 12 * len(entries) + 4
+    body = b"".join(
+        struct.pack("<HHII", tag, kind, 1, start if value == -1 else value)
+        for tag, kind, value in entries
+    )
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + data
+
+
+def many_scans() -> bytes:
+    content = encoded(Image.fromarray(gradient(64, 64)), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * 400 + content[-2:]
+
+
+GREY = (Image.fromarray(gradient()[:, :, 1]), 0)
+COLOUR = (Image.fromarray(gradient()), 0)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table in docs/data.md: the file, and what it becomes or why it does not.
+
+    Args:
+        content: The file's bytes.
+        expected: The picture, and how far a value may be from it, or the reason of a refusal.
+        suffix: How the file's name ends.
+    """
+
+    content: Callable[[], bytes]
+    expected: tuple[Image.Image, int] | str
+    suffix: str = ".png"
+
+
+def over_white(mode: str) -> Image.Image:
+    levels = np.array([200, 153, 255, 255], np.uint8)
+    grey = Image.fromarray(np.repeat(levels[:, None], 4, axis=1))
+    return grey.convert(mode)
+
+
+KINDS = {
+    "turned by the camera": Kind(turned, COLOUR),
+    "grey": Kind(lambda: encoded(GREY[0]), GREY),
+    "one bit": Kind(
+        lambda: encoded(Image.new("1", (4, 4), 1)), (Image.new("L", (4, 4), 255), 0)
+    ),
+    "16-bit grey": Kind(
+        lambda: encoded(Image.fromarray(gradient()[:, :, 1].astype(np.uint16) * 256 + 99)), GREY
+    ),
+    "16-bit colour": Kind(sixteen_bit_colour, COLOUR),
+    "palette with transparency": Kind(
+        palette,
+        (Image.fromarray(np.repeat([[[0, 0, 200]], [[255] * 3]], 4, axis=1).astype(np.uint8)), 0),
+    ),
+    "alpha": Kind(lambda: encoded(with_alpha("RGBA")), (over_white("RGB"), 0)),
+    "grey with alpha": Kind(lambda: encoded(with_alpha("LA")), (over_white("L"), 0)),
+    "CMYK": Kind(
+        lambda: encoded(Image.new("CMYK", (9, 9), (0, 0, 0, 255)), "JPEG"),
+        (Image.new("RGB", (9, 9)), 40), ".jpg",
+    ),
+    "animated": Kind(
+        lambda: encoded(Image.new("L", (8, 8), 60), "GIF", save_all=True,
+                        append_images=[Image.new("L", (8, 8), 200)]),
+        (Image.new("RGB", (8, 8), (60, 60, 60)), 0), ".gif",
+    ),
+    "animated WebP": Kind(
+        lambda: encoded(Image.new("RGB", (8, 8), (60, 9, 9)), "WEBP", save_all=True, lossless=True,
+                        append_images=[Image.new("RGB", (8, 8), (0, 200, 0))]),
+        (Image.new("RGB", (8, 8), (60, 9, 9)), 0), ".webp",
+    ),
+    "one pixel": Kind(
+        lambda: encoded(Image.new("RGB", (1, 1), (9, 8, 7))),
+        (Image.new("RGB", (1, 1), (9, 8, 7)), 0),
+    ),
+    "20,000 pixels wide": Kind(
+        lambda: encoded(Image.new("RGB", (20_000, 3), (9, 80, 7))),
+        (Image.new("RGB", (20_000, 3), (9, 80, 7)), 0),
+    ),
+    "wrong suffix": Kind(lambda: encoded(COLOUR[0]), COLOUR, ".jpg"),
+    "stray bytes in a JPEG": Kind(
+        lambda: encoded(COLOUR[0], "JPEG", quality=95)[:-2] + b"\1\2\3\4\xff\xd9", (COLOUR[0], 30),
+        ".jpg",
+    ),
+    "JPEG cut short": Kind(
+        lambda: encoded(Image.fromarray(gradient(90, 90)), "JPEG")[:800], "cut short", ".jpg"
+    ),
+    "PNG cut short": Kind(
+        lambda: encoded(Image.fromarray(gradient(90, 90)))[:90], "cut short"
+    ),
+    "TIFF cut short": Kind(
+        lambda: encoded(Image.fromarray(gradient(90, 90)), "TIFF")[:9000], "cut short|damaged",
+        ".tif",
+    ),
+    "no picture": Kind(lambda: b"label,path\n", "no picture of a known format"),
+    "empty": Kind(lambda: b"", "no picture of a known format", ".jpg"),
+    "another program's": Kind(
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture", ".jpg"
+    ),
+    "floating point": Kind(
+        lambda: encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point",
+        ".tif",
+    ),
+    "bomb": Kind(
+        lambda: png(20_000, 20_000, 1, 0, bytes(2501 * 20_000)), "20,000 × 20,000"
+    ),
+    "bomb in one tile": Kind(
+        lambda: tiff((256, 4, 8), (257, 4, 8), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1),
+                     (322, 4, 60_000), (323, 4, 60_000), (324, 4, -1), (325, 4, 30),
+                     data=zlib.compress(bytes(999))),
+        "60,000 × 60,000", ".tif",
+    ),
+    "bomb of scans": Kind(many_scans, "scans", ".jpg"),
+}  # fmt: skip
+if "AVIF" in FORMATS:
+    KINDS["AVIF"] = Kind(
+        lambda: encoded(Image.new("RGB", (16, 16), (9, 200, 7)), "AVIF", quality=95),
+        (Image.new("RGB", (16, 16), (9, 200, 7)), 4), ".avif",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A dataset with one file of each kind among ordinary pictures."""
+    root = write_shapes(tmp_path_factory.mktemp("kinds"))
+    for number, kind in enumerate(KINDS.values()):
+        (root / "disc" / f"{1000 + number}{kind.suffix}").write_bytes(kind.content())
+    return opsin.load(root, size=(8, 8), channels=1, max_unreadable=1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataset_reads_or_refuses_each_kind(kind: str, loaded: Dataset) -> None:
+    name = f"disc/{1000 + list(KINDS).index(kind)}{KINDS[kind].suffix}"
+    _check(kind, name, lambda: _from(loaded, name))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_classifier_reads_or_refuses_each_kind(
+    kind: str, as_file: bool, nearest_mean: Path, tmp_path: Path
+) -> None:
+    content = KINDS[kind].content()
+    file = tmp_path / f"a{KINDS[kind].suffix}"
+    file.write_bytes(content)
+    classifier = Classifier(nearest_mean)
+    _check(kind, "a", lambda: classifier.predict(file if as_file else content, as_is=True).pixels)
+
+
+def _check(kind: str, name: str, read: Callable[[], NDArray[np.uint8]]) -> None:
+    expected = KINDS[kind].expected
+    if isinstance(expected, str):
+        with pytest.raises(ImageError, match=expected):
+            read()
+        return
+    preparation = Preparation(height=8, width=8, channels=1, resize="fit")
+    wanted = to_pixels(expected[0], preparation)
+    assert np.abs(read().astype(int) - wanted.astype(int)).max() <= expected[1]
+
+
+def _from(dataset: Dataset, name: str) -> NDArray[np.uint8]:
+    for file, reason in dataset.unreadable:
+        if file == name:
+            raise ImageError("a readable picture", reason, "")
+    return dataset.images[dataset.names.index(name)]
+
+
+def test_a_dataset_and_a_classifier_see_the_same_pixels(
+    loaded: Dataset, nearest_mean: Path
+) -> None:
+    classifier = Classifier(nearest_mean)
+    root = Path(loaded.recipe.sources[0])
+    for row, name in enumerate(loaded.names):
+        answer = classifier.predict(root / name, as_is=True)
+        assert np.array_equal(answer.pixels, loaded.images[row]), name
+        matched = classifier.predict(root / name)
+        if not matched.notes:
+            assert np.array_equal(matched.pixels, loaded.images[row]), name
+
+
+_CHILD = """
+import resource, sys
+from pathlib import Path
+from opsin.data.images import open_image
+from opsin.errors import ImageError
+open_image(Path(sys.argv[1]).parent / "ordinary.png")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for file in sys.argv[1:]:
+    try:
+        open_image(file)
+    except ImageError:
+        pass
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="counts memory in another unit")
+def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: Path) -> None:
+    Image.fromarray(shape_picture("disc", 0)).save(tmp_path / "ordinary.png")
+    files = []
+    for name, kind in KINDS.items():
+        if isinstance(kind.expected, str):
+            files.append(tmp_path / f"{name}{kind.suffix}")
+            files[-1].write_bytes(kind.content())
+    # Damage that libtiff itself would write about: a deflated strip that is none.
+    strip = tiff(
+        (256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, -1),
+        (277, 3, 1), (278, 4, 64), (279, 4, 40), data=b"no deflated strip" * 3,
+    )  # fmt: skip
+    files.append(tmp_path / "strip.tif")
+    files[-1].write_bytes(strip)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _CHILD, *map(str, files)],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert int(done.stdout) < 64
+
+
+def test_pillows_own_limit_is_left_alone() -> None:
+    side = 9600  # above Pillow's warning and our limit, below Pillow's error
+    content = png(side, side, 1, 0, bytes((side // 8 + 1) * side))
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match="9,600 × 9,600"):
+            open_image(content)
+    assert limit == Image.MAX_IMAGE_PIXELS
+    assert side * side > MAX_PIXELS
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_camera_note_that_is_damaged_costs_no_picture() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(COLOUR[0], "JPEG", exif=exif.tobytes()[:-9], quality=95)
+    assert open_image(content).size in {(18, 12), (12, 18)}
+
+
+def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_BYTES", 3_000_000)
+    with (tmp_path / "long.png").open("wb") as file:
+        file.truncate(1 << 40)  # a hole: no disk is that patient
+    with pytest.raises(ImageError, match=r"at most 3 MB.*long\.png"):
+        open_image(tmp_path / "long.png")
+
+
+def test_a_transparent_level_of_16_bits_becomes_white() -> None:
+    rows = b"".join(b"\0" + struct.pack(">4H", 0, 1000, 2000, 40_000) for _ in range(2))
+    key = struct.pack(">H", 1000)
+    chunk = struct.pack(">I", 2) + b"tRNS" + key + struct.pack(">I", zlib.crc32(b"tRNS" + key))
+    read = np.asarray(open_image(png(4, 2, 16, 0, rows, chunk)))
+    assert read[0].tolist() == [0, 255, 7, 156]
