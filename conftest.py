@@ -24,7 +24,11 @@ collect_ignore_glob = (
 )
 
 # Their examples train.
-_TRAINING_EXAMPLES = ("opsin", "opsin.workflow.train.train")
+_TRAINING_EXAMPLES = (
+    "opsin",
+    "opsin.workflow.changes.changes_since",
+    "opsin.workflow.train.train",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from opsin._version import __version__
 
 if TYPE_CHECKING:
+    from opsin.data.audit import Audit, Finding, audit
     from opsin.data.dataset import Dataset, from_arrays, load
     from opsin.errors import (
         DownloadError,
@@ -32,18 +33,24 @@ if TYPE_CHECKING:
     from opsin.events import Epoch, Watcher
     from opsin.predict import Classifier, Prediction
     from opsin.recipe import Recipe
+    from opsin.workflow.changes import Changes, changes_since
     from opsin.workflow.evaluate import evaluate
-    from opsin.workflow.look import draw_data
+    from opsin.workflow.look import draw_data, write_audit
     from opsin.workflow.predict import draw_prediction
     from opsin.workflow.report import write_report
     from opsin.workflow.runs import Run, list_runs
     from opsin.workflow.train import train
+    from opsin.workflow.transfer import Exported, export_data
 
 __all__ = [
+    "Audit",
+    "Changes",
     "Classifier",
     "Dataset",
     "DownloadError",
     "Epoch",
+    "Exported",
+    "Finding",
     "ImageError",
     "MissingExtraError",
     "ModelFileError",
@@ -58,33 +65,45 @@ __all__ = [
     "StorageError",
     "Watcher",
     "__version__",
+    "audit",
+    "changes_since",
     "draw_data",
     "draw_prediction",
     "evaluate",
+    "export_data",
     "from_arrays",
     "list_runs",
     "load",
     "train",
+    "write_audit",
     "write_report",
 ]
 
 # Where each name lives. It is imported when it is first used, so that `import opsin` is quick and
 # loads neither PyTorch nor matplotlib.
 _HOME = {
+    "Audit": "data.audit",
+    "Changes": "workflow.changes",
     "Classifier": "predict",
     "Dataset": "data.dataset",
     "Epoch": "events",
+    "Exported": "workflow.transfer",
+    "Finding": "data.audit",
     "Prediction": "predict",
     "Recipe": "recipe",
     "Run": "workflow.runs",
     "Watcher": "events",
+    "audit": "data.audit",
+    "changes_since": "workflow.changes",
     "draw_data": "workflow.look",
     "draw_prediction": "workflow.predict",
     "evaluate": "workflow.evaluate",
+    "export_data": "workflow.transfer",
     "from_arrays": "data.dataset",
     "list_runs": "workflow.runs",
     "load": "data.dataset",
     "train": "workflow.train",
+    "write_audit": "workflow.look",
     "write_report": "workflow.report",
 }
 

@@ -80,6 +80,12 @@ class DataRecipe(_Frozen):
     max_unreadable: float = Field(
         0.1, ge=0, le=1, description="Stop when a larger share of the files is unreadable."
     )
+    disk_limit: float | None = Field(
+        None,
+        ge=0,
+        description="GB of decoded pictures kept on the disk; a larger set is read on the fly "
+        "(default: half of the free space).",
+    )
 
     @property
     def source(self) -> str:
@@ -99,6 +105,12 @@ class DataRecipe(_Frozen):
             recipe = cls(sources=sources, **given)
         except ValidationError as error:
             raise invalid(error) from None
+        if recipe.fold:
+            number, count = map(int, recipe.fold.split("/"))
+            if not number <= count or count < 2:
+                raise RecipeError(
+                    "a fold such as 2/5, the second of five", f"got {recipe.fold}", "Give another."
+                )
         if recipe.val_fraction + recipe.test_fraction >= 1:
             raise RecipeError(
                 "shares for validation and test that leave pictures for training",

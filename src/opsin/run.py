@@ -39,6 +39,7 @@ class RunDirectory:
         self.dataset = self.path / "dataset.json"
         self.history = self.path / "history.jsonl"
         self.split = self.path / "split.npz"
+        self.pictures = self.path / "pictures.csv"
         self.checkpoints = self.path / "checkpoints"
         self.classifier = self.path / CLASSIFIER
         self.predictions = self.path / "predictions.npz"

@@ -1,17 +1,22 @@
-"""Splits never overlap, keep copies together, and follow content alone."""
+"""Splits never overlap, keep together what belongs together, and follow content alone."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL, Split, count_leaks, make_split
-from opsin.errors import SourceError
+from opsin.data.kin import units_of
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL, Split, Subjects, count_leaks, make_split
+from opsin.errors import RecipeError, SourceError
+from opsin.recipe import DataRecipe
+
+NO_PAIRS = np.zeros((0, 2), np.int64)
 
 
 def digests(contents: list[int]) -> NDArray[np.uint8]:
@@ -20,107 +25,239 @@ def digests(contents: list[int]) -> NDArray[np.uint8]:
 
 
 def split(
-    labels: list[int], contents: list[int] | None = None, given: int = UNASSIGNED, seed: int = 0
+    labels: list[int],
+    contents: list[int] | None = None,
+    given: int | list[int] = UNASSIGNED,
+    *,
+    groups: list[str] | None = None,
+    pairs: NDArray[np.int64] = NO_PAIRS,
+    **options: Any,
 ) -> Split:
-    return make_split(
+    made_of = digests(list(range(len(labels))) if contents is None else contents)
+    subjects = Subjects(
         np.array(labels, np.int64),
-        digests(contents or list(range(len(labels)))),
-        np.full(len(labels), given, np.uint8),
+        made_of,
+        np.broadcast_to(np.array(given, np.uint8), (len(labels),)),
         [str(label) for label in range(max(labels) + 1)],
-        seed=seed,
+        units_of(made_of, groups or [], pairs),
+        groups or [],
     )
+    return make_split(subjects, DataRecipe.of("x", **options))
+
+
+def sides(parts: Split, count: int) -> list[str]:
+    """Name the part of each row."""
+    side = [""] * count
+    for part in ("train", "val", "test"):
+        for row in parts.rows(part):
+            assert side[row] == "", "a row in two parts"
+            side[row] = part
+    assert all(side), "a row in no part"
+    return side
+
+
+def labelled(sizes: list[int]) -> list[int]:
+    return [label for label, size in enumerate(sizes) for _ in range(size)]
 
 
 sizes = st.lists(st.integers(3, 60), min_size=2, max_size=5)
+assignments = st.sampled_from(["stable", "exact"])
+
+
+@given(sizes=sizes, seed=st.integers(0, 5), assignment=assignments)
+def test_each_picture_is_in_one_part_and_each_class_in_train_and_val(
+    sizes: list[int], seed: int, assignment: str
+) -> None:
+    labels = labelled(sizes)
+    parts = split(labels, split_seed=seed, assignment=assignment)
+    sides(parts, len(labels))
+    for label in range(len(sizes)):
+        own = {
+            part: np.sum(np.array(labels)[parts.rows(part)] == label) for part in ("train", "val")
+        }
+        assert own["train"]
+        # The test's pictures stay the test's, even where few are left.
+        assert own["val"] or own["train"] == 1
 
 
 @given(sizes=sizes, seed=st.integers(0, 5))
-def test_each_picture_is_in_one_part_and_each_class_in_train_and_val(
-    sizes: list[int], seed: int
-) -> None:
-    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
-    parts = split(labels, seed=seed)
-    rows = np.concatenate([parts.train, parts.val, parts.test])
-    assert sorted(rows.tolist()) == list(range(len(labels)))
+def test_exact_parts_are_within_one_picture_of_their_share(sizes: list[int], seed: int) -> None:
+    labels = np.array(labelled(sizes))
+    parts = split(labels.tolist(), split_seed=seed, assignment="exact", val_fraction=0.2)
     for label, size in enumerate(sizes):
-        count = {p: int(np.sum(np.array(labels)[parts.rows(p)] == label))
-                 for p in ("train", "val", "test")}  # fmt: skip
-        assert count["train"] >= 1
-        assert count["val"] >= 1
-        # Within one picture of a tenth, where the class is large enough to have a choice.
-        assert abs(count["val"] - max(1, size / 10)) <= 1
-        assert abs(count["test"] - size / 10) <= 1
+        assert abs(np.sum(labels[parts.test] == label) - size / 10) <= 1
+        left = size - np.sum(labels[parts.test] == label)
+        assert abs(np.sum(labels[parts.val] == label) - max(1, left / 5)) <= 1
 
 
-@given(sizes=sizes, order=st.randoms(use_true_random=False))
-def test_the_order_of_the_files_changes_nothing(sizes: list[int], order: object) -> None:
-    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+@pytest.mark.parametrize("together", [1, 5])
+def test_stable_parts_vary_no_more_than_chance_explains(together: int) -> None:
+    count = 20_000
+    pairs = np.arange(count).reshape(-1, together)
+    pairs = np.stack([np.repeat(pairs[:, 0], together), pairs.ravel()], axis=1)
+    parts = split([row % 2 for row in range(count)], pairs=pairs)
+    deviation = np.sqrt(count * together * 0.1 * 0.9)
+    assert abs(len(parts.test) - count / 10) < 4 * deviation
+    assert abs(len(parts.val) - count * 0.09) < 4 * deviation
+
+
+@given(sizes=sizes, order=st.randoms(use_true_random=False), assignment=assignments)
+def test_the_order_of_the_files_changes_nothing(
+    sizes: list[int], order: Any, assignment: str
+) -> None:
+    labels = labelled(sizes)
     shuffled = list(range(len(labels)))
-    order.shuffle(shuffled)  # type: ignore[attr-defined]
-    plain = split(labels)
-    moved = split([labels[i] for i in shuffled], shuffled)
-    for part in ("train", "val", "test"):
-        assert {shuffled[row] for row in moved.rows(part)} == set(plain.rows(part).tolist())
+    order.shuffle(shuffled)
+    plain = sides(split(labels, assignment=assignment), len(labels))
+    other = sides(
+        split([labels[row] for row in shuffled], shuffled, assignment=assignment), len(labels)
+    )
+    assert [plain[row] for row in shuffled] == other
 
 
-@given(contents=st.lists(st.integers(0, 8), min_size=30, max_size=60), seed=st.integers(0, 9))
-def test_copies_stay_together(contents: list[int], seed: int) -> None:
-    labels = [0] * len(contents) + [1] * 20
-    contents = [*contents, *range(100, 120)]
+@given(sizes=st.lists(st.integers(60, 120), min_size=2, max_size=3), more=st.integers(1, 200))
+def test_pictures_that_are_added_move_no_old_one(sizes: list[int], more: int) -> None:
+    labels = labelled(sizes)
+    before = sides(split(labels), len(labels))
+    grown = labels + [row % len(sizes) for row in range(more)]
+    after = sides(split(grown), len(grown))
+    assert after[: len(labels)] == before
+
+
+@given(sizes=st.lists(st.integers(2, 12), min_size=2, max_size=4), more=st.integers(1, 30))
+def test_even_of_tiny_sets_no_test_picture_moves(sizes: list[int], more: int) -> None:
+    labels = labelled(sizes)
+    before = sides(split(labels), len(labels))
+    grown = labels + [row % len(sizes) for row in range(more)]
+    after = sides(split(grown), len(grown))
+    keys = [row for row, side in enumerate(before) if side == "test"]
+    assert all(after[row] == "test" for row in keys)
+
+
+@settings(max_examples=60)
+@given(
+    data=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=12, max_size=80).filter(
+        lambda rows: all(sum(label == k for label, _ in rows) >= 2 for k in range(3))
+    ),
+    seed=st.integers(0, 5),
+    assignment=assignments,
+    fold=st.sampled_from([None, "1/3", "3/3"]),
+)
+def test_groups_never_straddle(
+    data: list[tuple[int, int]], seed: int, assignment: str, fold: str | None
+) -> None:
+    labels = [label for label, _ in data]
+    groups = [f"person {group}" if group else "" for _, group in data]
     try:
-        parts = split(labels, contents, seed=seed)
+        parts = split(labels, groups=groups, split_seed=seed, assignment=assignment, fold=fold)
     except SourceError as error:
-        assert "at least two different" in str(error)
-        assert len(set(contents[:-20])) == 1
+        assert "hang together" in str(error)
         return
-    sides = [{contents[row] for row in parts.rows(part)} for part in ("train", "val", "test")]
-    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    side = sides(parts, len(labels))
+    for group in set(groups) - {""}:
+        assert len({side[row] for row in range(len(data)) if groups[row] == group}) == 1
+
+
+@given(
+    copies=st.lists(st.integers(1, 6), min_size=8, max_size=30),
+    assignment=assignments,
+    seed=st.integers(0, 3),
+)
+def test_copies_and_near_duplicates_stay_on_one_side(
+    copies: list[int], assignment: str, seed: int
+) -> None:
+    contents = [content for content, count in enumerate(copies) for _ in range(count)]
+    labels = [content % 2 for content in contents]
+    # Contents 0 and 2 are near duplicates, and so are 2 and 4.
+    pairs = np.array(
+        [[contents.index(0), contents.index(2)], [contents.index(2), contents.index(4)]]
+    )
+    side = sides(
+        split(labels, contents, pairs=pairs, split_seed=seed, assignment=assignment), len(labels)
+    )
+    for content in range(len(copies)):
+        assert len({s for s, c in zip(side, contents, strict=True) if c == content}) == 1
+    assert len({s for s, c in zip(side, contents, strict=True) if c in (0, 2, 4)}) == 1
+
+
+@given(
+    count=st.integers(2, 6), sizes=st.lists(st.integers(20, 60), min_size=2, max_size=3),
+    assignment=assignments,
+)  # fmt: skip
+def test_folds_cover_everything_once(count: int, sizes: list[int], assignment: str) -> None:
+    labels = labelled(sizes)
+    tested = [
+        split(labels, fold=f"{number}/{count}", assignment=assignment).test.tolist()
+        for number in range(1, count + 1)
+    ]
+    assert sorted(row for fold in tested for row in fold) == list(range(len(labels)))
+    if assignment == "exact":
+        for fold in tested:
+            for label, size in enumerate(sizes):
+                own = sum(labels[row] == label for row in fold)
+                assert abs(own - size / count) <= 1
 
 
 def test_another_seed_gives_another_split() -> None:
-    labels = [0] * 50 + [1] * 50
-    assert split(labels).val.tolist() == split(labels).val.tolist()
-    assert split(labels).val.tolist() != split(labels, seed=1).val.tolist()
+    labels = [row % 2 for row in range(200)]
+    assert split(labels).test.tolist() != split(labels, split_seed=1).test.tolist()
 
 
-def test_given_parts_stay_and_validation_is_cut_from_training() -> None:
-    labels = np.tile([0, 1], 50)
-    given = np.full(100, TRAIN, np.uint8)
-    given[80:] = TEST
-    parts = make_split(labels, digests(list(range(100))), given, ["a", "b"])
-    assert parts.test.tolist() == list(range(80, 100))
-    assert len(parts.val) == 8
-    assert parts.val.max() < 80
-    given[60:80] = VAL
-    parts = make_split(labels, digests(list(range(100))), given, ["a", "b"])
-    assert parts.val.tolist() == list(range(60, 80))
+def test_given_parts_stay_as_they_are() -> None:
+    labels = [row % 2 for row in range(60)]
+    given_parts = [TEST] * 20 + [TRAIN] * 40
+    parts = split(labels, given=given_parts)
+    assert parts.test.tolist() == list(range(20))
+    assert len(parts.val) >= 2
+    given_parts = [VAL] * 20 + [TRAIN] * 40
+    parts = split(labels, given=given_parts)
+    assert parts.val.tolist() == list(range(20))
+    assert parts.test.size == 0
 
 
-def test_a_training_part_without_test_leaves_the_test_empty() -> None:
-    parts = split([0] * 20 + [1] * 20, given=TRAIN)
-    assert len(parts.test) == 0
-    assert len(parts.val) == 4
+def test_a_test_part_that_opsin_cut_leaves_validation_the_same_when_it_is_given() -> None:
+    labels = [row % 2 for row in range(1000)]
+    cut = split(labels)
+    given_parts = [TRAIN] * 1000
+    for row in cut.test:
+        given_parts[row] = TEST
+    again = split(labels, given=given_parts)
+    assert sides(again, 1000) == sides(cut, 1000)
 
 
-@pytest.mark.parametrize("contents", [[0, 1, 2, 2], [0, 0, 0, 1]])
-def test_a_class_of_copies_is_refused(contents: list[int]) -> None:
-    labels = [0, 0, 1, 1]
-    with pytest.raises(SourceError, match="different training pictures"):
-        split(labels, contents)
+def test_folds_of_a_source_with_a_test_part_are_refused() -> None:
+    with pytest.raises(RecipeError, match="test pictures are given"):
+        split([0, 1] * 10, given=[TEST] * 4 + [TRAIN] * 16, fold="1/5")
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "2", "a/b"])
+def test_impossible_folds_are_refused(fold: str) -> None:
+    with pytest.raises(RecipeError):
+        DataRecipe.of("x", fold=fold)
+
+
+def test_a_class_of_one_picture_is_refused_even_if_it_is_there_twice() -> None:
+    with pytest.raises(SourceError, match="class '1' has 1"):
+        split([0, 0, 0, 1, 1], [0, 1, 2, 3, 3])
+
+
+def test_pictures_that_all_hang_together_cannot_be_split() -> None:
+    with pytest.raises(SourceError, match=r"all 20 training pictures hang together.*--group-by"):
+        split([0, 1] * 10, groups=["anna"] * 20)
+
+
+def test_a_class_of_one_group_is_learnt() -> None:
+    labels = [0] * 30 + [1] * 5
+    for seed in range(20):
+        parts = split(labels, groups=[""] * 30 + ["anna"] * 5, split_seed=seed)
+        assert {30, 31, 32, 33, 34} <= set(parts.train.tolist())
 
 
 def test_leaks_are_counted_by_content() -> None:
     parts = Split(np.array([0, 1]), np.array([2]), np.array([3, 4, 5]))
-    assert count_leaks(parts, digests([7, 8, 9, 7, 9, 1])) == 2
-    assert count_leaks(Split(parts.train, parts.val, np.array([], np.int64)), digests([1] * 6)) == 0
-
-
-def test_a_few_copies_leave_the_rest_to_be_split() -> None:
-    """Twelve equal pictures among a hundred stay together, and the shares are still a tenth."""
-    contents = [*([7] * 12), *range(100, 188), *range(200, 300)]
-    for seed in range(30):
-        parts = split([0] * 100 + [1] * 100, contents, seed=seed)
-        assert len(parts.val) == len(parts.test) == 20
-        assert (
-            len({contents[row] for row in parts.train} & {contents[row] for row in parts.val}) == 0
-        )
+    assert count_leaks(parts, digests([7, 8, 9, 7, 9, 1]), NO_PAIRS) == (2, 0)
+    assert count_leaks(parts, digests([7, 8, 9, 7, 4, 1]), np.array([[1, 5]])) == (1, 1)
+    # A copy of a near duplicate is one as well, and what has an exact copy is not counted again.
+    assert count_leaks(parts, digests([7, 8, 9, 7, 1, 1]), np.array([[3, 5]])) == (1, 2)
+    empty = Split(parts.train, parts.val, np.array([], np.int64))
+    assert count_leaks(empty, digests([1] * 6), NO_PAIRS) == (0, 0)

@@ -106,7 +106,9 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
 def rendered(names: list[str], split: str = "test") -> str:
     report = {
         "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 pictures",
-        "split": split, "figures": {split: figures_for(names)}, "leaks": 1, "unreadable": 2,
+        "split": split, "figures": {split: figures_for(names)}, "unreadable": 2,
+        "leaks": {"exact": 1, "near": 0},
+        "findings": [{"count": 3, "title": "Odd <b>", "opsin": "keeps them"}],
         "training": {"best_epoch": 2, "epochs": 2, "asked": 3, "stopped": True, "device": "CPU",
                      "parameters": 5, "trainable": 4, "multiply_adds": 9},
         "file": {"bytes": 1000, "parity_images": 512, "difference": 2e-6},

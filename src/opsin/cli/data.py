@@ -11,18 +11,51 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.data.dataset import load
-from opsin.report.terminal import for_people
+from opsin.cli.transfer import tell_changes, tell_export
+from opsin.data.audit import Audit
+from opsin.data.audit import audit as find_trouble
+from opsin.data.dataset import Dataset, load
+from opsin.report.terminal import findings_table, for_people, leaks_in_words
+from opsin.workflow.changes import changes_since
+from opsin.workflow.transfer import check_target, export_data
 
 
 @options.takes_data()
 def data(
-    source: options.Sources,
+    source: options.AnySources = None,
     *,
     out: Annotated[
         Path, typer.Option("--out", help="Folder for the pictures that are drawn.")
     ] = Path("data-figures"),
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures.")] = True,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Look for what is wrong: duplicates, leaks, odd pictures, doubtful classes; "
+            "write audit.html and audit.json.",
+        ),
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="PATH",
+            help="Write the pictures into a new folder, with a table of their classes and parts, "
+            "or into one .npz file, to be moved to another machine or tool; draw nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            "--since",
+            metavar="RUN",
+            help="Say what has changed since a run: pictures added, removed, renamed, relabelled "
+            "or changed; without SOURCE, in the run's own sources.",
+            show_default=False,
+        ),
+    ] = None,
     data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -30,21 +63,56 @@ def data(
     """Show what a source holds: counts, shape, range of values, and pictures of it.
 
     Example: opsin data fashion-mnist --out look
+
+    Example: opsin data photos --export photos.npz
+
+    Example: opsin data --since runs/2026-11-21-photos-resnet
     """
+    watcher = for_people(quiet=quiet)
+    if since is not None:
+        if data_options or export is not None or audit:
+            raise typer.BadParameter(
+                "expected no other option that reads or writes pictures: the run says how they "
+                "are read.",
+                param_hint="--since",
+            )
+        tell_changes(changes_since(since, *(source or []), watcher=watcher), as_json=as_json)
+        return
+    if not source:
+        raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE...")
+    if export is not None:
+        if audit:
+            raise typer.BadParameter("expected no --audit beside it.", param_hint="--export")
+        check_target(export)  # at once, not after an hour's reading
     dataset = load(
         *source,
-        watcher=for_people(quiet=quiet),
+        watcher=watcher,
         **data_options,
     )
+    if export is not None:
+        tell_export(export_data(dataset, export, watcher=watcher), as_json=as_json)
+        return
     drawn: list[Path] = []
     if draw:
         from opsin.workflow.look import draw_data  # noqa: PLC0415  needs matplotlib
 
         drawn = draw_data(dataset, out)
-    about = dataset.describe()
+    findings = find_trouble(dataset, watcher=watcher) if audit else None
+    page = None
+    if findings and draw:
+        from opsin.workflow.look import write_audit  # noqa: PLC0415
+
+        page = write_audit(findings, out)
     if as_json:
-        print_json({**about, "figures": [str(path) for path in drawn]})
+        found = {"findings": findings.to_json(), "page": page and str(page)} if findings else {}
+        print_json({**dataset.describe(), "figures": [str(path) for path in drawn], **found})
         return
+    _show(dataset, drawn, findings, page)
+
+
+def _show(dataset: Dataset, drawn: list[Path], findings: Audit | None, page: Path | None) -> None:
+    """Print the facts, a row a class, and what is wrong."""
+    about = dataset.describe()
     screen = console()
     low, high = about["range"]
     screen.print(f"[bold]{escape(dataset.recipe.source)}[/]  {dataset.summary()}")
@@ -66,9 +134,12 @@ def data(
         screen.print(
             f"… and {len(dataset.unreadable) - 5:,} more unreadable files (--json names all)"
         )
-    if dataset.leaks:
-        screen.print(
-            f"\n{dataset.leaks:,} test pictures have an exact copy among those for training."
-        )
+    if findings is not None:
+        screen.print("\nFindings, the worst first" if findings.findings else "\nNothing suspicious")
+        screen.print(findings_table(findings.findings))
+    elif any(dataset.leaks):
+        screen.print(f"\n{leaks_in_words(*dataset.leaks)}", markup=False)
+    if page:
+        screen.print(f"\nAudit     {page}", markup=False, soft_wrap=True)
     if drawn:
         screen.print(f"\nPictures  {', '.join(map(str, drawn))}", markup=False)

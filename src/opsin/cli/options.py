@@ -13,16 +13,16 @@ from pydantic import BaseModel
 
 from opsin.recipe import DataRecipe
 
-Sources = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE...",
-        help="A name (fashion-mnist, cifar10, digits …), a folder with a sub-folder for each "
-        "class, a table (.csv, .jsonl) of paths and labels, an archive (.zip, .tar) of these, an "
-        ".npz file or an IDX file; several are joined.",
-        show_default=False,
-    ),
-]
+_SOURCES = typer.Argument(
+    metavar="SOURCE...",
+    help="A name (fashion-mnist, cifar10, digits …), a folder with a sub-folder for each "
+    "class, a table (.csv, .jsonl) of paths and labels, an archive (.zip, .tar) of these, an "
+    ".npz file or an IDX file; several are joined.",
+    show_default=False,
+)
+Sources = Annotated[list[str], _SOURCES]
+#: Sources that may be left out, since something else can say which they are.
+AnySources = Annotated[list[str] | None, _SOURCES]
 Model = Annotated[
     Path,
     typer.Argument(
@@ -114,9 +114,10 @@ _DATA: dict[str, tuple[Any, Callable[[Any], Any] | None, str | None]] = {
     "test_fraction": (float, None, None),
     "split_seed": (int, None, None),
     "max_unreadable": (float, None, None),
+    "disk_limit": (float, None, "GB"),
 }
 #: Those that say how a source is read, and nothing about its split.
-READING = ("classes", "columns", "follow_links", "max_unreadable")
+READING = ("classes", "columns", "follow_links", "max_unreadable", "disk_limit")
 
 
 def takes_data(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -6,7 +6,7 @@ import hashlib
 import html
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from opsin.data import cache, sources
 from opsin.data.background import measure_background
 from opsin.data.decode import read, read_found
+from opsin.data.kin import groups_by_name, near_duplicates, units_of
+from opsin.data.lazy import Images
+from opsin.data.near.find import NO_PAIRS, NearDuplicates
 from opsin.data.sheet import contact_sheet, png_address
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import Found, check_classes
-from opsin.data.split import Split, count_leaks, make_split
+from opsin.data.split import Split, Subjects, count_leaks, make_split
+from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Preparation
 from opsin.recipe import DataRecipe
@@ -32,11 +36,16 @@ class Dataset:
     Args:
         recipe: What was asked for, the size and the channels resolved.
         classes: Class names in the order of their labels.
-        images: ``uint8[N, H, W, C]``, memory-mapped, read-only.
+        images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
         labels: Class index of each picture, ``int64[N]``.
         names: What each picture is called: its path below the source, or ``train/123``.
         fingerprint: SHA-256 of the content, whatever the order of the pictures.
         digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        sizes: Height and width of each picture before it was prepared, ``int32[N, 2]``.
+        ranges: Lowest and highest value of each picture, ``uint8[N, 2]``.
+        groups: What each picture shares with others of one side of the split, ``""`` for none;
+            or empty.
+        near: Near duplicates; none where ``near_duplicates`` is ``apart``.
         split: Rows for training, validation and test.
         unreadable: Name and reason of each file that was skipped.
         mirrored: Whether a mirrored picture is still of its class.
@@ -49,11 +58,15 @@ class Dataset:
 
     recipe: DataRecipe
     classes: tuple[str, ...]
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
     names: list[str]
     fingerprint: str
     digests: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    ranges: NDArray[np.uint8]
+    groups: list[str]
+    near: NearDuplicates
     split: Split
     unreadable: list[tuple[str, str]]
     mirrored: bool
@@ -107,9 +120,9 @@ class Dataset:
         )
 
     @cached_property
-    def leaks(self) -> int:
-        """Number of test pictures whose exact copy is in the training or validation part."""
-        return count_leaks(self.split, self.digests)
+    def leaks(self) -> tuple[int, int]:
+        """Number of test pictures with an exact, or only a near, duplicate in the other parts."""
+        return count_leaks(self.split, self.digests, self.near.pairs)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of pictures by class and by part of the split."""
@@ -144,10 +157,16 @@ class Dataset:
             "images": len(self),
             "shape": list(self.images.shape[1:]),
             "dtype": "uint8",
-            "range": [int(self.images.min()), int(self.images.max())],
+            "range": [int(self.ranges[:, 0].min()), int(self.ranges[:, 1].max())],
             "counts": self.counts(),
+            "groups": len(set(self.groups) - {""}),
             "preparation": self.preparation.model_dump(mode="json"),
-            "audit": {"unreadable": len(self.unreadable), "test_copies_in_training": self.leaks},
+            "audit": {
+                "unreadable": len(self.unreadable),
+                "near_duplicates": len(self.near.pairs),
+                "test_copies_in_training": self.leaks[0],
+                "test_near_duplicates_in_training": self.leaks[1],
+            },
             "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
         }
 
@@ -176,7 +195,7 @@ def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options:
 
 def load_recipe(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Dataset:
     """Load what a recipe asks for: `load`, with every option checked already."""
-    return _with_split(read(recipe, watcher=watcher), recipe)
+    return _with_split(read(recipe, watcher=watcher), recipe, watcher)
 
 
 def from_arrays(
@@ -185,6 +204,7 @@ def from_arrays(
     classes: Sequence[str] | None = None,
     *,
     test: tuple[NDArray[np.uint8], NDArray[Any]] | None = None,
+    groups: Sequence[str] = (),
     name: str = "arrays",
     watcher: Watcher = SILENT,
     **options: Any,
@@ -196,6 +216,8 @@ def from_arrays(
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         test: Images and labels of a test set, where there is one.
+        groups: What each picture shares with others (a person, a film), so that they stay on one
+            side of the split; ``""`` for none.
         name: What to call the collection.
         watcher: Is told how far the work is.
         **options: Fields of `DataRecipe`, but for ``classes``.
@@ -207,16 +229,25 @@ def from_arrays(
     Example:
         >>> pixels = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
         >>> from_arrays(pixels, [0, 0, 1, 1], ["cat", "dog"]).summary()
-        '4 pictures 8×8 grey · 2 classes · 2 train, 2 val'
+        '4 pictures 8×8 grey · 2 classes · 2 train, 1 val, 1 test'
     """
     recipe = DataRecipe.of(name, **options)
     contents = arrays.from_arrays(images, labels, classes, source=name, test=test)
     contents.check()
-    content = hashlib.sha256(repr(contents.classes).encode())
+    if len(groups):
+        if len(groups) != len(contents):
+            raise SourceError(
+                "a group for each picture",
+                f"{name} has {len(contents):,} pictures and {len(groups):,} groups",
+                "Give an empty text for a picture without one.",
+            )
+        contents = replace(contents, groups=list(groups))
+    content = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
     for part in (cache.digest_rows(np.asarray(contents.pictures)), contents.labels, contents.given):
         content.update(part.tobytes())
     found = Found(content.hexdigest(), lambda: contents)
-    return _with_split(read_found(found, recipe, watcher, for_training=True), recipe)
+    decoded = read_found(found, recipe, watcher, for_training=True)
+    return _with_split(decoded, recipe, watcher)
 
 
 def fingerprint_of(decoded: cache.Decoded) -> str:
@@ -229,18 +260,21 @@ def fingerprint_of(decoded: cache.Decoded) -> str:
     return hashlib.sha256(b"\0".join(rows)).hexdigest()
 
 
-def _with_split(decoded: cache.Decoded, recipe: DataRecipe) -> Dataset:
-    classes = tuple(decoded.about["classes"])
+def _with_split(decoded: cache.Decoded, recipe: DataRecipe, watcher: Watcher) -> Dataset:
+    about = decoded.about
+    classes = tuple(about["classes"])
     check_classes(recipe.source, classes, decoded.labels)
-    split = make_split(
-        decoded.labels,
-        decoded.digests,
-        decoded.given,
-        classes,
-        val_fraction=recipe.val_fraction,
-        test_fraction=recipe.test_fraction,
-        seed=recipe.split_seed,
-    )
+    groups = about["groups"]
+    if recipe.group_by:
+        groups = groups_by_name(about["names"], recipe.group_by)
+    near = NO_PAIRS
+    if recipe.near_duplicates == "together":
+        near = near_duplicates(
+            decoded.images, decoded.digests, mirrored=about["mirrored"], watcher=watcher
+        )
+    units = units_of(decoded.digests, groups, near.pairs)
+    subjects = Subjects(decoded.labels, decoded.digests, decoded.given, classes, units, groups)
+    split = make_split(subjects, recipe)
     _, height, width, channels = decoded.images.shape
     return Dataset(
         recipe=recipe.model_copy(update={"size": (height, width), "channels": channels}),
@@ -250,6 +284,10 @@ def _with_split(decoded: cache.Decoded, recipe: DataRecipe) -> Dataset:
         names=decoded.about["names"],
         fingerprint=fingerprint_of(decoded),
         digests=decoded.digests,
+        sizes=decoded.sizes,
+        ranges=decoded.ranges,
+        groups=groups,
+        near=near,
         split=split,
         unreadable=decoded.unreadable,
         mirrored=decoded.about["mirrored"],

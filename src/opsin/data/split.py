@@ -1,4 +1,4 @@
-"""Stratified train, validation and test splits that content decides."""
+"""Train, validation and test splits that content decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import SourceError
+from opsin.errors import RecipeError, SourceError
+from opsin.recipe import DataRecipe
 
 #: Codes of the ``given`` array: what a source says of each of its pictures.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
@@ -29,92 +30,212 @@ class Split:
         return rows
 
 
-def make_split(
-    labels: NDArray[np.int64],
-    digests: NDArray[np.uint8],
-    given: NDArray[np.uint8],
-    classes: Sequence[str],
-    *,
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    seed: int = 0,
-) -> Split:
-    """Cut validation, and test where none is given, out of the training pictures.
-
-    Within each class the pictures are put in the order of a keyed hash of their pixels, so the
-    same content gives the same split whatever the order or the names of the files, and equal
-    pictures stand side by side, and are dealt out together.
+@dataclass(frozen=True)
+class Subjects:
+    """What a split is made of.
 
     Args:
         labels: Class index of each picture, ``int64[N]``.
         digests: Hash of each picture's pixels, ``uint8[N, 32]``.
         given: What the source says: ``UNASSIGNED``, ``TRAIN``, ``VAL`` or ``TEST``, ``uint8[N]``.
         classes: Class names, for errors.
-        val_fraction: Share of the training pictures for validation, where none is given.
-        test_fraction: Share for the test, where none is given.
-        seed: Another seed gives another split.
+        units: Pictures with the same number stay on one side, ``int64[N]`` (`opsin.data.kin`).
+        groups: What the pictures of a unit are known by, ``""`` for none; or empty.
+    """
+
+    labels: NDArray[np.int64]
+    digests: NDArray[np.uint8]
+    given: NDArray[np.uint8]
+    classes: Sequence[str]
+    units: NDArray[np.int64]
+    groups: Sequence[str] = ()
+
+    def keys(self, seed: int) -> NDArray[np.float64]:
+        """Return a number from 0 to 1 for each picture, the same for those of one unit.
+
+        It is a hash of the group's name or else of the pixels, so that nothing but content
+        decides; one picture of a unit, itself chosen by a hash, speaks for all.
+        """
+        start = hashlib.sha256(f"opsin split {seed}".encode())
+
+        def hashed(content: bytes) -> bytes:
+            whole = start.copy()
+            whole.update(content)
+            return whole.digest()[:16]
+
+        groups = self.groups or [""] * len(self.labels)
+        own = b"".join(
+            hashed(group.encode("utf-8", "surrogateescape") if group else digest.tobytes())
+            for group, digest in zip(groups, self.digests, strict=True)
+        )
+        # Two numbers each, since the smallest of several would not be evenly spread itself.
+        rank, number = np.frombuffer(own, ">u8").reshape(-1, 2).T
+        order = np.lexsort((rank, self.units))
+        speaker = order[np.searchsorted(self.units[order], self.units)]
+        keys: NDArray[np.float64] = number[speaker] / 2.0**64
+        return keys
+
+
+def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
+    """Cut validation, and test where none is given, out of the training pictures.
+
+    Each unit of pictures (exact and near copies, groups) has numbers from 0 to 1, hashes of its
+    content. ``stable``: units whose first number is below ``test_fraction`` are for the test; of
+    the others, those whose second is below ``val_fraction`` are for validation. So a picture's
+    side depends on nothing but itself, and pictures that are added later move no old one; the
+    parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` pictures. ``exact``: within each class
+    the units are taken in the order of their numbers until the part has its size.
 
     Raises:
-        SourceError: A class has too few pictures to be both learnt and checked.
+        SourceError: A class has too few pictures to be both learnt and checked, or too many of
+            them belong together.
+        RecipeError: Folds are asked for of a source that names its test pictures.
     """
-    key = hashlib.sha256(f"opsin split {seed}".encode()).digest()
-    order = np.array([hashlib.sha256(key + d.tobytes()).digest() for d in digests], dtype="S32")
+    given = subjects.given
     fixed_val, fixed_test = bool(np.any(given == VAL)), bool(np.any(given == TEST))
-    # A source that names a training part but no test has said which pictures are for training.
-    cut_test = not fixed_test and not np.any(given == TRAIN) and not fixed_val
     parts = given.copy()
     parts[given == UNASSIGNED] = TRAIN
-    for label, name in enumerate(classes):
-        rows = np.flatnonzero((parts == TRAIN) & (labels == label))
-        rows = rows[np.argsort(order[rows], kind="stable")]
-        runs = _runs_of_copies(rows, digests)
-        if len(runs) < (1 if fixed_val else 2):
-            raise SourceError(
-                "at least two different training pictures of each class",
-                f"class {name!r} has {len(runs)}",
-                "Add pictures, or leave the class out with --classes.",
+    _check_enough(subjects, parts == TRAIN, 1 if fixed_val else 2)
+    # A source that names a training part but no test has said which pictures are for training.
+    cut_test = not (fixed_test or fixed_val or np.any(given == TRAIN))
+    exact = recipe.assignment == "exact"
+    limits = (0.0, recipe.test_fraction if cut_test else 0.0)
+    if recipe.fold:
+        if not cut_test:
+            raise RecipeError(
+                "a source whose test part is not given, for folds",
+                f"{'its test' if fixed_test else 'its training'} pictures are given",
+                "Leave fold out, or give the training pictures alone.",
             )
-        if cut_test:
-            taken, runs = _take(runs, round(rows.size * test_fraction), leave=2)
-            parts[taken] = TEST
-        if not fixed_val:
-            wanted = max(1, round(rows.size * val_fraction))
-            taken, runs = _take(runs, wanted, leave=1)
-            parts[taken if taken.size else min(runs, key=len)] = VAL
+        number, count = map(int, recipe.fold.split("/"))
+        limits = (number - 1) / count, number / count
+    keys = subjects.keys(recipe.split_seed)
+    parts[_between(subjects, keys, parts == TRAIN, limits, exact=exact)] = TEST
+    # By a second hash: where the test part was cut by the first and is given now, its range is
+    # used up.
+    keys = subjects.keys(recipe.split_seed + 2**31)
+    if not fixed_val:
+        share = (0.0, recipe.val_fraction)
+        parts[_between(subjects, keys, parts == TRAIN, share, exact=exact)] = VAL
+    _mend(subjects, keys, parts, free=given != TEST, choose_val=not fixed_val)
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 
 
-def _runs_of_copies(rows: NDArray[np.int64], digests: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """Part rows, in the order of their hashes, into runs of equal pictures."""
-    if not rows.size:
-        return []
-    differs = np.any(digests[rows[1:]] != digests[rows[:-1]], axis=1)
-    return np.split(rows, np.flatnonzero(differs) + 1)
+def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -> None:
+    """Refuse classes with fewer different training pictures than ``least``."""
+    flat = np.ascontiguousarray(subjects.digests).view("V32").ravel()
+    for label, name in enumerate(subjects.classes):
+        different = len(np.unique(flat[training & (subjects.labels == label)]))
+        if different < least:
+            raise SourceError(
+                "at least two different training pictures of each class",
+                f"class {name!r} has {different}",
+                "Add pictures, or leave the class out with --classes.",
+            )
 
 
-def _take(
-    runs: list[NDArray[np.int64]], wanted: int, *, leave: int
-) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Take runs in their order until they hold ``wanted`` pictures, passing over those too long.
+def _between(
+    subjects: Subjects,
+    keys: NDArray[np.float64],
+    free: NDArray[np.bool_],
+    limits: tuple[float, float],
+    *,
+    exact: bool,
+) -> NDArray[np.bool_]:
+    """Choose the free pictures within the limits of the range from 0 to 1, ``bool[N]``."""
+    low, high = limits
+    if not exact:
+        return free & (keys >= low) & (keys < high)
+    chosen = np.zeros(len(keys), bool)
+    labels, units = subjects.labels, subjects.units
+    mixed = np.zeros(len(keys), bool)
+    mixed[units[labels != labels[units]]] = True
+    mixed = mixed[units]
+    # Units of several classes cannot be dealt out class by class.
+    chosen[mixed & free] = (keys[mixed & free] >= low) & (keys[mixed & free] < high)
+    for label in range(len(subjects.classes)):
+        own = free & (labels == label)
+        rows = np.flatnonzero(own & ~mixed)
+        rows = rows[np.lexsort((units[rows], keys[rows]))]
+        sizes = np.diff(np.append(np.flatnonzero(np.diff(units[rows], prepend=-1)), len(rows)))
+        ends = np.cumsum(sizes)
+        # A unit goes to the part that its middle lies in, so that each border is at most half a
+        # unit off, whatever lies on its other side.
+        middle = np.repeat(ends - sizes / 2, sizes)
+        total = len(rows)
+        chosen[rows] = (middle > _round(low * total)) & (middle < _round(high * total))
+    return chosen
+
+
+def _round(number: float) -> float:
+    """Round to a whole number of pictures, one half upwards."""
+    return float(np.floor(number + 0.5))
+
+
+def _mend(
+    subjects: Subjects,
+    keys: NDArray[np.float64],
+    parts: NDArray[np.uint8],
+    *,
+    free: NDArray[np.bool_],
+    choose_val: bool,
+) -> None:
+    """See to it that every class can be learnt and, where there are enough, checked.
+
+    Only classes of a few units are ever affected.
+    """
+    labels, units, given = subjects.labels, subjects.units, subjects.given
+    movable = free & ((given == UNASSIGNED) | (given == TRAIN))
+    for label in range(len(subjects.classes)):
+        own = movable & (labels == label)
+        if not np.any((labels == label) & (parts == TRAIN)):
+            rows = np.flatnonzero(own)
+            last = rows[np.argmax(keys[rows])]
+            parts[movable & (units == units[last])] = TRAIN
+    for label in range(len(subjects.classes)):
+        if not choose_val or np.any((labels == label) & (parts == VAL)):
+            continue
+        rows = np.flatnonzero(movable & (labels == label) & (parts == TRAIN))
+        for row in rows[np.argsort(keys[rows], kind="stable")]:
+            unit = movable & (units == units[row])
+            left = (parts == TRAIN) & ~unit
+            if all(np.any(left & (labels == other)) for other in np.unique(labels[unit])):
+                parts[unit] = VAL
+                break
+    if choose_val and not np.any(parts == VAL):
+        raise SourceError(
+            "pictures for training and for validation that do not belong together",
+            f"all {int(np.sum(parts == TRAIN)):,} training pictures hang together by their groups "
+            "or as near duplicates, or stand alone in their class",
+            "Add other pictures, leave --group-by out, or give --near-duplicates apart.",
+        )
+
+
+def count_leaks(
+    split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
+) -> tuple[int, int]:
+    """Count test pictures that were also trained or chosen on: exact copies, and near ones.
+
+    Args:
+        split: The split.
+        digests: Hash of each picture's pixels, ``uint8[N, 32]``.
+        pairs: Rows of near duplicates, ``int64[M, 2]``.
 
     Returns:
-        The rows taken, and the runs that are left, at least ``leave`` of them.
+        The number of test pictures with an exact copy outside the test part, and of those that
+        have none but a near duplicate there.
     """
-    taken: list[NDArray[np.int64]] = []
-    rest: list[NDArray[np.int64]] = []
-    missing, spare = wanted, len(runs) - leave
-    for run in runs:
-        if len(run) <= missing and len(taken) < spare:
-            taken.append(run)
-            missing -= len(run)
-        else:
-            rest.append(run)
-    return np.concatenate([np.empty(0, np.int64), *taken]), rest
-
-
-def count_leaks(split: Split, digests: NDArray[np.uint8]) -> int:
-    """Count test pictures whose exact copy is among those trained or chosen on."""
-    if not split.test.size:
-        return 0
-    seen = {digests[row].tobytes() for row in np.concatenate([split.train, split.val])}
-    return sum(digests[row].tobytes() in seen for row in split.test)
+    flat = np.ascontiguousarray(digests).view("V32").ravel()
+    tested = np.zeros(len(flat), bool)
+    tested[split.test] = True
+    _, content = np.unique(flat, return_inverse=True)
+    outside = np.zeros(len(flat), bool)
+    outside[content[~tested]] = True
+    copied = tested & outside[content]
+    # A pair speaks for all exact copies of its two pictures.
+    inside = np.zeros(len(flat), bool)
+    inside[content[tested]] = True
+    near = np.zeros(len(flat), bool)
+    for one, other in (content[pairs].T, content[pairs[:, ::-1]].T):
+        near[one[inside[one] & outside[other]]] = True
+    return int(copied.sum()), int((tested & near[content] & ~copied).sum())

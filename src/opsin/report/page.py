@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from opsin.data.sheet import png_address
-from opsin.errors import MissingExtraError
 from opsin.report.figures.run import Answer, confusion_title, draw_curves
 from opsin.report.figures.style import INK, styled
-from opsin.report.terminal import clock, megabytes, plus_minus
-
-try:
-    import jinja2
-except ImportError as error:
-    raise MissingExtraError("the report", "evaluate") from error
+from opsin.report.templates import environment
+from opsin.report.terminal import leaks_in_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,35 +40,26 @@ def render(
         answers: Typical answers to show.
         mistakes: The most confident mistakes.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("opsin", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "clock": clock,
-        "megabytes": megabytes,
-        "plus_minus": plus_minus,
-        "picture": png_address,
-        "thousands": lambda value: f"{value:,}",
-    }
     figures = report["figures"][report["split"]]
     with styled():
         curves = inline_svg(draw_curves(history))
-    page: str = environment.get_template("page.html").render(
-        name=name,
-        report=report,
-        figures=figures,
-        recipe=recipe,
-        history=history,
-        verdict=verdict(report),
-        confusion_title=confusion_title(figures),
-        matrix=_matrix(figures) if len(figures["classes"]) <= _MATRIX else None,
-        curves=curves,
-        answers=answers,
-        mistakes=mistakes,
+    page: str = (
+        environment()
+        .get_template("page.html")
+        .render(
+            name=name,
+            report=report,
+            figures=figures,
+            recipe=recipe,
+            history=history,
+            verdict=verdict(report),
+            leaks=leaks_in_words(report["leaks"]["exact"], report["leaks"]["near"]),
+            confusion_title=confusion_title(figures),
+            matrix=_matrix(figures) if len(figures["classes"]) <= _MATRIX else None,
+            curves=curves,
+            answers=answers,
+            mistakes=mistakes,
+        )
     )
     return page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +15,9 @@ from rich.text import Text
 
 from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer
+
+if TYPE_CHECKING:
+    from opsin.data.audit import Finding
 
 _FACT = 10
 # Columns from which an epoch's line has room for the rate.
@@ -252,6 +255,22 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     return table
 
 
+def leaks_in_words(copies: int, near: int) -> str:
+    """Say how many test pictures were also trained on, and what comes of it.
+
+    Example:
+        >>> leaks_in_words(1, 0)
+        '1 test picture has an exact copy among the training pictures (kept, as they were given)'
+    """
+    kinds = [(copies, "an exact copy"), (near, "a near duplicate")]
+    parts = [
+        f"{count:,} test picture{'s have' if count > 1 else ' has'} {what}"
+        for count, what in kinds
+        if count
+    ]
+    return f"{' and '.join(parts)} among the training pictures (kept, as they were given)"
+
+
 def plus_minus(figures: dict[str, Any]) -> str:
     """Return an accuracy with its interval: ``0.9214 ± 0.0053``.
 
@@ -259,6 +278,20 @@ def plus_minus(figures: dict[str, Any]) -> str:
     """
     half = max(figures["high"] - figures["accuracy"], figures["accuracy"] - figures["low"])
     return f"{figures['accuracy']:.4f} ± {half:.4f}"
+
+
+def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:
+    """Return what an audit found: count, what, a few examples, what Opsin does, what is yours."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        table.add_row(f"[bold]{finding.count:,}[/]", f"[bold]{escape(finding.title)}[/]")
+        notes = [case.note for case in finding.cases[:examples] if not case.rows]
+        for note in notes:
+            table.add_row("", f"[dim]{escape(printable(note))}[/]")
+        table.add_row("", f"Opsin {escape(finding.opsin)}. You can {escape(finding.yours)}.")
+    return table
 
 
 def class_table(figures: dict[str, Any]) -> Table:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of
 from opsin.data.decode import read
+from opsin.data.lazy import Images
 from opsin.data.split import TEST
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
@@ -49,7 +50,7 @@ class RunEvaluation:
 
 def answers(
     classifier: Classifier,
-    images: NDArray[np.uint8],
+    images: Images,
     rows: NDArray[np.int64],
     what: str,
     watcher: Watcher,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
+from opsin.report.audit import render_audit
 from opsin.report.figures.data import (
     class_means,
     draw_class_sizes,
@@ -16,6 +18,7 @@ from opsin.report.figures.data import (
     draw_means,
 )
 from opsin.report.figures.style import save, styled
+from opsin.storage import write_bytes, write_json
 
 
 def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
@@ -54,3 +57,22 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
             "classes": draw_class_sizes(dataset.counts()),
         }
         return [save(figure, Path(folder) / f"{name}.png") for name, figure in drawn.items()]
+
+
+def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
+    """Write the findings of an audit as a page, and all of them as JSON.
+
+    Args:
+        audit: What `opsin.audit` found.
+        folder: Where ``audit.html`` and ``audit.json`` go.
+
+    Returns:
+        The page.
+
+    Raises:
+        StorageError: The disk refuses a write.
+    """
+    page = Path(folder) / "audit.html"
+    write_json(page.with_suffix(".json"), audit.to_json())
+    write_bytes(page, render_audit(audit).encode("utf-8", "backslashreplace"))
+    return page

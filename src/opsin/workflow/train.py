@@ -16,15 +16,24 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from opsin._version import __version__
+from opsin.data.audit import Audit, audit
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load
 from opsin.errors import MissingExtraError, RecipeError
 from opsin.events import Watcher
 from opsin.metadata import Layer, Metadata
 from opsin.recipe import DATA_OPTIONS, Recipe, resolve
-from opsin.report.terminal import clock, confusions, for_people, megabytes, plus_minus
+from opsin.report.terminal import (
+    clock,
+    confusions,
+    for_people,
+    leaks_in_words,
+    megabytes,
+    plus_minus,
+)
 from opsin.run import RunDirectory
 from opsin.storage import write_bytes, write_json
+from opsin.workflow.changes import write_pictures
 from opsin.workflow.evaluate import evaluate_run
 from opsin.workflow.recorder import Recorder, recorded
 from opsin.workflow.runs import Run
@@ -101,12 +110,13 @@ def train(
     else:
         given = [data] if isinstance(data, str | os.PathLike) else data
         dataset = load(*given, watcher=watcher, **data_options)
+    audited = audit(dataset, watcher=watcher)
     recipe = resolve(dataset.recipe, model=model, mirrored=dataset.mirrored, **options)
     recipe = recipe.model_copy(update={"versions": _versions()})
     # Forked, so that the caller's own random numbers go on as if nothing had happened.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.training.seed)
-        job = _Job.prepare(dataset, recipe)
+        job = _Job.prepare(dataset, audited, recipe)
         title = name or f"{Path(recipe.data.sources[0]).stem}-{recipe.model.name}"
         directory = RunDirectory.create(Path(runs), title)
         with recorded(directory, watcher) as recorder:
@@ -124,13 +134,14 @@ class _Job:
     """All that a training needs, checked before anything is written."""
 
     dataset: Dataset
+    audit: Audit
     recipe: Recipe
     network: nn.Sequential
     layers: list[Layer]
     device: torch.device
 
     @classmethod
-    def prepare(cls, dataset: Dataset, recipe: Recipe) -> _Job:
+    def prepare(cls, dataset: Dataset, audited: Audit, recipe: Recipe) -> _Job:
         """Build the network with fresh weights and choose the device."""
         from opsin.models import zoo  # noqa: PLC0415
         from opsin.training.device import choose_device  # noqa: PLC0415
@@ -140,7 +151,7 @@ class _Job:
         shape = (height, width, channels)
         statistics = zoo.channel_statistics(dataset.images, dataset.split.train)
         network = zoo.build(recipe.model, shape, len(dataset.classes), statistics=statistics)
-        return cls(dataset, recipe, network, zoo.summarise(network, shape), device)
+        return cls(dataset, audited, recipe, network, zoo.summarise(network, shape), device)
 
     @property
     def metadata(self) -> Metadata:
@@ -158,9 +169,11 @@ class _Job:
 
 def _write_request(directory: RunDirectory, job: _Job) -> None:
     write_json(directory.recipe, job.recipe.model_dump(mode="json"))
-    write_json(directory.dataset, job.dataset.describe())
+    about = {**job.dataset.describe(), "findings": job.audit.counts()}
+    write_json(directory.dataset, about)
     split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
     directory.save_arrays(directory.split, digests=short_digest(job.dataset.digests), **split)
+    write_pictures(directory, job.dataset)
 
 
 def _make(
@@ -194,8 +207,12 @@ def _make(
         "dataset": job.dataset.summary(),
         "split": evaluation.split,
         "figures": evaluation.figures,
-        "leaks": job.dataset.leaks,
+        "leaks": {"exact": job.dataset.leaks[0], "near": job.dataset.leaks[1]},
         "unreadable": len(job.dataset.unreadable),
+        "findings": [
+            {"count": finding.count, "title": finding.title, "opsin": finding.opsin}
+            for finding in job.audit.findings
+        ],
         "training": {
             "best_epoch": outcome.best.epoch,
             "epochs": outcome.last.epoch,
@@ -273,11 +290,13 @@ def _tell_start(watcher: Watcher, directory: RunDirectory, job: _Job) -> None:
             f"{len(data.unreadable):,} unreadable files left out, such as {name}: {reason} "
             f"(all of them: {directory.dataset})"
         )
-    if data.leaks:
-        watcher.note(
-            f"{data.leaks:,} test pictures have an exact copy among the training pictures "
-            "(kept; remove them for a stricter test)"
-        )
+    if job.audit.findings:
+        found = [
+            f"{count:,} {kind.replace('-', ' ')}" for kind, count in job.audit.counts().items()
+        ]
+        watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
+    if any(data.leaks):
+        watcher.note(leaks_in_words(*data.leaks))
     watcher.layers(job.layers)
     parameters = sum(layer.parameters for layer in job.layers)
     work = sum(layer.multiply_adds for layer in job.layers)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from opsin.data.lazy import Images
 from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show_pixels
 
 
@@ -92,7 +93,7 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
 
 
 def class_means(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
+    images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
 ) -> NDArray[np.uint8]:
     """Return the mean picture of each class, ``uint8[K, H, W, C]``, read block by block.
 

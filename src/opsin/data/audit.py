@@ -1,0 +1,279 @@
+"""What is wrong with these pictures, the worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data import looks
+from opsin.data.dataset import Dataset
+from opsin.data.kin import near_duplicates
+from opsin.data.spelling import alike_names
+from opsin.events import SILENT, Watcher
+
+# Fewer pictures than this teach little, and judge nothing: at ten the interval spans 0.3.
+_FEW: Final = 20
+# Classes further apart in size than this are learnt unequally.
+_UNBALANCED: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One example of a finding.
+
+    Args:
+        rows: The pictures concerned, of the dataset; none for files that cannot be read.
+        note: What is wrong with them, in a few words.
+    """
+
+    rows: tuple[int, ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of trouble.
+
+    Args:
+        kind: A short name, such as ``near-duplicates``.
+        count: How many pictures (or classes) are concerned.
+        title: What was found.
+        opsin: What Opsin does about it by itself.
+        yours: What only the user can decide.
+        cases: The cases, the worst first.
+    """
+
+    kind: str
+    count: int
+    title: str
+    opsin: str
+    yours: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Everything that was found, the worst first.
+
+    Example:
+        >>> from opsin.data.dataset import load
+        >>> [finding.kind for finding in audit(load("digits")).findings]
+        []
+    """
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Return the count of each kind of finding."""
+        return {finding.kind: finding.count for finding in self.findings}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return all findings as plain data, pictures by their names."""
+        names, labels = self.dataset.names, self.dataset.labels
+        return [
+            {
+                "kind": finding.kind,
+                "count": finding.count,
+                "title": finding.title,
+                "opsin": finding.opsin,
+                "yours": finding.yours,
+                "cases": [
+                    {
+                        "pictures": [
+                            {"name": names[row], "label": self.dataset.classes[labels[row]]}
+                            for row in case.rows
+                        ],
+                        "note": case.note,
+                    }
+                    for case in finding.cases
+                ],
+            }
+            for finding in self.findings
+        ]
+
+
+def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
+    """Look for what goes wrong with pictures before it goes wrong with a classifier.
+
+    Nothing is removed or changed.
+
+    Args:
+        dataset: The pictures.
+        watcher: Is told how far the work is.
+    """
+    found = (
+        *_duplicates(dataset, watcher),
+        *_unreadable(dataset),
+        *_classes(dataset),
+        *_appearance(dataset, watcher),
+    )
+    by_kind = {finding.kind: finding for finding in found if finding.count}
+    order = sorted(by_kind, key=_WORST_FIRST.index)
+    return Audit(dataset, tuple(by_kind[kind] for kind in order))
+
+
+_WORST_FIRST: Final = (
+    "conflicting-labels", "test-copies", "test-near-duplicates", "unreadable", "spelled-twice",
+    "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
+    "blurred", "odd-shape", "odd-size", "grey", "coloured",
+)  # fmt: skip
+
+
+def _duplicates(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
+    near = dataset.near
+    if dataset.recipe.near_duplicates == "apart":  # they were not looked for when it was loaded
+        near = near_duplicates(
+            dataset.images, dataset.digests, mirrored=dataset.mirrored, watcher=watcher
+        )
+    labels = dataset.labels
+    tested = np.zeros(len(dataset), bool)
+    tested[dataset.split.test] = True
+    copies = sorted(_copies(dataset.digests), key=lambda rows: (-len(rows), int(rows[0])))
+    exact = [(tuple(rows.tolist()), "the same pixels") for rows in copies]
+    alike = [
+        (
+            (int(one), int(other)),
+            f"{'mirrored, ' if mirrored else ''}{likeness:.2f} alike",
+        )
+        for (one, other), likeness, mirrored in zip(
+            near.pairs, near.likeness, near.mirrored, strict=True
+        )
+    ]
+    conflicts = [
+        Case(rows, " or ".join(dataset.classes[k] for k in np.unique(labels[list(rows)])))
+        for rows, _ in (*exact, *alike)
+        if len(set(labels[list(rows)].tolist())) > 1
+    ]
+    yield Finding(
+        "conflicting-labels",
+        len({row for case in conflicts for row in case.rows}),
+        "Duplicates under different labels",
+        "keeps them, on one side of the split",
+        "decide which label is right",
+        tuple(conflicts),
+    )
+    across = [[c for c in kind if len(set(tested[list(c[0])])) > 1] for kind in (exact, alike)]
+    what = ("an exact copy", "a near duplicate")
+    for number, kind in enumerate(("test-copies", "test-near-duplicates")):
+        yield Finding(
+            kind,
+            dataset.leaks[number],
+            f"Test pictures with {what[number]} among the pictures trained on",
+            "keeps them, as they were given, and says so in the report",
+            "leave them out of one side, or let Opsin cut the test part",
+            tuple(Case(*case) for case in across[number]),
+        )
+    yield Finding(
+        "near-duplicates",
+        len(np.unique(near.pairs)),
+        "Near duplicates: cropped, resized, mirrored or recoded",
+        "keeps them on one side of the split where it cuts it",
+        "leave some out if they are too many of one kind",
+        tuple(Case(*case) for case in alike),
+    )
+    yield Finding(
+        "exact-duplicates",
+        sum(len(rows) for rows in copies),
+        "Pictures that are there more than once",
+        "keeps them on one side of the split where it cuts it",
+        "leave copies out if they are there by accident",
+        tuple(Case(*case) for case in exact),
+    )
+
+
+def _copies(digests: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of each content that is there more than once."""
+    flat = np.ascontiguousarray(digests).view("V32").ravel()
+    order = np.argsort(flat, kind="stable")
+    borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
+    for rows in np.split(order, borders):
+        if len(rows) > 1:
+            yield np.sort(rows)
+
+
+def _unreadable(dataset: Dataset) -> Iterator[Finding]:
+    yield Finding(
+        "unreadable",
+        len(dataset.unreadable),
+        "Unreadable files",
+        "leaves them out",
+        "mend or remove them",
+        tuple(Case((), f"{name}: {reason}") for name, reason in dataset.unreadable),
+    )
+
+
+def _classes(dataset: Dataset) -> Iterator[Finding]:
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    small = [label for label in np.argsort(counts, kind="stable") if counts[label] < _FEW]
+    yield Finding(
+        "small-classes",
+        len(small),
+        f"Classes of fewer than {_FEW} pictures",
+        "trains with what there is; their figures are uncertain",
+        "add pictures, or leave the class out with --classes",
+        tuple(_class_case(dataset, int(k), f"{counts[k]:,} pictures") for k in small),
+    )
+    most, least = int(counts.argmax()), int(counts.argmin())
+    unbalanced = counts[most] > _UNBALANCED * counts[least]
+    yield Finding(
+        "unbalanced",
+        int(np.sum(counts * _UNBALANCED < counts[most])),
+        f"Classes more than {_UNBALANCED:.0f} times smaller than {dataset.classes[most]!r} "
+        f"({counts[most]:,} pictures)",
+        "counts every picture equally",
+        "give --class-weights balanced, or add pictures",
+        (_class_case(dataset, least, f"{counts[least]:,} pictures"),) if unbalanced else (),
+    )
+    pairs = alike_names(dataset.classes)
+    yield Finding(
+        "spelled-twice",
+        len(pairs),
+        "Class names that look like one class spelled twice",
+        "keeps them apart",
+        "rename the folders or labels if they mean the same",
+        tuple(
+            Case(
+                (*_class_case(dataset, one, "").rows[:1], *_class_case(dataset, two, "").rows[:1]),
+                f"{dataset.classes[one]!r} and {dataset.classes[two]!r}",
+            )
+            for one, two in pairs
+        ),
+    )
+
+
+def _class_case(dataset: Dataset, label: int, note: str) -> Case:
+    rows = np.flatnonzero(dataset.labels == label)[:3]
+    return Case(tuple(rows.tolist()), f"{dataset.classes[label]}: {note}" if note else "")
+
+
+def _appearance(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
+    measured = looks.measure(dataset.images, watcher=watcher)
+    kinds: tuple[tuple[str, str, str, looks.Odd], ...] = (
+        ("empty", "Nearly empty pictures", "see whether anything is in them",
+         looks.empty(measured)),
+        ("dark", "Pictures dark all over", "see whether they can be told apart",
+         looks.dark(measured)),
+        ("bright", "Pictures bright all over", "see whether they can be told apart",
+         looks.bright(measured)),
+        ("blurred", "Pictures much softer than the others", "see whether they are blurred",
+         looks.blurred(measured)),
+        ("odd-shape", "Pictures of a shape unlike the others", "crop them, or choose --resize",
+         looks.odd_shapes(dataset.sizes)),
+        ("odd-size", "Pictures much smaller than the others",
+         "see whether enough is left of them", looks.odd_sizes(dataset.sizes)),
+        ("grey", "Grey pictures among coloured ones", "see whether they belong here",
+         looks.grey(measured)),
+        ("coloured", "Coloured pictures among grey ones", "see whether they belong here",
+         looks.coloured(measured)),
+    )  # fmt: skip
+    for kind, title, yours, odd in kinds:
+        yield Finding(kind, len(odd), title, "uses them like the others", yours, _cases(odd))
+
+
+def _cases(odd: Sequence[tuple[int, str]]) -> tuple[Case, ...]:
+    return tuple(Case((row,), note) for row, note in odd)

@@ -1,0 +1,86 @@
+"""Near duplicates of a whole collection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.lazy import Images
+from opsin.data.near.align import Pairs, verify
+from opsin.data.near.candidates import SAMPLE, find_candidates, ways_of_asking
+from opsin.data.near.thumbnails import SIDE, Floats, Thumbnails
+from opsin.events import SILENT, Watcher
+
+#: Pictures with a shorter side have too little detail to tell a copy from a likeness.
+SMALLEST: Final = 16
+_FINE_SIDE: Final = 64
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Pairs of pictures that are the same one, changed.
+
+    Args:
+        pairs: Rows of both pictures, the smaller first, ``int64[M, 2]``; the most alike pair first.
+        likeness: Correlation of each pair's detail after alignment, ``float32[M]``.
+        mirrored: Whether one is the other's mirror image, ``bool[M]``.
+    """
+
+    pairs: NDArray[np.int64]
+    likeness: Floats
+    mirrored: NDArray[np.bool_]
+
+
+NO_PAIRS: Final = NearDuplicates(
+    np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros(0, bool)
+)
+
+
+def find_near_duplicates(
+    images: Images, rows: NDArray[np.int64], *, mirrored: bool = True, watcher: Watcher = SILENT
+) -> NearDuplicates:
+    """Find pairs of rows that show the same picture.
+
+    Args:
+        images: ``uint8[N, H, W, C]``
+        rows: Which of them to compare, ``int64[M]``; exact copies should be there once only.
+        mirrored: Whether mirror images count.
+        watcher: Is told how far the work is.
+
+    Example:
+        >>> noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 1), np.uint8)
+        >>> noise[7] = noise[3] // 2 + 20
+        >>> find_near_duplicates(noise, np.arange(50)).pairs.tolist()
+        [[3, 7]]
+    """
+    if min(images.shape[1:3]) < SMALLEST or len(rows) < 2:
+        return NO_PAIRS
+    ways = ways_of_asking(mirrored=mirrored)
+    watcher.begin("Compare", len(rows) * (1 + len(ways)), "pictures")
+    small = Thumbnails.of(images, rows)
+    watcher.advance(len(rows))
+    candidates = find_candidates(small, ways, watcher)
+    sample = np.random.default_rng(1).permutation(len(rows))[:SAMPLE]
+    windows = np.array([(way.scale, way.top, way.scale, way.left) for way in ways], np.float32)
+    mirrored_ways = np.array([way.mirrored for way in ways])
+    pairs = Pairs(
+        np.stack([candidates.asked, candidates.other], axis=1),
+        windows[candidates.way],
+        mirrored_ways[candidates.way],
+    )
+    pairs = verify(small.grey, pairs, sample, len(rows))
+    if len(pairs.rows) and max(images.shape[1:3]) > SIDE:
+        # Only of those that are left, since all of them would need four times the memory.
+        few = np.unique(np.concatenate([pairs.rows.ravel(), sample]))
+        fine = Thumbnails.of(images, rows[few], side=_FINE_SIDE).grey
+        again = replace(pairs, rows=np.searchsorted(few, pairs.rows))
+        pairs = verify(fine, again, np.searchsorted(few, sample), len(rows))
+        pairs = replace(pairs, rows=few[pairs.rows])
+    watcher.end()
+    order = np.argsort(-pairs.likeness, kind="stable")
+    return NearDuplicates(
+        np.sort(rows[pairs.rows[order]], axis=1), pairs.likeness[order], pairs.mirrored[order]
+    )

@@ -1,0 +1,50 @@
+"""Class names that look like one class spelled twice."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+
+def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Return pairs of names that differ in case, spaces, marks, an ending or a single letter.
+
+    Numbers must be equal (``class 1`` is not ``class 2``), and single letters count in names of
+    six or more only (``cat`` is not ``rat``).
+
+    Example:
+        >>> alike_names(["Cat", "cat ", "dog", "dogs", "T-shirt", "tshirt"])
+        [(0, 1), (2, 3), (4, 5)]
+    """
+    plain = [_plain(name) for name in names]
+    pairs: set[tuple[int, int]] = set()
+    # Each name is looked up by all that it might be taken for, so that many names cost little.
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(plain):
+        for variant in _variants(name):
+            for other in places.get(variant, []):
+                if other != place and _digits(plain[other]) == _digits(name):
+                    pairs.add((min(place, other), max(place, other)))
+            places.setdefault(variant, []).append(place)
+    return sorted(pairs)
+
+
+def _plain(name: str) -> str:
+    """Return a name without case, accents, spaces and punctuation."""
+    text = unicodedata.normalize("NFKD", name).casefold()
+    letters = "".join(c for c in text if c.isalnum())
+    return letters or name
+
+
+def _variants(name: str) -> set[str]:
+    """Return texts that two names share when they are nearly the same."""
+    variants = {name, name.removesuffix("s"), name.removesuffix("es")} - {""}
+    if len(name) >= 6:
+        # Two names that are one letter apart are the same once the right letter is gone.
+        variants |= {name[:place] + name[place + 1 :] for place in range(len(name))}
+    return variants
+
+
+def _digits(name: str) -> list[str]:
+    return re.findall(r"\d+", name)

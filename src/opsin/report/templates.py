@@ -1,0 +1,31 @@
+"""The pages' templates, and what they may call."""
+
+from __future__ import annotations
+
+from opsin.data.sheet import png_address
+from opsin.errors import MissingExtraError
+from opsin.report.terminal import clock, megabytes, plus_minus
+
+try:
+    import jinja2
+except ImportError as error:
+    raise MissingExtraError("the report", "evaluate") from error
+
+
+def environment() -> jinja2.Environment:
+    """Return what renders a page: everything escaped, nothing missing passed over."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("opsin", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {
+        "clock": clock,
+        "megabytes": megabytes,
+        "plus_minus": plus_minus,
+        "picture": png_address,
+        "thousands": lambda value: f"{value:,}",
+    }
+    return templates

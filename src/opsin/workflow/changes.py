@@ -1,0 +1,246 @@
+"""What changed in a collection since a run."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset, load_recipe
+from opsin.errors import RunError
+from opsin.events import SILENT, Watcher
+from opsin.run import RunDirectory
+from opsin.storage import whole_file
+from opsin.workflow.runs import Run
+
+_PARTS: Final = ("train", "val", "test")
+
+
+class Picture(NamedTuple):
+    """A picture as a run keeps it: a row of ``pictures.csv``.
+
+    Args:
+        name: What it is called: its path below the source, or ``train/123``.
+        label: Its class.
+        part: ``train``, ``val`` or ``test``.
+        digest: First 16 bytes of the SHA-256 of its prepared pixels, as hexadecimal digits.
+    """
+
+    name: str
+    label: str
+    part: str
+    digest: str
+
+
+class Pair(NamedTuple):
+    """The same picture in the run and now."""
+
+    then: Picture
+    now: Picture
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `changes_since` found.
+
+    Args:
+        run: The run directory.
+        source: What it was compared with.
+        fingerprint_then: Fingerprint of the pictures that the run was made from.
+        fingerprint_now: Fingerprint of the pictures now.
+        unchanged: Number of pictures with the same name, class and pixels.
+        added: Pictures that are new.
+        removed: Pictures that are gone.
+        renamed: The same pixels and class under another name.
+        relabelled: The same pixels in another class.
+        changed: Other pixels under the same name.
+        moved: Pictures with the same pixels, whatever their name and class, that training with
+            the same options would now put into another part of the split.
+    """
+
+    run: Path
+    source: str
+    fingerprint_then: str
+    fingerprint_now: str
+    unchanged: int
+    added: tuple[Picture, ...]
+    removed: tuple[Picture, ...]
+    renamed: tuple[Pair, ...]
+    relabelled: tuple[Pair, ...]
+    changed: tuple[Pair, ...]
+    moved: tuple[Pair, ...]
+
+    @property
+    def sides(self) -> dict[tuple[str, str], int]:
+        """How many pictures move from which part to which, the most first."""
+        return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as ``--json`` prints it."""
+
+        def shown(picture: Picture) -> dict[str, str]:
+            return {"name": picture.name, "label": picture.label, "part": picture.part}
+
+        pairs = {"renamed": self.renamed, "relabelled": self.relabelled,
+                 "changed": self.changed, "moved": self.moved}  # fmt: skip
+        return {
+            "run": str(self.run),
+            "source": self.source,
+            "fingerprint": {"then": self.fingerprint_then, "now": self.fingerprint_now},
+            "unchanged": self.unchanged,
+            "added": [shown(picture) for picture in self.added],
+            "removed": [shown(picture) for picture in self.removed],
+            **{
+                kind: [{"then": shown(pair.then), "now": shown(pair.now)} for pair in found]
+                for kind, found in pairs.items()
+            },
+        }
+
+
+def changes_since(
+    run: str | os.PathLike[str], *sources: str | os.PathLike[str], watcher: Watcher = SILENT
+) -> Changes:
+    """Compare a collection with the one that a run was made from, picture by picture.
+
+    Pictures are prepared and split as the run's recipe says, and told by their pixels. Of several
+    copies each counts: three of them, where there were two, are one added.
+
+    Args:
+        run: A run directory.
+        *sources: What to compare with (default: the run's own sources, where they were then).
+        watcher: Is told how far the work is.
+
+    Raises:
+        RunError: The run is missing, or was made before Opsin kept ``pictures.csv``.
+        SourceError: The source is gone, or no classifier can be made from it any more.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin import train
+        >>> folder = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=1, runs=folder, quiet=True)
+        >>> found = changes_since(run)
+        >>> found.unchanged, len(found.added), len(found.moved)
+        (1797, 0, 0)
+    """
+    opened = Run(run)
+    then = _read_pictures(opened.directory)
+    about = opened.directory.read(opened.directory.dataset)
+    location = about["location"]
+    recipe = opened.recipe.data.model_copy(
+        update={
+            "sources": tuple(map(os.fspath, sources)) or tuple(location["sources"]),
+            "test": location["test"],
+        }
+    )
+    data = load_recipe(recipe, watcher=watcher)
+    pairs, removed, added = _match(then, list(_pictures(data)))
+    same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
+    return Changes(
+        run=opened.path,
+        source=recipe.source,
+        fingerprint_then=about["fingerprint"],
+        fingerprint_now=data.fingerprint,
+        unchanged=len(pairs["unchanged"]),
+        added=tuple(added),
+        removed=tuple(removed),
+        renamed=tuple(pairs["renamed"]),
+        relabelled=tuple(pairs["relabelled"]),
+        changed=tuple(pairs["changed"]),
+        moved=tuple(pair for pair in same_pixels if pair.then.part != pair.now.part),
+    )
+
+
+def write_pictures(directory: RunDirectory, dataset: Dataset) -> None:
+    """Write ``pictures.csv``: name, class, part and digest of each picture of a run (RFC 4180).
+
+    Bytes of names that are no Unicode stand there as they are.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    with (
+        whole_file(directory.pictures) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(Picture._fields)
+        writer.writerows(_pictures(dataset))
+
+
+def _pictures(dataset: Dataset) -> Iterator[Picture]:
+    parts = [""] * len(dataset)
+    for part in _PARTS:
+        for row in dataset.split.rows(part):
+            parts[row] = part
+    digests = short_digest(dataset.digests)
+    for row, name in enumerate(dataset.names):
+        label = dataset.classes[dataset.labels[row]]
+        yield Picture(name, label, parts[row], digests[row].tobytes().hex())
+
+
+def _read_pictures(directory: RunDirectory) -> list[Picture]:
+    """Read what `write_pictures` wrote."""
+    file = directory.pictures
+    if not file.is_file():
+        raise RunError(
+            f"{file.name} in the run directory",
+            f"{directory.path} has none: it was made by an earlier Opsin",
+            "Train again, to compare with that run from then on.",
+        )
+    try:
+        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            rows = csv.reader(stream, strict=True)
+            if next(rows, None) != list(Picture._fields):
+                raise ValueError("it lacks some of its columns")
+            pictures = [Picture(*row) for row in rows]
+            if any(len(picture.digest) != 32 for picture in pictures):
+                raise ValueError("it was cut short")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise RunError(
+            f"a table in {file.name}", f"{file} is damaged ({error})", "Restore it, or train again."
+        ) from error
+    return pictures
+
+
+# What two pictures have in common that are taken for one, and what that makes of them. The more
+# they share the earlier they are matched, so that of several copies the fewest have changed.
+_STEPS: Final[tuple[tuple[str, Callable[[Picture], Hashable]], ...]] = (
+    ("unchanged", lambda p: p),
+    ("unchanged", lambda p: (p.digest, p.name, p.label)),
+    ("relabelled", lambda p: (p.digest, p.name)),
+    ("renamed", lambda p: (p.digest, p.label, p.part)),
+    ("renamed", lambda p: (p.digest, p.label)),
+    ("relabelled", lambda p: (p.digest, p.part)),
+    ("relabelled", lambda p: p.digest),
+    ("changed", lambda p: (p.name, p.label)),
+    ("changed", lambda p: p.name),
+)
+
+
+def _match(
+    then: list[Picture], now: list[Picture]
+) -> tuple[dict[str, list[Pair]], list[Picture], list[Picture]]:
+    """Return pairs by kind, and what is left on either side; each picture is in one place."""
+    pairs: dict[str, list[Pair]] = defaultdict(list)
+    for kind, key in _STEPS:
+        places: dict[Hashable, list[int]] = defaultdict(list)
+        for place in reversed(range(len(now))):
+            places[key(now[place])].append(place)
+        left: list[Picture] = []
+        taken = set[int]()
+        for picture in then:
+            waiting = places.get(key(picture))
+            if waiting:
+                place = waiting.pop()
+                taken.add(place)
+                pairs[kind].append(Pair(picture, now[place]))
+            else:
+                left.append(picture)
+        then, now = left, [each for place, each in enumerate(now) if place not in taken]
+    return pairs, then, now

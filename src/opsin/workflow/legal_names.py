@@ -1,0 +1,64 @@
+"""Names for files and folders that every system takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from typing import Final
+
+# What Windows, or a shell's or a URL's rules, keep for themselves.
+_TAKEN: Final = re.compile(r'[<>:"/\\|?*%]')
+# Devices of Windows, which no file may be called after, whatever its suffix.
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.I)
+#: Bytes of the longest name, its number included; systems take 255, and some tools add to that.
+_LONGEST: Final = 120
+
+
+def legal_name(name: str) -> str:
+    """Return a name as near to ``name`` as every file system allows; letters of any script stay.
+
+    Example:
+        >>> legal_name("T-shirt/top"), legal_name("..."), legal_name("con.jpg"), legal_name("円")
+        ('T-shirt-top', '_', '_con.jpg', '円')
+    """
+    text = unicodedata.normalize("NFC", name)
+    text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
+    if _DEVICE.match(text):
+        text = f"_{text}"
+    stem, suffix = os.path.splitext(text)  # noqa: PTH122  a Path would take "." apart
+    if len(suffix.encode()) > 20:  # no suffix then, but a sentence
+        stem, suffix = text, ""
+    stem = stem.encode()[: _LONGEST - len(suffix.encode())].decode("utf-8", "ignore")
+    return stem.rstrip(" .") + suffix or "_"
+
+
+class NamesInUse:
+    """Gives each name a number where another like it is in use, whatever the case of its letters.
+
+    Example:
+        >>> names = NamesInUse()
+        >>> [names.take(name) for name in ("a.jpg", "A.jpg", "a-2.jpg", "a.jpg")]
+        ['a.jpg', 'A-2.jpg', 'a-2-2.jpg', 'a-3.jpg']
+    """
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+        # The next number to try, so that a million equal names take a million steps.
+        self._next: dict[str, int] = {}
+
+    def take(self, name: str) -> str:
+        """Return ``name``, or ``name`` with a number, and keep it from being given again."""
+        alike, free = _alike(name), name
+        stem, suffix = os.path.splitext(name)  # noqa: PTH122
+        while _alike(free) in self._used:
+            number = self._next.get(alike, 2)
+            self._next[alike] = number + 1
+            free = f"{stem}-{number}{suffix}"
+        self._used.add(_alike(free))
+        return free
+
+
+def _alike(name: str) -> str:
+    """Return a key that names share which some system takes for one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

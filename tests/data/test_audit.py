@@ -1,0 +1,151 @@
+"""The audit finds what was planted, and little else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+import opsin
+from opsin.data.audit import Audit, audit
+from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.spelling import alike_names
+from tests.conftest import write_shapes
+from tests.data.near.test_find import arrays, cropped, scenes
+
+
+def scene_set(count: int = 60) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return arrays(scenes(count), 32), np.arange(count) % 2
+
+
+def finding(found: Audit, kind: str) -> tuple[int, list[tuple[int, ...]]]:
+    (only,) = [each for each in found.findings if each.kind == kind]
+    return only.count, [case.rows for case in only.cases]
+
+
+def test_a_sound_collection_has_no_findings() -> None:
+    assert audit(from_arrays(*scene_set(), ["cat", "dog"])).findings == ()
+
+
+def test_duplicates_leaks_and_conflicts_are_found_the_worst_first() -> None:
+    images, labels = scene_set()
+    images[10], labels[10] = images[0], 0  # an exact copy
+    images[31], labels[31] = images[2], 1  # one under another label
+    near = arrays([cropped(scenes(60)[5], 1)], 32)
+    test = (np.concatenate([images[20:22], near]), np.array([0, 1, 1]))
+    found = audit(from_arrays(images, labels, ["cat", "dog"], test=test))
+    assert [each.kind for each in found.findings] == [
+        "conflicting-labels", "test-copies", "test-near-duplicates", "near-duplicates",
+        "exact-duplicates",
+    ]  # fmt: skip
+    assert finding(found, "conflicting-labels") == (2, [(2, 31)])
+    assert finding(found, "test-copies") == (2, [(20, 60), (21, 61)])
+    assert finding(found, "test-near-duplicates") == (1, [(5, 62)])
+    assert finding(found, "exact-duplicates")[0] == 8
+
+
+def test_they_are_found_even_where_they_may_be_parted() -> None:
+    images, labels = scene_set()
+    images = np.concatenate([images, arrays([cropped(scenes(60)[5], 1)], 32)])
+    data = from_arrays(images, [*labels, 1], near_duplicates="apart")
+    assert not len(data.near.pairs)
+    assert finding(audit(data), "near-duplicates") == (2, [(5, 60)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("empty", lambda pixels: pixels // 128 + 90),
+        ("dark", lambda pixels: pixels // 5),
+        ("bright", lambda pixels: 200 + pixels // 5),
+        ("grey", lambda pixels: pixels.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, 2)),
+        (
+            "blurred",
+            lambda pixels: np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(4))),
+        ),
+    ],
+)
+def test_odd_pictures_are_found(kind: str, change: object) -> None:
+    images, labels = scene_set()
+    images[17] = change(images[17])  # type: ignore[operator]
+    assert finding(audit(from_arrays(images, labels)), kind) == (1, [(17,)])
+
+
+def test_what_is_usual_is_not_odd() -> None:
+    images, labels = scene_set()
+    dark = audit(from_arrays(images // 5, labels))
+    grey = audit(from_arrays(images[..., :1].repeat(3, axis=3), labels))
+    assert not {"dark", "grey"} & {each.kind for each in (*dark.findings, *grey.findings)}
+
+
+def test_coloured_pictures_among_grey_ones_are_found() -> None:
+    images, labels = scene_set()
+    grey = images[..., :1].repeat(3, axis=3)
+    grey[9] = images[9]
+    assert finding(audit(from_arrays(grey, labels)), "coloured") == (1, [(9,)])
+
+
+def test_odd_sizes_and_shapes_are_found(tmp_path: Path) -> None:
+    for number, picture in enumerate(scenes(50)):
+        folder = tmp_path / ("cat" if number % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        size = {7: (64, 20), 8: (12, 12)}.get(number, (64, 60))
+        picture.resize(size).save(folder / f"{number:02}.png")
+    found = audit(load(tmp_path))
+    names = found.dataset.names
+    ((tall,),) = finding(found, "odd-shape")[1]
+    ((small,),) = finding(found, "odd-size")[1]
+    assert (names[tall], names[small]) == ("cat/07.png", "dog/08.png")
+
+
+def test_unreadable_files_and_doubtful_classes_are_found(tmp_path: Path) -> None:
+    write_shapes(tmp_path, 90, ("disc", "square"))
+    write_shapes(tmp_path / "x", 5, ("cross",))
+    (tmp_path / "x" / "cross").rename(tmp_path / "Discs")
+    (tmp_path / "x").rmdir()
+    (tmp_path / "disc" / "broken.png").write_bytes(b"no")
+    found = audit(load(tmp_path))
+    assert finding(found, "unreadable")[0] == 1
+    assert finding(found, "small-classes")[0] == 1
+    assert finding(found, "unbalanced")[0] == 1
+    assert finding(found, "spelled-twice")[0] == 1
+    plain = {each["kind"]: each for each in found.to_json()}
+    assert plain["unreadable"]["cases"][0]["note"].startswith("disc/broken.png: ")
+    assert plain["spelled-twice"]["cases"][0]["note"] == "'disc' and 'Discs'"
+    assert [p["label"] for p in plain["spelled-twice"]["cases"][0]["pictures"]] == ["disc", "Discs"]
+
+
+@given(st.lists(st.text(min_size=1, max_size=12), max_size=8, unique=True))
+def test_any_names_can_be_compared(names: list[str]) -> None:
+    pairs = alike_names(names)
+    assert all(one < other < len(names) for one, other in pairs)
+
+
+def test_different_names_are_left_alone() -> None:
+    animals = ["cat", "rat", "dog", "class 1", "class 2", "class 11", "0", "1", "10"]
+    assert alike_names([*animals, "airplane", "automobile", "horse", "house"]) == []
+    assert alike_names(["Ankle boot", "ankle-boot", "aeroplane", "aeroplame"]) == [(0, 1), (2, 3)]
+
+
+def test_the_page_shows_each_finding_with_its_pictures(tmp_path: Path) -> None:
+    images, labels = scene_set()
+    images[10] = images[0]
+    names = ["<script>alert(1)</script>", "dog"]
+    page = opsin.write_audit(audit(from_arrays(images, labels, names)), tmp_path / "look")
+    text = page.read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert text.count("<figure>") == 2
+    assert "Pictures that are there more than once (2)" in text
+    sound = opsin.write_audit(audit(_sound()), tmp_path)
+    assert "Nothing suspicious was found" in sound.read_text(encoding="utf-8")
+    assert (tmp_path / "audit.json").read_text(encoding="utf-8") == "[]\n"
+
+
+def _sound() -> Dataset:
+    return from_arrays(*scene_set(), ["cat", "dog"])
