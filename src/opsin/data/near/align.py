@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.near.candidates import usual_likeness
+from opsin.data.near.candidates import nearest_drawn
 from opsin.data.near.thumbnails import Floats, blocks, unit
 
 #: The distance of a near duplicate is at most this share of the distance to a random picture.
@@ -39,15 +39,7 @@ class Pairs:
 
 def verify(grey: NDArray[np.uint8], pairs: Pairs, sample: NDArray[np.int64], count: int) -> Pairs:
     """Align each pair; keep those more alike than chance explains."""
-    drawn = _detail(grey[sample].astype(np.float32))
-    involved = np.unique(pairs.rows)
-    reference = np.zeros(len(grey), np.float32)
-    for block in blocks(len(involved), _BLOCK):
-        rows = involved[block]
-        reference[rows] = usual_likeness(
-            _detail(grey[rows].astype(np.float32)), rows, drawn, sample, count
-        )
-    usual = reference[pairs.rows].max(axis=1)
+    usual = _usual_likeness(grey, pairs.rows, sample, count)
     likeness, windows = np.zeros(len(usual), np.float32), pairs.windows.copy()
     for block in blocks(len(usual), _BLOCK):
         asking, other = grey[pairs.rows[block]].astype(np.float32).swapaxes(0, 1)
@@ -55,6 +47,32 @@ def verify(grey: NDArray[np.uint8], pairs: Pairs, sample: NDArray[np.int64], cou
         likeness[block], windows[block] = _align(asking, other, windows[block])
     good = 1 - likeness <= RATIO * (1 - usual)
     return Pairs(pairs.rows[good], windows[good], pairs.mirrored[good], likeness[good])
+
+
+def _usual_likeness(
+    grey: NDArray[np.uint8], pairs: NDArray[np.int64], sample: NDArray[np.int64], count: int
+) -> Floats:
+    """Return what each pair's pictures have in common with others, the larger of the two."""
+    drawn = _detail(grey[sample].astype(np.float32))
+    involved, place = np.unique(pairs, return_inverse=True)
+    found = [
+        nearest_drawn(
+            _detail(grey[involved[block]].astype(np.float32)), involved[block], drawn, sample, count
+        )
+        for block in blocks(len(involved), _BLOCK)
+    ]
+    if not found:
+        return np.zeros(0, np.float32)
+    values, drawn_rows = (np.concatenate(part) for part in zip(*found, strict=True))
+    place = place.reshape(-1, 2)
+    usual = np.full(len(pairs), -1, np.float32)
+    for own in (0, 1):
+        partner = pairs[:, 1 - own]
+        # The partner is no reference; where it was drawn, one more has to be counted.
+        met = np.any(drawn_rows[place[:, own], :-1] == partner[:, None], axis=1)
+        rank = np.where(met, values.shape[1] - 1, max(0, values.shape[1] - 2))
+        usual = np.maximum(usual, values[place[:, own], rank])
+    return usual
 
 
 def _align(asking: Floats, other: Floats, windows: Floats) -> tuple[Floats, Floats]:

@@ -36,7 +36,7 @@ def find_candidates(small: Thumbnails, ways: Sequence[Way], watcher: Watcher) ->
     sample, everyone = random.permutation(count)[:SAMPLE], np.arange(count)
     reference = np.concatenate(
         [
-            usual_likeness(whole[block], everyone[block], whole[sample], sample, count)
+            nearest_drawn(whole[block], everyone[block], whole[sample], sample, count)[0][:, -1]
             for block in blocks(count)
         ]
     )
@@ -55,18 +55,35 @@ def find_candidates(small: Thumbnails, ways: Sequence[Way], watcher: Watcher) ->
     return kept[0].once()
 
 
-def usual_likeness(
+def nearest_drawn(
     vectors: Floats, rows: NDArray[np.int64], drawn: Floats, sample: NDArray[np.int64], count: int
-) -> Floats:
-    """Return how like each vector is to the nearest of those drawn at random, itself apart.
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the pictures drawn at random that are most like each vector, itself apart.
 
-    Of a small collection most pictures are drawn, copies too: there the third nearest counts.
+    What a picture has in common with the last of them is what pictures of this collection usually
+    have in common: the second nearest, so that a copy that was drawn does not count. Of a small
+    collection most pictures are drawn, copies too: there it is the fourth.
+
+    Args:
+        vectors: Of length 1, ``float32[M, D]``.
+        rows: Which pictures they are of, ``int64[M]``.
+        drawn: Those of the pictures drawn, ``float32[S, D]``.
+        sample: Which pictures were drawn, ``int64[S]``.
+        count: Pictures in the collection.
+
+    Returns:
+        How like they are, the most like first, ``float32[M, R]``, and which, ``int64[M, R]``.
     """
     alike = vectors @ drawn.T
     alike[rows[:, None] == sample[None, :]] = -1
-    rank = min(1 + round(2 * len(sample) / count), alike.shape[1] - 1)
-    reference: Floats = np.partition(alike, -rank, axis=1)[:, -rank]
-    return reference
+    rank = min(2 + round(2 * len(sample) / count), alike.shape[1])
+    places = np.argpartition(alike, -rank, axis=1)[:, -rank:]
+    values = np.take_along_axis(alike, places, axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return (
+        np.take_along_axis(values, order, axis=1),
+        sample[np.take_along_axis(places, order, axis=1)],
+    )
 
 
 @dataclass(frozen=True)
