@@ -132,3 +132,15 @@ def test_too_few_and_too_small_pictures_have_none(shape: tuple[int, ...]) -> Non
 def test_flat_pictures_are_not_all_the_same() -> None:
     images = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2)
     assert len(find_near_duplicates(images, np.arange(60)).pairs) == 0
+
+
+def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
+    # So many that few are drawn: what counts then is the nearest of those, the copy apart.
+    random = np.random.default_rng(0)
+    coarse = random.integers(40, 215, (9000, 8, 8), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    images = (coarse + random.integers(0, 40, coarse.shape, np.uint8))[..., None]
+    images[8700:] = images[:300] // 2 + random.integers(40, 60, (300, 32, 32, 1), np.uint8)
+    found = find_near_duplicates(images, np.arange(9000))
+    assert found.pairs[np.argsort(found.pairs[:, 0])].tolist() == [
+        [row, 8700 + row] for row in range(300)
+    ]

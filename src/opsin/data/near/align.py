@@ -12,7 +12,7 @@ from opsin.data.near.candidates import nearest_drawn
 from opsin.data.near.thumbnails import Floats, blocks, unit
 
 #: The distance of a near duplicate is at most this share of the distance to a random picture.
-RATIO: Final = 0.22
+RATIO: Final = 0.24
 _BLOCK: Final = 512
 _STEPS: Final = 4
 # Likeness below which a first guess is given up, and above which it needs no improvement.
