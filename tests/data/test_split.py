@@ -198,6 +198,15 @@ def test_folds_cover_everything_once(count: int, sizes: list[int], assignment: s
                 assert abs(own - size / count) <= 1
 
 
+def test_what_is_larger_than_a_part_is_trained_on() -> None:
+    labels = [row % 2 for row in range(200)]
+    groups = ["anna" if row < 50 else "" for row in range(200)]
+    for seed in range(30):
+        assert set(range(50)) <= set(split(labels, groups=groups, split_seed=seed).train.tolist())
+    folds = [split(labels, groups=groups, fold=f"{number}/3").test for number in (1, 2, 3)]
+    assert sum(0 in fold for fold in folds) == 1
+
+
 def test_another_seed_gives_another_split() -> None:
     labels = [row % 2 for row in range(200)]
     assert split(labels).test.tolist() != split(labels, split_seed=1).test.tolist()

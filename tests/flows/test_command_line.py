@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -310,3 +311,34 @@ def test_a_full_disk_ends_in_one_line_and_no_half_files(tmp_path: Path) -> None:
         assert [p for p in disk.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "photos", count=40, kinds=("disc", "square"))
+    shutil.copy(folder / "disc" / "1.png", folder / "square" / "wrong [1].png")
+    (folder / "disc" / "broken.png").write_bytes(b"no picture")
+    done = cli("data", folder, "--audit", "--out", "look")
+    assert done.returncode == 0, done.stderr
+    for words in ("Findings, the worst first", "Duplicates under different labels",
+                  "disc/broken.png: no picture", "decide which label is right"):  # fmt: skip
+        assert words in done.stdout
+    page = (tmp_path / "look" / "audit.html").read_text(encoding="utf-8")
+    assert "square/wrong [1].png" in page
+    answer = only_json(cli("data", folder, "--audit", "--json", "--no-draw"))
+    assert answer["page"] is None
+    kinds = {finding["kind"]: finding["count"] for finding in answer["findings"]}
+    assert kinds["conflicting-labels"] == 2
+    assert kinds["unreadable"] == 1
+
+
+@pytest.mark.torch
+def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "photos", count=40, kinds=("disc", "square"))
+    shutil.copy(folder / "disc" / "1.png", folder / "disc" / "again.png")
+    trained = cli("train", folder, "--model", "mlp", "--epochs", "1", "--name", "one")
+    assert trained.returncode == 0, trained.stderr
+    assert "2 exact duplicates · to see them: opsin data SOURCE --audit" in trained.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    found = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["findings"]
+    assert found["exact-duplicates"] == 2
+    assert "Pictures that are there more than once" in (run / "report.html").read_text("utf-8")

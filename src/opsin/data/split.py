@@ -83,7 +83,8 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
     content. ``stable``: units whose first number is below ``test_fraction`` are for the test; of
     the others, those whose second is below ``val_fraction`` are for validation. So a picture's
     side depends on nothing but itself, and pictures that are added later move no old one; the
-    parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` pictures. ``exact``: within each class
+    parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` pictures. Units that are larger than a
+    whole part are trained on. ``exact``: within each class
     the units are taken in the order of their numbers until the part has its size.
 
     Raises:
@@ -110,13 +111,18 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
         number, count = map(int, recipe.fold.split("/"))
         limits = (number - 1) / count, number / count
     keys = subjects.keys(recipe.split_seed)
-    parts[_between(subjects, keys, parts == TRAIN, limits, exact=exact)] = TEST
+    free = parts == TRAIN
+    if not recipe.fold:  # folds have to cover everything
+        free &= ~_larger_than(recipe.test_fraction, subjects, free)
+    parts[_between(subjects, keys, free, limits, exact=exact)] = TEST
     # By a second hash: where the test part was cut by the first and is given now, its range is
     # used up.
     keys = subjects.keys(recipe.split_seed + 2**31)
     if not fixed_val:
         share = (0.0, recipe.val_fraction)
-        parts[_between(subjects, keys, parts == TRAIN, share, exact=exact)] = VAL
+        free = parts == TRAIN
+        free &= ~_larger_than(recipe.val_fraction, subjects, free)
+        parts[_between(subjects, keys, free, share, exact=exact)] = VAL
     _mend(subjects, keys, parts, free=given != TEST, choose_val=not fixed_val)
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 
@@ -132,6 +138,12 @@ def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -
                 f"class {name!r} has {different}",
                 "Add pictures, or leave the class out with --classes.",
             )
+
+
+def _larger_than(share: float, subjects: Subjects, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which pictures' units would be more than a whole part, ``bool[N]``."""
+    sizes = np.bincount(subjects.units[free], minlength=len(free))[subjects.units]
+    return (sizes > 1) & (sizes > share * np.count_nonzero(free))
 
 
 def _between(
