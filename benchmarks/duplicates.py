@@ -76,9 +76,9 @@ def main() -> None:
     results: dict[str, Any] = {}
     print(f"{'pictures':<30}{'change':<12}{'recall':>8}{'false pairs':>13}{'seconds':>9}")
     for folder in options.folders:
-        data = opsin.load(folder.absolute(), near_duplicates="apart")
+        data = opsin.load(folder.absolute())
         results[folder.name] = _planted(folder.name, data, options.plant)
-    data = opsin.load(options.folders[0].absolute(), near_duplicates="apart")
+    data = opsin.load(options.folders[0].absolute())
     print(f"\n{'pictures':>10}{'seconds':>10}{'seconds / (n log n), first = 1':>34}")
     results["growth"] = _growth(np.asarray(data.images), options.sizes)
     if options.out:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -59,7 +60,8 @@ class DataRecipe(_Frozen):
         "group) stay on one side of the split.",
     )
     near_duplicates: Literal["together", "apart"] = Field(
-        "together", description="Whether near duplicates stay on one side of the split."
+        "together",
+        description="together: near duplicates stay on one side of the split; apart: they may not.",
     )
     assignment: Literal["stable", "exact"] = Field(
         "stable",
@@ -90,7 +92,7 @@ class DataRecipe(_Frozen):
     @property
     def source(self) -> str:
         """All sources in one word, to be shown."""
-        return " + ".join(self.sources)
+        return " + ".join(self.sources) + (f" · test: {self.test}" if self.test else "")
 
     @classmethod
     def of(cls, *sources: str, **options: Any) -> DataRecipe:
@@ -101,6 +103,10 @@ class DataRecipe(_Frozen):
         """
         _refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
+        if isinstance(given.get("test"), os.PathLike):
+            given["test"] = os.fspath(given["test"])
+        if isinstance(given.get("size"), int):
+            given["size"] = (given["size"], given["size"])
         try:
             recipe = cls(sources=sources, **given)
         except ValidationError as error:

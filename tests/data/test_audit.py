@@ -13,8 +13,9 @@ from PIL import Image, ImageFilter
 
 import opsin
 from opsin.data.audit import Audit, audit
-from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.dataset import Dataset, from_arrays, load, look_at
 from opsin.data.spelling import alike_names
+from opsin.errors import SourceError
 from tests.conftest import write_shapes
 from tests.data.near.test_find import arrays, cropped, scenes
 
@@ -29,7 +30,7 @@ def finding(found: Audit, kind: str) -> tuple[int, list[tuple[int, ...]]]:
 
 
 def test_a_sound_collection_has_no_findings() -> None:
-    assert audit(from_arrays(*scene_set(), ["cat", "dog"])).findings == ()
+    assert audit(_sound()).findings == ()
 
 
 def test_duplicates_leaks_and_conflicts_are_found_the_worst_first() -> None:
@@ -53,7 +54,6 @@ def test_they_are_found_even_where_they_may_be_parted() -> None:
     images, labels = scene_set()
     images = np.concatenate([images, arrays([cropped(scenes(60)[5], 1)], 32)])
     data = from_arrays(images, [*labels, 1], near_duplicates="apart")
-    assert not len(data.near.pairs)
     assert finding(audit(data), "near-duplicates") == (2, [(5, 60)])
 
 
@@ -129,6 +129,8 @@ def test_any_names_can_be_compared(names: list[str]) -> None:
 def test_different_names_are_left_alone() -> None:
     animals = ["cat", "rat", "dog", "class 1", "class 2", "class 11", "0", "1", "10"]
     assert alike_names([*animals, "airplane", "automobile", "horse", "house"]) == []
+    letters = [f"letter_{chr(65 + k)}" for k in range(26)]
+    assert alike_names([*letters, "Stage I", "Stage II", "typical", "atypical"]) == []
     assert alike_names(["Ankle boot", "ankle-boot", "aeroplane", "aeroplame"]) == [(0, 1), (2, 3)]
 
 
@@ -136,7 +138,9 @@ def test_the_page_shows_each_finding_with_its_pictures(tmp_path: Path) -> None:
     images, labels = scene_set()
     images[10] = images[0]
     names = ["<script>alert(1)</script>", "dog"]
-    page = opsin.write_audit(audit(from_arrays(images, labels, names)), tmp_path / "look")
+    page = opsin.write_audit(
+        audit(from_arrays(images, labels, names, assignment="exact")), tmp_path / "look"
+    )
     text = page.read_text(encoding="utf-8")
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
@@ -148,4 +152,49 @@ def test_the_page_shows_each_finding_with_its_pictures(tmp_path: Path) -> None:
 
 
 def _sound() -> Dataset:
-    return from_arrays(*scene_set(), ["cat", "dog"])
+    return from_arrays(*scene_set(), ["cat", "dog"], assignment="exact")
+
+
+def test_what_cannot_be_trained_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    write_shapes(tmp_path, 1, ("disc",))
+    with pytest.raises(SourceError, match="two classes or more"):
+        load(tmp_path)
+    found = audit(look_at(tmp_path))
+    assert found.findings[0].kind == "untrainable"
+    assert "two classes or more" in found.findings[0].cases[0].note
+    assert opsin.draw_data(found.dataset, tmp_path / "look")
+
+
+def test_leaks_are_counted_even_where_near_duplicates_may_be_parted() -> None:
+    images, labels = scene_set()
+    near = arrays([cropped(scenes(60)[5], 1)], 32)
+    test = (near, np.array([1]))
+    data = from_arrays(images, labels, test=test, near_duplicates="apart")
+    assert data.leaks == (0, 1)
+
+
+def test_a_group_on_both_sides_of_given_parts_is_found() -> None:
+    images, labels = scene_set()
+    groups = ["anna" if row in (3, 57) else "" for row in range(60)]
+    test = (images[50:], labels[50:])
+    found = audit(from_arrays(images[:50], labels[:50], test=test, groups=groups))
+    assert finding(found, "test-groups") == (1, [(57,)])
+
+
+def test_classes_that_are_not_checked_are_named() -> None:
+    images, labels = scene_set()
+    found = audit(from_arrays(images[:50], labels[:50], test=(images[50:52], np.array([0, 0]))))
+    assert finding(found, "unchecked-classes")[0] == 1
+
+
+def test_frames_of_still_scenes_stay_together() -> None:
+    random = np.random.default_rng(0)
+    still = arrays(scenes(12), 32).repeat(10, axis=0).astype(np.int64)
+    frames = (still + random.integers(-3, 4, still.shape)).clip(0, 255).astype(np.uint8)
+    data = from_arrays(frames, np.arange(120) // 10 % 2)
+    for scene in range(12):
+        rows = set(range(10 * scene, 10 * scene + 10))
+        assert (
+            sum(bool(rows & set(data.split.rows(p).tolist())) for p in ("train", "val", "test"))
+            == 1
+        )

@@ -25,7 +25,7 @@ def test_names_are_grouped_by_the_first_group_or_the_whole_match() -> None:
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:
     with pytest.raises(RecipeError, match="regular expression"):
         kin.groups_by_name(["a"], "(")
-    with pytest.raises(SourceError, match=r"nothing in any of 2, such as a\.png"):
+    with pytest.raises(SourceError, match=r"nothing in any of 2, such as a\.png, b\.png"):
         kin.groups_by_name(["a.png", "b.png"], "x+")
 
 

@@ -342,3 +342,22 @@ def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) 
     found = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["findings"]
     assert found["exact-duplicates"] == 2
     assert "Pictures that are there more than once" in (run / "report.html").read_text("utf-8")
+
+
+def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "photos", count=3000, kinds=("disc", "square"))
+    command = [sys.executable, "-m", "opsin", "data", str(folder), "--no-draw", "--size", "900",
+               "--json"]  # fmt: skip
+    own = {**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(command, env=own, text=True, cwd=tmp_path, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:  # fmt: skip
+        until = time.monotonic() + 60
+        while not list((tmp_path / "cache" / "partial").glob("*/images.npy")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out)["error"]["received"] == "Ctrl-C stopped it"
+    assert "expected to finish; Ctrl-C stopped it" in err
+    assert "Traceback" not in err

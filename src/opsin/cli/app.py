@@ -58,7 +58,10 @@ _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 def run() -> int:
     """Run the verb that was asked for and return the exit status."""
     try:
-        return app(standalone_mode=False) or 0
+        status: int = app(standalone_mode=False) or 0
+        # Typer turns Ctrl-C into this status and says nothing; a training has said what it kept.
+        if status == 130 and "train" not in sys.argv[1:2]:
+            return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
     except OpsinError as error:
         return _told(error)
     except (KeyboardInterrupt, typer.Abort):
@@ -74,6 +77,7 @@ def run() -> int:
             print_json_error("UsageError", "another command line", str(error), "See --help.")
         error.show()
         return 2
+    return status
 
 
 def _told(error: OpsinError, *, status: int = 1) -> int:

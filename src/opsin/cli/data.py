@@ -14,7 +14,7 @@ from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
-from opsin.data.dataset import Dataset, load
+from opsin.data.dataset import Dataset, load, look_at
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.workflow.changes import changes_since
 from opsin.workflow.transfer import check_target, export_data
@@ -84,11 +84,8 @@ def data(
         if audit:
             raise typer.BadParameter("expected no --audit beside it.", param_hint="--export")
         check_target(export)  # at once, not after an hour's reading
-    dataset = load(
-        *source,
-        watcher=watcher,
-        **data_options,
-    )
+    read = load if export is not None else look_at
+    dataset = read(*source, watcher=watcher, **data_options)
     if export is not None:
         tell_export(export_data(dataset, export, watcher=watcher), as_json=as_json)
         return
@@ -134,6 +131,8 @@ def _show(dataset: Dataset, drawn: list[Path], findings: Audit | None, page: Pat
         screen.print(
             f"… and {len(dataset.unreadable) - 5:,} more unreadable files (--json names all)"
         )
+    if dataset.problem is not None and findings is None:
+        screen.print(f"\nNo classifier can be made of these: {dataset.problem}", markup=False)
     if findings is not None:
         screen.print("\nFindings, the worst first" if findings.findings else "\nNothing suspicious")
         screen.print(findings_table(findings.findings))

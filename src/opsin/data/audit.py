@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from opsin.data import looks
 from opsin.data.dataset import Dataset
-from opsin.data.kin import near_duplicates
 from opsin.data.spelling import alike_names
 from opsin.events import SILENT, Watcher
 
@@ -107,7 +106,8 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         watcher: Is told how far the work is.
     """
     found = (
-        *_duplicates(dataset, watcher),
+        *_unusable(dataset),
+        *_duplicates(dataset),
         *_unreadable(dataset),
         *_classes(dataset),
         *_appearance(dataset, watcher),
@@ -118,18 +118,15 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
 
 
 _WORST_FIRST: Final = (
-    "conflicting-labels", "test-copies", "test-near-duplicates", "unreadable", "spelled-twice",
+    "untrainable", "conflicting-labels", "test-copies", "test-near-duplicates", "test-groups",
+    "unreadable", "unchecked-classes", "spelled-twice",
     "small-classes", "unbalanced", "near-duplicates", "exact-duplicates", "empty", "dark", "bright",
     "blurred", "odd-shape", "odd-size", "grey", "coloured",
 )  # fmt: skip
 
 
-def _duplicates(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
+def _duplicates(dataset: Dataset) -> Iterator[Finding]:
     near = dataset.near
-    if dataset.recipe.near_duplicates == "apart":  # they were not looked for when it was loaded
-        near = near_duplicates(
-            dataset.images, dataset.digests, mirrored=dataset.mirrored, watcher=watcher
-        )
     labels = dataset.labels
     tested = np.zeros(len(dataset), bool)
     tested[dataset.split.test] = True
@@ -153,7 +150,7 @@ def _duplicates(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
         "conflicting-labels",
         len({row for case in conflicts for row in case.rows}),
         "Duplicates under different labels",
-        "keeps them, on one side of the split",
+        "keeps them",
         "decide which label is right",
         tuple(conflicts),
     )
@@ -163,8 +160,8 @@ def _duplicates(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
         yield Finding(
             kind,
             dataset.leaks[number],
-            f"Test pictures with {what[number]} among the pictures trained on",
-            "keeps them, as they were given, and says so in the report",
+            f"Test pictures with {what[number]} outside the test part",
+            f"keeps them, {_why_apart(dataset)}, and says so in the report",
             "leave them out of one side, or let Opsin cut the test part",
             tuple(Case(*case) for case in across[number]),
         )
@@ -172,17 +169,72 @@ def _duplicates(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
         "near-duplicates",
         len(np.unique(near.pairs)),
         "Near duplicates: cropped, resized, mirrored or recoded",
-        "keeps them on one side of the split where it cuts it",
-        "leave some out if they are too many of one kind",
+        _kept(dataset, near_too=True),
+        "leave some out if they are too many of one kind; of films or bursts, name the scene as "
+        "their group (--group-by)",
         tuple(Case(*case) for case in alike),
     )
     yield Finding(
         "exact-duplicates",
         sum(len(rows) for rows in copies),
         "Pictures that are there more than once",
-        "keeps them on one side of the split where it cuts it",
+        _kept(dataset, near_too=False),
         "leave copies out if they are there by accident",
         tuple(Case(*case) for case in exact),
+    )
+
+
+def _kept(dataset: Dataset, *, near_too: bool) -> str:
+    """Say what becomes of duplicates when Opsin cuts the split."""
+    if near_too and dataset.recipe.near_duplicates == "apart":
+        return "lets the split part them, as you asked"
+    return "keeps them on one side where it cuts the split"
+
+
+def _why_apart(dataset: Dataset) -> str:
+    return "as the test part was given" if dataset.given_test else "as you asked"
+
+
+def _unusable(dataset: Dataset) -> Iterator[Finding]:
+    if dataset.problem is not None:
+        yield Finding(
+            "untrainable",
+            len(dataset),
+            "No classifier can be made of these pictures",
+            "refuses to train",
+            dataset.problem.advice[:1].lower() + dataset.problem.advice[1:].rstrip("."),
+            (Case((), str(dataset.problem)),),
+        )
+    split = dataset.split
+    kinds = ["val", "test"] if len(split.test) else ["val"]
+    missing = [
+        (label, part)
+        for part in kinds
+        for label in range(len(dataset.classes))
+        if dataset.problem is None and not np.any(dataset.labels[split.rows(part)] == label)
+    ]
+    yield Finding(
+        "unchecked-classes",
+        len({label for label, _ in missing}),
+        "Classes without pictures for validation or test",
+        "trains on all of them, so that their figures say nothing",
+        "add pictures, or cut the split otherwise",
+        tuple(_class_case(dataset, label, f"none for the {part}") for label, part in missing),
+    )
+    seen = (
+        {dataset.groups[row] for part in ("train", "val") for row in split.rows(part)}
+        if (dataset.groups)
+        else set()
+    )
+    rows = [int(row) for row in split.test if dataset.groups and dataset.groups[row]]
+    rows = [row for row in rows if dataset.groups[row] in seen]
+    yield Finding(
+        "test-groups",
+        len(rows),
+        "Test pictures of a group that is trained on",
+        f"keeps them, {_why_apart(dataset)}",
+        "part the groups between training and test",
+        tuple(Case((row,), f"group {dataset.groups[row]}") for row in rows),
     )
 
 
@@ -218,16 +270,18 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         "add pictures, or leave the class out with --classes",
         tuple(_class_case(dataset, int(k), f"{counts[k]:,} pictures") for k in small),
     )
-    most, least = int(counts.argmax()), int(counts.argmin())
-    unbalanced = counts[most] > _UNBALANCED * counts[least]
+    most = int(counts.argmax())
+    behind = [
+        k for k in np.argsort(counts, kind="stable") if counts[k] * _UNBALANCED < counts[most]
+    ]
     yield Finding(
         "unbalanced",
-        int(np.sum(counts * _UNBALANCED < counts[most])),
+        len(behind),
         f"Classes more than {_UNBALANCED:.0f} times smaller than {dataset.classes[most]!r} "
         f"({counts[most]:,} pictures)",
         "counts every picture equally",
         "give --class-weights balanced, or add pictures",
-        (_class_case(dataset, least, f"{counts[least]:,} pictures"),) if unbalanced else (),
+        tuple(_class_case(dataset, int(k), f"{counts[k]:,} pictures") for k in behind),
     )
     pairs = alike_names(dataset.classes)
     yield Finding(

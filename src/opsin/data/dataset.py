@@ -22,7 +22,7 @@ from opsin.data.near.find import NO_PAIRS, NearDuplicates
 from opsin.data.sheet import contact_sheet, png_address
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import Found, check_classes
-from opsin.data.split import Split, Subjects, count_leaks, make_split
+from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, count_leaks, make_split
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Preparation
@@ -45,10 +45,12 @@ class Dataset:
         ranges: Lowest and highest value of each picture, ``uint8[N, 2]``.
         groups: What each picture shares with others of one side of the split, ``""`` for none;
             or empty.
-        near: Near duplicates; none where ``near_duplicates`` is ``apart``.
+        near: Near duplicates.
         split: Rows for training, validation and test.
         unreadable: Name and reason of each file that was skipped.
         mirrored: Whether a mirrored picture is still of its class.
+        given_test: Whether the source names its test pictures.
+        problem: Why no classifier can be made of these pictures, if so (`look_at` only).
 
     Example:
         >>> data = load("digits")
@@ -70,6 +72,8 @@ class Dataset:
     split: Split
     unreadable: list[tuple[str, str]]
     mirrored: bool
+    given_test: bool = False
+    problem: SourceError | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,9 +83,9 @@ class Dataset:
 
     def _repr_html_(self) -> str:
         """Show itself in a notebook: a line, and pictures evenly spread over the training part."""
-        rows = self.split.train
+        rows = self.split.train if len(self.split.train) else np.arange(len(self))
         shown = rows[np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(np.int64)]
-        sheet = contact_sheet([self.images[row] for row in shown], columns=10)
+        sheet = contact_sheet(list(self.images[shown]), columns=10)
         return (
             f"<p><b>{html.escape(self.recipe.source)}</b> {html.escape(self.summary())}<br>"
             f"{html.escape(', '.join(self.classes[:30]))}</p>"
@@ -160,6 +164,7 @@ class Dataset:
             "range": [int(self.ranges[:, 0].min()), int(self.ranges[:, 1].max())],
             "counts": self.counts(),
             "groups": len(set(self.groups) - {""}),
+            "problem": str(self.problem) if self.problem else None,
             "preparation": self.preparation.model_dump(mode="json"),
             "audit": {
                 "unreadable": len(self.unreadable),
@@ -196,6 +201,18 @@ def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options:
 def load_recipe(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Dataset:
     """Load what a recipe asks for: `load`, with every option checked already."""
     return _with_split(read(recipe, watcher=watcher), recipe, watcher)
+
+
+def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
+    """Load pictures to look at them: `load` that says in ``problem`` why they could not be trained.
+
+    Raises:
+        SourceError: The source is missing or damaged, or holds no pictures.
+        RecipeError: An option has an impossible value.
+    """
+    recipe = DataRecipe.of(*[os.fspath(source) for source in sources], **options)
+    decoded = read(recipe, watcher=watcher, for_training=False)
+    return _with_split(decoded, recipe, watcher, for_training=False)
 
 
 def from_arrays(
@@ -235,9 +252,9 @@ def from_arrays(
     contents = arrays.from_arrays(images, labels, classes, source=name, test=test)
     contents.check()
     if len(groups):
-        if len(groups) != len(contents):
+        if len(groups) != len(contents) or not all(isinstance(group, str) for group in groups):
             raise SourceError(
-                "a group for each picture",
+                "a text for each picture as its group, those of the test behind the others",
                 f"{name} has {len(contents):,} pictures and {len(groups):,} groups",
                 "Give an empty text for a picture without one.",
             )
@@ -260,21 +277,30 @@ def fingerprint_of(decoded: cache.Decoded) -> str:
     return hashlib.sha256(b"\0".join(rows)).hexdigest()
 
 
-def _with_split(decoded: cache.Decoded, recipe: DataRecipe, watcher: Watcher) -> Dataset:
+def _with_split(
+    decoded: cache.Decoded, recipe: DataRecipe, watcher: Watcher, *, for_training: bool = True
+) -> Dataset:
     about = decoded.about
     classes = tuple(about["classes"])
-    check_classes(recipe.source, classes, decoded.labels)
     groups = about["groups"]
     if recipe.group_by:
         groups = groups_by_name(about["names"], recipe.group_by)
-    near = NO_PAIRS
-    if recipe.near_duplicates == "together":
-        near = near_duplicates(
-            decoded.images, decoded.digests, mirrored=about["mirrored"], watcher=watcher
-        )
-    units = units_of(decoded.digests, groups, near.pairs)
+    near = near_duplicates(
+        decoded.images, decoded.digests, mirrored=about["mirrored"], watcher=watcher
+    )
+    together = near if recipe.near_duplicates == "together" else NO_PAIRS
+    units = units_of(decoded.digests, groups, together.pairs)
     subjects = Subjects(decoded.labels, decoded.digests, decoded.given, classes, units, groups)
-    split = make_split(subjects, recipe)
+    problem = None
+    try:
+        check_classes(recipe.source, classes, decoded.labels)
+        split = make_split(subjects, recipe)
+    except SourceError as error:
+        if for_training:
+            raise
+        problem = error
+        parts = (decoded.given <= TRAIN, decoded.given == VAL, decoded.given == TEST)
+        split = Split(*map(np.flatnonzero, parts))
     _, height, width, channels = decoded.images.shape
     return Dataset(
         recipe=recipe.model_copy(update={"size": (height, width), "channels": channels}),
@@ -291,4 +317,6 @@ def _with_split(decoded: cache.Decoded, recipe: DataRecipe, watcher: Watcher) ->
         split=split,
         unreadable=decoded.unreadable,
         mirrored=decoded.about["mirrored"],
+        given_test=bool(np.any(decoded.given == TEST)),
+        problem=problem,
     )

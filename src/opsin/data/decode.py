@@ -98,9 +98,9 @@ def _decoded(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher)
     if needed > limit:
         key = cache.index_key(key, "on the fly")
         watcher.note(
-            f"decoded, the pictures take {needed / 1e9:,.1f} GB, and the disk has room for "
-            f"{limit / 1e9:,.1f} GB of them: they are read on the fly, which is slower "
-            "(--disk-limit allows more)"
+            f"decoded, the pictures take {needed / 1e6:,.1f} MB, and {limit / 1e6:,.1f} MB are "
+            "allowed on the disk: they are read on the fly, which is slower (--disk-limit allows "
+            "more)"
         )
 
         def on_the_fly(rows: NDArray[np.int64]) -> Images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import zipfile
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 from opsin.data import cache
 from opsin.data.lazy import Images
 from opsin.data.near.find import NearDuplicates, find_near_duplicates
-from opsin.errors import RecipeError, SourceError
+from opsin.errors import RecipeError, SourceError, StorageError
 from opsin.events import Watcher
 from opsin.storage import whole_file
 
 #: Changes whenever the same pictures would give other pairs.
-_VERSION = "1"
+_VERSION = "2"
 
 
 def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
@@ -50,8 +51,8 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
     if not any(groups):
         raise SourceError(
             f"names that {pattern!r} finds something in",
-            f"it finds nothing in any of {len(names):,}, such as {names[0]}",
-            "See the names with: opsin data SOURCE --json",
+            f"it finds nothing in any of {len(names):,}, such as {', '.join(names[:3])}",
+            "Give an expression that finds what pictures share, such as '/([a-z]+)_'.",
         )
     return groups
 
@@ -77,12 +78,18 @@ def near_duplicates(
     file = cache.cache_root() / "near" / f"{key.hexdigest()[:32]}.npz"
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            return NearDuplicates(rows[kept["pairs"]], kept["likeness"], kept["mirrored"])
+            pairs = np.sort(rows[kept["pairs"]], axis=1)
+            return NearDuplicates(pairs, kept["likeness"], kept["mirrored"])
     except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
         found = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
     place = np.empty(len(digests), np.int64)
     place[rows] = np.arange(len(rows))
-    with whole_file(file) as temporary, temporary.open("wb") as target:
+    # Only a saving: where the cache refuses it, the next search takes as long as this one.
+    with (
+        contextlib.suppress(StorageError),
+        whole_file(file) as temporary,
+        temporary.open("wb") as target,
+    ):
         np.savez(
             target,
             allow_pickle=False,

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 
 def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Return pairs of names that differ in case, spaces, marks, an ending or a single letter.
+    """Return pairs of names that differ in case, spaces, marks, a plural or a single letter.
 
-    Numbers must be equal (``class 1`` is not ``class 2``), and single letters count in names of
-    six or more only (``cat`` is not ``rat``).
+    Numbers must be equal (``class 1`` is not ``class 2``). A single letter counts within words of
+    six letters or more only (``cat`` is not ``rat``, ``class A`` not ``class B``), not at their
+    start (``typical`` is not ``atypical``), and not where three names or more would be one.
 
     Example:
         >>> alike_names(["Cat", "cat ", "dog", "dogs", "T-shirt", "tshirt"])
@@ -20,13 +21,18 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
     plain = [_plain(name) for name in names]
     pairs: set[tuple[int, int]] = set()
     # Each name is looked up by all that it might be taken for, so that many names cost little.
-    places: dict[str, list[int]] = {}
+    places: dict[str, set[int]] = {}
     for place, name in enumerate(plain):
-        for variant in _variants(name):
-            for other in places.get(variant, []):
-                if other != place and _digits(plain[other]) == _digits(name):
-                    pairs.add((min(place, other), max(place, other)))
-            places.setdefault(variant, []).append(place)
+        for variant in _variants(name, names[place]):
+            places.setdefault(variant, set()).add(place)
+    for variant, members in places.items():
+        if len(members) == 2 or (len(members) > 2 and variant in plain):
+            pairs |= {
+                (one, other)
+                for one in members
+                for other in members
+                if one < other and _digits(plain[one]) == _digits(plain[other])
+            }
     return sorted(pairs)
 
 
@@ -37,12 +43,13 @@ def _plain(name: str) -> str:
     return letters or name
 
 
-def _variants(name: str) -> set[str]:
+def _variants(name: str, written: str) -> set[str]:
     """Return texts that two names share when they are nearly the same."""
     variants = {name, name.removesuffix("s"), name.removesuffix("es")} - {""}
-    if len(name) >= 6:
+    words = re.split(r"[\W\d_]+", written)
+    if len(name) >= 6 and min(map(len, filter(None, words)), default=0) >= 6:
         # Two names that are one letter apart are the same once the right letter is gone.
-        variants |= {name[:place] + name[place + 1 :] for place in range(len(name))}
+        variants |= {name[:place] + name[place + 1 :] for place in range(1, len(name))}
     return variants
 
 

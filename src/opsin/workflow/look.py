@@ -36,7 +36,7 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
         StorageError: The disk refuses a write.
     """
-    rows = dataset.split.train
+    rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
     first = int(rows[0])
     places = np.linspace(0, len(rows) - 1, min(25, len(rows))).round().astype(np.int64)
     shown = rows[places]
@@ -49,7 +49,7 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
                 f"{dataset.classes[dataset.labels[first]]} ({dataset.names[first]})",
             ),
             "grid": draw_grid(
-                [dataset.images[row] for row in shown],
+                list(dataset.images[shown]),
                 labels,
                 f"{len(shown)} of {len(rows):,} training pictures",
             ),

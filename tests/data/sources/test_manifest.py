@@ -193,7 +193,7 @@ def test_paths_begin_at_the_table(tmp_path: Path) -> None:
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
-    with pytest.raises(SourceError, match="a path within in in each line; line 3 "):
+    with pytest.raises(SourceError, match="a path within the archive in each line; line 3 "):
         open_table(path, inside=tmp_path / "in")
 
 

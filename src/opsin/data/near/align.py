@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.near.candidates import nearest_drawn
+from opsin.data.near.candidates import Drawn
 from opsin.data.near.thumbnails import Floats, blocks, unit
 
-#: The distance of a near duplicate is at most this share of the distance to a random picture.
+#: The distance of a near duplicate is at most this share of the usual distance.
 RATIO: Final = 0.24
 _BLOCK: Final = 512
 _STEPS: Final = 4
@@ -37,12 +37,19 @@ class Pairs:
     likeness: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
-def verify(grey: NDArray[np.uint8], pairs: Pairs, sample: NDArray[np.int64], count: int) -> Pairs:
-    """Align each pair; keep those more alike than chance explains."""
-    usual = _usual_likeness(grey, pairs.rows, sample, count)
+def verify(grey: NDArray[np.uint8], place: NDArray[np.int64], pairs: Pairs, drawn: Drawn) -> Pairs:
+    """Align each pair; keep those more alike than chance explains.
+
+    Args:
+        grey: Brightness of pictures, ``uint8[M, h, w]``.
+        place: Where each picture of the collection lies in ``grey``, ``int64[N]``.
+        pairs: Candidates.
+        drawn: What tells how alike pictures usually are.
+    """
+    usual = _usual_likeness(grey, place, pairs.rows, drawn)
     likeness, windows = np.zeros(len(usual), np.float32), pairs.windows.copy()
     for block in blocks(len(usual), _BLOCK):
-        asking, other = grey[pairs.rows[block]].astype(np.float32).swapaxes(0, 1)
+        asking, other = grey[place[pairs.rows[block]]].astype(np.float32).swapaxes(0, 1)
         asking[pairs.mirrored[block]] = asking[pairs.mirrored[block]][:, :, ::-1]
         likeness[block], windows[block] = _align(asking, other, windows[block])
     good = 1 - likeness <= RATIO * (1 - usual)
@@ -50,29 +57,18 @@ def verify(grey: NDArray[np.uint8], pairs: Pairs, sample: NDArray[np.int64], cou
 
 
 def _usual_likeness(
-    grey: NDArray[np.uint8], pairs: NDArray[np.int64], sample: NDArray[np.int64], count: int
+    grey: NDArray[np.uint8], place: NDArray[np.int64], pairs: NDArray[np.int64], drawn: Drawn
 ) -> Floats:
     """Return what each pair's pictures have in common with others, the larger of the two."""
-    drawn = _detail(grey[sample].astype(np.float32))
-    involved, place = np.unique(pairs, return_inverse=True)
-    found = [
-        nearest_drawn(
-            _detail(grey[involved[block]].astype(np.float32)), involved[block], drawn, sample, count
-        )
-        for block in blocks(len(involved), _BLOCK)
-    ]
-    if not found:
-        return np.zeros(0, np.float32)
-    values, drawn_rows = (np.concatenate(part) for part in zip(*found, strict=True))
-    place = place.reshape(-1, 2)
-    usual = np.full(len(pairs), -1, np.float32)
-    for own in (0, 1):
-        partner = pairs[:, 1 - own]
-        # The partner is no reference; where it was drawn, one more has to be counted.
-        met = np.any(drawn_rows[place[:, own], :-1] == partner[:, None], axis=1)
-        rank = np.where(met, values.shape[1] - 1, max(0, values.shape[1] - 2))
-        usual = np.maximum(usual, values[place[:, own], rank])
-    return usual
+    others = _detail(grey[place[drawn.rows]].astype(np.float32))
+    involved, which = np.unique(pairs, return_inverse=True)
+    usual = np.zeros(len(involved), np.float32)
+    for block in blocks(len(involved), _BLOCK):
+        rows = involved[block]
+        alike = _detail(grey[place[rows]].astype(np.float32)) @ others.T
+        usual[block] = np.where(drawn.strangers(rows), alike, 0).max(axis=1)
+    larger: Floats = usual[which.reshape(-1, 2)].max(axis=1, initial=0)
+    return larger
 
 
 def _align(asking: Floats, other: Floats, windows: Floats) -> tuple[Floats, Floats]:

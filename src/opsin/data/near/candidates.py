@@ -16,10 +16,14 @@ from opsin.events import Watcher
 SAMPLE: Final = 2000
 _OFFSETS = (0.0, 0.04, 0.08)
 CROPS: Final = (Way(), *(Way(0.92, top, left) for top in _OFFSETS for left in _OFFSETS))
+# Distance up to which pictures may be frames of the same scene; from which they are of another; and
+# the share of the one in the other that makes a gap.
+_CLOSE, _FAR, _GAP = 0.12, 0.12, 0.4
 # A candidate's descriptor agrees this far, and is this much nearer than a random picture's.
 _LEAST_ALIKE, _ALIKE_RATIO = 0.93, 0.6
 _LEAF, _TREES, _COMPONENTS = 256, 3, 16
-_MOST: Final = 4
+# Pictures that one may be a candidate with; more where that costs little.
+_MOST, _MOST_OF_FEW, _FEW = 4, 12, 10_000
 
 
 def ways_of_asking(*, mirrored: bool) -> list[Way]:
@@ -28,62 +32,92 @@ def ways_of_asking(*, mirrored: bool) -> list[Way]:
     return [replace(crop, mirrored=turn) for turn in turns for crop in CROPS]
 
 
-def find_candidates(small: Thumbnails, ways: Sequence[Way], watcher: Watcher) -> Candidates:
+def find_candidates(
+    small: Thumbnails, ways: Sequence[Way], watcher: Watcher
+) -> tuple[Candidates, Drawn]:
     """Ask for each picture's crops, and keep the few pictures that are most like them."""
     count = len(small)
     whole = small.all_descriptors(ways[0])
-    random = np.random.default_rng(0)
-    sample, everyone = random.permutation(count)[:SAMPLE], np.arange(count)
-    reference = np.concatenate(
-        [
-            nearest_drawn(whole[block], everyone[block], whole[sample], sample, count)[0][:, -1]
-            for block in blocks(count)
-        ]
-    )
-    least = np.maximum(_LEAST_ALIKE, 1 - _ALIKE_RATIO * (1 - reference)).astype(np.float32)
+    drawn = Drawn.among(whole)
+    least = np.maximum(_LEAST_ALIKE, 1 - _ALIKE_RATIO * (1 - drawn.usual)).astype(np.float32)
+    random = np.random.default_rng(1)
     trees = [_Tree.grow(whole, random) for _ in range(_TREES)]
+    most = _MOST if count > _FEW else _MOST_OF_FEW
     kept: list[Candidates] = []
     for number, way in enumerate(ways):
         asking = whole if number == 0 else small.all_descriptors(way)
         for tree in trees:
-            kept += list(tree.search(whole, asking, least, number))
-        kept = [Candidates.joined(kept).best(_MOST)] if kept else []
+            kept += list(tree.search(whole, asking, least, number, most))
+        kept = [Candidates.joined(kept).best(most)] if kept else []
         watcher.advance((2 + number) * count)
-    if not kept:
-        nothing = np.zeros(0, np.int64)
-        return Candidates(nothing, nothing, np.zeros(0, np.float32), nothing)
-    return kept[0].once()
+    # Of a scene's many frames each finds a few only; one that all of them name holds them together.
+    naming = np.flatnonzero(drawn.named >= 0)
+    alike = (whole[naming] * whole[drawn.named[naming]]).sum(axis=1)
+    frames = Candidates(naming, drawn.named[naming], alike, np.zeros(len(naming), np.int64))
+    return Candidates.joined([*kept, frames]).once(), drawn
 
 
-def nearest_drawn(
-    vectors: Floats, rows: NDArray[np.int64], drawn: Floats, sample: NDArray[np.int64], count: int
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the pictures drawn at random that are most like each vector, itself apart.
-
-    What a picture has in common with the last of them is what pictures of this collection usually
-    have in common: the second nearest, so that a copy that was drawn does not count. Of a small
-    collection most pictures are drawn, copies too: there it is the fourth.
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures drawn at random, to which others are held.
 
     Args:
-        vectors: Of length 1, ``float32[M, D]``.
-        rows: Which pictures they are of, ``int64[M]``.
-        drawn: Those of the pictures drawn, ``float32[S, D]``.
-        sample: Which pictures were drawn, ``int64[S]``.
-        count: Pictures in the collection.
-
-    Returns:
-        How like they are, the most like first, ``float32[M, R]``, and which, ``int64[M, R]``.
+        rows: Which they are, ``int64[S]``.
+        descriptors: Of all pictures, ``float32[N, D]``.
+        limits: Distance up to which a drawn picture is a copy of this one or another frame of the
+            same scene, ``float32[N]``; -1 where none is.
+        usual: How like each picture the most alike of the others is, ``float32[N]``.
+        named: Of its copies and frames the one that was drawn first, ``int64[N]``, -1 for none:
+            all frames of a scene name the same one.
     """
-    alike = vectors @ drawn.T
-    alike[rows[:, None] == sample[None, :]] = -1
-    rank = min(2 + round(2 * len(sample) / count), alike.shape[1])
-    places = np.argpartition(alike, -rank, axis=1)[:, -rank:]
-    values = np.take_along_axis(alike, places, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return (
-        np.take_along_axis(values, order, axis=1),
-        sample[np.take_along_axis(places, order, axis=1)],
-    )
+
+    rows: NDArray[np.int64]
+    descriptors: Floats
+    limits: Floats
+    usual: Floats
+    named: NDArray[np.int64]
+
+    @classmethod
+    def among(cls, descriptors: Floats) -> Drawn:
+        """Draw, and find the gap between each picture's own kind and the rest, if there is one."""
+        count = len(descriptors)
+        rows = np.random.default_rng(0).permutation(count)[:SAMPLE]
+        parts = [_beyond_the_gap(descriptors, rows, block) for block in blocks(count)]
+        limits, usual, named = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return cls(rows, descriptors, limits, usual, named)
+
+    def strangers(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which of those drawn are neither the picture itself nor of its kind, ``bool[M, S]``.
+
+        What they have in common with it is what pictures of this collection usually have.
+        """
+        away = 1 - self.descriptors[rows] @ self.descriptors[self.rows].T
+        # A little more than the limit, since sums in another order are rounded otherwise.
+        far = away > self.limits[rows][:, None] + 1e-3
+        strangers: NDArray[np.bool_] = far & (rows[:, None] != self.rows)
+        return strangers
+
+
+def _beyond_the_gap(
+    descriptors: Floats, rows: NDArray[np.int64], block: slice
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Return limit, usual likeness and the one named, for a block of pictures (see `Drawn`)."""
+    away = 1 - descriptors[block] @ descriptors[rows].T
+    away[np.arange(block.start, block.stop)[:, None] == rows] = 2
+    # Of a large collection few of a kind are drawn.
+    most = len(rows) if len(descriptors) <= 5 * SAMPLE else min(64, len(rows))
+    places = np.argpartition(away, most - 1, axis=1)[:, :most]
+    near = np.take_along_axis(away, places, axis=1).clip(0)
+    order = np.argsort(near, axis=1, kind="stable")
+    near, places = (np.take_along_axis(part, order, axis=1) for part in (near, places))
+    last, following = near[:, :-1], near[:, 1:]
+    gap = (last <= np.minimum(_CLOSE, _GAP * following)) & (following >= _FAR) & (following < 2)
+    beyond = np.where(gap, np.arange(1, near.shape[1]), 0).max(axis=1, initial=0)
+    before = np.arange(near.shape[1]) < beyond[:, None]
+    first = np.where(before, places, len(rows)).min(axis=1)
+    row = np.arange(len(near))
+    limits = np.where(beyond > 0, near[row, np.maximum(beyond - 1, 0)], -1).astype(np.float32)
+    return limits, 1 - near[row, beyond], np.append(rows, -1)[first]
 
 
 @dataclass(frozen=True)
@@ -175,9 +209,12 @@ class _Tree:
         )
 
     def search(
-        self, points: Floats, asking: Floats, least: Floats, way: int
+        self, points: Floats, asking: Floats, least: Floats, way: int, most: int
     ) -> Iterator[Candidates]:
-        """Yield, cell by cell, the pairs whose scalar product reaches the asker's ``least``."""
+        """Yield, cell by cell, pairs whose scalar product reaches the asker's ``least``.
+
+        At least the ``most`` best of each asker are among them.
+        """
         places = asking @ self.directions
         cell = np.zeros(len(asking), np.int64)
         for level, thresholds in enumerate(self.thresholds):
@@ -195,4 +232,4 @@ class _Tree:
                 found = Candidates(
                     askers[row], others[column], alike[row, column], np.full(row.size, way)
                 )
-                yield found.best(_MOST) if row.size > _MOST * len(askers) else found
+                yield found.best(most) if row.size > most * len(askers) else found

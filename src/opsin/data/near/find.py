@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.data.lazy import Images
 from opsin.data.near.align import Pairs, verify
-from opsin.data.near.candidates import SAMPLE, find_candidates, ways_of_asking
+from opsin.data.near.candidates import find_candidates, ways_of_asking
 from opsin.data.near.thumbnails import SIDE, Floats, Thumbnails
 from opsin.events import SILENT, Watcher
 
@@ -62,8 +62,7 @@ def find_near_duplicates(
     watcher.begin("Compare", len(rows) * (1 + len(ways)), "pictures")
     small = Thumbnails.of(images, rows)
     watcher.advance(len(rows))
-    candidates = find_candidates(small, ways, watcher)
-    sample = np.random.default_rng(1).permutation(len(rows))[:SAMPLE]
+    candidates, drawn = find_candidates(small, ways, watcher)
     windows = np.array([(way.scale, way.top, way.scale, way.left) for way in ways], np.float32)
     mirrored_ways = np.array([way.mirrored for way in ways])
     pairs = Pairs(
@@ -71,14 +70,14 @@ def find_near_duplicates(
         windows[candidates.way],
         mirrored_ways[candidates.way],
     )
-    pairs = verify(small.grey, pairs, sample, len(rows))
+    place = np.arange(len(rows))
+    pairs = verify(small.grey, place, pairs, drawn)
     if len(pairs.rows) and max(images.shape[1:3]) > SIDE:
         # Only of those that are left, since all of them would need four times the memory.
-        few = np.unique(np.concatenate([pairs.rows.ravel(), sample]))
+        few = np.unique(np.concatenate([pairs.rows.ravel(), drawn.rows]))
+        place[few] = np.arange(len(few))
         fine = Thumbnails.of(images, rows[few], side=_FINE_SIDE).grey
-        again = replace(pairs, rows=np.searchsorted(few, pairs.rows))
-        pairs = verify(fine, again, np.searchsorted(few, sample), len(rows))
-        pairs = replace(pairs, rows=few[pairs.rows])
+        pairs = verify(fine, place, pairs, drawn)
     watcher.end()
     order = np.argsort(-pairs.likeness, kind="stable")
     return NearDuplicates(

@@ -333,7 +333,7 @@ def _name(written: str, table: Path, line: int, inside: Path | None) -> str:
         place = os.path.normpath(os.path.join(os.path.abspath(table.parent), written))  # noqa: PTH100, PTH118
         if re.match(r"[A-Za-z]:|[/\\]", written) or not place.startswith(root + os.sep):
             raise _wrong(
-                table, line, f"a path within {inside.name}", f"names {written!r}",
+                table, line, "a path within the archive", f"names {written!r}",
                 "A table in an archive can name the archive's own files only.",
             )  # fmt: skip
     return written
