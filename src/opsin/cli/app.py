@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -57,6 +58,8 @@ _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 def run() -> int:
     """Run the verb that was asked for and return the exit status."""
+    # Pillow's doubts about a file's tags: what cannot be read is told with its reason anyway.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         status: int = app(standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status and says nothing; a training has said what it kept.

@@ -30,7 +30,7 @@ Model = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")
 ]

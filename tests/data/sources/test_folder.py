@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,14 @@ def test_no_such_source_names_those_there_are(tmp_path: Path) -> None:
     (tmp_path / "pictures.rar").write_bytes(b"")
     with pytest.raises(SourceError, match="another kind"):
         sources.find_all(DataRecipe.of(str(tmp_path / "pictures.rar")))
+
+
+def test_pictures_without_a_class_in_a_part_are_told(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "train", 3)
+    (tmp_path / "test").mkdir()
+    for number in range(2):
+        shutil.copy(tmp_path / "train" / "disc" / "0.png", tmp_path / "test" / f"{number}.png")
+    notes = Notes()
+    assert len(open_folder(tmp_path, watcher=notes)) == 6
+    (said,) = notes.notes
+    assert said.startswith("Passed over: 2 pictures in test, for they have no class")

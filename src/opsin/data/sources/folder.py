@@ -46,6 +46,7 @@ def open_folder(root: Path, *, follow_links: bool = False, watcher: Watcher = SI
     if TRAIN in parts.values():
         found = [(f"{part}/{name}", code) for part, code in parts.items()
                  for name in tree.folders(part)]  # fmt: skip
+        _tell_loose(tree, [name for name in folders if name not in parts], watcher)
     else:
         found = [(name, UNASSIGNED) for name in folders]
     names: list[str] = []
@@ -73,6 +74,17 @@ def open_folder(root: Path, *, follow_links: bool = False, watcher: Watcher = SI
         names=names,
         pictures=Files(root, names),
     )
+
+
+def _tell_loose(tree: _Tree, others: Iterable[str], watcher: Watcher) -> None:
+    """Say which parts hold pictures without a class, as the tests of competitions do."""
+    for name in others:
+        loose = len(tree.pictures(name)) if name.lower() in PARTS else 0
+        if loose:
+            watcher.note(
+                f"Passed over: {loose:,} pictures in {name}, for they have no class (sort them "
+                "into a folder for each class, or classify them: opsin predict)"
+            )
 
 
 def order_classes(names: Iterable[str], source: Path) -> tuple[str, ...]:
