@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
 
 _TORCH = importlib.util.find_spec("torch") is not None
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and their children too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where PyTorch is not installed, the training half cannot even be imported for its examples.
 collect_ignore_glob = (
