@@ -62,13 +62,26 @@ def _usual_likeness(
     """Return what each pair's pictures have in common with others, the larger of the two."""
     others = _detail(grey[place[drawn.rows]].astype(np.float32))
     involved, which = np.unique(pairs, return_inverse=True)
-    usual = np.zeros(len(involved), np.float32)
+    # Of a small collection most pictures are drawn, copies too: there the third nearest counts.
+    rank = min(1 + round(2 * len(drawn.rows) / len(place)), len(drawn.rows) - 1)
+    values = np.zeros((len(involved), rank + 1), np.float32)
+    nearest = np.full((len(involved), rank + 1), -1)
     for block in blocks(len(involved), _BLOCK):
         rows = involved[block]
         alike = _detail(grey[place[rows]].astype(np.float32)) @ others.T
-        usual[block] = np.where(drawn.strangers(rows), alike, 0).max(axis=1)
-    larger: Floats = usual[which.reshape(-1, 2)].max(axis=1, initial=0)
-    return larger
+        alike = np.where(drawn.strangers(rows), alike, 0)
+        places = np.argpartition(-alike, rank, axis=1)[:, : rank + 1]
+        top = np.take_along_axis(alike, places, axis=1)
+        order = np.argsort(-top, axis=1, kind="stable")
+        values[block] = np.take_along_axis(top, order, axis=1)
+        nearest[block] = drawn.rows[np.take_along_axis(places, order, axis=1)]
+    usual = np.zeros(len(pairs), np.float32)
+    for own, partner in ((0, 1), (1, 0)):
+        row = which.reshape(-1, 2)[:, own]
+        # The partner is no reference: where it was drawn, one more has to be counted.
+        met = np.any(nearest[row, :rank] == pairs[:, partner, None], axis=1)
+        usual = np.maximum(usual, values[row, np.where(met, rank, max(rank - 1, 0))])
+    return usual
 
 
 def _align(asking: Floats, other: Floats, windows: Floats) -> tuple[Floats, Floats]:

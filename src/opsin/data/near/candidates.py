@@ -66,7 +66,7 @@ class Drawn:
         descriptors: Of all pictures, ``float32[N, D]``.
         limits: Distance up to which a drawn picture is a copy of this one or another frame of the
             same scene, ``float32[N]``; -1 where none is.
-        usual: How like each picture the most alike of the others is, ``float32[N]``.
+        usual: How like each picture those beyond the gap are, or the fourth, ``float32[N]``.
         named: Of its copies and frames the one that was drawn first, ``int64[N]``, -1 for none:
             all frames of a scene name the same one.
     """
@@ -117,7 +117,9 @@ def _beyond_the_gap(
     first = np.where(before, places, len(rows)).min(axis=1)
     row = np.arange(len(near))
     limits = np.where(beyond > 0, near[row, np.maximum(beyond - 1, 0)], -1).astype(np.float32)
-    return limits, 1 - near[row, beyond], np.append(rows, -1)[first]
+    # Without a gap the fourth nearest: copies of pictures that are all alike must find each other.
+    usual = np.where(beyond > 0, near[row, beyond], near[:, min(3, near.shape[1] - 1)])
+    return limits, 1 - usual, np.append(rows, -1)[first]
 
 
 @dataclass(frozen=True)
