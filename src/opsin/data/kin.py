@@ -19,7 +19,7 @@ from opsin.events import Watcher
 from opsin.storage import whole_file
 
 #: Changes whenever the same pictures would give other pairs.
-_VERSION = "2"
+_VERSION = "3"
 
 
 def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
