@@ -17,7 +17,7 @@ from opsin._version import __version__
 
 if TYPE_CHECKING:
     from opsin.data.audit import Audit, Finding, audit
-    from opsin.data.dataset import Dataset, from_arrays, load
+    from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.errors import (
         DownloadError,
         ImageError,
@@ -74,6 +74,7 @@ __all__ = [
     "from_arrays",
     "list_runs",
     "load",
+    "look_at",
     "train",
     "write_audit",
     "write_report",
@@ -102,6 +103,7 @@ _HOME = {
     "from_arrays": "data.dataset",
     "list_runs": "workflow.runs",
     "load": "data.dataset",
+    "look_at": "data.dataset",
     "train": "workflow.train",
     "write_audit": "workflow.look",
     "write_report": "workflow.report",
