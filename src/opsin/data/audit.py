@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data import looks
+from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
 from opsin.data.spelling import alike_names
 from opsin.events import SILENT, Watcher
@@ -107,6 +108,8 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     """
     found = (
         *_unusable(dataset),
+        *_unchecked(dataset),
+        *_groups(dataset),
         *_duplicates(dataset),
         *_unreadable(dataset),
         *_classes(dataset),
@@ -205,13 +208,16 @@ def _unusable(dataset: Dataset) -> Iterator[Finding]:
             dataset.problem.advice[:1].lower() + dataset.problem.advice[1:].rstrip("."),
             (Case((), str(dataset.problem)),),
         )
-    split = dataset.split
-    kinds = ["val", "test"] if len(split.test) else ["val"]
+
+
+def _unchecked(dataset: Dataset) -> Iterator[Finding]:
+    if dataset.problem is not None:
+        return
     missing = [
         (label, part)
-        for part in kinds
+        for part in (["val", "test"] if len(dataset.split.test) else ["val"])
         for label in range(len(dataset.classes))
-        if dataset.problem is None and not np.any(dataset.labels[split.rows(part)] == label)
+        if not np.any(dataset.labels[dataset.split.rows(part)] == label)
     ]
     yield Finding(
         "unchecked-classes",
@@ -221,26 +227,27 @@ def _unusable(dataset: Dataset) -> Iterator[Finding]:
         "add pictures, or cut the split otherwise",
         tuple(_class_case(dataset, label, f"none for the {part}") for label, part in missing),
     )
-    seen = (
-        {dataset.groups[row] for part in ("train", "val") for row in split.rows(part)}
-        if (dataset.groups)
-        else set()
-    )
-    rows = [int(row) for row in split.test if dataset.groups and dataset.groups[row]]
-    rows = [row for row in rows if dataset.groups[row] in seen]
+
+
+def _groups(dataset: Dataset) -> Iterator[Finding]:
+    groups, split = dataset.groups, dataset.split
+    if not groups:
+        return
+    seen = {groups[row] for part in ("train", "val") for row in split.rows(part)} - {""}
+    rows = [int(row) for row in split.test if groups[row] in seen]
     yield Finding(
         "test-groups",
         len(rows),
         "Test pictures of a group that is trained on",
         f"keeps them, {_why_apart(dataset)}",
         "part the groups between training and test",
-        tuple(Case((row,), f"group {dataset.groups[row]}") for row in rows),
+        tuple(Case((row,), f"group {groups[row]}") for row in rows),
     )
 
 
 def _copies(digests: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of each content that is there more than once."""
-    flat = np.ascontiguousarray(digests).view("V32").ravel()
+    flat = as_keys(digests)
     order = np.argsort(flat, kind="stable")
     borders = np.flatnonzero(flat[order][1:] != flat[order][:-1]) + 1
     for rows in np.split(order, borders):

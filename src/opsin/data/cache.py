@@ -173,6 +173,11 @@ def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[s
     write_json(cache_root() / "index" / f"{key}.json", {"set": name, "unreadable": unreadable})
 
 
+def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Return each digest as one value that can be compared, sorted and made unique, ``[N]``."""
+    return np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
+
+
 def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the SHA-256 of each picture's shape and pixels: ``uint8[N, 32]``."""
     digests = np.empty((len(images), 32), np.uint8)

@@ -71,7 +71,7 @@ def near_duplicates(
         watcher: Is told how far the work is.
     """
     # In the order of their content, one of each.
-    flat = np.ascontiguousarray(digests).view("V32").ravel()
+    flat = cache.as_keys(digests)
     _, rows = np.unique(flat, return_index=True)
     key = hashlib.sha256(repr((_VERSION, images.shape[1:], mirrored)).encode())
     key.update(flat[rows].tobytes())
@@ -120,7 +120,7 @@ def units_of(
     """
     count = len(digests)
     edges = [pairs.reshape(-1, 2)]
-    flat = np.ascontiguousarray(digests).view("V32").ravel()
+    flat = cache.as_keys(digests)
     _, first, which = np.unique(flat, return_index=True, return_inverse=True)
     edges.append(np.stack([np.arange(count), first[which]], axis=1))
     if len(groups):

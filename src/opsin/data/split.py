@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.cache import as_keys
 from opsin.errors import RecipeError, SourceError
 from opsin.recipe import DataRecipe
 
@@ -129,7 +130,7 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
 
 def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -> None:
     """Refuse classes with fewer different training pictures than ``least``."""
-    flat = np.ascontiguousarray(subjects.digests).view("V32").ravel()
+    flat = as_keys(subjects.digests)
     for label, name in enumerate(subjects.classes):
         different = len(np.unique(flat[training & (subjects.labels == label)]))
         if different < least:
@@ -237,7 +238,7 @@ def count_leaks(
         The number of test pictures with an exact copy outside the test part, and of those that
         have none but a near duplicate there.
     """
-    flat = np.ascontiguousarray(digests).view("V32").ravel()
+    flat = as_keys(digests)
     tested = np.zeros(len(flat), bool)
     tested[split.test] = True
     _, content = np.unique(flat, return_inverse=True)
