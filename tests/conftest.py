@@ -37,11 +37,14 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 class Notes(Watcher):
-    """Keeps what it is told, and can act on an epoch's end or a batch."""
+    """Keeps what it is told, and can ask for a stop at a batch."""
 
-    def __init__(self, *, interrupt_at: int | None = None) -> None:
+    def __init__(
+        self, *, interrupt_at: int | None = None, by: signal.Signals = signal.SIGINT
+    ) -> None:
         self.epochs: list[Epoch] = []
-        self.interrupt_at = interrupt_at
+        self.notes: list[str] = []
+        self.interrupt_at, self.by = interrupt_at, by
         self.batches = 0
 
     def epoch(self, epoch: Epoch) -> None:
@@ -50,7 +53,10 @@ class Notes(Watcher):
     def advance(self, done: int, **figures: float) -> None:
         self.batches += 1
         if self.batches == self.interrupt_at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.by)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def shape_picture(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:

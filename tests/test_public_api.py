@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,12 @@ def test_a_prediction_loads_nothing_heavy(nearest_mean: Path, tmp_path: Path) ->
         "try: main()\nexcept SystemExit as end: assert not end.code"
     )
     assert loaded_by(code) == []
+
+
+def test_nothing_is_told_to_anybody(tmp_path: Path, nearest_mean: Path) -> None:
+    code = f"import opsin; opsin.Classifier({str(nearest_mean)!r})"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    env.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+    # ONNX Runtime keeps the number by which it would be known again there.
+    assert list(tmp_path.iterdir()) == []

@@ -11,9 +11,13 @@ Example:
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from opsin._version import __version__
+
+# ONNX Runtime tells its maker of its use unless this is set before it is loaded; Opsin tells nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from opsin.data.audit import Audit, Finding, audit
@@ -33,17 +37,22 @@ if TYPE_CHECKING:
     from opsin.events import Epoch, Watcher
     from opsin.predict import Classifier, Prediction
     from opsin.recipe import Recipe
+    from opsin.workflow.bench import bench
     from opsin.workflow.changes import Changes, changes_since
     from opsin.workflow.evaluate import evaluate
     from opsin.workflow.look import draw_data, write_audit
     from opsin.workflow.predict import draw_prediction
+    from opsin.workflow.rates import Benchmark, PictureRate
+    from opsin.workflow.repeats import Repeats, train_folds, train_repeats
     from opsin.workflow.report import write_report
+    from opsin.workflow.resume import resume
     from opsin.workflow.runs import Run, list_runs
     from opsin.workflow.train import train
     from opsin.workflow.transfer import Exported, export_data
 
 __all__ = [
     "Audit",
+    "Benchmark",
     "Changes",
     "Classifier",
     "Dataset",
@@ -56,9 +65,11 @@ __all__ = [
     "ModelFileError",
     "OpsinError",
     "ParityError",
+    "PictureRate",
     "Prediction",
     "Recipe",
     "RecipeError",
+    "Repeats",
     "Run",
     "RunError",
     "SourceError",
@@ -66,6 +77,7 @@ __all__ = [
     "Watcher",
     "__version__",
     "audit",
+    "bench",
     "changes_since",
     "draw_data",
     "draw_prediction",
@@ -75,7 +87,10 @@ __all__ = [
     "list_runs",
     "load",
     "look_at",
+    "resume",
     "train",
+    "train_folds",
+    "train_repeats",
     "write_audit",
     "write_report",
 ]
@@ -84,17 +99,21 @@ __all__ = [
 # loads neither PyTorch nor matplotlib.
 _HOME = {
     "Audit": "data.audit",
+    "Benchmark": "workflow.rates",
     "Changes": "workflow.changes",
     "Classifier": "predict",
     "Dataset": "data.dataset",
     "Epoch": "events",
     "Exported": "workflow.transfer",
     "Finding": "data.audit",
+    "PictureRate": "workflow.rates",
     "Prediction": "predict",
     "Recipe": "recipe",
+    "Repeats": "workflow.repeats",
     "Run": "workflow.runs",
     "Watcher": "events",
     "audit": "data.audit",
+    "bench": "workflow.bench",
     "changes_since": "workflow.changes",
     "draw_data": "workflow.look",
     "draw_prediction": "workflow.predict",
@@ -104,7 +123,10 @@ _HOME = {
     "list_runs": "workflow.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",
+    "resume": "workflow.resume",
     "train": "workflow.train",
+    "train_folds": "workflow.repeats",
+    "train_repeats": "workflow.repeats",
     "write_audit": "workflow.look",
     "write_report": "workflow.report",
 }

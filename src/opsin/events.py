@@ -66,6 +66,12 @@ class Watcher:
     def epoch(self, epoch: Epoch) -> None:
         """An epoch and its validation are over."""
 
+    def rewind(self, epochs: int) -> None:
+        """The training goes on from earlier: of the epochs told, only so many count."""
+
+    def doing(self, what: str) -> None:
+        """What is being done from now on, such as "validation"; told often, so be quick."""
+
 
 #: Watches in silence.
 SILENT = Watcher()

@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from opsin.defaults import AUGMENTATIONS, DEFAULTS
 from opsin.errors import RecipeError
 from opsin.metadata import Resize
 
 ModelName = Literal["mlp", "cnn", "resnet"]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd"]
+Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 _DEEPEST = 16
@@ -155,12 +157,28 @@ class TrainingRecipe(_Frozen):
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, first beta of adam.")
     weight_decay: float = Field(ge=0, le=10, description="Weight decay a step, times the rate.")
     label_smoothing: float = Field(ge=0, lt=1, description="Share of the target spread evenly.")
-    class_weights: Literal["none", "balanced"] = Field(
-        "none", description="balanced: rare classes count as much as common ones."
+    balance: Literal["auto", "none", "weights", "sampling"] = Field(
+        "auto",
+        description="Rare classes count as much as common ones by weights in the loss or by being "
+        "drawn more often; auto: as the counts ask for.",
+    )
+    augment: Augmentation = Field(
+        description="What training pictures show, which decides how they are varied: photos, "
+        "documents, symbols (never mirrored), or none. Each option below changes one part."
     )
     flip: bool = Field(description="Mirror half of the training pictures left to right.")
     shift: int = Field(
         ge=0, le=64, description="Move training pictures at random by up to this many pixels."
+    )
+    zoom: float = Field(
+        ge=0, le=0.5, description="Enlarge or shrink them by up to this share of their size."
+    )
+    rotate: float = Field(ge=0, le=180, description="Turn them by up to this many degrees.")
+    light: float = Field(
+        ge=0, le=1, description="Change brightness and contrast by up to this share."
+    )
+    erase: float = Field(
+        ge=0, le=0.9, description="Side of a square put out at random, as a share of the picture's."
     )
     patience: int | None = Field(
         None, ge=1, description="Stop after this many epochs without a better validation accuracy."
@@ -169,6 +187,9 @@ class TrainingRecipe(_Frozen):
         0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
     )
     device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
+    checkpoint_every: float = Field(
+        30, ge=0, description="Seconds of training that a crash may cost: time between checkpoints."
+    )
 
 
 class Recipe(_Frozen):
@@ -177,34 +198,21 @@ class Recipe(_Frozen):
     data: DataRecipe
     model: ModelRecipe
     training: TrainingRecipe
+    parent: str | None = Field(None, description="The run that this one goes on from.")
     versions: dict[str, str] = Field(
         default_factory=dict, description="The packages that the run was made with."
     )
 
+    def with_training(self, **changes: Any) -> Recipe:
+        """Return the recipe with other, checked values in its training part."""
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
-# What a user gets who gives only the model's name. The networks of the tutorials keep Keras's
-# optimiser; the schedules and rates were tuned on validation data (docs/performance.md).
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "mlp": {
-        "hidden": (128,), "dropout": 0.0, "epochs": 10, "batch_size": 128, "optimizer": "adam",
-        "rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
-        "flip": False, "shift": 0,
-    },
-    "cnn": {
-        "hidden": (32, 64, 128), "dropout": 0.5, "epochs": 10, "batch_size": 32,
-        "optimizer": "adam", "rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
-        "label_smoothing": 0.0, "flip": True, "shift": 0,
-    },
-    "resnet": {
-        "hidden": (32, 64, 128), "dropout": 0.0, "epochs": 16, "batch_size": 128,
-        "optimizer": "adamw", "rate": 1e-2, "schedule": "one-cycle", "weight_decay": 0.05,
-        "label_smoothing": 0.0, "flip": True, "shift": 2,
-    },
-}  # fmt: skip
 
 #: The options of `resolve` that belong to the model, and those that belong to the training.
 MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
 TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
+#: Those that may change when a training goes on; the rest would make it another training.
+CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
 DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
 
 
@@ -216,7 +224,8 @@ def resolve(
     Args:
         data: The data part, already complete.
         model: Name of the network; ``None`` for the default.
-        mirrored: Whether a mirrored picture is still of its class (not so for written characters).
+        mirrored: Whether a mirrored picture is still of its class (not so for written characters);
+            without it, pictures are varied as symbols are.
         **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
 
     Raises:
@@ -233,9 +242,16 @@ def resolve(
         )
     given = {key: value for key, value in options.items() if value is not None}
     _refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
-    fields = {**_DEFAULTS[name], **given}
-    if not mirrored and "flip" not in given:
-        fields["flip"] = False
+    defaults = dict(DEFAULTS[name])
+    if not mirrored and defaults["augment"] == "photos":
+        defaults["augment"] = "symbols"
+    if "augment" in given:
+        # A policy that was asked for is not weakened by what suits the network.
+        defaults = {
+            key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
+        }
+    fields = {**defaults, **given}
+    fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
     if fields["schedule"] in ("constant", "step") and "patience" not in given:
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5
@@ -256,6 +272,39 @@ def resolve(
         )
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return a recipe whose training goes on with other options.
+
+    Raises:
+        RecipeError: An option that cannot change on the way, or an impossible value.
+
+    Example:
+        >>> changed(resolve(DataRecipe.of("digits")), epochs=50).training.epochs
+        50
+    """
+    fixed = sorted(set(changes) - set(CHANGEABLE))
+    if fixed:
+        raise RecipeError(
+            f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
+        )
+    before = recipe.training.model_dump()
+    if changes.get("augment") is not None:
+        before = {key: value for key, value in before.items() if key not in AUGMENTATIONS["none"]}
+    model = recipe.model.model_dump()
+    given = {key: value for key, value in changes.items() if value is not None}
+    return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
+
+
+def _varied(augment: Any, side: int) -> dict[str, Any]:
+    """Return the parts of an augmentation for pictures of a size, shifts in pixels."""
+    if augment not in AUGMENTATIONS:
+        raise RecipeError(
+            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
+        )
+    parts = AUGMENTATIONS[augment]
+    return {**parts, "shift": min(64, round(parts["shift"] * side))}
 
 
 def _hidden(name: str, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
@@ -329,7 +378,7 @@ def read_options(path: Path) -> dict[str, Any]:
         ) from error
     options: dict[str, Any] = {}
     for key, value in content.items():
-        if key == "versions":
+        if key in ("versions", "parent"):
             continue
         if isinstance(value, dict):
             options |= {("model" if (key, k) == ("model", "name") else k): v

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -9,14 +10,16 @@ import re
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from opsin.errors import RunError
-from opsin.storage import told_plainly, whole_file, write_json
+from opsin.storage import told_plainly, whole_file, write_bytes, write_json
 
 State = Literal["running", "done", "stopped", "failed"]
 
@@ -47,6 +50,7 @@ class RunDirectory:
         self.page = self.path / "report.html"
         self.figures = self.path / "figures"
         self.log = self.path / "log.txt"
+        self.lock = self.path / ".lock"
 
     @classmethod
     def create(cls, root: Path, name: str) -> RunDirectory:
@@ -86,6 +90,44 @@ class RunDirectory:
             )
         return run
 
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the run to this process, so that nobody else trains in it or takes it for dead.
+
+        The system lets go of it when the process ends, however it ends.
+
+        Raises:
+            RunError: Another process holds it.
+            StorageError: The directory may not be written to.
+        """
+        lock = FileLock(self.lock)
+        try:
+            # Someone who only asks for the state holds it for a moment.
+            with told_plainly(self.lock):
+                lock.acquire(timeout=2)
+        except Timeout:
+            raise RunError(
+                "a run that nobody works on",
+                f"{self.path} is being trained by process {self._json(self.status).get('pid')}",
+                "Wait until it is done, or stop it.",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _held(self) -> bool | None:
+        """Tell whether a process works on the run; ``None`` where that cannot be known."""
+        if not self.lock.is_file():
+            return None
+        try:
+            with FileLock(self.lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return None
+
     def set_status(self, state: State, *, cause: str | None = None) -> None:
         """Record what the run is doing, with this process and the present time."""
         now = time.time()
@@ -111,8 +153,12 @@ class RunDirectory:
         status = self._json(self.status)
         if not {"state", "pid", "heartbeat", "cause"} <= set(status):
             return "failed", f"{self.status} lacks some of its parts"
-        if status["state"] == "running" and not _alive(status["pid"], status["heartbeat"]):
-            return "failed", f"its process {status['pid']} ended without a word"
+        if status["state"] == "running":
+            held = self._held()
+            if held is None:
+                held = _alive(status["pid"], status["heartbeat"])
+            if not held:
+                return "failed", f"its process {status['pid']} ended without a word"
         return status["state"], status["cause"]
 
     def append_history(self, line: str) -> None:
@@ -121,6 +167,14 @@ class RunDirectory:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def cut_history(self, events: int) -> None:
+        """Keep only the first so many lines of ``history.jsonl``."""
+        if not self.history.is_file():
+            return
+        lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines(True)
+        if len(lines) > events:
+            write_bytes(self.history, "".join(lines[:events]).encode())
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the events so far; a last line cut short by a crash is left out."""

@@ -167,21 +167,24 @@ def test_a_classifier_answers_the_same(nearest_mean: Path, folder: Path) -> None
 def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from opsin.models import zoo
-    from opsin.training.loop import Examples, fit
+    from opsin.training.checkpoint import Checkpoints
+    from opsin.training.examples import Examples
+    from opsin.training.loop import fit
 
     def weights(data: Dataset) -> list[bytes]:
-        recipe = resolve(data.recipe, model="mlp", epochs=2, batch_size=8, hidden=(4,))
+        recipe = resolve(
+            data.recipe, model="mlp", epochs=2, batch_size=8, hidden=(4,), balance="none"
+        )
         statistics = zoo.channel_statistics(data.images, data.split.train)
         torch.manual_seed(0)
         network = zoo.build(recipe.model, (20, 24, 3), 2, statistics=statistics)
         fit(
             network,
-            Examples(data.images, data.labels, data.split.train),
-            Examples(data.images, data.labels, data.split.val),
+            Examples(data.images, data.labels, data.split.train, torch.device("cpu")),
+            Examples(data.images, data.labels, data.split.val, torch.device("cpu")),
             recipe.training,
-            device=torch.device("cpu"),
             classes=2,
-            checkpoints=tmp_path,
+            checkpoints=Checkpoints(tmp_path / str(id(data))),
             watcher=Notes(),
             stop=threading.Event(),
         )

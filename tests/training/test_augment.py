@@ -1,31 +1,108 @@
-"""Augmentation moves and mirrors pictures, pixel for pixel."""
+"""Each change to a training picture is the one that its name says, and no other."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from opsin.training.augment import augment
+from opsin.defaults import AUGMENTATIONS
+from opsin.recipe import DataRecipe, TrainingRecipe, resolve
+from opsin.training.augment import augment, erased_side
+
+OFF: dict[str, Any] = {**AUGMENTATIONS["none"], "shift": 0}
+POLICIES = sorted(AUGMENTATIONS)
+HEIGHT, WIDTH = 6, 5
+#: Any combination of changes, strong ones among them.
+PARTS = st.fixed_dictionaries(
+    {
+        "flip": st.booleans(),
+        "shift": st.sampled_from([0, 1, 9]),
+        "zoom": st.sampled_from([0.0, 0.1, 0.5]),
+        "rotate": st.sampled_from([0.0, 8.0, 180.0]),
+        "light": st.sampled_from([0.0, 0.3, 1.0]),
+        "erase": st.sampled_from([0.0, 0.25, 0.9]),
+    }
+)
+SEEDS = st.integers(0, 1000)
 
 
-def batch(count: int, seed: int = 0) -> torch.Tensor:
+def recipe_of(**parts: Any) -> TrainingRecipe:
+    return resolve(DataRecipe.of("x"), augment="none", **{**OFF, **parts}).training
+
+
+def batch(count: int, seed: int = 0, shape: tuple[int, int, int] = (HEIGHT, WIDTH, 3)) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 6, 5, 3), dtype=torch.uint8, generator=generator)
+    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
 
 
-def moved(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    rows = (torch.arange(6) + down).clamp(0, 5)
-    columns = (torch.arange(5) + right).clamp(0, 4)
+def vary(images: Tensor, seed: int, **parts: Any) -> Tensor:
+    return augment(images, recipe_of(**parts), torch.Generator().manual_seed(seed))
+
+
+def moved(image: Tensor, down: int, right: int) -> Tensor:
+    rows = (torch.arange(HEIGHT) + down).clamp(0, HEIGHT - 1)
+    columns = (torch.arange(WIDTH) + right).clamp(0, WIDTH - 1)
     return image[rows][:, columns]
 
 
-@given(flip=st.booleans(), shift=st.integers(0, 3), seed=st.integers(0, 50))
+@given(parts=PARTS, seed=SEEDS, channels=st.sampled_from([1, 3]), count=st.integers(1, 5))
+def test_shape_and_type_stay_and_the_batch_is_left_alone(
+    parts: dict[str, Any], seed: int, channels: int, count: int
+) -> None:
+    images = batch(count, seed, (HEIGHT, WIDTH, channels))
+    before = images.clone()
+    varied = vary(images, seed, **parts)
+    assert (varied.shape, varied.dtype) == (images.shape, torch.uint8)
+    assert varied.is_contiguous()
+    assert torch.equal(images, before)
+
+
+@given(parts=PARTS, seed=SEEDS)
+def test_the_same_seed_gives_the_same_pictures(parts: dict[str, Any], seed: int) -> None:
+    one, two = (vary(batch(8), seed, **parts) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+@given(parts=PARTS, seed=SEEDS)
+def test_what_is_drawn_depends_on_the_shape_and_not_on_the_pixels(
+    parts: dict[str, Any], seed: int
+) -> None:
+    states = []
+    for pixels in (batch(4, 1), batch(4, 2), torch.zeros_like(batch(4))):
+        generator = torch.Generator().manual_seed(seed)
+        augment(pixels, recipe_of(**parts), generator)
+        states.append(generator.get_state())
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name != "none"])
+def test_each_policy_varies_and_another_seed_varies_otherwise(policy: str) -> None:
+    recipe = resolve(DataRecipe.of("x", size=32), augment=policy).training
+    images = batch(16, shape=(32, 32, 3))
+    one, other = (augment(images, recipe, torch.Generator().manual_seed(s)) for s in (1, 2))
+    assert not torch.equal(one, images)
+    assert not torch.equal(one, other)
+
+
+def test_no_policy_returns_the_very_pictures() -> None:
+    images = batch(3)
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert augment(images, recipe_of(), generator) is images
+    assert torch.equal(generator.get_state(), before)
+
+
+@given(flip=st.booleans(), shift=st.integers(0, 3), seed=SEEDS)
 def test_each_picture_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed: int) -> None:
     images = batch(4, seed)
-    generator = torch.Generator().manual_seed(seed)
-    changed = augment(images, flip=flip, shift=shift, generator=generator)
-    for before, after in zip(images, changed, strict=True):
+    for before, after in zip(images, vary(images, seed, flip=flip, shift=shift), strict=True):
         moves = [
             candidate
             for down in range(-shift, shift + 1)
@@ -36,18 +113,137 @@ def test_each_picture_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, se
         assert any(torch.equal(after, move) for move in moves)
 
 
-def test_the_same_seed_gives_the_same_changes() -> None:
-    images = batch(16)
-    one, two, other = (
-        augment(images, flip=True, shift=2, generator=torch.Generator().manual_seed(seed))
-        for seed in (1, 1, 2)
-    )
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
-
-
-def test_about_half_are_mirrored() -> None:
-    images = batch(400)
-    changed = augment(images, flip=True, shift=0, generator=torch.Generator().manual_seed(0))
+def test_about_half_are_mirrored_and_all_moves_are_as_likely() -> None:
+    images = batch(900)
+    changed = vary(images, 0, flip=True)
     mirrored = sum(torch.equal(a, b.flip(1)) for a, b in zip(changed, images, strict=True))
-    assert 160 < mirrored < 240
+    assert 400 < mirrored < 500
+    changed = vary(images, 0, shift=1)
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            found = sum(torch.equal(after, moved(before, down, right))
+                        for before, after in zip(images, changed, strict=True))  # fmt: skip
+            assert 65 < found < 135, (down, right)
+
+
+@given(flip=st.booleans(), shift=st.integers(0, 3), seed=SEEDS)
+def test_hardly_any_zoom_or_turn_is_as_good_as_none(flip: bool, shift: int, seed: int) -> None:
+    images = batch(4, seed)
+    exact = vary(images, seed, flip=flip, shift=shift)
+    for parts in ({"zoom": 1e-9}, {"rotate": 1e-6}):
+        nearly = vary(images, seed, flip=flip, shift=shift, **parts)
+        assert (nearly.int() - exact.int()).abs().max() <= 1
+
+
+def dot(height: int, width: int, row: int, column: int) -> Tensor:
+    """Return many pictures of one soft dot, so that its place can be measured."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    away = (rows - row) ** 2 + (columns - column) ** 2
+    return (255 * torch.exp(-away / 8)).to(torch.uint8).expand(64, height, width)[..., None]
+
+
+def place_of(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where the dot of each picture is, seen from the middle: down, right."""
+    weights = images[..., 0].double()
+    total = weights.sum(dim=(1, 2))
+    _, height, width = weights.shape
+    down = (weights.sum(dim=2) * (torch.arange(height) - (height - 1) / 2)).sum(dim=1) / total
+    right = (weights.sum(dim=1) * (torch.arange(width) - (width - 1) / 2)).sum(dim=1) / total
+    return down, right
+
+
+@given(seed=SEEDS, shape=st.sampled_from([(41, 41), (41, 61), (61, 41)]))
+def test_a_turn_keeps_the_distance_from_the_middle_and_the_angle_is_bounded(
+    seed: int, shape: tuple[int, int]
+) -> None:
+    height, width = shape
+    images = dot(height, width, height // 2, width // 2 + 10)
+    down, right = place_of(vary(images, seed, rotate=30.0))
+    angles = torch.atan2(down, right).rad2deg()
+    assert torch.allclose(torch.hypot(down, right), torch.tensor(10.0).double(), atol=0.1)
+    assert angles.abs().max() <= 30.5
+    assert angles.min() < -15
+    assert angles.max() > 15
+
+
+@given(seed=SEEDS)
+def test_a_zoom_changes_the_distance_from_the_middle_by_its_share(seed: int) -> None:
+    down, right = place_of(vary(dot(61, 51, 30, 35), seed, zoom=0.2))
+    factors = right / 10
+    assert torch.allclose(down, torch.zeros(()).double(), atol=0.05)
+    assert 0.79 <= float(factors.min()) < 0.95
+    assert 1.05 < float(factors.max()) <= 1.21
+
+
+@given(light=st.sampled_from([0.1, 0.3, 1.0]), seed=SEEDS)
+def test_light_is_one_line_through_the_values_of_each_picture(light: float, seed: int) -> None:
+    images = batch(6, seed)
+    for before, after in zip(images, vary(images, seed, light=light), strict=True):
+        old, new = before.flatten().double(), after.flatten().double()
+        order = old.argsort()
+        assert bool((new[order].diff() >= 0).all()), "brighter stays brighter"
+        inside = (new > 0) & (new < 255)
+        if inside.sum() > 2 and old[inside].std() > 5:
+            slope = torch.dot(old[inside] - old[inside].mean(), new[inside]) / (
+                (old[inside] - old[inside].mean()).square().sum()
+            )
+            assert (1 - light) ** 2 - 0.1 <= float(slope) <= (1 + light) ** 2 + 0.1
+            line = new[inside].mean() + slope * (old[inside] - old[inside].mean())
+            assert (new[inside] - line).abs().max() < 1.1
+
+
+def test_light_leaves_black_black_and_takes_white_no_further() -> None:
+    black = torch.zeros((50, 4, 4, 1), dtype=torch.uint8)
+    assert torch.equal(vary(black, 0, light=0.5), black)
+    white = vary(black + 255, 0, light=0.5)
+    assert white.max() == 255
+    assert white.min() >= 127
+    assert 15 < int((white[:, 0, 0, 0] == 255).sum()) < 35
+
+
+@given(erase=st.sampled_from([0.1, 0.25, 0.5, 0.9]), seed=SEEDS)
+def test_a_square_is_put_out_and_nothing_else(erase: float, seed: int) -> None:
+    height, width = 12, 17
+    # No picture holds the mean of the batch.
+    images = torch.where(batch(20, seed, (height, width, 1)) < 128, 20, 220).to(torch.uint8)
+    side = erased_side(erase, height, width)
+    varied = vary(images, seed, erase=erase)
+    fill = int(varied[~torch.isin(varied, torch.tensor([20, 220], dtype=torch.uint8))][0])
+    assert abs(fill - float(images.float().mean())) < 30
+    for before, after in zip(images[..., 0], varied[..., 0], strict=True):
+        changed = (after != before).nonzero()
+        top, left = changed.min(dim=0).values.tolist()
+        bottom, right = (changed.max(dim=0).values + 1).tolist()
+        assert bool((after[top:bottom, left:right] == fill).all())
+        assert len(changed) == (bottom - top) * (right - left)
+        for low, high, size in ((top, bottom, height), (left, right, width)):
+            at_border = low == 0 or high == size
+            assert high - low == side or (at_border and high - low >= side // 2)
+
+
+def test_the_square_may_be_anywhere() -> None:
+    images = torch.where(batch(2000, 0, (8, 8, 1)) < 128, 20, 220).to(torch.uint8)
+    hits = (vary(images, 0, erase=0.25) != images).float().mean(dim=0)[..., 0]
+    # Two of eight rows and columns: 1 of 16 pixels, fewer at the border, where it is cut off.
+    assert float(hits[:-1, :-1].min()) > 0.7 / 16
+    assert float(hits.max()) < 1.4 / 16
+    assert float(hits.min()) > 0
+
+
+def test_the_square_takes_the_batchs_mean_colour() -> None:
+    images = torch.tensor([10, 100, 200], dtype=torch.uint8).expand(3, 8, 8, 3)
+    assert torch.equal(vary(images, 0, erase=0.5), images)
+
+
+def test_a_whole_turn_goes_all_the_way_round() -> None:
+    down, right = place_of(vary(dot(41, 41, 20, 30), 3, rotate=180.0))
+    assert (torch.atan2(down, right).abs() > math.pi / 2).any()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_pictures_on_a_gpu_stay_there_and_are_the_same() -> None:
+    images = batch(16, shape=(32, 32, 3))
+    for parts in ({"flip": True, "shift": 2, "erase": 0.25}, {"rotate": 9.0, "light": 0.3}):
+        here, there = vary(images, 5, **parts), vary(images.cuda(), 5, **parts)
+        assert there.is_cuda
+        assert (here.int() - there.cpu().int()).abs().max() <= 1

@@ -1,44 +1,114 @@
-"""The best weights are whole on the disk, and the older ones go only then."""
+"""A checkpoint is whole and proves it, or another one is taken."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from opsin.errors import RunError
+from opsin.errors import RunError, StorageError
 from opsin.events import Epoch
-from opsin.training.checkpoint import load_checkpoint, save_checkpoint
+from opsin.training.checkpoint import Checkpoints, Place
 
 
 def epoch(step: int) -> Epoch:
-    return Epoch(epoch=1, epochs=2, step=step, train_loss=1, train_accuracy=0, val_loss=1,
+    return Epoch(epoch=1, epochs=2, step=step, train_loss=1 / 3, train_accuracy=0, val_loss=1,
                  val_accuracy=0, rate=0.1, seconds=1, images_per_second=1, best=True)  # fmt: skip
 
 
-def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
-    network = nn.Conv2d(3, 8, 3)
-    network.weight.data = network.weight.data.contiguous(memory_format=torch.channels_last)
-    path = save_checkpoint(tmp_path, network, epoch(7))
-    other = nn.Conv2d(3, 8, 3)
-    load_checkpoint(path, other)
-    assert torch.equal(network.weight, other.weight)
+def tensors(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(4, 3, 3, 3, generator=generator)
+    return {
+        "network.weight": weight.contiguous(memory_format=torch.channels_last),
+        "optimizer.0.step": torch.tensor(float(seed)),
+        "random.cpu": generator.get_state(),
+    }
 
 
-def test_only_the_latest_best_stays(tmp_path: Path) -> None:
-    for step in (10, 20):
-        save_checkpoint(tmp_path, nn.Linear(2, 2), epoch(step))
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "step-00000020.safetensors", "step-00000020.json",
-    }  # fmt: skip
+def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    place = Place(step=7, epoch=2, seen=64, best=epoch(3), loss_sum=0.1 + 0.2, seconds=1 / 3)
+    kept.save(tensors(1), place)
+    found, there = kept.load(7)
+    assert there == place
+    assert all(torch.equal(found[name], value) for name, value in tensors(1).items())
 
 
-def test_a_damaged_or_foreign_checkpoint_is_named(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, nn.Linear(2, 2), epoch(1))
-    with pytest.raises(RunError, match="step-00000001"):
-        load_checkpoint(path, nn.Linear(3, 2))
-    path.write_bytes(b"rotten")
-    with pytest.raises(RunError, match="step-00000001"):
-        load_checkpoint(path, nn.Linear(2, 2))
+def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    for step in (0, 10, 20, 30, 40):
+        kept.save(tensors(step), Place(step=step, best=epoch(10) if step >= 10 else None))
+    assert kept.steps() == [40, 30, 10]
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
+    told: list[str] = []
+    kept = Checkpoints(tmp_path, told.append)
+    for step in (1, 2):
+        kept.save(tensors(step), Place(step=step))
+    files = [tmp_path / "step-00000002.safetensors", tmp_path / "step-00000002.json"]
+    whole = [file.read_bytes() for file in files]
+    chance = random.Random(0)
+    damages = 0
+    for file, content in zip(files, whole, strict=True):
+        for _ in range(500):
+            place, bit = chance.randrange(len(content)), chance.randrange(8)
+            broken = bytearray(content)
+            broken[place] ^= 1 << bit
+            file.write_bytes(broken)
+            found = kept.newest()
+            assert found is not None and found[1].step == 1, (file.name, place, bit)
+            damages += 1
+        for _ in range(50):
+            file.write_bytes(content[: chance.randrange(len(content))])
+            found = kept.newest()
+            assert found is not None and found[1].step == 1
+            damages += 1
+        file.write_bytes(content)
+    assert len(told) == damages == 1100
+    assert "the checkpoint before it is used" in told[0]
+    found = kept.newest()
+    assert found is not None and found[1].step == 2
+
+
+def test_a_file_without_its_json_does_not_count(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(tensors(1), Place(step=1))
+    kept.save(tensors(2), Place(step=2))
+    (tmp_path / "step-00000002.json").unlink()  # as after a kill between the two writes
+    assert kept.steps() == [1]
+    kept.save(tensors(3), Place(step=3))
+    assert sorted(path.name for path in tmp_path.glob("*2.*")) == []
+    with pytest.raises(RunError, match="whole checkpoint"):
+        kept.load(2)
+
+
+def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path / "none")
+    assert kept.newest() is None
+    kept.save(tensors(1), Place(step=1))
+    (tmp_path / "none" / "step-00000001.safetensors").write_bytes(b"rotten")
+    assert kept.newest() is None
+
+
+def test_a_refused_write_leaves_the_older_ones(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    kept.save(tensors(1), Place(step=1))
+    (tmp_path / "step-00000002.json").mkdir()
+    with pytest.raises(StorageError):
+        kept.save(tensors(2), Place(step=2))
+    found = kept.newest()
+    assert found is not None and found[1].step == 1
+
+
+def test_later_ones_are_forgotten_on_going_back(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path)
+    for step in (1, 2):
+        kept.save(tensors(step), Place(step=step))
+    kept.forget_after(1)
+    assert kept.steps() == [1]
+    assert len(list(tmp_path.iterdir())) == 2

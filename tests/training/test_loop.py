@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
-import itertools
+import errno
+import hashlib
+import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from opsin.data.dataset import Dataset
-from opsin.errors import RecipeError
-from opsin.events import Watcher
+from opsin.errors import RecipeError, StorageError
+from opsin.events import Epoch, Watcher
 from opsin.models import zoo
-from opsin.recipe import DataRecipe, resolve
+from opsin.recipe import resolve
 from opsin.training import loop
+from opsin.training.checkpoint import Checkpoints
 from opsin.training.device import choose_device, describe_device
-from opsin.training.interrupt import ctrl_c_stops
-from opsin.training.loop import Examples, Outcome, fit
+from opsin.training.examples import Examples
+from opsin.training.interrupt import stops_gently
+from opsin.training.loop import Outcome, fit
+from opsin.training.step import Stepper
 from tests.conftest import Notes
+
+CPU = torch.device("cpu")
 
 
 def train(
     digits: Dataset, folder: Path, watcher: Watcher | None = None, **options: Any
 ) -> tuple[nn.Sequential, Outcome]:
-    recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, **options})
-    torch.manual_seed(recipe.training.seed)
-    network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=([80.0], [90.0]))
-    with ctrl_c_stops() as stop:
+    """Train on the digits, going on from what ``folder`` holds."""
+    recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, "balance": "none", **options})
+    with torch.random.fork_rng(devices=[]), stops_gently() as stop:
+        torch.manual_seed(recipe.training.seed)
+        network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=([80.0], [90.0]))
+        checkpoints = Checkpoints(folder)
         outcome = fit(
             network,
-            Examples(digits.images, digits.labels, digits.split.train),
-            Examples(digits.images, digits.labels, digits.split.val),
+            Examples(digits.images, digits.labels, digits.split.train, CPU),
+            Examples(digits.images, digits.labels, digits.split.val, CPU),
             recipe.training,
-            device=torch.device("cpu"),
             classes=10,
-            checkpoints=folder,
+            checkpoints=checkpoints,
             watcher=watcher or Watcher(),
             stop=stop,
+            start=checkpoints.newest(),
         )
     return network, outcome
+
+
+def digest(network: nn.Module) -> str:
+    whole = b"".join(value.numpy().tobytes() for value in network.state_dict().values())
+    return hashlib.sha256(whole).hexdigest()
+
+
+class Killed(Notes):
+    """Ends the training without ceremony at one of its steps."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def doing(self, what: str) -> None:
+        if what == "a training step":
+            self.left -= 1
+            if not self.left:
+                raise SystemExit
+
+    def rewind(self, epochs: int) -> None:
+        del self.epochs[epochs:]
+
+
+def figures(epochs: list[Epoch]) -> list[dict[str, Any]]:
+    """Return all of a history but its clock."""
+    return [epoch.model_dump(exclude={"seconds", "images_per_second"}) for epoch in epochs]
 
 
 @pytest.mark.parametrize("model", ["mlp", "resnet"])
@@ -60,7 +94,7 @@ def test_same_seed_same_weights(digits: Dataset, tmp_path: Path, model: str) -> 
 @pytest.mark.parametrize("options", [
     {"optimizer": "sgd", "rate": 0.1, "schedule": "cosine"},
     {"optimizer": "adamw", "weight_decay": 0.1, "schedule": "step"},
-    {"label_smoothing": 0.1, "class_weights": "balanced", "dropout": 0.1, "schedule": "constant"},
+    {"label_smoothing": 0.1, "balance": "weights", "dropout": 0.1, "schedule": "constant"},
 ])  # fmt: skip
 def test_every_way_of_training_learns(
     digits: Dataset, tmp_path: Path, options: dict[str, Any]
@@ -76,8 +110,9 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
                              patience=6)  # fmt: skip
     best = max(notes.epochs, key=lambda e: (e.val_accuracy, -e.val_loss))
     assert outcome.best == best
-    val = Examples(digits.images, digits.labels, digits.split.val)
-    assert loop.validate(network, val, torch.device("cpu"))[1] == best.val_accuracy
+    val = Examples(digits.images, digits.labels, digits.split.val, CPU)
+    stepper = Stepper(network, resolve(digits.recipe).training, device=CPU)
+    assert loop.validate(stepper, val)[1] == best.val_accuracy
 
 
 def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:
@@ -90,37 +125,141 @@ def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path:
     assert not any(epoch.best for epoch in notes.epochs[-2:])
 
 
-def test_ctrl_c_ends_the_epoch_and_keeps_the_work(digits: Dataset, tmp_path: Path) -> None:
-    notes = Notes(interrupt_at=5)
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
+    digits: Dataset, tmp_path: Path, number: signal.Signals
+) -> None:
+    notes = Notes(interrupt_at=5, by=number)
+    before = signal.getsignal(number)
     _, outcome = train(digits, tmp_path, notes, epochs=50, batch_size=8)
     assert outcome.stopped
     assert outcome.last.epoch < 50
     assert not outcome.last.complete
-    assert len(list(tmp_path.glob("*.safetensors"))) == 1
-    assert signal.getsignal(signal.SIGINT) is before
+    assert Checkpoints(tmp_path).steps()[0] == outcome.last.step
+    assert signal.getsignal(number) is before
 
 
-def test_a_loss_that_blows_up_says_what_to_do(digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="smaller --rate"):
-        train(digits, tmp_path, rate=100.0, weight_decay=10.0, optimizer="sgd", epochs=9)
+@pytest.mark.parametrize("options", [
+    {"model": "mlp", "dropout": 0.3},
+    {"model": "cnn", "depth": 1, "hidden": [8], "augment": "photos", "balance": "weights"},
+    {"model": "resnet", "hidden": [4, 8], "augment": "symbols", "label_smoothing": 0.1},
+    {"model": "mlp", "optimizer": "sgd", "rate": 0.1, "balance": "sampling"},
+])  # fmt: skip
+def test_killed_at_any_step_it_comes_to_the_same_end(
+    digits: Dataset, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    options = {"epochs": 2, "batch_size": 96, "checkpoint_every": 0, **options}
+    whole = Killed(at=-1)
+    network, outcome = train(digits, tmp_path / "whole", whole, **options)
+    chance = random.Random(1)
+    for number in range(5):  # twenty in all
+        cut = Killed(at=chance.randrange(1, 32))
+        with pytest.raises(SystemExit):
+            train(digits, tmp_path / str(number), cut, **options)
+        cut.left = -1
+        again, resumed = train(digits, tmp_path / str(number), cut, **options)
+        assert digest(again) == digest(network)
+        assert figures(cut.epochs) == figures(whole.epochs)
+        assert figures([resumed.best]) == figures([outcome.best])
 
 
-@given(count=st.integers(2, 500), size=st.integers(2, 64))
-def test_batches_cover_everything_and_none_is_single(count: int, size: int) -> None:
-    batches = list(loop._batches(count, size))
-    assert batches[0][0] == 0
-    assert batches[-1][1] == count
-    assert all(one[1] == two[0] for one, two in itertools.pairwise(batches))
-    assert all(2 <= end - start <= size + 1 for start, end in batches)
+def test_stopped_and_resumed_it_comes_to_the_same_end(digits: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 16, "dropout": 0.2}
+    network, _ = train(digits, tmp_path / "whole", **options)
+    notes = Notes(interrupt_at=4)
+    _, stopped = train(digits, tmp_path / "cut", notes, **options)
+    assert stopped.stopped and not stopped.last.complete
+    again, resumed = train(digits, tmp_path / "cut", **options)
+    assert not resumed.stopped
+    assert digest(again) == digest(network)
 
 
-def test_rare_classes_weigh_more() -> None:
-    labels = np.array([0] * 90 + [1] * 10)
-    examples = Examples(np.zeros((100, 8, 8, 1), np.uint8), labels, np.arange(100))
-    recipe = resolve(DataRecipe.of("x"), class_weights="balanced").training
-    weights = loop._class_weights(examples, 2, recipe)
-    assert weights[1] / weights[0] == pytest.approx(9)
+def test_a_damaged_checkpoint_costs_only_its_interval(digits: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 96, "checkpoint_every": 0}
+    network, _ = train(digits, tmp_path / "whole", **options)
+    with pytest.raises(SystemExit):
+        train(digits, tmp_path / "cut", Killed(at=20), **options)
+    newest = max((tmp_path / "cut").glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    again, _ = train(digits, tmp_path / "cut", **options)
+    assert digest(again) == digest(network)
+
+
+def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    class Rot(Notes):
+        def epoch(self, epoch: Epoch) -> None:
+            super().epoch(epoch)
+            if epoch.epoch == 3:  # its own checkpoint is written after this
+                for path in tmp_path.glob("*.safetensors"):
+                    path.write_bytes(b"rotten")
+
+    notes = Rot()
+    # The first epoch stays the best: later ones go the wrong way.
+    _, outcome = train(digits, tmp_path, notes, rate=3.0, schedule="constant", optimizer="sgd",
+                       momentum=0.0, epochs=3, patience=3)  # fmt: skip
+    if notes.epochs[-1].best:
+        pytest.fail("the last epoch was not to be the best")
+    assert outcome.best.step == notes.epochs[-1].step
+    assert any("are used" in note for note in notes.notes)
+
+
+def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -> None:
+    notes = Notes()
+    _, outcome = train(digits, tmp_path, notes, rate=3.0, optimizer="sgd", schedule="constant",
+                       epochs=4, batch_size=32)  # fmt: skip
+    assert outcome.stepped_back
+    assert outcome.diverged is None
+    assert "a tenth of the rate" in notes.notes[0]
+    assert outcome.best.val_accuracy > 0.8
+    assert [epoch.epoch for epoch in notes.epochs] == [1, 2, 3, 4]
+
+
+def test_a_loss_that_blows_up_again_leaves_usable_weights(digits: Dataset, tmp_path: Path) -> None:
+    notes = Notes()
+    network, outcome = train(digits, tmp_path, notes, rate=100.0, weight_decay=10.0,
+                             optimizer="sgd", schedule="constant", epochs=9)  # fmt: skip
+    assert outcome.diverged
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+    assert "again: stopping" in notes.notes[1]
+    # Resumed, it comes to the same end: the file is no worse for it.
+    again, resumed = train(digits, tmp_path, rate=100.0, weight_decay=10.0, optimizer="sgd",
+                           schedule="constant", epochs=9)  # fmt: skip
+    assert resumed.diverged
+    assert digest(again) == digest(network)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 96, "checkpoint_every": 0}
+    network, _ = train(digits, tmp_path / "whole", **options)
+    sync, left = os.fsync, [24]
+
+    def refuses(handle: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuses)
+    with pytest.raises(StorageError, match="no space left"):
+        train(digits, tmp_path / "cut", **options)
+    monkeypatch.undo()
+    found = Checkpoints(tmp_path / "cut").newest()
+    assert found is not None and found[1].step >= 4
+    again, _ = train(digits, tmp_path / "cut", **options)
+    assert digest(again) == digest(network)
+
+
+def test_nothing_to_learn_from_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    empty = Examples(digits.images, digits.labels, digits.split.train[:0], CPU)
+    recipe = resolve(digits.recipe, model="mlp", balance="none")
+    network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=([80.0], [90.0]))
+    with stops_gently() as stop, pytest.raises(RecipeError, match="pictures to train on"):
+        fit(network, empty, empty, recipe.training, classes=10,
+            checkpoints=Checkpoints(tmp_path), watcher=Watcher(), stop=stop)  # fmt: skip
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

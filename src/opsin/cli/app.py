@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin._version import __version__
-from opsin.cli import data, evaluate, predict, report, runs, train
+from opsin.cli import bench, data, evaluate, predict, report, resume, runs, train
 from opsin.cli.output import print_error, print_json_error
 from opsin.errors import OpsinError
 
@@ -45,10 +45,12 @@ app.callback()(_about)
 for _verb in (
     data.data,
     train.train,
+    resume.resume,
     predict.predict,
     evaluate.evaluate,
     report.report,
     runs.runs,
+    bench.bench,
 ):
     app.command(_verb.__name__)(_verb)
 
@@ -63,7 +65,7 @@ def run() -> int:
     try:
         status: int = app(standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status and says nothing; a training has said what it kept.
-        if status == 130 and "train" not in sys.argv[1:2]:
+        if status == 130 and not {"train", "resume"} & set(sys.argv[1:2]):
             return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
     except OpsinError as error:
         return _told(error)

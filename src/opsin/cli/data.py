@@ -18,9 +18,11 @@ from opsin.data.dataset import Dataset, load, look_at
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.workflow.changes import changes_since
 from opsin.workflow.transfer import check_target, export_data
+from opsin.workflow.variations import Variations, check_varying, draw_variations
 
 
 @options.takes_data()
+@options.takes_training(*options.VARYING)
 def data(
     source: options.AnySources = None,
     *,
@@ -56,6 +58,7 @@ def data(
             show_default=False,
         ),
     ] = None,
+    training_options: dict[str, Any],
     data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -64,13 +67,15 @@ def data(
 
     Example: opsin data fashion-mnist --out look
 
+    Example: opsin data photos --augment photos
+
     Example: opsin data photos --export photos.npz
 
     Example: opsin data --since runs/2026-11-21-photos-resnet
     """
     watcher = for_people(quiet=quiet)
     if since is not None:
-        if data_options or export is not None or audit:
+        if data_options or training_options or export is not None or audit:
             raise typer.BadParameter(
                 "expected no other option that reads or writes pictures: the run says how they "
                 "are read.",
@@ -80,6 +85,8 @@ def data(
         return
     if not source:
         raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE...")
+    if training_options:
+        _check_varying(training_options, drawn=draw and export is None)
     if export is not None:
         if audit:
             raise typer.BadParameter("expected no --audit beside it.", param_hint="--export")
@@ -94,6 +101,10 @@ def data(
         from opsin.workflow.look import draw_data  # noqa: PLC0415  needs matplotlib
 
         drawn = draw_data(dataset, out)
+    varied = None
+    if training_options:
+        varied = draw_variations(dataset, out, watcher=watcher, **training_options)
+        drawn.append(varied.picture)
     findings = find_trouble(dataset, watcher=watcher) if audit else None
     page = None
     if findings and draw:
@@ -102,12 +113,30 @@ def data(
         page = write_audit(findings, out)
     if as_json:
         found = {"findings": findings.to_json(), "page": page and str(page)} if findings else {}
-        print_json({**dataset.describe(), "figures": [str(path) for path in drawn], **found})
+        shown = {"augment": varied.to_json()} if varied else {}
+        figures = [str(path) for path in drawn]
+        print_json({**dataset.describe(), "figures": figures, **shown, **found})
         return
-    _show(dataset, drawn, findings, page)
+    _show(dataset, drawn, findings, page, varied)
 
 
-def _show(dataset: Dataset, drawn: list[Path], findings: Audit | None, page: Path | None) -> None:
+def _check_varying(training_options: dict[str, Any], *, drawn: bool) -> None:
+    """Refuse at once what could not be shown after an hour's reading."""
+    if not drawn:
+        raise typer.BadParameter(
+            "expected neither --export nor --no-draw beside it: it is shown as a picture.",
+            param_hint=f"--{next(iter(training_options))}",
+        )
+    check_varying(training_options)
+
+
+def _show(
+    dataset: Dataset,
+    drawn: list[Path],
+    findings: Audit | None,
+    page: Path | None,
+    varied: Variations | None,
+) -> None:
     """Print the facts, a row a class, and what is wrong."""
     about = dataset.describe()
     screen = console()
@@ -140,5 +169,7 @@ def _show(dataset: Dataset, drawn: list[Path], findings: Audit | None, page: Pat
         screen.print(f"\n{leaks_in_words(*dataset.leaks)}", markup=False)
     if page:
         screen.print(f"\nAudit     {page}", markup=False, soft_wrap=True)
+    if varied:
+        screen.print(f"\nVaried    {varied.words} ({varied.policy})", markup=False, soft_wrap=True)
     if drawn:
         screen.print(f"\nPictures  {', '.join(map(str, drawn))}", markup=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
 
-from opsin.recipe import DataRecipe
+from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 
 _SOURCES = typer.Argument(
     metavar="SOURCE...",
@@ -44,22 +45,18 @@ def of(recipe: type[BaseModel], field: str, *names: str, **more: Any) -> Any:
     )
 
 
-def listed(text: str | None) -> list[str] | None:
+def listed(text: str) -> list[str]:
     """Split ``a,b,c``; an empty part is no name."""
-    if text is None:
-        return None
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def renamed(text: str | None) -> dict[str, str] | None:
+def renamed(text: str) -> dict[str, str]:
     """Read ``path=file,label=kind``.
 
     Raises:
         typer.BadParameter: A part is no pair of names.
     """
     parts = listed(text)
-    if parts is None:
-        return None
     pairs = [part.partition("=") for part in parts]
     if not all(ours and theirs for ours, _, theirs in pairs):
         raise typer.BadParameter(f"expected pairs such as path=file,label=kind; received {text!r}.",
@@ -67,29 +64,25 @@ def renamed(text: str | None) -> dict[str, str] | None:
     return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
-def numbers(text: str | None, option: str) -> list[int] | None:
+def numbers(text: str) -> list[int]:
     """Split ``128,64`` into whole numbers.
 
     Raises:
         typer.BadParameter: A part is no whole number.
     """
     parts = listed(text)
-    if parts is None:
-        return None
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise typer.BadParameter(f"expected whole numbers such as 128,64; received {text!r}.",
-                                 param_hint=option)  # fmt: skip
+                                 param_hint="--hidden")  # fmt: skip
     return [int(part) for part in parts]
 
 
-def sides(text: str | None) -> tuple[int, int] | None:
+def sides(text: str) -> tuple[int, int]:
     """Read ``64`` or ``48x64`` (height, width).
 
     Raises:
         typer.BadParameter: It is neither.
     """
-    if text is None:
-        return None
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
         raise typer.BadParameter(f"expected 64 or 48x64 (height x width); received {text!r}.",
@@ -97,59 +90,116 @@ def sides(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-# How each field of `DataRecipe` is given on the command line: type, reader of its text, metavar.
-_DATA: dict[str, tuple[Any, Callable[[Any], Any] | None, str | None]] = {
-    "test": (str, None, "SOURCE"),
-    "classes": (str, listed, "A,B,C"),
-    "size": (str, sides, "N or HxW"),
-    "channels": (int, None, None),
-    "resize": (str, None, None),
-    "columns": (str, renamed, "OURS=THEIRS,…"),
-    "follow_links": (bool, None, None),
-    "group_by": (str, None, "REGEX"),
-    "near_duplicates": (str, None, None),
-    "assignment": (str, None, None),
-    "fold": (str, None, "I/K"),
-    "val_fraction": (float, None, None),
-    "test_fraction": (float, None, None),
-    "split_seed": (int, None, None),
-    "max_unreadable": (float, None, None),
-    "disk_limit": (float, None, "GB"),
+@dataclass(frozen=True)
+class _Given:
+    """How a field of the recipe is given on the command line.
+
+    Args:
+        kind: Type of what is typed.
+        read: Turns it into the field's value.
+        metavar: What the help shows for it.
+    """
+
+    kind: Any = str
+    read: Callable[[str], Any] | None = None
+    metavar: str | None = None
+
+
+_DATA = {
+    "test": _Given(metavar="SOURCE"),
+    "classes": _Given(read=listed, metavar="A,B,C"),
+    "size": _Given(read=sides, metavar="N or HxW"),
+    "channels": _Given(int),
+    "resize": _Given(),
+    "columns": _Given(read=renamed, metavar="OURS=THEIRS,…"),
+    "follow_links": _Given(bool),
+    "group_by": _Given(metavar="REGEX"),
+    "near_duplicates": _Given(),
+    "assignment": _Given(),
+    "fold": _Given(metavar="I/K"),
+    "val_fraction": _Given(float),
+    "test_fraction": _Given(float),
+    "split_seed": _Given(int),
+    "max_unreadable": _Given(float),
+    "disk_limit": _Given(float, metavar="GB"),
+}
+_MODEL = {
+    "hidden": _Given(read=numbers, metavar="N,N,N"),
+    "depth": _Given(int),
+    "activation": _Given(),
+    "dropout": _Given(float),
+}
+_TRAINING = {
+    "epochs": _Given(int),
+    "batch_size": _Given(int),
+    "optimizer": _Given(),
+    "rate": _Given(float),
+    "schedule": _Given(),
+    "momentum": _Given(float),
+    "weight_decay": _Given(float),
+    "label_smoothing": _Given(float),
+    "balance": _Given(),
+    "augment": _Given(),
+    "flip": _Given(bool),
+    "shift": _Given(int, metavar="PIXELS"),
+    "zoom": _Given(float),
+    "rotate": _Given(float, metavar="DEGREES"),
+    "light": _Given(float),
+    "erase": _Given(float),
+    "patience": _Given(int, metavar="EPOCHS"),
+    "seed": _Given(int),
+    "device": _Given(),
+    "checkpoint_every": _Given(float, metavar="SECONDS"),
 }
 #: Those that say how a source is read, and nothing about its split.
 READING = ("classes", "columns", "follow_links", "max_unreadable", "disk_limit")
+#: Those that say how pictures are varied while training.
+VARYING = ("augment", "flip", "shift", "zoom", "rotate", "light", "erase")
+
+_Verb = Callable[..., None]
 
 
-def takes_data(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_data(*fields: str) -> Callable[[_Verb], _Verb]:
     """Give a verb the options for fields of `DataRecipe` (default: all of them).
 
     The verb takes them as ``data_options``, a dictionary of those that were given.
     """
-    names = fields or tuple(_DATA)
+    return _takes("data_options", {name: _DATA[name] for name in fields or _DATA})
 
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+
+def takes_training(*fields: str) -> Callable[[_Verb], _Verb]:
+    """Give a verb the options for fields of `ModelRecipe` and `TrainingRecipe` (default: all).
+
+    The verb takes them as ``training_options``, a dictionary of those that were given.
+    """
+    known = _MODEL | _TRAINING
+    return _takes("training_options", {name: known[name] for name in fields or known})
+
+
+def _takes(bundle: str, wanted: dict[str, _Given]) -> Callable[[_Verb], _Verb]:
+    def decorate(verb: _Verb) -> _Verb:
         @functools.wraps(verb)
         def call(**given: Any) -> None:
-            data_options = {}
-            for name in names:
-                value, read = given.pop(name), _DATA[name][1]
+            options = {}
+            for name, how in wanted.items():
+                value = given.pop(name)
                 if value is not None:
-                    data_options[name] = read(value) if read else value
-            verb(**given, data_options=data_options)
+                    options[name] = how.read(value) if how.read else value
+            verb(**given, **{bundle: options})
 
         own = inspect.signature(verb, eval_str=True).parameters
-        added = {
-            name: inspect.Parameter(
+        added = [
+            inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
-                annotation=Annotated[_DATA[name][0] | None, _option(name)],
+                annotation=Annotated[how.kind | None, _option(name, how)],
             )
-            for name in names
-        }
+            for name, how in wanted.items()
+        ]
         parameters: list[inspect.Parameter] = []
         for name, parameter in own.items():
-            parameters += added.values() if name == "data_options" else [parameter]
+            parameters += added if name == bundle else [parameter]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {p.name: p.annotation for p in parameters}
         return call
@@ -157,8 +207,8 @@ def takes_data(*fields: str) -> Callable[[Callable[..., None]], Callable[..., No
     return decorate
 
 
-def _option(name: str) -> Any:
-    flag = f"--{name.replace('_', '-')}"
-    kind, _, metavar = _DATA[name]
-    more = {"metavar": metavar} if metavar else {}
-    return of(DataRecipe, name, f"{flag}/--no-{flag[2:]}" if kind is bool else flag, **more)
+def _option(field: str, how: _Given) -> Any:
+    flag = f"--{field.replace('_', '-')}"
+    recipe = next(r for r in (DataRecipe, ModelRecipe, TrainingRecipe) if field in r.model_fields)
+    more = {"metavar": how.metavar} if how.metavar else {}
+    return of(recipe, field, f"{flag}/--no-{flag[2:]}" if how.kind is bool else flag, **more)

@@ -8,42 +8,34 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import of
-from opsin.cli.output import console, print_json
-from opsin.recipe import (
-    MODEL_OPTIONS,
-    TRAINING_OPTIONS,
-    ModelRecipe,
-    TrainingRecipe,
-    merge_options,
-    read_options,
-)
-from opsin.report.terminal import class_table
+from opsin.cli.outcome import tell_run
+from opsin.errors import RecipeError
+from opsin.recipe import merge_options, read_options
 
 
 @options.takes_data()
+@options.takes_training()
 def train(
     source: options.Sources,
     *,
-    model: Annotated[str | None, of(ModelRecipe, "name", "--model")] = None,
-    epochs: Annotated[int | None, of(TrainingRecipe, "epochs")] = None,
-    batch_size: Annotated[int | None, of(TrainingRecipe, "batch_size")] = None,
-    rate: Annotated[float | None, of(TrainingRecipe, "rate")] = None,
-    schedule: Annotated[str | None, of(TrainingRecipe, "schedule")] = None,
-    optimizer: Annotated[str | None, of(TrainingRecipe, "optimizer")] = None,
-    momentum: Annotated[float | None, of(TrainingRecipe, "momentum")] = None,
-    weight_decay: Annotated[float | None, of(TrainingRecipe, "weight_decay")] = None,
-    label_smoothing: Annotated[float | None, of(TrainingRecipe, "label_smoothing")] = None,
-    class_weights: Annotated[str | None, of(TrainingRecipe, "class_weights")] = None,
-    flip: Annotated[bool | None, of(TrainingRecipe, "flip", "--flip/--no-flip")] = None,
-    shift: Annotated[int | None, of(TrainingRecipe, "shift", metavar="PIXELS")] = None,
-    patience: Annotated[int | None, of(TrainingRecipe, "patience", metavar="EPOCHS")] = None,
-    hidden: Annotated[str | None, of(ModelRecipe, "hidden", metavar="N,N,N")] = None,
-    depth: Annotated[int | None, of(ModelRecipe, "depth")] = None,
-    activation: Annotated[str | None, of(ModelRecipe, "activation")] = None,
-    dropout: Annotated[float | None, of(ModelRecipe, "dropout")] = None,
-    seed: Annotated[int | None, of(TrainingRecipe, "seed")] = None,
-    device: Annotated[str | None, of(TrainingRecipe, "device")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            help="auto: network, size and recipe by the pictures and the machine; or "
+            "mlp (dense layers), cnn (six convolutions), resnet (small, residual).",
+        ),
+    ] = "auto",
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="TIME",
+            help="Time that the training may take, such as 10m or 1h30m: epochs and size are "
+            "fitted to it.",
+        ),
+    ] = None,
+    training_options: dict[str, Any],
     data_options: dict[str, Any],
     recipe: Annotated[
         Path | None,
@@ -55,6 +47,22 @@ def train(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run (default: source and model).")
     ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats",
+            metavar="N",
+            help="Train N times with seeds one after the other: mean and standard deviation.",
+        ),
+    ] = 1,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds",
+            metavar="K",
+            help="Cross-validate: K runs, each with another K-th of the pictures as its test part.",
+        ),
+    ] = None,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -65,25 +73,38 @@ def train(
 
     Example: opsin train fashion-mnist --model cnn --epochs 5
     """  # fmt: skip
-    # Every option above that is a field of the recipe bears the field's name.
-    fields = ("model", *MODEL_OPTIONS, *TRAINING_OPTIONS)
-    given = {key: value for key, value in locals().items() if key in fields} | data_options
-    given["hidden"] = options.numbers(hidden, "--hidden")
+    given: dict[str, Any] = {} if model == "auto" else {"model": model}
+    if budget is not None:
+        given["budget"] = budget
     from opsin.workflow import train as workflow  # noqa: PLC0415  loads what training needs
 
     wanted = merge_options(
-        read_options(recipe) if recipe else {},
-        {key: value for key, value in given.items() if value is not None},
+        read_options(recipe) if recipe else {}, given | training_options | data_options
     )
+    if repeats != 1 or folds is not None:
+        _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, quiet=quiet,
+                       **wanted)  # fmt: skip
+        return
     run = workflow.train(source, runs=runs, name=name, quiet=quiet, **wanted)
-    report = run.report
-    if as_json:
-        print_json({"run": str(run.path), **report})
+    tell_run(run, as_json=as_json)
+
+
+def _train_several(
+    source: list[str], repeats: int, folds: int | None, *, as_json: bool, **given: Any
+) -> None:
+    from opsin.cli.repeats import tell_repeats  # noqa: PLC0415  loads what training needs
+    from opsin.workflow.repeats import train_folds, train_repeats  # noqa: PLC0415
+
+    if folds is None:
+        found = train_repeats(source, repeats=repeats, **given)
+    elif repeats == 1:
+        found = train_folds(source, folds=folds, **given)
     else:
-        screen = console()
-        screen.print()
-        screen.print(class_table(run.figures))
-        screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
-        screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False, soft_wrap=True)
-    if report["training"]["stopped"]:
+        raise RecipeError(
+            "repeats or folds", f"got {repeats} repeats and {folds} folds", "Give one of them."
+        )
+    tell_repeats(found, as_json=as_json)
+    if found.stopped:
         raise typer.Exit(130)
+    if found.diverged:
+        raise typer.Exit(1)

@@ -176,7 +176,7 @@ def _between(
         # unit off, whatever lies on its other side.
         middle = np.repeat(ends - sizes / 2, sizes)
         total = len(rows)
-        chosen[rows] = (middle > _round(low * total)) & (middle < _round(high * total))
+        chosen[rows] = (middle >= _round(low * total)) & (middle < _round(high * total))
     return chosen
 
 

@@ -26,6 +26,7 @@ def environment() -> jinja2.Environment:
         "megabytes": megabytes,
         "plus_minus": plus_minus,
         "picture": png_address,
+        "figure": lambda value: "" if value is None else f"{value:.4f}",
         "thousands": lambda value: f"{value:,}",
     }
     return templates

@@ -226,6 +226,16 @@ class Both(Watcher):
         for watcher in self.watchers:
             watcher.epoch(epoch)
 
+    def rewind(self, epochs: int) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.rewind(epochs)
+
+    def doing(self, what: str) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.doing(what)
+
 
 def for_people(*, quiet: bool = False) -> Watcher:
     """Return the watcher of the command line: on standard error, which leaves output to answers."""

@@ -2,37 +2,158 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from opsin.recipe import TrainingRecipe
 
 
-def augment(images: Tensor, *, flip: bool, shift: int, generator: torch.Generator) -> Tensor:
-    """Mirror and move each picture of a batch at random.
+def augment(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) -> Tensor:
+    """Vary each picture of a batch at random: its place, its light, and a square put out.
 
-    A moved picture's border is filled by repeating its outermost pixels, so that no edge appears
-    that no photograph has. Both changes are one gathering of pixels, and exact.
+    Mirroring and moving alone gather pixels and are exact; zooming and turning interpolate.
+    Whatever comes into sight from outside repeats the picture's border, so that no edge appears
+    that no photograph has. How many numbers are drawn, and in which order, depends on the recipe
+    and the shape of the batch only: the same state of the generator gives the same pictures.
 
     Args:
-        images: ``uint8[N, H, W, C]``
-        flip: Mirror each picture left to right with probability one half.
-        shift: Move each by up to this many pixels, up or down and left or right.
+        images: ``uint8[N, H, W, C]``, on any device; it is not changed.
+        recipe: How much of what: ``flip``, ``shift``, ``zoom``, ``rotate``, ``light``, ``erase``.
         generator: Source of randomness, on the CPU.
 
     Returns:
-        ``uint8[N, H, W, C]``
+        ``uint8[N, H, W, C]``, on the same device.
+
+    Example:
+        >>> from opsin.recipe import DataRecipe, resolve
+        >>> recipe = resolve(DataRecipe.of("photos"), augment="photos").training
+        >>> images = torch.zeros((2, 32, 32, 3), dtype=torch.uint8)
+        >>> augment(images, recipe, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 32, 32, 3])
     """
-    if not flip and not shift:
-        return images
-    count, height, width = images.shape[:3]
+    if recipe.zoom or recipe.rotate:
+        varied = _transform(images, recipe, generator)
+    elif recipe.flip or recipe.shift:
+        varied = _move(images, recipe, generator)
+    else:
+        varied = images
+    if recipe.light:
+        varied = _relight(varied, recipe.light, generator)
+    if recipe.erase:
+        varied = _erase(varied, _colour(images), recipe.erase, generator)
+    return varied
 
-    def places(size: int) -> Tensor:
-        moves = torch.randint(-shift, shift + 1, (count, 1), generator=generator)
-        return (torch.arange(size) + moves).clamp(0, size - 1)
 
-    rows, columns = places(height), places(width)
-    if flip:
-        mirrored = torch.rand((count, 1), generator=generator) < 0.5
-        columns = torch.where(mirrored, width - 1 - columns, columns)
-    device = images.device
-    picture = torch.arange(count, device=device)[:, None, None]
-    return images[picture, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
+def _draw_moves(
+    count: int, recipe: TrainingRecipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw the moves down and right in pixels, ``int64[N, 1]``, and who is mirrored."""
+    none = torch.zeros((count, 1), dtype=torch.int64)
+    down = right = none
+    if recipe.shift:
+        low, high = -recipe.shift, recipe.shift + 1
+        down = torch.randint(low, high, (count, 1), generator=generator)
+        right = torch.randint(low, high, (count, 1), generator=generator)
+    if not recipe.flip:
+        return down, right, none.bool()
+    return down, right, torch.rand((count, 1), generator=generator) < 0.5
+
+
+def _move(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) -> Tensor:
+    """Move and mirror by gathering.
+
+    First whole rows of all pictures, then columns within them: on a CPU this is five times as
+    fast as indexing by picture, row and column at once.
+    """
+    count, height, width, channels = images.shape
+    down, right, mirrored = _draw_moves(count, recipe, generator)
+    rows = (torch.arange(height) + down).clamp(0, height - 1)
+    columns = torch.arange(width)
+    columns = torch.where(mirrored, columns.flip(0), columns)
+    columns = (columns + right).clamp(0, width - 1)
+    if recipe.shift:
+        own = (height * torch.arange(count)[:, None] + rows).view(-1).to(images.device)
+        images = images.reshape(count * height, -1).index_select(0, own)
+    values = (channels * columns[:, :, None] + torch.arange(channels)).view(count, 1, -1)
+    flat = images.reshape(count, height, -1)
+    return flat.gather(2, values.to(images.device).expand_as(flat)).view(
+        count, height, width, channels
+    )
+
+
+def _transform(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) -> Tensor:
+    """Zoom, turn, move and mirror in one affine map, interpolated between four pixels."""
+    count, height, width, channels = images.shape
+    down, right, mirrored = _draw_moves(count, recipe, generator)
+    zoom, turn = torch.ones((count, 1)), torch.zeros((count, 1))
+    if recipe.zoom:
+        zoom = 1 + recipe.zoom * _draw_signed(count, generator)
+    if recipe.rotate:
+        turn = math.radians(recipe.rotate) * _draw_signed(count, generator)
+    # From a place in the new picture to one in the old; both run from -1 to 1, whatever the
+    # sides are, so that a turn of a picture that is not square needs their ratio.
+    cosine, sine = turn.cos() / zoom, turn.sin() / zoom
+    sign = 1 - 2 * mirrored.float()
+    across = torch.cat([sign * cosine, -sine * height / width, 2 * right / width], dim=1)
+    along = torch.cat([sign * sine * width / height, cosine, 2 * down / height], dim=1)
+    maps = torch.stack([across, along], dim=1).to(images.device)
+    places = nn.functional.affine_grid(maps, [count, channels, height, width], align_corners=False)
+    values = nn.functional.grid_sample(
+        images.permute(0, 3, 1, 2).float(), places,
+        mode="bilinear", padding_mode="border", align_corners=False,
+    )  # fmt: skip
+    return values.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _relight(images: Tensor, light: float, generator: torch.Generator) -> Tensor:
+    """Multiply each picture's contrast about its own mean, then its brightness, by factors."""
+    count = len(images)
+    contrast = (1 + light * _draw_signed(count, generator)).to(images.device)
+    brightness = (1 + light * _draw_signed(count, generator)).to(images.device)
+    values = images.reshape(count, -1).float()
+    mean = values.mean(dim=1, keepdim=True)
+    # brightness * (mean + contrast * (value - mean)), with one product for each value
+    values.mul_(brightness * contrast).add_(brightness * (1 - contrast) * mean)
+    return values.round_().clamp_(0, 255).to(torch.uint8).view(images.shape)
+
+
+def _erase(images: Tensor, colour: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Put out a square of each picture; its centre is anywhere, so that it may be cut off.
+
+    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
+    Cutout" (2017), arXiv:1708.04552.
+    """
+    count, height, width, channels = images.shape
+    side = erased_side(share, height, width)
+    offsets = torch.arange(side) - side // 2
+    # Beyond the border the outermost row is meant again, which the square covers anyhow.
+    rows = (torch.randint(height, (count, 1), generator=generator) + offsets).clamp(0, height - 1)
+    columns = (torch.randint(width, (count, 1), generator=generator) + offsets).clamp(0, width - 1)
+    own = width * (height * torch.arange(count)[:, None] + rows)
+    places = (own[:, :, None] + columns[:, None, :]).view(-1).to(images.device)
+    varied = images.clone(memory_format=torch.contiguous_format)
+    varied.view(-1, channels)[places] = colour
+    return varied
+
+
+def erased_side(share: float, height: int, width: int) -> int:
+    """Return the side of the square that is put out, in pixels.
+
+    Example:
+        >>> erased_side(0.25, 32, 48)
+        8
+    """
+    return max(1, round(share * min(height, width)))
+
+
+def _colour(images: Tensor) -> Tensor:
+    """Return about the mean colour of a batch, ``uint8[C]``; some 64 pixels a picture will do."""
+    step = max(1, min(images.shape[1:3]) // 8)
+    return images[:, ::step, ::step].float().mean(dim=(0, 1, 2)).round().to(torch.uint8)
+
+
+def _draw_signed(count: int, generator: torch.Generator) -> Tensor:
+    """Draw a number between -1 and 1 for each picture, ``float32[N, 1]``."""
+    return 2 * torch.rand((count, 1), generator=generator) - 1

@@ -1,56 +1,176 @@
-"""The best weights so far, on disk."""
+"""A training's whole state on disk, in immutable files that prove themselves."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
-from safetensors.torch import load_file, save_file
-from torch import nn
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from opsin.errors import RunError
+from opsin.errors import RunError, StorageError
 from opsin.events import Epoch
-from opsin.storage import whole_file, write_json
+from opsin.storage import write_bytes
+
+#: The newest ones that are kept, beside the best.
+KEPT: Final = 2
+_NAME: Final = "step-{:08d}"
+
+Tensors = dict[str, Tensor]
 
 
-def save_checkpoint(folder: Path, network: nn.Module, epoch: Epoch) -> Path:
-    """Write the weights of a new best epoch and remove those of the one before.
+class Place(BaseModel):
+    """Where a training stood: all of its state that is no tensor.
 
-    A file is never changed once it has its name, which is that of its step. The new one is whole
-    on the disk before the old one goes.
+    Args:
+        step: Steps done.
+        epoch: Number of the epoch in hand, from 1; beyond the last one when all are done.
+        seen: Pictures of this epoch that were shown.
+        rate_factor: What the learning rate is multiplied by: less than 1 after a step back.
+        waited: Epochs since the best one.
+        told: Epochs in the history.
+        best: The epoch that validated best, if there was one.
+        last: The last epoch, if there was one.
+        seconds: Time spent training so far.
+        epoch_seconds: That part of it which went into the epoch in hand.
+        loss_sum: Sum of the losses of this epoch's pictures.
+        right_sum: How many of them were answered right.
+        recent_sum: Sum of the losses since the last look.
+        recent: Pictures since then.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int = 0
+    epoch: int = 1
+    seen: int = 0
+    rate_factor: float = 1.0
+    waited: int = 0
+    told: int = 0
+    best: Epoch | None = None
+    last: Epoch | None = None
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    loss_sum: float = 0.0
+    right_sum: int = 0
+    recent_sum: float = 0.0
+    recent: int = 0
+
+
+class Checkpoints:
+    """The checkpoints of one run: ``step-00000420.safetensors`` and a ``.json`` beside it.
+
+    The first holds the tensors and, in its header, the `Place`; the second repeats the place for
+    people and has the SHA-256 of the first. A checkpoint counts once its ``.json`` is there, and
+    only if both agree to the last byte. Files are never changed; the two newest and the best are
+    kept, and an older one goes only when the newer has been read back and found whole.
 
     Args:
         folder: ``checkpoints/`` of the run.
-        network: The network.
-        epoch: Its figures, written beside the weights.
-
-    Returns:
-        The file with the weights.
-
-    Raises:
-        StorageError: The disk refuses the write; the older checkpoint is still there.
+        tell: Is told, in a sentence, of a checkpoint that is damaged.
     """
-    before = list(folder.glob("step-*"))
-    path = folder / f"step-{epoch.step:08d}.safetensors"
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with whole_file(path) as temporary:
-        save_file(weights, temporary)
-    write_json(path.with_suffix(".json"), json.loads(epoch.model_dump_json()))
-    for old in before:
-        if old.stem != path.stem:
-            old.unlink()
-    return path
+
+    def __init__(self, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.folder = folder
+        self.tell = tell
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a checkpoint, the newest first."""
+        names = [path.stem for path in self.folder.glob("step-*.json")]
+        numbers = [name.removeprefix("step-") for name in names]
+        return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
+
+    def save(self, tensors: Tensors, place: Place) -> None:
+        """Write a checkpoint, read it back, and let older ones go.
+
+        Raises:
+            StorageError: The disk refuses the write, or gives back something else; the older
+                checkpoints are still there.
+        """
+        weights, about = self._files(place.step)
+        whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        content = safetensors.torch.save(whole, {"place": place.model_dump_json()})
+        digest = hashlib.sha256(content).hexdigest()
+        write_bytes(weights, content)
+        write_bytes(about, _about(digest, place))
+        if _problem(weights, about):
+            raise StorageError(
+                f"to read {weights} as it was written",
+                "the disk gave back other bytes",
+                "Check the disk, and choose another with --runs.",
+            )
+        kept = {*self.steps()[:KEPT], place.best.step if place.best else -1}
+        for path in self.folder.glob("step-*"):
+            if path.stem not in {_NAME.format(step) for step in kept}:
+                path.unlink(missing_ok=True)
+
+    def load(self, step: int) -> tuple[Tensors, Place]:
+        """Read one checkpoint.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        weights, about = self._files(step)
+        problem = _problem(weights, about)
+        if problem:
+            raise RunError("a whole checkpoint", f"{weights} {problem}", "Take an older one.")
+        return safetensors.torch.load_file(weights), _place(weights)
+
+    def newest(self, *, before: int | None = None) -> tuple[Tensors, Place] | None:
+        """Return the newest whole checkpoint, or ``None``; damaged ones are told of.
+
+        Args:
+            before: Only those of earlier steps.
+        """
+        for step in self.steps():
+            if before is not None and step >= before:
+                continue
+            try:
+                return self.load(step)
+            except RunError as error:
+                self.tell(f"{error.received}: the checkpoint before it is used")
+        return None
+
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps, which the training comes to again."""
+        for later in self.steps():
+            if later > step:
+                for path in reversed(self._files(later)):
+                    path.unlink(missing_ok=True)
+
+    def _files(self, step: int) -> tuple[Path, Path]:
+        stem = self.folder / _NAME.format(step)
+        return stem.with_suffix(".safetensors"), stem.with_suffix(".json")
 
 
-def load_checkpoint(path: Path, network: nn.Module) -> None:
-    """Put the weights of a checkpoint into a network of the same shape.
+def _about(digest: str, place: Place) -> bytes:
+    content = {"sha256": digest, **json.loads(place.model_dump_json())}
+    return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
-    Raises:
-        RunError: The file is damaged or of another network.
-    """
+
+def _place(weights: Path) -> Place:
+    with safe_open(weights, framework="pt") as file:
+        return Place.model_validate_json((file.metadata() or {})["place"])
+
+
+def _problem(weights: Path, about: Path) -> str | None:
+    """Say what is wrong with a checkpoint, as the end of a sentence about it."""
     try:
-        network.load_state_dict(load_file(path))
-    except Exception as error:
-        raise RunError(
-            "a checkpoint of this network", f"{path} is not ({error})", "Train again."
-        ) from error
+        with weights.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        kept = about.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({(error.strerror or str(error)).lower()})"
+    # The place is read only from a file whose bytes the digest vouches for.
+    if f'"sha256": "{digest}"'.encode("ascii") not in kept:
+        return "is damaged (its SHA-256 is another)"
+    with contextlib.suppress(SafetensorError, KeyError, ValueError):
+        if kept == _about(digest, _place(weights)):
+            return None
+    return f"is damaged ({about.name} says something else)"

@@ -1,4 +1,4 @@
-"""Ctrl-C that lets the work in hand end cleanly."""
+"""A request to stop that lets the work in hand end cleanly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Final
+
+_REQUESTS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def ctrl_c_stops() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; the second interrupts as ever.
+def stops_gently() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C, or a system's SIGTERM, sets; the second interrupts.
 
     Outside the main thread, where Python delivers no signals, the event is simply never set.
     """
@@ -24,8 +27,9 @@ def ctrl_c_stops() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = {number: signal.signal(number, on_signal) for number in _REQUESTS}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,60 +4,54 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from opsin.data.lazy import Images
-from opsin.errors import RecipeError
+from opsin.errors import RecipeError, RunError
 from opsin.events import Epoch, Watcher
 from opsin.recipe import TrainingRecipe
-from opsin.training.augment import augment
-from opsin.training.checkpoint import load_checkpoint, save_checkpoint
-from opsin.training.optimise import make_optimizer, rate_at
+from opsin.training.checkpoint import Checkpoints, Place, Tensors
+from opsin.training.examples import Examples
+from opsin.training.memory import validation_batch
+from opsin.training.optimise import rate_at
+from opsin.training.sampling import class_weights, epoch_order
+from opsin.training.step import Stepper
 
-# Pixels of a validation batch, so that large pictures take no more memory than small ones.
-_VAL_PIXELS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Pictures and labels of one part of the split, read a batch at a time.
-
-    Args:
-        images: Pictures of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
-            read on the fly.
-        labels: Their labels, ``int64[N]``.
-        rows: Which of them are in this part, ``int64[M]``.
-    """
-
-    images: Images
-    labels: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, places: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the pictures and labels at some places of this part."""
-        rows = self.rows[places]
-        images = torch.from_numpy(self.images[rows]).to(device)
-        return images, torch.from_numpy(self.labels[rows]).to(device)
+# Steps between two looks at the loss, which on a GPU would hold up the work each time.
+_LOOK = 8
+# A loss this many times that of guessing has left the range from which training comes back.
+_EXPLODED = 10.0
+# What the learning rate is multiplied by after a step back.
+_SLOWER = 0.1
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended: the best epoch, the last one, and whether Ctrl-C ended it."""
+    """How a training ended.
+
+    Args:
+        best: The epoch that validated best, whose weights the network now holds.
+        last: The last epoch.
+        stopped: Whether it was stopped before its end, as Ctrl-C does.
+        diverged: What went wrong with the loss for good, if anything did.
+        stepped_back: Whether it went back to a checkpoint once, to go on with a lower rate.
+        seconds: Time spent training, before a resume included.
+    """
 
     best: Epoch
     last: Epoch
     stopped: bool
+    diverged: str | None
+    stepped_back: bool
+    seconds: float
+
+
+class _DivergedError(Exception):
+    """The loss is no number any more, or far beyond that of guessing."""
 
 
 def fit(
@@ -66,135 +60,292 @@ def fit(
     val: Examples,
     recipe: TrainingRecipe,
     *,
-    device: torch.device,
     classes: int,
-    checkpoints: Path,
+    checkpoints: Checkpoints,
     watcher: Watcher,
     stop: Event,
+    start: tuple[Tensors, Place] | None = None,
 ) -> Outcome:
     """Train a network; afterwards it holds the weights of the epoch that validated best.
 
     Validation decides by accuracy and, where that is equal, by loss. ``stop`` ends the epoch
-    where it is, and that part counts as an epoch of its own.
+    where it is, and that part counts as an epoch of its own. A loss that explodes or becomes
+    undefined sends the training back to its newest checkpoint, once, at a tenth of the rate.
 
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``.
         train: What it learns from.
         val: What decides which epoch was the best.
-        recipe: How.
-        device: Where.
+        recipe: How, its ``balance`` decided.
         classes: K, the number of classes.
-        checkpoints: Folder for the best weights.
+        checkpoints: Where its state is kept.
         watcher: Is told of batches and epochs.
         stop: Ends the training after the batch in hand when it is set, as Ctrl-C does.
+        start: The state to go on from, as if it had never been left.
 
     Raises:
-        RecipeError: The loss became infinite or undefined.
+        StorageError: A checkpoint cannot be written; the older ones are still there.
+        RecipeError: There is nothing to learn from, or no epoch to train.
     """
-    network.to(device)
-    optimizer = make_optimizer(network, recipe)
-    loss_of = nn.CrossEntropyLoss(
-        weight=_class_weights(train, classes, recipe).to(device),
-        label_smoothing=recipe.label_smoothing,
-    )
-    generator = torch.Generator().manual_seed(recipe.seed)
-    steps = len(list(_batches(len(train), recipe.batch_size)))
-    step, best, best_path, waited = 0, None, None, 0
-    started = time.perf_counter()
+    if not len(train) or not len(val):
+        raise RecipeError(
+            "pictures to train on and others to validate on",
+            f"got {len(train)} and {len(val)}",
+            "Give more pictures, or another --val-fraction.",
+        )
+    training = _Training(
+        network, train, val, recipe,
+        classes=classes, checkpoints=checkpoints, watcher=watcher, stop=stop,
+    )  # fmt: skip
+    return training.run(start)
 
-    for number in range(1, recipe.epochs + 1):
-        began = time.perf_counter()
-        watcher.begin(f"{number}/{recipe.epochs}", len(train), "pictures")
-        network.train()
-        order = torch.randperm(len(train), generator=generator).numpy()
-        seen, total, right = 0, torch.zeros((), device=device), torch.zeros((), device=device)
-        for start, end in _batches(len(train), recipe.batch_size):
-            images, labels = train.batch(order[start:end], device)
-            images = augment(images, flip=recipe.flip, shift=recipe.shift, generator=generator)
-            rate = rate_at(recipe, step / (steps * recipe.epochs))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            logits = network(images)
-            loss = loss_of(logits, labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            step += 1
-            seen += len(labels)
-            total += loss.detach() * len(labels)
-            right += (logits.detach().argmax(dim=1) == labels).sum()
-            if step % 8 == 0:
-                left = (time.perf_counter() - started) * (steps * recipe.epochs / step - 1)
-                shown = {"loss": float(total) / seen, "acc": float(right) / seen}
-                watcher.advance(seen, **shown, left=left)
-            if stop.is_set():
-                watcher.note("stopping here: the best epoch so far is evaluated next")
-                break
-        trained = time.perf_counter() - began
-        val_loss, val_accuracy = validate(network, val, device)
+
+class _Training:
+    """The state of one training that is no tensor, and what moves it on."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: Examples,
+        val: Examples,
+        recipe: TrainingRecipe,
+        *,
+        classes: int,
+        checkpoints: Checkpoints,
+        watcher: Watcher,
+        stop: Event,
+    ) -> None:
+        self.train, self.val, self.recipe, self.classes = train, val, recipe, classes
+        self.checkpoints, self.watcher, self.stop = checkpoints, watcher, stop
+        weights = None
+        if recipe.balance == "weights":
+            weights = class_weights(train.labels, recipe, classes)
+        self.stepper = Stepper(network, recipe, device=train.device, weights=weights)
+        self.place = Place()
+        self.pending: list[tuple[Tensor, Tensor, int]] = []
+        self.resumed_at, self.saved_at = 0.0, 0.0
+        self.diverged: str | None = None
+        self.stopped = False
+
+    def run(self, start: tuple[Tensors, Place] | None) -> Outcome:
+        """Train to the end, however it comes."""
+        self.resumed_at = self.saved_at = time.perf_counter()
+        if start is None:
+            self.watcher.rewind(0)
+            self.save()
+        else:
+            self.restore(*start)
+        while not self.over():
+            try:
+                self.epoch()
+            except _DivergedError as trouble:
+                self.watcher.end()
+                if not self.step_back(str(trouble)):
+                    break
+        return self.finish()
+
+    def over(self) -> bool:
+        """Tell whether there is no epoch left to train."""
+        patient = self.recipe.patience is None or self.place.waited < self.recipe.patience
+        return self.stopped or self.place.epoch > self.recipe.epochs or not patient
+
+    def epoch(self) -> None:
+        """Train one epoch, or the rest of it, then validate."""
+        recipe, watcher, number, count = (
+            self.recipe,
+            self.watcher,
+            self.place.epoch,
+            len(self.train),
+        )
+        began, seen_before = time.perf_counter(), self.place.seen
+        place, rate = self.place, 0.0
+        order = epoch_order(self.train.labels, recipe, number, self.classes)
+        watcher.begin(f"{number}/{recipe.epochs}", count, "pictures")
+        watcher.doing("the first pictures of an epoch")
+        self.stepper.network.train()
+        step, seen = place.step, place.seen
+        for images, labels in self.train.batches(order, recipe.batch_size, seen):
+            watcher.doing("a training step")
+            rate = place.rate_factor * rate_at(recipe, self.progress(number, seen))
+            self.pending.append((*self.stepper.step(images, labels, rate), len(labels)))
+            step, seen = step + 1, seen + len(labels)
+            watcher.doing("the next pictures")
+            if step % _LOOK == 0:
+                self.place = self.place.model_copy(update={"step": step, "seen": seen})
+                self.look()
+            if self.stop.is_set() or time.perf_counter() - self.saved_at > recipe.checkpoint_every:
+                self.place = self.place.model_copy(update={"step": step, "seen": seen})
+                if self.stop.is_set():
+                    break
+                if seen < count:
+                    self.save(began)
+        self.place = self.place.model_copy(update={"step": step, "seen": seen})
+        self.flush()
+        self.stopped = self.stop.is_set() and (seen < count or number < recipe.epochs)
+        if seen < count:
+            watcher.note("stopping here: the best epoch so far is evaluated next")
+            self.save(began)
+        speed = (seen - seen_before) / (time.perf_counter() - began)
+        self.judge(began, rate, speed)
+
+    def judge(self, began: float, rate: float, speed: float) -> None:
+        """Validate, tell of the epoch, and move on to the next."""
+        place, watcher = self.place, self.watcher
+        watcher.doing("validation")
+        val_loss, val_accuracy = validate(self.stepper, self.val)
         watcher.end()
+        if not (math.isfinite(place.loss_sum) and math.isfinite(val_loss)):
+            raise _DivergedError(f"the loss became {place.loss_sum / place.seen} or {val_loss}")
+        best = place.best
         better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
+        complete = place.seen == len(self.train)
+        spent = time.perf_counter() - began
         epoch = Epoch(
-            epoch=number, epochs=recipe.epochs, step=step,
-            train_loss=float(total) / seen, train_accuracy=float(right) / seen,
+            epoch=place.epoch, epochs=self.recipe.epochs, step=place.step,
+            train_loss=place.loss_sum / place.seen, train_accuracy=place.right_sum / place.seen,
             val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
-            seconds=time.perf_counter() - began, images_per_second=seen / trained,
-            best=better, complete=seen == len(train),
+            seconds=place.epoch_seconds + spent, images_per_second=speed,
+            best=better, complete=complete,
         )  # fmt: skip
         watcher.epoch(epoch)
-        _check_finite(epoch)
-        if better:
-            best, best_path = epoch, save_checkpoint(checkpoints, network, epoch)
-        waited = 0 if better else waited + 1
-        if stop.is_set() or waited == recipe.patience:
-            break
-    if best is None or best_path is None:
-        raise RuntimeError("no epoch ran")
-    network.to("cpu")
-    load_checkpoint(best_path, network)
-    return Outcome(best=best, last=epoch, stopped=stop.is_set() and step < steps * recipe.epochs)
+        self.place = Place(
+            step=place.step, epoch=place.epoch + 1, rate_factor=place.rate_factor,
+            waited=0 if better else place.waited + 1, told=place.told + 1,
+            best=epoch if better else best, last=epoch, seconds=place.seconds,
+        )  # fmt: skip
+        # A part of an epoch has its checkpoint already, from which it goes on as if whole.
+        due = time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
+        if complete and (better or due or self.over()):
+            self.save()
+
+    def look(self) -> None:
+        """Tell how far it is, and see whether the loss has run away."""
+        self.flush()
+        place = self.place
+        recent = place.recent_sum / place.recent if place.recent else 0.0
+        limit = _EXPLODED * max(1.0, math.log(self.classes))
+        if not recent < limit:
+            raise _DivergedError(f"the loss became {recent:.3g} in epoch {place.epoch}")
+        self.place = place.model_copy(update={"recent_sum": 0.0, "recent": 0})
+        done = self.progress(place.epoch, place.seen)
+        spent = self.seconds()
+        shown = {"loss": place.loss_sum / place.seen, "acc": place.right_sum / place.seen}
+        self.watcher.advance(place.seen, **shown, left=spent * (1 - done) / done)
+
+    def flush(self) -> None:
+        """Add up what the steps since the last time gave, in the order in which they gave it."""
+        place = self.place
+        loss, right, recent, count = (
+            place.loss_sum, place.right_sum, place.recent_sum, place.recent,
+        )  # fmt: skip
+        for mean, correct, size in self.pending:
+            loss += float(mean) * size
+            right += int(correct)
+            recent += float(mean) * size
+            count += size
+        self.pending.clear()
+        sums = {"loss_sum": loss, "right_sum": right, "recent_sum": recent, "recent": count}
+        self.place = place.model_copy(update=sums)
+
+    def progress(self, number: int, seen: int) -> float:
+        """Return the share of all pictures of all epochs that were shown."""
+        return ((number - 1) * len(self.train) + seen) / (len(self.train) * self.recipe.epochs)
+
+    def seconds(self) -> float:
+        """Return the time spent training, before a resume included."""
+        return self.place.seconds + time.perf_counter() - self.resumed_at
+
+    def save(self, began: float | None = None) -> None:
+        """Write a checkpoint, unless the weights are no numbers.
+
+        Args:
+            began: When the epoch in hand began, if it is in the middle of one.
+        """
+        self.flush()
+        if not self.stepper.finite():
+            raise _DivergedError("a weight became infinite or undefined")
+        self.watcher.doing(f"the checkpoint of step {self.place.step}")
+        now = time.perf_counter()
+        times = {"seconds": self.seconds()}
+        if began is not None:
+            times["epoch_seconds"] = self.place.epoch_seconds + now - began
+        self.checkpoints.save(self.stepper.tensors(), self.place.model_copy(update=times))
+        self.saved_at = time.perf_counter()
+
+    def restore(self, tensors: Tensors, place: Place) -> None:
+        """Go back to a checkpoint."""
+        self.stepper.restore(tensors)
+        self.pending.clear()
+        self.place = place
+        self.checkpoints.forget_after(place.step)
+        self.watcher.rewind(place.told)
+        self.resumed_at = self.saved_at = time.perf_counter()
+
+    def step_back(self, trouble: str) -> bool:
+        """Go on from the newest checkpoint with a lower rate; the second time, give up."""
+        found = self.checkpoints.newest()
+        if self.place.rate_factor < 1 or found is None:
+            self.diverged = trouble
+            self.watcher.note(f"{trouble} again: stopping; the best epoch so far is kept")
+            return False
+        tensors, place = found
+        self.watcher.note(
+            f"{trouble}: going back to step {place.step:,}, to go on with a tenth of the rate "
+            "(a smaller --rate would have avoided this)"
+        )
+        spent = self.seconds()
+        self.restore(tensors, place.model_copy(update={"rate_factor": _SLOWER, "seconds": spent}))
+        return True
+
+    def finish(self) -> Outcome:
+        """Put the best weights into the network, and say how it went."""
+        seconds, place = self.seconds(), self.place
+        best = place.best
+        try:
+            if best is None:
+                raise RunError("an epoch that was validated", "there is none", "Train again.")
+            self.stepper.restore(self.checkpoints.load(best.step)[0])
+        except RunError as error:
+            best = self.make_do(error, best)
+        self.stepper.network.to("cpu")
+        return Outcome(
+            best=best,
+            last=place.last or best,
+            stopped=self.stopped,
+            diverged=self.diverged,
+            stepped_back=place.rate_factor < 1,
+            seconds=seconds,
+        )
+
+    def make_do(self, error: RunError, best: Epoch | None) -> Epoch:
+        """Take the newest whole checkpoint in place of the best, and validate it anew."""
+        found = self.checkpoints.newest()
+        if found is None:
+            raise error
+        tensors, place = found
+        if best is not None:
+            self.watcher.note(f"{error.received}: the weights of step {place.step:,} are used")
+        self.stepper.restore(tensors)
+        val_loss, val_accuracy = validate(self.stepper, self.val)
+        epoch = Epoch(
+            epoch=place.last.epoch if place.last else 0, epochs=self.recipe.epochs,
+            step=place.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
+            val_accuracy=val_accuracy, rate=0.0, seconds=0.0, images_per_second=0.0, best=True,
+            complete=False,
+        )  # fmt: skip
+        if not place.told:
+            self.watcher.epoch(epoch)
+        return epoch
 
 
-def validate(network: nn.Module, val: Examples, device: torch.device) -> tuple[float, float]:
+def validate(stepper: Stepper, val: Examples) -> tuple[float, float]:
     """Return mean cross entropy in nats and accuracy, without dropout or augmentation."""
-    network.eval()
+    stepper.network.eval()
     loss, right = 0.0, 0
+    size = validation_batch(*val.images.shape[1:3])
     with torch.inference_mode():
-        pixels = val.images.shape[1] * val.images.shape[2]
-        for start, end in _batches(len(val), max(8, _VAL_PIXELS // pixels)):
-            images, labels = val.batch(np.arange(start, end), device)
-            logits = network(images)
+        for images, labels in val.batches(np.arange(len(val)), size):
+            logits = stepper.logits(images)
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
             right += int((logits.argmax(dim=1) == labels).sum())
     return loss / len(val), right / len(val)
-
-
-def _batches(count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each batch, without a last one of a single picture.
-
-    BatchNorm cannot learn from one picture; it joins the batch before it.
-    """
-    start = 0
-    while start < count:
-        end = min(start + size, count)
-        if count - end == 1:
-            end = count
-        yield start, end
-        start = end
-
-
-def _class_weights(train: Examples, classes: int, recipe: TrainingRecipe) -> Tensor:
-    """Return the weight of each class in the loss, 1 on average over the pictures."""
-    if recipe.class_weights == "none":
-        return torch.ones(classes)
-    counts = np.bincount(train.labels[train.rows], minlength=classes)
-    return torch.from_numpy(len(train) / (classes * np.maximum(counts, 1))).float()
-
-
-def _check_finite(epoch: Epoch) -> None:
-    if not math.isfinite(epoch.train_loss):
-        raise RecipeError(
-            "a loss that falls",
-            f"it became {epoch.train_loss} in epoch {epoch.epoch}",
-            "Give a smaller --rate.",
-        )

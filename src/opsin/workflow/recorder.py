@@ -12,6 +12,7 @@ from opsin.events import Epoch, Watcher
 from opsin.report.terminal import Both, LogFile
 from opsin.run import RunDirectory
 from opsin.storage import told_plainly
+from opsin.workflow.watchdog import Watchdog
 
 #: Seconds between two signs of life in ``status.json``.
 _HEARTBEAT: Final = 5.0
@@ -30,32 +31,55 @@ class Recorder(Both):
         self.directory = directory
         #: Set when Ctrl-C has ended the training early.
         self.stopped = False
+        #: Why the training came to no good end, if it did not.
+        self.cause: str | None = None
         self._beat = time.monotonic()
+        self._doing = "the start"
+        #: Says what the run waits for when nothing moves.
+        self.watchdog = Watchdog(self.note)
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Pass on, and say what is being done."""
+        self.watchdog.seen(what)
+        super().begin(what, total, unit)
 
     def advance(self, done: int, **figures: float) -> None:
         """Pass on, and from time to time write a sign of life."""
+        self.watchdog.seen(self._doing)
         if time.monotonic() - self._beat > _HEARTBEAT:
             self._beat = time.monotonic()
             self.directory.set_status("running")
         super().advance(done, **figures)
+
+    def doing(self, what: str) -> None:
+        """Tell the watchdog, and nobody else: it is told at every step."""
+        self._doing = what
+        self.watchdog.seen(what)
 
     def epoch(self, epoch: Epoch) -> None:
         """Keep an epoch in the history, and pass on."""
         self.directory.append_history(epoch.model_dump_json())
         super().epoch(epoch)
 
+    def rewind(self, epochs: int) -> None:
+        """Take back the epochs that will be trained again, and pass on."""
+        self.directory.cut_history(epochs)
+        super().rewind(epochs)
+
 
 @contextlib.contextmanager
 def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
     """Keep ``status.json`` and ``log.txt`` true, however the block ends."""
-    directory.set_status("running")
     with (
+        directory.hold(),
         told_plainly(directory.log),
-        directory.log.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        directory.log.open("a", encoding="utf-8", errors="backslashreplace") as file,
     ):
+        directory.set_status("running")
         recorder = Recorder(directory, watcher, LogFile(file))
         try:
-            yield recorder
+            with recorder.watchdog:
+                yield recorder
         except BaseException as error:
             recorder.end()
             cause = str(error) if isinstance(error, OpsinError) else repr(error)
@@ -64,5 +88,8 @@ def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
                 stopped = isinstance(error, KeyboardInterrupt)
                 directory.set_status("stopped" if stopped else "failed", cause=cause)
                 file.write(f"{cause}\n")
+                if any(directory.checkpoints.glob("*.json")):
+                    recorder.note(f"nothing is lost; to go on: opsin resume {directory.path}")
             raise
-        directory.set_status("stopped" if recorder.stopped else "done")
+        over = recorder.stopped or recorder.cause
+        directory.set_status("stopped" if over else "done", cause=recorder.cause)

@@ -1,0 +1,39 @@
+"""`opsin resume`: a training goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.outcome import tell_run
+from opsin.recipe import CHANGEABLE
+
+
+@options.takes_training(*CHANGEABLE)
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    *,
+    training_options: dict[str, Any],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the new run, where options make it one."),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Go on with a run that was stopped or killed, as if nothing had happened.
+
+    It continues from the last checkpoint, in the middle of an epoch if need be, and comes to the
+    same weights. With options, or on a finished run, the training goes on in a new run beside it,
+    which names it as its parent.
+
+    Example: opsin resume runs/2026-11-21-photos-resnet
+
+    Example: opsin resume runs/2026-11-21-photos-resnet --epochs 20
+    """
+    from opsin.workflow.resume import resume as workflow  # noqa: PLC0415  needs what trains
+
+    tell_run(workflow(run, name=name, quiet=quiet, **training_options), as_json=as_json)

@@ -1,0 +1,43 @@
+"""The numbers that nobody asked for: defaults by network and purpose."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+#: What a user gets who gives only the model's name. The networks of the tutorials keep Keras's
+#: optimiser; the schedules and rates were tuned on validation data (docs/performance.md).
+DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    "mlp": {
+        "hidden": (128,), "dropout": 0.0, "epochs": 10, "batch_size": 128, "optimizer": "adam",
+        "rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
+        "augment": "none",
+    },
+    "cnn": {
+        "hidden": (32, 64, 128), "dropout": 0.5, "epochs": 10, "batch_size": 32,
+        "optimizer": "adam", "rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
+        "label_smoothing": 0.0, "augment": "photos", "shift": 0, "erase": 0.0,
+    },
+    "resnet": {
+        "hidden": (32, 64, 128), "dropout": 0.0, "epochs": 16, "batch_size": 128,
+        "optimizer": "adamw", "rate": 1e-2, "schedule": "one-cycle", "weight_decay": 0.05,
+        "label_smoothing": 0.0, "augment": "photos",
+    },
+}  # fmt: skip
+
+#: How each kind of training picture is varied; shifts are shares of the smaller side.
+AUGMENTATIONS: Final[dict[str, dict[str, Any]]] = {
+    "none": {
+        "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,
+    },
+    "photos": {
+        "flip": True, "shift": 1 / 16, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.25,
+    },
+    # A page is photographed or scanned in any light, a little askew, never as its mirror image.
+    "documents": {
+        "flip": False, "shift": 1 / 32, "zoom": 0.05, "rotate": 3.0, "light": 0.2, "erase": 0.0,
+    },
+    # A mirrored or strongly turned sign is another sign.
+    "symbols": {
+        "flip": False, "shift": 1 / 16, "zoom": 0.1, "rotate": 8.0, "light": 0.0, "erase": 0.0,
+    },
+}  # fmt: skip

@@ -1,0 +1,287 @@
+"""A recipe that fills a time budget, after a short measurement."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+import time
+from collections.abc import Callable, Collection, Generator
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from opsin.data.dataset import Dataset
+from opsin.errors import RecipeError
+from opsin.events import SILENT, Watcher
+from opsin.models import zoo
+from opsin.recipe import ModelRecipe, Recipe
+from opsin.training.examples import Examples
+from opsin.training.memory import fit_memory, validation_batch
+from opsin.training.step import Stepper
+
+# Share of the budget that is planned with; the rest is for what a short measurement cannot know.
+_PLANNED: Final = 0.92
+# Sizes that come into question, as shares of the recipe's own filters or units.
+_SIZES: Final = (0.25, 0.5, 1, 1.5, 2)
+# A smaller network is taken where fewer epochs fit, a larger one where so many fit; more do not
+# pay. Epochs of a small set are short: it needs as many as make up the steps of the second line.
+_FEW, _PLENTY, _MOST = 5, 20, 100
+_FEW_STEPS, _PLENTY_STEPS, _MOST_STEPS = 400, 1_000, 3_000
+# A measurement takes so many seconds a size, or this share of the budget if that is less;
+# validation, which is less work on fewer pictures, is looked at for a quarter of that.
+_SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
+# Steps that do not count, since in the first ones memory is taken and kernels are chosen; and
+# steps that there should be, unless they take several times as long as a measurement may.
+_WARM_UP, _STEPS, _PATIENCE = 2, 5, 4
+
+# What an epoch takes however small it is: a checkpoint, and its lines on the screen and the disk.
+_EPOCH: Final = 0.03
+
+#: Gives the seconds of an epoch of a recipe, its validation included.
+Measure = Callable[[Recipe], float]
+
+
+def fit_budget(
+    seconds: float,
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    device: torch.device,
+    given: Collection[str] = (),
+    watcher: Watcher = SILENT,
+    measure: Measure | None = None,
+) -> tuple[Recipe, str]:
+    """Choose the epochs and the size of the network so that the training fills a time.
+
+    Real steps are measured, for about a second a size. The recipe's own size is kept if a few
+    epochs of it fit; if many fit, a larger network is taken, and if not even few, a smaller one.
+    What the user has given, epochs or size, is kept. The caller's random numbers go on as if
+    nothing had happened, so that the same epochs and size asked for by hand give the same weights.
+
+    Args:
+        seconds: The budget, for measuring, training and validation.
+        recipe: What was asked for, complete.
+        data: The pictures.
+        device: Where to train.
+        given: Names of the options that the user has given.
+        watcher: Is told how far the measurement is.
+        measure: How long an epoch takes (default: `measure_epoch`).
+
+    Returns:
+        The recipe with other epochs or another size, and what was chosen, in one line.
+
+    Raises:
+        RecipeError: Size and epochs are both given, not even one epoch fits, or no size fits into
+            the memory.
+    """
+    sized = bool({"hidden", "depth"} & set(given))
+    if sized and "epochs" in given:
+        raise RecipeError(
+            "a budget that may choose the epochs or the size of the network",
+            "both are given",
+            "Leave out --epochs, or --hidden and --depth, or --budget.",
+        )
+
+    def measured(candidate: Recipe) -> float:
+        spent = min(_SECONDS, _SHARE * seconds)
+        return measure_epoch(candidate, data, device, seconds=spent, given=given)
+
+    sizes = [recipe.model] if sized else _sizes(recipe.model)
+    steps = max(1, math.ceil(len(data.split.train) / recipe.training.batch_size))
+    few = plenty = most = recipe.training.epochs
+    if "epochs" not in given:
+        few = max(_FEW, math.ceil(_FEW_STEPS / steps))
+        plenty = max(_PLENTY, math.ceil(_PLENTY_STEPS / steps))
+        most = max(_MOST, math.ceil(_MOST_STEPS / steps))
+    watcher.begin("Measure", len(sizes), "sizes")
+    costs = _Costs(seconds, recipe, measure or measured, watcher)
+    model = _largest(sizes, recipe.model, costs, few, plenty)
+    epochs = int(min(most, costs.epochs(model)))
+    watcher.end()
+    least = most if "epochs" in given else 1
+    if epochs < least:
+        raise _too_short(model, costs, least)
+    training = recipe.training.model_copy(update={"epochs": epochs})
+    size = ",".join(map(str, model.hidden))
+    chosen = f"{model.name} {size}".rstrip()
+    return (
+        recipe.model_copy(update={"model": model, "training": training}),
+        f"{chosen} · {epochs} epochs of about {_in_words(costs.of(model))}",
+    )
+
+
+def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
+    """Return the network narrower, as it is, and wider; in multiples of four where it changes."""
+    sizes = {}
+    for share in _SIZES:
+        changed = tuple(max(4, 4 * round(share * units / 4)) for units in model.hidden)
+        hidden = model.hidden if share == 1 else changed
+        sizes[sum(hidden)] = model.model_copy(update={"hidden": hidden})
+    # What is no smaller after rounding is no other size.
+    sizes[sum(model.hidden)] = model
+    return [sizes[total] for total in sorted(sizes)]
+
+
+class _Costs:
+    """How many epochs of a network fit, by what one takes; each is measured once.
+
+    Args:
+        seconds: The budget.
+        recipe: What was asked for.
+        measure: How long an epoch takes.
+        watcher: Is told how many were measured.
+    """
+
+    def __init__(self, seconds: float, recipe: Recipe, measure: Measure, watcher: Watcher) -> None:
+        self._began = time.perf_counter()
+        self.seconds, self._recipe, self._measure = seconds, recipe, measure
+        self._watcher = watcher
+        self._known: dict[tuple[int, ...], float] = {}
+        self.trouble: RecipeError | None = None
+
+    def of(self, model: ModelRecipe) -> float:
+        """Return the seconds of an epoch; infinite where the memory is too small."""
+        if model.hidden not in self._known:
+            try:
+                cost = self._measure(self._recipe.model_copy(update={"model": model}))
+            except RecipeError as error:
+                self.trouble, cost = error, math.inf
+            self._known[model.hidden] = cost
+            self._watcher.advance(len(self._known))
+        return self._known[model.hidden]
+
+    def epochs(self, model: ModelRecipe) -> float:
+        """Return how many epochs fit into what is left when measuring is over."""
+        cost = self.of(model)
+        return (_PLANNED * self.seconds - self.spent()) / cost
+
+    def spent(self) -> float:
+        """Return the seconds since measuring began."""
+        return time.perf_counter() - self._began
+
+
+def _largest(
+    sizes: list[ModelRecipe], own: ModelRecipe, costs: _Costs, few: int, plenty: int
+) -> ModelRecipe:
+    """Return the largest network for which enough epochs fit, or the smallest."""
+    number = sizes.index(own)
+    while number and costs.epochs(sizes[number]) < few:
+        number -= 1
+    while (
+        sizes[number].hidden >= own.hidden
+        and number + 1 < len(sizes)
+        and min(costs.epochs(sizes[number]), costs.epochs(sizes[number + 1])) >= plenty
+    ):
+        number += 1
+    return sizes[number]
+
+
+def _too_short(model: ModelRecipe, costs: _Costs, epochs: int) -> RecipeError:
+    cost = costs.of(model)
+    if costs.trouble is not None and math.isinf(cost):
+        return costs.trouble
+    possible = int(costs.epochs(model))
+    needed = (costs.spent() + epochs * cost) / _PLANNED
+    what = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    size = ",".join(map(str, model.hidden))
+    return RecipeError(
+        f"a budget of at least {_in_words(needed)} for {what}",
+        f"got {_in_words(costs.seconds)}, and an epoch of {f'{model.name} {size}'.rstrip()} takes "
+        f"about {_in_words(cost)} here",
+        "Give a longer --budget"
+        + (f", or --epochs {possible}." if possible > 0 else ", or fewer or smaller pictures."),
+    )
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 60:.0f} min"
+
+
+def measure_epoch(
+    recipe: Recipe,
+    data: Dataset,
+    device: torch.device,
+    *,
+    seconds: float,
+    given: Collection[str] = (),
+) -> float:
+    """Return how long an epoch and its validation would take, from a few real steps.
+
+    Args:
+        recipe: The training.
+        data: The pictures.
+        device: Where.
+        seconds: How long to measure, once the first steps are over.
+        given: Names of the options that the user has given; a batch size among them stays when it
+            is too large for the memory.
+
+    Raises:
+        RecipeError: The training does not fit into the memory.
+    """
+    height, width, channels = data.images.shape[1:]
+    split = data.split
+    on_gpu = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=on_gpu):
+        # The time does not depend on what the pixels are scaled by.
+        scale = ([128.0] * channels, [64.0] * channels)
+        shape = (height, width, channels)
+        network = zoo.build(recipe.model, shape, len(data.classes), statistics=scale)
+        pictures = (len(split.train) + len(split.val)) * math.prod(shape)
+        recipe, _ = fit_memory(
+            recipe, zoo.summarise(network, shape), device=device, pictures=pictures, given=given
+        )
+        stepper = Stepper(network, recipe.training, device=device)
+        rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
+
+        def learn(images: Tensor, labels: Tensor) -> None:
+            stepper.step(images, labels, rate)
+
+        def look(images: Tensor, _: Tensor) -> None:
+            with torch.inference_mode():
+                stepper.logits(images)
+
+        network.train()
+        train = Examples(data.images, data.labels, split.train, device)
+        epoch = len(train) * _a_picture(learn, train, recipe.training.batch_size, seconds)
+        network.eval()
+        val = Examples(data.images, data.labels, split.val, device)
+        batch = validation_batch(height, width)
+        return _EPOCH + epoch + len(val) * _a_picture(look, val, batch, _VAL_SHARE * seconds)
+
+
+def _a_picture(
+    work: Callable[[Tensor, Tensor], None], examples: Examples, size: int, seconds: float
+) -> float:
+    """Return the seconds that work takes a picture, reading included: the median over steps."""
+    if not len(examples):
+        return 0.0
+    times: list[float] = []
+    with contextlib.closing(_endless(examples, size)) as batches:
+        last = time.perf_counter()
+        for images, labels in batches:
+            work(images, labels)
+            if examples.device.type == "cuda":
+                torch.cuda.synchronize(examples.device)
+            elif examples.device.type == "mps":
+                torch.mps.synchronize()
+            before, last = last, time.perf_counter()
+            times.append((last - before) / len(labels))
+            if len(times) == _WARM_UP:
+                began = last
+            elif len(times) > _WARM_UP:
+                enough = _PATIENCE if len(times) < _WARM_UP + _STEPS else 1
+                if last - began >= enough * seconds:
+                    break
+    return statistics.median(times[_WARM_UP:])
+
+
+def _endless(examples: Examples, size: int) -> Generator[tuple[Tensor, Tensor]]:
+    """Yield batches in a random order, from the start again when all were seen."""
+    order = np.random.default_rng(0).permutation(len(examples))
+    while True:
+        yield from examples.batches(order, size)

@@ -1,0 +1,290 @@
+"""How much memory a training needs, and how much there is."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from opsin.errors import RecipeError
+from opsin.metadata import Layer
+from opsin.recipe import Recipe
+
+# Bytes of a float32.
+_FLOAT: Final = 4
+# What PyTorch, its threads and its compiled convolutions take when the first batch runs; what the
+# libraries for the export, the evaluation and the report take after the training.
+_BASE: Final = 110_000_000
+_AFTERWARDS: Final = 200_000_000
+# A GPU's context and the libraries that are loaded into it.
+_GPU_BASE: Final = 700_000_000
+# Copies of all weights that an optimiser keeps, and copies of both that a checkpoint makes.
+_CHECKPOINT: Final = 2
+_MOMENTS: Final = {"adam": 2, "adamw": 2, "sgd": 1}
+# Layers whose backward needs what came in, and those whose backward needs what went out.
+_KEEP_INPUT: Final = ("Conv", "BatchNorm", "MaxPool", "Dense", "GELU", "SiLU")
+_KEEP_OUTPUT: Final = ("ReLU", "Tanh")
+# Of the two largest neighbouring tensors: gradients and copies that live for a moment while
+# training; the same while validating; what the allocator keeps in hand then; and the share of the
+# training's memory that it still holds. Measured on a CPU (tests/training/test_memory.py).
+_BRIEFLY, _VALIDATING, _IN_HAND, _STILL_HELD = 1.5, 1.2, 32_000_000, 0.5
+# Pixels of a validation batch, so that large pictures take no more memory than small ones.
+_VAL_PIXELS: Final = 1_000_000
+# Pictures a step below which halving saves little and costs much.
+_SMALLEST_BATCH: Final = 8
+# Share of a GPU's free memory that pictures may take (`opsin.training.examples`).
+_GPU_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a training takes beyond what the process has already.
+
+    Args:
+        base: PyTorch and the other libraries.
+        weights: Gradients and the optimiser's state.
+        checkpoint: What is there while a checkpoint is written.
+        batch: What forward leaves for backward, and what is there for a moment.
+        validation: A batch of validation pictures on its way through the network.
+        afterwards: Export, evaluation and report, when the training's own memory is free again.
+    """
+
+    base: int
+    weights: int
+    checkpoint: int
+    batch: int
+    validation: int
+    afterwards: int
+
+    @property
+    def total(self) -> int:
+        """The most at one time, in bytes."""
+        between = int(_STILL_HELD * self.batch) + max(self.validation, self.checkpoint)
+        working = max(self.batch, between)
+        return max(self.base + self.weights + working, self.afterwards)
+
+
+def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> Need:
+    """Estimate what a training takes, from the layers' shapes alone.
+
+    Args:
+        recipe: Batch size and optimiser.
+        layers: The network's summary, its first layer the pictures as ``float32``.
+        gpu: Whether the training is on a GPU.
+
+    Example:
+        >>> from opsin.recipe import DataRecipe, resolve
+        >>> pixels = Layer(name="input", kind="Normalise", shape=(1, 100, 100), parameters=0,
+        ...                trainable=0, multiply_adds=0)
+        >>> recipe = resolve(DataRecipe.of("digits"), batch_size=1000)
+        >>> estimate(recipe, [pixels]).total > 1000 * 100 * 100 * 4
+        True
+    """
+    sizes = [_FLOAT * math.prod(layer.shape) for layer in layers]
+    kept = 0
+    for number, (layer, size) in enumerate(zip(layers, sizes, strict=True)):
+        following = layers[number + 1].kind if number + 1 < len(layers) else ""
+        if layer.kind.startswith(_KEEP_OUTPUT) or following.startswith(_KEEP_INPUT):
+            kept += size if layer.kind != "Flatten" else 0  # a view
+        if layer.kind.startswith("MaxPool"):
+            kept += 2 * size  # where each maximum was, as int64
+        if layer.kind.startswith("Dropout"):
+            kept += size
+    # The pixels exist as bytes, as varied bytes, and as floats before and after they are scaled.
+    kept += 2 * sizes[0]
+    pair = max(size + (sizes[number - 1] if number else 0) for number, size in enumerate(sizes))
+    training = recipe.training
+    validated = validation_batch(*layers[0].shape[1:])
+    trainable = _FLOAT * sum(layer.trainable for layer in layers)
+    moments = _MOMENTS[training.optimizer]
+    return Need(
+        base=_GPU_BASE if gpu else _BASE,
+        # A GPU is yet to get the weights themselves; checkpoints are made outside of it.
+        weights=trainable * (1 + moments + gpu),
+        checkpoint=0 if gpu else trainable * _CHECKPOINT * (1 + moments),
+        batch=int(training.batch_size * (kept + _BRIEFLY * pair)),
+        validation=int(_VALIDATING * validated * pair) + _IN_HAND,
+        afterwards=0 if gpu else _AFTERWARDS,
+    )
+
+
+def validation_batch(height: int, width: int) -> int:
+    """Return how many pictures of a size are validated at once.
+
+    Example:
+        >>> validation_batch(100, 100)
+        100
+    """
+    return max(8, _VAL_PIXELS // (height * width))
+
+
+def fit_memory(
+    recipe: Recipe,
+    layers: Sequence[Layer],
+    *,
+    device: torch.device,
+    pictures: int = 0,
+    given: Collection[str] = (),
+    free: int | None = None,
+) -> tuple[Recipe, str | None]:
+    """Make a training fit into the memory: by smaller batches, unless their size was asked for.
+
+    Args:
+        recipe: What was asked for.
+        layers: The network's summary.
+        device: Where to train.
+        pictures: Bytes of the training and validation pictures, which a GPU holds if it has room.
+        given: Names of the options that the user has given; these stay as they are.
+        free: Bytes that may be taken (default: what `available` says).
+
+    Returns:
+        The recipe, and what was changed and why, where it was.
+
+    Raises:
+        RecipeError: It does not fit.
+    """
+    free = available(device) if free is None else free
+    if free is None:
+        return recipe, None
+    gpu = device.type != "cpu"
+    if gpu and pictures < _GPU_SHARE * free:
+        free -= pictures
+    need = estimate(recipe, layers, gpu=gpu)
+    if need.total <= free:
+        return recipe, None
+    smaller = next(
+        (less for less in _halved(recipe, given) if estimate(less, layers, gpu=gpu).total <= free),
+        None,
+    )
+    if smaller is None or "batch_size" in given:
+        raise RecipeError(
+            f"about {_gigabytes(need.total)} of free memory for this training",
+            f"there are {_gigabytes(free)}",
+            _advice(need, smaller, gpu=gpu),
+        )
+    batch, rate = smaller.training.batch_size, smaller.training.rate
+    slower = f", the rate {rate:g}" if rate != recipe.training.rate else ""
+    return smaller, (
+        f"batches of {batch} instead of {recipe.training.batch_size}{slower}: those would need "
+        f"about {_gigabytes(need.total)} of memory, and {_gigabytes(free)} are free; for larger "
+        "ones close other programs or give a smaller --size"
+    )
+
+
+def _halved(recipe: Recipe, given: Collection[str]) -> Iterator[Recipe]:
+    """Yield the recipe with half the batch, a quarter …, and the rate that goes with it."""
+    training = recipe.training
+    batch = training.batch_size
+    while batch > _SMALLEST_BATCH:
+        batch = max(_SMALLEST_BATCH, batch // 2)
+        rate = training.rate
+        if "rate" not in given:
+            # Adam's steps should shrink with the root of the batch (Malladi et al., "On the SDEs
+            # and scaling rules for adaptive gradient algorithms", arXiv:2205.10287).
+            rate = float(f"{rate * math.sqrt(batch / training.batch_size):.2g}")
+        changed = training.model_copy(update={"batch_size": batch, "rate": rate})
+        yield recipe.model_copy(update={"training": changed})
+
+
+def _advice(need: Need, smaller: Recipe | None, *, gpu: bool) -> str:
+    elsewhere = ", or --device cpu" if gpu else ", or close other programs"
+    if smaller is not None:
+        return f"Give --batch-size {smaller.training.batch_size}, a smaller --size{elsewhere}."
+    largest = max(
+        ("weights", "checkpoint", "batch", "validation"), key=lambda part: getattr(need, part)
+    )
+    if largest == "batch":
+        return f"Give a smaller --batch-size or --size, fewer --hidden units{elsewhere}."
+    return f"Give fewer --hidden units or a smaller --size{elsewhere}."
+
+
+def _gigabytes(size: int) -> str:
+    return f"{max(size, 0) / 1e9:.1f} GB" if size >= 1e9 else f"{max(size, 0) / 1e6:.0f} MB"
+
+
+def available(device: torch.device, system: Path = Path("/")) -> int | None:
+    """Return how many bytes a training may still take, or ``None`` where nobody says.
+
+    On a CPU that is the least of what the system has free, what the process's control groups leave
+    (the limits of containers and of batch systems), and what its own limits leave (``ulimit -v``).
+
+    Args:
+        device: Where to train.
+        system: Root of the system's files.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    bounds = [_system_free(system), *_groups_leave(system), *_limits_leave(system)]
+    if device.type == "mps":
+        taken = torch.mps.driver_allocated_memory()
+        bounds.append(torch.mps.recommended_max_memory() - taken)
+    known = [bound for bound in bounds if bound is not None]
+    return max(0, min(known)) if known else None
+
+
+def _system_free(system: Path) -> int | None:
+    free = _fields(system / "proc/meminfo").get("MemAvailable")
+    if free is not None:
+        return 1024 * free
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        # Without Linux's files, all that the machine has is at least a bound.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _groups_leave(system: Path) -> Iterator[int]:
+    """Yield what each control group above this process leaves, of version 1 and 2.
+
+    Pages of files that nobody uses at the moment are given back when memory is short.
+    """
+    for line in _text(system / "proc/self/cgroup").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            mounts = [system / "sys/fs/cgroup", system / "sys/fs/cgroup/unified"]
+            names = ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mounts = [system / "sys/fs/cgroup/memory"]
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        limit, usage, spare = names
+        below = Path(place.lstrip("/"))
+        for mount in mounts:
+            for folder in (mount / below, *(mount / parent for parent in below.parents)):
+                most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+                if most.isdigit() and used.isdigit():
+                    idle = _fields(folder / "memory.stat").get(spare, 0)
+                    yield int(most) - int(used) + idle
+
+
+def _limits_leave(system: Path) -> Iterator[int]:
+    """Yield what the process's own limits leave: of addresses, and of data."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  Windows has none
+
+    used = _fields(system / "proc/self/status")
+    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most, _ = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY and field in used:
+            yield most - 1024 * used[field]
+
+
+def _fields(file: Path) -> dict[str, int]:
+    """Return the lines of a file that hold a name and a whole number."""
+    lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,113 @@
+"""Which pictures an epoch shows, and how much each class counts."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.recipe import TrainingRecipe
+
+# Below this ratio, evening out gained nothing that could be told from chance and cost accuracy
+# on pictures as unbalanced as the training's; a picture that was drawn more often than this in
+# an epoch was learnt by heart (docs/performance.md). The audit warns from the same ratio on.
+_UNBALANCED: Final = 10
+_MOST_REPEATS: Final = 15
+
+
+def choose_balance(
+    counts: NDArray[np.int64],
+) -> tuple[Literal["none", "weights", "sampling"], str]:
+    """Decide how ``balance="auto"`` makes up for rare classes, and say why.
+
+    Args:
+        counts: Training pictures of each class, ``int64[K]``; classes without any do not count.
+
+    Returns:
+        What ``balance`` becomes, and the reason in one line.
+
+    Example:
+        >>> choose_balance(np.array([410, 10]))
+        ('weights', 'the largest class has 41 times the pictures of the smallest: rare classes \
+weigh more in the loss (drawn more often, their pictures would come 21 times an epoch)')
+    """
+    counts = counts[counts > 0]
+    if not len(counts) or counts.min() == counts.max():
+        return "none", "all classes have as many pictures"
+    ratio = counts.max() / counts.min()
+    size = f"{ratio:,.0f}" if ratio >= _UNBALANCED else f"{ratio:.1f}"
+    what = f"the largest class has {size} times the pictures of the smallest"
+    if ratio < _UNBALANCED:
+        return "none", f"{what}: too little to make up for"
+    repeats = counts.mean() / counts.min()
+    if repeats <= _MOST_REPEATS:
+        return "sampling", f"{what}: rare classes are drawn more often"
+    why = f"drawn more often, their pictures would come {repeats:,.0f} times an epoch"
+    return "weights", f"{what}: rare classes weigh more in the loss ({why})"
+
+
+def epoch_order(
+    labels: NDArray[np.int64], recipe: TrainingRecipe, epoch: int, classes: int
+) -> NDArray[np.int64]:
+    """Return the places of the training pictures in the order in which an epoch shows them.
+
+    By default each picture comes once. With ``balance="sampling"`` each class comes equally
+    often: its pictures are shown in passes, each in an order of its own, and a pass goes on from
+    one epoch to the next. So of a rare class each picture comes several times in an epoch, and of
+    a common one every picture still comes equally often over the epochs.
+
+    The order depends on the labels, the seed and the epoch alone, so that a resumed epoch finds
+    it again.
+
+    Args:
+        labels: Labels of the training pictures, ``int64[N]``.
+        recipe: Its ``seed`` and ``balance``.
+        epoch: Number of the epoch, from 1.
+        classes: K, the number of classes; those without a picture are passed over.
+
+    Returns:
+        ``int64[N]``
+
+    Example:
+        >>> from opsin.recipe import DataRecipe, resolve
+        >>> recipe = resolve(DataRecipe.of("digits"), balance="sampling").training
+        >>> labels = np.array([0, 0, 0, 0, 0, 0, 0, 1])
+        >>> np.bincount(labels[epoch_order(labels, recipe, 1, 2)]).tolist()
+        [4, 4]
+    """
+    random = np.random.default_rng((recipe.seed, epoch))
+    if recipe.balance != "sampling":
+        return random.permutation(len(labels))
+    ends = np.cumsum(np.bincount(labels, minlength=classes))[:-1]
+    members = [own for own in np.split(np.argsort(labels, kind="stable"), ends) if len(own)]
+    # The places of all epochs are dealt to the classes in turn, so that a class may be one place
+    # ahead of another and never more.
+    before, after = (epoch - 1) * len(labels), epoch * len(labels)
+    drawn = []
+    for turn, own in enumerate(members):
+        first, last = (-((turn - places) // len(members)) for places in (before, after))
+        drawn.append(own[_of_passes(len(own), first, last, recipe.seed, int(labels[own[0]]))])
+    return random.permutation(np.concatenate(drawn))
+
+
+def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArray[np.int64]:
+    """Return the numbers from ``first`` to before ``last`` of endless passes over a class."""
+    passes = [
+        # A spawn key keeps these numbers apart from those that shuffle the epochs.
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(label, number)))
+        .permutation(size)
+        for number in range(first // size, -(-last // size))
+    ]  # fmt: skip
+    skipped = first // size * size
+    return np.concatenate(passes)[first - skipped : last - skipped]
+
+
+def class_weights(
+    labels: NDArray[np.int64], recipe: TrainingRecipe, classes: int
+) -> NDArray[np.float32]:
+    """Return the weight of each class in the loss, 1 on average over the pictures."""
+    if recipe.balance != "weights":
+        return np.ones(classes, np.float32)
+    counts = np.bincount(labels, minlength=classes)
+    return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)

@@ -1,0 +1,126 @@
+"""One step of training: vary, forward, backward, update."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from opsin.recipe import TrainingRecipe
+from opsin.training.augment import augment
+from opsin.training.checkpoint import Tensors
+from opsin.training.optimise import make_optimizer
+
+_NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
+
+
+class Stepper:
+    """Network, loss, optimiser and random states: all that a step reads and changes.
+
+    On a GPU the arithmetic is in bfloat16 where it has that, and the network is compiled; on a
+    CPU both were slower.
+
+    Args:
+        network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``; it is moved.
+        recipe: How it is trained.
+        device: Where.
+        weights: Weight of each class in the loss, ``float32[K]``; ``None`` for equal ones.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: TrainingRecipe,
+        *,
+        device: torch.device,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.network = network.to(device)
+        self.recipe = recipe
+        self.device = device
+        self.optimizer = make_optimizer(network, recipe)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        given = None if weights is None else torch.from_numpy(weights).to(device)
+        self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
+        gpu = device.type == "cuda"
+        self._forward: nn.Module = network
+        if gpu and importlib.util.find_spec("triton"):
+            self._forward = torch.compile(network)  # type: ignore[assignment]
+        self._half = gpu and torch.cuda.is_bf16_supported()
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+        """Learn from one batch.
+
+        Args:
+            images: ``uint8[N, H, W, C]`` on the device.
+            labels: ``int64[N]`` on the device.
+            rate: The learning rate.
+
+        Returns:
+            The mean loss and the number of right answers, both still on the device.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        logits = self.logits(augment(images, self.recipe, self.generator))
+        loss = self.loss_of(logits, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return ``float32[N, K]``, as the network is now: training or evaluating."""
+        precision = (
+            torch.autocast("cuda", torch.bfloat16) if self._half else contextlib.nullcontext()
+        )
+        with precision:
+            logits: Tensor = self._forward(images)
+        return logits.float()
+
+    def tensors(self) -> Tensors:
+        """Return the whole state under names of one level; nothing is copied."""
+        found = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                if value is not None:
+                    found[f"{_OPTIMIZER}{number}.{name}"] = value
+        found[f"{_RANDOM}variation"] = self.generator.get_state()
+        found[f"{_RANDOM}cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            found[f"{_RANDOM}cuda"] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def restore(self, tensors: Tensors) -> None:
+        """Take over a state that `tensors` gave; without an optimiser's part, that starts anew."""
+        self.network.load_state_dict(
+            {
+                name.removeprefix(_NETWORK): value
+                for name, value in tensors.items()
+                if name.startswith(_NETWORK)
+            }
+        )
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        state: dict[int, Tensors] = {}
+        for key, value in tensors.items():
+            if key.startswith(_OPTIMIZER):
+                number, name = key.removeprefix(_OPTIMIZER).split(".")
+                like = parameters[int(number)]
+                # In the parameter's own order in memory, which a file does not keep.
+                if value.shape == like.shape:
+                    value = torch.empty_like(like).copy_(value)  # noqa: PLW2901
+                state.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.generator.set_state(tensors[f"{_RANDOM}variation"])
+        torch.set_rng_state(tensors[f"{_RANDOM}cpu"])
+        if self.device.type == "cuda" and f"{_RANDOM}cuda" in tensors:
+            torch.cuda.set_rng_state(tensors[f"{_RANDOM}cuda"], self.device)
+
+    def finite(self) -> bool:
+        """Tell whether every parameter is a number."""
+        sums = torch.stack([p.detach().sum() for p in self.network.parameters()])
+        return bool(torch.isfinite(sums).all())

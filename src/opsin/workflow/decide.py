@@ -1,0 +1,96 @@
+"""What a recipe leaves open is decided by pictures, machine and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from opsin.data.dataset import Dataset
+from opsin.events import Watcher
+from opsin.recipe import Recipe, resolve
+from opsin.report.terminal import clock
+from opsin.workflow.choose import choose, seconds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A recipe that leaves nothing open.
+
+    Args:
+        recipe: The recipe.
+        given: Names of the options that the user has given, which nothing may change.
+        reasons: What was decided and why, a line for each of ``Auto``, ``Budget``, ``Balance``.
+    """
+
+    recipe: Recipe
+    given: Collection[str]
+    reasons: dict[str, str]
+
+
+def decide(
+    dataset: Dataset,
+    *,
+    model: str | None,
+    budget: str | float | None,
+    options: dict[str, Any],
+    watcher: Watcher,
+) -> Decided:
+    """Choose network, size, epochs and balance where they were not given.
+
+    Args:
+        dataset: What is learnt from.
+        model: Name of the network; ``auto`` or ``None`` to choose it.
+        budget: Time that the training may take: seconds, or ``10m``, ``1h30m``.
+        options: Those of the model and the training that were given.
+        watcher: Is told how far the measuring for a budget is.
+
+    Raises:
+        RecipeError: An option that cannot work, or a budget that no training fits into.
+    """
+    from opsin.training.budget import fit_budget  # noqa: PLC0415
+    from opsin.training.device import choose_device  # noqa: PLC0415
+    from opsin.training.sampling import choose_balance  # noqa: PLC0415
+
+    seconds = None if budget is None else seconds_of(budget)
+    given = {key: value for key, value in options.items() if value is not None}
+    # Refuses an unknown option before any of them is used.
+    recipe = resolve(
+        dataset.recipe,
+        model=None if model == "auto" else model,
+        mirrored=dataset.mirrored,
+        **given,
+    )
+    device = choose_device(recipe.training.device)
+    labels = dataset.labels[dataset.split.train]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    reasons: dict[str, str] = {}
+    if model in (None, "auto"):
+        height, width, channels = dataset.images.shape[1:]
+        choice = choose(
+            shape=(height, width, channels),
+            counts=counts.tolist(),
+            mirrored=dataset.mirrored,
+            device=device.type,
+            given=given,
+        )
+        reasons["Auto"] = choice.reason
+        recipe = resolve(
+            dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
+        )
+    if recipe.training.balance == "auto":
+        balance, reason = choose_balance(counts)
+        recipe = recipe.with_training(balance=balance)
+        if balance != "none":
+            reasons["Balance"] = reason
+    if seconds is not None:
+        recipe, chosen = fit_budget(
+            seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
+        )
+        reasons["Budget"] = f"{clock(seconds)} · {chosen}"
+        reasons.pop("Auto", None)
+    return Decided(recipe, set(given), reasons)

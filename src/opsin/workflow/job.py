@@ -1,0 +1,266 @@
+"""One training from a dataset to the report, however it was begun."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from opsin._version import __version__
+from opsin.data.audit import Audit
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset
+from opsin.errors import MissingExtraError
+from opsin.metadata import Layer, Metadata
+from opsin.recipe import Recipe
+from opsin.run import RunDirectory
+from opsin.storage import write_bytes, write_json
+from opsin.workflow.changes import write_pictures
+from opsin.workflow.decide import Decided
+from opsin.workflow.evaluate import evaluate_run
+from opsin.workflow.recorder import Recorder
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from opsin.training.checkpoint import Checkpoints, Place, Tensors
+    from opsin.training.loop import Outcome
+
+#: Pictures that the file and the network are compared on.
+_PARITY_IMAGES: Final = 512
+#: Looked for before anything is done, not missed at the end of an hour's training.
+_NEEDED: Final = ("torch", "onnx", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2")
+
+#: Finds the state to go on from among a run's checkpoints; ``None`` for fresh weights.
+Start = Callable[["Checkpoints"], "tuple[Tensors, Place] | None"]
+
+
+def need_training() -> None:
+    """Look for all that training needs.
+
+    Raises:
+        MissingExtraError: A part of it is not installed.
+    """
+    if not all(map(_is_installed, _NEEDED)):
+        raise MissingExtraError("training", "train")
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training needs, checked before anything is written."""
+
+    dataset: Dataset
+    audit: Audit
+    recipe: Recipe
+    network: nn.Sequential
+    layers: list[Layer]
+    device: torch.device
+    reasons: dict[str, str]
+
+    @classmethod
+    def prepare(cls, dataset: Dataset, audited: Audit, decided: Decided) -> Job:
+        """Build the network with fresh weights, choose the device, and see that all has room."""
+        from opsin.models import zoo  # noqa: PLC0415
+        from opsin.training.device import choose_device  # noqa: PLC0415
+        from opsin.training.memory import fit_memory  # noqa: PLC0415
+
+        recipe = decided.recipe.model_copy(update={"versions": versions()})
+
+        device = choose_device(recipe.training.device)
+        height, width, channels = dataset.images.shape[1:]
+        shape = (height, width, channels)
+        statistics = zoo.channel_statistics(dataset.images, dataset.split.train)
+        network = zoo.build(recipe.model, shape, len(dataset.classes), statistics=statistics)
+        layers = zoo.summarise(network, shape)
+        pictures = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
+        recipe, note = fit_memory(
+            recipe, layers, device=device, pictures=pictures, given=decided.given
+        )
+        reasons = decided.reasons | ({"Memory": note} if note else {})
+        return cls(dataset, audited, recipe, network, layers, device, reasons)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What travels in the file, before its score is known."""
+        return Metadata(
+            opsin=__version__,
+            model=self.recipe.model.name,
+            classes=self.dataset.classes,
+            preparation=self.dataset.preparation,
+            layers=tuple(self.layers),
+            source=self.recipe.data.source,
+            fingerprint=self.dataset.fingerprint,
+        )
+
+    @property
+    def device_name(self) -> str:
+        """Where it trains, as a person would say it."""
+        from opsin.training.device import describe_device  # noqa: PLC0415
+
+        return describe_device(self.device)
+
+
+def write_request(directory: RunDirectory, job: Job) -> None:
+    """Write what was asked for, and of which pictures, before the training begins."""
+    write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    about = {**job.dataset.describe(), "findings": job.audit.counts()}
+    write_json(directory.dataset, about)
+    split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
+    directory.save_arrays(directory.split, digests=short_digest(job.dataset.digests), **split)
+    write_pictures(directory, job.dataset)
+
+
+def make(
+    directory: RunDirectory,
+    job: Job,
+    recorder: Recorder,
+    *,
+    seconds: dict[str, float],
+    stop: threading.Event,
+    start: Start,
+) -> dict[str, Any]:
+    """Train, export, evaluate the file and write the report; note how long each took.
+
+    Args:
+        directory: The run.
+        job: What to train on what.
+        recorder: Keeps its history.
+        seconds: Is filled with the time of each part.
+        stop: Ends the training early.
+        start: Finds the state to go on from.
+
+    Returns:
+        The report.
+    """
+    from opsin.workflow.report import draw_run  # noqa: PLC0415  needs matplotlib
+
+    outcome = _train(directory, job, recorder, stop, start)
+    seconds["train"] = outcome.seconds
+    at = time.perf_counter()
+
+    def lap(what: str) -> None:
+        nonlocal at
+        seconds[what] = time.perf_counter() - at
+        at = time.perf_counter()
+
+    recorder.doing("the export")
+    parity = _export(directory, job)
+    lap("export")
+    recorder.doing("the evaluation")
+    evaluation = evaluate_run(directory, job.dataset, recorder)
+    _stamp(directory, job.metadata.model_copy(update={"score": evaluation.score}))
+    lap("evaluate")
+    report = {
+        "opsin": __version__,
+        "parent": job.recipe.parent,
+        "reasons": job.reasons,
+        "source": job.recipe.data.source,
+        "model": job.recipe.model.name,
+        "dataset": job.dataset.summary(),
+        "split": evaluation.split,
+        "figures": evaluation.figures,
+        "leaks": {"exact": job.dataset.leaks[0], "near": job.dataset.leaks[1]},
+        "unreadable": len(job.dataset.unreadable),
+        "findings": [
+            {"count": finding.count, "title": finding.title, "opsin": finding.opsin}
+            for finding in job.audit.findings
+        ],
+        "training": {
+            "best_epoch": outcome.best.epoch,
+            "epochs": outcome.last.epoch,
+            "asked": job.recipe.training.epochs,
+            "stopped": outcome.stopped,
+            "interrupted": stop.is_set(),
+            "diverged": outcome.diverged,
+            "stepped_back": outcome.stepped_back,
+            "balance": job.recipe.training.balance,
+            "device": job.device_name,
+            **{
+                what: sum(getattr(layer, what) for layer in job.layers)
+                for what in ("parameters", "trainable", "multiply_adds")
+            },
+        },
+        "file": {"bytes": directory.classifier.stat().st_size, **parity},
+        "layers": [layer.model_dump(mode="json") for layer in job.layers],
+        "seconds": seconds,
+    }
+    write_json(directory.report, report)
+    recorder.doing("the report")
+    draw_run(directory, job.dataset, recorder)
+    lap("report")
+    # Once more, now that the report's own time is known.
+    write_json(directory.report, report)
+    return report
+
+
+def _train(
+    directory: RunDirectory,
+    job: Job,
+    recorder: Recorder,
+    stop: threading.Event,
+    start: Start,
+) -> Outcome:
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+    from opsin.training.examples import Examples  # noqa: PLC0415
+    from opsin.training.loop import fit  # noqa: PLC0415
+
+    data = job.dataset
+    checkpoints = Checkpoints(directory.checkpoints, recorder.note)
+    outcome = fit(
+        job.network,
+        Examples(data.images, data.labels, data.split.train, job.device),
+        Examples(data.images, data.labels, data.split.val, job.device),
+        job.recipe.training,
+        classes=len(data.classes),
+        checkpoints=checkpoints,
+        watcher=recorder,
+        stop=stop,
+        start=start(checkpoints),
+    )
+    recorder.stopped = outcome.stopped
+    recorder.cause = outcome.diverged
+    return outcome
+
+
+def _export(directory: RunDirectory, job: Job) -> dict[str, Any]:
+    """Write the file, once it is known to answer as the network does."""
+    from opsin.export import check_parity, to_onnx  # noqa: PLC0415
+
+    split = job.dataset.split
+    rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
+    content = to_onnx(job.network, job.metadata)
+    difference = check_parity(content, job.network, job.dataset.images[rows])
+    write_bytes(directory.classifier, content)
+    return {"parity_images": len(rows), "difference": difference}
+
+
+def _stamp(directory: RunDirectory, metadata: Metadata) -> None:
+    from opsin.export import stamp  # noqa: PLC0415
+
+    stamp(directory.classifier, metadata)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it was made impossible to import
+        return False
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide what comes out."""
+    names = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
+    return {
+        "opsin": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }

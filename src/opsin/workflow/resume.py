@@ -1,0 +1,164 @@
+"""A training goes on where it was stopped or killed."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from opsin.data.dataset import Dataset, load_recipe
+from opsin.errors import RecipeError, RunError
+from opsin.events import Watcher
+from opsin.recipe import TRAINING_OPTIONS, Recipe, changed
+from opsin.report.terminal import for_people
+from opsin.run import RunDirectory
+from opsin.workflow.decide import Decided
+from opsin.workflow.job import need_training, versions
+from opsin.workflow.runs import Run
+from opsin.workflow.train import carry_out
+
+if TYPE_CHECKING:
+    from opsin.training.checkpoint import Checkpoints, Place, Tensors
+
+
+def resume(
+    run: str | os.PathLike[str],
+    data: Dataset | None = None,
+    *,
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> Run:
+    """Go on with a training from its newest whole checkpoint, bit for bit as if never left.
+
+    Args:
+        run: A run that was stopped, killed or has failed. With ``changes``, a finished one too.
+        data: Its pictures, if they came from arrays in memory (default: read from its sources).
+        name: What a new run is called (default: its parent's name).
+        watcher: Is told how far the work is (default: a progress display on standard error).
+        quiet: Show nothing.
+        **changes: Options of the training that are to be others from here on: ``epochs``,
+            ``rate`` … The training then goes on in a new run that names this one as its parent.
+
+    Returns:
+        The finished run: the same one, or the new one.
+
+    Raises:
+        RunError: Another process works on the run, it has no checkpoint to go on from, it is
+            done, or its pictures have changed since.
+        RecipeError: An option that cannot be changed, or nothing is left to train.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin.workflow.train import train
+        >>> runs = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=2, runs=runs, quiet=True)
+        >>> longer = resume(run, epochs=3, quiet=True)
+        >>> longer.recipe.parent == run.path.name
+        True
+    """
+    need_training()
+    began = time.perf_counter()
+    watcher = watcher or for_people(quiet=quiet)
+    parent = RunDirectory.open(run)
+    recipe = Run(run).recipe
+    state, _ = parent.state()
+    if state == "running":
+        raise RunError("a run that was stopped", f"{parent.path} is still being trained", "Wait.")
+    if state == "done" and not changes:
+        raise RunError(
+            "a run that was stopped or killed",
+            f"{parent.path} is done",
+            f"To train it further, say how far: opsin resume {parent.path} --epochs "
+            f"{2 * recipe.training.epochs}",
+        )
+    dataset = data or load_recipe(recipe.data, watcher=watcher)
+    _check_same(parent, dataset)
+    _tell_versions(recipe, watcher)
+    if not changes:
+        return carry_out(
+            lambda: parent,
+            dataset,
+            Decided(recipe, TRAINING_OPTIONS, {}),
+            watcher=watcher,
+            began=began,
+            start=_newest,
+        )
+    recipe = changed(recipe, **changes).model_copy(update={"parent": parent.path.name})
+    start = _Parent(parent, watcher, recipe)
+    return carry_out(
+        lambda: RunDirectory.create(parent.path.parent, name or _title(parent.path)),
+        dataset,
+        Decided(recipe, TRAINING_OPTIONS, {}),
+        watcher=watcher,
+        began=began,
+        start=start,
+    )
+
+
+def _newest(checkpoints: Checkpoints) -> tuple[Tensors, Place] | None:
+    """Go on from a run's own newest checkpoint, or begin again where it has none."""
+    return checkpoints.newest()
+
+
+class _Parent:
+    """Finds the state that a new run takes over from its parent.
+
+    Its history, its best epoch and its checkpoints stay the parent's own; weights, optimiser,
+    random states and the place in the schedule are taken over.
+    """
+
+    def __init__(self, parent: RunDirectory, watcher: Watcher, recipe: Recipe) -> None:
+        from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+
+        found = Checkpoints(parent.checkpoints, watcher.note).newest()
+        if found is None:
+            raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
+        tensors, place = found
+        if place.epoch > recipe.training.epochs:
+            raise RecipeError(
+                f"more than the {place.epoch - 1} epochs that are trained already",
+                f"got {recipe.training.epochs}",
+                f"For example --epochs {2 * (place.epoch - 1)}.",
+            )
+        before = Run(parent.path).recipe.training.optimizer
+        if recipe.training.optimizer != before:
+            tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
+        fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0}
+        self.start = tensors, place.model_copy(update=fresh)
+        watcher.fact("Goes on", f"from {parent.path.name}, after {place.epoch - 1} epochs")
+
+    def __call__(self, _: Checkpoints) -> tuple[Tensors, Place]:
+        return self.start
+
+
+def _check_same(parent: RunDirectory, dataset: Dataset) -> None:
+    """See that the pictures and their split are those of the run."""
+    if not parent.dataset.is_file() or not parent.split.is_file():
+        return  # killed before it had written them: it begins again
+    fingerprint = parent.read(parent.dataset).get("fingerprint")
+    split = parent.load_arrays(parent.split)
+    same = fingerprint == dataset.fingerprint and all(
+        np.array_equal(split[part], dataset.split.rows(part)) for part in ("train", "val", "test")
+    )
+    if not same:
+        raise RunError(
+            "the pictures that the run was trained on",
+            f"those of {dataset.recipe.source} have changed since",
+            f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
+        )
+
+
+def _tell_versions(recipe: Recipe, watcher: Watcher) -> None:
+    then, now = recipe.versions.get("torch"), versions()["torch"]
+    if then is not None and then != now:
+        watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
+
+
+def _title(path: Path) -> str:
+    """Return a run's name without its date."""
+    return path.name[11:] if path.name[:10].count("-") == 2 else path.name

@@ -1,0 +1,109 @@
+"""Folds are those of `--fold`, cover every picture once, and part nothing that belongs together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import opsin
+from opsin.data.folds import cut_into_folds
+from opsin.errors import RecipeError, SourceError
+from tests.conftest import shape_picture, write_shapes
+
+
+def collection(count: int, classes: int, people: int, copies: int, seed: int) -> dict[str, Any]:
+    """Make arrays of random pictures, some of them twice, some of one person."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (count, 8, 8), np.uint8)
+    labels = np.arange(count) % classes
+    if copies:
+        images[-copies:] = images[:copies]
+    groups = [f"person {number}" if number < people else "" for number in
+              random.integers(0, 2 * people + 1, count)]  # fmt: skip
+    return {"images": images, "labels": labels, "groups": groups}
+
+
+@settings(max_examples=15)
+@given(
+    count=st.integers(60, 160),
+    classes=st.integers(2, 4),
+    people=st.integers(0, 12),
+    copies=st.integers(0, 10),
+    folds=st.integers(2, 5),
+    assignment=st.sampled_from(["stable", "exact"]),
+    seed=st.integers(0, 2**31),
+)
+def test_folds_cover_everything_once_and_are_those_of_the_option(
+    count: int, classes: int, people: int, copies: int, folds: int, assignment: str, seed: int
+) -> None:
+    made = collection(count, classes, people, copies, seed)
+    data = opsin.from_arrays(**made, assignment=assignment)
+    parts = cut_into_folds(data, folds)
+    tested = np.concatenate([part.split.test for part in parts])
+    assert sorted(tested) == list(range(count))
+    groups = np.array(made["groups"])
+    for number, part in enumerate(parts, 1):
+        sides = [set(groups[part.split.rows(side)]) - {""} for side in ("train", "val", "test")]
+        assert sum(map(len, sides)) == len(set.union(*sides))
+        assert part.leaks == (0, 0)
+        alone = opsin.from_arrays(**made, assignment=assignment, fold=f"{number}/{folds}")
+        for side in ("train", "val", "test"):
+            assert np.array_equal(part.split.rows(side), alone.split.rows(side))
+        assert part.recipe == alone.recipe
+
+
+@pytest.mark.parametrize("choice", ["together", "apart"])
+def test_near_duplicates_are_parted_as_was_asked(choice: str) -> None:
+    images = np.stack(
+        [shape_picture(kind, seed) for seed in range(20) for kind in ("disc", "cross")]
+    )
+    brighter = np.clip(images.astype(np.int64) + 15, 0, 255).astype(np.uint8)
+    labels = np.tile(np.arange(40) % 2, 2)
+    both = np.concatenate([images, brighter])
+    data = opsin.from_arrays(both, labels, near_duplicates=choice)
+    assert len(data.near.pairs) >= 20
+    parts = cut_into_folds(data, 4)
+    assert (sum(part.leaks[1] for part in parts) == 0) == (choice == "together")
+    alone = opsin.from_arrays(both, labels, near_duplicates=choice, fold="3/4")
+    assert np.array_equal(parts[2].split.test, alone.split.test)
+
+
+def test_a_source_that_names_its_parts_is_refused(tmp_path: Path) -> None:
+    made = collection(60, 2, 0, 0, 0)
+    test = (made["images"][:20] // 2, made["labels"][:20])
+    with pytest.raises(RecipeError, match="which of them are for the test"):
+        cut_into_folds(opsin.from_arrays(made["images"], made["labels"], test=test), 3)
+    for part in ("train", "val"):
+        write_shapes(tmp_path / part, count=9 if part == "train" else 3)
+    with pytest.raises(RecipeError, match="which of them are for training"):
+        cut_into_folds(opsin.load(tmp_path), 3)
+
+
+def test_a_fold_is_not_cut_again(digits: opsin.Dataset) -> None:
+    with pytest.raises(RecipeError, match="the fold 1/3"):
+        cut_into_folds(opsin.load("digits", fold="1/3"), 3)
+    # The dataset that was cut is as it was.
+    before = digits.split.test.copy()
+    cut_into_folds(digits, 3)
+    assert np.array_equal(digits.split.test, before)
+    assert digits.recipe.fold is None
+
+
+def test_too_few_pictures_for_so_many_folds() -> None:
+    made = collection(8, 2, 0, 0, 0)
+    with pytest.raises(RecipeError, match=r"leave fold .* without any.*fewer folds"):
+        cut_into_folds(opsin.from_arrays(**made), 20)
+
+
+def test_a_class_of_two_that_belong_together_cannot_be_learnt() -> None:
+    made = collection(40, 2, 0, 0, 0)
+    made["labels"] = np.zeros(40, np.int64)
+    made["labels"][:2] = 1
+    made["images"][1] = made["images"][0]
+    with pytest.raises(SourceError, match="two different"):
+        opsin.from_arrays(**made)

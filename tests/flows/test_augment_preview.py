@@ -1,0 +1,54 @@
+"""`opsin data --augment` as its users drive it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli, only_json
+
+
+@pytest.mark.torch
+def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    done = cli("data", shapes, "--augment", "photos", "--erase", "0.5", "--out", "look")
+    assert done.returncode == 0, done.stderr
+    assert "mirrored, moved by up to 2 pixels, a square of 12 × 12 put out (photos)" in done.stdout
+    assert str(Path("look", "augment.png")) in done.stdout
+    assert (tmp_path / "look" / "augment.png").stat().st_size > 5000
+
+    answer = only_json(cli("data", shapes, "--augment", "none", "--rotate", "20", "--json"))
+    assert answer["augment"]["words"] == "turned by up to 20°"
+    assert answer["augment"]["picture"] == answer["figures"][-1]
+    assert (tmp_path / answer["figures"][-1]).is_file()
+
+
+@pytest.mark.torch
+def test_digits_are_not_mirrored_without_a_warning(cli: Cli) -> None:
+    asked = cli("data", "digits", "--augment", "photos")
+    assert asked.returncode == 0
+    assert "mirrored although these mean something else" in asked.stderr
+    assert "--no-flip" in asked.stderr
+    assert cli("data", "digits", "--augment", "symbols").stderr == ""
+
+
+@pytest.mark.torch
+def test_an_unknown_policy_is_one_line(cli: Cli) -> None:
+    done = cli("data", "no such source", "--augment", "selfies")
+    assert done.returncode == 1
+    assert "photos, documents, symbols; got 'selfies'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("other", [("--no-draw",), ("--export", "new"), ("--since", "run")])
+def test_a_picture_is_asked_for_by_itself(cli: Cli, tmp_path: Path, other: tuple[str, ...]) -> None:
+    done = cli("data", "digits", "--augment", "photos", *other)
+    assert done.returncode == 2
+    assert "expected" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_it_nothing_changes(cli: Cli) -> None:
+    answer = only_json(cli("data", "digits", "--json"))
+    assert "augment" not in answer
+    assert all("augment" not in figure for figure in answer["figures"])

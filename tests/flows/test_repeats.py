@@ -1,0 +1,93 @@
+"""`opsin train --repeats` and `--folds` as their users see them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli, only_json
+
+
+@pytest.mark.torch
+def test_repeats_are_a_table_with_mean_and_deviation(cli: Cli, tmp_path: Path) -> None:
+    done = cli(
+        "train", "digits", "--model", "mlp", "--epochs", "1", "--repeats", "2", "--seed", "7"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 · seed 8" in done.stderr
+    lines = done.stdout.splitlines()
+    (file,) = (tmp_path / "runs").glob("*-repeats.json")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    assert str(file.relative_to(tmp_path)) in lines[-1]
+    for row in kept["runs"]:
+        (line,) = [line for line in lines if line.startswith(row["run"])]
+        assert f"{row['accuracy']:.4f} ± " in line
+    (mean,) = [line for line in lines if line.startswith("Mean ± deviation")]
+    assert f"{kept['mean']['accuracy']:.4f} ± {kept['deviation']['accuracy']:.4f}" in mean
+    assert "standard deviation between seeds" in done.stdout
+    listed = only_json(cli("runs", "--json"))["runs"]
+    assert {row["run"] for row in listed} == {row["run"] for row in kept["runs"]}
+
+
+@pytest.mark.torch
+def test_folds_are_one_json_object_and_pooled(cli: Cli, tmp_path: Path) -> None:
+    done = cli("train", "digits", "--model", "mlp", "--epochs", "1", "--classes", "0,1,2",
+               "--folds", "2", "--quiet", "--json")  # fmt: skip
+    found = only_json(done)
+    assert done.stderr == ""
+    assert json.loads((tmp_path / found.pop("file")).read_text(encoding="utf-8")) == found
+    assert [row["fold"] for row in found["runs"]] == ["1/2", "2/2"]
+    assert found["pooled"]["images"] == sum(row["images"] for row in found["runs"]) == 537
+    assert [entry["name"] for entry in found["pooled"]["classes"]] == ["0", "1", "2"]
+
+
+@pytest.mark.torch
+def test_one_repeat_is_a_plain_run(cli: Cli, tmp_path: Path) -> None:
+    done = only_json(cli("train", "digits", "--model", "mlp", "--epochs", "1", "--repeats", "1",
+                         "--json"))  # fmt: skip
+    assert done["run"].endswith("digits-mlp")
+    assert not list((tmp_path / "runs").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "received"),
+    [
+        (("--repeats", "2", "--folds", "3"), "got 2 repeats and 3 folds"),
+        (("--repeats", "0"), "got 0"),
+        (("--folds", "1"), "got 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], received: str
+) -> None:
+    done = cli("train", "digits", *words, "--json")
+    assert done.returncode == 1
+    error = only_json(done)["error"]
+    assert (error["kind"], error["received"]) == ("RecipeError", received)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
+def test_ctrl_c_ends_a_series_with_status_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "opsin", "train", "digits", "--model", "mlp", "--epochs",
+               "5000", "--batch-size", "16", "--repeats", "3"]  # fmt: skip
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Stopped by Ctrl-C: 0 of 3 runs are whole, there is no mean." in out
+    assert "(stopped)" in out
+    assert "seed 1" not in err
+    assert len(list(tmp_path.glob("runs/*/recipe.json"))) == 1

@@ -1,0 +1,46 @@
+"""The figure of variations shows every pixel of every picture, whatever the classes are called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from opsin.report.figures.style import save, styled
+from opsin.report.figures.variations import draw_varied
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 40, 3), (64, 32, 3)])
+@pytest.mark.parametrize("names", [["a"], ["$x_{", "漢字" * 20, "<b>"]])
+def test_each_picture_stands_beside_its_variations(
+    tmp_path: Path, shape: tuple[int, int, int], names: list[str]
+) -> None:
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, shape, np.uint8) for _ in names]
+    varied = [random.integers(0, 256, (5, *shape), np.uint8) for _ in names]
+    with styled():
+        figure = draw_varied(images, varied, names, "Mirrored")
+        save(figure, tmp_path / "varied.svg")
+        assert np.asarray(Image.open(save(figure, tmp_path / "varied.png"))).std() > 1
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    expected = [picture for row in zip(images, varied, strict=True)
+                for picture in (row[0], *row[1])]  # fmt: skip
+    assert len(shown) == len(expected) == 6 * len(names)
+    for array, picture in zip(shown, expected, strict=True):
+        assert np.array_equal(np.asarray(array).reshape(shape), picture)
+    assert all(axes.images[0].get_interpolation() == "nearest" for axes in figure.axes)
+
+
+def test_a_long_title_is_not_cut() -> None:
+    image = np.zeros((8, 8, 1), np.uint8)
+    title = "moved by up to 1 pixel, " * 8
+    with styled():
+        figure = draw_varied([image], [image[None].repeat(8, axis=0)], ["a"], title)
+        figure.draw_without_rendering()
+        (text,) = figure.texts
+        extent = text.get_window_extent()
+    assert extent.x1 <= figure.bbox.x1
+    assert extent.y1 <= figure.bbox.y1
+    assert " ".join(text.get_text().split()) == title.strip()

@@ -1,0 +1,129 @@
+"""Every epoch shows what its recipe says, and the same one each time it is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from opsin.recipe import DataRecipe, TrainingRecipe, resolve
+from opsin.training.sampling import choose_balance, class_weights, epoch_order
+
+#: Pictures of each class; some may have none.
+COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(lambda c: sum(c) > 0)
+BALANCES = st.sampled_from(["auto", "none", "weights", "sampling"])
+
+
+def recipe_of(balance: str, seed: int = 0) -> TrainingRecipe:
+    return resolve(DataRecipe.of("x"), balance=balance, seed=seed).training
+
+
+def labels_of(counts: list[int]) -> NDArray[np.int64]:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return np.random.default_rng(1).permutation(labels)
+
+
+@given(counts=COUNTS, balance=BALANCES, seed=st.integers(0, 9), epoch=st.integers(1, 99))
+def test_an_epochs_order_is_found_again(
+    counts: list[int], balance: str, seed: int, epoch: int
+) -> None:
+    labels, recipe = labels_of(counts), recipe_of(balance, seed)
+    one, two = (epoch_order(labels, recipe, epoch, len(counts)) for _ in range(2))
+    assert np.array_equal(one, two)
+    assert one.dtype == np.int64
+    assert len(one) == len(labels)
+    if balance != "sampling":
+        assert np.array_equal(np.sort(one), np.arange(len(labels)))
+
+
+@pytest.mark.parametrize("balance", ["none", "sampling"])
+def test_epochs_and_seeds_differ(balance: str) -> None:
+    labels = labels_of([50, 30, 20])
+    orders = [
+        epoch_order(labels, recipe_of(balance, seed), epoch, 3).tobytes()
+        for seed in range(4)
+        for epoch in range(1, 6)
+    ]
+    assert len(set(orders)) == len(orders)
+
+
+@given(counts=COUNTS, epochs=st.integers(1, 12))
+def test_sampling_is_even_over_classes_and_over_the_pictures_of_each(
+    counts: list[int], epochs: int
+) -> None:
+    labels, recipe = labels_of(counts), recipe_of("sampling")
+    drawn = np.zeros(len(labels), np.int64)
+    for epoch in range(1, epochs + 1):
+        order = epoch_order(labels, recipe, epoch, len(counts))
+        own = np.bincount(order, minlength=len(labels))
+        drawn += own
+        by_class = np.bincount(labels, own, minlength=len(counts))[np.array(counts) > 0]
+        assert by_class.max() - by_class.min() <= 1
+        for label in set(labels.tolist()):
+            assert np.ptp(own[labels == label]) <= 2
+    for label in set(labels.tolist()):
+        # Passes go on from epoch to epoch, so that no picture falls behind by more than one.
+        assert np.ptp(drawn[labels == label]) <= 1
+
+
+def test_sampling_mixes_the_classes() -> None:
+    labels = np.repeat([0, 1], [300, 60])
+    order = epoch_order(labels, recipe_of("sampling"), 1, 2)
+    quarters = labels[order].reshape(4, -1).mean(axis=1)
+    assert quarters.min() > 0.3
+    assert quarters.max() < 0.7
+
+
+def test_each_pass_over_a_class_has_an_order_of_its_own() -> None:
+    labels = np.repeat([0, 1], [30, 10])
+    # Epochs 1 and 4 show the first twenty of a pass over the thirty each.
+    shown = [
+        {place for place in epoch_order(labels, recipe_of("sampling"), epoch, 2) if place < 30}
+        for epoch in (1, 4)
+    ]
+    assert [len(places) for places in shown] == [20, 20]
+    assert shown[0] != shown[1]
+
+
+def test_rare_classes_weigh_more() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    weights = class_weights(labels, recipe_of("weights"), 2)
+    assert weights.dtype == np.float32
+    assert weights[1] / weights[0] == pytest.approx(9)
+    assert weights[labels].mean() == pytest.approx(1)
+    assert class_weights(labels, recipe_of("sampling"), 2).tolist() == [1, 1]
+
+
+def test_a_class_without_pictures_weighs_something_finite() -> None:
+    assert np.isfinite(class_weights(np.array([0, 0, 2]), recipe_of("weights"), 3)).all()
+
+
+@pytest.mark.parametrize(
+    ("counts", "choice", "words"),
+    [
+        ([50, 50, 50], "none", "as many"),
+        ([50, 0, 50], "none", "as many"),
+        ([0, 0], "none", "as many"),
+        ([99, 10, 40], "none", "9.9 times"),
+        ([100, 10, 40], "sampling", "10 times"),
+        ([4100, 900, 700, 300, 200, 150, 120, 110, 105, 100], "sampling", "drawn more often"),
+        ([4100, 100], "weights", "come 21 times an epoch"),
+        ([1_000_000, 1], "weights", "1,000,000 times the pictures"),
+    ],
+)
+def test_the_counts_decide_how_rare_classes_are_made_up_for(
+    counts: list[int], choice: str, words: str
+) -> None:
+    decided, why = choose_balance(np.array(counts))
+    assert decided == choice
+    assert words in why
+    assert "\n" not in why
+
+
+@given(counts=COUNTS)
+def test_the_order_and_the_unit_of_the_counts_decide_nothing(counts: list[int]) -> None:
+    choice, _ = choose_balance(np.array(counts))
+    assert choose_balance(np.array(counts[::-1]))[0] == choice
+    assert choose_balance(np.array(counts) * 7)[0] == choice

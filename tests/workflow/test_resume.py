@@ -1,0 +1,132 @@
+"""A run goes on as if never left, or says why it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.data.dataset import Dataset, from_arrays
+from opsin.errors import RecipeError, RunError
+from opsin.run import RunDirectory
+from tests.conftest import Notes
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> opsin.Run:
+    """A run that Ctrl-C ended in the middle of its first epoch."""
+    run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                      watcher=Notes(interrupt_at=5))  # fmt: skip
+    assert run.directory.state()[0] == "stopped"
+    return run
+
+
+def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    whole = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path / "whole",
+                        quiet=True)  # fmt: skip
+    again = opsin.resume(stopped, quiet=True)
+    assert again.path == stopped.path
+    assert again.directory.state()[0] == "done"
+    assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
+    assert [e["val_loss"] for e in again.history] == [e["val_loss"] for e in whole.history]
+    assert again.figures == whole.figures
+    assert again.report["training"] == whole.report["training"]
+    assert again.report["seconds"]["train"] >= sum(e["seconds"] for e in again.history[1:])
+
+
+def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
+    kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
+    longer = opsin.resume(first, epochs=4, optimizer="sgd", rate=0.01, quiet=True)
+    assert longer.path != first.path
+    assert longer.recipe.parent == first.path.name == longer.report["parent"]
+    assert [epoch["epoch"] for epoch in longer.history] == [3, 4]
+    assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
+    with pytest.raises(RecipeError, match="more than the 2 epochs"):
+        opsin.resume(first, epochs=2, quiet=True)
+    with pytest.raises(RecipeError, match="got hidden"):
+        opsin.resume(first, hidden=(3,), quiet=True)
+
+
+def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
+    with pytest.raises(RunError, match="--epochs 6"):
+        opsin.resume(run, quiet=True)
+
+
+def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
+    directory = RunDirectory(stopped.path)
+    with directory.hold():
+        directory.set_status("running")
+        with pytest.raises(RunError, match="still being trained"):
+            opsin.resume(stopped, quiet=True)
+
+
+def test_other_pictures_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    def some(count: int) -> Dataset:
+        return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
+
+    run = opsin.train(some(600), model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                      watcher=Notes(interrupt_at=3))  # fmt: skip
+    with pytest.raises(RunError, match="have changed since"):
+        opsin.resume(run, some(601), quiet=True)
+    assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
+
+
+def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
+    shutil.rmtree(stopped.directory.checkpoints)
+    again = opsin.resume(stopped, quiet=True)
+    assert [epoch["epoch"] for epoch in again.history] == [1, 2, 3]
+    shutil.rmtree(stopped.directory.checkpoints)
+    with pytest.raises(RunError, match="a run with a checkpoint"):
+        opsin.resume(stopped, epochs=9, quiet=True)
+
+
+def test_killed_before_anything_but_the_recipe_was_written(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    bare = tmp_path / "2026-01-01-bare"
+    bare.mkdir()
+    shutil.copy(stopped.directory.recipe, bare)
+    assert opsin.resume(bare, quiet=True).accuracy > 0.5
+
+
+def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
+    run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", rate=100.0,
+                      weight_decay=10.0, schedule="constant", runs=tmp_path,
+                      quiet=True)  # fmt: skip
+    assert "the loss became" in run.report["training"]["diverged"]
+    state, cause = run.directory.state()
+    assert (state, cause) == ("stopped", run.report["training"]["diverged"])
+    assert run.classifier().predict(np.zeros((8, 8, 1), np.uint8)).label
+    assert run.directory.page.is_file()
+
+
+def test_a_recipe_of_another_day_is_told_of(stopped: opsin.Run) -> None:
+    recipe: dict[str, Any] = json.loads(stopped.directory.recipe.read_text())
+    recipe["versions"]["torch"] = "1.0"
+    stopped.directory.recipe.write_text(json.dumps(recipe))
+    notes = Notes()
+    opsin.resume(stopped, watcher=notes)
+    assert any("begun with PyTorch 1.0" in note for note in notes.notes)
+
+
+@pytest.mark.slow
+def test_five_runs_are_one(tmp_path: Path) -> None:
+    runs = [
+        opsin.train("digits", model="cnn", depth=1, epochs=2, runs=tmp_path, quiet=True)
+        for _ in range(5)
+    ]
+    assert len({run.directory.classifier.read_bytes() for run in runs}) == 1
+    assert len({json.dumps(run.report["figures"]) for run in runs}) == 1
+    splits = [run.directory.load_arrays(run.directory.split) for run in runs]
+    for split in splits[1:]:
+        assert all(np.array_equal(split[part], splits[0][part]) for part in split)
