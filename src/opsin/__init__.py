@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsin._version import __version__
 
-# ONNX Runtime tells its maker of its use unless this is set before it is loaded; Opsin tells nobody.
+# ONNX Runtime reports its use to its maker unless this is set before it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:

@@ -41,3 +41,11 @@ AUGMENTATIONS: Final[dict[str, dict[str, Any]]] = {
         "flip": False, "shift": 1 / 16, "zoom": 0.1, "rotate": 8.0, "light": 0.0, "erase": 0.0,
     },
 }  # fmt: skip
+
+#: What goes with an optimiser that is not the network's own.
+OPTIMIZERS: Final[dict[str, dict[str, Any]]] = {
+    "adam": {"rate": 2e-3, "momentum": 0.9},
+    "adamw": {"rate": 1e-2, "momentum": 0.9},
+    "sgd": {"rate": 0.1, "momentum": 0.9},
+    "muon": {"rate": 0.1, "momentum": 0.6},
+}

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.defaults import AUGMENTATIONS, DEFAULTS
+from opsin.defaults import AUGMENTATIONS, DEFAULTS, OPTIMIZERS
 from opsin.errors import RecipeError
 from opsin.metadata import Resize
 
 ModelName = Literal["mlp", "cnn", "resnet"]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
-Optimizer = Literal["adam", "adamw", "sgd"]
+Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -148,13 +148,18 @@ class TrainingRecipe(_Frozen):
 
     epochs: int = Field(ge=1, le=10_000, description="Passes over the training pictures.")
     batch_size: int = Field(ge=2, le=65_536, description="Pictures a step.")
-    optimizer: Optimizer = Field(description="adam, adamw or sgd (with Nesterov momentum).")
+    optimizer: Optimizer = Field(
+        description="adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the "
+        "rest by adamw)."
+    )
     rate: float = Field(gt=0, le=100, description="Learning rate (the peak, where it varies).")
     schedule: Schedule = Field(
         description="constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% "
         "and 75%."
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, first beta of adam.")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of sgd and muon, first beta of adam."
+    )
     weight_decay: float = Field(ge=0, le=10, description="Weight decay a step, times the rate.")
     label_smoothing: float = Field(ge=0, lt=1, description="Share of the target spread evenly.")
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
@@ -250,8 +255,14 @@ def resolve(
         defaults = {
             key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
         }
+    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
+        defaults |= OPTIMIZERS[given["optimizer"]]
     fields = {**defaults, **given}
     fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
+    if name == "mlp" and fields["optimizer"] == "muon":
+        raise RecipeError(
+            "a network with convolutions for muon", "got an mlp", "Give --optimizer adam."
+        )
     if fields["schedule"] in ("constant", "step") and "patience" not in given:
         # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
         fields["patience"] = 5

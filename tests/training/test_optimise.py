@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from opsin.recipe import DataRecipe, TrainingRecipe, resolve
-from opsin.training.optimise import make_optimizer, rate_at
+from opsin.training.optimise import make_optimizers, rate_at
 
 
 def recipe(**options: Any) -> TrainingRecipe:
@@ -42,12 +42,21 @@ def test_schedules(schedule: str, start: float, quarter: float, end: float) -> N
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_biases_and_scales_do_not_decay(name: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    optimizer = make_optimizer(network, recipe(optimizer=name, weight_decay=0.1))
+    [(optimizer, _)] = make_optimizers(network, recipe(optimizer=name, weight_decay=0.1))
     decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups
               for p in group["params"]}  # fmt: skip
     assert decays == {4: 0.1, 1: 0.0}
 
 
 def test_adam_has_kerass_epsilon() -> None:
-    optimizer = make_optimizer(nn.Linear(2, 2), recipe(optimizer="adam"))
+    [(optimizer, _)] = make_optimizers(nn.Linear(2, 2), recipe(optimizer="adam"))
     assert optimizer.param_groups[0]["eps"] == 1e-7
+
+
+def test_muon_takes_the_convolutions_and_adamw_the_rest() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))
+    (muon, whole), (rest, share) = make_optimizers(network, recipe(optimizer="muon"))
+    shapes = [[tuple(p.shape) for g in o.param_groups for p in g["params"]] for o in (muon, rest)]
+    assert shapes[0] == [(8, 3, 3, 3)]
+    assert sorted(shapes[1]) == [(2,), (2, 8), (8,), (8,), (8,)]
+    assert (whole, share) == (1.0, 0.2)

@@ -3,42 +3,62 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from opsin.recipe import TrainingRecipe
+from opsin.training.muon import Muon
+
+# AdamW's rate beside Muon's.
+_BESIDE_MUON: Final = 0.2
 
 
-def make_optimizer(network: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    """Return the optimiser that the recipe names.
+def make_optimizers(
+    network: nn.Module, recipe: TrainingRecipe
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return the optimisers that the recipe names, each with its share of the recipe's rate.
 
     Weight decay acts on weights only: biases and BatchNorm's scales are left alone, as is usual.
+    With ``muon``, convolutions learn by `Muon`, and all else by AdamW.
     """
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
+    if recipe.optimizer != "muon":
+        return [(_plain(weights, others, recipe), 1.0)]
+    filters = [p for p in weights if p.ndim == 4]
+    rest = [p for p in weights if p.ndim != 4]
+    groups = _groups(rest, others, recipe.weight_decay)
+    return [
+        (Muon(filters, recipe.rate, recipe.momentum), 1.0),
+        (torch.optim.AdamW(groups, recipe.rate, fused=True), _BESIDE_MUON),
+    ]
+
+
+def _plain(
+    weights: list[nn.Parameter], others: list[nn.Parameter], recipe: TrainingRecipe
+) -> torch.optim.Optimizer:
+    groups = _groups(weights, others, recipe.weight_decay)
+    betas = (recipe.momentum, 0.999)
+    if recipe.optimizer == "adam":
+        # Keras's epsilon.
+        return torch.optim.Adam(groups, recipe.rate, betas, eps=1e-7, fused=True)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, recipe.rate, betas, fused=True)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(groups, recipe.rate, recipe.momentum, nesterov=nesterov, fused=True)
+
+
+def _groups(
+    weights: list[nn.Parameter], others: list[nn.Parameter], decay: float
+) -> list[dict[str, Any]]:
+    if not decay:  # each group costs a call of its own
+        return [{"params": weights + others, "weight_decay": 0.0}]
+    return [
+        {"params": weights, "weight_decay": decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    if not recipe.weight_decay:  # each group costs a call of its own
-        groups = [{"params": weights + others, "weight_decay": 0.0}]
-    betas = (recipe.momentum, 0.999)
-    match recipe.optimizer:
-        case "adam":
-            # Keras's epsilon.
-            return torch.optim.Adam(groups, recipe.rate, betas, eps=1e-7, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(groups, recipe.rate, betas, fused=True)
-        case "sgd":
-            return torch.optim.SGD(
-                groups,
-                recipe.rate,
-                recipe.momentum,
-                nesterov=recipe.momentum > 0,
-                fused=True,
-            )
 
 
 def rate_at(recipe: TrainingRecipe, progress: float) -> float:

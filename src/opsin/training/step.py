@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from opsin.recipe import TrainingRecipe
 from opsin.training.augment import augment
 from opsin.training.checkpoint import Tensors
-from opsin.training.optimise import make_optimizer
+from opsin.training.optimise import make_optimizers
 
 _NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 
@@ -42,7 +42,7 @@ class Stepper:
         self.network = network.to(device)
         self.recipe = recipe
         self.device = device
-        self.optimizer = make_optimizer(network, recipe)
+        self.optimizers = make_optimizers(network, recipe)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         given = None if weights is None else torch.from_numpy(weights).to(device)
         self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
@@ -63,13 +63,14 @@ class Stepper:
         Returns:
             The mean loss and the number of right answers, both still on the device.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         logits = self.logits(augment(images, self.recipe, self.generator))
         loss = self.loss_of(logits, labels)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        for optimizer, share in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * rate
+            optimizer.step()
         return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
 
     def logits(self, images: Tensor) -> Tensor:
@@ -84,10 +85,11 @@ class Stepper:
     def tensors(self) -> Tensors:
         """Return the whole state under names of one level; nothing is copied."""
         found = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                if value is not None:
-                    found[f"{_OPTIMIZER}{number}.{name}"] = value
+        for place, (optimizer, _) in enumerate(self.optimizers):
+            for number, state in optimizer.state_dict()["state"].items():
+                for name, value in state.items():
+                    if value is not None:
+                        found[f"{_OPTIMIZER}{place}.{number}.{name}"] = value
         found[f"{_RANDOM}variation"] = self.generator.get_state()
         found[f"{_RANDOM}cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -103,18 +105,8 @@ class Stepper:
                 if name.startswith(_NETWORK)
             }
         )
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        state: dict[int, Tensors] = {}
-        for key, value in tensors.items():
-            if key.startswith(_OPTIMIZER):
-                number, name = key.removeprefix(_OPTIMIZER).split(".")
-                like = parameters[int(number)]
-                # In the parameter's own order in memory, which a file does not keep.
-                if value.shape == like.shape:
-                    value = torch.empty_like(like).copy_(value)  # noqa: PLW2901
-                state.setdefault(int(number), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for place, (optimizer, _) in enumerate(self.optimizers):
+            _restore(optimizer, tensors, f"{_OPTIMIZER}{place}.")
         self.generator.set_state(tensors[f"{_RANDOM}variation"])
         torch.set_rng_state(tensors[f"{_RANDOM}cpu"])
         if self.device.type == "cuda" and f"{_RANDOM}cuda" in tensors:
@@ -124,3 +116,17 @@ class Stepper:
         """Tell whether every parameter is a number."""
         sums = torch.stack([p.detach().sum() for p in self.network.parameters()])
         return bool(torch.isfinite(sums).all())
+
+
+def _restore(optimizer: torch.optim.Optimizer, tensors: Tensors, prefix: str) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, Tensors] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            number, name = key.removeprefix(prefix).split(".")
+            like = parameters[int(number)]
+            # In the parameter's own order in memory, which a file does not keep.
+            whole = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            state.setdefault(int(number), {})[name] = whole
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

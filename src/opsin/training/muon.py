@@ -1,0 +1,87 @@
+"""Muon: convolutions learn by steps that are orthogonal matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+# Of the quintic that drives all singular values towards 1, and how often it is applied.
+_QUINTIC: Final = (3.4445, -4.7750, 2.0315)
+_ROUNDS: Final = 5
+
+
+class Muon(Optimizer):
+    """Momentum whose update is made orthogonal, for convolutions that BatchNorm follows.
+
+    K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, as in
+    K. Jordan's cifar10-airbench: a filter bank counts as a matrix of one row a filter, and is
+    scaled to one fixed norm before each step, which BatchNorm makes up for, so that the rate alone
+    says how far a step turns it. (PyTorch's own Muon takes matrices only.)
+
+    Args:
+        parameters: Weights of convolutions, ``float32[O, I, H, W]``.
+        rate: Length of a step, with filter banks of norm √O.
+        momentum: Nesterov's.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], rate: float, momentum: float = 0.6
+    ) -> None:
+        super().__init__(parameters, {"lr": rate, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Make one step.
+
+        Args:
+            closure: Computes the loss anew, as PyTorch's optimisers allow.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._turn(weight, weight.grad, group)
+        return loss
+
+    def _turn(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        momentum: Tensor = state["momentum"]
+        momentum.mul_(group["momentum"]).add_(gradient)
+        towards = torch.add(gradient, momentum, alpha=group["momentum"])
+        weight.mul_(len(weight) ** 0.5 / weight.norm().clamp_min(1e-12))
+        step = orthogonal(towards.reshape(len(weight), -1)).view_as(weight)
+        weight.add_(step, alpha=-group["lr"])
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return about the nearest matrix whose singular values are all equal, about 1.
+
+    Args:
+        matrix: ``float32[M, N]``
+
+    Returns:
+        ``float32[M, N]``, its singular values between 0.7 and 1.2 where the matrix's were not
+        far apart.
+
+    Example:
+        >>> values = torch.linalg.svdvals(orthogonal(torch.diag(torch.tensor([3.0, 1.0]))))
+        >>> bool((values > 0.6).all() and (values < 1.3).all())
+        True
+    """
+    one, three, five = _QUINTIC
+    tall = matrix.shape[0] > matrix.shape[1]
+    found = (matrix.T if tall else matrix) / (matrix.norm() + 1e-7)
+    for _ in range(_ROUNDS):
+        square = found @ found.T
+        found = one * found + (three * square + five * square @ square) @ found
+    result: Tensor = found.T if tall else found
+    return result
