@@ -18,6 +18,7 @@ from opsin import export
 from opsin.errors import ParityError
 from opsin.metadata import Metadata, Preparation, Score
 from opsin.models import zoo
+from opsin.models.statistics import Statistics
 from opsin.recipe import DataRecipe, resolve
 
 pytestmark = pytest.mark.torch
@@ -34,7 +35,7 @@ def trained(name: str, **options: Any) -> tuple[nn.Sequential, Metadata]:
     """Build a network whose BatchNorm statistics are not the trivial ones."""
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model
-    network = zoo.build(recipe, SHAPE, 4, statistics=([100.0] * 3, [60.0] * 3))
+    network = zoo.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None

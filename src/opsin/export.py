@@ -23,7 +23,7 @@ from torch import Tensor, fx, nn
 
 from opsin.errors import ParityError
 from opsin.metadata import Metadata
-from opsin.models.layers import Add, GlobalAverage, Normalise
+from opsin.models.layers import Add, GlobalMaximum, Normalise
 from opsin.storage import write_bytes
 
 #: Largest difference of probabilities between file and network that is put down to rounding.
@@ -93,9 +93,9 @@ def _max_pool(to: _Writer, name: str, layer: nn.MaxPool2d, inputs: list[str]) ->
     to.node("MaxPool", inputs, name, kernel_shape=sides, strides=sides)
 
 
-def _average(to: _Writer, name: str, _: GlobalAverage, inputs: list[str]) -> None:
+def _maximum(to: _Writer, name: str, _: GlobalMaximum, inputs: list[str]) -> None:
     axes = to.weight(f"{name}.axes", torch.tensor([2, 3]))
-    to.node("ReduceMean", [*inputs, axes], name, keepdims=0)
+    to.node("ReduceMax", [*inputs, axes], name, keepdims=0)
 
 
 def _silu(to: _Writer, name: str, _: nn.SiLU, inputs: list[str]) -> None:
@@ -118,7 +118,7 @@ _CONVERTERS: Final[dict[type[nn.Module], Callable[[_Writer, str, Any, list[str]]
     nn.Linear: _dense,
     nn.BatchNorm2d: _norm,
     nn.MaxPool2d: _max_pool,
-    GlobalAverage: _average,
+    GlobalMaximum: _maximum,
     Add: _plain("Add"),
     nn.Flatten: _plain("Flatten", axis=1),
     # Once trained, dropout passes everything on; its name stays, so that it can be fetched.

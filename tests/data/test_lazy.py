@@ -167,6 +167,7 @@ def test_a_classifier_answers_the_same(nearest_mean: Path, folder: Path) -> None
 def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from opsin.models import zoo
+    from opsin.models.statistics import statistics_of
     from opsin.training.checkpoint import Checkpoints
     from opsin.training.examples import Examples
     from opsin.training.loop import fit
@@ -175,7 +176,7 @@ def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_pa
         recipe = resolve(
             data.recipe, model="mlp", epochs=2, batch_size=8, hidden=(4,), balance="none"
         )
-        statistics = zoo.channel_statistics(data.images, data.split.train)
+        statistics = statistics_of(data.images, data.split.train)
         torch.manual_seed(0)
         network = zoo.build(recipe.model, (20, 24, 3), 2, statistics=statistics)
         fit(

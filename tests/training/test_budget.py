@@ -23,10 +23,16 @@ def costing(seconds: float) -> Callable[[Recipe], float]:
     return lambda recipe: seconds * sum(units**2 for units in recipe.model.hidden) / 21_504
 
 
+def asked(digits: Dataset, **given: Any) -> Recipe:
+    """Return what is asked for: of a resnet with filters 32,64,128, unless its size is given."""
+    size = {} if {"hidden", "depth"} & set(given) else {"hidden": (32, 64, 128)}
+    return resolve(digits.recipe, **{"batch_size": 128, **size, **given})
+
+
 def fitted(
     digits: Dataset, budget: float, cost: float, given: dict[str, Any] | None = None
 ) -> tuple[Recipe, str]:
-    recipe = resolve(digits.recipe, **(given or {}))
+    recipe = asked(digits, **(given or {}))
     names = tuple(given or ())
     return fit_budget(budget, recipe, digits, device=CPU, given=names, measure=costing(cost))
 
@@ -38,7 +44,7 @@ def test_the_budget_is_filled_as_far_as_it_pays(
     try:
         recipe, reason = fitted(digits, budget, cost)
     except RecipeError:
-        assert costing(cost)(resolve(digits.recipe, hidden=(8, 16, 32))) > 0.9 * budget
+        assert costing(cost)(asked(digits, hidden=(8, 16, 32))) > 0.9 * budget
         return
     each, epochs = costing(cost)(recipe), recipe.training.epochs
     assert epochs * each <= 0.92 * budget
@@ -71,18 +77,15 @@ def test_one_line_says_what_was_chosen(digits: Dataset) -> None:
 
 
 def test_nothing_but_epochs_and_size_changes(digits: Dataset) -> None:
-    asked = resolve(digits.recipe)
     recipe, _ = fitted(digits, 700, 200.0)
-    by_hand = resolve(
-        digits.recipe, epochs=recipe.training.epochs, hidden=recipe.model.hidden, mirrored=True
-    )
-    assert recipe == by_hand != asked
+    by_hand = asked(digits, epochs=recipe.training.epochs, hidden=recipe.model.hidden)
+    assert recipe == by_hand != asked(digits)
 
 
 def test_a_size_that_was_given_is_kept(digits: Dataset) -> None:
     for size in ({"hidden": (32, 64)}, {"depth": 2}):
         recipe, _ = fitted(digits, 1_000, 21.0, size)
-        assert recipe.model.hidden == (32, 64)
+        assert recipe.model.hidden == asked(digits, **size).model.hidden
         assert recipe.training.epochs > 10
 
 
@@ -117,7 +120,7 @@ def test_a_network_beyond_the_memory_is_not_taken(digits: Dataset) -> None:
             raise RecipeError("memory", "there is none", "Buy some.")
         return 0.1
 
-    recipe, _ = fit_budget(600, resolve(digits.recipe), digits, device=CPU, measure=measure)
+    recipe, _ = fit_budget(600, asked(digits), digits, device=CPU, measure=measure)
     assert recipe.model.hidden == (32, 64, 128)
     big = resolve(digits.recipe, hidden=(512, 512))
     with pytest.raises(RecipeError, match="Buy some"):

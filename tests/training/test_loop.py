@@ -18,6 +18,7 @@ from opsin.data.dataset import Dataset
 from opsin.errors import RecipeError, StorageError
 from opsin.events import Epoch, Watcher
 from opsin.models import zoo
+from opsin.models.statistics import Statistics
 from opsin.recipe import resolve
 from opsin.training import loop
 from opsin.training.checkpoint import Checkpoints
@@ -38,7 +39,7 @@ def train(
     recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, "balance": "none", **options})
     with torch.random.fork_rng(devices=[]), stops_gently() as stop:
         torch.manual_seed(recipe.training.seed)
-        network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=([80.0], [90.0]))
+        network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0]))
         checkpoints = Checkpoints(folder)
         outcome = fit(
             network,
@@ -111,7 +112,7 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
     best = max(notes.epochs, key=lambda e: (e.val_accuracy, -e.val_loss))
     assert outcome.best == best
     val = Examples(digits.images, digits.labels, digits.split.val, CPU)
-    stepper = Stepper(network, resolve(digits.recipe).training, device=CPU)
+    stepper = Stepper(network, resolve(digits.recipe, model="mlp").training, device=CPU)
     assert loop.validate(stepper, val)[1] == best.val_accuracy
 
 
@@ -257,7 +258,7 @@ def test_a_full_disk_leaves_the_older_checkpoint(
 def test_nothing_to_learn_from_is_refused(digits: Dataset, tmp_path: Path) -> None:
     empty = Examples(digits.images, digits.labels, digits.split.train[:0], CPU)
     recipe = resolve(digits.recipe, model="mlp", balance="none")
-    network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=([80.0], [90.0]))
+    network = zoo.build(recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0]))
     with stops_gently() as stop, pytest.raises(RecipeError, match="pictures to train on"):
         fit(network, empty, empty, recipe.training, classes=10,
             checkpoints=Checkpoints(tmp_path), watcher=Watcher(), stop=stop)  # fmt: skip

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from opsin.errors import RecipeError
 from opsin.metadata import Layer
 from opsin.models import zoo
+from opsin.models.statistics import Statistics
 from opsin.recipe import DataRecipe, Recipe, resolve
 from opsin.training.memory import available, estimate, fit_memory
 
@@ -29,6 +30,7 @@ import json, resource, sys, tempfile
 from pathlib import Path
 import numpy as np, torch
 from opsin.models import zoo
+from opsin.models.statistics import Statistics
 from opsin.recipe import DataRecipe, resolve
 from opsin.training.checkpoint import Checkpoints, Place
 from opsin.training.examples import Examples
@@ -45,7 +47,7 @@ shape, leave, fit = tuple(asked["shape"]), asked["leave"], asked["fit"]
 options = asked["options"] | {"hidden": tuple(asked["options"]["hidden"])}
 data = DataRecipe.of("x", size=shape[:2], channels=shape[2])
 recipe = resolve(data, **options)
-scale = ([128.0] * shape[2], [64.0] * shape[2])
+scale = Statistics([128.0] * shape[2], [64.0] * shape[2])
 network = zoo.build(recipe.model, shape, 10, statistics=scale)
 layers = zoo.summarise(network, shape)
 count = max(2 * recipe.training.batch_size, validation_batch(*shape[:2]))
@@ -84,7 +86,7 @@ def process(
 
 def parts(shape: tuple[int, int, int], **options: Any) -> tuple[Recipe, list[Layer]]:
     recipe = resolve(DataRecipe.of("x", size=shape[:2], channels=shape[2]), **options)
-    scale = ([128.0] * shape[2], [64.0] * shape[2])
+    scale = Statistics([128.0] * shape[2], [64.0] * shape[2])
     return recipe, zoo.summarise(zoo.build(recipe.model, shape, 10, statistics=scale), shape)
 
 
@@ -166,8 +168,8 @@ def test_a_batch_size_that_was_asked_for_is_refused_with_one_that_fits() -> None
         fit_memory(recipe, layers, device=CPU, given=("batch_size",), free=1_900_000_000)
     assert caught.value.expected.startswith("about ")
     assert caught.value.received == "there are 1.9 GB"
-    assert "Give --batch-size 512," in caught.value.advice
-    smaller, _ = parts((64, 64, 3), batch_size=512)
+    assert "Give --batch-size 256," in caught.value.advice
+    smaller, _ = parts((64, 64, 3), batch_size=256)
     assert fit_memory(smaller, layers, device=CPU, free=1_900_000_000) == (smaller, None)
 
 

@@ -51,9 +51,9 @@ class Add(nn.Module):
         return left + right
 
 
-class GlobalAverage(nn.Module):
-    """``[N, C, H, W]`` to ``[N, C]``: the mean over all places."""
+class GlobalMaximum(nn.Module):
+    """``[N, C, H, W]`` to ``[N, C]``: the largest value of each map."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Average each map."""
-        return maps.mean(dim=(2, 3))
+        """Take each map's maximum."""
+        return maps.amax(dim=(2, 3))

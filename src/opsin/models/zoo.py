@@ -7,16 +7,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from opsin.data.lazy import Images
 from opsin.errors import RecipeError
 from opsin.metadata import Layer
 from opsin.models import cnn, mlp, resnet
-from opsin.models.layers import Add, GlobalAverage, Normalise
+from opsin.models.layers import Add, GlobalMaximum, Normalise
+from opsin.models.statistics import Statistics
 from opsin.recipe import ModelName, ModelRecipe
 
 Builder = Callable[[ModelRecipe, tuple[int, int, int], int], dict[str, nn.Module]]
@@ -33,7 +31,7 @@ def build(
     shape: tuple[int, int, int],
     classes: int,
     *,
-    statistics: tuple[list[float], list[float]],
+    statistics: Statistics,
 ) -> nn.Sequential:
     """Build a network with fresh weights from PyTorch's random state.
 
@@ -41,7 +39,7 @@ def build(
         recipe: Which network, how large.
         shape: Height, width and channels of a picture.
         classes: K, the number of classes.
-        statistics: What `channel_statistics` says of the training pictures.
+        statistics: What `opsin.models.statistics` says of the training pictures.
 
     Returns:
         A network that takes ``uint8[N, H, W, C]`` and gives logits ``float32[N, K]``; its first
@@ -55,35 +53,16 @@ def build(
             f"at least one block in a {recipe.name}", "got none", "For example --hidden 32,64."
         )
     layers = MODELS[recipe.name](recipe, shape, classes)
-    network = nn.Sequential(OrderedDict({"input": Normalise(*statistics), **layers}))
+    first = Normalise(statistics.mean, statistics.deviation)
+    whiten = layers.get("whiten")
+    if isinstance(whiten, nn.Conv2d) and statistics.whitening is not None:
+        whiten.weight.data = torch.from_numpy(statistics.whitening)
+    network = nn.Sequential(OrderedDict({"input": first, **layers}))
     # Convolutions on a CPU are quickest with the channels of a pixel side by side.
     for weight in network.parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     return network
-
-
-def channel_statistics(images: Images, rows: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel, 0 to 255, over some of the pictures.
-
-    Sums of whole numbers, so that the result does not depend on the order of adding.
-
-    Args:
-        images: ``uint8[N, H, W, C]``, read block by block.
-        rows: Which of them count, ``int64[M]``.
-    """
-    count = 0
-    total = np.zeros(images.shape[3], np.int64)
-    squares = np.zeros(images.shape[3], np.int64)
-    for start in range(0, len(rows), 1024):
-        block = images[rows[start : start + 1024]].reshape(-1, images.shape[3])
-        count += len(block)
-        total += block.sum(axis=0, dtype=np.int64)
-        squares += np.square(block, dtype=np.uint16).sum(axis=0, dtype=np.int64)
-    mean = total / count
-    # A channel that never changes is left where it is.
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
-    return mean.tolist(), deviation.tolist()
 
 
 def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer]:
@@ -116,8 +95,8 @@ def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer
 
 
 def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
-    trainable = sum(p.numel() for p in module.parameters())
-    held = trainable
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    held = sum(p.numel() for p in module.parameters())
     if isinstance(module, nn.BatchNorm2d):
         held += 2 * module.num_features  # running mean and variance
     multiply_adds = 0
@@ -149,8 +128,8 @@ def _kind(module: nn.Module) -> str:
             return f"MaxPool {module.kernel_size}"
         case nn.Dropout():
             return f"Dropout {module.p:g}"
-        case GlobalAverage():
-            return "Average"
+        case GlobalMaximum():
+            return "Maximum"
         case Normalise():
             return "Normalise"
         case Add():

@@ -17,6 +17,7 @@ from opsin.data.dataset import Dataset
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.models import zoo
+from opsin.models.statistics import Statistics
 from opsin.recipe import ModelRecipe, Recipe
 from opsin.training.examples import Examples
 from opsin.training.memory import fit_memory, validation_batch
@@ -228,7 +229,7 @@ def measure_epoch(
     on_gpu = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=on_gpu):
         # The time does not depend on what the pixels are scaled by.
-        scale = ([128.0] * channels, [64.0] * channels)
+        scale = Statistics([128.0] * channels, [64.0] * channels)
         shape = (height, width, channels)
         network = zoo.build(recipe.model, shape, len(data.classes), statistics=scale)
         pictures = (len(split.train) + len(split.val)) * math.prod(shape)

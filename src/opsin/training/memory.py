@@ -26,7 +26,7 @@ _AFTERWARDS: Final = 200_000_000
 _GPU_BASE: Final = 700_000_000
 # Copies of all weights that an optimiser keeps, and copies of both that a checkpoint makes.
 _CHECKPOINT: Final = 2
-_MOMENTS: Final = {"adam": 2, "adamw": 2, "sgd": 1}
+_MOMENTS: Final = {"adam": 2, "adamw": 2, "sgd": 1, "muon": 1}
 # Layers whose backward needs what came in, and those whose backward needs what went out.
 _KEEP_INPUT: Final = ("Conv", "BatchNorm", "MaxPool", "Dense", "GELU", "SiLU")
 _KEEP_OUTPUT: Final = ("ReLU", "Tanh")

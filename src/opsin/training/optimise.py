@@ -23,8 +23,9 @@ def make_optimizers(
     Weight decay acts on weights only: biases and BatchNorm's scales are left alone, as is usual.
     With ``muon``, convolutions learn by `Muon`, and all else by AdamW.
     """
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    weights = [p for p in learnt if p.ndim > 1]
+    others = [p for p in learnt if p.ndim <= 1]
     if recipe.optimizer != "muon":
         return [(_plain(weights, others, recipe), 1.0)]
     filters = [p for p in weights if p.ndim == 4]

@@ -39,19 +39,20 @@ _MILD: Final = {"zoom": 0.1, "light": 0.1, "label_smoothing": 0.1}
 # Few pictures are seen often, in small batches, so that there are some hundred steps at all, and
 # never twice alike. Of very many, a few passes show as much.
 _AMOUNTS: Final = (
-    _Amount(100, 200, 8, 3, _STRONG),
-    _Amount(_FEW, 100, 16, 5, _STRONG),
-    _Amount(5_000, 40, 32, 5, _MILD),
-    _Amount(20_000, 30, 64, 15, {}),
-    _Amount(200_000, 24, 128, 15, {}),
-    _Amount(math.inf, 8, 256, 60, {}),
+    _Amount(100, 100, 16, 3, _STRONG),
+    _Amount(_FEW, 80, 32, 5, _STRONG),
+    _Amount(5_000, 40, 64, 5, _MILD),
+    _Amount(20_000, 24, 256, 15, {}),
+    _Amount(200_000, 16, 512, 20, {}),
+    _Amount(math.inf, 8, 512, 60, {}),
 )
-# Filters of the stem, the best first: the first that leaves time for half of the epochs is taken.
-_STEMS: Final = {"cpu": (32, 24, 16, 8), "gpu": (64, 48, 32, 16, 8)}
-# Each stage doubles the filters, up to so many times the stem's.
+# Filters of the first stage, the best first: taken is the first that leaves time for half of the
+# epochs.
+_STEMS: Final = {"cpu": (48, 32, 24, 16, 8), "gpu": (64, 48, 32, 16, 8)}
+# Each stage doubles the filters, up to so many times the first's.
 _WIDEST: Final = 8
 # A further stage halves the picture once more, until its smaller side is at most this long.
-_LAST_SIDE: Final = 7
+_LAST_SIDE: Final = 4
 # Below this side there is nothing for convolutions to look at.
 _SMALLEST_SIDE: Final = 8
 # On a GPU epochs are cheap, and large batches are, while there are so many of them in an epoch.
@@ -105,7 +106,7 @@ def choose(
     Example:
         >>> chosen = choose(shape=(28, 28, 1), counts=[5_400] * 10)
         >>> chosen.model, chosen.options["hidden"]
-        ('resnet', (32, 64, 128))
+        ('resnet', (48, 96, 192))
     """
     settled = {key: value for key, value in (given or {}).items() if value is not None}
     task = _Task(shape, len(counts), sum(counts), device)
@@ -168,8 +169,8 @@ def _sizes(model: ModelName, task: _Task, settled: Mapping[str, Any]) -> Iterato
         yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
         return
     side = min(task.shape[:2])
-    stages = min(3, side.bit_length() - 1)
-    while side >> stages > _LAST_SIDE:
+    stages = min(3, (side - 1).bit_length() - 1)
+    while (side - 1) >> stages > _LAST_SIDE:
         stages += 1
     stages = settled.get("depth", stages)
     for stem in _STEMS["cpu" if task.device == "cpu" else "gpu"]:
@@ -192,12 +193,15 @@ def multiply_adds(
     if model == "mlp":
         units = [math.prod(shape), *hidden, classes]
         return sum(one * other for one, other in itertools.pairwise(units))
-    total = 0
-    for stage, filters in enumerate(hidden):
+    height, width = height - 1, width - 1
+    total = 4 * channels * 8 * channels * height * width
+    channels *= 8
+    for filters in hidden:
         total += 9 * height * width * channels * filters
-        height, width, channels = height // 2, width // 2, filters
-        if stage:
-            total += 2 * 9 * height * width * filters * filters
+        if min(height, width) > 1:
+            height, width = height // 2, width // 2
+        channels = filters
+        total += 9 * height * width * filters * filters
     return total + channels * classes
 
 

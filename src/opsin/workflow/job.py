@@ -70,6 +70,7 @@ class Job:
     def prepare(cls, dataset: Dataset, audited: Audit, decided: Decided) -> Job:
         """Build the network with fresh weights, choose the device, and see that all has room."""
         from opsin.models import zoo  # noqa: PLC0415
+        from opsin.models.statistics import statistics_of  # noqa: PLC0415
         from opsin.training.device import choose_device  # noqa: PLC0415
         from opsin.training.memory import fit_memory  # noqa: PLC0415
 
@@ -78,7 +79,7 @@ class Job:
         device = choose_device(recipe.training.device)
         height, width, channels = dataset.images.shape[1:]
         shape = (height, width, channels)
-        statistics = zoo.channel_statistics(dataset.images, dataset.split.train)
+        statistics = statistics_of(dataset.images, dataset.split.train)
         network = zoo.build(recipe.model, shape, len(dataset.classes), statistics=statistics)
         layers = zoo.summarise(network, shape)
         pictures = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)

@@ -94,13 +94,14 @@ def trainer(model: str, device_name: str) -> Unit:
     import torch  # noqa: PLC0415  it may not be installed
 
     from opsin.models import zoo  # noqa: PLC0415
+    from opsin.models.statistics import statistics_of  # noqa: PLC0415
     from opsin.training.examples import Examples  # noqa: PLC0415
     from opsin.training.step import Stepper  # noqa: PLC0415
 
     recipe, shape, device = recipe_for(model), shape_for(model), torch.device(device_name)
     random, rows = np.random.default_rng(0), np.arange(_PICTURES)
     images, labels = noise(_PICTURES, shape), random.integers(0, _CLASSES, _PICTURES)
-    statistics = zoo.channel_statistics(images, rows)
+    statistics = statistics_of(images, rows)
     network = zoo.build(recipe.model, shape, _CLASSES, statistics=statistics).train()
     stepper = Stepper(network, recipe.training, device=device)
     examples = Examples(images, labels, rows, device)
@@ -127,9 +128,10 @@ def export_fresh(model: str, folder: Path) -> Path:
     """Write the classifier.onnx of a fresh network: as quick as that of a trained one."""
     from opsin.export import to_onnx  # noqa: PLC0415  it needs PyTorch
     from opsin.models import zoo  # noqa: PLC0415
+    from opsin.models.statistics import Statistics  # noqa: PLC0415
 
     height, width, channels = shape = shape_for(model)
-    flat = ([128.0] * channels, [64.0] * channels)
+    flat = Statistics([128.0] * channels, [64.0] * channels)
     network = zoo.build(recipe_for(model).model, shape, _CLASSES, statistics=flat)
     metadata = Metadata(
         opsin=__version__,
