@@ -25,7 +25,7 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataRecipe(_Frozen):
@@ -204,6 +204,9 @@ class Recipe(_Frozen):
     model: ModelRecipe
     training: TrainingRecipe
     parent: str | None = Field(None, description="The run that this one goes on from.")
+    reasons: dict[str, str] = Field(
+        default_factory=dict, description="What was decided by pictures, machine and time, and why."
+    )
     versions: dict[str, str] = Field(
         default_factory=dict, description="The packages that the run was made with."
     )
@@ -300,11 +303,17 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
         raise RecipeError(
             f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
         )
-    before = recipe.training.model_dump()
-    if changes.get("augment") is not None:
-        before = {key: value for key, value in before.items() if key not in AUGMENTATIONS["none"]}
-    model = recipe.model.model_dump()
     given = {key: value for key, value in changes.items() if value is not None}
+    # What belonged to the old choice goes with it.
+    gone: set[str] = set()
+    if "augment" in given:
+        gone |= set(AUGMENTATIONS["none"])
+    if given.get("optimizer", recipe.training.optimizer) != recipe.training.optimizer:
+        gone |= {"rate", "momentum"}
+    if "schedule" in given:
+        gone |= {"patience"}
+    before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
+    model = recipe.model.model_dump()
     return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
 
 
@@ -389,7 +398,7 @@ def read_options(path: Path) -> dict[str, Any]:
         ) from error
     options: dict[str, Any] = {}
     for key, value in content.items():
-        if key in ("versions", "parent"):
+        if key in ("versions", "parent", "reasons"):
             continue
         if isinstance(value, dict):
             options |= {("model" if (key, k) == ("model", "name") else k): v

@@ -131,7 +131,9 @@ class RunDirectory:
     def set_status(self, state: State, *, cause: str | None = None) -> None:
         """Record what the run is doing, with this process and the present time."""
         now = time.time()
-        before = self._json(self.status) if self.status.is_file() else {}
+        before = {}
+        with contextlib.suppress(RunError):  # a damaged one is written anew
+            before = self._json(self.status) if self.status.is_file() else {}
         write_json(
             self.status,
             {

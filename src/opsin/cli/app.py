@@ -11,7 +11,7 @@ import typer
 
 from opsin._version import __version__
 from opsin.cli import bench, data, evaluate, predict, report, resume, runs, train
-from opsin.cli.output import print_error, print_json_error
+from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.errors import OpsinError
 
 
@@ -64,8 +64,8 @@ def run() -> int:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         status: int = app(standalone_mode=False) or 0
-        # Typer turns Ctrl-C into this status and says nothing; a training has said what it kept.
-        if status == 130 and not {"train", "resume"} & set(sys.argv[1:2]):
+        # Typer turns Ctrl-C into this status and says nothing.
+        if status == 130 and not STOP_TOLD.is_set():
             return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
     except OpsinError as error:
         return _told(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from opsin.cli.output import console, print_json
+from opsin.cli.output import STOP_TOLD, console, print_json
 from opsin.report.terminal import class_table
 from opsin.workflow.runs import Run
 
@@ -27,6 +27,7 @@ def tell_run(run: Run, *, as_json: bool) -> None:
         if report["training"]["stopped"]:
             screen.print(f"Go on     opsin resume {run.path}", markup=False, soft_wrap=True)
     if report["training"]["stopped"]:
+        STOP_TOLD.set()
         raise typer.Exit(130)
     if report["training"]["diverged"]:
         raise typer.Exit(1)

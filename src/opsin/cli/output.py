@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from typing import Any
 
 from opsin.errors import OpsinError
 from opsin.report.terminal import UNWRAPPED, Plain, printable
+
+#: Set once a verb has itself told that Ctrl-C ended it, and what it kept.
+STOP_TOLD = threading.Event()
 
 
 def console() -> Plain:

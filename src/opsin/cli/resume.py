@@ -27,8 +27,8 @@ def resume(
     """Go on with a run that was stopped or killed, as if nothing had happened.
 
     It continues from the last checkpoint, in the middle of an epoch if need be, and comes to the
-    same weights. With options, or on a finished run, the training goes on in a new run beside it,
-    which names it as its parent.
+    same weights. With options, which a finished run needs, the training goes on in a new run beside
+    it, which names it as its parent.
 
     Example: opsin resume runs/2026-11-21-photos-resnet
 

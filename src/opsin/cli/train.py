@@ -9,6 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.outcome import tell_run
+from opsin.cli.output import STOP_TOLD
 from opsin.errors import RecipeError
 from opsin.recipe import merge_options, read_options
 
@@ -105,6 +106,7 @@ def _train_several(
         )
     tell_repeats(found, as_json=as_json)
     if found.stopped:
+        STOP_TOLD.set()
         raise typer.Exit(130)
     if found.diverged:
         raise typer.Exit(1)

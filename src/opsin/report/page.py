@@ -40,6 +40,9 @@ def render(
         answers: Typical answers to show.
         mistakes: The most confident mistakes.
     """
+    # Runs of earlier versions lack these.
+    training = {"diverged": None, "stepped_back": False, **report["training"]}
+    report = {"parent": None, "reasons": {}, **report, "training": training}
     figures = report["figures"][report["split"]]
     with styled():
         curves = inline_svg(draw_curves(history))

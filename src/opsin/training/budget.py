@@ -19,6 +19,7 @@ from opsin.events import SILENT, Watcher
 from opsin.models import zoo
 from opsin.models.statistics import Statistics
 from opsin.recipe import ModelRecipe, Recipe
+from opsin.training.device import threads_for
 from opsin.training.examples import Examples
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import Stepper
@@ -233,9 +234,8 @@ def measure_epoch(
         shape = (height, width, channels)
         network = zoo.build(recipe.model, shape, len(data.classes), statistics=scale)
         pictures = (len(split.train) + len(split.val)) * math.prod(shape)
-        recipe, _ = fit_memory(
-            recipe, zoo.summarise(network, shape), device=device, pictures=pictures, given=given
-        )
+        layers = zoo.summarise(network, shape)
+        recipe, _ = fit_memory(recipe, layers, device=device, pictures=pictures, given=given)
         stepper = Stepper(network, recipe.training, device=device)
         rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
 
@@ -246,13 +246,15 @@ def measure_epoch(
             with torch.inference_mode():
                 stepper.logits(images)
 
-        network.train()
         train = Examples(data.images, data.labels, split.train, device)
-        epoch = len(train) * _a_picture(learn, train, recipe.training.batch_size, seconds)
-        network.eval()
         val = Examples(data.images, data.labels, split.val, device)
-        batch = validation_batch(height, width)
-        return _EPOCH + epoch + len(val) * _a_picture(look, val, batch, _VAL_SHARE * seconds)
+        batch, step = validation_batch(height, width), recipe.training.batch_size
+        with threads_for(step * sum(layer.multiply_adds for layer in layers)):
+            network.train()
+            epoch = len(train) * _a_picture(learn, train, step, seconds)
+            network.eval()
+            looked = len(val) * _a_picture(look, val, batch, _VAL_SHARE * seconds)
+        return _EPOCH + epoch + looked
 
 
 def _a_picture(

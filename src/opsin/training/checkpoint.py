@@ -30,6 +30,7 @@ class Place(BaseModel):
 
     Args:
         step: Steps done.
+        start: Step of the run's first checkpoint.
         epoch: Number of the epoch in hand, from 1; beyond the last one when all are done.
         seen: Pictures of this epoch that were shown.
         rate_factor: What the learning rate is multiplied by: less than 1 after a step back.
@@ -48,6 +49,7 @@ class Place(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     step: int = 0
+    start: int = 0
     epoch: int = 1
     seen: int = 0
     rate_factor: float = 1.0
@@ -62,6 +64,11 @@ class Place(BaseModel):
     recent_sum: float = 0.0
     recent: int = 0
 
+    @property
+    def anchor(self) -> int:
+        """The step to go back to when the loss runs away: the best epoch's, or the first."""
+        return self.best.step if self.best else self.start
+
 
 class Checkpoints:
     """The checkpoints of one run: ``step-00000420.safetensors`` and a ``.json`` beside it.
@@ -69,7 +76,8 @@ class Checkpoints:
     The first holds the tensors and, in its header, the `Place`; the second repeats the place for
     people and has the SHA-256 of the first. A checkpoint counts once its ``.json`` is there, and
     only if both agree to the last byte. Files are never changed; the two newest and the best are
-    kept, and an older one goes only when the newer has been read back and found whole.
+    kept, until there is a best one the first; an older one goes only when the newer has been read
+    back and found whole.
 
     Args:
         folder: ``checkpoints/`` of the run.
@@ -105,8 +113,9 @@ class Checkpoints:
                 "the disk gave back other bytes",
                 "Check the disk, and choose another with --runs.",
             )
-        kept = {*self.steps()[:KEPT], place.best.step if place.best else -1}
-        for path in self.folder.glob("step-*"):
+        kept = {*self.steps()[:KEPT], place.anchor}
+        # The second pattern is what a kill in the middle of a write has left.
+        for path in (*self.folder.glob("step-*"), *self.folder.glob(".step-*")):
             if path.stem not in {_NAME.format(step) for step in kept}:
                 path.unlink(missing_ok=True)
 
@@ -122,19 +131,16 @@ class Checkpoints:
             raise RunError("a whole checkpoint", f"{weights} {problem}", "Take an older one.")
         return safetensors.torch.load_file(weights), _place(weights)
 
-    def newest(self, *, before: int | None = None) -> tuple[Tensors, Place] | None:
-        """Return the newest whole checkpoint, or ``None``; damaged ones are told of.
-
-        Args:
-            before: Only those of earlier steps.
-        """
-        for step in self.steps():
-            if before is not None and step >= before:
-                continue
+    def newest(self) -> tuple[Tensors, Place] | None:
+        """Return the newest whole checkpoint, or ``None``; damaged ones are told of."""
+        steps = self.steps()
+        for step in steps:
             try:
                 return self.load(step)
             except RunError as error:
-                self.tell(f"{error.received}: the checkpoint before it is used")
+                older = step != steps[-1]
+                then = "the checkpoint before it is used" if older else "there is none before it"
+                self.tell(f"{error.received}: {then}")
         return None
 
     def forget_after(self, step: int) -> None:

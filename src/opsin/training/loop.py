@@ -123,7 +123,7 @@ class _Training:
         self.stepper = Stepper(network, recipe, device=train.device, weights=weights)
         self.place = Place()
         self.pending: list[tuple[Tensor, Tensor, int]] = []
-        self.resumed_at, self.saved_at = 0.0, 0.0
+        self.resumed_at, self.saved_at, self.begun_at = 0.0, 0.0, 0.0
         self.diverged: str | None = None
         self.stopped = False
 
@@ -132,9 +132,13 @@ class _Training:
         self.resumed_at = self.saved_at = time.perf_counter()
         if start is None:
             self.watcher.rewind(0)
-            self.save()
         else:
             self.restore(*start)
+        self.begun_at = self.progress(self.place.epoch, self.place.seen)
+        if self.place.step not in self.checkpoints.steps():
+            # Its first one, or what a run takes over from its parent, to whom it owes nothing more.
+            self.place = self.place.model_copy(update={"start": self.place.step})
+            self.save()
         while not self.over():
             try:
                 self.epoch()
@@ -195,7 +199,9 @@ class _Training:
         val_loss, val_accuracy = validate(self.stepper, self.val)
         watcher.end()
         if not (math.isfinite(place.loss_sum) and math.isfinite(val_loss)):
-            raise _DivergedError(f"the loss became {place.loss_sum / place.seen} or {val_loss}")
+            mean = place.loss_sum / place.seen
+            which, loss = ("", mean) if not math.isfinite(mean) else ("validation ", val_loss)
+            raise _DivergedError(f"the {which}loss became {loss} in epoch {place.epoch}")
         best = place.best
         better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
         complete = place.seen == len(self.train)
@@ -228,9 +234,10 @@ class _Training:
             raise _DivergedError(f"the loss became {recent:.3g} in epoch {place.epoch}")
         self.place = place.model_copy(update={"recent_sum": 0.0, "recent": 0})
         done = self.progress(place.epoch, place.seen)
-        spent = self.seconds()
+        spent = time.perf_counter() - self.resumed_at
+        left = spent * (1 - done) / max(done - self.begun_at, 1e-9)
         shown = {"loss": place.loss_sum / place.seen, "acc": place.right_sum / place.seen}
-        self.watcher.advance(place.seen, **shown, left=spent * (1 - done) / done)
+        self.watcher.advance(place.seen, **shown, left=left)
 
     def flush(self) -> None:
         """Add up what the steps since the last time gave, in the order in which they gave it."""
@@ -282,13 +289,21 @@ class _Training:
         self.resumed_at = self.saved_at = time.perf_counter()
 
     def step_back(self, trouble: str) -> bool:
-        """Go on from the newest checkpoint with a lower rate; the second time, give up."""
-        found = self.checkpoints.newest()
-        if self.place.rate_factor < 1 or found is None:
+        """Go on from the best epoch, or the start, with a lower rate; the second time, give up.
+
+        Not from the newest checkpoint: when that was written was up to the clock, and what it
+        holds may be half way to the explosion.
+        """
+        if self.place.rate_factor < 1:
             self.diverged = trouble
-            self.watcher.note(f"{trouble} again: stopping; the best epoch so far is kept")
+            self.watcher.note(f"{trouble} again: stopping; the best weights so far are kept")
             return False
-        tensors, place = found
+        try:
+            tensors, place = self.checkpoints.load(self.place.anchor)
+        except RunError as error:
+            self.diverged = trouble
+            self.watcher.note(f"{trouble}, and {error.received}: stopping")
+            return False
         self.watcher.note(
             f"{trouble}: going back to step {place.step:,}, to go on with a tenth of the rate "
             "(a smaller --rate would have avoided this)"
@@ -318,8 +333,12 @@ class _Training:
         )
 
     def make_do(self, error: RunError, best: Epoch | None) -> Epoch:
-        """Take the newest whole checkpoint in place of the best, and validate it anew."""
-        found = self.checkpoints.newest()
+        """Take another whole checkpoint in place of the best, and validate it anew."""
+        try:
+            found = self.checkpoints.load(self.place.start) if best is None else None
+        except RunError:
+            found = None
+        found = found or self.checkpoints.newest()
         if found is None:
             raise error
         tensors, place = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shutil
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ class Stepper:
         self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
         gpu = device.type == "cuda"
         self._forward: nn.Module = network
-        if gpu and importlib.util.find_spec("triton"):
+        # Triton compiles with the system's C compiler.
+        if gpu and importlib.util.find_spec("triton") and shutil.which("cc"):
             self._forward = torch.compile(network)  # type: ignore[assignment]
         self._half = gpu and torch.cuda.is_bf16_supported()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from opsin.errors import RecipeError
-from opsin.recipe import DataRecipe, ModelName, Recipe, resolve
+from opsin.recipe import DataRecipe, ModelName, Recipe, TrainingRecipe, resolve
 from opsin.report.terminal import clock
 
 
@@ -43,7 +43,7 @@ _AMOUNTS: Final = (
     _Amount(_FEW, 80, 32, 5, _STRONG),
     _Amount(5_000, 40, 64, 5, _MILD),
     _Amount(20_000, 24, 256, 15, {}),
-    _Amount(200_000, 16, 512, 20, {}),
+    _Amount(200_000, 15, 512, 20, {}),
     _Amount(math.inf, 8, 512, 60, {}),
 )
 # Filters of the first stage, the best first: taken is the first that leaves time for half of the
@@ -113,7 +113,8 @@ def choose(
     amount = next(amount for amount in _AMOUNTS if task.pictures <= amount.pictures)
     model: ModelName = "resnet" if min(shape[:2]) >= _SMALLEST_SIDE else "mlp"
     asked = resolve(task.data, model=model, mirrored=mirrored, **settled).training
-    options = _steps(model, task, amount, asked.batch_size if "batch_size" in settled else None)
+    usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
+    options = _steps(usual, task, amount, asked.batch_size if "batch_size" in settled else None)
     if model == "resnet" and "augment" not in settled:
         options |= amount.options
     wanted = asked.epochs if "epochs" in settled else options["epochs"]
@@ -148,10 +149,9 @@ class _Task:
 
 
 def _steps(
-    model: ModelName, task: _Task, amount: _Amount, settled_batch: int | None
+    usual: TrainingRecipe, task: _Task, amount: _Amount, settled_batch: int | None
 ) -> dict[str, Any]:
     """Return epochs, batch size, and the rate that goes with it."""
-    usual = resolve(task.data, model=model).training
     epochs, batch = amount.epochs, amount.batch
     if task.device != "cpu":
         epochs = round(_GPU_EPOCHS * epochs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
+#: Said where pictures are mirrored that mean something else then.
+MIRRORED: Final = (
+    "pictures are mirrored although these mean something else then, as most letters and "
+    "digits do; leave them as they are by --no-flip"
+)
+
+
 @dataclass(frozen=True)
 class Decided:
     """A recipe that leaves nothing open.
@@ -24,12 +31,10 @@ class Decided:
     Args:
         recipe: The recipe.
         given: Names of the options that the user has given, which nothing may change.
-        reasons: What was decided and why, a line for each of ``Auto``, ``Budget``, ``Balance``.
     """
 
     recipe: Recipe
     given: Collection[str]
-    reasons: dict[str, str]
 
 
 def decide(
@@ -54,7 +59,6 @@ def decide(
     """
     from opsin.training.budget import fit_budget  # noqa: PLC0415
     from opsin.training.device import choose_device  # noqa: PLC0415
-    from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
     seconds = None if budget is None else seconds_of(budget)
     given = {key: value for key, value in options.items() if value is not None}
@@ -82,15 +86,26 @@ def decide(
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
         )
-    if recipe.training.balance == "auto":
-        balance, reason = choose_balance(counts)
-        recipe = recipe.with_training(balance=balance)
-        if balance != "none":
-            reasons["Balance"] = reason
+    if recipe.training.flip and not dataset.mirrored:
+        watcher.note(MIRRORED)
+    recipe = balanced(recipe, dataset)
     if seconds is not None:
         recipe, chosen = fit_budget(
             seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
         )
-        reasons["Budget"] = f"{clock(seconds)} · {chosen}"
-        reasons.pop("Auto", None)
-    return Decided(recipe, set(given), reasons)
+        # Its network and its epochs are the ones that hold.
+        reasons = {"Budget": f"{clock(seconds)} · {chosen}"}
+    reasons |= recipe.reasons
+    return Decided(recipe.model_copy(update={"reasons": reasons}), set(given))
+
+
+def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Decide whether rare classes are to count more, where the recipe leaves that open."""
+    from opsin.training.sampling import choose_balance  # noqa: PLC0415
+
+    if recipe.training.balance != "auto":
+        return recipe
+    labels = dataset.labels[dataset.split.train]
+    balance, reason = choose_balance(np.bincount(labels, minlength=len(dataset.classes)))
+    reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
+    return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})

@@ -64,7 +64,6 @@ class Job:
     network: nn.Sequential
     layers: list[Layer]
     device: torch.device
-    reasons: dict[str, str]
 
     @classmethod
     def prepare(cls, dataset: Dataset, audited: Audit, decided: Decided) -> Job:
@@ -86,8 +85,9 @@ class Job:
         recipe, note = fit_memory(
             recipe, layers, device=device, pictures=pictures, given=decided.given
         )
-        reasons = decided.reasons | ({"Memory": note} if note else {})
-        return cls(dataset, audited, recipe, network, layers, device, reasons)
+        if note:
+            recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
+        return cls(dataset, audited, recipe, network, layers, device)
 
     @property
     def metadata(self) -> Metadata:
@@ -163,7 +163,7 @@ def make(
     report = {
         "opsin": __version__,
         "parent": job.recipe.parent,
-        "reasons": job.reasons,
+        "reasons": job.recipe.reasons,
         "source": job.recipe.data.source,
         "model": job.recipe.model.name,
         "dataset": job.dataset.summary(),

@@ -70,11 +70,11 @@ class Recorder(Both):
 @contextlib.contextmanager
 def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
     """Keep ``status.json`` and ``log.txt`` true, however the block ends."""
-    with (
-        directory.hold(),
-        told_plainly(directory.log),
-        directory.log.open("a", encoding="utf-8", errors="backslashreplace") as file,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(directory.hold())
+        with told_plainly(directory.log):
+            log = directory.log.open("a", encoding="utf-8", errors="backslashreplace")
+        file = stack.enter_context(log)
         directory.set_status("running")
         recorder = Recorder(directory, watcher, LogFile(file))
         try:
@@ -82,7 +82,7 @@ def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
                 yield recorder
         except BaseException as error:
             recorder.end()
-            cause = str(error) if isinstance(error, OpsinError) else repr(error)
+            cause = _in_words(error)
             # On a full disk this fails as well; then the first error is the one to tell.
             with contextlib.suppress(OpsinError, OSError):
                 stopped = isinstance(error, KeyboardInterrupt)
@@ -93,3 +93,9 @@ def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
             raise
         over = recorder.stopped or recorder.cause
         directory.set_status("stopped" if over else "done", cause=recorder.cause)
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Ctrl-C, twice"
+    return str(error) if isinstance(error, OpsinError) else repr(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +14,16 @@ import numpy as np
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import RecipeError, RunError
 from opsin.events import Watcher
-from opsin.recipe import TRAINING_OPTIONS, Recipe, changed
+from opsin.recipe import TRAINING_OPTIONS, DataRecipe, Recipe, changed
 from opsin.report.terminal import for_people
 from opsin.run import RunDirectory
-from opsin.workflow.decide import Decided
+from opsin.workflow.decide import Decided, balanced
 from opsin.workflow.job import need_training, versions
 from opsin.workflow.runs import Run
 from opsin.workflow.train import carry_out
 
 if TYPE_CHECKING:
-    from opsin.training.checkpoint import Checkpoints, Place, Tensors
+    from opsin.training.checkpoint import Place, Tensors
 
 
 def resume(
@@ -64,9 +66,43 @@ def resume(
     need_training()
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
+    changes = {key: value for key, value in changes.items() if value is not None}
     parent = RunDirectory.open(run)
     recipe = Run(run).recipe
-    state, _ = parent.state()
+    _check_state(parent, recipe, changes, name)
+    dataset = data or load_recipe(_data_of(parent, recipe), watcher=watcher)
+    _check_same(parent, dataset)
+    _tell_versions(recipe, watcher)
+    if not changes:
+        found = _own(parent, recipe, watcher)
+        return carry_out(
+            lambda: parent,
+            dataset,
+            Decided(recipe, TRAINING_OPTIONS),
+            watcher=watcher,
+            began=began,
+            start=lambda _: found,
+        )
+    recipe = balanced(changed(recipe, **changes), dataset)
+    recipe = recipe.model_copy(update={"parent": parent.path.name})
+    inherited = _inherited(parent, recipe, watcher)
+    return carry_out(
+        lambda: RunDirectory.create(parent.path.parent, name or _title(parent.path)),
+        dataset,
+        Decided(recipe, TRAINING_OPTIONS),
+        watcher=watcher,
+        began=began,
+        start=lambda _: inherited,
+    )
+
+
+def _check_state(
+    parent: RunDirectory, recipe: Recipe, changes: dict[str, Any], name: str | None
+) -> None:
+    """Refuse what is being trained, and what there is nothing to do for."""
+    state = "failed"
+    with contextlib.suppress(RunError):  # a damaged status says nothing, and is written anew
+        state, _ = parent.state()
     if state == "running":
         raise RunError("a run that was stopped", f"{parent.path} is still being trained", "Wait.")
     if state == "done" and not changes:
@@ -76,64 +112,65 @@ def resume(
             f"To train it further, say how far: opsin resume {parent.path} --epochs "
             f"{2 * recipe.training.epochs}",
         )
-    dataset = data or load_recipe(recipe.data, watcher=watcher)
-    _check_same(parent, dataset)
-    _tell_versions(recipe, watcher)
-    if not changes:
-        return carry_out(
-            lambda: parent,
-            dataset,
-            Decided(recipe, TRAINING_OPTIONS, {}),
-            watcher=watcher,
-            began=began,
-            start=_newest,
+    if name is not None and not changes:
+        raise RecipeError(
+            "a name for a new run",
+            f"nothing changes, so {parent.path.name} itself goes on",
+            "Leave out --name, or say what is to change, such as --epochs.",
         )
-    recipe = changed(recipe, **changes).model_copy(update={"parent": parent.path.name})
-    start = _Parent(parent, watcher, recipe)
-    return carry_out(
-        lambda: RunDirectory.create(parent.path.parent, name or _title(parent.path)),
-        dataset,
-        Decided(recipe, TRAINING_OPTIONS, {}),
-        watcher=watcher,
-        began=began,
-        start=start,
-    )
 
 
-def _newest(checkpoints: Checkpoints) -> tuple[Tensors, Place] | None:
-    """Go on from a run's own newest checkpoint, or begin again where it has none."""
-    return checkpoints.newest()
+def _data_of(parent: RunDirectory, recipe: Recipe) -> DataRecipe:
+    """Return the data part with the place where the source was, whatever folder this is."""
+    if not parent.dataset.is_file():
+        return recipe.data
+    return recipe.data.model_copy(update=parent.read(parent.dataset).get("location", {}))
 
 
-class _Parent:
-    """Finds the state that a new run takes over from its parent.
+def _own(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> tuple[Tensors, Place] | None:
+    """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
-    Its history, its best epoch and its checkpoints stay the parent's own; weights, optimiser,
-    random states and the place in the schedule are taken over.
+    checkpoints = Checkpoints(parent.checkpoints, watcher.note)
+    found = checkpoints.newest()
+    if found is not None:
+        return found
+    if checkpoints.steps():
+        raise RunError("a whole checkpoint", f"{parent.path} has none left", "Train anew.")
+    if recipe.parent is not None:
+        raise RunError(
+            f"the state that {parent.path.name} was to take over from {recipe.parent}",
+            "it was ended before it had",
+            f"Resume {recipe.parent} again, with the same changes.",
+        )
+    watcher.note("there is no checkpoint yet: the training begins again")
+    return None
+
+
+def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> tuple[Tensors, Place]:
+    """Find the state that a new run takes over from its parent.
+
+    Weights, optimiser, random states and the place in the schedule are taken over; history, best
+    epoch and checkpoints stay the parent's own.
     """
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
-    def __init__(self, parent: RunDirectory, watcher: Watcher, recipe: Recipe) -> None:
-        from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
-
-        found = Checkpoints(parent.checkpoints, watcher.note).newest()
-        if found is None:
-            raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
-        tensors, place = found
-        if place.epoch > recipe.training.epochs:
-            raise RecipeError(
-                f"more than the {place.epoch - 1} epochs that are trained already",
-                f"got {recipe.training.epochs}",
-                f"For example --epochs {2 * (place.epoch - 1)}.",
-            )
-        before = Run(parent.path).recipe.training.optimizer
-        if recipe.training.optimizer != before:
-            tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
-        fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0}
-        self.start = tensors, place.model_copy(update=fresh)
-        watcher.fact("Goes on", f"from {parent.path.name}, after {place.epoch - 1} epochs")
-
-    def __call__(self, _: Checkpoints) -> tuple[Tensors, Place]:
-        return self.start
+    found = Checkpoints(parent.checkpoints, watcher.note).newest()
+    if found is None:
+        raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
+    tensors, place = found
+    if place.epoch > recipe.training.epochs:
+        raise RecipeError(
+            f"more than the {place.epoch - 1} epochs that are trained already",
+            f"got {recipe.training.epochs}",
+            f"For example --epochs {2 * (place.epoch - 1)}.",
+        )
+    before = Run(parent.path).recipe.training.optimizer
+    if recipe.training.optimizer != before:
+        tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
+    fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}
+    watcher.fact("Goes on", f"from {parent.path.name}, after {place.epoch - 1} epochs")
+    return tensors, place.model_copy(update=fresh)
 
 
 def _check_same(parent: RunDirectory, dataset: Dataset) -> None:
@@ -160,5 +197,5 @@ def _tell_versions(recipe: Recipe, watcher: Watcher) -> None:
 
 
 def _title(path: Path) -> str:
-    """Return a run's name without its date."""
-    return path.name[11:] if path.name[:10].count("-") == 2 else path.name
+    """Return a run's name without its date and the number of its namesakes."""
+    return re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", path.name) or path.name

@@ -39,7 +39,7 @@ def tell_start(watcher: Watcher, directory: RunDirectory, job: Job) -> None:
         "Model",
         f"{job.recipe.model.name} · {parameters:,} parameters · {cost} multiply-adds a picture",
     )
-    for name, reason in job.reasons.items():
+    for name, reason in job.recipe.reasons.items():
         watcher.fact(name, reason)
     watcher.fact("Device", job.device_name)
     watcher.fact("Run", str(directory.path))
@@ -75,7 +75,7 @@ def _how(training: dict[str, Any]) -> str:
     if training["diverged"]:
         return f"stopped in epoch {epochs + 1} of {asked}, since {training['diverged']},"
     if training["stopped"]:
-        return f"stopped by Ctrl-C in epoch {epochs} of {asked}"
+        return f"stopped in epoch {epochs} of {asked}"
     if epochs < asked:
         return f"{epochs} of {asked} epochs, then no more patience,"
     return f"{epochs} epochs"

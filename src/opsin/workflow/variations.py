@@ -15,6 +15,7 @@ from opsin.defaults import AUGMENTATIONS
 from opsin.errors import MissingExtraError
 from opsin.events import SILENT, Watcher
 from opsin.recipe import Augmentation, DataRecipe, TrainingRecipe, resolve
+from opsin.workflow.decide import MIRRORED
 
 #: Pictures that are shown, and variations of each.
 _SHOWN: Final = 6
@@ -71,10 +72,7 @@ def draw_variations(
 
     recipe = resolve(dataset.recipe, mirrored=dataset.mirrored, **options).training
     if recipe.flip and not dataset.mirrored:
-        watcher.note(
-            "pictures are mirrored although these mean something else then, as most letters and "
-            "digits do; leave them as they are by --no-flip"
-        )
+        watcher.note(MIRRORED)
     rows = _rows(dataset)
     images = dataset.images[rows]
     varied = _vary(images, recipe)

@@ -95,6 +95,7 @@ def trainer(model: str, device_name: str) -> Unit:
 
     from opsin.models import zoo  # noqa: PLC0415
     from opsin.models.statistics import statistics_of  # noqa: PLC0415
+    from opsin.training.device import threads_for  # noqa: PLC0415
     from opsin.training.examples import Examples  # noqa: PLC0415
     from opsin.training.step import Stepper  # noqa: PLC0415
 
@@ -103,6 +104,8 @@ def trainer(model: str, device_name: str) -> Unit:
     images, labels = noise(_PICTURES, shape), random.integers(0, _CLASSES, _PICTURES)
     statistics = statistics_of(images, rows)
     network = zoo.build(recipe.model, shape, _CLASSES, statistics=statistics).train()
+    layers = zoo.summarise(network, shape)
+    work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
     stepper = Stepper(network, recipe.training, device=device)
     examples = Examples(images, labels, rows, device)
 
@@ -116,7 +119,8 @@ def trainer(model: str, device_name: str) -> Unit:
         done = 0
         for _ in range(1 if device.type == "cpu" else _STEPS_AHEAD):
             pictures, wanted = next(batches)
-            loss, _right = stepper.step(pictures, wanted, recipe.training.rate)
+            with threads_for(work):
+                loss, _right = stepper.step(pictures, wanted, recipe.training.rate)
             done += len(wanted)
         float(loss)  # waits for the device
         return done
