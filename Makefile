@@ -31,7 +31,7 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/accuracy.py mlp resnet --out demo/accuracy.json
+	$(BIN)/python benchmarks/accuracy.py mlp fashion --out demo/accuracy.json
 	$(BIN)/python benchmarks/startup.py
 
 # Writes the generated parts of the documentation anew.

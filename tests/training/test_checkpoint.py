@@ -39,8 +39,12 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
-    for step in (0, 10, 20, 30, 40):
-        kept.save(tensors(step), Place(step=step, best=epoch(10) if step >= 10 else None))
+    (tmp_path / ".step-00000010.json.tmp").write_text("left by a kill")
+    for step in (5, 10, 20):
+        kept.save(tensors(step), Place(step=step, start=5))
+    assert kept.steps() == [20, 10, 5]
+    for step in (30, 40):
+        kept.save(tensors(step), Place(step=step, start=5, best=epoch(10)))
     assert kept.steps() == [40, 30, 10]
     assert len(list(tmp_path.iterdir())) == 6
 

@@ -218,6 +218,16 @@ def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -
     assert [epoch.epoch for epoch in notes.epochs] == [1, 2, 3, 4]
 
 
+def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"rate": 3.0, "optimizer": "sgd", "schedule": "constant",
+                               "epochs": 3, "batch_size": 32}  # fmt: skip
+    ends = {
+        digest(train(digits, tmp_path / str(every), checkpoint_every=every, **options)[0])
+        for every in (0, 0.003, 30)
+    }
+    assert len(ends) == 1
+
+
 def test_a_loss_that_blows_up_again_leaves_usable_weights(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
     network, outcome = train(digits, tmp_path, notes, rate=100.0, weight_decay=10.0,

@@ -182,3 +182,11 @@ def test_each_unit_may_stand_alone(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused(text: str | float) -> None:
     with pytest.raises(RecipeError, match="10m, 90s"):
         seconds_of(text)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
+def test_an_optimiser_that_was_given_gets_a_rate_of_its_own(optimizer: str) -> None:
+    own = resolve(DataRecipe.of("x"), optimizer=optimizer).training
+    chosen = resolved((28, 28, 1), [5_400] * 10, given={"optimizer": optimizer}).training
+    assert chosen.rate == pytest.approx(own.rate)
+    assert chosen.momentum == own.momentum

@@ -13,6 +13,7 @@ import pytest
 import opsin
 from opsin.data.dataset import Dataset, from_arrays
 from opsin.errors import RecipeError, RunError
+from opsin.recipe import DataRecipe, resolve
 from opsin.run import RunDirectory
 from tests.conftest import Notes
 
@@ -83,7 +84,9 @@ def test_other_pictures_are_refused(tmp_path: Path, digits: Dataset) -> None:
 
 def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
     shutil.rmtree(stopped.directory.checkpoints)
-    again = opsin.resume(stopped, quiet=True)
+    notes = Notes()
+    again = opsin.resume(stopped, watcher=notes)
+    assert any("begins again" in note for note in notes.notes)
     assert [epoch["epoch"] for epoch in again.history] == [1, 2, 3]
     shutil.rmtree(stopped.directory.checkpoints)
     with pytest.raises(RunError, match="a run with a checkpoint"):
@@ -117,6 +120,75 @@ def test_a_recipe_of_another_day_is_told_of(stopped: opsin.Run) -> None:
     notes = Notes()
     opsin.resume(stopped, watcher=notes)
     assert any("begun with PyTorch 1.0" in note for note in notes.notes)
+
+
+def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
+    stopped: opsin.Run,
+) -> None:
+    for file in stopped.directory.checkpoints.glob("*.safetensors"):
+        file.write_bytes(b"rotten")
+    with pytest.raises(RunError, match="none left"):
+        opsin.resume(stopped, quiet=True)
+
+
+def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None:
+    class Dies(Notes):
+        def doing(self, what: str) -> None:
+            if what == "a training step":
+                raise SystemExit
+
+    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "a", quiet=True)
+    whole = opsin.resume(first, epochs=4, name="whole", quiet=True)
+    with pytest.raises(SystemExit):
+        opsin.resume(first, epochs=4, name="cut", watcher=Dies())
+    [cut] = [run for run in opsin.list_runs(tmp_path / "a") if "cut" in run.path.name]
+    again = opsin.resume(cut, quiet=True)
+    assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
+    # Before even that was written, it does not begin with fresh weights in silence.
+    shutil.rmtree(cut.directory.checkpoints)
+    cut.directory.set_status("failed")
+    with pytest.raises(RunError, match="was to take over"):
+        opsin.resume(cut, quiet=True)
+
+
+def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=3, optimizer="sgd", rate=3.0, batch_size=32,
+                        schedule="constant", runs=tmp_path, quiet=True)  # fmt: skip
+    assert first.report["training"]["stepped_back"]
+    child = opsin.resume(first, epochs=4, rate=0.05, quiet=True)
+    assert [epoch["rate"] for epoch in child.history] == [0.05]
+    other = opsin.resume(first, epochs=4, optimizer="adam", quiet=True)
+    assert other.recipe.training.rate == resolve(DataRecipe.of("x"), optimizer="adam").training.rate
+
+
+def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
+    labels = digits.labels[:700]
+    rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:8]])
+    data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
+    run = opsin.train(data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3))
+    reasons = run.report["reasons"]
+    assert "resnet 4" in reasons["Auto"]
+    assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]
+    again = opsin.resume(run, data, quiet=True)
+    assert again.report["reasons"] == reasons
+    assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
+
+
+def test_a_run_goes_on_from_any_folder(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shapes.parent)
+    run = opsin.train(shapes.name, model="mlp", epochs=30, batch_size=2, runs=tmp_path / "runs",
+                      watcher=Notes(interrupt_at=1))  # fmt: skip
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert opsin.resume(run, quiet=True).directory.state()[0] == "done"
+
+
+def test_a_name_needs_a_change(stopped: opsin.Run) -> None:
+    with pytest.raises(RecipeError, match="nothing changes"):
+        opsin.resume(stopped, name="other", quiet=True)
 
 
 @pytest.mark.slow

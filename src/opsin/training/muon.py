@@ -58,7 +58,7 @@ class Muon(Optimizer):
         momentum.mul_(group["momentum"]).add_(gradient)
         towards = torch.add(gradient, momentum, alpha=group["momentum"])
         weight.mul_(len(weight) ** 0.5 / weight.norm().clamp_min(1e-12))
-        step = orthogonal(towards.reshape(len(weight), -1)).view_as(weight)
+        step = orthogonal(towards.reshape(len(weight), -1)).reshape(weight.shape)
         weight.add_(step, alpha=-group["lr"])
 
 
