@@ -51,6 +51,8 @@ class Notes(Watcher):
         self.epochs.append(epoch)
 
     def advance(self, done: int, **figures: float) -> None:
+        if "left" not in figures:  # reading or evaluation, not a batch of the training
+            return
         self.batches += 1
         if self.batches == self.interrupt_at:
             os.kill(os.getpid(), self.by)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -103,7 +100,7 @@ class DataRecipe(_Frozen):
         Raises:
             RecipeError: An unknown option, or a value outside its range.
         """
-        _refuse_unknown(options, DATA_OPTIONS)
+        refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
         if isinstance(given.get("test"), os.PathLike):
             given["test"] = os.fspath(given["test"])
@@ -249,7 +246,7 @@ def resolve(
             f"a model among {', '.join(get_args(ModelName))}", f"got {name!r}", "Choose one."
         )
     given = {key: value for key, value in options.items() if value is not None}
-    _refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
+    refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
     defaults = dict(DEFAULTS[name])
     if not mirrored and defaults["augment"] == "photos":
         defaults["augment"] = "symbols"
@@ -340,7 +337,12 @@ def _length(sizes: Any) -> int | None:
     return len(sizes) if isinstance(sizes, tuple | list) else None
 
 
-def _refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:
+def refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse options of which there are none.
+
+    Raises:
+        RecipeError: One of ``options`` is not among ``known``.
+    """
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise RecipeError(
@@ -358,51 +360,3 @@ def invalid(error: ValidationError) -> RecipeError:
         f"got {first['input']!r} ({rule})",
         "See the options: opsin train --help",
     )
-
-
-def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Let the options that were given win over those of a recipe file.
-
-    A file's options of one network are not taken over by another, and its depth or its sizes give
-    way to the other of the two, since they say the same thing.
-
-    Raises:
-        RecipeError: The file has options that are none.
-    """
-    file = {key: value for key, value in file.items() if key != "sources"}
-    _refuse_unknown(file, ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS))
-    if given.get("model", file.get("model")) != file.get("model"):
-        file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
-    for one, other in (("hidden", "depth"), ("depth", "hidden")):
-        if one in given and other not in given:
-            file.pop(other, None)
-    return {**file, **given}
-
-
-def read_options(path: Path) -> dict[str, Any]:
-    """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``.
-
-    The file may hold the sections ``data``, ``model`` and ``training`` or the options themselves.
-
-    Raises:
-        RecipeError: The file is missing or is neither TOML nor JSON.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        if not isinstance(content, dict):
-            raise TypeError(f"it holds a {type(content).__name__}")
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise RecipeError(
-            "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
-        ) from error
-    options: dict[str, Any] = {}
-    for key, value in content.items():
-        if key in ("versions", "parent", "reasons"):
-            continue
-        if isinstance(value, dict):
-            options |= {("model" if (key, k) == ("model", "name") else k): v
-                        for k, v in value.items()}  # fmt: skip
-        else:
-            options[key] = value
-    return options

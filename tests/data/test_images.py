@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from opsin.data import images
 from opsin.data.images import (
@@ -28,6 +28,9 @@ from opsin.data.images import (
 )
 from opsin.errors import ImageError
 from opsin.metadata import Preparation
+
+# Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
+ImageFile.MAXBLOCK = 1 << 20
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

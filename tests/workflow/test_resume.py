@@ -133,8 +133,8 @@ def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
 
 def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None:
     class Dies(Notes):
-        def doing(self, what: str) -> None:
-            if what == "a training step":
+        def advance(self, done: int, **figures: float) -> None:
+            if "left" in figures:
                 raise SystemExit
 
     first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "a", quiet=True)
@@ -158,7 +158,7 @@ def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
     child = opsin.resume(first, epochs=4, rate=0.05, quiet=True)
     assert [epoch["rate"] for epoch in child.history] == [0.05]
     other = opsin.resume(first, epochs=4, optimizer="adam", quiet=True)
-    assert other.recipe.training.rate == resolve(DataRecipe.of("x"), optimizer="adam").training.rate
+    assert other.recipe.training.rate == resolve(DataRecipe.of("x"), model="mlp").training.rate
 
 
 def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:

@@ -10,8 +10,8 @@ import typer
 from opsin.cli import options
 from opsin.cli.outcome import tell_run
 from opsin.cli.output import STOP_TOLD
+from opsin.cli.recipe_file import merge_options, read_options
 from opsin.errors import RecipeError
-from opsin.recipe import merge_options, read_options
 
 
 @options.takes_data()

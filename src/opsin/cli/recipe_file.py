@@ -1,0 +1,59 @@
+"""Options from a recipe file, beside those of the command line."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from opsin.errors import RecipeError
+from opsin.recipe import DATA_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, refuse_unknown
+
+
+def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Let the options that were given win over those of a recipe file.
+
+    A file's options of one network are not taken over by another, and its depth or its sizes give
+    way to the other of the two, since they say the same thing.
+
+    Raises:
+        RecipeError: The file has options that are none.
+    """
+    file = {key: value for key, value in file.items() if key != "sources"}
+    refuse_unknown(file, ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS))
+    if given.get("model", file.get("model")) != file.get("model"):
+        file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
+    for one, other in (("hidden", "depth"), ("depth", "hidden")):
+        if one in given and other not in given:
+            file.pop(other, None)
+    return {**file, **given}
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Read options from a recipe file: TOML, or JSON such as a run's ``recipe.json``.
+
+    The file may hold the sections ``data``, ``model`` and ``training`` or the options themselves.
+
+    Raises:
+        RecipeError: The file is missing or is neither TOML nor JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise RecipeError(
+            "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
+        ) from error
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in ("versions", "parent", "reasons"):
+            continue
+        if isinstance(value, dict):
+            options |= {("model" if (key, k) == ("model", "name") else k): v
+                        for k, v in value.items()}  # fmt: skip
+        else:
+            options[key] = value
+    return options
