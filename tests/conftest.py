@@ -40,18 +40,22 @@ class Notes(Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
-        self, *, interrupt_at: int | None = None, by: signal.Signals = signal.SIGINT
+        self,
+        *,
+        interrupt_at: int | None = None,
+        by: signal.Signals = signal.SIGINT,
+        training: bool = False,
     ) -> None:
         self.epochs: list[Epoch] = []
         self.notes: list[str] = []
-        self.interrupt_at, self.by = interrupt_at, by
+        self.interrupt_at, self.by, self.training = interrupt_at, by, training
         self.batches = 0
 
     def epoch(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
 
     def advance(self, done: int, **figures: float) -> None:
-        if "left" not in figures:  # reading or evaluation, not a batch of the training
+        if self.training and "left" not in figures:  # reading or evaluation
             return
         self.batches += 1
         if self.batches == self.interrupt_at:

@@ -106,7 +106,7 @@ def test_the_estimate_is_near_what_training_takes(
     done = process(shape, model=model, hidden=hidden, batch_size=batch)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert 0.8 * said["grew"] < said["estimate"] < 1.5 * said["grew"]
+    assert 0.55 * said["grew"] < said["estimate"] < 1.5 * said["grew"]
 
 
 @linux

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.torch
 def stopped(tmp_path: Path) -> opsin.Run:
     """A run that Ctrl-C ended in the middle of its first epoch."""
     run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
-                      watcher=Notes(interrupt_at=5))  # fmt: skip
+                      watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
     assert run.directory.state()[0] == "stopped"
     return run
 
@@ -76,7 +76,7 @@ def test_other_pictures_are_refused(tmp_path: Path, digits: Dataset) -> None:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
 
     run = opsin.train(some(600), model="mlp", epochs=3, batch_size=16, runs=tmp_path,
-                      watcher=Notes(interrupt_at=3))  # fmt: skip
+                      watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
     with pytest.raises(RunError, match="have changed since"):
         opsin.resume(run, some(601), quiet=True)
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
@@ -165,7 +165,9 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     labels = digits.labels[:700]
     rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:8]])
     data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
-    run = opsin.train(data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3))
+    run = opsin.train(
+        data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3, training=True)
+    )
     reasons = run.report["reasons"]
     assert "resnet 4" in reasons["Auto"]
     assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]
@@ -179,7 +181,7 @@ def test_a_run_goes_on_from_any_folder(
 ) -> None:
     monkeypatch.chdir(shapes.parent)
     run = opsin.train(shapes.name, model="mlp", epochs=30, batch_size=2, runs=tmp_path / "runs",
-                      watcher=Notes(interrupt_at=1))  # fmt: skip
+                      watcher=Notes(interrupt_at=1, training=True))  # fmt: skip
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
