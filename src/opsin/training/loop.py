@@ -70,7 +70,7 @@ def fit(
 
     Validation decides by accuracy and, where that is equal, by loss. ``stop`` ends the epoch
     where it is, and that part counts as an epoch of its own. A loss that explodes or becomes
-    undefined sends the training back to its newest checkpoint, once, at a tenth of the rate.
+    undefined sends the training back to its best epoch, or its start, once, at a tenth of the rate.
 
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``.

@@ -8,7 +8,6 @@ import math
 import platform
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,16 +31,16 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from opsin.training.checkpoint import Checkpoints, Place, Tensors
+    from opsin.training.checkpoint import Place, Tensors
     from opsin.training.loop import Outcome
+
+    #: The state to go on from.
+    Start = tuple[Tensors, Place]
 
 #: Pictures that the file and the network are compared on.
 _PARITY_IMAGES: Final = 512
 #: Looked for before anything is done, not missed at the end of an hour's training.
 _NEEDED: Final = ("torch", "onnx", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2")
-
-#: Finds the state to go on from among a run's checkpoints; ``None`` for fresh weights.
-Start = Callable[["Checkpoints"], "tuple[Tensors, Place] | None"]
 
 
 def need_training() -> None:
@@ -127,7 +126,7 @@ def make(
     *,
     seconds: dict[str, float],
     stop: threading.Event,
-    start: Start,
+    start: Start | None,
 ) -> dict[str, Any]:
     """Train, export, evaluate the file and write the report; note how long each took.
 
@@ -137,7 +136,7 @@ def make(
         recorder: Keeps its history.
         seconds: Is filled with the time of each part.
         stop: Ends the training early.
-        start: Finds the state to go on from.
+        start: The state to go on from; ``None`` for fresh weights.
 
     Returns:
         The report.
@@ -208,24 +207,23 @@ def _train(
     job: Job,
     recorder: Recorder,
     stop: threading.Event,
-    start: Start,
+    start: Start | None,
 ) -> Outcome:
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
     from opsin.training.examples import Examples  # noqa: PLC0415
     from opsin.training.loop import fit  # noqa: PLC0415
 
     data = job.dataset
-    checkpoints = Checkpoints(directory.checkpoints, recorder.note)
     outcome = fit(
         job.network,
         Examples(data.images, data.labels, data.split.train, job.device),
         Examples(data.images, data.labels, data.split.val, job.device),
         job.recipe.training,
         classes=len(data.classes),
-        checkpoints=checkpoints,
+        checkpoints=Checkpoints(directory.checkpoints, recorder.note),
         watcher=recorder,
         stop=stop,
-        start=start(checkpoints),
+        start=start,
     )
     recorder.stopped = outcome.stopped
     recorder.cause = outcome.diverged

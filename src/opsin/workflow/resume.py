@@ -81,7 +81,7 @@ def resume(
             Decided(recipe, TRAINING_OPTIONS),
             watcher=watcher,
             began=began,
-            start=lambda _: found,
+            start=found,
         )
     recipe = balanced(changed(recipe, **changes), dataset)
     recipe = recipe.model_copy(update={"parent": parent.path.name})
@@ -92,7 +92,7 @@ def resume(
         Decided(recipe, TRAINING_OPTIONS),
         watcher=watcher,
         began=began,
-        start=lambda _: inherited,
+        start=inherited,
     )
 
 

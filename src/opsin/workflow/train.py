@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset, load
@@ -16,10 +16,13 @@ from opsin.recipe import DATA_OPTIONS
 from opsin.report.terminal import for_people
 from opsin.run import RunDirectory
 from opsin.workflow.decide import Decided, decide
-from opsin.workflow.job import Job, Start, make, need_training, write_request
+from opsin.workflow.job import Job, make, need_training, write_request
 from opsin.workflow.recorder import recorded
 from opsin.workflow.runs import Run
 from opsin.workflow.told import tell_end, tell_start
+
+if TYPE_CHECKING:
+    from opsin.workflow.job import Start
 
 
 def train(
@@ -92,7 +95,7 @@ def train(
         decided,
         watcher=watcher,
         began=began,
-        start=lambda _: None,
+        start=None,
     )
 
 
@@ -103,9 +106,9 @@ def carry_out(
     *,
     watcher: Watcher,
     began: float,
-    start: Start,
+    start: Start | None,
 ) -> Run:
-    """Train in a run directory, from what ``start`` finds among its checkpoints.
+    """Train in a run directory.
 
     Args:
         directory_of: Finds or makes the directory, once everything else is known to be usable.
@@ -113,7 +116,7 @@ def carry_out(
         decided: How.
         watcher: Is told how far the work is.
         began: When the loading began (`time.perf_counter`).
-        start: Finds the state to go on from.
+        start: The state to go on from; ``None`` for fresh weights.
     """
     import torch  # noqa: PLC0415  the training half is loaded by the verbs that train
 
