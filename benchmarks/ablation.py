@@ -32,9 +32,10 @@ ROWS: Final[dict[str, tuple[dict[str, Any], float]]] = {
     "narrow-long": ({"hidden": (32, 64, 128)}, 2),
     "wide-short": ({"hidden": (64, 128, 256)}, 0.6),
     "erase": ({"erase": 0.25}, 1),
-    "smoothing": ({"label_smoothing": 0.1}, 1),
+    "no-smoothing": ({"label_smoothing": 0.0}, 1),
     "no-variation": ({"augment": "none"}, 1),
-    "gelu": ({"activation": "gelu"}, 1),
+    "relu": ({"activation": "relu"}, 1),
+    "float32": ({"precision": "float32"}, 1),
 }
 
 

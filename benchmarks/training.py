@@ -6,6 +6,8 @@ The peers live in an environment of their own (benchmarks/requirements-peers.txt
 it). All get the same pictures, split and network, as arrays in memory, and the CPU with as many
 threads as each takes by itself. In each repeat the contenders take turns; each is a process of its
 own, and its time starts with its training: imports and reading are not counted, compiling is.
+Opsin multiplies in bfloat16 where the processor has units for it, as it does for its users; the
+peers compute as their tutorials have it, in float32, and opsin-float32 is Opsin doing the same.
 Validation pictures are looked at after every epoch by all, and that is part of the time. Ratios
 are taken within a repeat, so that a machine that others share disturbs them little.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -41,6 +44,7 @@ CNN_TO_ACCURACY: Final = {"model": "cnn", "epochs": 10}
 _TUTORIAL: Final = {"optimizer": "adam", "rate": 1e-3, "schedule": "constant", "augment": "none"}
 
 _KERAS: Final = ("keras-tensorflow", "keras-torch", "keras-jax")
+_FLOAT32: Final = "opsin-float32"
 _THREE: Final = ("airplane", "automobile", "bird")
 _MATRIX: Final = 2048
 
@@ -84,7 +88,8 @@ WORKS: Final = {
     ),
     "cnn-epoch": Work(
         "cnn of six convolutions, 32×32×3, batch 128, an epoch of 5,120 pictures",
-        {"model": "cnn", "epochs": 3, "batch_size": 128, **_TUTORIAL}, (*_KERAS, "pytorch"),
+        {"model": "cnn", "epochs": 3, "batch_size": 128, **_TUTORIAL},
+        (*_KERAS, "pytorch", _FLOAT32),
         {"keras-tensorflow": 0.6, "keras-torch": 0.7}, 3, 128, cifar10=True, train=5120, val=512,
     ),
     "cnn-to-accuracy": Work(
@@ -93,7 +98,7 @@ WORKS: Final = {
     ),
     "resnet-epoch": Work(
         "resnet, Fashion-MNIST, the default recipe, an epoch of 10,240 pictures",
-        {"model": "resnet", "epochs": 2}, train=10240, val=1024,
+        {"model": "resnet", "epochs": 2}, (_FLOAT32,), train=10240, val=1024,
     ),
 }  # fmt: skip
 #: Works of which we say what share of the machine's matrix-product rate they reach.
@@ -128,7 +133,7 @@ def main() -> None:
     if options.repeats < 1 or (options.pictures is not None and options.pictures < 256):
         parser.error("expected at least 1 repeat and, where they are cut, 256 pictures")
     results: dict[str, Any] = {"machine": _machine(), "works": {}}
-    if any(WORKS[name].peers for name in options.work):
+    if any(set(WORKS[name].peers) - {_FLOAT32} for name in options.work):
         results["peers"] = _check_peers(parser, options.peers)
     try:
         for name in options.work:
@@ -308,17 +313,23 @@ def _print_share(repeats: list[dict[str, Any]]) -> None:
 
     A picture costs twice its multiply-adds forward, and twice that backward.
     """
-    ours = [repeat["opsin"] for repeat in repeats]
-    peaks = [repeat["matrix-product"]["gflops"] for repeat in repeats]
+    for who in ("opsin", _FLOAT32):
+        _print_share_of(who, repeats)
+
+
+def _print_share_of(who: str, repeats: list[dict[str, Any]]) -> None:
+    ours = [repeat[who] for repeat in repeats]
+    precision = ours[0]["precision"]
+    peaks = [repeat["matrix-product"][precision] for repeat in repeats]
     rates = [6e-9 * one["multiply_adds"] * one["trained"] / _later(one["training"]) for one in ours]
     shares = [rate / peak for rate, peak in zip(rates, peaks, strict=True)]
     pictures = statistics.median(one["trained"] / _later(one["training"]) for one in ours)
     each = " ".join(f"{share:.0%}" for share in shares)
     print(
-        f"  opsin: {pictures:,.0f} pictures/s of 6 × {ours[0]['multiply_adds'] / 1e6:.1f} M "
+        f"  {who}: {pictures:,.0f} pictures/s of 6 × {ours[0]['multiply_adds'] / 1e6:.1f} M "
         f"operations: {statistics.median(rates):,.0f} GFLOP/s, "
-        f"{statistics.median(shares):.0%} ({each}) of what a product of two "
-        f"{_MATRIX}×{_MATRIX} matrices reaches: {statistics.median(peaks):,.0f}"
+        f"{statistics.median(shares):.0%} ({each}) of what a product of two {_MATRIX}×{_MATRIX} "
+        f"matrices of {precision} reaches: {statistics.median(peaks):,.0f}"
     )
 
 
@@ -353,15 +364,16 @@ def _write_arrays(data: opsin.Dataset, file: Path) -> dict[str, Any]:
     return {"arrays": str(file), "classes": len(data.classes)}
 
 
-def _opsin(task: dict[str, Any]) -> dict[str, Any]:
+def _opsin(task: dict[str, Any], precision: str = "auto") -> dict[str, Any]:
     data = _data(task)
     run = opsin.train(data, runs=task["runs"], quiet=True, seed=task["seed"], device="cpu",
-                      **WORKS[task["work"]].ours)  # fmt: skip
+                      precision=precision, **WORKS[task["work"]].ours)  # fmt: skip
     report, history = run.report, run.history
     count = len(data.split.train)
     return {
         "parameters": report["training"]["parameters"],
         "multiply_adds": report["training"]["multiply_adds"],
+        "precision": report["training"]["precision"],
         "trained": count,
         "train": report["seconds"]["train"],
         "epochs": [epoch["seconds"] for epoch in history],
@@ -374,17 +386,21 @@ def _opsin(task: dict[str, Any]) -> dict[str, Any]:
 def _matrix_product(_: dict[str, Any]) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
-    one, other = torch.randn(2, _MATRIX, _MATRIX)
-    seconds = []
-    for _turn in range(10):
-        began = time.perf_counter()
-        one @ other
-        seconds.append(time.perf_counter() - began)
-    return {"gflops": 2e-9 * _MATRIX**3 / min(seconds), "seconds": seconds}
+    found: dict[str, Any] = {}
+    for kind in (torch.float32, torch.bfloat16):
+        one, other = torch.randn(2, _MATRIX, _MATRIX).to(kind)
+        seconds = []
+        for _turn in range(10):
+            began = time.perf_counter()
+            one @ other
+            seconds.append(time.perf_counter() - began)
+        found[str(kind).removeprefix("torch.")] = 2e-9 * _MATRIX**3 / min(seconds)
+    return found
 
 
 _OURS: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "opsin": _opsin,
+    _FLOAT32: functools.partial(_opsin, precision="float32"),
     "matrix-product": _matrix_product,
 }
 

@@ -18,10 +18,10 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
         "label_smoothing": 0.0, "augment": "photos", "shift": 0,
     },
     "resnet": {
-        "hidden": (48, 96, 192), "dropout": 0.0, "epochs": 15, "batch_size": 512,
-        "optimizer": "muon", "rate": 0.1, "momentum": 0.6, "schedule": "one-cycle",
-        "weight_decay": 0.05,
-        "label_smoothing": 0.0, "augment": "photos",
+        "hidden": (48, 96, 192), "activation": "gelu", "dropout": 0.0, "epochs": 20,
+        "batch_size": 512, "optimizer": "muon", "rate": 0.1, "momentum": 0.6,
+        "schedule": "one-cycle", "weight_decay": 0.05, "label_smoothing": 0.1, "augment": "photos",
+        "erase": 0.25,
     },
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
 _DEEPEST = 16
 Side = Annotated[int, Field(ge=4, le=1024)]
 
@@ -189,6 +190,11 @@ class TrainingRecipe(_Frozen):
         0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
     )
     device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of training: float32, or bfloat16 for all large products; auto: "
+        "bfloat16 where the processor has units for it and the network is large enough to gain.",
+    )
     checkpoint_every: float = Field(
         30, ge=0, description="Seconds of training that a crash may cost: time between checkpoints."
     )

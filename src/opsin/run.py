@@ -84,7 +84,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not os.path.isfile(run.recipe):  # noqa: PTH113
-            there = "is no run directory" if os.path.isdir(path) else "does not exist"  # noqa: PTH112
+            there = "is no run directory" if os.path.exists(path) else "does not exist"  # noqa: PTH110
             raise RunError(
                 "a run directory", f"{run.path} {there}", "See the runs there are: opsin runs"
             )

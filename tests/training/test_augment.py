@@ -126,6 +126,19 @@ def test_about_half_are_mirrored_and_all_moves_are_as_likely() -> None:
             assert 65 < found < 135, (down, right)
 
 
+@pytest.mark.parametrize("parts", [{}, {"zoom": 1e-9}])
+def test_those_that_are_to_be_mirrored_are_if_the_recipe_mirrors_at_all(
+    parts: dict[str, float],
+) -> None:
+    images = batch(6)
+    chosen = torch.tensor([True, False, False, True, True, False])
+    for flip in (True, False):
+        recipe = recipe_of(flip=flip, **parts)
+        changed = augment(images, recipe, torch.Generator().manual_seed(0), chosen)
+        expected = torch.where((chosen & flip)[:, None, None, None], images.flip(2), images)
+        assert (changed.int() - expected.int()).abs().max() <= (1 if parts else 0)
+
+
 @given(flip=st.booleans(), shift=st.integers(0, 3), seed=SEEDS)
 def test_hardly_any_zoom_or_turn_is_as_good_as_none(flip: bool, shift: int, seed: int) -> None:
     images = batch(4, seed)

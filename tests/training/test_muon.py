@@ -13,8 +13,15 @@ from torch import nn
 from opsin.training.muon import Muon, orthogonal
 
 
-@given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 99))
-def test_singular_values_become_nearly_equal(rows: int, columns: int, seed: int) -> None:
+@given(
+    rows=st.integers(1, 40),
+    columns=st.integers(1, 40),
+    seed=st.integers(0, 99),
+    products=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_singular_values_become_nearly_equal(
+    rows: int, columns: int, seed: int, products: torch.dtype
+) -> None:
     # With singular values of its own between 0.3 and 1: very small ones take more rounds.
     generator = torch.Generator().manual_seed(seed)
     left, _ = torch.linalg.qr(torch.randn(rows, rows, generator=generator))
@@ -22,9 +29,9 @@ def test_singular_values_become_nearly_equal(rows: int, columns: int, seed: int)
     size = min(rows, columns)
     values = 0.3 + 0.7 * torch.rand(size, generator=generator)
     matrix = left[:, :size] @ torch.diag(values) @ right[:size]
-    found = torch.linalg.svdvals(orthogonal(matrix))
+    found = torch.linalg.svdvals(orthogonal(matrix, products))
     assert found.shape == (size,)
-    assert bool(((found > 0.6) & (found < 1.3)).all())
+    assert bool(((found > 0.55) & (found < 1.35)).all())
 
 
 @pytest.mark.parametrize("channels", [1, 4])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.recipe import DataRecipe, TrainingRecipe, resolve
-from opsin.training.sampling import choose_balance, class_weights, epoch_order
+from opsin.training.sampling import choose_balance, class_weights, epoch_order, mirrored_in
 
 #: Pictures of each class; some may have none.
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(lambda c: sum(c) > 0)
@@ -127,3 +127,17 @@ def test_the_order_and_the_unit_of_the_counts_decide_nothing(counts: list[int]) 
     choice, _ = choose_balance(np.array(counts))
     assert choose_balance(np.array(counts[::-1]))[0] == choice
     assert choose_balance(np.array(counts) * 7)[0] == choice
+
+
+@given(count=st.integers(1, 500), epoch=st.integers(1, 98), seed=st.integers(0, 9))
+def test_every_picture_is_mirrored_every_other_time(count: int, epoch: int, seed: int) -> None:
+    recipe = recipe_of("none", seed)
+    now, next_, after = (mirrored_in(epoch + later, recipe, count) for later in range(3))
+    assert (now ^ next_).all()
+    assert np.array_equal(now, after)
+
+
+def test_which_half_is_mirrored_first_is_up_to_the_seed() -> None:
+    first, other = (mirrored_in(1, recipe_of("none", seed), 10_000) for seed in (0, 1))
+    assert 4_700 < first.sum() < 5_300
+    assert 4_700 < (first ^ other).sum() < 5_300

@@ -113,6 +113,12 @@ def test_a_gpu_gets_a_larger_network_larger_batches_and_more_epochs() -> None:
     assert gpu.training.epochs > cpu.training.epochs
 
 
+def test_a_processor_with_bfloat16_gets_no_smaller_network() -> None:
+    slow, quick = (resolved((96, 96, 3), [4_500] * 10, quick=quick) for quick in (False, True))
+    assert quick.model.hidden > slow.model.hidden
+    assert resolved((28, 28, 1), [5_400] * 10, quick=True).training.epochs >= slow.training.epochs
+
+
 def test_very_many_pictures_and_classes() -> None:
     few, many = resolved((32, 32, 3), [4_500] * 10), resolved((32, 32, 3), [1_000] * 1_000)
     assert many.training.epochs < few.training.epochs

@@ -149,6 +149,7 @@ _TRAINING = {
     "patience": _Given(int, metavar="EPOCHS"),
     "seed": _Given(int),
     "device": _Given(),
+    "precision": _Given(),
     "checkpoint_every": _Given(float, metavar="SECONDS"),
 }
 #: Those that say how a source is read, and nothing about its split.

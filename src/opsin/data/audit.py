@@ -286,8 +286,8 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         len(behind),
         f"Classes more than {_UNBALANCED:.0f} times smaller than {dataset.classes[most]!r} "
         f"({counts[most]:,} pictures)",
-        "counts every picture equally",
-        "give --class-weights balanced, or add pictures",
+        "lets them count more while training",
+        "add pictures, or give --balance none if the world is as uneven",
         tuple(_class_case(dataset, int(k), f"{counts[k]:,} pictures") for k in behind),
     )
     pairs = alike_names(dataset.classes)

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from opsin.recipe import TrainingRecipe
 
 
-def augment(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    recipe: TrainingRecipe,
+    generator: torch.Generator,
+    mirrored: Tensor | None = None,
+) -> Tensor:
     """Vary each picture of a batch at random: its place, its light, and a square put out.
 
     Mirroring and moving alone gather pixels and are exact; zooming and turning interpolate.
@@ -22,6 +27,8 @@ def augment(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) 
         images: ``uint8[N, H, W, C]``, on any device; it is not changed.
         recipe: How much of what: ``flip``, ``shift``, ``zoom``, ``rotate``, ``light``, ``erase``.
         generator: Source of randomness, on the CPU.
+        mirrored: Which pictures to mirror where the recipe does so, ``bool[N]`` on the CPU
+            (default: half of them, at random).
 
     Returns:
         ``uint8[N, H, W, C]``, on the same device.
@@ -34,9 +41,9 @@ def augment(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) 
         torch.Size([2, 32, 32, 3])
     """
     if recipe.zoom or recipe.rotate:
-        varied = _transform(images, recipe, generator)
+        varied = _transform(images, recipe, generator, mirrored)
     elif recipe.flip or recipe.shift:
-        varied = _move(images, recipe, generator)
+        varied = _move(images, recipe, generator, mirrored)
     else:
         varied = images
     if recipe.light:
@@ -47,7 +54,7 @@ def augment(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) 
 
 
 def _draw_moves(
-    count: int, recipe: TrainingRecipe, generator: torch.Generator
+    count: int, recipe: TrainingRecipe, generator: torch.Generator, mirrored: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw the moves down and right in pixels, ``int64[N, 1]``, and who is mirrored."""
     none = torch.zeros((count, 1), dtype=torch.int64)
@@ -58,17 +65,21 @@ def _draw_moves(
         right = torch.randint(low, high, (count, 1), generator=generator)
     if not recipe.flip:
         return down, right, none.bool()
-    return down, right, torch.rand((count, 1), generator=generator) < 0.5
+    if mirrored is None:
+        mirrored = torch.rand(count, generator=generator) < 0.5
+    return down, right, mirrored[:, None]
 
 
-def _move(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) -> Tensor:
+def _move(
+    images: Tensor, recipe: TrainingRecipe, generator: torch.Generator, chosen: Tensor | None
+) -> Tensor:
     """Move and mirror by gathering.
 
     First whole rows of all pictures, then columns within them: on a CPU this is five times as
     fast as indexing by picture, row and column at once.
     """
     count, height, width, channels = images.shape
-    down, right, mirrored = _draw_moves(count, recipe, generator)
+    down, right, mirrored = _draw_moves(count, recipe, generator, chosen)
     rows = (torch.arange(height) + down).clamp(0, height - 1)
     columns = torch.arange(width)
     columns = torch.where(mirrored, columns.flip(0), columns)
@@ -83,10 +94,12 @@ def _move(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) ->
     )
 
 
-def _transform(images: Tensor, recipe: TrainingRecipe, generator: torch.Generator) -> Tensor:
+def _transform(
+    images: Tensor, recipe: TrainingRecipe, generator: torch.Generator, chosen: Tensor | None
+) -> Tensor:
     """Zoom, turn, move and mirror in one affine map, interpolated between four pixels."""
     count, height, width, channels = images.shape
-    down, right, mirrored = _draw_moves(count, recipe, generator)
+    down, right, mirrored = _draw_moves(count, recipe, generator, chosen)
     zoom, turn = torch.ones((count, 1)), torch.zeros((count, 1))
     if recipe.zoom:
         zoom = 1 + recipe.zoom * _draw_signed(count, generator)

@@ -19,7 +19,7 @@ from opsin.events import SILENT, Watcher
 from opsin.models import zoo
 from opsin.models.statistics import Statistics
 from opsin.recipe import ModelRecipe, Recipe
-from opsin.training.device import threads_for
+from opsin.training.device import choose_precision, threads_for
 from opsin.training.examples import Examples
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import Stepper
@@ -236,6 +236,10 @@ def measure_epoch(
         pictures = (len(split.train) + len(split.val)) * math.prod(shape)
         layers = zoo.summarise(network, shape)
         recipe, _ = fit_memory(recipe, layers, device=device, pictures=pictures, given=given)
+        step = recipe.training.batch_size
+        work = step * sum(layer.multiply_adds for layer in layers)
+        precision = choose_precision(recipe.training.precision, work, device)
+        recipe = recipe.with_training(precision=precision)
         stepper = Stepper(network, recipe.training, device=device)
         rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
 
@@ -248,8 +252,8 @@ def measure_epoch(
 
         train = Examples(data.images, data.labels, split.train, device)
         val = Examples(data.images, data.labels, split.val, device)
-        batch, step = validation_batch(height, width), recipe.training.batch_size
-        with threads_for(step * sum(layer.multiply_adds for layer in layers)):
+        batch = validation_batch(height, width)
+        with threads_for(work):
             network.train()
             epoch = len(train) * _a_picture(learn, train, step, seconds)
             network.eval()

@@ -9,10 +9,10 @@ from typing import Final
 import torch
 
 from opsin.errors import RecipeError
-from opsin.recipe import Device
+from opsin.recipe import Device, Precision
 
-# Multiply-adds of a step from which a second thread pays.
-_SHARED: Final = 100_000_000
+# Multiply-adds of a step from which a second thread pays, and bfloat16.
+_LARGE: Final = 100_000_000
 
 
 def choose_device(name: Device) -> torch.device:
@@ -37,6 +37,38 @@ def choose_device(name: Device) -> torch.device:
     return torch.device(name)
 
 
+def has_quick_bfloat16(device: torch.device) -> bool:
+    """Tell whether a device multiplies matrices of bfloat16 faster than of float32.
+
+    A CPU does with Intel's AMX; without, it has to convert, and loses.
+
+    Example:
+        >>> has_quick_bfloat16(torch.device("cpu")) in (True, False)
+        True
+    """
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # Read from the processor by PyTorch's build for x86; without oneDNN nothing would use it.
+    with_products = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    abilities = torch.cpu.get_capabilities() if device.type == "cpu" and with_products else {}
+    return bool(abilities.get("amx_bf16", False))
+
+
+def choose_precision(name: Precision, multiply_adds: int, device: torch.device) -> Precision:
+    """Return the arithmetic for a training: what was asked for, else the faster.
+
+    Args:
+        name: What the recipe says.
+        multiply_adds: Of one forward pass over a batch. In small steps, converting takes longer
+            than it saves: 1.3 times as long for the tutorials' dense network, where the default
+            convolutions take half the time.
+        device: Where it is trained.
+    """
+    if name != "auto":
+        return name
+    return "bfloat16" if multiply_adds >= _LARGE and has_quick_bfloat16(device) else "float32"
+
+
 @contextlib.contextmanager
 def threads_for(multiply_adds: int) -> Iterator[None]:
     """Give a step of training the threads that it can use.
@@ -49,7 +81,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
         multiply_adds: Of one forward pass over a batch.
     """
     before = torch.get_num_threads()
-    if multiply_adds < _SHARED:
+    if multiply_adds < _LARGE:
         torch.set_num_threads(1)
     try:
         yield

@@ -18,7 +18,7 @@ from opsin.training.checkpoint import Checkpoints, Place, Tensors
 from opsin.training.examples import Examples
 from opsin.training.memory import validation_batch
 from opsin.training.optimise import rate_at
-from opsin.training.sampling import class_weights, epoch_order
+from opsin.training.sampling import class_weights, epoch_order, mirrored_in
 from opsin.training.step import Stepper
 
 # Steps between two looks at the loss, which on a GPU would hold up the work each time.
@@ -164,6 +164,7 @@ class _Training:
         began, seen_before = time.perf_counter(), self.place.seen
         place, rate = self.place, 0.0
         order = epoch_order(self.train.labels, recipe, number, self.classes)
+        mirrored = torch.from_numpy(mirrored_in(number, recipe, count)[order])
         watcher.begin(f"{number}/{recipe.epochs}", count, "pictures")
         watcher.doing("the first pictures of an epoch")
         self.stepper.network.train()
@@ -171,8 +172,10 @@ class _Training:
         for images, labels in self.train.batches(order, recipe.batch_size, seen):
             watcher.doing("a training step")
             rate = place.rate_factor * rate_at(recipe, self.progress(number, seen))
-            self.pending.append((*self.stepper.step(images, labels, rate), len(labels)))
-            step, seen = step + 1, seen + len(labels)
+            shown = seen + len(labels)
+            loss, right = self.stepper.step(images, labels, rate, mirrored[seen:shown])
+            self.pending.append((loss, right, len(labels)))
+            step, seen = step + 1, shown
             watcher.doing("the next pictures")
             if step % _LOOK == 0:
                 self.place = self.place.model_copy(update={"step": step, "seen": seen})

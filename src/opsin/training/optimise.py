@@ -32,7 +32,7 @@ def make_optimizers(
     rest = [p for p in weights if p.ndim != 4]
     groups = _groups(rest, others, recipe.weight_decay)
     return [
-        (Muon(filters, recipe.rate, recipe.momentum), 1.0),
+        (Muon(filters, recipe.rate, recipe.momentum, half=recipe.precision == "bfloat16"), 1.0),
         (torch.optim.AdamW(groups, recipe.rate, fused=True), _BESIDE_MUON),
     ]
 

@@ -91,6 +91,32 @@ def epoch_order(
     return random.permutation(np.concatenate(drawn))
 
 
+def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bool_]:
+    """Tell which training pictures an epoch mirrors: each one every other time, half at first.
+
+    So two epochs show both sides of every picture, where chance would show a quarter of them one
+    side twice (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498).
+
+    Args:
+        epoch: Number of the epoch, from 1.
+        recipe: Its ``seed``.
+        count: N, the number of training pictures.
+
+    Returns:
+        ``bool[N]``
+
+    Example:
+        >>> from opsin.recipe import DataRecipe, resolve
+        >>> recipe = resolve(DataRecipe.of("digits")).training
+        >>> bool((mirrored_in(1, recipe, 9) ^ mirrored_in(2, recipe, 9)).all())
+        True
+    """
+    # A spawn key keeps these numbers apart from those that shuffle the epochs.
+    random = np.random.default_rng(np.random.SeedSequence(recipe.seed, spawn_key=(0,)))
+    at_first: NDArray[np.bool_] = random.random(count) < 0.5
+    return at_first ^ (epoch % 2 == 0)
+
+
 def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArray[np.int64]:
     """Return the numbers from ``first`` to before ``last`` of endless passes over a class."""
     passes = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import shutil
 
@@ -22,12 +21,12 @@ _NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 class Stepper:
     """Network, loss, optimiser and random states: all that a step reads and changes.
 
-    On a GPU the arithmetic is in bfloat16 where it has that, and the network is compiled; on a
-    CPU both were slower.
+    With ``precision="bfloat16"`` the large products are computed in that, weights and sums stay
+    float32. On a GPU the network is compiled, which on a CPU made it slower.
 
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``; it is moved.
-        recipe: How it is trained.
+        recipe: How it is trained, its ``precision`` decided (``auto`` is float32 here).
         device: Where.
         weights: Weight of each class in the loss, ``float32[K]``; ``None`` for equal ones.
     """
@@ -47,25 +46,27 @@ class Stepper:
         self.generator = torch.Generator().manual_seed(recipe.seed)
         given = None if weights is None else torch.from_numpy(weights).to(device)
         self.loss_of = nn.CrossEntropyLoss(weight=given, label_smoothing=recipe.label_smoothing)
-        gpu = device.type == "cuda"
         self._forward: nn.Module = network
         # Triton compiles with the system's C compiler.
-        if gpu and importlib.util.find_spec("triton") and shutil.which("cc"):
+        if device.type == "cuda" and importlib.util.find_spec("triton") and shutil.which("cc"):
             self._forward = torch.compile(network)  # type: ignore[assignment]
-        self._half = gpu and torch.cuda.is_bf16_supported()
+        self._half = recipe.precision == "bfloat16"
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    def step(
+        self, images: Tensor, labels: Tensor, rate: float, mirrored: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
 
         Args:
             images: ``uint8[N, H, W, C]`` on the device.
             labels: ``int64[N]`` on the device.
             rate: The learning rate.
+            mirrored: Which pictures to mirror, ``bool[N]`` on the CPU (default: at random).
 
         Returns:
             The mean loss and the number of right answers, both still on the device.
         """
-        logits = self.logits(augment(images, self.recipe, self.generator))
+        logits = self.logits(augment(images, self.recipe, self.generator, mirrored))
         loss = self.loss_of(logits, labels)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
@@ -77,10 +78,7 @@ class Stepper:
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``float32[N, K]``, as the network is now: training or evaluating."""
-        precision = (
-            torch.autocast("cuda", torch.bfloat16) if self._half else contextlib.nullcontext()
-        )
-        with precision:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
             logits: Tensor = self._forward(images)
         return logits.float()
 

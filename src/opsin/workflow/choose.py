@@ -34,8 +34,8 @@ class _Amount(NamedTuple):
 
 
 _FEW: Final = 500
-_STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "light": 0.2, "label_smoothing": 0.1}
-_MILD: Final = {"zoom": 0.1, "light": 0.1, "label_smoothing": 0.1}
+_STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "light": 0.2}
+_MILD: Final = {"zoom": 0.1, "light": 0.1}
 # Few pictures are seen often, in small batches, so that there are some hundred steps at all, and
 # never twice alike. Of very many, a few passes show as much.
 _AMOUNTS: Final = (
@@ -43,12 +43,12 @@ _AMOUNTS: Final = (
     _Amount(_FEW, 80, 32, 5, _STRONG),
     _Amount(5_000, 40, 64, 5, _MILD),
     _Amount(20_000, 24, 256, 15, {}),
-    _Amount(200_000, 15, 512, 20, {}),
+    _Amount(200_000, 20, 512, 20, {}),
     _Amount(math.inf, 8, 512, 60, {}),
 )
 # Filters of the first stage, the best first: taken is the first that leaves time for half of the
 # epochs.
-_STEMS: Final = {"cpu": (48, 32, 24, 16, 8), "gpu": (64, 48, 32, 16, 8)}
+_STEMS: Final = {"slow": (48, 32, 24, 16, 8), "quick": (64, 48, 32, 16, 8)}
 # Each stage doubles the filters, up to so many times the first's.
 _WIDEST: Final = 8
 # A further stage halves the picture once more, until its smaller side is at most this long.
@@ -58,7 +58,7 @@ _SMALLEST_SIDE: Final = 8
 # On a GPU epochs are cheap, and large batches are, while there are so many of them in an epoch.
 _GPU_EPOCHS, _GPU_BATCHES, _GPU_STEPS = 1.5, 4, 40
 # Multiply-adds a second while training: of one core, of a usual GPU.
-_RATES: Final = {"cpu": 50e9, "cuda": 15e12, "mps": 1.5e12}
+_RATES: Final = {"cpu": 50e9, "cpu with bfloat16": 120e9, "cuda": 15e12, "mps": 1.5e12}
 # Seconds that a step takes, however little there is to do.
 _STEP: Final = 0.006
 # Forward once and backward twice.
@@ -86,6 +86,7 @@ def choose(
     counts: Sequence[int],
     mirrored: bool = True,
     device: str = "cpu",
+    quick: bool = False,
     given: Mapping[str, Any] | None = None,
 ) -> Choice:
     """Pick a network, its size and how it is trained, by the pictures and the machine.
@@ -98,6 +99,7 @@ def choose(
         counts: Training pictures of each class.
         mirrored: Whether a mirrored picture is still of its class.
         device: ``cpu``, ``cuda`` or ``mps``.
+        quick: Whether a CPU has units for bfloat16.
         given: Options that are settled; they are kept, and the others suit them.
 
     Raises:
@@ -109,7 +111,8 @@ def choose(
         ('resnet', (48, 96, 192))
     """
     settled = {key: value for key, value in (given or {}).items() if value is not None}
-    task = _Task(shape, len(counts), sum(counts), device)
+    quick = quick or device != "cpu"
+    task = _Task(shape, len(counts), sum(counts), device, quick)
     amount = next(amount for amount in _AMOUNTS if task.pictures <= amount.pictures)
     model: ModelName = "resnet" if min(shape[:2]) >= _SMALLEST_SIDE else "mlp"
     asked = resolve(task.data, model=model, mirrored=mirrored, **settled).training
@@ -135,6 +138,7 @@ class _Task:
     classes: int
     pictures: int
     device: str
+    quick: bool
 
     @property
     def data(self) -> DataRecipe:
@@ -143,8 +147,9 @@ class _Task:
     def seconds(self, model: ModelName, size: Mapping[str, Any], batch: int) -> float:
         """Return about how long an epoch takes."""
         hidden = resolve(self.data, model=model, **size).model.hidden
-        rate = _RATES[self.device] * (cores() if self.device == "cpu" else 1)
         work = _PASSES * self.pictures * multiply_adds(model, hidden, self.shape, self.classes)
+        kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
+        rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
         return work / rate + _STEP * math.ceil(self.pictures / batch)
 
 
@@ -173,7 +178,7 @@ def _sizes(model: ModelName, task: _Task, settled: Mapping[str, Any]) -> Iterato
     while (side - 1) >> stages > _LAST_SIDE:
         stages += 1
     stages = settled.get("depth", stages)
-    for stem in _STEMS["cpu" if task.device == "cpu" else "gpu"]:
+    for stem in _STEMS["quick" if task.quick else "slow"]:
         filters = [min(stem << stage, _WIDEST * stem) for stage in range(stages)]
         # What tells many classes apart must have room in the last stage.
         filters[-1:] = [max(last, min(2 * last, task.classes // 2)) for last in filters[-1:]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.data.dataset import Dataset
 from opsin.events import Watcher
@@ -58,7 +59,7 @@ def decide(
         RecipeError: An option that cannot work, or a budget that no training fits into.
     """
     from opsin.training.budget import fit_budget  # noqa: PLC0415
-    from opsin.training.device import choose_device  # noqa: PLC0415
+    from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
 
     seconds = None if budget is None else seconds_of(budget)
     given = {key: value for key, value in options.items() if value is not None}
@@ -70,8 +71,7 @@ def decide(
         **given,
     )
     device = choose_device(recipe.training.device)
-    labels = dataset.labels[dataset.split.train]
-    counts = np.bincount(labels, minlength=len(dataset.classes))
+    counts = _counts(dataset)
     reasons: dict[str, str] = {}
     if model in (None, "auto"):
         height, width, channels = dataset.images.shape[1:]
@@ -80,6 +80,7 @@ def decide(
             counts=counts.tolist(),
             mirrored=dataset.mirrored,
             device=device.type,
+            quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
             given=given,
         )
         reasons["Auto"] = choice.reason
@@ -99,13 +100,18 @@ def decide(
     return Decided(recipe.model_copy(update={"reasons": reasons}), set(given))
 
 
+def _counts(dataset: Dataset) -> NDArray[np.int64]:
+    """Return how many training pictures each class has, ``int64[K]``."""
+    labels = dataset.labels[dataset.split.train]
+    return np.bincount(labels, minlength=len(dataset.classes))
+
+
 def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
     """Decide whether rare classes are to count more, where the recipe leaves that open."""
     from opsin.training.sampling import choose_balance  # noqa: PLC0415
 
     if recipe.training.balance != "auto":
         return recipe
-    labels = dataset.labels[dataset.split.train]
-    balance, reason = choose_balance(np.bincount(labels, minlength=len(dataset.classes)))
+    balance, reason = choose_balance(_counts(dataset))
     reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
     return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})

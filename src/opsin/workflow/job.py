@@ -63,13 +63,15 @@ class Job:
     network: nn.Sequential
     layers: list[Layer]
     device: torch.device
+    #: Multiply-adds of one forward pass over a batch.
+    work: int
 
     @classmethod
     def prepare(cls, dataset: Dataset, audited: Audit, decided: Decided) -> Job:
         """Build the network with fresh weights, choose the device, and see that all has room."""
         from opsin.models import zoo  # noqa: PLC0415
         from opsin.models.statistics import statistics_of  # noqa: PLC0415
-        from opsin.training.device import choose_device  # noqa: PLC0415
+        from opsin.training.device import choose_device, choose_precision  # noqa: PLC0415
         from opsin.training.memory import fit_memory  # noqa: PLC0415
 
         recipe = decided.recipe.model_copy(update={"versions": versions()})
@@ -86,7 +88,10 @@ class Job:
         )
         if note:
             recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
-        return cls(dataset, audited, recipe, network, layers, device)
+        work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
+        precision = choose_precision(recipe.training.precision, work, device)
+        recipe = recipe.with_training(precision=precision)
+        return cls(dataset, audited, recipe, network, layers, device, work)
 
     @property
     def metadata(self) -> Metadata:
@@ -106,7 +111,9 @@ class Job:
         """Where it trains, as a person would say it."""
         from opsin.training.device import describe_device  # noqa: PLC0415
 
-        return describe_device(self.device)
+        where = describe_device(self.device)
+        half = self.recipe.training.precision == "bfloat16"
+        return f"{where}, bfloat16" if half else where
 
 
 def write_request(directory: RunDirectory, job: Job) -> None:
@@ -184,6 +191,7 @@ def make(
             "stepped_back": outcome.stepped_back,
             "balance": job.recipe.training.balance,
             "device": job.device_name,
+            "precision": job.recipe.training.precision,
             **{
                 what: sum(getattr(layer, what) for layer in job.layers)
                 for what in ("parameters", "trainable", "multiply_adds")

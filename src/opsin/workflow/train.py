@@ -128,9 +128,8 @@ def carry_out(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(decided.recipe.training.seed)
         job = Job.prepare(dataset, audited, decided)
-        work = sum(layer.multiply_adds for layer in job.layers) * job.recipe.training.batch_size
         directory = directory_of()
-        with threads_for(work), recorded(directory, watcher) as recorder:
+        with threads_for(job.work), recorded(directory, watcher) as recorder:
             write_request(directory, job)
             tell_start(recorder, directory, job)
             seconds = {"load": time.perf_counter() - began}

@@ -1,0 +1,51 @@
+"""The device that is there, the arithmetic that pays, and threads that have work to share."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from opsin.errors import RecipeError
+from opsin.training import device
+from opsin.training.device import (
+    choose_device,
+    choose_precision,
+    describe_device,
+    has_quick_bfloat16,
+    threads_for,
+)
+
+CPU = torch.device("cpu")
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert choose_device("cpu").type == "cpu"
+    assert "CPU" in describe_device(CPU)
+    if not torch.cuda.is_available():
+        with pytest.raises(RecipeError, match="cuda"):
+            choose_device("cuda")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_bfloat16_is_for_large_steps_where_there_are_units_for_it(
+    quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_quick_bfloat16", lambda _: quick)
+    assert choose_precision("auto", 10**9, CPU) == ("bfloat16" if quick else "float32")
+    assert choose_precision("auto", 10**6, CPU) == "float32"
+    assert choose_precision("float32", 10**9, CPU) == "float32"
+    assert choose_precision("bfloat16", 10**6, CPU) == "bfloat16"
+
+
+def test_the_processor_is_asked_and_no_other_device_taken_for_it() -> None:
+    assert has_quick_bfloat16(CPU) == bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    assert not has_quick_bfloat16(torch.device("mps"))
+
+
+def test_small_steps_get_one_thread_and_others_all() -> None:
+    before = torch.get_num_threads()
+    with threads_for(10**6):
+        assert torch.get_num_threads() == 1
+    with threads_for(10**9):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
