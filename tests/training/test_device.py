@@ -12,6 +12,7 @@ from opsin.training.device import (
     choose_precision,
     describe_device,
     has_quick_bfloat16,
+    own_randomness,
     threads_for,
 )
 
@@ -49,3 +50,15 @@ def test_small_steps_get_one_thread_and_others_all() -> None:
     with threads_for(10**9):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+
+
+def test_the_callers_random_numbers_go_on() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    drawn = torch.rand(1)
+    with own_randomness(CPU, 7):
+        inside = torch.rand(1)
+    assert torch.equal(torch.cat([drawn, torch.rand(1)]), expected)
+    torch.manual_seed(7)
+    assert torch.equal(inside, torch.rand(1))

@@ -19,7 +19,7 @@ from opsin.events import SILENT, Watcher
 from opsin.models import zoo
 from opsin.models.statistics import Statistics
 from opsin.recipe import ModelRecipe, Recipe
-from opsin.training.device import choose_precision, threads_for
+from opsin.training.device import choose_precision, own_randomness, threads_for
 from opsin.training.examples import Examples
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import Stepper
@@ -227,8 +227,7 @@ def measure_epoch(
     """
     height, width, channels = data.images.shape[1:]
     split = data.split
-    on_gpu = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=on_gpu):
+    with own_randomness(device):
         # The time does not depend on what the pixels are scaled by.
         scale = Statistics([128.0] * channels, [64.0] * channels)
         shape = (height, width, channels)

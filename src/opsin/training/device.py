@@ -47,7 +47,7 @@ def has_quick_bfloat16(device: torch.device) -> bool:
         True
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Read from the processor by PyTorch's build for x86; without oneDNN nothing would use it.
     with_products = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     abilities = torch.cpu.get_capabilities() if device.type == "cpu" and with_products else {}
@@ -87,6 +87,20 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def own_randomness(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Let the caller's own random numbers go on as if nothing had happened.
+
+    Args:
+        device: Where numbers are drawn, beside the CPU.
+        seed: What to begin with (default: the caller's state).
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def describe_device(device: torch.device) -> str:

@@ -119,7 +119,7 @@ class _Training:
         self.checkpoints, self.watcher, self.stop = checkpoints, watcher, stop
         weights = None
         if recipe.balance == "weights":
-            weights = class_weights(train.labels, recipe, classes)
+            weights = class_weights(train.labels, classes)
         self.stepper = Stepper(network, recipe, device=train.device, weights=weights)
         self.place = Place()
         self.pending: list[tuple[Tensor, Tensor, int]] = []

@@ -129,11 +129,12 @@ def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArr
     return np.concatenate(passes)[first - skipped : last - skipped]
 
 
-def class_weights(
-    labels: NDArray[np.int64], recipe: TrainingRecipe, classes: int
-) -> NDArray[np.float32]:
-    """Return the weight of each class in the loss, 1 on average over the pictures."""
-    if recipe.balance != "weights":
-        return np.ones(classes, np.float32)
+def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return the weight of each class in the loss, 1 on average over the pictures.
+
+    Example:
+        >>> class_weights(np.array([0, 0, 0, 1]), 2).round(2).tolist()
+        [0.67, 2.0]
+    """
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)

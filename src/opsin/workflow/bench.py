@@ -8,7 +8,7 @@ import importlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
@@ -190,14 +190,10 @@ def _torch() -> tuple[str | None, str]:
     return gpu, str(torch.__version__)
 
 
-@contextlib.contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Let the caller's own random numbers go on as if nothing had happened."""
-    import torch  # noqa: PLC0415
+def _own_randomness() -> contextlib.AbstractContextManager[None]:
+    from opsin.training.device import choose_device, own_randomness  # noqa: PLC0415
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        yield
+    return own_randomness(choose_device("auto"), seed=0)
 
 
 def _jobs(

@@ -41,7 +41,7 @@ _MILD: Final = {"zoom": 0.1, "light": 0.1}
 _AMOUNTS: Final = (
     _Amount(100, 100, 16, 3, _STRONG),
     _Amount(_FEW, 80, 32, 5, _STRONG),
-    _Amount(5_000, 40, 64, 5, _MILD),
+    _Amount(5_000, 40, 64, 4.5, _MILD),
     _Amount(20_000, 24, 256, 15, {}),
     _Amount(200_000, 20, 512, 20, {}),
     _Amount(math.inf, 8, 512, 60, {}),

@@ -118,15 +118,13 @@ def carry_out(
         began: When the loading began (`time.perf_counter`).
         start: The state to go on from; ``None`` for fresh weights.
     """
-    import torch  # noqa: PLC0415  the training half is loaded by the verbs that train
-
-    from opsin.training.device import threads_for  # noqa: PLC0415
+    # The training half is loaded by the verbs that train.
+    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.interrupt import stops_gently  # noqa: PLC0415
 
     audited = audit(dataset, watcher=watcher)
-    # Forked, so that the caller's own random numbers go on as if nothing had happened.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(decided.recipe.training.seed)
+    training = decided.recipe.training
+    with own_randomness(choose_device(training.device), training.seed):
         job = Job.prepare(dataset, audited, decided)
         directory = directory_of()
         with threads_for(job.work), recorded(directory, watcher) as recorder:
