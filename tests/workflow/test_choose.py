@@ -122,9 +122,10 @@ def test_a_processor_with_bfloat16_gets_a_larger_network_or_more_epochs(side: in
         for recipe in (slow, quick)
     ]
     assert work[1] > 1.5 * work[0]
-    assert resolved(shape, [4_500] * 10, quick=True, device="cuda").model == resolved(
-        shape, [4_500] * 10, device="cuda"
-    ).model
+    assert (
+        resolved(shape, [4_500] * 10, quick=True, device="cuda").model
+        == resolved(shape, [4_500] * 10, device="cuda").model
+    )
 
 
 def test_very_many_pictures_and_classes() -> None:
