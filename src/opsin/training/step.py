@@ -78,7 +78,7 @@ class Stepper:
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``float32[N, K]``, as the network is now: training or evaluating."""
-        if not self._half:  # even an idle autocast takes a twentieth of a small step
+        if not self._half:  # an idle autocast would cost small steps a tenth of their time
             logits: Tensor = self._forward(images)
             return logits
         with torch.autocast(self.device.type, torch.bfloat16):
