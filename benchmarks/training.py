@@ -25,7 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
+import timeit
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,8 +195,8 @@ def _measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             if len(set(sizes.values())) > 1:
                 sys.exit(f"expected one network for all; received parameters: {sizes}")
     _print_table(work, repeats)
-    if name in _RATED:
-        _print_share(repeats)
+    for who in ("opsin", _FLOAT32) if name in _RATED else ():
+        _print_share(who, repeats)
     if options.pictures is not None:
         print(f"Cut to {options.pictures:,} pictures: these figures say nothing.")
     print(flush=True)
@@ -308,16 +308,11 @@ def _figures(each: list[float], width: int) -> str:
     return f"{shown(statistics.median(each)):>{width}}{joined:>25}"
 
 
-def _print_share(repeats: list[dict[str, Any]]) -> None:
+def _print_share(who: str, repeats: list[dict[str, Any]]) -> None:
     """Print what share of the machine's matrix-product rate our training reaches.
 
     A picture costs twice its multiply-adds forward, and twice that backward.
     """
-    for who in ("opsin", _FLOAT32):
-        _print_share_of(who, repeats)
-
-
-def _print_share_of(who: str, repeats: list[dict[str, Any]]) -> None:
     ours = [repeat[who] for repeat in repeats]
     precision = ours[0]["precision"]
     peaks = [repeat["matrix-product"][precision] for repeat in repeats]
@@ -389,12 +384,8 @@ def _matrix_product(_: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for kind in (torch.float32, torch.bfloat16):
         one, other = torch.randn(2, _MATRIX, _MATRIX).to(kind)
-        seconds = []
-        for _turn in range(10):
-            began = time.perf_counter()
-            one @ other
-            seconds.append(time.perf_counter() - began)
-        found[str(kind).removeprefix("torch.")] = 2e-9 * _MATRIX**3 / min(seconds)
+        seconds = min(timeit.repeat(functools.partial(torch.mm, one, other), number=1, repeat=10))
+        found[str(kind).removeprefix("torch.")] = 2e-9 * _MATRIX**3 / seconds
     return found
 
 

@@ -19,7 +19,7 @@ from opsin.events import SILENT, Watcher
 from opsin.models import zoo
 from opsin.models.statistics import Statistics
 from opsin.recipe import ModelRecipe, Recipe
-from opsin.training.device import choose_precision, own_randomness, threads_for
+from opsin.training.device import own_randomness, settle_precision, threads_for
 from opsin.training.examples import Examples
 from opsin.training.memory import fit_memory, validation_batch
 from opsin.training.step import Stepper
@@ -235,10 +235,7 @@ def measure_epoch(
         pictures = (len(split.train) + len(split.val)) * math.prod(shape)
         layers = zoo.summarise(network, shape)
         recipe, _ = fit_memory(recipe, layers, device=device, pictures=pictures, given=given)
-        step = recipe.training.batch_size
-        work = step * sum(layer.multiply_adds for layer in layers)
-        precision = choose_precision(recipe.training.precision, work, device)
-        recipe = recipe.with_training(precision=precision)
+        recipe, work = settle_precision(recipe, layers, device)
         stepper = Stepper(network, recipe.training, device=device)
         rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
 
@@ -251,7 +248,7 @@ def measure_epoch(
 
         train = Examples(data.images, data.labels, split.train, device)
         val = Examples(data.images, data.labels, split.val, device)
-        batch = validation_batch(height, width)
+        batch, step = validation_batch(height, width), recipe.training.batch_size
         with threads_for(work):
             network.train()
             epoch = len(train) * _a_picture(learn, train, step, seconds)

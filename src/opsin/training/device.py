@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
 
 from opsin.errors import RecipeError
-from opsin.recipe import Device, Precision
+from opsin.metadata import Layer
+from opsin.recipe import Device, Precision, Recipe
 
 # Multiply-adds of a step from which a second thread pays, and bfloat16.
 _LARGE: Final = 100_000_000
@@ -52,6 +53,20 @@ def has_quick_bfloat16(device: torch.device) -> bool:
     with_products = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     abilities = torch.cpu.get_capabilities() if device.type == "cpu" and with_products else {}
     return bool(abilities.get("amx_bf16", False))
+
+
+def settle_precision(
+    recipe: Recipe, layers: Sequence[Layer], device: torch.device
+) -> tuple[Recipe, int]:
+    """Decide the arithmetic of a training by the work of a step.
+
+    Returns:
+        The recipe with its ``precision`` decided, and the multiply-adds of one forward pass over
+        a batch.
+    """
+    work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
+    precision = choose_precision(recipe.training.precision, work, device)
+    return recipe.with_training(precision=precision), work
 
 
 def choose_precision(name: Precision, multiply_adds: int, device: torch.device) -> Precision:

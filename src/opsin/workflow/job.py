@@ -71,7 +71,7 @@ class Job:
         """Build the network with fresh weights, choose the device, and see that all has room."""
         from opsin.models import zoo  # noqa: PLC0415
         from opsin.models.statistics import statistics_of  # noqa: PLC0415
-        from opsin.training.device import choose_device, choose_precision  # noqa: PLC0415
+        from opsin.training.device import choose_device, settle_precision  # noqa: PLC0415
         from opsin.training.memory import fit_memory  # noqa: PLC0415
 
         recipe = decided.recipe.model_copy(update={"versions": versions()})
@@ -88,9 +88,7 @@ class Job:
         )
         if note:
             recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
-        work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
-        precision = choose_precision(recipe.training.precision, work, device)
-        recipe = recipe.with_training(precision=precision)
+        recipe, work = settle_precision(recipe, layers, device)
         return cls(dataset, audited, recipe, network, layers, device, work)
 
     @property

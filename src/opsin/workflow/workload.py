@@ -95,7 +95,7 @@ def trainer(model: str, device_name: str) -> Unit:
 
     from opsin.models import zoo  # noqa: PLC0415
     from opsin.models.statistics import statistics_of  # noqa: PLC0415
-    from opsin.training.device import choose_precision, threads_for  # noqa: PLC0415
+    from opsin.training.device import settle_precision, threads_for  # noqa: PLC0415
     from opsin.training.examples import Examples  # noqa: PLC0415
     from opsin.training.step import Stepper  # noqa: PLC0415
 
@@ -105,9 +105,7 @@ def trainer(model: str, device_name: str) -> Unit:
     statistics = statistics_of(images, rows)
     network = zoo.build(recipe.model, shape, _CLASSES, statistics=statistics).train()
     layers = zoo.summarise(network, shape)
-    work = recipe.training.batch_size * sum(layer.multiply_adds for layer in layers)
-    precision = choose_precision(recipe.training.precision, work, device)
-    recipe = recipe.with_training(precision=precision)
+    recipe, work = settle_precision(recipe, layers, device)
     stepper = Stepper(network, recipe.training, device=device)
     examples = Examples(images, labels, rows, device)
 
