@@ -104,7 +104,7 @@ def test_the_estimate_is_near_what_training_takes(
     model: str, shape: tuple[int, int, int], hidden: list[int], batch: int
 ) -> None:
     # An allocator now and then holds on to what it had: the least of three is what is needed.
-    grew = []
+    grew: list[int] = []
     while len(grew) < 3:
         done = process(shape, model=model, hidden=hidden, batch_size=batch)
         assert done.returncode == 0, done.stderr
