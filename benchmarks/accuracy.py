@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as pictures")
     parser.add_argument("--hands", type=Path, help="folder with the photographs of hands")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each case")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first of them")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -84,7 +85,8 @@ def main() -> None:
             if source is None:
                 print(f"{name:<14}  needs --{case.data} FOLDER")
                 continue
-            runs = [_train(source, case, seed) for seed in range(options.seeds)]
+            seeds = range(options.first_seed, options.first_seed + options.seeds)
+            runs = [_train(source, case, seed) for seed in seeds]
             results[name] = _told(name, case, runs)
             if options.out:
                 options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,9 @@ _KEEP_OUTPUT: Final = ("ReLU", "Tanh")
 # Of the two largest neighbouring tensors: gradients and copies that live for a moment while
 # training; the same while validating; what the allocator keeps in hand then; and the share of the
 # training's memory that it still holds. Measured on a CPU (tests/training/test_memory.py).
-_BRIEFLY, _VALIDATING, _IN_HAND, _STILL_HELD = 1.5, 1.2, 32_000_000, 0.5
+_BRIEFLY, _VALIDATING, _IN_HAND, _STILL_HELD = 1.5, 1.8, 32_000_000, 0.5
 # Pixels of a validation batch, so that large pictures take no more memory than small ones.
-_VAL_PIXELS: Final = 1_000_000
+_VAL_PIXELS: Final = 500_000
 # Pictures a step below which halving saves little and costs much.
 _SMALLEST_BATCH: Final = 8
 # Share of a GPU's free memory that pictures may take (`opsin.training.examples`).
@@ -119,7 +119,7 @@ def validation_batch(height: int, width: int) -> int:
 
     Example:
         >>> validation_batch(100, 100)
-        100
+        50
     """
     return max(8, _VAL_PIXELS // (height * width))
 

@@ -133,8 +133,8 @@ def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32
     """Return the weight of each class in the loss, 1 on average over the pictures.
 
     Example:
-        >>> class_weights(np.array([0, 0, 0, 1]), 2).round(2).tolist()
-        [0.67, 2.0]
+        >>> class_weights(np.array([0, 0, 0, 1]), 2).round(2)
+        array([0.67, 2.  ], dtype=float32)
     """
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
