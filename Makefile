@@ -3,9 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A process for each core, each on one thread: threads of several would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all test-runtime lint bench docs clean
+.PHONY: demo test test-all test-runtime browser lint bench docs clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies a picture of its own.
 demo: $(VENV)/ready
@@ -14,15 +16,23 @@ demo: $(VENV)/ready
 	$(BIN)/python docs/demo_photo.py demo/boot.jpg
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
-test: lint test-runtime
-	$(BIN)/python -m pytest -m "not slow"
+test: lint test-runtime browser
+	$(PYTEST) -m "not slow"
 
-test-all: lint test-runtime
-	$(BIN)/python -m pytest
+test-all: lint test-runtime browser
+	$(PYTEST)
 
 # The runtime half, in an environment where PyTorch is not installed.
 test-runtime: $(VENV)-runtime/ready
-	$(VENV)-runtime/bin/python -m pytest -m "not slow and not torch" -p no:cacheprovider
+	$(VENV)-runtime/bin/python -m pytest -n auto -m "not slow and not torch" -p no:cacheprovider
+
+# Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends chromium chromium-driver >/dev/null; \
+	fi || echo "no Chromium: the tests that need it are skipped"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check

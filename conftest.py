@@ -32,6 +32,7 @@ collect_ignore_glob = (
 _TRAINING_EXAMPLES = (
     "opsin",
     "opsin.workflow.changes.changes_since",
+    "opsin.workflow.compare.compare",
     "opsin.workflow.repeats.train_folds",
     "opsin.workflow.repeats.train_repeats",
     "opsin.workflow.resume.resume",

@@ -16,7 +16,7 @@ from pathlib import Path
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 
 DOCS = Path(__file__).parent
-VERBS = ("data", "train", "resume", "predict", "evaluate", "report", "runs", "bench")
+VERBS = ("data", "train", "resume", "predict", "evaluate", "report", "runs", "compare", "bench")
 
 
 def command_line() -> str:

@@ -20,6 +20,7 @@ from opsin.metadata import Metadata, Preparation, Score
 from opsin.models import zoo
 from opsin.models.statistics import Statistics
 from opsin.recipe import DataRecipe, resolve
+from opsin.tail import finish
 
 pytestmark = pytest.mark.torch
 
@@ -129,7 +130,7 @@ def test_a_stamp_changes_the_description_alone(tmp_path: Path, images: NDArray[n
     path.write_bytes(export.to_onnx(network, metadata))
     before = opsin.Classifier(path).probabilities(images)
     score = Score(split="test", images=9, accuracy=0.5, low=0.2, high=0.8)
-    export.stamp(path, metadata.model_copy(update={"score": score}))
+    finish(path, metadata.model_copy(update={"score": score}))
     after = opsin.Classifier(path)
     assert after.metadata.score == score
     assert np.array_equal(after.probabilities(images), before)

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from opsin.events import Epoch, Watcher
     from opsin.predict import Classifier, Prediction
     from opsin.recipe import Recipe
+    from opsin.workflow.baselines import compare_baselines, train_baselines
     from opsin.workflow.bench import bench
     from opsin.workflow.changes import Changes, changes_since
+    from opsin.workflow.compare import Comparison, compare
     from opsin.workflow.evaluate import evaluate
     from opsin.workflow.look import draw_data, write_audit
     from opsin.workflow.predict import draw_prediction
@@ -55,6 +57,7 @@ __all__ = [
     "Benchmark",
     "Changes",
     "Classifier",
+    "Comparison",
     "Dataset",
     "DownloadError",
     "Epoch",
@@ -79,6 +82,8 @@ __all__ = [
     "audit",
     "bench",
     "changes_since",
+    "compare",
+    "compare_baselines",
     "draw_data",
     "draw_prediction",
     "evaluate",
@@ -89,6 +94,7 @@ __all__ = [
     "look_at",
     "resume",
     "train",
+    "train_baselines",
     "train_folds",
     "train_repeats",
     "write_audit",
@@ -102,6 +108,7 @@ _HOME = {
     "Benchmark": "workflow.rates",
     "Changes": "workflow.changes",
     "Classifier": "predict",
+    "Comparison": "workflow.compare",
     "Dataset": "data.dataset",
     "Epoch": "events",
     "Exported": "workflow.transfer",
@@ -115,6 +122,8 @@ _HOME = {
     "audit": "data.audit",
     "bench": "workflow.bench",
     "changes_since": "workflow.changes",
+    "compare": "workflow.compare",
+    "compare_baselines": "workflow.baselines",
     "draw_data": "workflow.look",
     "draw_prediction": "workflow.predict",
     "evaluate": "workflow.evaluate",
@@ -125,6 +134,7 @@ _HOME = {
     "look_at": "data.dataset",
     "resume": "workflow.resume",
     "train": "workflow.train",
+    "train_baselines": "workflow.baselines",
     "train_folds": "workflow.repeats",
     "train_repeats": "workflow.repeats",
     "write_audit": "workflow.look",

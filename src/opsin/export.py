@@ -10,7 +10,6 @@ compares the file with the network on real pictures before anyone can use it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch import Tensor, fx, nn
 from opsin.errors import ParityError
 from opsin.metadata import Metadata
 from opsin.models.layers import Add, GlobalMaximum, Normalise
-from opsin.storage import write_bytes
+from opsin.tail import outputs, tail
 
 #: Largest difference of probabilities between file and network that is put down to rounding.
 TOLERANCE: Final = 1e-4
@@ -147,7 +146,8 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
 
     Returns:
         The file's bytes: input ``images: uint8[N, H, W, C]``; outputs
-        ``probabilities: float32[N, K]`` and ``embedding: float32[N, D]``, what the head sees.
+        ``probabilities: float32[N, K]``, ``embedding: float32[N, D]``, what the head sees, and
+        ``familiarity: float32[N]`` (`opsin.tail`).
     """
     writer = _Writer()
     names: dict[str, str] = {}
@@ -162,21 +162,17 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
             names[node.name] = str(node.target)
             if node.target == "head":
                 embedding = inputs[0]
-    writer.node("Softmax", ["head"], "probabilities", axis=1)
-    writer.node("Identity", [embedding], "embedding")
-
     like = metadata.preparation
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
     classes, units = network.get_submodule("head").get_parameter("weight").shape
-    sizes = {"probabilities": classes, "embedding": units}
+    last, weights = tail("head", embedding, classes=classes, units=units)
     graph = helper.make_graph(
-        writer.nodes,
+        [*writer.nodes, *last],
         "opsin",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, pixels)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size])
-         for name, size in sizes.items()],
-        writer.weights,
-    )  # fmt: skip
+        outputs(classes=classes, units=units),
+        [*writer.weights, *weights],
+    )
     model = helper.make_model(
         graph,
         producer_name="opsin",
@@ -227,10 +223,3 @@ def check_parity(content: bytes, network: nn.Module, images: NDArray[np.uint8]) 
             "Please report this with the run's recipe.json; the file was not written.",
         )
     return difference
-
-
-def stamp(path: Path, metadata: Metadata) -> None:
-    """Replace the metadata of a file; the network in it stays as it is."""
-    model = onnx.load_model(path)
-    helper.set_model_props(model, metadata.to_props())
-    write_bytes(path, model.SerializeToString())

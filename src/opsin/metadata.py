@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.errors import ModelFileError
 
-#: Raised when a reader of today would misread a file of tomorrow.
-FORMAT = 1
+#: Raised when a reader of today would misread a file of tomorrow. Since 2, files are calibrated and
+#: say how familiar a picture is.
+FORMAT = 2
 
 Resize = Literal["fit", "fill", "squash"]
 
@@ -75,6 +76,34 @@ class Score(_Frozen):
     high: float
 
 
+class Calibration(_Frozen):
+    """How the file learnt to say how sure it may be.
+
+    Args:
+        temperature: What its logits are divided by.
+        images: How many validation pictures that was fitted to.
+        log_loss: Their mean cross entropy in nats before and after.
+    """
+
+    temperature: float = Field(gt=0)
+    images: int
+    log_loss: tuple[float, float]
+
+
+class Reject(_Frozen):
+    """When the answer is "none of these".
+
+    Args:
+        threshold: Least ``familiarity`` of a picture that gets an answer.
+        rate: Share of pictures of the known classes that are refused by mistake, as expected.
+        images: How many validation pictures the threshold was chosen on.
+    """
+
+    threshold: float
+    rate: float = Field(gt=0, lt=1)
+    images: int
+
+
 class Metadata(_Frozen):
     """All that a reader needs to use the file as it was meant.
 
@@ -91,6 +120,8 @@ class Metadata(_Frozen):
     source: str
     fingerprint: str
     score: Score | None = None
+    calibration: Calibration | None = None
+    reject: Reject | None = None
 
     def to_props(self) -> dict[str, str]:
         """Return the properties to write into the ONNX file."""

@@ -19,8 +19,12 @@ from opsin.data.images import ImageLike, content_of, open_image, open_upright, t
 from opsin.data.lazy import Images
 from opsin.data.sheet import png_address
 from opsin.errors import ModelFileError
-from opsin.metadata import Metadata
+from opsin.metadata import Metadata, Reject
 from opsin.run import find_classifier
+
+#: The answer to a picture that is like none of the training pictures, and how it is put.
+NONE_OF_THESE: Final = "none of these"
+REJECTED: Final = "None of these: looks unlike the training pictures"
 
 _BATCH: Final = 256
 # Pixels of a batch, so that large pictures take no more memory than small ones.
@@ -40,6 +44,9 @@ class Prediction:
         label: The most probable class.
         confidence: Its probability, 0 to 1.
         probabilities: Probability of each class, the classes in the file's order.
+        familiarity: How much the picture is like the training pictures, -1 to 1; ``None`` where
+            the file cannot tell.
+        rejected: Whether it is so unlike them that the answer is "none of these".
         notes: What was done to the picture beyond decoding and resizing.
         pixels: The picture as the network saw it, ``uint8[H, W, C]``.
     """
@@ -48,8 +55,15 @@ class Prediction:
     label: str
     confidence: float
     probabilities: dict[str, float]
+    familiarity: float | None = None
+    rejected: bool = False
     notes: tuple[str, ...] = ()
     pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
+
+    @property
+    def answer(self) -> str:
+        """The label, or ``none of these`` where the picture is like nothing in the training."""
+        return NONE_OF_THESE if self.rejected else self.label
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return the most probable classes with their probabilities, the best first."""
@@ -60,8 +74,11 @@ class Prediction:
         """Return the answer as plain data, the pixels left out."""
         return {
             "image": self.name,
+            "answer": self.answer,
             "label": self.label,
             "confidence": self.confidence,
+            "familiarity": self.familiarity,
+            "rejected": self.rejected,
             "probabilities": self.probabilities,
             "notes": list(self.notes),
         }
@@ -80,7 +97,29 @@ class Prediction:
                 f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
                 "style='image-rendering:pixelated;float:left;margin-right:1em'>"
             )
+        if self.rejected:
+            notes = f"<p>{REJECTED}.</p>{notes}"
         return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to a batch of pictures.
+
+    Args:
+        probabilities: ``float32[N, K]``
+        familiarity: Likeness to the training pictures, ``float32[N]``; ``None`` where the file
+            cannot tell.
+    """
+
+    probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float32] | None
+
+    def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
+        """Tell which pictures are like none of the training pictures, ``bool[N]``."""
+        if reject is None or self.familiarity is None:
+            return np.zeros(len(self.probabilities), np.bool_)
+        return np.asarray(self.familiarity < reject.threshold)
 
 
 class Classifier:
@@ -111,6 +150,7 @@ class Classifier:
                 f"{self.path} is no readable ONNX file",
                 "Give a run directory, or the classifier.onnx inside one.",
             ) from error
+        self._outputs = [output.name for output in self._session.get_outputs()]
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata: Metadata = Metadata.from_props(props, str(self.path))
         like = self.metadata.preparation
@@ -150,13 +190,17 @@ class Classifier:
         """
         called = name or (str(image) if isinstance(image, str | os.PathLike) else "picture")
         pixels, notes = self._prepare(image, called, as_is=as_is)
-        (row,) = self.probabilities(pixels[None])
+        (answers,) = self.iter_answers(pixels[None])
+        (row,), familiarity = answers.probabilities, answers.familiarity
+        reject = self.metadata.reject
         best = int(row.argmax())
         return Prediction(
             name=called,
             label=self.classes[best],
             confidence=float(row[best]),
             probabilities=dict(zip(self.classes, map(float, row), strict=True)),
+            familiarity=None if familiarity is None else float(familiarity[0]),
+            rejected=bool(answers.rejected(reject)[0]),
             notes=notes,
             pixels=pixels,
         )
@@ -184,45 +228,62 @@ class Classifier:
         Args:
             images: Prepared pictures, ``uint8[N, H, W, C]``, such as a dataset's.
         """
-        parts = list(self.iter_probabilities(images))
+        parts = [part.probabilities for part in self.iter_answers(images)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
 
-    def iter_probabilities(
+    def iter_answers(
         self, images: Images, rows: NDArray[np.int64] | None = None
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield the probabilities batch by batch, of all pictures or of some rows."""
+    ) -> Iterator[Answers]:
+        """Yield the answers batch by batch, to all pictures or to some rows."""
+        names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
+        for values in self._run(self._session, names, images, rows):
+            yield Answers(values[0], values[1] if len(values) > 1 else None)
+
+    def _run(
+        self,
+        session: onnxruntime.InferenceSession,
+        names: Sequence[str],
+        images: Images,
+        rows: NDArray[np.int64] | None,
+    ) -> Iterator[list[NDArray[Any]]]:
         count = len(images) if rows is None else len(rows)
         size = max(8, min(_BATCH, _PIXELS // (images.shape[1] * images.shape[2])))
         for start in range(0, count, size):
             places = slice(start, start + size)
             batch = images[places] if rows is None else images[rows[places]]
-            (answer,) = self._session.run(
-                ["probabilities"], {"images": np.ascontiguousarray(batch)}
-            )
-            yield answer
+            yield session.run(list(names), {"images": np.ascontiguousarray(batch)})
 
     def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return what layers put out, under the names of the summary table.
 
         Args:
             images: Prepared pictures, ``uint8[N, H, W, C]``.
-            names: Names of layers.
+            names: Names of layers, or of the file's outputs.
 
         Raises:
             ModelFileError: There is no such layer.
         """
+        parts = list(self.iter_layers(images, names))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def iter_layers(
+        self, images: Images, names: Sequence[str], rows: NDArray[np.int64] | None = None
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield what `layers` returns batch by batch, of all pictures or of some rows."""
         known = [layer.name for layer in self.metadata.layers]
+        known += self._outputs
         unknown = [name for name in names if name not in known]
         if unknown:
             raise ModelFileError(
                 f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
             )
-        content = self.path.read_bytes() + _outputs(names)
+        further = [name for name in names if name not in self._outputs]
+        content = self.path.read_bytes() + _outputs(further)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        values = session.run(list(names), {"images": images})
-        return dict(zip(names, values, strict=True))
+        for values in self._run(session, names, images, rows):
+            yield dict(zip(names, values, strict=True))
 
 
 def _outputs(names: Sequence[str]) -> bytes:

@@ -12,6 +12,8 @@ from opsin.errors import RecipeError
 from opsin.metadata import Resize
 
 ModelName = Literal["mlp", "cnn", "resnet"]
+#: Models without layers; `opsin.classical.recipe` has their options.
+ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting"]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
@@ -50,6 +52,11 @@ class DataRecipe(_Frozen):
     )
     columns: dict[str, str] | None = Field(
         None, description="Columns of a table that bear other names, such as path=file,label=kind."
+    )
+    labels: str | None = Field(
+        None,
+        description="A table of corrections (digest or name, label; - leaves a picture out), such "
+        "as opsin report RUN --fix writes.",
     )
     follow_links: bool = Field(
         False, description="Follow symbolic links that lead out of a source's folder."
@@ -103,8 +110,9 @@ class DataRecipe(_Frozen):
         """
         refuse_unknown(options, DATA_OPTIONS)
         given = {name: value for name, value in options.items() if value is not None}
-        if isinstance(given.get("test"), os.PathLike):
-            given["test"] = os.fspath(given["test"])
+        for name in ("test", "labels"):
+            if isinstance(given.get(name), os.PathLike):
+                given[name] = os.fspath(given[name])
         if isinstance(given.get("size"), int):
             given["size"] = (given["size"], given["size"])
         try:
@@ -249,7 +257,9 @@ def resolve(
     name = model or "resnet"
     if name not in get_args(ModelName):
         raise RecipeError(
-            f"a model among {', '.join(get_args(ModelName))}", f"got {name!r}", "Choose one."
+            f"a model among {', '.join((*get_args(ModelName), *get_args(ClassicalName)))}",
+            f"got {name!r}",
+            "Choose one.",
         )
     given = {key: value for key, value in options.items() if value is not None}
     refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))

@@ -43,11 +43,14 @@ class RunDirectory:
         self.history = self.path / "history.jsonl"
         self.split = self.path / "split.npz"
         self.pictures = self.path / "pictures.csv"
+        self.corrections = self.path / "corrections.csv"
         self.checkpoints = self.path / "checkpoints"
         self.classifier = self.path / CLASSIFIER
         self.predictions = self.path / "predictions.npz"
+        self.looks = self.path / "looks.jsonl"
         self.report = self.path / "report.json"
         self.page = self.path / "report.html"
+        self.card = self.path / "README.md"
         self.figures = self.path / "figures"
         self.log = self.path / "log.txt"
         self.lock = self.path / ".lock"
@@ -203,6 +206,19 @@ class RunDirectory:
                 "Train again: opsin train …",
             )
         return self._json(file)
+
+    def location(self) -> dict[str, Any]:
+        """Return where the run's pictures came from: ``sources``, ``test``, ``labels``.
+
+        The corrections of labels are the run's own copy, whatever became of the user's file.
+
+        Raises:
+            RunError: ``dataset.json`` is missing or damaged.
+        """
+        location = dict(self.read(self.dataset).get("location", {}))
+        if self.corrections.is_file():
+            location["labels"] = str(self.corrections)
+        return location
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
         """Write arrays into one of the directory's ``.npz`` files."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.data.kin import units_of
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL, Split, Subjects, count_leaks, make_split
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL, Split, Subjects, find_leaks, make_split
 from opsin.errors import RecipeError, SourceError
 from opsin.recipe import DataRecipe
 
@@ -262,11 +262,14 @@ def test_a_class_of_one_group_is_learnt() -> None:
         assert {30, 31, 32, 33, 34} <= set(parts.train.tolist())
 
 
-def test_leaks_are_counted_by_content() -> None:
+def test_leaks_are_found_by_content() -> None:
+    def leaks(of: Split, numbers: list[int], pairs: NDArray[np.int64]) -> list[list[int]]:
+        return [rows.tolist() for rows in find_leaks(of, digests(numbers), pairs)]
+
     parts = Split(np.array([0, 1]), np.array([2]), np.array([3, 4, 5]))
-    assert count_leaks(parts, digests([7, 8, 9, 7, 9, 1]), NO_PAIRS) == (2, 0)
-    assert count_leaks(parts, digests([7, 8, 9, 7, 4, 1]), np.array([[1, 5]])) == (1, 1)
+    assert leaks(parts, [7, 8, 9, 7, 9, 1], NO_PAIRS) == [[3, 4], []]
+    assert leaks(parts, [7, 8, 9, 7, 4, 1], np.array([[1, 5]])) == [[3], [5]]
     # A copy of a near duplicate is one as well, and what has an exact copy is not counted again.
-    assert count_leaks(parts, digests([7, 8, 9, 7, 1, 1]), np.array([[3, 5]])) == (1, 2)
+    assert leaks(parts, [7, 8, 9, 7, 1, 1], np.array([[3, 5]])) == [[3], [4, 5]]
     empty = Split(parts.train, parts.val, np.array([], np.int64))
-    assert count_leaks(empty, digests([1] * 6), NO_PAIRS) == (0, 0)
+    assert leaks(empty, [1] * 6, NO_PAIRS) == [[], []]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score, log_loss, recall_score
 
-from opsin.evaluation.metrics import interval, measure
-from opsin.evaluation.mistakes import confident_mistakes, typical_rows
+from opsin.evaluation.metrics import measure
+from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
 
 CLASSES = ("a", "b", "c")
 
@@ -21,12 +22,19 @@ def test_a_small_example_by_hand() -> None:
     assert figures["accuracy"] == 0.75
     assert figures["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     assert figures["confused"] == [{"actual": "b", "predicted": "a", "count": 1, "of": 3}]
-    assert figures["classes"][0] == {
+    first = figures["classes"][0]
+    plain = {key: value for key, value in first.items() if not key.endswith("_interval")}
+    assert plain == {
         "name": "a", "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "count": 1,
+        "answers": 2,
     }  # fmt: skip
     assert figures["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert figures["log_loss"] == pytest.approx(-np.log([0.8, 0.8, 0.3, 0.7]).mean(), rel=1e-5)
     assert figures["top5_accuracy"] is None
+    assert figures["brier"] == pytest.approx(np.mean([0.06, 0.06, 0.86, 0.14]), rel=1e-5)
+    assert [entry["count"] for entry in figures["reliability"]] == [1, 1, 2]
+    # Sure by 0.6 and wrong; by 0.7 and right; twice by 0.8 and right.
+    assert figures["calibration_error"] == pytest.approx((0.6 + 0.3 + 0.2 + 0.2) / 4, rel=1e-5)
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 50), classes=st.integers(2, 8))
@@ -44,22 +52,42 @@ def test_figures_hang_together(seed: int, count: int, classes: int) -> None:
     assert len(confident_mistakes(probabilities, labels, 100)) == count - np.trace(confusion)
 
 
-@given(count=st.integers(1, 5000), share=st.floats(0, 1))
-def test_the_interval_holds_the_share_and_stays_within_0_and_1(count: int, share: float) -> None:
-    right = round(share * count)
-    low, high = interval(right, count)
-    assert 0 <= low <= right / count <= high <= 1
+@pytest.mark.parametrize("classes", [2, 7])
+def test_means_are_scikit_learns(classes: int) -> None:
+    random = np.random.default_rng(classes)
+    probabilities = random.dirichlet(np.ones(classes), 300).astype(np.float32)
+    labels = random.integers(0, classes - 1, 300)  # the last class has no pictures
+    figures = measure(probabilities, labels, [str(k) for k in range(classes)])
+    answers, present = probabilities.argmax(axis=1), np.unique(labels)
+    for average in ("macro", "weighted"):
+        expected = f1_score(labels, answers, labels=present, average=average)
+        assert figures[f"{average}_f1"] == pytest.approx(expected)
+    recall = recall_score(labels, answers, labels=present, average="macro")
+    assert figures["balanced_accuracy"] == pytest.approx(recall)
+    exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
+    loss = log_loss(labels, exact, labels=list(range(classes)))
+    assert figures["log_loss"] == pytest.approx(loss, rel=1e-5)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    random = np.random.default_rng(0)
-    hits = [low <= 0.9 <= high for low, high in
-            (interval(int(n), 200) for n in random.binomial(200, 0.9, 4000))]  # fmt: skip
-    assert 0.93 <= np.mean(hits) <= 0.97
-
-
-def test_the_interval_is_wilsons() -> None:
-    assert interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+def test_every_figure_lies_within_its_interval() -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 6, 400)
+    logits = random.normal(size=(400, 6))
+    logits[np.arange(400), labels] += 2
+    probabilities = np.exp(logits)
+    probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
+    figures = measure(probabilities, labels, list("abcdef"))
+    values = figures | figures["curves"]
+    assert set(figures["intervals"]) == {
+        "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "log_loss",
+        "brier", "macro_auroc", "macro_average_precision",
+    }  # fmt: skip
+    for name, (low, high) in figures["intervals"].items():
+        assert low < values[name] < high, name
+    for entry in figures["classes"]:
+        for name in ("precision", "recall", "f1"):
+            low, high = entry[f"{name}_interval"]
+            assert low < entry[name] < high
 
 
 def test_mistakes_come_the_most_confident_first() -> None:
@@ -67,6 +95,30 @@ def test_mistakes_come_the_most_confident_first() -> None:
     labels = np.array([1, 1, 1, 0])
     assert confident_mistakes(probabilities, labels).tolist() == [1, 3, 0]
     assert confident_mistakes(probabilities, labels, 1).tolist() == [1]
+
+
+def test_right_answers_come_the_least_certain_first() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.45, 0.55]], np.float32)
+    labels = np.array([0, 0, 1, 0])
+    assert unsure_hits(probabilities, labels).tolist() == [0, 2, 1]
+    assert unsure_hits(probabilities, labels, 1).tolist() == [0]
+
+
+@given(seed=st.integers(0, 99), count=st.integers(1, 400), classes=st.integers(2, 15))
+def test_cells_hold_their_own_pictures(seed: int, count: int, classes: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.ones(classes), count).astype(np.float32)
+    labels = random.integers(0, classes, count)
+    answers = probabilities.argmax(axis=1)
+    cells = cells_of(probabilities, labels)
+    assert sum(cell["count"] for cell in cells) == count
+    assert sum(len(cell["rows"]) for cell in cells) <= 600 + 2 * 120
+    mistakes = [cell["count"] for cell in cells if cell["actual"] != cell["predicted"]]
+    assert mistakes == sorted(mistakes, reverse=True)
+    for cell in cells[:120]:
+        assert 1 <= len(cell["rows"]) <= cell["count"]
+        assert set(labels[cell["rows"]].tolist()) == {cell["actual"]}
+        assert set(answers[cell["rows"]].tolist()) == {cell["predicted"]}
 
 
 @given(total=st.integers(1, 10_000), count=st.integers(1, 30))

@@ -19,7 +19,7 @@ from PIL import Image
 import opsin
 from tests.conftest import Cli, only_json, shape_picture, write_shapes
 
-VERBS = ("data", "train", "resume", "predict", "evaluate", "report", "runs", "bench")
+VERBS = ("data", "train", "resume", "predict", "evaluate", "report", "runs", "compare", "bench")
 
 
 @pytest.mark.torch

@@ -1,8 +1,7 @@
-"""Figures can be drawn for any names and any number of classes, and the page is one file."""
+"""Figures can be drawn for any names and any number of classes."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import pytest
 from PIL import Image
 
 from opsin.evaluation.metrics import measure
-from opsin.report import page
 from opsin.report.figures import data as data_figures
+from opsin.report.figures import quality, style
 from opsin.report.figures import run as run_figures
-from opsin.report.figures import style
 from opsin.report.figures.run import Answer
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "$x_{", "漢字", "مرحبا\u202eabc", "a" * 300, "\\frac{1}"]
@@ -62,12 +60,15 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             "confusion": run_figures.draw_confusion(figures),
             "answers": run_figures.draw_answers(answers(names), "Some"),
             "none": run_figures.draw_answers([], "No mistakes"),
+            "calibration": quality.draw_reliability(figures),
             "answer": run_figures.draw_answer(answers(names)[0]),
             "heat": data_figures.draw_heat_map(images[0], names[0]),
             "grid": data_figures.draw_grid(list(images[:25]), names[:2] * 12 + names[:1], "25"),
             "means": data_figures.draw_means(means, names),
             "sizes": data_figures.draw_class_sizes(counts),
         }
+        if "roc" in figures["curves"]["classes"][0]:  # of a hundred classes there are none
+            drawn["areas"] = quality.draw_curves_of_classes(figures)
         for name, figure in drawn.items():
             png = style.save(figure, tmp_path / f"{name}.png")
             pixels = np.asarray(Image.open(png).convert("L"))
@@ -101,43 +102,6 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
             files.append(style.save(figure, tmp_path / name).read_bytes())
     assert files[0] == files[1]
     assert files[2] == files[3]
-
-
-def rendered(names: list[str], split: str = "test") -> str:
-    report = {
-        "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 pictures",
-        "split": split, "figures": {split: figures_for(names)}, "unreadable": 2,
-        "leaks": {"exact": 1, "near": 0},
-        "findings": [{"count": 3, "title": "Odd <b>", "opsin": "keeps them"}],
-        "training": {"best_epoch": 2, "epochs": 2, "asked": 3, "stopped": True, "device": "CPU",
-                     "parameters": 5, "trainable": 4, "multiply_adds": 9},
-        "file": {"bytes": 1000, "parity_images": 512, "difference": 2e-6},
-        "layers": [], "seconds": {"train": 72.0},
-    }  # fmt: skip
-    recipe: dict[str, Any] = {
-        "data": {},
-        "model": {},
-        "training": {"patience": None},
-        "versions": {},
-    }
-    return page.render(report, recipe, HISTORY, name=names[0], answers=answers(names), mistakes=[])
-
-
-@pytest.mark.parametrize("names", [HOSTILE, [f"class {n}" for n in range(40)]])
-def test_the_page_is_self_contained_and_nothing_in_a_name_runs(names: list[str]) -> None:
-    text = rendered(names)
-    assert "<img src=x" not in text
-    assert "<script" not in text
-    outside = re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', text)
-    assert [address for address in outside if not address.startswith("#")] == []
-    assert "Stopped" not in text
-    assert "stopped in epoch 2 of 3" in text
-    assert len(re.findall(r"<img(?![^>]*alt=)", text)) == 0
-
-
-def test_without_test_data_the_page_says_optimistic() -> None:
-    assert "This is optimistic" in rendered(["a", "b"], split="val")
-    assert "optimistic" not in rendered(["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from opsin.errors import RunError, SourceError, StorageError
 from opsin.recipe import resolve
 from opsin.run import RunDirectory
 from opsin.storage import write_json
-from opsin.workflow.changes import Picture, _match, _read_pictures, write_pictures
+from opsin.workflow.changes import Picture, _match, read_pictures, write_pictures
 from tests.conftest import Cli, only_json, shape_picture
 
 
@@ -160,7 +160,7 @@ def test_the_table_holds_any_name(tmp_path: Path, shapes: Path) -> None:
     content = (run / "pictures.csv").read_bytes()
     assert content.startswith(b"name,label,part,digest\r\n")
     assert b"disc/caf\xe9.png" in content
-    kept = _read_pictures(RunDirectory(run))
+    kept = read_pictures(RunDirectory(run))
     assert names(kept) == data.names
     assert opsin.changes_since(run).unchanged == 24
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 
 import opsin
+from opsin.data.cache import short_digest
+from opsin.data.corrections import read_corrections
 from opsin.errors import MissingExtraError, RecipeError, StorageError
-from opsin.evaluation.metrics import interval
+from opsin.evaluation.intervals import wilson
 from opsin.events import Epoch, Watcher
 from opsin.storage import write_json
 from opsin.workflow.repeats import summarise
@@ -126,7 +129,7 @@ def test_every_picture_is_tested_once_and_pooled(
     pooled = folds.summary["pooled"]
     assert pooled["images"] == len(digits)
     assert pooled["accuracy"] == pytest.approx(correct.mean())
-    assert (pooled["low"], pooled["high"]) == interval(int(correct.sum()), len(digits))
+    assert (pooled["low"], pooled["high"]) == wilson(int(correct.sum()), len(digits))
     for label, entry in enumerate(pooled["classes"]):
         assert entry["recall"] == pytest.approx(correct[digits.labels[rows] == label].mean())
     # Not by accident the same as the mean, which weighs folds of different sizes alike.
@@ -134,6 +137,26 @@ def test_every_picture_is_tested_once_and_pooled(
     means = [row["accuracy"] for row in folds.summary["runs"]]
     assert pooled["accuracy"] == pytest.approx(np.average(means, weights=sizes))
     assert folds.accuracy == pytest.approx(np.mean(means))
+
+
+@pytest.mark.torch
+def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
+    folds: opsin.Repeats, digits: opsin.Dataset
+) -> None:
+    assert folds.labels is not None
+    rows = read_corrections(folds.labels)
+    place = {digest.tobytes().hex(): row for row, digest in enumerate(short_digest(digits.digests))}
+    scores = []
+    for row in rows:
+        own = place[row.digest]
+        assert (row.name, row.label) == (digits.names[own], digits.classes[digits.labels[own]])
+    with folds.labels.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            assert line["suggested"] != line["label"]
+            scores.append(float(line["score"]))
+    assert 0 < len(scores) < 0.1 * len(digits)
+    assert scores == sorted(scores, reverse=True)
+    assert opsin.load("digits", labels=folds.labels).fingerprint == digits.fingerprint
 
 
 @pytest.mark.torch

@@ -158,6 +158,7 @@ def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
     child = opsin.resume(first, epochs=4, rate=0.05, quiet=True)
     assert [epoch["rate"] for epoch in child.history] == [0.05]
     other = opsin.resume(first, epochs=4, optimizer="adam", quiet=True)
+    assert isinstance(other.recipe, opsin.Recipe)
     assert other.recipe.training.rate == resolve(DataRecipe.of("x"), model="mlp").training.rate
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import opsin
 from opsin.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
@@ -31,14 +32,15 @@ def weights_of(run: opsin.Run) -> str:
 def test_a_finished_run_is_whole(run: opsin.Run) -> None:
     directory = run.directory
     for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
-                 "report", "page", "log"):  # fmt: skip
+                 "report", "page", "card", "log"):  # fmt: skip
         assert getattr(directory, file).stat().st_size > 0, file
     names = {path.name for path in directory.figures.iterdir()}
-    assert names == {f"{figure}.{kind}" for figure in ("curves", "confusion", "answers", "mistakes")
-                     for kind in ("png", "svg")}  # fmt: skip
+    figures = ("curves", "confusion", "answers", "mistakes", "calibration", "roc", "slices")
+    assert names == {f"{figure}.{kind}" for figure in figures for kind in ("png", "svg")}
     assert directory.state() == ("done", None)
     assert list(directory.path.rglob(".*")) == [directory.lock]  # no scratch left
     assert len(run.history) == 3
+    assert isinstance(run.recipe, opsin.Recipe)
     assert run.recipe.training.epochs == 3
     assert "Run" in repr(run)
     assert "data:image/png" in run._repr_html_()
@@ -63,10 +65,16 @@ def test_the_split_that_was_used_is_kept(run: opsin.Run, digits: Any) -> None:
         assert np.array_equal(kept[part], digits.split.rows(part))
 
 
+def familiarity_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    (answers,) = run.classifier().iter_answers(images[..., None])
+    assert answers.familiarity is not None
+    return answers.familiarity
+
+
 def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    images = random.integers(0, 90, (200, 8, 8), np.uint8)
-    labels = np.arange(200) % 2
+    images = random.integers(0, 90, (400, 8, 8), np.uint8)
+    labels = np.arange(400) % 2
     images[labels == 1, 2:6, 2:6] += 120
     runs = []
     for test_labels in (labels[:60], random.integers(0, 2, 60)):
@@ -76,6 +84,9 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
     assert weights_of(one) == weights_of(two)
     assert one.report["training"]["best_epoch"] == two.report["training"]["best_epoch"]
     assert one.report["figures"]["val"] == two.report["figures"]["val"]
+    for what in ("calibration", "reject"):
+        assert one.report[what] == two.report[what] is not None
+    assert np.array_equal(familiarity_of(one, images[:9]), familiarity_of(two, images[:9]))
     assert one.accuracy > 0.9
     assert two.accuracy < 0.8
 
@@ -199,7 +210,7 @@ def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
     run = opsin.train(source, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
     before = run.directory.page.read_bytes()
     run.directory.page.unlink()
-    assert opsin.write_report(run.path) == run.directory.page
+    assert opsin.write_report(run.path, deep=False) == run.directory.page
     # The report's own time is known only now.
     assert abs(len(run.directory.page.read_bytes()) - len(before)) < 200
     next((source / "disc").iterdir()).unlink()

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin._version import __version__
-from opsin.cli import bench, data, evaluate, predict, report, resume, runs, train
+from opsin.cli import bench, compare, data, evaluate, predict, report, resume, runs, train
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.errors import OpsinError
 
@@ -50,6 +50,7 @@ for _verb in (
     evaluate.evaluate,
     report.report,
     runs.runs,
+    compare.compare,
     bench.bench,
 ):
     app.command(_verb.__name__)(_verb)

@@ -26,6 +26,7 @@ def evaluate(
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
     from opsin.workflow import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
+    from opsin.workflow.looks import looks_in_words  # noqa: PLC0415
 
     figures = workflow.evaluate(model, *source, watcher=for_people(quiet=quiet), **data_options)
     if as_json:
@@ -40,7 +41,8 @@ def evaluate(
     }[figures["part"]]
     title = f"{' + '.join(source)} ({part})"
     screen.print(
-        f"{title}   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}",
+        f"{title}   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}   "
+        f"calibration error {figures['calibration_error']:.3f}",
         markup=False,
     )
     screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")
@@ -50,5 +52,13 @@ def evaluate(
         )
     if figures["seen"] is None:
         screen.print("Whether it was trained on any of them, a file without its run cannot tell.")
+    if figures["refused"]:
+        refused = figures["refused"]
+        screen.print(
+            f'Refuses {refused["count"]:,} as "none of these" ({refused["share"]:.1%}), since they '
+            "look unlike the training pictures."
+        )
+    if figures["looks"]:
+        screen.print(f"These test pictures were {looks_in_words(figures['looks'])}.")
     screen.print(f"Confuses {confusions(figures)}\n", markup=False)
     screen.print(class_table(figures))

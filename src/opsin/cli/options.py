@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
+from opsin.classical.recipe import MODELS
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 
 _SOURCES = typer.Argument(
@@ -112,6 +113,7 @@ _DATA = {
     "channels": _Given(int),
     "resize": _Given(),
     "columns": _Given(read=renamed, metavar="OURS=THEIRS,…"),
+    "labels": _Given(metavar="CSV"),
     "follow_links": _Given(bool),
     "group_by": _Given(metavar="REGEX"),
     "near_duplicates": _Given(),
@@ -152,8 +154,17 @@ _TRAINING = {
     "precision": _Given(),
     "checkpoint_every": _Given(float, metavar="SECONDS"),
 }
+_CLASSICAL = {
+    "c": _Given(float),
+    "trees": _Given(int),
+    "leaves": _Given(int),
+    "neighbours": _Given(int),
+    "components": _Given(int),
+    "side": _Given(int, metavar="PIXELS"),
+    "pictures": _Given(int, metavar="N"),
+}
 #: Those that say how a source is read, and nothing about its split.
-READING = ("classes", "columns", "follow_links", "max_unreadable", "disk_limit")
+READING = ("classes", "columns", "labels", "follow_links", "max_unreadable", "disk_limit")
 #: Those that say how pictures are varied while training.
 VARYING = ("augment", "flip", "shift", "zoom", "rotate", "light", "erase")
 
@@ -169,11 +180,11 @@ def takes_data(*fields: str) -> Callable[[_Verb], _Verb]:
 
 
 def takes_training(*fields: str) -> Callable[[_Verb], _Verb]:
-    """Give a verb the options for fields of `ModelRecipe` and `TrainingRecipe` (default: all).
+    """Give a verb the options for fields of the model and the training (default: all).
 
     The verb takes them as ``training_options``, a dictionary of those that were given.
     """
-    known = _MODEL | _TRAINING
+    known = _MODEL | _CLASSICAL | _TRAINING
     return _takes("training_options", {name: known[name] for name in fields or known})
 
 
@@ -210,6 +221,7 @@ def _takes(bundle: str, wanted: dict[str, _Given]) -> Callable[[_Verb], _Verb]:
 
 def _option(field: str, how: _Given) -> Any:
     flag = f"--{field.replace('_', '-')}"
-    recipe = next(r for r in (DataRecipe, ModelRecipe, TrainingRecipe) if field in r.model_fields)
+    recipes = (DataRecipe, ModelRecipe, TrainingRecipe, *MODELS.values())
+    recipe = next(recipe for recipe in recipes if field in recipe.model_fields)
     more = {"metavar": how.metavar} if how.metavar else {}
     return of(recipe, field, f"{flag}/--no-{flag[2:]}" if how.kind is bool else flag, **more)

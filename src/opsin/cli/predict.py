@@ -97,10 +97,11 @@ def _print(screen: Console, prediction: Prediction, top: int) -> None:
     """Print an answer with its bars."""
     best = prediction.top(top)
     width = max(len(name) for name, _ in best)
-    screen.print(
-        f"{escape(printable(prediction.name))}   [bold]{escape(prediction.label)}[/]   "
-        f"{prediction.confidence:.1%}"
-    )
+    name = escape(printable(prediction.name))
+    if prediction.rejected:
+        screen.print(f"{name}   [bold]{prediction.answer}[/]   looks unlike the training pictures")
+    else:
+        screen.print(f"{name}   [bold]{escape(prediction.label)}[/]   {prediction.confidence:.1%}")
     for name, share in best:
         screen.print(f"    {escape(f'{name:<{width}}')}  [blue]{bar(share)}[/] {share:.1%}")
     for note in prediction.notes:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from opsin.classical.recipe import CLASSICAL_OPTIONS
 from opsin.errors import RecipeError
 from opsin.recipe import DATA_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, refuse_unknown
 
@@ -21,7 +22,8 @@ def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
         RecipeError: The file has options that are none.
     """
     file = {key: value for key, value in file.items() if key != "sources"}
-    refuse_unknown(file, ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *TRAINING_OPTIONS))
+    known = ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *CLASSICAL_OPTIONS, *TRAINING_OPTIONS)
+    refuse_unknown(file, known)
     if given.get("model", file.get("model")) != file.get("model"):
         file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
     for one, other in (("hidden", "depth"), ("depth", "hidden")):

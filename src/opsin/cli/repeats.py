@@ -15,7 +15,8 @@ from opsin.workflow.repeats import Repeats
 def tell_repeats(found: Repeats, *, as_json: bool) -> None:
     """Print a row a run, mean and deviation, and what these do and do not mean."""
     if as_json:
-        print_json({"file": str(found.file), **found.summary})
+        labels = None if found.labels is None else str(found.labels)
+        print_json({"file": str(found.file), "labels": labels, **found.summary})
         return
     screen = console()
     screen.print()
@@ -28,6 +29,13 @@ def tell_repeats(found: Repeats, *, as_json: bool) -> None:
     for line in _meaning(found):
         screen.print(line, markup=False)
     screen.print(f"\nFile      {found.file}", markup=False, soft_wrap=True)
+    if found.labels is not None:
+        screen.print(
+            f"Labels    {found.labels}: those suspected to be wrong, over all pictures; correct "
+            "them there, and give it to --labels",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _table(found: Repeats) -> Table:

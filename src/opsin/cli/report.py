@@ -17,23 +17,49 @@ def report(
         Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)
     ],
     *,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            "--fix",
+            metavar="FILE",
+            help="Write the suspected label errors as a table: correct its column label, and give "
+            "it to opsin train --labels.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Leave out what takes a minute: disturbed and strange pictures, and the map.",
+        ),
+    ] = False,
     open_page: Annotated[
         bool, typer.Option("--open", help="Show the page in the web browser.")
     ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Draw the figures and the report page of a finished run anew.
+    """Look closely at a finished run, and draw its figures and its page anew.
+
+    A training writes the page at its end; this adds how the classifier stands disturbed and strange
+    pictures, and a map of all pictures.
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
     """
     from opsin.workflow.report import write_report  # noqa: PLC0415  needs matplotlib
     from opsin.workflow.runs import Run  # noqa: PLC0415
 
-    page = write_report(run, watcher=for_people(quiet=quiet))
+    page = write_report(run, deep=not quick, fix=fix, watcher=for_people(quiet=quiet))
     if as_json:
         print_json({"page": str(page), **Run(run).report})
     else:
         console().print(str(page), markup=False)
+        if fix is not None:
+            console().print(
+                f"{fix}: correct the column label (- leaves a picture out), then: "
+                f"opsin train SOURCE --labels {fix}",
+                markup=False,
+            )
     if open_page:
         typer.launch(page.absolute().as_uri())

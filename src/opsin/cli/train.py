@@ -24,7 +24,8 @@ def train(
         typer.Option(
             "--model",
             help="auto: network, size and recipe by the pictures and the machine; or "
-            "mlp (dense layers), cnn (six convolutions), resnet (small, residual).",
+            "mlp (dense layers), cnn (six convolutions), resnet (small, residual). Without "
+            "layers: logistic, forest, knn, svm, hist-gradient-boosting.",
         ),
     ] = "auto",
     budget: Annotated[

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from opsin.data import cache, sources
 from opsin.data.background import measure_background
+from opsin.data.corrections import Applied, correct
 from opsin.data.decode import read, read_found
 from opsin.data.kin import groups_by_name, near_duplicates, units_of
 from opsin.data.lazy import Images
@@ -22,7 +23,7 @@ from opsin.data.near.find import NO_PAIRS, NearDuplicates
 from opsin.data.sheet import contact_sheet, png_address
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import Found, check_classes
-from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, count_leaks, make_split
+from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Preparation
@@ -51,6 +52,7 @@ class Dataset:
         mirrored: Whether a mirrored picture is still of its class.
         given_test: Whether the source names its test pictures.
         problem: Why no classifier can be made of these pictures, if so (`look_at` only).
+        corrected: What the user's corrections of labels did, where there are any.
 
     Example:
         >>> data = load("digits")
@@ -74,6 +76,7 @@ class Dataset:
     mirrored: bool
     given_test: bool = False
     problem: SourceError | None = None
+    corrected: Applied | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,18 +118,25 @@ class Dataset:
             is_name = source in sources.named.NAMES
             return source if is_name or not os.path.exists(path) else path  # noqa: PTH110
 
-        test = self.recipe.test
+        test, corrections = self.recipe.test, self.recipe.labels
         return self.recipe.model_copy(
             update={
                 "sources": tuple(map(placed, self.recipe.sources)),
                 "test": placed(test) if test else None,
+                "labels": placed(corrections) if corrections else None,
             }
         )
 
     @cached_property
+    def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of test pictures with an exact, or only a near, duplicate in the other parts."""
+        return find_leaks(self.split, self.digests, self.near.pairs)
+
+    @property
     def leaks(self) -> tuple[int, int]:
-        """Number of test pictures with an exact, or only a near, duplicate in the other parts."""
-        return count_leaks(self.split, self.digests, self.near.pairs)
+        """How many they are."""
+        exact, near = self.leaking
+        return len(exact), len(near)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of pictures by class and by part of the split."""
@@ -155,7 +165,9 @@ class Dataset:
         """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
         return {
             "source": self.recipe.source,
-            "location": {"sources": self.located.sources, "test": self.located.test},
+            "location": {
+                name: getattr(self.located, name) for name in ("sources", "test", "labels")
+            },
             "fingerprint": self.fingerprint,
             "classes": list(self.classes),
             "images": len(self),
@@ -165,6 +177,7 @@ class Dataset:
             "counts": self.counts(),
             "groups": len(set(self.groups) - {""}),
             "problem": str(self.problem) if self.problem else None,
+            "corrections": self.corrected.counts() if self.corrected else None,
             "preparation": self.preparation.model_dump(mode="json"),
             "audit": {
                 "unreadable": len(self.unreadable),
@@ -198,9 +211,38 @@ def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options:
     )
 
 
-def load_recipe(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Dataset:
-    """Load what a recipe asks for: `load`, with every option checked already."""
-    return _with_split(read(recipe, watcher=watcher), recipe, watcher)
+def load_recipe(
+    recipe: DataRecipe, *, watcher: Watcher = SILENT, missing_ok: bool = False
+) -> Dataset:
+    """Load what a recipe asks for: `load`, with every option checked already.
+
+    Args:
+        recipe: Which pictures.
+        watcher: Is told how far the work is.
+        missing_ok: Pass over corrections of pictures that are no longer there.
+    """
+    decoded = read_corrected(recipe, watcher=watcher, missing_ok=missing_ok)
+    return _with_split(decoded, recipe, watcher)
+
+
+def read_corrected(
+    recipe: DataRecipe,
+    *,
+    watcher: Watcher = SILENT,
+    for_training: bool = True,
+    missing_ok: bool = False,
+) -> cache.Decoded:
+    """Read a source's pictures and apply the user's corrections to them.
+
+    Raises:
+        SourceError: The source or the file of corrections is unusable.
+    """
+    # Whether a classifier can be made of them, only the corrected labels tell.
+    unchecked = recipe.labels is not None
+    decoded = read(recipe, watcher=watcher, for_training=for_training and not unchecked)
+    if recipe.labels is None:
+        return decoded
+    return correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
 
 
 def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
@@ -211,7 +253,7 @@ def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **optio
         RecipeError: An option has an impossible value.
     """
     recipe = DataRecipe.of(*[os.fspath(source) for source in sources], **options)
-    decoded = read(recipe, watcher=watcher, for_training=False)
+    decoded = read_corrected(recipe, watcher=watcher, for_training=False)
     return _with_split(decoded, recipe, watcher, for_training=False)
 
 
@@ -237,7 +279,7 @@ def from_arrays(
             side of the split; ``""`` for none.
         name: What to call the collection.
         watcher: Is told how far the work is.
-        **options: Fields of `DataRecipe`, but for ``classes``.
+        **options: Fields of `DataRecipe`, but for ``classes`` and ``labels``.
 
     Raises:
         SourceError: Shapes, types or numbers do not go together.
@@ -319,4 +361,5 @@ def _with_split(
         mirrored=decoded.about["mirrored"],
         given_test=bool(np.any(decoded.given == TEST)),
         problem=problem,
+        corrected=about.get("corrections"),
     )

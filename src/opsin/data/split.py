@@ -224,10 +224,10 @@ def _mend(
         )
 
 
-def count_leaks(
+def find_leaks(
     split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
-) -> tuple[int, int]:
-    """Count test pictures that were also trained or chosen on: exact copies, and near ones.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find test pictures that were also trained or chosen on: exact copies, and near ones.
 
     Args:
         split: The split.
@@ -235,8 +235,8 @@ def count_leaks(
         pairs: Rows of near duplicates, ``int64[M, 2]``.
 
     Returns:
-        The number of test pictures with an exact copy outside the test part, and of those that
-        have none but a near duplicate there.
+        Rows of test pictures with an exact copy outside the test part, and of those that have
+        none but a near duplicate there, ``int64[...]`` each.
     """
     flat = as_keys(digests)
     tested = np.zeros(len(flat), bool)
@@ -251,4 +251,4 @@ def count_leaks(
     near = np.zeros(len(flat), bool)
     for one, other in (content[pairs].T, content[pairs[:, ::-1]].T):
         near[one[inside[one] & outside[other]]] = True
-    return int(copied.sum()), int((tested & near[content] & ~copied).sum())
+    return np.flatnonzero(copied), np.flatnonzero(tested & near[content] & ~copied)

@@ -9,34 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import MissingExtraError
+from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
+from opsin.evaluation.curves import measure_curves
+from opsin.evaluation.intervals import Interval, of_counts, of_mean, wilson
 
 try:
-    from scipy.stats import binomtest
-    from sklearn.metrics import (
-        confusion_matrix,
-        log_loss,
-        precision_recall_fscore_support,
-    )
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of a proportion, by Wilson's score.
-
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA
-    1927. Unlike the textbook's ±, it stays inside 0 to 1 and holds for small counts.
-
-    Args:
-        right: Number of successes.
-        count: Number of trials, at least 1.
-
-    Example:
-        >>> [round(end, 4) for end in interval(9214, 10000)]
-        [0.916, 0.9265]
-    """
-    ends = binomtest(right, count).proportion_ci(0.95, "wilson")
-    return float(ends.low), float(ends.high)
+# Below this a probability counts as this, as in scikit-learn's log loss of float32.
+_TINY = float(np.finfo(np.float32).eps)
 
 
 def measure(
@@ -51,46 +34,111 @@ def measure(
 
     Returns:
         ``images``: N. ``accuracy``, ``balanced_accuracy``, ``top5_accuracy`` (None up to five
-        classes), ``macro_f1``: 0 to 1. ``low``, ``high``: 95% interval of the accuracy.
-        ``log_loss``: mean cross entropy in nats. ``classes``: for each, its ``name``,
-        ``precision``, ``recall``, ``f1`` and ``count``. ``confusion``: counts, a row for each
-        right class. ``confused``: the pairs most often mistaken, the worst first.
+        classes), ``macro_f1``, ``weighted_f1``: 0 to 1. ``low``, ``high``: 95% interval of the
+        accuracy. ``log_loss``: mean cross entropy in nats. ``brier``: 0 to 2.
+        ``calibration_error``: over ``reliability``, the bins of the diagram. ``intervals``: 95%
+        intervals by name, Wilson's for shares of pictures, else the bootstrap's. ``classes``: for
+        each, its ``name``, ``precision``, ``recall``, ``f1``, an interval of each by the name with
+        ``_interval``, ``count`` (pictures) and ``answers`` (how often it was the answer).
+        ``confusion``: counts, a row for each right class. ``confused``: the pairs most often
+        mistaken, the worst first. ``curves``: see `opsin.evaluation.curves.measure_curves`.
     """
     answers = probabilities.argmax(axis=1)
-    everything = list(range(len(classes)))
     right = int((answers == labels).sum())
-    low, high = interval(right, len(labels))
-    precision, recall, f1, count = precision_recall_fscore_support(
-        labels, answers, labels=everything, zero_division=0.0
-    )
-    present = np.unique(labels)
-    # scikit-learn insists on rows that sum to 1 in double precision.
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(axis=1, keepdims=True)
-    confusion = confusion_matrix(labels, answers, labels=everything)
-    ranks = (probabilities > probabilities[np.arange(len(labels)), labels][:, None]).sum(axis=1)
+    confusion = confusion_matrix(labels, answers, labels=list(range(len(classes))))
+    figures, f1_ends = _of_confusion(confusion)
+    low, high = wilson(right, len(labels))
+    diagram = reliability(probabilities, labels)
+    losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], _TINY).astype(float))
+    briers = brier_terms(probabilities, labels)
+    curves = measure_curves(probabilities, labels, classes)
+    intervals: dict[str, Interval] = figures.pop("intervals") | {
+        "accuracy": (low, high),
+        "log_loss": of_mean(losses),
+        "brier": of_mean(briers),
+        **curves.pop("intervals"),
+    }
+    top5 = None
+    if len(classes) > 5:
+        own = probabilities[np.arange(len(labels)), labels][:, None]
+        among = int(((probabilities > own).sum(axis=1) < 5).sum())
+        top5 = among / len(labels)
+        intervals["top5_accuracy"] = wilson(among, len(labels))
     return {
         "images": len(labels),
         "accuracy": right / len(labels),
         "low": low,
         "high": high,
-        "balanced_accuracy": float(np.mean(recall[present])),
-        "top5_accuracy": float(np.mean(ranks < 5)) if len(classes) > 5 else None,
-        "macro_f1": float(np.mean(f1[present])),
-        "log_loss": float(log_loss(labels, exact, labels=everything)),
-        "classes": [
-            {
-                "name": name,
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "count": int(count[i]),
-            }
-            for i, name in enumerate(classes)
-        ],
+        "top5_accuracy": top5,
+        **figures,
+        "log_loss": float(losses.mean()),
+        "brier": float(briers.mean()),
+        "calibration_error": calibration_error(diagram),
+        "reliability": diagram,
+        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        "classes": _of_classes(confusion, classes, f1_ends),
         "confusion": confusion.tolist(),
         "confused": _confused(confusion, classes),
+        "curves": curves,
     }
+
+
+def _of_confusion(
+    confusion: NDArray[np.int64],
+) -> tuple[dict[str, Any], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return the figures that follow from the confusion matrix, and the ends of each class's F1."""
+    names = ("balanced_accuracy", "macro_f1", "weighted_f1")
+    low, high = of_counts(confusion, _means_and_f1)
+    said: dict[str, Any] = dict(zip(names, map(float, _means_and_f1(confusion)), strict=False))
+    ends = zip(names, low.tolist(), high.tolist(), strict=False)
+    said["intervals"] = {name: (bottom, top) for name, bottom, top in ends}
+    return said, (low[len(names) :], high[len(names) :])
+
+
+def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return balanced accuracy, macro and weighted F1, and each class's F1.
+
+    Means are over the classes that have pictures. ``int64[..., K, K]`` becomes
+    ``float64[..., 3 + K]``.
+    """
+    found = confusion.diagonal(axis1=-2, axis2=-1)
+    given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    recall = found / np.maximum(own, 1)
+    f1 = 2 * found / np.maximum(given + own, 1)
+    there = own > 0
+    means = [
+        np.where(there, recall, 0).sum(axis=-1) / there.sum(axis=-1),
+        np.where(there, f1, 0).sum(axis=-1) / there.sum(axis=-1),
+        (f1 * own).sum(axis=-1) / own.sum(axis=-1),
+    ]
+    return np.concatenate([np.stack(means, axis=-1), f1], axis=-1)
+
+
+def _of_classes(
+    confusion: NDArray[np.int64],
+    classes: Sequence[str],
+    f1_ends: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> list[dict[str, Any]]:
+    everything = np.arange(len(classes))
+    row, column = np.nonzero(confusion)
+    precision, recall, f1, count = precision_recall_fscore_support(
+        row, column, labels=everything, zero_division=0.0, sample_weight=confusion[row, column]
+    )
+    given = confusion.sum(axis=0)
+    return [
+        {
+            "name": name,
+            "precision": float(precision[i]),
+            "precision_interval": list(wilson(int(confusion[i, i]), int(given[i]))),
+            "recall": float(recall[i]),
+            "recall_interval": list(wilson(int(confusion[i, i]), int(count[i]))),
+            "f1": float(f1[i]),
+            "f1_interval": [float(f1_ends[0][i]), float(f1_ends[1][i])],
+            "count": int(count[i]),
+            "answers": int(given[i]),
+        }
+        for i, name in enumerate(classes)
+    ]
 
 
 def _confused(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:

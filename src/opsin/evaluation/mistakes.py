@@ -1,9 +1,16 @@
-"""Which answers to show: the typical and the worst."""
+"""Which answers to show: the typical, the worst, the doubtful, and each cell's."""
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import numpy as np
 from numpy.typing import NDArray
+
+# Pictures of all cells of a confusion matrix together, and of one.
+_IN_ALL, _FEWEST, _MOST = 600, 2, 24
+#: Cells whose pictures are shown; of more, those with the most mistakes.
+_CELLS: Final = 120
 
 
 def confident_mistakes(
@@ -20,6 +27,55 @@ def confident_mistakes(
     wrong = np.flatnonzero(answers != labels)
     order = np.argsort(-probabilities[wrong, answers[wrong]], kind="stable")
     return wrong[order][:count]
+
+
+def unsure_hits(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], count: int = 12
+) -> NDArray[np.int64]:
+    """Return the rows of right answers, the least certain first.
+
+    Args:
+        probabilities: ``float32[N, K]``
+        labels: The right classes, ``int64[N]``.
+        count: How many at most.
+    """
+    answers = probabilities.argmax(axis=1)
+    hits = np.flatnonzero(answers == labels)
+    return hits[np.argsort(probabilities[hits, answers[hits]], kind="stable")][:count]
+
+
+def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Return the cells of the confusion matrix with rows to show, the fullest mistakes first.
+
+    Args:
+        probabilities: ``float32[N, K]``
+        labels: The right classes, ``int64[N]``.
+
+    Returns:
+        For each cell that holds pictures ``actual`` and ``predicted`` (places among the classes),
+        ``count``, and ``rows``, ``int64[...]``: of mistakes the most confident, of right answers
+        some evenly spread. Cells beyond the 120 fullest have no rows.
+    """
+    answers = probabilities.argmax(axis=1)
+    pairs, place, counts = np.unique(
+        np.stack([labels, answers], axis=1), axis=0, return_inverse=True, return_counts=True
+    )
+    right = pairs[:, 0] == pairs[:, 1]
+    order = np.lexsort((-counts, right))
+    each = int(np.clip(_IN_ALL // max(len(pairs), 1), _FEWEST, _MOST))
+    found = []
+    for number, cell in enumerate(order):
+        rows = np.flatnonzero(place.reshape(-1) == cell) if number < _CELLS else labels[:0]
+        if right[cell]:
+            rows = rows[typical_rows(len(rows), min(each, 6))]
+        else:
+            sure = probabilities[rows, answers[rows]]
+            rows = rows[np.argsort(-sure, kind="stable")][:each]
+        actual, predicted = (int(value) for value in pairs[cell])
+        found.append(
+            {"actual": actual, "predicted": predicted, "count": int(counts[cell]), "rows": rows}
+        )
+    return found
 
 
 def typical_rows(total: int, count: int = 15) -> NDArray[np.int64]:

@@ -7,16 +7,15 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.data.audit import Audit, Case
+from opsin.report.pictures import small
 from opsin.report.templates import environment
 
 #: Cases of each kind that are shown; ``audit.json`` has all of them.
 SHOWN: Final = 18
 # Pictures of one case that are shown: copies beyond these look the same.
 _TOGETHER: Final = 4
-_SIDE: Final = 96
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def render_audit(audit: Audit) -> str:
     def pictures(case: Case) -> list[_Shown]:
         return [
             _Shown(
-                _small(data.images[row]),
+                small(data.images[row]),
                 data.names[row],
                 data.classes[data.labels[row]],
                 str(part_of[row]),
@@ -68,13 +67,3 @@ def render_audit(audit: Audit) -> str:
         )
     )
     return page
-
-
-def _small(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shrink a picture to what a page of hundreds can carry."""
-    height, width, channels = pixels.shape
-    if max(height, width) <= _SIDE:
-        return pixels
-    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
-    image.thumbnail((_SIDE, _SIDE))
-    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)

@@ -2,23 +2,77 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from opsin.report.figures.run import Answer, confusion_title, draw_curves
-from opsin.report.figures.style import INK, styled
+from opsin.report.figures.failures import map_title, robustness_title, slices_title
+from opsin.report.figures.quality import reliability_title
+from opsin.report.figures.run import Answer, confusion_title
+from opsin.report.figures.style import INK
 from opsin.report.templates import environment
 from opsin.report.terminal import leaks_in_words
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 #: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
 _MATRIX: Final = 25
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the confusion matrix and some of its pictures.
+
+    Args:
+        actual: The right class, a place among the classes.
+        predicted: The answer.
+        count: Pictures in it.
+        answers: Those that are shown.
+    """
+
+    actual: int
+    predicted: int
+    count: int
+    answers: Sequence[Answer]
+
+    @property
+    def anchor(self) -> str:
+        """Where the page has it."""
+        return f"cell-{self.actual}-{self.predicted}"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture whose label is probably wrong.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        name: What the picture is called.
+        label: Its label.
+        suggested: The class that the answers suggest.
+        score: Doubt in the label, 0 to 1.
+        example: A picture that is surely of that class, or ``None``.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    label: str
+    suggested: str
+    score: float
+    example: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows: typical answers, mistakes, the least certain right ones, and more."""
+
+    typical: Sequence[Answer]
+    mistakes: Sequence[Answer]
+    unsure: Sequence[Answer]
+    cells: Sequence[Cell]
+    suspects: Sequence[Suspect]
 
 
 def render(
@@ -27,8 +81,8 @@ def render(
     history: Sequence[dict[str, Any]],
     *,
     name: str,
-    answers: Sequence[Answer],
-    mistakes: Sequence[Answer],
+    pictures: Pictures,
+    drawn: Mapping[str, str],
 ) -> str:
     """Return the page.
 
@@ -37,15 +91,30 @@ def render(
         recipe: What ``recipe.json`` holds.
         history: The lines of ``history.jsonl``.
         name: Of the run.
-        answers: Typical answers to show.
-        mistakes: The most confident mistakes.
+        pictures: Those to show.
+        drawn: The figures by name, as SVG.
     """
     # Runs of earlier versions lack these.
-    training = {"diverged": None, "stepped_back": False, **report["training"]}
-    report = {"parent": None, "reasons": {}, **report, "training": training}
+    training = {"diverged": None, "stepped_back": False, "unit": "epochs", **report["training"]}
+    defaults: dict[str, Any] = {
+        "parent": None,
+        "reasons": {},
+        "looks": 1,
+        "calibration": None,
+        "reject": None,
+        "deep": None,
+    }
+    report = {**defaults, **report, "training": training}
     figures = report["figures"][report["split"]]
-    with styled():
-        curves = inline_svg(draw_curves(history))
+    deep = report["deep"]
+    titles = {
+        "confusion": confusion_title(figures),
+        "calibration": reliability_title(figures),
+        "slices": slices_title(report["failures"]["slices"]),
+        "robustness": robustness_title(deep["robustness"]) if deep else "",
+        "map": map_title(deep["map"]) if deep else "",
+    }
+    shown = [cell for cell in pictures.cells if cell.answers]
     page: str = (
         environment()
         .get_template("page.html")
@@ -57,11 +126,12 @@ def render(
             history=history,
             verdict=verdict(report),
             leaks=leaks_in_words(report["leaks"]["exact"], report["leaks"]["near"]),
-            confusion_title=confusion_title(figures),
-            matrix=_matrix(figures) if len(figures["classes"]) <= _MATRIX else None,
-            curves=curves,
-            answers=answers,
-            mistakes=mistakes,
+            titles=titles,
+            matrix=_matrix(figures, shown) if len(figures["classes"]) <= _MATRIX else None,
+            mistaken=_mistaken_for(figures),
+            pictures=pictures,
+            cells=shown,
+            drawn={name: themed(svg) for name, svg in drawn.items()},
         )
     )
     return page
@@ -78,37 +148,52 @@ def verdict(report: dict[str, Any]) -> str:
         )
     return (
         f"Right for {figures['accuracy']:.1%} of {figures['images']:,} validation pictures "
-        f"({span}). This is optimistic: the best epoch was chosen on them, and there are no test "
-        "pictures."
+        f"({span}). This is optimistic: choices were made on them, and there are no test pictures."
     )
 
 
-def inline_svg(figure: Figure) -> str:
-    """Return a figure as SVG that takes text colour and background from the page around it."""
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    svg = stream.getvalue()
+def themed(svg: str) -> str:
+    """Return an SVG file's drawing so that it takes text colour and width from the page around it.
+
+    Example:
+        >>> themed('<?xml?><svg width="9pt" height="9pt" fill="#1c2127"></svg>')
+        '<svg aria-hidden="true" fill="currentColor"></svg>'
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
-    return svg.replace(INK, "currentColor")
+    return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(INK, "currentColor")
 
 
-def _matrix(figures: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """Return the confusion matrix's cells: count, and how deep its red is."""
+def _matrix(figures: dict[str, Any], shown: Sequence[Cell]) -> list[list[dict[str, Any]]]:
+    """Return the confusion matrix's cells: count, share, how deep the red is, and the pictures."""
     counts = np.array(figures["confusion"])
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    np.fill_diagonal(shares, 0.0)
-    deepest = max(float(shares.max()), 1e-9)
+    of_class = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = of_class.copy()
+    np.fill_diagonal(mistakes, 0.0)
+    deepest = max(float(mistakes.max()), 1e-9)
+    anchors = {(cell.actual, cell.predicted): cell.anchor for cell in shown}
     return [
         [
             {
                 "count": int(counts[row, column]),
+                "share": float(of_class[row, column]),
                 "right": row == column,
-                "depth": round(float(shares[row, column]) / deepest, 3),
+                "depth": round(float(mistakes[row, column]) / deepest, 3),
+                "anchor": anchors.get((row, column)),
             }
             for column in range(counts.shape[1])
         ]
         for row in range(counts.shape[0])
     ]
+
+
+def _mistaken_for(figures: dict[str, Any], most: int = 2) -> list[list[tuple[str, int]]]:
+    """Return for each class the answers that its pictures got by mistake, the commonest first."""
+    names = [entry["name"] for entry in figures["classes"]]
+    found = []
+    for place, row in enumerate(figures["confusion"]):
+        others = [(names[i], n) for i, n in enumerate(row) if n and i != place]
+        found.append(sorted(others, key=lambda pair: -pair[1])[:most])
+    return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from opsin.data.sheet import png_address
 from opsin.errors import MissingExtraError
+from opsin.report.pictures import picture_address
 from opsin.report.terminal import clock, megabytes, plus_minus
 
 try:
@@ -25,7 +25,7 @@ def environment() -> jinja2.Environment:
         "clock": clock,
         "megabytes": megabytes,
         "plus_minus": plus_minus,
-        "picture": png_address,
+        "picture": picture_address,
         "figure": lambda value: "" if value is None else f"{value:.4f}",
         "thousands": lambda value: f"{value:,}",
     }

@@ -129,16 +129,14 @@ def changes_since(
         (1797, 0, 0)
     """
     opened = Run(run)
-    then = _read_pictures(opened.directory)
+    then = read_pictures(opened.directory)
     about = opened.directory.read(opened.directory.dataset)
-    location = about["location"]
-    recipe = opened.recipe.data.model_copy(
-        update={
-            "sources": tuple(map(os.fspath, sources)) or tuple(location["sources"]),
-            "test": location["test"],
-        }
-    )
-    data = load_recipe(recipe, watcher=watcher)
+    location = opened.directory.location()
+    if sources:
+        location["sources"] = tuple(map(os.fspath, sources))
+    recipe = opened.recipe.data.model_copy(update=location)
+    # A picture that was corrected then and is gone now is one that was removed.
+    data = load_recipe(recipe, watcher=watcher, missing_ok=True)
     pairs, removed, added = _match(then, list(_pictures(data)))
     same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
     return Changes(
@@ -184,7 +182,7 @@ def _pictures(dataset: Dataset) -> Iterator[Picture]:
         yield Picture(name, label, parts[row], digests[row].tobytes().hex())
 
 
-def _read_pictures(directory: RunDirectory) -> list[Picture]:
+def read_pictures(directory: RunDirectory) -> list[Picture]:
     """Read what `write_pictures` wrote."""
     file = directory.pictures
     if not file.is_file():

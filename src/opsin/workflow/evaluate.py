@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.cache import Decoded, short_digest
-from opsin.data.dataset import Dataset, fingerprint_of
-from opsin.data.decode import read
+from opsin.data.dataset import Dataset, fingerprint_of, read_corrected
 from opsin.data.lazy import Images
 from opsin.data.split import TEST
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
-from opsin.metadata import Score
-from opsin.predict import Classifier
+from opsin.metadata import Metadata, Score
+from opsin.predict import Answers, Classifier
 from opsin.recipe import DataRecipe
 from opsin.run import RunDirectory
+from opsin.workflow.looks import count_looks, key_of, note_look
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,21 @@ def answers(
     rows: NDArray[np.int64],
     what: str,
     watcher: Watcher,
-) -> NDArray[np.float32]:
-    """Return the file's probabilities for some rows of ``images``, ``float32[N, K]``."""
+) -> Answers:
+    """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "pictures")
-    parts: list[NDArray[np.float32]] = []
+    parts: list[Answers] = []
     done = 0
-    for part in classifier.iter_probabilities(images, rows):
+    for part in classifier.iter_answers(images, rows):
         parts.append(part)
-        done += len(part)
+        done += len(part.probabilities)
         watcher.advance(done)
     watcher.end()
-    return np.concatenate(parts)
+    known = [part.familiarity for part in parts if part.familiarity is not None]
+    return Answers(
+        np.concatenate([part.probabilities for part in parts]),
+        np.concatenate(known) if known else None,
+    )
 
 
 def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> RunEvaluation:
@@ -72,22 +77,97 @@ def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) ->
 
     The answers are kept in ``predictions.npz``.
     """
-    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
-
     classifier = Classifier(directory.classifier)
     kept: dict[str, NDArray[Any]] = {}
-    figures: dict[str, Any] = {}
     for part, title in (("val", "Valid."), ("test", "Test")):
         rows = dataset.split.rows(part)
         if not len(rows):
             continue
-        probabilities = answers(classifier, dataset.images, rows, title, watcher)
+        found = answers(classifier, dataset.images, rows, title, watcher)
         labels = dataset.labels[rows]
         kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
-        kept[f"{part}_probabilities"] = probabilities
-        figures[part] = measure(probabilities, labels, dataset.classes)
+        kept[f"{part}_probabilities"] = found.probabilities
+        if found.familiarity is not None:
+            kept[f"{part}_familiarity"] = found.familiarity
     directory.save_arrays(directory.predictions, **kept)
+    leaking = np.concatenate(dataset.leaking)
+    return measure_run(classifier.metadata, kept, leaking)
+
+
+def measure_run(
+    metadata: Metadata, kept: Mapping[str, NDArray[Any]], leaking: NDArray[np.int64]
+) -> RunEvaluation:
+    """Measure a run's answers.
+
+    Args:
+        metadata: What travels in its file.
+        kept: What ``predictions.npz`` holds.
+        leaking: Rows of test pictures that have a duplicate outside the test part.
+    """
+    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
+
+    figures: dict[str, Any] = {}
+    for part in ("val", "test"):
+        if f"{part}_rows" not in kept:
+            continue
+        found = Answers(kept[f"{part}_probabilities"], kept.get(f"{part}_familiarity"))
+        labels = kept[f"{part}_labels"]
+        figures[part] = {
+            **measure(found.probabilities, labels, metadata.classes),
+            **_of_file(metadata, found, labels),
+        }
+    if "test" in figures:
+        right = kept["test_probabilities"].argmax(axis=1) == kept["test_labels"]
+        own = np.isin(kept["test_rows"], leaking)
+        figures["test"]["without_leaks"] = _share(right[~own]) if own.any() else None
     return RunEvaluation("test" if "test" in figures else "val", figures)
+
+
+def _of_file(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Return what the temperature changed, and how many pictures are refused.
+
+    Returns:
+        ``uncalibrated``: ``log_loss`` and ``calibration_error`` as they would be without the
+        file's temperature. ``refused``: the ``share`` of pictures that get "none of these", its
+        ``count`` and interval (``low``, ``high``), and the accuracy of the others. ``None`` each
+        where the file has no such thing.
+    """
+    from opsin.evaluation.calibration import (  # noqa: PLC0415
+        calibration_error,
+        log_loss_of,
+        reliability,
+    )
+
+    said: dict[str, Any] = {"uncalibrated": None, "refused": None}
+    calibration, reject = metadata.calibration, metadata.reject
+    if calibration is not None:
+        # Probabilities to the power of the temperature are, but for their sum, those without it.
+        logs = np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
+        logs *= calibration.temperature
+        before = np.exp(logs - logs.max(axis=1, keepdims=True))
+        before /= before.sum(axis=1, keepdims=True)
+        said["uncalibrated"] = {
+            "log_loss": log_loss_of(logs, labels),
+            "calibration_error": calibration_error(reliability(before, labels)),
+        }
+    if reject is not None and found.familiarity is not None:
+        refused = found.rejected(reject)
+        right = found.probabilities.argmax(axis=1) == labels
+        said["refused"] = {
+            **_share(refused, "share"),
+            "count": int(refused.sum()),
+            "accuracy_of_others": float(right[~refused].mean()) if not refused.all() else None,
+        }
+    return said
+
+
+def _share(which: NDArray[np.bool_], name: str = "accuracy") -> dict[str, Any]:
+    """Return a share of pictures with its interval, and of how many."""
+    from opsin.evaluation.intervals import wilson  # noqa: PLC0415
+
+    low, high = wilson(int(which.sum()), len(which))
+    share = float(which.mean()) if len(which) else None
+    return {"images": len(which), name: share, "low": low, "high": high}
 
 
 def evaluate(
@@ -112,7 +192,8 @@ def evaluate(
         What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
         (``test``, ``unseen``, ``val`` or ``all``), ``seen`` (how many of the pictures judged the
         classifier learnt from, or was chosen by; ``None`` where a file without its run cannot
-        tell), ``unreadable`` and ``seconds``.
+        tell), ``unreadable``, ``seconds``, and ``looks``: how often the runs of its folder have
+        looked at this test set.
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
@@ -128,7 +209,7 @@ def evaluate(
         resize=preparation.resize,
         **options,
     )
-    decoded = read(recipe, watcher=watcher, for_training=False)
+    decoded = read_corrected(recipe, watcher=watcher, for_training=False)
     names = decoded.about["classes"]
     foreign = [name for name in names if name not in classifier.classes]
     if foreign:
@@ -140,18 +221,27 @@ def evaluate(
     judged = _judge(classifier, decoded)
     rows = judged.rows
     began = time.perf_counter()
-    probabilities = answers(classifier, decoded.images, rows, "Test", watcher)
+    found = answers(classifier, decoded.images, rows, "Test", watcher)
     seconds = time.perf_counter() - began
     own = np.array([classifier.classes.index(name) for name in names], np.int64)
-    return {
+    labels = own[decoded.labels[rows]]
+    figures = {
         "model": str(classifier.path),
         "source": recipe.source,
         "part": judged.part,
         "seen": judged.seen,
         "unreadable": len(decoded.unreadable),
+        "looks": None,
         "seconds": seconds,
-        **measure(probabilities, own[decoded.labels[rows]], classifier.classes),
+        **measure(found.probabilities, labels, classifier.classes),
+        **_of_file(classifier.metadata, found, labels),
     }
+    if judged.part == "test":
+        run = RunDirectory(classifier.path.parent)
+        key = key_of(short_digest(decoded.digests), rows)
+        note_look(run, key, figures)
+        figures["looks"] = count_looks(run, key) or None
+    return figures
 
 
 @dataclass(frozen=True)

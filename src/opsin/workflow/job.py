@@ -9,13 +9,15 @@ import platform
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from opsin._version import __version__
+from opsin.classical.recipe import MODELS, ClassicalRecipe
 from opsin.data.audit import Audit
 from opsin.data.cache import short_digest
+from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
 from opsin.errors import MissingExtraError
 from opsin.metadata import Layer, Metadata
@@ -25,6 +27,9 @@ from opsin.storage import write_bytes, write_json
 from opsin.workflow.changes import write_pictures
 from opsin.workflow.decide import Decided
 from opsin.workflow.evaluate import evaluate_run
+from opsin.workflow.failures import find_failures
+from opsin.workflow.finish import finish_file, stamp
+from opsin.workflow.looks import count_looks, key_of
 from opsin.workflow.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -40,16 +45,23 @@ if TYPE_CHECKING:
 #: Pictures that the file and the network are compared on.
 _PARITY_IMAGES: Final = 512
 #: Looked for before anything is done, not missed at the end of an hour's training.
-_NEEDED: Final = ("torch", "onnx", "safetensors", "sklearn", "scipy", "matplotlib", "jinja2")
+_FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
+_FOR_NETWORKS: Final = ("torch", "safetensors")
 
 
-def need_training() -> None:
+def need_training(model: str | None = None) -> None:
     """Look for all that training needs.
+
+    Args:
+        model: The model's name; ``None`` for a network.
 
     Raises:
         MissingExtraError: A part of it is not installed.
     """
-    if not all(map(_is_installed, _NEEDED)):
+    if model in MODELS:
+        if not all(map(_is_installed, _FOR_ALL)):
+            raise MissingExtraError("models without layers", "classical")
+    elif not all(map(_is_installed, (*_FOR_ALL, *_FOR_NETWORKS))):
         raise MissingExtraError("training", "train")
 
 
@@ -114,14 +126,41 @@ class Job:
         return f"{where}, bfloat16" if half else where
 
 
-def write_request(directory: RunDirectory, job: Job) -> None:
+class Made(Protocol):
+    """What every run is made of, whatever kind of model."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it learns from."""
+
+    @property
+    def audit(self) -> Audit:
+        """What is wrong with the pictures."""
+
+    @property
+    def recipe(self) -> Recipe | ClassicalRecipe:
+        """How it learns."""
+
+    @property
+    def layers(self) -> list[Layer]:
+        """What the model is made of."""
+
+    @property
+    def device_name(self) -> str:
+        """Where it learns, as a person would say it."""
+
+
+def write_request(directory: RunDirectory, job: Made) -> None:
     """Write what was asked for, and of which pictures, before the training begins."""
     write_json(directory.recipe, job.recipe.model_dump(mode="json"))
-    about = {**job.dataset.describe(), "findings": job.audit.counts()}
-    write_json(directory.dataset, about)
     split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
-    directory.save_arrays(directory.split, digests=short_digest(job.dataset.digests), **split)
+    digests = short_digest(job.dataset.digests)
+    about = {**job.dataset.describe(), "findings": job.audit.counts()}
+    write_json(directory.dataset, about | {"test_set": key_of(digests, split["test"])})
+    directory.save_arrays(directory.split, digests=digests, **split)
     write_pictures(directory, job.dataset)
+    if job.dataset.corrected:
+        write_corrections(directory.corrections, job.dataset.corrected.rows)
 
 
 def make(
@@ -146,10 +185,50 @@ def make(
     Returns:
         The report.
     """
-    from opsin.workflow.report import draw_run  # noqa: PLC0415  needs matplotlib
-
     outcome = _train(directory, job, recorder, stop, start)
     seconds["train"] = outcome.seconds
+    at = time.perf_counter()
+    recorder.doing("the export")
+    parity = _export(directory, job)
+    seconds["export"] = time.perf_counter() - at
+    training = {
+        "best_epoch": outcome.best.epoch,
+        "epochs": outcome.last.epoch,
+        "asked": job.recipe.training.epochs,
+        "stopped": outcome.stopped,
+        "interrupted": stop.is_set(),
+        "diverged": outcome.diverged,
+        "stepped_back": outcome.stepped_back,
+        "balance": job.recipe.training.balance,
+        "precision": job.recipe.training.precision,
+    }
+    return conclude(directory, job, recorder, training=training, parity=parity, seconds=seconds)
+
+
+def conclude(
+    directory: RunDirectory,
+    job: Made,
+    recorder: Recorder,
+    *,
+    training: dict[str, Any],
+    parity: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Calibrate and evaluate a run's file, and write the report.
+
+    Args:
+        directory: The run, its file exported.
+        job: What was trained on what.
+        recorder: Keeps its history.
+        training: How the training went.
+        parity: How the file compares with what was trained.
+        seconds: The time of each part so far; is filled with that of the rest.
+
+    Returns:
+        The report.
+    """
+    from opsin.workflow.report import draw_run  # noqa: PLC0415  needs matplotlib
+
     at = time.perf_counter()
 
     def lap(what: str) -> None:
@@ -157,12 +236,10 @@ def make(
         seconds[what] = time.perf_counter() - at
         at = time.perf_counter()
 
-    recorder.doing("the export")
-    parity = _export(directory, job)
-    lap("export")
     recorder.doing("the evaluation")
+    finished = finish_file(directory, job.dataset, recorder)
     evaluation = evaluate_run(directory, job.dataset, recorder)
-    _stamp(directory, job.metadata.model_copy(update={"score": evaluation.score}))
+    stamp(directory, score=evaluation.score)
     lap("evaluate")
     report = {
         "opsin": __version__,
@@ -173,6 +250,7 @@ def make(
         "dataset": job.dataset.summary(),
         "split": evaluation.split,
         "figures": evaluation.figures,
+        "looks": count_looks(directory, directory.read(directory.dataset).get("test_set")),
         "leaks": {"exact": job.dataset.leaks[0], "near": job.dataset.leaks[1]},
         "unreadable": len(job.dataset.unreadable),
         "findings": [
@@ -180,27 +258,22 @@ def make(
             for finding in job.audit.findings
         ],
         "training": {
-            "best_epoch": outcome.best.epoch,
-            "epochs": outcome.last.epoch,
-            "asked": job.recipe.training.epochs,
-            "stopped": outcome.stopped,
-            "interrupted": stop.is_set(),
-            "diverged": outcome.diverged,
-            "stepped_back": outcome.stepped_back,
-            "balance": job.recipe.training.balance,
+            **training,
             "device": job.device_name,
-            "precision": job.recipe.training.precision,
             **{
                 what: sum(getattr(layer, what) for layer in job.layers)
                 for what in ("parameters", "trainable", "multiply_adds")
             },
         },
         "file": {"bytes": directory.classifier.stat().st_size, **parity},
+        **finished,
         "layers": [layer.model_dump(mode="json") for layer in job.layers],
         "seconds": seconds,
     }
-    write_json(directory.report, report)
     recorder.doing("the report")
+    kept = directory.load_arrays(directory.predictions)
+    report["failures"] = find_failures(job.dataset, kept, evaluation.split, recorder)
+    write_json(directory.report, report)
     draw_run(directory, job.dataset, recorder)
     lap("report")
     # Once more, now that the report's own time is known.
@@ -248,12 +321,6 @@ def _export(directory: RunDirectory, job: Job) -> dict[str, Any]:
     return {"parity_images": len(rows), "difference": difference}
 
 
-def _stamp(directory: RunDirectory, metadata: Metadata) -> None:
-    from opsin.export import stamp  # noqa: PLC0415
-
-    stamp(directory.classifier, metadata)
-
-
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
@@ -261,9 +328,13 @@ def _is_installed(package: str) -> bool:
         return False
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide what comes out."""
-    names = ("torch", "onnx", "onnxruntime", "numpy", "pillow")
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of the packages that decide what comes out.
+
+    Args:
+        *names: The packages (default: those that a network is trained with).
+    """
+    names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
     return {
         "opsin": __version__,
         "python": platform.python_version(),

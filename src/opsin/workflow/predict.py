@@ -73,6 +73,7 @@ def draw_prediction(
         picture = open_image(image, prediction.name)
         picture.thumbnail((800, 800))
         original = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    answer = Answer(prediction.pixels, prediction.name, None, prediction.probabilities)
+    refused = prediction.answer if prediction.rejected else ""
+    answer = Answer(prediction.pixels, prediction.name, None, prediction.probabilities, refused)
     with styled():
         return save(draw_answer(answer, original), path)

@@ -97,5 +97,5 @@ def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
 
 def _in_words(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "Ctrl-C, twice"
+        return str(error) or "Ctrl-C, twice"
     return str(error) if isinstance(error, OpsinError) else repr(error)

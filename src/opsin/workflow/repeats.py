@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
 from opsin.errors import RecipeError
@@ -18,6 +20,7 @@ from opsin.events import Watcher
 from opsin.recipe import DATA_OPTIONS, resolve
 from opsin.report.terminal import for_people, plus_minus
 from opsin.storage import write_json
+from opsin.workflow.changes import read_pictures
 from opsin.workflow.job import need_training
 from opsin.workflow.runs import Run
 from opsin.workflow.train import train
@@ -39,11 +42,14 @@ class Repeats:
         runs: The runs, in order; Ctrl-C may have ended the last one early.
         summary: What `summarise` says of them.
         file: Where the summary is kept, beside the runs.
+        labels: Of folds, the suspected label errors of all pictures, a file to be corrected by
+            hand and given to a later training as ``labels``; ``None`` where there are none.
     """
 
     runs: tuple[Run, ...]
     summary: dict[str, Any]
     file: Path
+    labels: Path | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -115,7 +121,7 @@ def train_repeats(
         ([0, 1], True)
     """
     _check_count("repeats", repeats, least=1)
-    need_training()
+    need_training(model)
     dataset, options = _loaded(data, options, watcher or for_people(quiet=quiet))
     first = _seed(dataset, options)
     # Refused now, not after the runs before it.
@@ -174,7 +180,7 @@ def train_folds(
         1797
     """
     _check_count("folds", folds, least=2)
-    need_training()
+    need_training(model)
     tell = watcher or for_people(quiet=quiet)
     dataset, options = _loaded(data, options, tell)
     parts = cut_into_folds(dataset, folds)
@@ -252,12 +258,38 @@ def _pooled(runs: Sequence[Run]) -> dict[str, Any]:
     """Measure the answers of several runs to their own test parts as if they were one's."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
+    return measure(*_out_of_fold(runs), [entry["name"] for entry in runs[0].figures["classes"]])
+
+
+def _out_of_fold(runs: Sequence[Run]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     answers = [run.directory.load_arrays(run.directory.predictions) for run in runs]
-    return measure(
+    return (
         np.concatenate([kept["test_probabilities"] for kept in answers]),
         np.concatenate([kept["test_labels"] for kept in answers]),
-        [entry["name"] for entry in runs[0].figures["classes"]],
     )
+
+
+def _doubted(runs: Sequence[Run]) -> list[Correction]:
+    """Return the labels that the answers of the folds contradict, the most doubtful first."""
+    from opsin.evaluation.label_errors import suspects  # noqa: PLC0415
+
+    pictures = []
+    for run in runs:
+        rows = run.directory.load_arrays(run.directory.predictions)["test_rows"]
+        own = read_pictures(run.directory)
+        pictures += [own[row] for row in rows]
+    found = suspects(*_out_of_fold(runs))
+    classes = [entry["name"] for entry in runs[0].figures["classes"]]
+    return [
+        Correction(
+            pictures[row].digest,
+            pictures[row].name,
+            pictures[row].label,
+            suggested=classes[suggested],
+            score=float(score),
+        )
+        for row, suggested, score in zip(found.rows, found.suggested, found.scores, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -323,7 +355,14 @@ class _Series:
         file = made[0].path.with_name(f"{before}-{self.kind}{number}.json")
         summary = summarise(made, kind=self.kind, asked=len(planned))
         write_json(file, summary)
-        return Repeats(tuple(made), summary, file)
+        return Repeats(tuple(made), summary, file, self._suspects(made, summary, file))
+
+    def _suspects(self, made: Sequence[Run], summary: dict[str, Any], file: Path) -> Path | None:
+        """Write the suspected label errors, once every picture was tested."""
+        if self.kind != "folds" or any(row["stopped"] for row in summary["runs"]):
+            return None
+        doubted = _doubted(made) if len(made) == summary["asked"] else []
+        return write_corrections(file.with_suffix(".labels.csv"), doubted) if doubted else None
 
 
 def _settled(run: Run) -> dict[str, Any]:

@@ -1,36 +1,51 @@
-"""The figures and the page of a run."""
+"""The figures, the page and the model card of a run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.cache import short_digest
+from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import SourceError
-from opsin.evaluation.mistakes import confident_mistakes, typical_rows
+from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
 from opsin.events import SILENT, Watcher
+from opsin.report.card import model_card
+from opsin.report.figures.failures import draw_map, draw_robustness, draw_slices
+from opsin.report.figures.quality import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.run import Answer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled
-from opsin.report.page import render
+from opsin.report.page import Cell, Pictures, Suspect, render
 from opsin.run import RunDirectory
-from opsin.storage import write_bytes
+from opsin.storage import write_bytes, write_json
+from opsin.workflow.evaluate import measure_run
+from opsin.workflow.failures import find_failures, look_deeper
 from opsin.workflow.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Path:
+def write_report(
+    run: str | os.PathLike[str],
+    *,
+    deep: bool = True,
+    fix: str | os.PathLike[str] | None = None,
+    watcher: Watcher = SILENT,
+) -> Path:
     """Draw a finished run's figures and page anew.
 
     Args:
         run: A run directory.
+        deep: Also disturb pictures, show strange ones and draw the map, which takes a minute.
+        fix: File for the suspected label errors, to be corrected by hand and given to a later
+            training as ``labels``.
         watcher: Is told how far the work is.
 
     Returns:
@@ -39,54 +54,62 @@ def write_report(run: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> P
     Raises:
         RunError: The run is missing or not finished.
         SourceError: The pictures it was made from are gone, or have changed since.
+        StorageError: The disk refuses a write.
     """
     opened = Run(run)
-    _ = opened.report  # says so at once, where the run is not finished
-    about = opened.directory.read(opened.directory.dataset)
-    data = load_recipe(opened.recipe.data.model_copy(update=about["location"]), watcher=watcher)
+    facts = opened.report  # says so at once, where the run is not finished
+    directory = opened.directory
+    about = directory.read(directory.dataset)
+    data = load_recipe(opened.recipe.data.model_copy(update=directory.location()), watcher=watcher)
     if data.fingerprint != about["fingerprint"]:
         raise SourceError(
             f"the pictures that {run} was trained on",
             f"{data.recipe.source} has changed since",
             "Restore them, or train again.",
         )
-    draw_run(opened.directory, data, watcher)
-    return opened.directory.page
+    classifier = opened.classifier()
+    kept = answers_of(directory, data)
+    leaking = np.concatenate(data.leaking)
+    facts["figures"] = measure_run(classifier.metadata, kept, leaking).figures
+    facts["failures"] = find_failures(data, kept, facts["split"], watcher)
+    if deep:
+        facts["deep"] = look_deeper(classifier, data, kept, facts["split"], watcher)
+    write_json(directory.report, facts)
+    if fix is not None:
+        write_corrections(fix, [
+            Correction(each["digest"], each["name"], each["label"],
+                       suggested=each["suggested"], score=each["score"])
+            for each in facts["failures"]["suspects"]
+        ])  # fmt: skip
+    draw_run(directory, data, watcher)
+    return directory.page
+
+
+def answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[Any]]:
+    """Return a run's ``predictions.npz`` with the rows that its pictures have in ``dataset``.
+
+    By content, since files may have been renamed, and so reordered, since the training.
+    """
+    kept = directory.load_arrays(directory.predictions)
+    written = directory.load_arrays(directory.split)["digests"]
+    place_of = {short_digest(d).tobytes(): row for row, d in enumerate(dataset.digests)}
+    for part in ("val", "test"):
+        rows = kept.get(f"{part}_rows")
+        if rows is not None:
+            found = [place_of[written[row].tobytes()] for row in rows]
+            kept[f"{part}_rows"] = np.array(found, np.int64)
+    return kept
 
 
 def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> None:
-    """Write ``figures/`` and ``report.html`` from the run's files and the pictures."""
+    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and pictures."""
     run = Run(directory.path)
-    facts = run.report
+    facts, recipe, history = run.report, run.recipe.model_dump(mode="json"), run.history
     figures = facts["figures"][facts["split"]]
-    kept = directory.load_arrays(directory.predictions)
-    rows, labels, probabilities = (
-        kept[f"{facts['split']}_{part}"] for part in ("rows", "labels", "probabilities")
-    )
-    # By content, since files may have been renamed, and so reordered, since the training.
-    place_of = {short_digest(d).tobytes(): row for row, d in enumerate(dataset.digests)}
-    digests = directory.load_arrays(directory.split)["digests"]
-    rows = np.array([place_of[digests[row].tobytes()] for row in rows], np.int64)
-
-    def shown(places: NDArray[np.int64]) -> list[Answer]:
-        return [
-            Answer(
-                pixels=dataset.images[rows[place]],
-                name=dataset.names[rows[place]],
-                actual=dataset.classes[labels[place]],
-                probabilities=dict(
-                    zip(dataset.classes, map(float, probabilities[place]), strict=True)
-                ),
-            )
-            for place in places
-        ]
-
-    typical = shown(typical_rows(len(rows)))
-    mistakes = shown(confident_mistakes(probabilities, labels))
-    history = run.history
+    pictures = _pictures(directory, dataset, facts)
+    typical, mistakes = pictures.typical, pictures.mistakes
     right = sum(answer.right for answer in typical)
     drawings: dict[str, Callable[[], Figure]] = {
-        "curves": lambda: draw_curves(history),
         "confusion": lambda: draw_confusion(figures),
         "answers": lambda: draw_answers(
             typical, f"{right} of {len(typical)} right; in all {figures['accuracy']:.1%}"
@@ -94,21 +117,70 @@ def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> Non
         "mistakes": lambda: draw_answers(
             mistakes[:15], "The most confident mistakes" if mistakes else "No mistakes"
         ),
+        "calibration": lambda: draw_reliability(figures),
     }
+    if len(history) > 1:
+        unit = facts["training"].get("unit", "epochs")
+        drawings["curves"] = lambda: draw_curves(history, unit)
+    if any("roc" in entry for entry in figures["curves"]["classes"]):
+        drawings["roc"] = lambda: draw_curves_of_classes(figures)
+    if facts["failures"]["slices"]["traits"]:
+        drawings["slices"] = lambda: draw_slices(facts["failures"]["slices"])
+    if facts.get("deep"):
+        drawings["robustness"] = lambda: draw_robustness(facts["deep"]["robustness"])
+        drawings["map"] = lambda: draw_map(facts["deep"]["map"])
     watcher.begin("Report", len(drawings) + 1, "figures")
+    drawn: dict[str, str] = {}
     with styled():
         for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
             figure = draw()
-            for kind in ("png", "svg"):
-                save(figure, directory.figures / f"{name}.{kind}")
-    page = render(
-        facts,
-        run.recipe.model_dump(mode="json"),
-        history,
-        name=directory.path.name,
-        answers=typical,
-        mistakes=mistakes,
-    )
+            save(figure, directory.figures / f"{name}.png")
+            # Laid out once: the places hold for the second format as well.
+            figure.set_layout_engine("none")
+            file = save(figure, directory.figures / f"{name}.svg")
+            if name not in ("answers", "mistakes", "confusion"):  # the page has its own
+                drawn[name] = file.read_text(encoding="utf-8")
+    page = render(facts, recipe, history, name=directory.path.name, pictures=pictures, drawn=drawn)
     write_bytes(directory.page, page.encode("utf-8", "replace"))
+    card = model_card(facts, recipe, name=directory.path.name)
+    write_bytes(directory.card, card.encode("utf-8", "replace"))
     watcher.end()
+
+
+def _pictures(directory: RunDirectory, dataset: Dataset, facts: dict[str, Any]) -> Pictures:
+    """Choose the pictures that the page shows."""
+    kept, part = answers_of(directory, dataset), facts["split"]
+    rows, labels, probabilities = (
+        kept[f"{part}_{what}"] for what in ("rows", "labels", "probabilities")
+    )
+    classes = dataset.classes
+
+    def shown(places: NDArray[np.int64]) -> list[Answer]:
+        return [
+            Answer(
+                pixels=dataset.images[rows[place]],
+                name=dataset.names[rows[place]],
+                actual=classes[labels[place]],
+                probabilities=dict(zip(classes, map(float, probabilities[place]), strict=True)),
+            )
+            for place in places
+        ]
+
+    return Pictures(
+        typical=shown(typical_rows(len(rows))),
+        mistakes=shown(confident_mistakes(probabilities, labels)),
+        unsure=shown(unsure_hits(probabilities, labels)),
+        cells=[
+            Cell(cell["actual"], cell["predicted"], cell["count"], shown(cell["rows"]))
+            for cell in cells_of(probabilities, labels)
+        ],
+        suspects=[
+            Suspect(
+                pixels=dataset.images[each["row"]],
+                example=None if each["example"] is None else dataset.images[each["example"]],
+                **{name: each[name] for name in ("name", "label", "suggested", "score")},
+            )
+            for each in facts["failures"]["suspects"][:12]
+        ],
+    )

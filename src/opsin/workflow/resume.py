@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opsin.classical.recipe import ClassicalRecipe
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import RecipeError, RunError
 from opsin.events import Watcher
@@ -63,12 +65,12 @@ def resume(
         >>> longer.recipe.parent == run.path.name
         True
     """
-    need_training()
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
     changes = {key: value for key, value in changes.items() if value is not None}
     parent = RunDirectory.open(run)
-    recipe = Run(run).recipe
+    recipe = _network_of(parent)
+    need_training()
     _check_state(parent, recipe, changes, name)
     dataset = data or load_recipe(_data_of(parent, recipe), watcher=watcher)
     _check_same(parent, dataset)
@@ -94,6 +96,20 @@ def resume(
         began=began,
         start=inherited,
     )
+
+
+def _network_of(parent: RunDirectory) -> Recipe:
+    """Return the recipe of a network; what is fitted in one go has nothing to go on from."""
+    recipe = Run(parent.path).recipe
+    if isinstance(recipe, ClassicalRecipe):
+        name = recipe.model.name
+        raise RunError(
+            "the run of a network, which is trained in steps",
+            f"{parent.path} is of the model {name}, which is fitted in one go",
+            f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} "
+            f"--model {name}",
+        )
+    return recipe
 
 
 def _check_state(
@@ -124,7 +140,7 @@ def _data_of(parent: RunDirectory, recipe: Recipe) -> DataRecipe:
     """Return the data part with the place where the source was, whatever folder this is."""
     if not parent.dataset.is_file():
         return recipe.data
-    return recipe.data.model_copy(update=parent.read(parent.dataset).get("location", {}))
+    return recipe.data.model_copy(update=parent.location())
 
 
 def _own(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> tuple[Tensors, Place] | None:
@@ -165,7 +181,7 @@ def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> tuple[
             f"got {recipe.training.epochs}",
             f"For example --epochs {2 * (place.epoch - 1)}.",
         )
-    before = Run(parent.path).recipe.training.optimizer
+    before = _network_of(parent).training.optimizer
     if recipe.training.optimizer != before:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
     fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}

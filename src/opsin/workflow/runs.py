@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from opsin.classical.recipe import MODELS, ClassicalRecipe
 from opsin.errors import OpsinError, RunError
 from opsin.predict import Classifier
 from opsin.recipe import Recipe
@@ -35,10 +36,13 @@ class Run:
         return self.directory.path
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> Recipe | ClassicalRecipe:
         """What was asked for, every default resolved."""
+        content = self.directory.read(self.directory.recipe)
+        model = content.get("model")
+        classical = isinstance(model, dict) and model.get("name") in MODELS
         try:
-            return Recipe.model_validate(self.directory.read(self.directory.recipe))
+            return (ClassicalRecipe if classical else Recipe).model_validate(content)
         except ValidationError as error:
             raise RunError(
                 f"a recipe of Opsin in {self.directory.recipe}",

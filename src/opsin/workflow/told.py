@@ -13,11 +13,19 @@ from opsin.report.terminal import (
     plus_minus,
 )
 from opsin.run import RunDirectory
-from opsin.workflow.job import Job
+from opsin.workflow.job import Made
+from opsin.workflow.looks import looks_in_words
 
 
-def tell_start(watcher: Watcher, directory: RunDirectory, job: Job) -> None:
+def tell_start(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
     """Say what is trained on what, and what is wrong with the pictures."""
+    tell_pictures(watcher, directory, job)
+    tell_model(watcher, job)
+    tell_place(watcher, directory, job)
+
+
+def tell_pictures(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+    """Say what is learnt from, and what is wrong with it."""
     dataset, audit = job.dataset, job.audit
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
     if dataset.unreadable:
@@ -31,6 +39,10 @@ def tell_start(watcher: Watcher, directory: RunDirectory, job: Job) -> None:
         watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
     if any(dataset.leaks):
         watcher.note(leaks_in_words(*dataset.leaks))
+
+
+def tell_model(watcher: Watcher, job: Made) -> None:
+    """Say what the model is made of, and what it costs."""
     watcher.layers(job.layers)
     parameters = sum(layer.parameters for layer in job.layers)
     work = sum(layer.multiply_adds for layer in job.layers)
@@ -39,6 +51,10 @@ def tell_start(watcher: Watcher, directory: RunDirectory, job: Job) -> None:
         "Model",
         f"{job.recipe.model.name} · {parameters:,} parameters · {cost} multiply-adds a picture",
     )
+
+
+def tell_place(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+    """Say what was decided, and where the work is done and kept."""
     for name, reason in job.recipe.reasons.items():
         watcher.fact(name, reason)
     watcher.fact("Device", job.device_name)
@@ -49,24 +65,44 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     """Say how the training went, how good the file is, and what it confuses."""
     figures = report["figures"][report["split"]]
     training, file, seconds = report["training"], report["file"], report["seconds"]
+    how, original = _how(training), "the network"
+    best = f" · best by validation: epoch {training['best_epoch']}"
+    if "fitted_to" in training:
+        how, original, best = f"{training['fitted_to']:,} pictures", "scikit-learn", ""
     watcher.fact(
         "Trained",
-        f"{_how(training)} in {clock(seconds['train'])} · best by validation: epoch "
-        f"{training['best_epoch']} · {clock(sum(seconds.values()))} in all",
+        f"{how} in {clock(seconds['train'])}{best} · {clock(sum(seconds.values()))} in all",
     )
-    what, how = ("Test", "looked at once")
+    what, how = ("Test", looks_in_words(report["looks"]))
     if report["split"] == "val":
-        what, how = ("Valid.", "optimistic: the best epoch was chosen on them")
+        chosen = "temperature" if "fitted_to" in training else "best epoch"
+        what, how = ("Valid.", f"optimistic: the {chosen} was chosen on them")
     watcher.fact(
         what,
         f"accuracy {plus_minus(figures)} ({figures['images']:,} pictures, {how}) · "
-        f"log loss {figures['log_loss']:.3f}",
+        f"log loss {figures['log_loss']:.3f} · "
+        f"calibration error {figures['calibration_error']:.3f}",
     )
+    if figures["refused"]:
+        watcher.fact("Refuses", refused_in_words(figures["refused"], report["reject"]["rate"]))
     watcher.fact("Confuses", confusions(figures))
     watcher.fact(
         "File",
-        f"classifier.onnx · {megabytes(file['bytes'])} · same answers as the network on "
+        f"classifier.onnx · {megabytes(file['bytes'])} · same answers as {original} on "
         f"{file['parity_images']} pictures (largest difference {file['difference']:.0e})",
+    )
+
+
+def refused_in_words(refused: dict[str, Any], rate: float) -> str:
+    """Say how many pictures of the known classes get no answer.
+
+    Example:
+        >>> refused_in_words({"count": 4, "images": 200, "share": 0.02}, 0.02)
+        '4 of 200 as "none of these" (2.0%, planned 2.0%), since they look unlike the training'
+    """
+    return (
+        f'{refused["count"]:,} of {refused["images"]:,} as "none of these" '
+        f"({refused['share']:.1%}, planned {rate:.1%}), since they look unlike the training"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opsin.classical.recipe import MODELS
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset, load
 from opsin.errors import RecipeError
@@ -44,15 +45,17 @@ def train(
     Args:
         data: A dataset, or a source to load one from, or several to be joined.
         model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) chooses network, size and recipe
-            by the pictures and the machine.
+            by the pictures and the machine. Without layers, and without PyTorch: ``logistic``,
+            ``forest``, ``knn``, ``svm``, ``hist-gradient-boosting``.
         budget: Time that the training may take, in seconds or as ``10m``: epochs and size are
             fitted to it after a short measurement.
         runs: Folder for run directories.
         name: What the run directory is called (default: source and model).
         watcher: Is told how far the work is (default: a progress display on standard error).
         quiet: Show nothing.
-        **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` …; with a source also those
-            of its data part: ``classes``, ``size`` …
+        **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
+            `opsin.classical.recipe`); with a source also those of its data part: ``classes``,
+            ``size`` …
 
     Returns:
         The finished run. Where the loss ran away for good, ``report["training"]["diverged"]``
@@ -71,7 +74,7 @@ def train(
         >>> run.accuracy > 0.5
         True
     """
-    need_training()
+    need_training(model)
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
     data_options = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
@@ -86,9 +89,21 @@ def train(
     else:
         given = [data] if isinstance(data, str | os.PathLike) else data
         dataset = load(*given, watcher=watcher, **data_options)
+    source = Path(dataset.recipe.sources[0]).stem
+    if model in MODELS:
+        from opsin.workflow.classical_job import train_classical  # noqa: PLC0415  quicker without
+
+        return train_classical(
+            lambda: RunDirectory.create(Path(runs), name or f"{source}-{model}"),
+            dataset,
+            model=model,
+            options={**options, "budget": budget},
+            watcher=watcher,
+            began=began,
+        )
     decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
     recipe = decided.recipe
-    title = name or f"{Path(recipe.data.sources[0]).stem}-{recipe.model.name}"
+    title = name or f"{source}-{recipe.model.name}"
     return carry_out(
         lambda: RunDirectory.create(Path(runs), title),
         dataset,

@@ -223,7 +223,12 @@ def _files_of(dataset: Dataset) -> Sequence[Path | None]:
         bad = {name for name, _ in dataset.unreadable}
         good = [row for row, name in enumerate(contents.names) if name not in bad]
         contents = contents.rows(np.array(good, np.int64))
-    same = list(contents.names) == dataset.names and np.array_equal(contents.labels, dataset.labels)
+    labels = contents.labels
+    if dataset.corrected:  # the files still have their old labels, and those left out are there
+        kept = set(dataset.names)
+        remaining = [row for row, name in enumerate(contents.names) if name in kept]
+        contents, labels = contents.rows(np.array(remaining, np.int64)), dataset.labels
+    same = list(contents.names) == dataset.names and np.array_equal(labels, dataset.labels)
     if same and isinstance(contents.pictures, np.ndarray):
         return nothing
     if same:

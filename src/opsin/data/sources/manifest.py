@@ -135,7 +135,7 @@ def header(path: Path) -> list[str]:
     """
     if path.suffix.lower() in _JSON:
         return list(next(_objects(path), (0, dict[str, Any]()))[1])
-    return next(_fields(path), (0, list[str]()))[1]
+    return next(fields(path), (0, list[str]()))[1]
 
 
 def resolve_columns(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -168,6 +168,38 @@ def resolve_columns(path: Path, there: Sequence[str], columns: Mapping[str, str]
     return {ours: theirs for ours, theirs in names.items() if theirs in there}
 
 
+def other_columns(
+    path: Path, columns: Mapping[str, str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return what a table says of its pictures beside our `COLUMNS`: texts by column and name.
+
+    Args:
+        path: The table.
+        columns: Names of its columns by ours, where they differ.
+
+    Raises:
+        SourceError: The table is damaged, or lacks a column.
+    """
+    there = header(path)
+    used = resolve_columns(path, there, columns or {})
+    others = [name for name in there if name and name not in used.values()]
+    found: dict[str, dict[str, str]] = {name: {} for name in others}
+    if path.suffix.lower() in _JSON:
+        lines: Iterator[tuple[int, dict[str, Any]]] = _objects(path)
+    else:
+        rows = fields(path)
+        next(rows)
+        lines = ((line, dict(zip(there, row, strict=False))) for line, row in rows)
+    for line, values in lines:
+        name = _name(_text(values.get(used["path"]), used["path"], path, line), path, line, None)
+        for other in others:
+            value = values.get(other)
+            # Lists and objects of JSON stand for no kind of picture.
+            plain = isinstance(value, str | bool | int | float)
+            found[other][name] = _text(value, other, path, line).strip() if plain else ""
+    return found
+
+
 def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[_Row]:
     """Yield a table's rows, complete ones only.
 
@@ -189,11 +221,11 @@ def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[_Row]:
 
 
 def _from_text(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    fields = _fields(path)
-    _, there = next(fields, (0, list[str]()))
+    rows = fields(path)
+    _, there = next(rows, (0, list[str]()))
     wanted = resolve_columns(path, there, columns)
     places = {ours: there.index(theirs) for ours, theirs in wanted.items()}
-    for line, row in fields:
+    for line, row in rows:
         if len(row) > len(there):
             raise _wrong(
                 path, line, f"{len(there)} fields as in the header", f"has {len(row)}",
@@ -210,8 +242,12 @@ def _from_text(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, di
         )
 
 
-def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the fields of each line that has any, the header first, with the line's number."""
+def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the fields of each line that has any, the header first, with the line's number.
+
+    Raises:
+        SourceError: It cannot be read, is no text in UTF-8, or its quotes are broken.
+    """
     lines = _lines(path)
     blank, first = 0, ""
     for first in lines:

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from opsin.report.figures.style import (
+    DPI,
     EMPTY,
     INK,
     MUTED,
@@ -27,6 +28,8 @@ from opsin.report.figures.style import (
 
 #: Bars drawn beside a picture, and cells printed in a confusion matrix, at most.
 _BARS, _CELLS = 10, 20
+# Inches that a picture takes with its bars and captions, its own longest side, and the title.
+_CARD, _SIDE, _HEAD = (3.3, 1.66), 1.25, 0.52
 _COLOURS = {"right": RIGHT, "wrong": WRONG, "other": MUTED}
 
 
@@ -39,12 +42,14 @@ class Answer:
         name: What the picture is called.
         actual: Its class; ``None`` where nobody knows it.
         probabilities: Probability of each class, in the classes' order.
+        refused: What is said in place of a label, where the picture is like none that it knows.
     """
 
     pixels: NDArray[np.uint8]
     name: str
     actual: str | None
     probabilities: dict[str, float]
+    refused: str = ""
 
     @property
     def label(self) -> str:
@@ -79,14 +84,14 @@ class Answer:
         return said if self.right else f"{said} (is {shorten(str(self.actual))})"
 
 
-def draw_curves(history: Sequence[dict[str, Any]]) -> Figure:
-    """Draw accuracy and loss of training and validation over the epochs."""
+def draw_curves(history: Sequence[dict[str, Any]], unit: str = "epochs") -> Figure:
+    """Draw accuracy and loss of training and validation over the epochs, or over other steps."""
     figure = new_figure(8.4, 3.3)
     epochs = [epoch["epoch"] for epoch in history]
     best = max((epoch for epoch in history if epoch["best"]), key=lambda epoch: epoch["epoch"])
     titles = {
-        "accuracy": f"Validation accuracy {best['val_accuracy']:.4f} in epoch {best['epoch']}",
-        "loss": f"Validation loss {best['val_loss']:.3f} in that epoch",
+        "accuracy": f"Validation accuracy {best['val_accuracy']:.4f}, {best['epoch']:,} {unit}",
+        "loss": f"Validation loss {best['val_loss']:.3f} there",
     }
     for place, (kind, title) in enumerate(titles.items(), start=1):
         axes = figure.add_subplot(1, 2, place)
@@ -97,7 +102,7 @@ def draw_curves(history: Sequence[dict[str, Any]]) -> Figure:
             axes.plot(epochs, values, color=colour, label=label, marker=".", linewidth=1.6)
         axes.axvline(best["epoch"], color=MUTED, linewidth=0.8, linestyle=":")
         axes.set_title(title)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(unit)
         axes.set_ylabel(kind if kind == "accuracy" else "cross entropy (nats)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True)
@@ -157,22 +162,43 @@ def _square(place: int) -> Any:
 
 
 def draw_answers(answers: Sequence[Answer], title: str) -> Figure:
-    """Draw pictures, each beside the bars of its probabilities; blue is right, red is wrong."""
+    """Draw pictures, each beside the bars of its probabilities; blue is right, red is wrong.
+
+    All of it is in one pair of axes, in inches: with a pair for each picture, this figure took
+    longer than all others together.
+    """
     columns = min(3, max(1, len(answers)))
     rows = max(1, -(-len(answers) // columns))
-    figure = new_figure(3.5 * columns, 1.72 * rows + 0.45)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    if answers:
-        grid = figure.add_gridspec(rows, 2 * columns, width_ratios=[1.0, 1.0] * columns)
-        for place, answer in enumerate(answers):
-            row, column = divmod(place, columns)
-            picture = figure.add_subplot(grid[row, 2 * column])
-            show_pixels(picture, answer.pixels)
-            picture.set_title(answer.caption(), fontsize=7.5, loc="left", fontweight="bold",
-                              color=RIGHT if answer.right else WRONG)  # fmt: skip
-            picture.set_xlabel(shorten(answer.name, 22), fontsize=6.5, color=MUTED)
-            _draw_bars(figure.add_subplot(grid[row, 2 * column + 1]), answer)
+    width, height = _CARD[0] * columns, _CARD[1] * rows + _HEAD
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.text(0.06, 0.12, title, fontsize=10.5, fontweight="bold", va="top")
+    for place, answer in enumerate(answers):
+        row, column = divmod(place, columns)
+        _draw_card(axes, answer, 0.06 + column * _CARD[0], _HEAD + row * _CARD[1])
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    axes.axis("off")
     return figure
+
+
+def _draw_card(axes: Axes, answer: Answer, left: float, top: float) -> None:
+    """Draw one picture, its caption and its bars, from a corner in inches."""
+    high, wide = answer.pixels.shape[:2]
+    scale = _SIDE / max(high, wide)
+    axes.text(left, top, answer.caption(), fontsize=7.5, fontweight="bold", va="bottom",
+              color=RIGHT if answer.right else WRONG)  # fmt: skip
+    corners = (left, left + scale * wide, top + 0.04 + scale * high, top + 0.04)
+    show_pixels(axes, answer.pixels, extent=corners)
+    axes.text(left, top + _SIDE + 0.07, shorten(answer.name, 22), fontsize=6.5, color=MUTED,
+              va="top")  # fmt: skip
+    bars = answer.bars()
+    step = min(0.16, _SIDE / len(bars))
+    begin, middle = left + _SIDE + 0.95, top + 0.04 + 0.5 * step
+    places = [middle + number * step for number in range(len(bars))]
+    axes.barh(places, [0.95 * share for _, share in bars], height=0.75 * step, left=begin,
+              color=[_COLOURS[answer.kind_of(name)] for name, _ in bars])  # fmt: skip
+    for place, (name, _) in zip(places, bars, strict=True):
+        axes.text(begin - 0.05, place, shorten(name, 14), fontsize=5.5, ha="right", va="center")
 
 
 def draw_answer(answer: Answer, original: NDArray[np.uint8] | None = None) -> Figure:
@@ -191,8 +217,9 @@ def draw_answer(answer: Answer, original: NDArray[np.uint8] | None = None) -> Fi
         show_pixels(axes, pixels)
         axes.set_xlabel(caption, color=MUTED)
         if place == 0:
-            title = f"{shorten(answer.label, 26)} {answer.confidence:.1%}"
-            axes.set_title(title, color=RIGHT if answer.right else WRONG)
+            title = answer.refused or f"{shorten(answer.label, 26)} {answer.confidence:.1%}"
+            colour = RIGHT if answer.right else WRONG
+            axes.set_title(title, color=MUTED if answer.refused else colour)
     axes = figure.add_subplot(grid[-1])
     _draw_bars(axes, answer)
     axes.tick_params(labelsize=8)

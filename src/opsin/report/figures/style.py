@@ -79,7 +79,8 @@ def save(figure: Figure, path: Path) -> Path:
     # Without dates, so that the same figure gives the same file.
     metadata = {"Date": None} if kind == "svg" else {}
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=metadata)
+        # A page lends an SVG its own background.
+        figure.savefig(temporary, format=kind, metadata=metadata, transparent=kind == "svg")
     return path
 
 

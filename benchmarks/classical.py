@@ -1,0 +1,103 @@
+"""Models without layers on Fashion-MNIST, beside the published figures.
+
+    python benchmarks/classical.py
+    python benchmarks/classical.py forest svm --out classical.json
+
+Each model is trained by ``opsin train`` with its defaults, in a process of its own, and looks at
+the test set once, at its end. ``fit`` is the time of the fitting alone, ``all`` the processor's
+time for the whole run with its report; ``answers`` is how many pictures a second the file
+answers on this machine, in batches of 256. The defaults were chosen on validation pictures. The
+published figures, where we know any, are those of the data set's authors
+(H. Xiao et al., arXiv:1708.07747, and their page side by side with MNIST).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+import opsin
+from opsin.classical.recipe import MODELS
+
+#: About what scikit-learn's classifiers reach there.
+PUBLISHED: Final = {"logistic": "0.84", "forest": "0.88", "svm": "0.90"}
+# Seconds of answering that are measured.
+_ENOUGH: Final = 3.0
+
+
+def main() -> None:
+    """Train the models that were asked for and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=", ".join(MODELS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    options = parser.parse_args()
+    unknown = set(options.models) - set(MODELS)
+    if unknown:
+        parser.error(f"models are {', '.join(MODELS)}")
+    results: dict[str, Any] = {}
+    print(f"{'model':<24}{'test':>8}{'±':>8}{'published':>11}{'val':>8}{'ECE':>8}"
+          f"{'fit':>8}{'all':>8}{'file':>10}{'answers':>10}")  # fmt: skip
+    for name in options.models or MODELS:
+        found = results[name] = _train(name, options.seed)
+        published = PUBLISHED.get(name, "–")
+        print(
+            f"{name:<24}{found['accuracy']:>8.4f}{found['half']:>8.4f}{published:>11}"
+            f"{found['validation']:>8.4f}{found['calibration_error']:>8.3f}"
+            f"{found['fit']:>6.0f} s{found['processor']:>6.0f} s"
+            f"{found['bytes'] / 1e6:>7.2f} MB{found['answers']:>8,.0f}/s",
+            flush=True,
+        )
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def _train(name: str, seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "opsin", "train", "fashion-mnist", "--model", name,
+                   "--seed", str(seed), "--runs", folder, "--quiet", "--json"]  # fmt: skip
+        before = os.times()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        after = os.times()
+        report: dict[str, Any] = json.loads(done.stdout)
+        figures = report["figures"]
+        return {
+            "accuracy": figures["test"]["accuracy"],
+            "half": (figures["test"]["high"] - figures["test"]["low"]) / 2,
+            "validation": figures["val"]["accuracy"],
+            "log_loss": figures["test"]["log_loss"],
+            "calibration_error": figures["test"]["calibration_error"],
+            "fit": report["seconds"]["train"],
+            "seconds": report["seconds"],
+            "processor": after.children_user - before.children_user,
+            "bytes": report["file"]["bytes"],
+            "parameters": report["training"]["parameters"],
+            "difference": report["file"]["difference"],
+            "answers": _rate(opsin.Run(report["run"])),
+        }
+
+
+def _rate(run: opsin.Run) -> float:
+    """Return how many test pictures a second the run's file answers."""
+    data = opsin.load("fashion-mnist")
+    batch = np.asarray(data.images[data.split.test[:256]])
+    classifier = run.classifier()
+    classifier.probabilities(batch)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < _ENOUGH:
+        count += len(classifier.probabilities(batch))
+    return count / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

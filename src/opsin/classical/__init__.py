@@ -1,0 +1,1 @@
+"""Models without layers, fitted by scikit-learn; PyTorch is not needed."""

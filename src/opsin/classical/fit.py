@@ -1,0 +1,314 @@
+"""scikit-learn fits a model without layers."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.classical.meanwhile import Told
+from opsin.classical.pixels import Pooling
+from opsin.classical.recipe import Boosting, Forest, Knn, Logistic, Svm
+from opsin.errors import MissingExtraError
+from opsin.events import Epoch
+
+try:
+    from scipy.special import softmax
+    from sklearn.decomposition import PCA
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+except ImportError as error:
+    raise MissingExtraError("classical models", "classical") from error
+
+#: Iterations of L-BFGS for logistic regression. More change the third digit of the loss.
+_ITERATIONS: Final = 200
+# Trees, or rounds, between two looks at the validation pictures.
+_STEP: Final = 10
+# Training pictures whose figures are told: all of them would take as long as the fitting.
+_SAMPLE: Final = 2_000
+# Megabytes of kernel values that libsvm keeps.
+_KEPT: Final = 500
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures as rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def some(self) -> Examples:
+        """Return a few of them, evenly spread."""
+        places = np.linspace(0, len(self.labels) - 1, min(_SAMPLE, len(self.labels)))
+        chosen = places.astype(np.int64)
+        return Examples(self.features[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model.
+
+    Args:
+        recipe: Which model, with its options.
+        pooling: How pictures became numbers.
+        projection: Their principal components (knn, svm), else ``None``.
+        estimator: scikit-learn's classifier.
+        labels: The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
+        classes: K.
+    """
+
+    recipe: Logistic | Forest | Knn | Svm | Boosting
+    pooling: Pooling
+    projection: Any
+    estimator: Any
+    labels: NDArray[np.int64] = field(repr=False)
+    classes: int
+
+    def embedding(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return what the classifier is given for prepared pictures, ``float32[N, D]``."""
+        return self.project(self.pooling.rows_of(images))
+
+    def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the principal components of rows of pixels, where the model works on these."""
+        if self.projection is None:
+            return features
+        projected: NDArray[np.float32] = self.projection.transform(features)
+        return projected
+
+    def probabilities(self, embedding: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return scikit-learn's own answers, ``float64[N, K]``.
+
+        The machine's are the softmax of its decision function, since scikit-learn has no
+        probabilities for it any more (``probability=True`` goes in 1.11).
+        """
+        if isinstance(self.recipe, Svm):
+            decision = np.asarray(self.estimator.decision_function(embedding), np.float64)
+            if decision.ndim == 1:
+                decision = np.stack([-decision / 2, decision / 2], axis=1)
+            answers: NDArray[np.float64] = softmax(decision, axis=1)
+            return answers
+        return np.asarray(self.estimator.predict_proba(embedding), np.float64)
+
+
+def work_of(model: Logistic | Forest | Knn | Svm | Boosting) -> tuple[int, str]:
+    """Return how many units of work a model's fitting tells of, and what these are.
+
+    Example:
+        >>> work_of(Forest(trees=50))
+        (50, 'trees')
+    """
+    match model:
+        case Logistic():
+            return _ITERATIONS, "iterations"
+        case Forest():
+            return model.trees, "trees"
+        case Boosting():
+            return model.trees, "rounds"
+        case Knn() | Svm():
+            return 1, "fits"
+
+
+def fit(
+    model: Logistic | Forest | Knn | Svm | Boosting,
+    pooling: Pooling,
+    train: Examples,
+    val: Examples,
+    *,
+    classes: int,
+    seed: int,
+    threads: int,
+    told: Told,
+) -> Fitted:
+    """Fit a model.
+
+    Args:
+        model: Which one, with its options.
+        pooling: How the pictures became numbers.
+        train: What it is fitted to; every class is there.
+        val: What forests and boosting tell their figures of as they grow.
+        classes: K.
+        seed: Decides what is drawn at random.
+        threads: Threads of a forest.
+        told: Is told how far the fitting is.
+    """
+    projection = None
+    if isinstance(model, Knn | Svm):
+        components = min(model.components, *train.features.shape)
+        # By the covariance: exact, and the quickest for many pictures of few pixels.
+        projection = PCA(components, svd_solver="covariance_eigh").fit(train.features)
+        train = Examples(projection.transform(train.features), train.labels)
+    match model:
+        case Logistic():
+            estimator = _logistic(model, train, told)
+        case Forest():
+            estimator = _forest(model, train, val, seed=seed, threads=threads, told=told)
+        case Knn():
+            # More neighbours than pictures there are none.
+            count = min(model.neighbours, len(train.labels))
+            estimator = KNeighborsClassifier(count, algorithm="brute")
+            estimator.fit(train.features, train.labels)
+        case Svm():
+            estimator = _svm(model, train)
+        case Boosting():
+            estimator = _boosting(model, train, val, seed, told)
+    told.advance(work_of(model)[0])
+    return Fitted(model, pooling, projection, estimator, train.labels, classes)
+
+
+class _Iterations:
+    """Counts iterations of L-BFGS; scikit-learn calls it (`sklearn.callback.FitCallback`)."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._done = 0
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Nothing is to be set up."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Nothing is to be taken down."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Nothing is to be told yet."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:  # noqa: ARG002
+        """Tell that one more is done."""
+        self._done += 1
+        self._told.advance(min(self._done, _ITERATIONS))
+
+
+def _logistic(model: Logistic, train: Examples, told: Told) -> Any:
+    estimator = LogisticRegression(C=model.c, max_iter=_ITERATIONS)
+    estimator.set_callbacks(_Iterations(told))
+    with warnings.catch_warnings():
+        # Stopped before the optimum it is as good, and simpler; the report states the iterations.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(train.features, train.labels)
+
+
+def _svm(model: Svm, train: Examples) -> Any:
+    # scikit-learn's own "scale", stated, so that the file can state it too.
+    variance = float(train.features.var(dtype=np.float64))
+    gamma = 1 / (train.features.shape[1] * variance) if variance else 1.0
+    estimator = SVC(C=model.c, gamma=gamma, cache_size=_KEPT, break_ties=True)
+    return estimator.fit(train.features, train.labels)
+
+
+def _forest(
+    model: Forest, train: Examples, val: Examples, *, seed: int, threads: int, told: Told
+) -> Any:
+    """Grow a forest a few trees at a time, which are the trees that would grow at once."""
+    estimator = RandomForestClassifier(
+        max_leaf_nodes=model.leaves, random_state=seed, n_jobs=threads, warm_start=True
+    )
+    steps = _Steps(model, len(train.labels), told)
+    sample = train.some()
+    while steps.done < model.trees:
+        estimator.set_params(n_estimators=min(model.trees, steps.done + _STEP))
+        estimator.fit(train.features, train.labels)
+        steps.finished(
+            estimator.n_estimators,
+            figures_of(estimator.predict_proba(sample.features), sample.labels),
+            figures_of(estimator.predict_proba(val.features), val.labels),
+        )
+    return estimator
+
+
+def _boosting(model: Boosting, train: Examples, val: Examples, seed: int, told: Told) -> Any:
+    steps = _Steps(model, len(train.labels), told)
+    figures: list[tuple[float, float]] = []
+
+    def look_on(estimator: Any, features: Any, labels: Any) -> float:
+        """Is called each round, for a sample of the training pictures, then for validation."""
+        done = estimator.n_iter_
+        told.advance(done)
+        if done and (done % _STEP == 0 or done == model.trees):
+            figures.append(figures_of(estimator.predict_proba(features), labels))
+        if len(figures) == 2:
+            steps.finished(done, *figures)
+            figures.clear()
+        return 0.0
+
+    estimator = HistGradientBoostingClassifier(
+        max_iter=model.trees,
+        max_leaf_nodes=model.leaves,
+        learning_rate=model.rate,
+        random_state=seed,
+        # The one way to be told of each round; it is never stopped early.
+        early_stopping=True,
+        scoring=look_on,
+        n_iter_no_change=model.trees + 1,
+    )
+    return estimator.fit(train.features, train.labels, X_val=val.features, y_val=val.labels)
+
+
+class _Steps:
+    """Tells the figures of a growing model from time to time."""
+
+    def __init__(self, model: Forest | Boosting, pictures: int, told: Told) -> None:
+        self.done = 0
+        self._total = model.trees
+        self._rate = model.rate if isinstance(model, Boosting) else 0.0
+        self._pictures = pictures
+        self._told = told
+        self._at = time.perf_counter()
+
+    def finished(self, done: int, train: tuple[float, float], val: tuple[float, float]) -> None:
+        """Tell how good the model is after ``done`` trees or rounds: loss and accuracy."""
+        seconds = time.perf_counter() - self._at
+        self._told.step(
+            Epoch(
+                epoch=done,
+                epochs=self._total,
+                step=done,
+                train_loss=train[0],
+                train_accuracy=train[1],
+                val_loss=val[0],
+                val_accuracy=val[1],
+                rate=self._rate,
+                seconds=seconds,
+                images_per_second=self._pictures * (done - self.done) / max(seconds, 1e-9),
+                best=done == self._total,
+            )
+        )
+        self.done = done
+        self._told.advance(done)
+        self._at = time.perf_counter()
+
+
+def least_of(classes: int) -> float:
+    """Return what a class's share of the votes counts at least, so that it has a logarithm.
+
+    Example:
+        >>> f"{least_of(10):.0e}"
+        '1e-06'
+    """
+    return 1e-5 / classes
+
+
+def figures_of(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return cross entropy in nats and accuracy; without pictures neither is a number.
+
+    Args:
+        probabilities: ``float[N, K]``
+        labels: ``int64[N]``
+
+    Example:
+        >>> figures_of(np.array([[0.5, 0.5]]), np.array([0]))
+        (0.6931471805599453, 1.0)
+    """
+    if not len(labels):
+        return float("nan"), float("nan")
+    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    own = np.maximum(own, least_of(probabilities.shape[1]))
+    right = probabilities.argmax(axis=1) == labels
+    return float(-np.log(own).mean()), float(right.mean())

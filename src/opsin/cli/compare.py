@@ -1,0 +1,135 @@
+"""`opsin compare`: which run is better, if any is shown to be?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.report.side_by_side import BOLD, columns_of
+from opsin.report.terminal import for_people, printable
+
+if TYPE_CHECKING:
+    from opsin.workflow.compare import Comparison
+
+
+def compare(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN RUN...",
+            help="Two to ten run directories with the same test pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    baselines: Annotated[
+        str | None,
+        typer.Option(
+            "--baselines",
+            metavar="SOURCE",
+            help="Also train models without layers (logistic, forest, knn, svm, "
+            "hist-gradient-boosting) on these pictures, with the first run's split.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against",
+            metavar="RUN",
+            help="The run that the others are set against (default: the first).",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Folder for compare.html, compare.json and the figures, with the pictures on "
+            "which the runs disagree.",
+            show_default=False,
+        ),
+    ] = None,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed/--no-speed",
+            help="Measure how many pictures a second each run's classifier answers here.",
+        ),
+    ] = True,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare runs by the same test pictures, and say which is better, if that is shown.
+
+    Each is set against the first one, picture by picture. Runs with other test pictures, labels or
+    classes are refused.
+
+    Example: opsin compare runs/2026-11-21-fashion-mnist-mlp runs/2026-11-21-fashion-mnist-cnn
+
+    Example: opsin compare runs/a runs/b runs/c --against runs/b --out comparison
+
+    Example: opsin compare --baselines fashion-mnist runs/2026-11-21-fashion-mnist-cnn
+    """
+    from opsin.workflow import compare as workflow  # noqa: PLC0415  loads what prediction needs
+
+    given: dict[str, Any] = {"against": against, "out": out, "speed": speed}
+    given["watcher"] = for_people(quiet=quiet)
+    if baselines is None:
+        found = workflow.compare(*(runs or ()), **given)
+    else:
+        from opsin.workflow.baselines import compare_baselines  # noqa: PLC0415
+
+        found = compare_baselines(baselines, *(runs or ()), **given)
+    if as_json:
+        print_json(found.to_json())
+        return
+    screen = console()
+    for row in found.runs:
+        screen.print(f"{row['letter']}  {printable(row['run'])}", markup=False, soft_wrap=True)
+    screen.print()
+    screen.print(_table(found, screen.width))
+    for pair in found.pairs:
+        screen.print(f"\n{pair['sentence']}.", markup=False)
+        screen.print(_counts(pair), markup=False)
+    remarks = list(found.remarks)
+    if screen.is_terminal and any(row["best"] for row in found.runs):
+        remarks.append(BOLD)
+    for remark in remarks:
+        screen.print(f"\n{remark}", style="dim", markup=False)
+    if found.files:
+        screen.print(f"\nLook      {found.files[0]}", markup=False, soft_wrap=True)
+
+
+def _table(found: Comparison, width: int) -> Table:
+    # All columns fit 80 characters, if they stand close.
+    table = Table(box=None, pad_edge=False, padding=(0, 2 if width > 96 else 1, 0, 0))
+    columns = columns_of(found.runs)
+    for place, column in enumerate(columns):
+        # Headings are broken before figures are.
+        table.add_column(
+            column.heading.replace(" ", "\n"),
+            justify="left" if place < 2 else "right",
+            overflow="fold",
+            no_wrap=place >= 2,
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(f"[bold]{escape(text)}[/]" if best else escape(text) for text, best in row))
+    return table
+
+
+def _counts(pair: dict[str, Any]) -> str:
+    """Return in a line who is right how often."""
+    first, second = pair["letters"]
+    return (
+        f"Both right {pair['both_right']:,} · only {first} {pair['only_first']:,} · only {second} "
+        f"{pair['only_second']:,} · both wrong {pair['both_wrong']:,} "
+        f"({pair['both_wrong_differently']:,} of them with different answers)"
+    )

@@ -1,0 +1,52 @@
+"""What a table says of its pictures beside their classes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from opsin.data.dataset import Dataset
+from opsin.data.sources.imagefolder import tables_of
+from opsin.data.sources.manifest import is_table, other_columns
+from opsin.data.sources.named import NAMES
+from opsin.recipe import DataRecipe
+
+
+def columns_of(dataset: Dataset) -> dict[str, list[str]]:
+    """Return what is known of each picture in words: its group, and a table's other columns.
+
+    The table (or the ``metadata.csv`` of a folder) is read again: nothing but this needs them. Of
+    several sources joined, of parts with a table each and of archives, groups are all there is.
+
+    Args:
+        dataset: The pictures.
+
+    Returns:
+        For each column in which the pictures differ a text for each of them, ``""`` for none.
+
+    Raises:
+        SourceError: The table was damaged since the pictures were loaded.
+
+    Example:
+        >>> from opsin.data.dataset import load
+        >>> columns_of(load("digits"))
+        {}
+    """
+    found = {"group": list(dataset.groups)} if dataset.groups else {}
+    table = _table_of(dataset.located)
+    if table is not None:
+        for column, texts in other_columns(table, dataset.recipe.columns).items():
+            found[column] = [texts.get(name, "") for name in dataset.names]
+    return {column: texts for column, texts in found.items() if len(set(texts)) > 1}
+
+
+def _table_of(recipe: DataRecipe) -> Path | None:
+    """Return the one table whose names are the pictures' names."""
+    if len(recipe.sources) > 1 or recipe.test is not None or recipe.sources[0] in NAMES:
+        return None
+    path = Path(recipe.sources[0])
+    # os.path, because it answers for impossible names instead of raising.
+    if os.path.isfile(path):  # noqa: PTH113
+        return path if is_table(path) else None
+    tables = tables_of(path, recipe.columns) if os.path.isdir(path) else []  # noqa: PTH112
+    return tables[0] if len(tables) == 1 and tables[0].parent == path else None

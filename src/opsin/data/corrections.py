@@ -1,0 +1,351 @@
+"""The user's corrections of labels: a small table, applied whenever the pictures are read.
+
+The sources themselves are never changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.cache import Decoded, short_digest
+from opsin.data.remaining import Remaining
+from opsin.data.sources.manifest import fields
+from opsin.errors import SourceError
+from opsin.events import SILENT, Watcher
+from opsin.storage import whole_file
+
+#: What stands for the class of a picture that is to be left out; an empty cell does too.
+LEFT_OUT: Final = "-"
+#: The columns that are written. Of those, ``label`` and one of the first two are read.
+COLUMNS: Final = ("digest", "name", "label", "suggested", "score")
+_DIGEST: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
+_SHOWN: Final = 3
+
+
+class Correction(NamedTuple):
+    """A row of a corrections file.
+
+    Args:
+        digest: First 16 bytes of the SHA-256 of the picture's prepared pixels, as hexadecimal
+            digits, or ``""``.
+        name: What the picture is called, or ``""``.
+        label: Its class from now on; ``-`` or ``""`` to leave it out.
+        suggested: What Opsin suggests; for the reader.
+        score: Doubt in the present label, 0 to 1; for the reader.
+        line: Where the row stands in its file, for errors.
+    """
+
+    digest: str
+    name: str
+    label: str
+    suggested: str = ""
+    score: float = math.nan
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"line {self.line:,} ({self.name or self.digest})"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What corrections have done.
+
+    Args:
+        file: The file, as it was given.
+        rows: What it says.
+        relabelled: Pictures that have another class now.
+        left_out: Pictures that are left out.
+        by_name: Rows whose picture was known by its name, not by its content.
+    """
+
+    file: str
+    rows: tuple[Correction, ...]
+    relabelled: int
+    left_out: int
+    by_name: int
+
+    @property
+    def words(self) -> str:
+        """What was done, in words: ``3 relabelled, 1 left out``."""
+        return f"{self.relabelled:,} relabelled, {self.left_out:,} left out"
+
+    def counts(self) -> dict[str, Any]:
+        """Return the file and how many of each, as a run's ``dataset.json`` keeps it."""
+        return {
+            "file": self.file,
+            "rows": len(self.rows),
+            "relabelled": self.relabelled,
+            "left_out": self.left_out,
+            "by_name": self.by_name,
+        }
+
+
+def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
+    """Write a corrections file, ready to be edited with any spreadsheet or editor (RFC 4180).
+
+    With the present labels in the column ``label`` it changes nothing until somebody edits it.
+
+    Args:
+        path: The file, such as ``labels.csv``; what is there is replaced.
+        rows: The rows.
+
+    Raises:
+        StorageError: The disk refuses the write.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     doubt = Correction("", "cat/7.jpg", "cat", suggested="dog", score=0.97)
+        ...     print(write_corrections(f"{folder}/labels.csv", [doubt]).read_text())
+        digest,name,label,suggested,score
+        ,cat/7.jpg,cat,dog,0.97
+        <BLANKLINE>
+    """
+    table: list[Sequence[str]] = [COLUMNS]
+    for row in rows:
+        score = "" if math.isnan(row.score) else f"{row.score:.4g}"
+        texts = [row.digest, row.name, row.label, row.suggested, score]
+        table.append([_written(text) for text in texts])
+    # A blank at the beginning is lost without quotes.
+    blank = any(text[:1].isspace() for texts in table for text in texts)
+    with (
+        whole_file(Path(path)) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        dialect: Any = {"quoting": csv.QUOTE_ALL} if blank else {}
+        csv.writer(stream, lineterminator="\n", **dialect).writerows(table)
+    return Path(path)
+
+
+def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
+    """Read a corrections file: ``label``, and ``digest`` or ``name`` or both; other columns pass.
+
+    Fields may be parted by commas, semicolons or tabs, as spreadsheets write them.
+
+    Raises:
+        SourceError: It cannot be read, lacks a column, or a row says nothing or is damaged.
+    """
+    table = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
+    lines = fields(table)
+    _, head = next(lines, (0, list[str]()))
+    there = [name.lower() for name in head]
+    if "label" not in there or not {"digest", "name"} & set(there):
+        raise SourceError(
+            "the columns digest, name and label (label, and one of the others, at least)",
+            f"{table} has {', '.join(filter(None, head)) or 'none'}",
+            "Write such a file with: opsin report RUN --fix labels.csv",
+        )
+    twice = sorted({name for name in there if name in COLUMNS and there.count(name) > 1})
+    if twice:
+        raise SourceError(
+            "each column once", f"{table} has {', '.join(twice)} twice", "Rename one of them."
+        )
+    places = {name: there.index(name) for name in ("digest", "name", "label") if name in there}
+    found = []
+    for line, row in lines:
+        if not any(field.strip() for field in row):
+            continue  # as spreadsheets leave them
+        cell = {name: row[at] if at < len(row) else "" for name, at in places.items()}
+        digest, name = cell.get("digest", "").strip().lower(), cell.get("name", "")
+        if len(row) > len(head):
+            raise _wrong(table, line, f"{len(head)} fields as in the header", f"has {len(row)}",
+                         'Put fields that hold the separator into quotes: "a, b".')  # fmt: skip
+        if digest and not _DIGEST.fullmatch(digest):
+            raise _wrong(table, line, "a digest of 32 or 64 hexadecimal digits",
+                         f"has {digest!r:.70}", "Copy it whole, or leave it empty.")  # fmt: skip
+        if not digest and not name:
+            raise _wrong(table, line, "a digest or a name", "has neither",
+                         "Name the picture, or drop the line.")  # fmt: skip
+        found.append(Correction(digest[:32], name, cell["label"], line=line))
+    return found
+
+
+def correct(
+    decoded: Decoded,
+    path: str | os.PathLike[str],
+    *,
+    missing_ok: bool = False,
+    watcher: Watcher = SILENT,
+) -> Decoded:
+    """Return pictures with their labels corrected; all corrections are applied, or none.
+
+    A row means the picture with its digest, whatever that is called by now; where several are the
+    same to the pixel, the one with its name, or all of them if none has. A row without a digest
+    means the picture of its name. Where no digest of the file is known at all, pictures were
+    prepared differently when it was written (another ``--size``), and names decide.
+
+    Args:
+        decoded: Pictures as they were read.
+        path: The corrections file.
+        missing_ok: Pass over pictures that are no longer there.
+        watcher: Is told what was done, and where names had to decide.
+
+    Returns:
+        The pictures; ``about["corrections"]`` is what was `Applied`.
+
+    Raises:
+        SourceError: The file is damaged, names a picture or a class that is not there, or
+            contradicts itself.
+    """
+    rows = read_corrections(path)
+    index = _Index.of(decoded)
+    by_digest = any(row.digest in index.digests for row in rows)
+    if not by_digest and any(row.digest for row in rows):
+        watcher.note(
+            f"no digest in {path} is that of a picture here (was it written at another --size?): "
+            "pictures are known by their names"
+        )
+    meant = [index.find(row, trust_names=not by_digest) for row in rows]
+    _check_known(path, rows, meant, missing_ok=missing_ok)
+    wanted = _wanted(path, rows, decoded.about["classes"])
+    labels = decoded.labels.copy()
+    keep = np.ones(len(labels), bool)
+    said: dict[int, int] = {}
+    for place, pictures in enumerate(meant):
+        label = wanted[place]
+        for picture in pictures or ():
+            before = said.setdefault(picture, place)
+            if wanted[before] != label:
+                raise _contradiction(path, rows[before], rows[place])
+            if label is None:
+                keep[picture] = False
+            else:
+                labels[picture] = label
+    applied = Applied(
+        file=os.fspath(path),
+        rows=tuple(rows),
+        relabelled=int((labels != decoded.labels).sum()),
+        left_out=int((~keep).sum()),
+        by_name=sum(row.digest not in index.digests for row in rows),
+    )
+    watcher.fact("Labels", f"{applied.file}: {applied.words}")
+    about = decoded.about | {"corrections": applied}
+    return _kept(replace(decoded, labels=labels, about=about), keep)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """Where pictures are, by content and by name; the unreadable ones are nowhere."""
+
+    digests: dict[str, list[int]]
+    names: dict[str, list[int]]
+    unreadable: set[str]
+
+    @classmethod
+    def of(cls, decoded: Decoded) -> _Index:
+        digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+        for row, (digest, name) in enumerate(
+            zip(short_digest(decoded.digests), decoded.about["names"], strict=True)
+        ):
+            digests[digest.tobytes().hex()].append(row)
+            names[_written(name)].append(row)
+        return cls(dict(digests), dict(names), {_written(name) for name, _ in decoded.unreadable})
+
+    def find(self, row: Correction, *, trust_names: bool) -> list[int] | None:
+        """Return the pictures that a row means; ``None`` where there is none such."""
+        same = self.digests.get(row.digest, [])
+        named = self.names.get(row.name, [])
+        if same:
+            return sorted(set(same) & set(named)) or same
+        # Other pixels under the same name are another picture.
+        if named and (trust_names or not row.digest):
+            return named
+        return [] if row.name in self.unreadable else None
+
+
+def _check_known(
+    path: str | os.PathLike[str],
+    rows: list[Correction],
+    meant: list[list[int] | None],
+    *,
+    missing_ok: bool,
+) -> None:
+    unknown = [str(row) for row, pictures in zip(rows, meant, strict=True) if pictures is None]
+    if unknown and not missing_ok:
+        raise SourceError(
+            f"pictures of this source in {path}",
+            f"{len(unknown):,} of its {len(rows):,} are not here, or have other pixels now: "
+            f"{_first(unknown)}",
+            "Drop these lines, or give the source that the file was written for.",
+        )
+
+
+def _wanted(
+    path: str | os.PathLike[str], rows: list[Correction], classes: Sequence[str]
+) -> list[int | None]:
+    """Return the class that each row asks for; ``None`` to leave the picture out.
+
+    Raises:
+        SourceError: There is no such class.
+    """
+    # A class that is called like the mark is a class; an empty cell will still do.
+    known: dict[str, int | None] = {"": None, LEFT_OUT: None}
+    known |= {name: label for label, name in enumerate(classes)}
+    said = [row.label if row.label in known else row.label.strip() for row in rows]
+    strange = [row for row, label in zip(rows, said, strict=True) if label not in known]
+    if strange:
+        shown = [f"{row.label!r} in {row}" for row in strange]
+        some = f"{', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}"
+        raise SourceError(
+            f"labels among {some}, or - to leave a picture out",
+            f"{path} has others in {len(strange):,} lines: {_first(shown)}",
+            "Mend the spelling; a new class needs pictures in the source.",
+        )
+    return [known[label] for label in said]
+
+
+def _contradiction(path: str | os.PathLike[str], one: Correction, other: Correction) -> SourceError:
+    return SourceError(
+        "one label for each picture",
+        f"{path} says {one.label or LEFT_OUT!r} in {one} and {other.label or LEFT_OUT!r} in "
+        f"{other}, which are the same picture",
+        "Keep one of the two lines.",
+    )
+
+
+def _written(text: str) -> str:
+    """Return text as it stands in a file: bytes of names that are no Unicode are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _first(found: Sequence[str]) -> str:
+    more = len(found) - _SHOWN
+    return ", ".join(found[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _wrong(table: Path, line: int, expected: str, received: str, advice: str) -> SourceError:
+    return SourceError(f"{expected} in each line", f"line {line:,} of {table} {received}", advice)
+
+
+def _kept(decoded: Decoded, keep: NDArray[np.bool_]) -> Decoded:
+    """Leave pictures out of everything that is known of each."""
+    if keep.all():
+        return decoded
+    rows = np.flatnonzero(keep)
+    if not rows.size:
+        raise SourceError("pictures that remain", "all of them are left out", "Keep some.")
+    about = dict(decoded.about)
+    for name in ("names", "groups"):
+        if about[name]:
+            about[name] = [about[name][row] for row in rows]
+    return replace(
+        decoded,
+        images=Remaining(decoded.images, rows),
+        labels=decoded.labels[rows],
+        given=decoded.given[rows],
+        digests=decoded.digests[rows],
+        sizes=decoded.sizes[rows],
+        ranges=decoded.ranges[rows],
+        about=about,
+    )

@@ -1,0 +1,132 @@
+"""Whether 90% sure means right nine times in ten, and the temperature that makes it so."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import MissingExtraError
+
+try:
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+except ImportError as error:
+    raise MissingExtraError("calibration", "evaluate") from error
+
+#: Bins of equal width from 0 to 1.
+BINS: Final = 15
+# Temperatures beyond these say that there is too little to go by.
+_COLDEST, _HOTTEST = 0.05, 20.0
+# A handful of pictures that are all right would ask for certainty. Log temperatures are held near
+# 0 as by a normal distribution of this deviation, which a few hundred pictures outweigh.
+_PRIOR: Final = 0.5
+
+
+def reliability(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
+) -> list[dict[str, float]]:
+    """Return a reliability diagram: how sure the answers were, and how often they were right.
+
+    M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", 1983.
+
+    Args:
+        probabilities: ``float[N, K]``
+        labels: The right classes, ``int64[N]``.
+
+    Returns:
+        For each bin of confidence that has answers: ``low`` and ``high``, its ends; ``count``;
+        ``confidence``, their mean; ``accuracy``, the share that is right.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    return [
+        {
+            "low": place / BINS,
+            "high": (place + 1) / BINS,
+            "count": int((bins == place).sum()),
+            "confidence": float(confidence[bins == place].mean()),
+            "accuracy": float(right[bins == place].mean()),
+        }
+        for place in np.unique(bins).tolist()
+    ]
+
+
+def calibration_error(diagram: list[dict[str, float]]) -> float:
+    """Return the expected calibration error of a reliability diagram, 0 to 1.
+
+    C. Guo et al., "On calibration of modern neural networks", ICML 2017: the mean distance of
+    confidence from accuracy, over the bins by their counts.
+
+    Example:
+        >>> calibration_error([{"count": 10, "confidence": 0.9, "accuracy": 0.7}])
+        0.2
+    """
+    total = sum(entry["count"] for entry in diagram)
+    apart = sum(e["count"] * abs(e["confidence"] - e["accuracy"]) for e in diagram)
+    return round(apart / total, 12)
+
+
+def brier_terms(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return each picture's Brier score, 0 (certain and right) to 2, ``float64[N]``.
+
+    G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the squared
+    distance of the probabilities from the truth, over all classes.
+
+    Example:
+        >>> brier_terms(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 1])).tolist()
+        [0.5, 2.0]
+    """
+    exact = probabilities.astype(np.float64)
+    own = exact[np.arange(len(labels)), labels]
+    return np.asarray(np.square(exact).sum(axis=1) - 2 * own + 1, np.float64)
+
+
+def log_loss_of(
+    logits: NDArray[np.floating[Any]], labels: NDArray[np.int64], temperature: float = 1.0
+) -> float:
+    """Return the mean cross entropy in nats of ``softmax(logits / temperature)``."""
+    scores = log_softmax(logits.astype(np.float64) / temperature, axis=1)
+    return float(-scores[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Find the number that logits are to be divided by, so that they say how sure they may be.
+
+    C. Guo et al., "On calibration of modern neural networks", ICML 2017. The order of the classes
+    stays as it is, so that no answer changes.
+
+    Args:
+        logits: Of pictures that the network has not learnt from, ``float32[N, K]``.
+        labels: Their classes, ``int64[N]``.
+
+    Returns:
+        The temperature: above 1 for a network that is too sure, and 1 where none lowers the log
+        loss of these pictures.
+
+    Example:
+        >>> chance = np.random.default_rng(0)
+        >>> labels = chance.integers(0, 2, 1000)
+        >>> sure = np.where(chance.random(1000) < 0.8, labels, 1 - labels)  # right in four of five
+        >>> logits = 10 * np.eye(2, dtype=np.float32)[sure]                 # and certain each time
+        >>> 6 < fit_temperature(logits, labels) < 9
+        True
+    """
+    count = len(labels)
+    if not count or not np.isfinite(logits).all():
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        held = 0.5 * (log_temperature / _PRIOR) ** 2 / count
+        return log_loss_of(logits, labels, float(np.exp(log_temperature))) + held
+
+    ends = (float(np.log(_COLDEST)), float(np.log(_HOTTEST)))
+    found = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
+    # As the file will hold it.
+    temperature = float(np.float32(np.exp(found.x)))
+    better = log_loss_of(logits, labels, temperature) <= log_loss_of(logits, labels)
+    return temperature if better else 1.0

@@ -1,0 +1,131 @@
+"""How well each class is told from the rest, at every threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import MissingExtraError
+from opsin.evaluation.intervals import Interval, in_parts, middle_of, resamples
+
+try:
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+    from sklearn.metrics import roc_curve as roc_points
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: Classes whose curves are kept; of more, the areas alone.
+_DRAWN: Final = 25
+# Points of a curve that is kept, and decimals: an eye sees no more.
+_POINTS, _DECIMALS = 60, 4
+_SEED: Final = 0
+
+
+def measure_curves(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Any]:
+    """Measure how well the probability of each class finds its pictures.
+
+    Args:
+        probabilities: ``float32[N, K]``
+        labels: The right classes, ``int64[N]``.
+        classes: K names.
+
+    Returns:
+        ``classes``: for each, its ``name``, the areas ``auroc`` (under the curve of true over
+        false positives) and ``average_precision`` (under the curve of precision over recall),
+        ``None`` where the class, or everything else, has no pictures; and with few classes the
+        points of the curves, ``roc`` and ``precision_recall``, two lists each. ``macro_auroc`` and
+        ``macro_average_precision``: their means, with ``intervals`` by the bootstrap where the
+        pictures are not too many for it.
+    """
+    entries: list[dict[str, Any]] = []
+    for number, name in enumerate(classes):
+        own = labels == number
+        entry: dict[str, Any] = {"name": name, "auroc": None, "average_precision": None}
+        if own.any() and not own.all():
+            scores = probabilities[:, number]
+            entry["auroc"] = float(roc_auc_score(own, scores))
+            entry["average_precision"] = float(average_precision_score(own, scores))
+            if len(classes) <= _DRAWN:
+                false, true, _ = roc_points(own, scores)
+                precision, recall, _ = precision_recall_curve(own, scores)
+                entry["roc"] = _thinned(false, true)
+                entry["precision_recall"] = _thinned(recall[::-1], precision[::-1])
+        entries.append(entry)
+    known = [entry for entry in entries if entry["auroc"] is not None]
+    said: dict[str, Any] = {
+        "classes": entries,
+        "macro_auroc": None,
+        "macro_average_precision": None,
+        "intervals": {},
+    }
+    if known:
+        for area in ("auroc", "average_precision"):
+            said[f"macro_{area}"] = float(np.mean([entry[area] for entry in known]))
+        said["intervals"] = _intervals(probabilities, labels)
+    return said
+
+
+def _thinned(across: NDArray[np.float64], up: NDArray[np.float64]) -> list[list[float]]:
+    """Keep as many points of a curve as an eye can tell apart, evenly along its length."""
+    steps = np.hypot(np.diff(across), np.diff(up))
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    places = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _POINTS)))
+    return [line[places].round(_DECIMALS).tolist() for line in (across, up)]
+
+
+def _intervals(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, Interval]:
+    """Bootstrap the mean of each area over the classes."""
+    number = resamples(4 * probabilities.size)  # sums, sorts and gathers
+    if not number:
+        return {}
+    chance = np.random.default_rng(_SEED)
+    count, classes = probabilities.shape
+    sums = np.zeros((2, number))
+    there = np.zeros(number)
+    start, even = 0, np.full(count, 1 / count)
+    for some in in_parts(number, count):
+        part = slice(start, start := start + some)
+        weights = chance.multinomial(count, even, size=some).astype(np.int32)
+        for name in range(classes):
+            own = labels == name
+            if own.any() and not own.all():
+                areas = _areas(weights, probabilities[:, name], own)
+                # A resample may lack a class.
+                sums[:, part] += np.nan_to_num(areas)
+                there[part] += np.isfinite(areas[0])
+    means = sums[:, there > 0] / there[there > 0]
+    return {
+        "macro_auroc": middle_of(means[0]),
+        "macro_average_precision": middle_of(means[1]),
+    }
+
+
+def _areas(
+    weights: NDArray[np.integer[Any]], scores: NDArray[np.float32], own: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return area under ROC and average precision of weighted pictures, ``float64[2, R]``.
+
+    Args:
+        weights: How often each resample has each picture, ``int[R, N]``.
+        scores: Probability of the class, ``float32[N]``.
+        own: Which pictures are of the class, ``bool[N]``.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    true = np.cumsum(weights[:, order] * own[order], axis=1)[:, ties].astype(np.float64)
+    both = np.cumsum(weights[:, order], axis=1)[:, ties]
+    false = both - true
+    with np.errstate(invalid="ignore"):
+        recall = np.pad(true / true[:, -1:], ((0, 0), (1, 0)))
+        fall_out = np.pad(false / false[:, -1:], ((0, 0), (1, 0)))
+    precision = true / np.maximum(both, 1)
+    roc = np.trapezoid(recall, fall_out, axis=1)
+    average = np.sum(np.diff(recall, axis=1) * precision, axis=1)
+    return np.where(np.isfinite(roc), np.stack([roc, average]), np.nan)

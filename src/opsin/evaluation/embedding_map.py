@@ -1,0 +1,206 @@
+"""A map on which pictures that the network finds alike lie side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import MissingExtraError
+
+try:
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from sklearn.neighbors import NearestNeighbors
+    from threadpoolctl import threadpool_limits
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: More pictures than this take minutes, and cover each other.
+MOST: Final = 2000
+# Below this, neighbourhoods are no more than the pictures themselves.
+_FEW: Final = 30
+_COMPONENTS: Final = 50
+_PERPLEXITY: Final = 30.0
+_NEIGHBOURS: Final = 10
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """Where pictures lie.
+
+    Args:
+        rows: Which pictures, places in what was given, ascending, ``int64[M]``.
+        places: Where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept.
+        method: ``t-sne`` or, for few pictures, ``pca``.
+        alike: Share of the nearest neighbours of each picture, among these in the embedding
+            itself, that have its label, ``float32[M]``; ``nan`` for a picture alone.
+    """
+
+    rows: NDArray[np.int64]
+    places: NDArray[np.float32]
+    method: Literal["t-sne", "pca"]
+    alike: NDArray[np.float32]
+
+
+def map_embedding(
+    embedding: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    most: int = MOST,
+    seed: int = 0,
+) -> EmbeddingMap:
+    """Lay pictures out so that those with similar embeddings lie side by side.
+
+    The embedding is brought to 50 numbers by principal components, and to two by t-SNE: L. van der
+    Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 2008. Neighbours on the map are
+    neighbours in the embedding; distances between groups, and their sizes, mean nothing. Fewer
+    than 30 pictures are shown by their two principal components. On one machine the same
+    embeddings give the same map.
+
+    Args:
+        embedding: What the last layer sees, ``float32[N, D]``; rows that are not finite are left
+            out.
+        labels: Their classes, ``int64[N]``.
+        most: How many pictures at most, taken evenly from the classes.
+        seed: Decides which.
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> labels = np.arange(20) % 2
+        >>> embedding = (5 * labels[:, None] + random.normal(size=(20, 8))).astype(np.float32)
+        >>> found = map_embedding(embedding, labels)
+        >>> found.places.shape, found.method, bool(found.alike.min() > 0.8)
+        ((20, 2), 'pca', True)
+    """
+    usable = np.flatnonzero(np.isfinite(embedding).all(axis=1))
+    rows = usable[_evenly(labels[usable], most, seed)]
+    values = embedding[rows].astype(np.float64)
+    values -= values.mean(axis=0) if len(values) else 0.0
+    own = labels[rows]
+    different = len(np.unique(values, axis=0))
+    with threadpool_limits(1):  # sums in another order would lead to another map
+        if len(rows) >= 3 and np.ptp(values, axis=0).any():
+            parts = min(_COMPONENTS, values.shape[1], len(values) - 1)
+            values = PCA(parts, svd_solver="full").fit_transform(values)
+        alike = _alike(values, own)
+        method: Literal["t-sne", "pca"] = "pca"
+        if different >= _FEW:
+            method = "t-sne"
+            model = TSNE(
+                perplexity=min(_PERPLEXITY, (len(values) - 1) / 3),
+                init=_start(values),
+                random_state=seed,
+            )
+            places = model.fit_transform(values)
+        else:
+            places = _plane(values)
+    return EmbeddingMap(rows, _framed(places), method, alike)
+
+
+def map_to_json(
+    found: EmbeddingMap,
+    names: Sequence[str],
+    labels: NDArray[np.int64],
+    answers: NDArray[np.int64],
+    classes: Sequence[str],
+) -> dict[str, Any]:
+    """Return a map as plain data for a page that can be searched and enlarged.
+
+    Args:
+        found: The map.
+        names: What each of all pictures is called.
+        labels: The classes of all of them, ``int64[N]``.
+        answers: The answers to all of them, ``int64[N]``.
+        classes: K names.
+
+    Returns:
+        ``method``, ``classes``, and ``points``: for each picture its ``row``, ``name``, ``x``,
+        ``y``, ``label`` and ``answer`` (places in ``classes``). ``apart``: for each class its
+        ``name``, its number of ``images`` here, and ``share``: how many of its pictures' nearest
+        neighbours are of it too, the least apart first.
+
+    Example:
+        >>> found = map_embedding(np.eye(4, dtype=np.float32), np.arange(4) % 2)
+        >>> data = map_to_json(found, list("abcd"), np.arange(4) % 2, np.zeros(4, int), ["x", "y"])
+        >>> data["points"][3]["name"], data["points"][3]["label"], data["points"][3]["answer"]
+        ('d', 1, 0)
+    """
+    own = labels[found.rows]
+    apart = []
+    for label in np.unique(own):
+        share = found.alike[own == label]
+        if np.isfinite(share).any():
+            apart.append(
+                {
+                    "name": classes[label],
+                    "images": len(share),
+                    "share": float(np.nanmean(share)),
+                }
+            )
+    return {
+        "method": found.method,
+        "classes": list(classes),
+        "points": [
+            {
+                "row": int(row),
+                "name": names[row],
+                "x": round(float(x), 4),
+                "y": round(float(y), 4),
+                "label": int(labels[row]),
+                "answer": int(answers[row]),
+            }
+            for row, (x, y) in zip(found.rows, found.places, strict=True)
+        ],
+        "apart": sorted(apart, key=lambda each: each["share"]),
+    }
+
+
+def _evenly(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Choose rows class by class in turn, at random within each, ascending."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # How many pictures of its class come before each one.
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    turn = np.empty(len(labels), np.int64)
+    turn[by_class] = np.arange(len(labels)) - starts
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
+
+
+def _alike(values: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    count = min(_NEIGHBOURS, len(values) - 1)
+    if count < 1:
+        return np.full(len(values), np.nan, np.float32)
+    near = NearestNeighbors(n_neighbors=count).fit(values).kneighbors(return_distance=False)
+    same: NDArray[np.float32] = (labels[near] == labels[:, None]).mean(axis=1, dtype=np.float32)
+    return same
+
+
+def _plane(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the first two columns; zeros where there are fewer."""
+    plane = np.zeros((len(values), 2))
+    plane[:, : min(2, values.shape[1])] = values[:, :2]
+    return plane
+
+
+def _start(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return where t-SNE starts: the two largest components, small, as it likes them."""
+    plane = _plane(values)
+    start: NDArray[np.float32] = (1e-4 * plane / plane[:, 0].std()).astype(np.float32)
+    return start
+
+
+def _framed(places: NDArray[Any]) -> NDArray[np.float32]:
+    """Move and scale into the square from -1 to 1, keeping the shape."""
+    if not len(places):
+        return np.zeros((0, 2), np.float32)
+    low, high = places.min(axis=0), places.max(axis=0)
+    half = max(float((high - low).max()) / 2, 1e-12)
+    framed: NDArray[np.float32] = ((places - (low + high) / 2) / half).astype(np.float32)
+    return np.clip(framed, -1, 1)

@@ -1,0 +1,133 @@
+"""Pictures whose label is probably wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import MissingExtraError
+
+#: How cleanlab chooses and ranks: chosen by measurement (benchmarks/label_errors.py).
+FILTER: Final = "low_self_confidence"
+RANK: Final = "self_confidence"
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Pictures whose label is probably wrong, the most doubtful first.
+
+    Args:
+        rows: Their places among the pictures that were looked at, ``int64[M]``.
+        suggested: The class that the answers suggest instead, never the label, ``int64[M]``.
+        scores: Doubt in the label, ``float32[M]``: 1 less its probability by the answer. With the
+            default order they fall.
+        looked_at: N, the number of pictures that were looked at.
+    """
+
+    rows: NDArray[np.int64]
+    suggested: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    looked_at: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def suspects(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    filter_by: str = FILTER,
+    rank_by: str = RANK,
+) -> Suspects:
+    """Find labels that answers contradict more surely than the classifier's own mistakes explain.
+
+    Confident learning: the mean probability of a class over the pictures that bear its label is
+    the threshold above which an answer counts as sure; sure answers against the label estimate how
+    many labels are wrong, and so many are returned. C. G. Northcutt, L. Jiang, I. Chuang,
+    "Confident learning: estimating uncertainty in dataset labels", JAIR 2021; by cleanlab.
+
+    A classifier knows the pictures it was trained on by heart, wrong labels included: the answers
+    must be to others, those of the validation part or of the folds of a cross-validation.
+
+    Args:
+        probabilities: Answers to pictures that were not trained on, ``float32[N, K]``.
+        labels: Their labels, ``int64[N]``.
+        filter_by: Which pictures, as `cleanlab.filter.find_label_issues` calls it.
+        rank_by: Their order, as `cleanlab.rank.get_label_quality_scores` calls it.
+
+    Returns:
+        The suspects: none of sure and right answers, nor of fewer than two classes.
+
+    Raises:
+        MissingExtraError: cleanlab is not installed.
+
+    Example:
+        >>> answers = np.full((40, 2), 0.05, np.float32)
+        >>> labels = np.arange(40) % 2
+        >>> answers[np.arange(40), labels] = 0.95
+        >>> labels[7] = 0  # the answer says 1
+        >>> found = suspects(answers, labels)
+        >>> found.rows, found.suggested, found.scores.round(2)
+        (array([7]), array([1]), array([0.95], dtype=float32))
+    """
+    try:
+        from cleanlab.filter import find_label_issues  # noqa: PLC0415  takes a second to load
+        from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("suspected label errors", "evaluate") from error
+
+    exact = probabilities.astype(np.float64)
+    usable = np.isfinite(exact).all(axis=1)
+    exact, own = exact[usable], labels[usable]
+    places = np.flatnonzero(usable)
+    if len(np.unique(own)) < 2:
+        return _none(len(labels))
+    exact /= exact.sum(axis=1, keepdims=True)
+    # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
+    marked = find_label_issues(own, exact, filter_by=filter_by, n_jobs=1)
+    answers = exact.argmax(axis=1)
+    rows = np.flatnonzero(marked & (answers != own))
+    if not rows.size:
+        return _none(len(labels))
+    quality = get_label_quality_scores(own[rows], exact[rows], method=rank_by)
+    rows = rows[np.argsort(quality, kind="stable")]
+    doubt = 1 - exact[rows, own[rows]]
+    return Suspects(
+        rows=places[rows],
+        suggested=answers[rows],
+        scores=doubt.astype(np.float32),
+        looked_at=len(labels),
+    )
+
+
+def _none(looked_at: int) -> Suspects:
+    nothing = np.zeros(0, np.int64)
+    return Suspects(nothing, nothing, np.zeros(0, np.float32), looked_at)
+
+
+def clear_examples(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], label: int, count: int = 3
+) -> NDArray[np.int64]:
+    """Return rows to show beside a suspect: pictures of a class that are surely of it.
+
+    Args:
+        probabilities: ``float32[N, K]``
+        labels: ``int64[N]``
+        label: The class.
+        count: How many at most.
+
+    Returns:
+        Rows with that label and that answer, the most confident first.
+
+    Example:
+        >>> answers = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+        >>> clear_examples(answers, np.array([0, 1, 0]), 0)
+        array([0, 2])
+    """
+    rows = np.flatnonzero((labels == label) & (probabilities.argmax(axis=1) == label))
+    order = np.argsort(-probabilities[rows, label], kind="stable")
+    return rows[order][:count]

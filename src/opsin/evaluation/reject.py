@@ -1,0 +1,77 @@
+"""When to answer "none of these", at a stated price."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Share of pictures of the known classes that may be refused by mistake; and, where validation
+#: pictures are too few to promise that, at most.
+RATE, HIGHEST_RATE = 0.02, 0.05
+# A length below which a vector has no direction, as in `opsin.tail`.
+_NO_LENGTH: Final = 1e-12
+
+
+def class_directions(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.float32]:
+    """Return the direction of each class's mean embedding, ``float32[K, D]`` of length 1.
+
+    Args:
+        embeddings: Of training pictures, ``float32[N, D]``.
+        labels: Their classes, ``int64[N]``.
+        classes: K; one without pictures gets zeros, so that nothing is near it.
+    """
+    means = np.zeros((classes, embeddings.shape[1]))
+    for number in range(classes):
+        own = embeddings[labels == number]
+        if len(own):
+            means[number] = own.mean(axis=0, dtype=np.float64)
+    return _directions(means).astype(np.float32)
+
+
+def familiarity(
+    embeddings: NDArray[np.float32], directions: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the cosine with the nearest of `class_directions`, ``float32[N]``, as the file does.
+
+    Args:
+        embeddings: ``float32[N, D]``
+        directions: ``float32[K, D]``
+    """
+    return np.asarray((_directions(embeddings) @ directions.T).max(axis=1), np.float32)
+
+
+def choose_threshold(values: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Choose the least familiarity that gets an answer, so that few of the known are refused.
+
+    By conformal prediction (V. Vovk et al., "Algorithmic learning in a random world", 2005): the
+    k-th smallest of n values is undercut by a further one of the same kind with a probability of
+    k / (n + 1), whatever their distribution is.
+
+    Args:
+        values: Familiarity of validation pictures, ``float32[N]``.
+
+    Returns:
+        The threshold, and the share of pictures of the known classes that it refuses; ``None``
+        where fewer than 19 pictures cannot keep that to `HIGHEST_RATE`.
+
+    Example:
+        >>> choose_threshold(np.arange(99, dtype=np.float32))
+        (1.0, 0.02)
+        >>> choose_threshold(np.arange(24, dtype=np.float32))
+        (0.0, 0.04)
+    """
+    count = len(values)
+    place = max(1, int(RATE * (count + 1) + 1e-9))
+    rate = place / (count + 1)
+    if rate > HIGHEST_RATE + 1e-9:
+        return None
+    return float(np.partition(values, place - 1)[place - 1]), rate
+
+
+def _directions(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, _NO_LENGTH))

@@ -1,0 +1,272 @@
+"""How accuracy falls when pictures are disturbed a little."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.data.lazy import Images
+from opsin.errors import MissingExtraError
+from opsin.evaluation.intervals import wilson
+from opsin.events import SILENT, Watcher
+
+try:
+    from scipy import ndimage
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: More pictures than this narrow the intervals little, and take longer.
+MOST: Final = 1000
+_Z: Final = 1.959963984540054
+
+_Disturb = Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One way to disturb pictures, at three strengths.
+
+    Args:
+        name: What it is called.
+        strengths: From weak to strong.
+        unit: What strengths are numbers of.
+        words: What a strength is called, such as ``moved by {:.0%} of the side``.
+        disturb: Disturbs one picture, ``uint8[H, W, C]``, by a strength.
+    """
+
+    name: str
+    strengths: tuple[float, float, float]
+    unit: str
+    words: str
+    disturb: _Disturb
+
+
+def robustness(
+    answer: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    images: Images,
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    *,
+    seed: int = 0,
+    most: int = MOST,
+    watcher: Watcher = SILENT,
+) -> dict[str, Any]:
+    """Measure the accuracy on disturbed pictures: six kinds, three strengths each.
+
+    After D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to common
+    corruptions and perturbations", ICLR 2019; strengths grow with the picture's sides, so that
+    they look alike at any size. The same pictures are asked about with and without, so the
+    interval of the change is that of paired proportions: D. G. Bonett and R. M. Price, "Adjusted
+    Wald confidence interval for a difference of binomial proportions based on paired data", JEBS
+    2012.
+
+    Args:
+        answer: Gives the probabilities ``float32[M, K]`` for prepared pictures
+            ``uint8[M, H, W, C]``.
+        images: Prepared pictures, ``uint8[N, H, W, C]``.
+        labels: The right classes of all of them, ``int64[N]``.
+        rows: Which may be asked about, ``int64[M]``, M at least 1.
+        seed: Decides which of them are, and what is drawn at random.
+        most: How many pictures at most.
+        watcher: Is told how far the work is.
+
+    Returns:
+        ``images``: how many were asked about, ``of``: M. ``seed``. ``accuracy``, ``low``,
+        ``high``: undisturbed. ``kinds``: for each its ``name``, ``unit`` and three ``levels``,
+        from weak to strong, each with ``strength`` (a number), ``words`` (``turned by 10°``),
+        ``accuracy``, ``low``, ``high``, ``lost`` and ``won`` (pictures whose answer became wrong,
+        or right), and ``change`` of the accuracy with its interval ``change_low`` to
+        ``change_high``.
+
+    Example:
+        >>> bright = np.full((40, 8, 8, 1), 120, np.uint8)
+        >>> bright[::2] = 140
+        >>> def answer(pixels):
+        ...     light = pixels.mean(axis=(1, 2, 3)) / 255
+        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
+        >>> found = robustness(answer, bright, np.arange(40) % 2, np.arange(40))
+        >>> found["accuracy"], [kind["name"] for kind in found["kinds"]][:3]
+        (1.0, ['shift', 'rotation', 'noise'])
+    """
+    random = np.random.default_rng(seed)
+    chosen = np.sort(random.permutation(rows)[:most])
+    pixels, own = images[chosen], labels[chosen]
+    steps = 1 + sum(len(kind.strengths) for kind in DISTURBANCES)
+    watcher.begin("Disturb", steps * len(chosen), "pictures")
+    before = answer(pixels).argmax(axis=1) == own
+    done = len(chosen)
+    watcher.advance(done)
+    kinds: list[dict[str, Any]] = []
+    for number, kind in enumerate(DISTURBANCES):
+        levels = []
+        for strength in kind.strengths:
+            # The same draws at each strength, whatever was drawn for other kinds.
+            drawn = np.random.default_rng([seed, number])
+            disturbed = np.stack([kind.disturb(each, strength, drawn) for each in pixels])
+            after = answer(disturbed).argmax(axis=1) == own
+            levels.append(_level(kind, strength, before, after))
+            done += len(chosen)
+            watcher.advance(done)
+        kinds.append({"name": kind.name, "unit": kind.unit, "levels": levels})
+    watcher.end()
+    low, high = wilson(int(before.sum()), len(before))
+    return {
+        "images": len(chosen),
+        "of": len(rows),
+        "seed": seed,
+        "accuracy": float(before.mean()),
+        "low": low,
+        "high": high,
+        "kinds": kinds,
+    }
+
+
+def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
+    """Return one picture disturbed in each way, to be shown.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        seed: Decides what is drawn at random.
+
+    Returns:
+        For each kind its three strengths, ``uint8[3, H, W, C]``.
+
+    Example:
+        >>> shown = disturbed_examples(np.zeros((8, 8, 1), np.uint8))
+        >>> shown["blur"].shape
+        (3, 8, 8, 1)
+    """
+    return {
+        kind.name: np.stack(
+            [
+                kind.disturb(pixels, strength, np.random.default_rng([seed, number]))
+                for strength in kind.strengths
+            ]
+        )
+        for number, kind in enumerate(DISTURBANCES)
+    }
+
+
+def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
+    """Return the 95% interval of the change between two accuracies on the same pictures.
+
+    Args:
+        lost: Pictures that were right before and are wrong after.
+        won: Pictures that were wrong before and are right after.
+        count: All pictures, at least 1.
+
+    Example:
+        >>> [round(end, 3) for end in paired_change(30, 10, 200)]
+        [-0.16, -0.038]
+    """
+    down, up = (lost + 1) / (count + 2), (won + 1) / (count + 2)
+    spread = _Z * np.sqrt((down + up - (up - down) ** 2) / (count + 2))
+    return max(-1.0, float(up - down - spread)), min(1.0, float(up - down + spread))
+
+
+def _level(
+    kind: Disturbance, strength: float, before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> dict[str, Any]:
+    lost, won = int((before & ~after).sum()), int((~before & after).sum())
+    low, high = wilson(int(after.sum()), len(after))
+    change_low, change_high = paired_change(lost, won, len(after))
+    return {
+        "strength": strength,
+        "words": kind.words.format(strength),
+        "accuracy": float(after.mean()),
+        "low": low,
+        "high": high,
+        "lost": lost,
+        "won": won,
+        "change": (won - lost) / len(after),
+        "change_low": change_low,
+        "change_high": change_high,
+    }
+
+
+def _shift(
+    pixels: NDArray[np.uint8], share: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Move in one of eight directions; the border is repeated."""
+    directions = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    direction = np.array(directions[random.integers(len(directions))])
+    moves = share * np.array(pixels.shape[:2])
+    # Whole pixels, so that nothing is blurred as well; tiny pictures leave no choice.
+    moves = np.where(moves >= 1, np.round(moves), moves)
+    moved = ndimage.shift(
+        pixels.astype(np.float32), (*(direction * moves), 0), order=1, mode="nearest"
+    )
+    return _to_pixels(moved)
+
+
+def _rotate(
+    pixels: NDArray[np.uint8], degrees: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Turn left or right about the middle; the border is repeated."""
+    sign = random.choice([-1, 1])
+    turned = ndimage.rotate(
+        pixels.astype(np.float32), sign * degrees, reshape=False, order=1, mode="nearest"
+    )
+    return _to_pixels(turned)
+
+
+def _noise(
+    pixels: NDArray[np.uint8], share: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    return _to_pixels(pixels + 255 * share * random.standard_normal(pixels.shape))
+
+
+def _blur(
+    pixels: NDArray[np.uint8], share: float, _random: np.random.Generator
+) -> NDArray[np.uint8]:
+    sigma = share * np.sqrt(pixels.shape[0] * pixels.shape[1])
+    blurred = ndimage.gaussian_filter(pixels.astype(np.float32), (sigma, sigma, 0), mode="nearest")
+    return _to_pixels(blurred)
+
+
+def _jpeg(
+    pixels: NDArray[np.uint8], quality: float, _random: np.random.Generator
+) -> NDArray[np.uint8]:
+    plain = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    stream = io.BytesIO()
+    Image.fromarray(plain).save(stream, "JPEG", quality=int(quality))
+    return np.array(Image.open(stream), np.uint8).reshape(pixels.shape)
+
+
+def _brightness(
+    pixels: NDArray[np.uint8], share: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Add or take away the same light everywhere, as a flash or a shadow does."""
+    sign = random.choice([-1, 1])
+    return _to_pixels(pixels + np.float32(255 * share * sign))
+
+
+def _to_pixels(values: NDArray[Any]) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return pixels
+
+
+DISTURBANCES: Final = (
+    Disturbance(
+        "shift", (0.04, 0.08, 0.12), "share of the side", "moved by {:.0%} of the side", _shift
+    ),
+    Disturbance("rotation", (5, 10, 15), "degrees", "turned by {:.0f}°", _rotate),
+    Disturbance("noise", (0.02, 0.05, 0.1), "share of white", "noise of {:.0%} of white", _noise),
+    Disturbance(
+        "blur", (0.015, 0.025, 0.04), "share of the side", "blurred over {:.1%} of the side", _blur
+    ),
+    Disturbance("JPEG", (80, 50, 20), "quality", "JPEG of quality {:.0f}", _jpeg),
+    Disturbance(
+        "brightness",
+        (0.05, 0.1, 0.2),
+        "share of white",
+        "lighter or darker by {:.0%} of white",
+        _brightness,
+    ),
+)

@@ -1,0 +1,134 @@
+"""The model card: what a stranger must know before using the file."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from opsin.report.page import verdict
+from opsin.report.terminal import clock, leaks_in_words, megabytes, plus_minus
+
+
+def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> str:
+    """Return the card as Markdown with the YAML header that Hugging Face reads.
+
+    M. Mitchell et al., "Model cards for model reporting", FAT* 2019.
+
+    Args:
+        report: What ``report.json`` holds.
+        recipe: What ``recipe.json`` holds.
+        name: Of the run.
+    """
+    figures = report["figures"][report["split"]]
+    judged = "test" if report["split"] == "test" else "validation"
+    # YAML holds JSON, so quoting is JSON's.
+    metrics = [
+        {"type": kind, "value": round(figures[key], 6), "name": title}
+        for kind, key, title in (
+            ("accuracy", "accuracy", "Accuracy"),
+            ("f1", "macro_f1", "Macro F1"),
+            ("log_loss", "log_loss", "Log loss (nats)"),
+            ("calibration_error", "calibration_error", "Calibration error"),
+        )
+    ]
+    task = {"type": "image-classification", "name": "Image classification"}
+    data = {"name": report["source"], "type": "image-folder", "split": judged}
+    result = {"task": task, "dataset": data, "metrics": metrics}
+    header = {
+        "library_name": "onnx",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "onnx", "opsin"],
+        "metrics": ["accuracy", "f1"],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    lines = [
+        "---",
+        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()),
+        "---",
+    ]
+    lines += ["", f"# {_plain(name)}", "", verdict(report), ""]
+    lines += ["## What it tells apart", "", *_classes(figures), "", "## How good it is", ""]
+    lines += [
+        *_figures(report, figures, judged),
+        "",
+        "## Where it fails",
+        "",
+        *_failures(report, figures),
+    ]
+    lines += ["", "## How it was made", "", *_origin(report, recipe), "", "## Use", "", _USE]
+    return "\n".join(lines)
+
+
+_USE = """```python
+import opsin
+opsin.Classifier("classifier.onnx").predict("picture.jpg").answer
+```
+
+Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
+the file's metadata says; outputs `probabilities`, `embedding` and `familiarity`.
+"""
+
+
+def _classes(figures: dict[str, Any]) -> list[str]:
+    names = [_plain(entry["name"]) for entry in figures["classes"]]
+    return [f"{len(names)} classes: {', '.join(names)}."]
+
+
+def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> list[str]:
+    low, high = figures["intervals"]["macro_f1"]
+    lines = [
+        f"On {figures['images']:,} {judged} pictures:",
+        "",
+        "| figure | value | 95% interval |",
+        "|---|---|---|",
+        f"| accuracy | {figures['accuracy']:.4f} | {figures['low']:.4f} to {figures['high']:.4f} |",
+        f"| macro F1 | {figures['macro_f1']:.4f} | {low:.4f} to {high:.4f} |",
+        f"| log loss (nats) | {figures['log_loss']:.4f} | |",
+        f"| calibration error | {figures['calibration_error']:.4f} | |",
+    ]
+    leaks = report["leaks"]
+    if leaks["exact"] or leaks["near"]:
+        without = figures.get("without_leaks")
+        lines += ["", f"{leaks_in_words(leaks['exact'], leaks['near'])}."]
+        lines += [f"Without them the accuracy is {plus_minus(without)}."] if without else []
+    return lines
+
+
+def _failures(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+    pairs = [
+        f"- {_plain(pair['actual'])} is taken for {_plain(pair['predicted'])}: "
+        f"{pair['count']:,} of {pair['of']:,}."
+        for pair in figures["confused"][:5]
+    ]
+    weak = [
+        f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on {each['images']:,} pictures."
+        for each in report["failures"]["slices"]["weakest"][:5]
+    ]
+    reject = report.get("reject")
+    unknown = "- Every picture gets an answer, whatever it shows."
+    if reject:
+        unknown = (
+            f'- Pictures unlike the training ones get "none of these"; {reject["rate"]:.1%} of '
+            "good pictures are refused by mistake. Pictures of related things may pass."
+        )
+    return [*pairs, *weak, unknown]
+
+
+def _origin(report: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+    training, file = report["training"], report["file"]
+    size = f"{training['parameters']:,} parameters, {training['multiply_adds']:,} multiply-adds"
+    unit = training.get("unit", "epochs")
+    how = f"{training['epochs']} {unit} in {clock(report['seconds']['train'])}"
+    seed = recipe["training"]["seed"]
+    return [
+        f"- Data: {_plain(report['source'])}, {_plain(report['dataset'])}.",
+        f"- Model: {report['model']}, {size} a picture.",
+        f"- Training: {how} on {training['device']}, seed {seed}; `recipe.json` has the rest.",
+        f"- File: classifier.onnx, {megabytes(file['bytes'])}, by Opsin {report['opsin']}.",
+    ]
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown takes as it is."""
+    flat = " ".join(text.split())
+    return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|" else char for char in flat)

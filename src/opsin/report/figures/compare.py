@@ -1,0 +1,194 @@
+"""Figures that set several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from opsin.report.figures.style import (
+    MUTED,
+    PALETTE,
+    RIGHT,
+    WRONG,
+    new_figure,
+    shorten,
+    show_pixels,
+)
+
+# When the colours are used up, they come again with another line.
+_LINES: Final = ("-", "--", ":")
+_KINDS: Final = (
+    ("val_accuracy", "accuracy", "Highest validation accuracy", max),
+    ("val_loss", "cross entropy (nats)", "Lowest validation loss", min),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The history of one run.
+
+    Args:
+        letter: By which it is called.
+        model: Its network.
+        events: The lines of its ``history.jsonl``.
+    """
+
+    letter: str
+    model: str
+    events: Sequence[dict[str, Any]]
+
+    def points(self, kind: str) -> tuple[list[int], list[float]]:
+        """Return epochs and values, those left out that are no number."""
+        known = [e for e in self.events if isinstance(e.get(kind), int | float)]
+        return [event["epoch"] for event in known], [float(event[kind]) for event in known]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """One picture to which two classifiers gave different answers.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        name: What the picture is called.
+        actual: Its class.
+        answers: Letter, answer and its probability, of the one and of the other.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    actual: str
+    answers: tuple[tuple[str, str, float], tuple[str, str, float]]
+
+    def said(self) -> list[tuple[str, bool]]:
+        """Return each answer in words, ``A Coat 87%``, and whether it is right."""
+        return [
+            (f"{letter} {shorten(label)} {share:.0%}", label == self.actual)
+            for letter, label, share in self.answers
+        ]
+
+
+def colour_of(place: int) -> str:
+    """Return the colour of a run in every figure of a comparison."""
+    return PALETTE[place % len(PALETTE)]
+
+
+def draw_together(curves: Sequence[Curve]) -> Figure:
+    """Draw validation accuracy and loss of several runs, each named at its line's end."""
+    figure = new_figure(9.4, 3.3 + 0.12 * max(0, len(curves) - 6))
+    for place, (kind, unit, finding, best_of) in enumerate(_KINDS, start=1):
+        axes = figure.add_subplot(1, 2, place)
+        ends, values = [], []
+        for number, curve in enumerate(curves):
+            epochs, own = curve.points(kind)
+            if not own:
+                continue
+            style = _LINES[number // len(PALETTE) % len(_LINES)]
+            axes.plot(epochs, own, style, color=colour_of(number), marker=".", linewidth=1.6)
+            ends.append((f"{curve.letter} {curve.model}", colour_of(number), epochs[-1], own[-1]))
+            values.append((best_of(own), curve.letter, epochs[own.index(best_of(own))]))
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(visible=True)
+        if values:
+            value, letter, epoch = best_of(values)
+            axes.set_title(f"{finding}: {letter}, {value:.4f} in epoch {epoch}", fontsize=9)
+            _name_ends(axes, ends)
+        else:
+            axes.set_title("No run kept a validation history")
+    return figure
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, int, float]]) -> None:
+    """Write the names beside the lines' ends, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    left, right = axes.get_xlim()
+    axes.set_ylim(low, high)
+    axes.set_xlim(left, right)
+    # The height of a line of text, as a share of the axes.
+    step = min(0.075, 1 / max(1, len(ends)))
+    order = sorted(range(len(ends)), key=lambda i: ends[i][3])
+    places = [(ends[i][3] - low) / (high - low) for i in order]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + step)
+    if places[-1] > 1:
+        places[-1] = 1.0
+        for i in reversed(range(len(places) - 1)):
+            places[i] = min(places[i], places[i + 1] - step)
+    for i, share in zip(order, places, strict=True):
+        label, colour, epoch, value = ends[i]
+        axes.annotate(shorten(label, 16), (epoch, value), (1.03, share), xycoords="data",
+                      textcoords="axes fraction", color=colour, fontsize=8, fontweight="bold",
+                      va="center", annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6,
+                                  "linestyle": ":", "shrinkA": 0, "shrinkB": 2})  # fmt: skip
+
+
+def draw_accuracies(rows: Sequence[dict[str, Any]], title: str, part: str) -> Figure:
+    """Draw each run's accuracy as a dot on its 95% interval.
+
+    Args:
+        rows: Each with ``letter``, ``model``, ``accuracy``, ``low`` and ``high``.
+        title: The finding.
+        part: Which pictures, in a word.
+    """
+    figure = new_figure(7.6, 1.25 + 0.34 * len(rows))
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        colour = colour_of(place)
+        axes.hlines(place, row["low"], row["high"], color=colour, linewidth=2.4)
+        axes.plot(row["accuracy"], place, "o", color=colour, markersize=6)
+        axes.annotate(f"{row['accuracy']:.2%}", (row["accuracy"], place), (0, 4), ha="center",
+                      va="bottom", textcoords="offset points", fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(rows)), [f"{r['letter']} {shorten(r['model'])}" for r in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.75)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))  # decimals as the range needs
+    axes.grid(axis="x")
+    axes.set_xlabel(f"{part} accuracy with its 95% interval")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    return figure
+
+
+def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], title: str) -> Figure:
+    """Draw pictures with both answers above them, a row for each group.
+
+    Blue is right, red is wrong.
+
+    Args:
+        groups: What the pictures of a row have in common, and the pictures, up to five.
+        title: The finding.
+    """
+    filled = [(name, pictures) for name, pictures in groups if pictures]
+    columns = max((len(pictures) for _, pictures in filled), default=1)
+    figure = new_figure(max(6.4, 1.62 * columns), 0.45 + 2.3 * max(1, len(filled)))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    if not filled:
+        return figure
+    parts = figure.subfigures(len(filled), 1, squeeze=False)[:, 0]
+    for part, (name, pictures) in zip(parts, filled, strict=True):
+        part.suptitle(name, x=0.01, ha="left", fontsize=9)
+        grid = part.add_gridspec(1, columns)
+        for place, picture in enumerate(pictures):
+            _draw_disagreement(part.add_subplot(grid[0, place]), picture)
+    return figure
+
+
+def _draw_disagreement(axes: Axes, picture: Disagreement) -> None:
+    show_pixels(axes, picture.pixels)
+    for height, (text, right) in zip((3, 13), reversed(picture.said()), strict=True):
+        axes.annotate(text, (0, 1), (0, height), xycoords="axes fraction",
+                      textcoords="offset points", fontsize=7, fontweight="bold",
+                      color=RIGHT if right else WRONG)  # fmt: skip
+    below = f"is {shorten(picture.actual)}\n{shorten(picture.name, 20)}"
+    axes.set_xlabel(below, fontsize=6.5, color=MUTED)

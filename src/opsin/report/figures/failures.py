@@ -1,0 +1,325 @@
+"""Figures of where a classifier fails: slices, disturbed pictures, and the map."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from opsin.report.figures.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    RIGHT,
+    WRONG,
+    new_figure,
+    shorten,
+    show_pixels,
+)
+
+#: Slices drawn of one trait, and classes named on the map, at most.
+_SLICES, _NAMED = 12, 20
+# Marks that tell classes of the same colour apart.
+_MARKS: Final = "os^Dv"
+
+
+def draw_slices(found: dict[str, Any]) -> Figure:
+    """Draw the accuracy of every slice with its interval, the weak ones in red.
+
+    Args:
+        found: What `opsin.evaluation.slices.slice_accuracy` found.
+    """
+    shown = [
+        (trait["name"], _shown(trait["slices"]))
+        for trait in found["traits"]
+        if any(each["p"] is not None for each in trait["slices"])
+    ]
+    if not shown:
+        return _nothing("The pictures are too few, or too much alike, to be told apart by kind")
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    tallest = [
+        max(len(slices) for _, slices in shown[row * columns : (row + 1) * columns])
+        for row in range(rows)
+    ]
+    figure = new_figure(4.5 * columns, 0.95 + sum(0.8 + 0.25 * tall for tall in tallest))
+    # Between the weakest and the strongest, so that differences are seen.
+    low = min(each["low"] for _, slices in shown for each in slices)
+    high = max(each["high"] for _, slices in shown for each in slices)
+    grid = figure.add_gridspec(rows, columns, height_ratios=[tall + 2 for tall in tallest])
+    for place, (name, slices) in enumerate(shown):
+        axes = figure.add_subplot(grid[place // columns, place % columns])
+        _draw_trait(axes, name, slices, found["accuracy"])
+        axes.set_xlim(max(0.0, low - 0.02), min(1.005, high + 0.02))
+        if place >= len(shown) - columns:
+            axes.set_xlabel("accuracy, with its 95% interval")
+    _head(
+        figure,
+        slices_title(found),
+        f"line: all {found['images']:,} pictures, {found['accuracy']:.4f} · × what the slice's "
+        "classes alone explain · faint: too few to be judged",
+    )
+    return figure
+
+
+def slices_title(found: dict[str, Any]) -> str:
+    """Return what the slices say: ``Weakest: brightness 3 to 40, 0.71 instead of 0.90``."""
+    if not found["weakest"]:
+        return f"None of {found['judged']} slices is shown to be worse than the rest"
+    worst = found["weakest"][0]
+    more = len(found["weakest"]) - 1
+    others = f" (and {more} more)" if more else ""
+    reason = ", as its classes explain" if worst["explained"] else ""
+    return (
+        f"Weakest: {shorten(worst['name'], 32)}, {worst['accuracy']:.3f} instead of "
+        f"{found['accuracy']:.3f}{reason}{others}"
+    )
+
+
+def draw_robustness(found: dict[str, Any]) -> Figure:
+    """Draw how the accuracy falls with each kind of disturbance.
+
+    Args:
+        found: What `opsin.evaluation.robustness.robustness` found.
+    """
+    figure = new_figure(8.8, 5.2)
+    grid = figure.subplots(2, -(-len(found["kinds"]) // 2), sharey=True)
+    bottom = min(level["low"] for kind in found["kinds"] for level in kind["levels"])
+    for axes, kind in zip(grid.flat, found["kinds"], strict=False):
+        levels = kind["levels"]
+        places = np.arange(len(levels) + 1)
+        values = [found["accuracy"], *(level["accuracy"] for level in levels)]
+        axes.axhline(found["accuracy"], color=MUTED, linewidth=0.8, linestyle=":")
+        axes.fill_between(
+            places,
+            [found["low"], *(level["low"] for level in levels)],
+            [found["high"], *(level["high"] for level in levels)],
+            color=PALETTE[0], alpha=0.18, linewidth=0,
+        )  # fmt: skip
+        axes.plot(places, values, color=PALETTE[0], marker="o", markersize=4, linewidth=1.6)
+        for place, value in list(enumerate(values))[1:]:
+            # Below the line, where nothing else is, unless that is the floor.
+            low = value - bottom < 0.12 * (1 - bottom)
+            axes.annotate(f"{value:.2f}", (place, value), (6, 5) if low else (0, -7),
+                          ha="center", va="bottom" if low else "top", fontsize=7.5, color=INK,
+                          textcoords="offset points")  # fmt: skip
+        names = [_strength(level["words"]) for level in levels]
+        axes.set_xticks(places, ["as it\nis", *names], fontsize=7.5)
+        axes.set_xlim(-0.25, len(levels) + 0.3)
+        title = f"{kind['name']} ({kind['unit']})"
+        axes.set_title(title, fontweight="normal", fontsize=9.5)
+        axes.set_ylim(max(0.0, bottom - 0.06), 1.01)
+        axes.grid(visible=True, axis="y")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy")
+    _head(
+        figure,
+        robustness_title(found),
+        f"{found['images']:,} of {found['of']:,} pictures, the same ones at each strength; bands: "
+        "95% intervals",
+    )
+    return figure
+
+
+def robustness_title(found: dict[str, Any]) -> str:
+    """Return what costs most: ``Noise costs most: from 0.94 to 0.71 (noise of 10% of white)``."""
+    worst_of_each = [
+        (min(kind["levels"], key=lambda level: float(level["accuracy"])), kind["name"])
+        for kind in found["kinds"]
+    ]
+    worst, name = min(worst_of_each, key=lambda pair: float(pair[0]["accuracy"]))
+    if worst["change_high"] >= 0:
+        return "None of these disturbances is shown to cost accuracy"
+    return (
+        f"{name[:1].upper()}{name[1:]} costs most: from {found['accuracy']:.2f} to "
+        f"{worst['accuracy']:.2f} ({worst['words']})"
+    )
+
+
+def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.uint8]) -> Figure:
+    """Draw one picture as it is and disturbed in each way, from weak to strong.
+
+    Args:
+        examples: What `opsin.evaluation.robustness.disturbed_examples` returns.
+        pixels: The picture as it is, ``uint8[H, W, C]``.
+    """
+    figure = new_figure(1.05 * (len(examples) + 1), 3.6)
+    grid = figure.subplots(3, len(examples) + 1)
+    for row in range(3):
+        if row == 1:
+            show_pixels(grid[row, 0], pixels)
+            grid[row, 0].set_xlabel("as it is", fontsize=8)
+        else:
+            grid[row, 0].set_axis_off()
+        for column, (name, steps) in enumerate(examples.items(), start=1):
+            show_pixels(grid[row, column], steps[row])
+            if row == 2:
+                grid[row, column].set_xlabel(name, fontsize=8)
+    figure.suptitle("What is asked of it: each disturbance at three strengths", x=0.01, ha="left",
+                    fontsize=10.5, fontweight="bold")  # fmt: skip
+    return figure
+
+
+def draw_map(found: dict[str, Any]) -> Figure:
+    """Draw the map of pictures, coloured by class, mistakes ringed in red.
+
+    Args:
+        found: What `opsin.evaluation.embedding_map.map_to_json` returns.
+    """
+    points, names = found["points"], found["classes"]
+    if not points:
+        return _nothing("There are no pictures to map")
+    figure = new_figure(8.0, 7.2)
+    axes = figure.add_subplot()
+    places = np.array([[point["x"], point["y"]] for point in points])
+    labels = np.array([point["label"] for point in points])
+    wrong = labels != np.array([point["answer"] for point in points])
+    size = float(np.clip(6000 / len(points), 7, 40))
+    for label, (colour, mark) in _looks(places, labels).items():
+        own = labels == label
+        axes.scatter(
+            places[own, 0],
+            places[own, 1],
+            s=size,
+            color=colour,
+            marker=mark,
+            alpha=0.75,
+            linewidths=0,
+        )
+    if wrong.any():
+        axes.scatter(places[wrong, 0], places[wrong, 1], s=3.2 * size, linewidths=1.0,
+                     facecolors="none", edgecolors=WRONG)  # fmt: skip
+    present = np.unique(labels)
+    if len(present) <= _NAMED:
+        _name_classes(axes, places, labels, names)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_aspect("equal")
+    axes.margins(0.04)
+    how = "t-SNE" if found["method"] == "t-sne" else "two principal components"
+    _head(
+        figure,
+        map_title(found),
+        f"{len(points):,} pictures by what the last layer sees, {how}; near means alike, distances "
+        f"between groups mean nothing; ringed red: {int(wrong.sum()):,} mistakes",
+    )
+    return figure
+
+
+def map_title(found: dict[str, Any]) -> str:
+    """Return which class lies least apart: ``Shirt lies least apart: …``."""
+    apart = found["apart"]
+    if len(apart) < 2:
+        return "The pictures as the network sees them"
+    least = apart[0]
+    if least["share"] > 0.995:
+        return "Every class lies apart from the others"
+    return (
+        f"{shorten(least['name'], 24)} lies least apart: {least['share']:.0%} of its nearest "
+        "neighbours are of its class"
+    )
+
+
+def _looks(places: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, tuple[str, str]]:
+    """Return colour and mark of each class; where colours repeat, not beside each other."""
+    present = np.unique(labels)
+    own = np.searchsorted(present, labels)
+    # How close each class comes to each other one: mean distance of its pictures to the nearest.
+    apart = np.zeros((len(present), len(present)))
+    for row, column in np.ndindex(apart.shape):
+        if row < column:
+            one, other = places[own == row], places[own == column]
+            distances = np.abs(one[:, None] - other[None, :]).sum(axis=2)
+            nearest = min(distances.min(axis=1).mean(), distances.min(axis=0).mean())
+            apart[row, column] = apart[column, row] = nearest
+    taken: list[list[int]] = [[] for _ in PALETTE]
+    chosen: dict[int, tuple[str, str]] = {}
+    for label in range(len(present)):
+        fewest = min(map(len, taken))
+        free = [place for place, classes in enumerate(taken) if len(classes) == fewest]
+        best = max(free, key=lambda place: min((apart[label, k] for k in taken[place]), default=0))
+        taken[best].append(label)
+        chosen[int(present[label])] = (PALETTE[best], _MARKS[fewest % len(_MARKS)])
+    return chosen
+
+
+def _name_classes(
+    axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], names: list[str]
+) -> None:
+    """Write each class's name where most of its pictures lie."""
+    for label in np.unique(labels):
+        own = places[labels == label]
+        # The picture with the least distance to the others of its class: a mean may lie elsewhere.
+        distances = np.abs(own[:, None] - own[None, :]).sum(axis=(1, 2))
+        x, y = own[distances.argmin()]
+        axes.text(x, y, shorten(names[label], 18), ha="center", va="center", fontsize=8.5,
+                  fontweight="bold", color=INK,
+                  bbox={"facecolor": "white", "alpha": 0.78, "linewidth": 0,
+                        "boxstyle": "round,pad=0.2"})  # fmt: skip
+
+
+def _draw_trait(axes: Axes, name: str, slices: list[dict[str, Any]], overall: float) -> None:
+    axes.axvline(overall, color=MUTED, linewidth=0.9)
+    for place, each in enumerate(slices):
+        colour = WRONG if each["weak"] else RIGHT
+        faint = 0.4 if each["p"] is None else 1.0
+        axes.hlines(place, each["low"], each["high"], color=colour, linewidth=1.8, alpha=faint)
+        axes.plot(each["accuracy"], place, "o", color=colour, markersize=5, alpha=faint)
+        if each["expected"] is not None:
+            axes.plot(each["expected"], place, "x", color=INK, markersize=4, alpha=0.7)
+    names = [
+        f"{shorten(each['name'].removeprefix(f'{name} '), 20)}  ({each['images']:,})"
+        for each in slices
+    ]
+    axes.set_yticks(range(len(slices)), names, fontsize=8)
+    axes.set_ylim(len(slices) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_title(_UNITS.get(name, shorten(name, 30)), fontweight="normal", fontsize=9.5)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(visible=True, axis="x")
+
+
+_UNITS: Final = {
+    "brightness": "brightness (mean, 0 to 255)",
+    "contrast": "contrast (deviation of the brightness)",
+    "sharpness": "sharpness (fine detail over contrast)",
+    "size": "size (side in pixels)",
+}
+
+
+def _shown(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return slices in their order; of many the worst ones, those that were judged before."""
+    if len(slices) <= _SLICES:
+        return slices
+    worst = sorted(slices, key=lambda each: (each["p"] is None, each["accuracy"]))[:_SLICES]
+    return [each for each in slices if each in worst]
+
+
+def _strength(words: str) -> str:
+    """Return the number within the words for a strength: ``10°``."""
+    return next(word for word in words.split() if any(letter.isdigit() for letter in word))
+
+
+def _head(figure: Figure, title: str, below: str) -> None:
+    """Write the finding and, smaller, what it was measured on."""
+    # About ten of the bold letters, and fifteen of the small ones, go to an inch.
+    width = figure.get_figwidth()
+    title, below = ("\n".join(textwrap.wrap(text, int(width * letters)))
+                    for text, letters in ((title, 10), (below, 15)))  # fmt: skip
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    figure.supxlabel(below, x=0.01, ha="left", fontsize=8, color=MUTED)
+
+
+def _nothing(why: str) -> Figure:
+    figure = new_figure(6, 1)
+    figure.text(0.01, 0.5, why, ha="left", va="center", color=MUTED)
+    return figure

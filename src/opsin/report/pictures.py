@@ -1,0 +1,49 @@
+"""Pictures inside a page: small, and as few bytes as they need."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+#: Longest side of a picture on a page, in pixels.
+SIDE: Final = 96
+# Bytes from which a photograph is kept as JPEG, of this quality.
+_HEAVY, _QUALITY = 1500, 88
+
+
+def small(pixels: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
+    """Shrink a picture to what a page of hundreds can carry; a smaller one stays as it is.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        side: Longest side of what is returned.
+    """
+    height, width, channels = pixels.shape
+    if max(height, width) <= side:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+    image.thumbnail((side, side))
+    return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
+
+
+def picture_address(pixels: NDArray[np.uint8]) -> str:
+    """Return ``uint8[H, W, C]`` as the address of an embedded picture of a page.
+
+    Drawings and tiny pictures stay exact, as PNG; of photographs JPEG keeps what an eye sees.
+    """
+    shrunk = small(pixels)
+    image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    content, kind = stream.getvalue(), "png"
+    if len(content) > _HEAVY:
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+        if stream.tell() < len(content):
+            content, kind = stream.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -1,0 +1,68 @@
+"""A real Chromium, for pages that people look at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"
+)
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
+    """Open Chromium without a screen; its console is kept."""
+    assert CHROMIUM
+    assert DRIVER
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "headless", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "disable-quic",
+        "no-first-run", "disable-sync",
+        "disable-background-networking", "disable-component-update", "hide-scrollbars",
+        f"user-data-dir={profile}",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def resize(browser: webdriver.Chrome, width: int, height: int = 900) -> None:
+    """Give the page a size of its own: a window cannot be as narrow as a telephone."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def console(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
+    """Return what was logged since it was last asked for: ``browser`` or ``performance``."""
+    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
+    return entries
+
+
+def requests_beyond(browser: webdriver.Chrome, page: str) -> list[str]:
+    """Return the addresses that the page asked for, other than itself and what is inside it."""
+    found = []
+    for entry in console(browser, "performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            address = message["params"]["request"]["url"]
+            if (
+                not address.startswith(("data:", "blob:", "chrome:"))
+                and address.partition("#")[0] != page
+            ):
+                found.append(address)
+    return found

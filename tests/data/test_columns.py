@@ -1,0 +1,70 @@
+"""A table's other columns are found again for each picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.data.columns import columns_of
+from opsin.errors import SourceError
+
+HEAD = ["file", "kind", "camera", "age", "same"]
+
+
+def write_table(shapes: Path, ending: str) -> Path:
+    """Write a table of the shapes, the 24th picture without a camera."""
+    rows: list[dict[str, object]] = [
+        dict(zip(HEAD, (f"{kind}/{number}.png", kind, ("old", "new")[number % 2], number, "x"),
+                 strict=True))
+        for kind in ("disc", "square")
+        for number in range(12)
+    ]  # fmt: skip
+    rows[-1]["camera"] = ""
+    path = shapes / f"set.{ending}"
+    if ending == "csv":
+        lines = [",".join(HEAD), *(",".join(str(cell) for cell in row.values()) for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_other_columns_of_a_table(shapes: Path, ending: str) -> None:
+    table = write_table(shapes, ending)
+    (shapes / "disc" / "3.png").unlink()
+    data = opsin.load(table, columns={"path": "file", "label": "kind"})
+    found = columns_of(data)
+    assert list(found) == ["camera", "age"]
+    by_name = dict(zip(data.names, found["camera"], strict=True))
+    assert len(by_name) == 23
+    assert (by_name["disc/4.png"], by_name["disc/5.png"], by_name["square/11.png"]) == (
+        "old", "new", "",
+    )  # fmt: skip
+    assert dict(zip(data.names, found["age"], strict=True))["square/7.png"] == "7"
+
+
+def test_other_columns_of_a_folder_with_metadata(shapes: Path) -> None:
+    write_table(shapes, "csv").rename(shapes / "metadata.csv")
+    data = opsin.load(shapes, columns={"path": "file", "label": "kind"})
+    assert list(columns_of(data)) == ["camera", "age"]
+    assert columns_of(opsin.load(shapes)) == {}
+
+
+def test_groups_are_a_column_of_any_source(shapes: Path) -> None:
+    data = opsin.load(shapes, group_by=r"/(\d)")
+    assert columns_of(data) == {"group": data.groups}
+    assert columns_of(opsin.load(shapes)) == {}
+
+
+def test_a_table_that_was_damaged_since(shapes: Path) -> None:
+    table = write_table(shapes, "csv")
+    data = opsin.load(table, columns={"path": "file", "label": "kind"})
+    table.write_text("file,kind\n", encoding="utf-8")
+    assert columns_of(data) == {}
+    table.write_text("a,b\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="has a, b"):
+        columns_of(data)

@@ -1,0 +1,374 @@
+"""Corrections: applied whole or not at all, to the pictures they mean, and to no source."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import opsin
+from opsin.data.cache import short_digest
+from opsin.data.corrections import (
+    Correction,
+    read_corrections,
+    write_corrections,
+)
+from opsin.errors import SourceError
+from opsin.events import Watcher
+from tests.conftest import Cli, Notes, only_json, write_shapes
+
+
+def digest_of(data: opsin.Dataset, row: int) -> str:
+    digest: bytes = short_digest(data.digests)[row].tobytes()
+    return digest.hex()
+
+
+def rows_of(data: opsin.Dataset) -> list[Correction]:
+    """Return a row for every picture, with its present label."""
+    return [
+        Correction(digest_of(data, row), name, data.classes[data.labels[row]])
+        for row, name in enumerate(data.names)
+    ]
+
+
+def table(folder: Path, text: str, name: str = "labels.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def label_of(data: opsin.Dataset, name: str) -> str:
+    return data.classes[int(data.labels[data.names.index(name)])]
+
+
+def content_of(folder: Path) -> str:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return hashlib.sha256(
+        b"".join(str(file).encode() + file.read_bytes() for file in files)
+    ).hexdigest()
+
+
+def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -> None:
+    data = opsin.load(shapes)
+    path = write_corrections(tmp_path / "labels.csv", rows_of(data))
+    again = opsin.load(shapes, labels=path)
+    assert again.fingerprint == data.fingerprint
+    assert np.array_equal(again.labels, data.labels)
+    for part in ("train", "val", "test"):
+        assert np.array_equal(again.split.rows(part), data.split.rows(part))
+    assert again.corrected is not None
+    assert again.corrected.counts() == {
+        "file": str(path), "rows": 24, "relabelled": 0, "left_out": 0, "by_name": 0,
+    }  # fmt: skip
+    assert data.corrected is None
+
+
+def test_labels_are_corrected_pictures_left_out_and_the_source_is_as_it_was(
+    shapes: Path, tmp_path: Path
+) -> None:
+    data, before = opsin.load(shapes), content_of(shapes)
+    rows = {row.name: row for row in rows_of(data)}
+    path = write_corrections(
+        tmp_path / "labels.csv",
+        [
+            rows["disc/3.png"]._replace(label="square"),
+            rows["disc/5.png"]._replace(label="-"),
+            rows["square/1.png"]._replace(label=""),
+            rows["square/2.png"],
+        ],
+    )
+    cached = sorted(Path(opsin.data.cache.cache_root()).glob("datasets/*"))
+    found = opsin.load(shapes, labels=path)
+    assert label_of(found, "disc/3.png") == "square"
+    assert set(data.names) - set(found.names) == {"disc/5.png", "square/1.png"}
+    assert len(found) == len(found.images) == len(found.digests) == len(found.sizes) == 22
+    for row, name in enumerate(found.names):
+        assert np.array_equal(found.images[row], data.images[data.names.index(name)])
+        if name != "disc/3.png":
+            assert label_of(found, name) == label_of(data, name)
+    assert found.fingerprint != data.fingerprint
+    assert found.corrected is not None
+    assert found.corrected.words == "1 relabelled, 2 left out"
+    about = json.loads(json.dumps(found.describe()))
+    assert about["corrections"]["left_out"] == 2
+    assert about["location"]["labels"] == str(path)
+    split = found.split
+    assert sorted(np.concatenate([split.train, split.val, split.test])) == list(range(22))
+    # Neither the source nor the cache knows of it.
+    assert content_of(shapes) == before
+    assert sorted(Path(opsin.data.cache.cache_root()).glob("datasets/*")) == cached
+    assert opsin.load(shapes).fingerprint == data.fingerprint
+
+
+def test_suspects_change_nothing_until_they_are_edited(shapes: Path, tmp_path: Path) -> None:
+    data = opsin.load(shapes)
+    found = [
+        Correction(
+            digest_of(data, row), data.names[row], data.classes[data.labels[row]], other, doubt
+        )
+        for row, other, doubt in ((3, "square", 0.97), (15, "disc", 0.5123456))
+    ]
+    path = write_corrections(tmp_path / "labels.csv", found)
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "digest,name,label,suggested,score",
+        f"{digest_of(data, 3)},{data.names[3]},disc,square,0.97",
+        f"{digest_of(data, 15)},{data.names[15]},square,disc,0.5123",
+    ]
+    assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
+
+
+def test_a_picture_is_known_again_under_another_name(shapes: Path, tmp_path: Path) -> None:
+    data = opsin.load(shapes)
+    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
+    path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
+    (shapes / "disc" / "3.png").rename(shapes / "disc" / "zebra.png")
+    assert label_of(opsin.load(shapes, labels=path), "disc/zebra.png") == "square"
+    # Another picture of the old name is not meant, and that there is none such is said.
+    rows = rows_of(data)
+    (shapes / "disc" / "zebra.png").unlink()
+    shutil.copy(shapes / "square" / "0.png", shapes / "disc" / "3.png")
+    both = [row._replace(label="square"), next(r for r in rows if r.name == "disc/4.png")]
+    path = write_corrections(path, both)
+    with pytest.raises(SourceError, match=r"1 of its 2 are not here.*line 2 \(disc/3.png\)"):
+        opsin.load(shapes, labels=path)
+
+
+def test_at_another_size_names_decide_and_a_note_says_so(shapes: Path, tmp_path: Path) -> None:
+    data = opsin.load(shapes)
+    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
+    path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
+    notes = Notes()
+    found = opsin.load(shapes, labels=path, size=16, watcher=notes)
+    assert label_of(found, "disc/3.png") == "square"
+    assert found.corrected is not None
+    assert found.corrected.by_name == 1
+    assert any("known by their names" in note for note in notes.notes)
+
+
+def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path) -> None:
+    shutil.copy(shapes / "disc" / "0.png", shapes / "square" / "copy.png")
+    data = opsin.load(shapes)
+    row = next(row for row in rows_of(data) if row.name == "disc/0.png")
+    path = write_corrections(tmp_path / "labels.csv", [row])
+    # The row says what disc/0.png is called already, and nothing of its copy.
+    assert label_of(opsin.load(shapes, labels=path), "square/copy.png") == "square"
+    for name in ("", "renamed.png"):
+        write_corrections(path, [row._replace(name=name)])
+        assert label_of(opsin.load(shapes, labels=path), "square/copy.png") == "disc"
+
+
+@pytest.mark.parametrize("head", ["name;LABEL;comment", "name\tlabel\tcomment"])
+def test_names_alone_and_other_columns_will_do(shapes: Path, tmp_path: Path, head: str) -> None:
+    separator = ";" if ";" in head else "\t"
+    line = separator.join(["disc/3.png", " square ", "looks round to me"])
+    path = table(tmp_path, f"\ufeff{head}\r\n{line}\r\n{separator * 2}\r\n")
+    assert label_of(opsin.load(shapes, labels=path), "disc/3.png") == "square"
+
+
+def test_pictures_csv_of_a_run_can_be_edited(shapes: Path, tmp_path: Path) -> None:
+    data = opsin.load(shapes)
+    lines = [f"{row.name},{row.label},train,{row.digest}" for row in rows_of(data)]
+    text = "\n".join(["name,label,part,digest", *lines]).replace("3.png,disc", "3.png,square")
+    found = opsin.load(shapes, labels=table(tmp_path, text))
+    assert found.corrected is not None
+    assert found.corrected.words == "1 relabelled, 0 left out"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has none"),
+        ("picture,class\na,b\n", "has picture, class"),
+        ("name,suggested\na,b\n", "has name, suggested"),
+        ("label\ndisc\n", "has label"),
+        ("name,label,label\ndisc/1.png,disc,disc\n", "label twice"),
+        ("name,label\ndisc/1.png,disc,more\n", "line 2 .* has 3"),
+        ("digest,label\nabc,disc\n", "line 2 .* has 'abc'"),
+        ("digest,name,label\n,,disc\n", "line 2 .* has neither"),
+        ('name,label\n"disc/1.png,disc\n', "line 2 .* is broken"),
+        ("name,label\ndisc/1.png,di\0sc\n", "NUL"),
+        ("name,label\nwolf.png,disc\nfox.png,disc\n",
+         r"2 of its 2 are not here.*line 2 \(wolf.png\), line 3 \(fox.png\)"),
+        ("name,label\ndisc/1.png,Disc\n", r"others in 1 lines: 'Disc' in line 2 \(disc/1.png\)"),
+        ("name,label\ndisc/1.png,square\ndisc/1.png,-\n",
+         "says 'square' in line 2 .* and '-' in line 3 .* the same picture"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_and_nothing_is_applied(
+    shapes: Path, tmp_path: Path, text: str, said: str
+) -> None:
+    path = table(tmp_path, text)
+    with pytest.raises(SourceError, match=said) as caught:
+        opsin.load(shapes, labels=path)
+    assert str(path) in str(caught.value)
+    assert caught.value.advice
+
+
+def test_a_file_that_is_not_there_or_no_text(shapes: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        opsin.load(shapes, labels=tmp_path / "none.csv")
+    (tmp_path / "latin.csv").write_bytes("name,label\nGrün,disc\n".encode("latin-1"))
+    with pytest.raises(SourceError, match="UTF-8"):
+        opsin.load(shapes, labels=tmp_path / "latin.csv")
+
+
+def test_saying_the_same_twice_is_no_contradiction(shapes: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "name,label\ndisc/1.png,-\ndisc/1.png,\n")
+    assert len(opsin.load(shapes, labels=path)) == 23
+
+
+def test_leaving_out_too_many_is_refused_as_too_few_pictures_are(
+    shapes: Path, tmp_path: Path
+) -> None:
+    lines = [f"disc/{number}.png,-" for number in range(12)]
+    path = table(tmp_path, "\n".join(["name,label", *lines]))
+    with pytest.raises(SourceError, match="at least two pictures of each class"):
+        opsin.load(shapes, labels=path)
+    everything = [*lines, *(f"square/{number}.png," for number in range(12))]
+    with pytest.raises(SourceError, match="all of them are left out"):
+        opsin.load(shapes, labels=table(tmp_path, "\n".join(["name,label", *everything])))
+
+
+def test_corrections_can_make_a_source_usable(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "shapes")
+    for number in range(1, 12):
+        (folder / "square" / f"{number}.png").rename(folder / "disc" / f"square-{number}.png")
+    with pytest.raises(SourceError, match="at least two pictures"):
+        opsin.load(folder)
+    lines = [f"disc/square-{number}.png,square" for number in range(1, 12)]
+    found = opsin.load(folder, labels=table(tmp_path, "\n".join(["name,label", *lines])))
+    assert np.bincount(found.labels).tolist() == [12, 12]
+
+
+def test_a_class_called_like_the_mark_is_a_class(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "shapes")
+    (folder / "disc").rename(folder / "-")
+    data = opsin.load(folder)
+    path = write_corrections(tmp_path / "labels.csv", rows_of(data))
+    assert opsin.load(folder, labels=path).fingerprint == data.fingerprint
+    path = table(tmp_path, "name,label\n-/1.png,\n")
+    assert len(opsin.load(folder, labels=path)) == 23
+
+
+def test_an_unreadable_picture_may_be_named(shapes: Path, tmp_path: Path) -> None:
+    (shapes / "disc" / "bad.png").write_bytes(b"no picture")
+    path = table(tmp_path, "name,label\ndisc/bad.png,-\n")
+    assert len(opsin.load(shapes, labels=path)) == 24
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=12)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["", "0" * 32, "af" * 16]),
+            texts.filter(lambda text: bool(text.strip())),
+            texts.filter(lambda text: bool(text.strip())),
+        ),
+        max_size=6,
+    )
+)
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]]
+) -> None:
+    path = tmp_path_factory.mktemp("written") / "labels.csv"
+    written = [Correction(*row, suggested="x", score=0.5) for row in rows]
+    found = read_corrections(write_corrections(path, written))
+    assert [tuple(row[:3]) for row in found] == rows
+
+
+def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "shapes")
+    (folder / "disc" / "1.png").rename(folder / "disc" / "caf\udce9.png")
+    data = opsin.load(folder)
+    path = write_corrections(tmp_path / "labels.csv", rows_of(data))
+    assert "disc/caf\\udce9.png" in path.read_text(encoding="utf-8")
+    assert opsin.load(folder, labels=path).fingerprint == data.fingerprint
+    # By its name alone, too.
+    found = opsin.load(folder, labels=table(tmp_path, "name,label\ndisc/caf\\udce9.png,-\n"))
+    assert len(found) == 23
+
+
+def test_an_export_has_the_corrected_labels(shapes: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
+    data = opsin.load(shapes, labels=path)
+    written = opsin.export_data(data, tmp_path / "copy")
+    again = opsin.load(written.path)
+    assert again.fingerprint == data.fingerprint
+    assert len(list((tmp_path / "copy").rglob("*.png"))) == 23
+
+
+def test_evaluate_judges_by_corrected_labels(
+    nearest_mean: Path, digits: opsin.Dataset, tmp_path: Path
+) -> None:
+    before = opsin.evaluate(nearest_mean, "digits")
+    classifier = opsin.Classifier(nearest_mean)
+    answers = classifier.probabilities(digits.images).argmax(axis=1)
+    wrong = np.flatnonzero(answers != digits.labels)
+    rows = rows_of(digits)
+    path = write_corrections(
+        tmp_path / "labels.csv",
+        [rows[row]._replace(label=digits.classes[answers[row]]) for row in wrong],
+    )
+    after = opsin.evaluate(nearest_mean, "digits", labels=path)
+    assert before["accuracy"] < after["accuracy"] == 1.0
+
+
+class Facts(Watcher):
+    def __init__(self) -> None:
+        self.facts: dict[str, str] = {}
+
+    def fact(self, name: str, text: str) -> None:
+        self.facts[name] = text
+
+
+@pytest.mark.torch
+def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
+    facts = Facts()
+    run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
+                      watcher=facts)  # fmt: skip
+    assert facts.facts["Labels"] == f"{path}: 1 relabelled, 1 left out"
+    about = run.directory.read(run.directory.dataset)
+    assert about["corrections"]["relabelled"] == 1
+    assert about["location"]["labels"] == str(path)
+    # Whatever becomes of the file, and of the pictures that it names.
+    path.write_text("name,label\ndisc/1.png,square\n", encoding="utf-8")
+    moved = run.path.rename(tmp_path / "runs" / "moved")
+    found = opsin.changes_since(moved)
+    assert (found.unchanged, found.relabelled, found.removed) == (23, (), ())
+    (shapes / "disc" / "3.png").unlink()
+    (gone,) = opsin.changes_since(moved).removed
+    assert gone.name == "disc/3.png"
+    assert gone.label == "square"
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_run_is_resumed_with_its_corrections(shapes: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
+    run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
+                      quiet=True)  # fmt: skip
+    path.unlink()
+    longer = opsin.resume(run, epochs=2, quiet=True)
+    then, now = (each.directory.read(each.directory.dataset) for each in (run, longer))
+    assert now["fingerprint"] == then["fingerprint"]
+    assert longer.directory.corrections.read_text() == run.directory.corrections.read_text()
+
+
+def test_the_command_line_takes_corrections(cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
+    found = only_json(cli("data", shapes, "--labels", path, "--no-draw", "--audit", "--json"))
+    assert found["images"] == 23
+    assert sum(found["counts"]["square"].values()) == 13
+    assert found["corrections"]["left_out"] == 1
+    failed = cli("data", shapes, "--labels", table(tmp_path, "a,b\n"), "--no-draw")
+    assert failed.returncode == 1
+    assert "has a, b" in failed.stderr

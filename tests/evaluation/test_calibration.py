@@ -1,0 +1,81 @@
+"""A temperature changes no answer, never worsens what it was fitted to, and finds the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from opsin.evaluation.calibration import (
+    brier_terms,
+    calibration_error,
+    fit_temperature,
+    log_loss_of,
+    reliability,
+)
+
+
+def drawn(
+    seed: int, count: int, classes: int, scale: float
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return logits that are ``scale`` times too large, and labels drawn by the right ones."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, (count, classes))
+    chances = softmax(logits, axis=1)
+    labels = (chances.cumsum(axis=1) > random.random((count, 1))).argmax(axis=1)
+    return (scale * logits).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 4.0])
+def test_the_temperature_is_found_again(scale: float) -> None:
+    logits, labels = drawn(0, 5000, 5, scale)
+    assert fit_temperature(logits, labels) == pytest.approx(scale, rel=0.06)
+
+
+@given(seed=st.integers(0, 999), count=st.integers(1, 80), classes=st.integers(2, 6),
+       scale=st.floats(0.05, 30))  # fmt: skip
+def test_log_loss_never_gets_worse_and_no_answer_changes(
+    seed: int, count: int, classes: int, scale: float
+) -> None:
+    logits, labels = drawn(seed, count, classes, scale)
+    temperature = fit_temperature(logits, labels)
+    assert 0.05 <= temperature <= 20
+    assert log_loss_of(logits, labels, temperature) <= log_loss_of(logits, labels)
+    warm = logits / np.float32(temperature)
+    assert (warm.argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+def test_a_few_right_answers_do_not_make_it_certain() -> None:
+    logits = np.array([[2, 0], [0, 2], [3, 0]], np.float32)
+    assert 0.5 < fit_temperature(logits, np.array([0, 1, 0])) <= 1
+    assert fit_temperature(logits[:0], np.zeros(0, np.int64)) == 1
+    assert fit_temperature(np.array([[np.nan, 0]], np.float32), np.array([0])) == 1
+
+
+def test_a_calibrated_classifier_has_nearly_no_error_and_a_warm_one_more() -> None:
+    logits, labels = drawn(1, 20_000, 4, 1.0)
+    errors = [
+        calibration_error(reliability(softmax(factor * logits, axis=1), labels))
+        for factor in (1.0, 3.0)
+    ]
+    assert errors[0] < 0.01
+    assert errors[1] > 0.1
+
+
+def test_bins_count_every_answer_once_the_surest_too() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], np.float32)
+    diagram = reliability(probabilities, np.array([0, 0, 0]))
+    assert [(entry["count"], entry["accuracy"]) for entry in diagram] == [(1, 1.0), (2, 0.5)]
+    assert calibration_error(diagram) == pytest.approx((0.5 + 2 * 0.5) / 3)
+
+
+@given(seed=st.integers(0, 99))
+def test_brier_is_the_squared_distance_from_the_truth(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.ones(4), 20)
+    labels = random.integers(0, 4, 20)
+    expected = ((probabilities - np.eye(4)[labels]) ** 2).sum(axis=1)
+    assert brier_terms(probabilities, labels) == pytest.approx(expected)

@@ -1,0 +1,101 @@
+"""The map shows who is alike, is the same each time, and takes few pictures of one kind too."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from opsin.evaluation.embedding_map import map_embedding, map_to_json
+
+
+def clouds(
+    count: int, classes: int = 3, size: int = 60, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return embeddings in a cloud for each class."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    middles = 6 * random.normal(size=(classes, size))
+    return (middles[labels] + random.normal(size=(count, size))).astype(np.float32), labels
+
+
+def test_classes_that_lie_apart_do_so_on_the_map_and_it_is_always_the_same() -> None:
+    embedding, labels = clouds(150)
+    found = map_embedding(embedding, labels)
+    assert found.method == "t-sne"
+    assert found.places.dtype == np.float32
+    distances = np.linalg.norm(found.places[:, None] - found.places[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    assert np.mean(labels[distances.argmin(axis=1)] == labels) > 0.98
+    assert found.alike.min() > 0.9
+    assert np.array_equal(map_embedding(embedding, labels).places, found.places)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 12, 29])
+@pytest.mark.parametrize("size", [1, 2, 70])
+def test_few_pictures_are_shown_by_their_components(count: int, size: int) -> None:
+    embedding, labels = clouds(count, size=size)
+    found = map_embedding(embedding, labels)
+    assert (found.method, found.places.shape) == ("pca", (count, 2))
+    assert np.isfinite(found.places).all()
+    assert np.isfinite(found.alike).all() == (count != 1)
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_pictures_that_are_all_alike_do_no_harm(kinds: int) -> None:
+    embedding = (np.arange(60)[:, None] % kinds * np.ones((1, 8))).astype(np.float32)
+    found = map_embedding(embedding, np.arange(60) % 2)
+    assert found.method == "pca"
+    assert len(np.unique(found.places.round(3), axis=0)) == kinds
+
+
+def test_embeddings_that_are_no_numbers_are_left_out() -> None:
+    embedding, labels = clouds(20)
+    embedding[[3, 7], 5] = np.nan, np.inf
+    assert map_embedding(embedding, labels).rows.tolist() == [
+        row for row in range(20) if row not in (3, 7)
+    ]
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    most=st.integers(1, 29),
+    seed=st.integers(0, 9),
+)
+def test_pictures_are_taken_evenly_from_the_classes(
+    labels: list[int], most: int, seed: int
+) -> None:
+    own = np.array(labels)
+    embedding = np.random.default_rng(0).normal(size=(len(own), 3)).astype(np.float32)
+    rows = map_embedding(embedding, own, most=most, seed=seed).rows
+    assert len(rows) == min(most, len(own))
+    assert np.all(np.diff(rows) > 0)
+    there, taken = np.bincount(own, minlength=5), np.bincount(own[rows], minlength=5)
+    # No class has two fewer than another while it has pictures left.
+    assert all(taken[k] >= taken.max() - 1 for k in range(5) if taken[k] < there[k])
+
+
+def test_the_map_lies_in_its_square() -> None:
+    found = map_embedding(*clouds(40))
+    assert np.abs(found.places).max() == pytest.approx(1)
+
+
+def test_plain_data_names_each_point_and_the_class_least_apart() -> None:
+    embedding, labels = clouds(45, classes=3)
+    embedding[labels == 1] = embedding[labels == 0]  # two classes in one place
+    names = [f"picture {row}" for row in range(45)]
+    found = map_embedding(embedding, labels, most=24)
+    data = map_to_json(found, names, labels, (labels + 1) % 3, ["a", "b", "c"])
+    json.dumps(data)
+    assert len(data["points"]) == 24
+    for point, row, place in zip(data["points"], found.rows, found.places, strict=True):
+        assert (point["row"], point["name"]) == (row, f"picture {row}")
+        assert (point["label"], point["answer"]) == (labels[row], (labels[row] + 1) % 3)
+        assert (point["x"], point["y"]) == pytest.approx(tuple(place), abs=1e-4)
+    assert data["apart"][-1]["name"] == "c"
+    assert data["apart"][0]["share"] < 0.6 < data["apart"][-1]["share"]
+    assert sum(each["images"] for each in data["apart"]) == 24

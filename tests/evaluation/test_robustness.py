@@ -1,0 +1,133 @@
+"""Disturbances are small, the same each time, and their cost is measured pair by pair."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import opsin
+from opsin.evaluation.robustness import (
+    DISTURBANCES,
+    disturbed_examples,
+    paired_change,
+    robustness,
+)
+from tests.conftest import shape_picture
+
+NAMES = [kind.name for kind in DISTURBANCES]
+
+
+def smooth_picture(side: int, channels: int) -> NDArray[np.uint8]:
+    """Return waves, which look alike at any size."""
+    y, x = (np.mgrid[:side, :side] + 0.5) / side
+    light = 128 + 100 * np.sin(12 * x) * np.sin(14 * y)
+    return np.repeat(light[:, :, None], channels, axis=2).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 40, 3), (64, 32, 1)])
+def test_disturbed_pictures_keep_their_shape_and_type(shape: tuple[int, int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    before = pixels.copy()
+    for steps in disturbed_examples(pixels).values():
+        assert steps.shape == (3, *shape)
+        assert steps.dtype == np.uint8
+    assert np.array_equal(pixels, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stronger_is_further_away_and_alike_at_every_size(name: str) -> None:
+    apart = {}
+    for side in (50, 100):
+        picture = smooth_picture(side, 1)
+        steps = disturbed_examples(picture, seed=4)[name].astype(np.float64)
+        apart[side] = np.abs(steps - picture).mean(axis=(1, 2, 3))
+        assert np.all(np.diff(apart[side]) > 0)
+    # JPEG's blocks are of 8 pixels whatever the size is.
+    if name != "JPEG":
+        assert apart[50] == pytest.approx(apart[100], rel=0.2)
+
+
+def test_moving_by_whole_pixels_changes_no_value() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
+    for step, moved in zip((2, 4, 6), disturbed_examples(picture)["shift"], strict=True):
+        found = [
+            (y, x)
+            for y in (-step, 0, step)
+            for x in (-step, 0, step)
+            if np.array_equal(
+                moved[10:40, 10:40], picture[10 - y : 40 - y, 10 - x : 40 - x]
+            )
+        ]  # fmt: skip
+        assert len(found) == 1
+        assert found != [(0, 0)]
+
+
+def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
+    rows = digits.split.test
+    means = np.stack(
+        [digits.images[digits.labels == k].reshape(-1, 64).mean(axis=0) for k in range(10)]
+    )
+    asked: list[NDArray[np.uint8]] = []
+
+    def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        asked.append(pixels)
+        flat = pixels.reshape(len(pixels), -1).astype(np.float64)
+        scores: NDArray[Any] = -((flat[:, None] - means) ** 2).sum(axis=2)
+        return scores.astype(np.float32)
+
+    found = robustness(answer, digits.images, digits.labels, rows, most=80)
+    json.dumps(found)
+    assert [kind["name"] for kind in found["kinds"]] == NAMES
+    assert (found["images"], found["of"], len(asked)) == (80, len(rows), 19)
+    # The first pictures asked about are whole, and some of the rows.
+    places = [int(np.flatnonzero((digits.images[rows] == each).all(axis=(1, 2, 3)))[0])
+              for each in asked[0]]  # fmt: skip
+    labels = digits.labels[rows][places]
+    before = answer(asked[0]).argmax(axis=1) == labels
+    assert found["accuracy"] == before.mean()
+    for number, level in enumerate(level for kind in found["kinds"] for level in kind["levels"]):
+        after = answer(asked[1 + number]).argmax(axis=1) == labels
+        assert level["accuracy"] == after.mean()
+        assert level["low"] <= level["accuracy"] <= level["high"]
+        assert level["lost"] == (before & ~after).sum()
+        assert level["change"] == pytest.approx(after.mean() - before.mean())
+        assert level["change_low"] <= level["change"] <= level["change_high"]
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    images = np.stack([shape_picture("disc", seed) for seed in range(30)])
+    labels = np.arange(30) % 2
+
+    def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        light = pixels.mean(axis=(1, 2, 3)) / 255
+        return np.stack([light, 0.62 - light], axis=1).astype(np.float32)
+
+    def found(seed: int) -> dict[str, Any]:
+        return robustness(answer, images, labels, np.arange(30), seed=seed, most=20)
+
+    assert found(0) == found(0)
+    assert found(0) != found(1)
+
+
+@given(lost=st.integers(0, 60), won=st.integers(0, 60), rest=st.integers(0, 400))
+def test_the_change_turns_its_sign_with_the_order(lost: int, won: int, rest: int) -> None:
+    count = max(1, lost + won + rest)
+    low, high = paired_change(lost, won, count)
+    assert -1 <= low < high <= 1
+    assert paired_change(won, lost, count) == pytest.approx((-high, -low))
+    if lost == won:
+        assert low < 0 < high
+
+
+def test_the_interval_of_the_change_covers_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    drawn = random.multinomial(300, [0.08, 0.03, 0.89], 4000)
+    hits = [low <= -0.05 <= high for low, high in
+            (paired_change(int(lost), int(won), 300) for lost, won, _ in drawn)]  # fmt: skip
+    assert 0.93 <= np.mean(hits) <= 0.975

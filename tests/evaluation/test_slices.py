@@ -1,0 +1,142 @@
+"""Slices cover the pictures, weak ones are found, and chance alone names none."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import opsin
+from opsin.evaluation.intervals import wilson
+from opsin.evaluation.slices import holm, measure_traits, slice_accuracy
+
+
+def slices_of(found: dict[str, Any], trait: str) -> list[dict[str, Any]]:
+    return next(each["slices"] for each in found["traits"] if each["name"] == trait)
+
+
+@given(
+    values=arrays.arrays(
+        np.float64, st.integers(1, 80), elements=st.integers(-5, 5).map(float) | st.just(np.nan)
+    ),
+    seed=st.integers(0, 99),
+)
+def test_every_picture_with_a_value_is_in_one_slice(
+    values: np.ndarray[Any, np.dtype[np.float64]], seed: int
+) -> None:
+    right = np.random.default_rng(seed).random(len(values)) < 0.8
+    found = slice_accuracy(right, {"x": values})
+    json.dumps(found)
+    if len(set(values[~np.isnan(values)])) < 2:
+        assert found["traits"] == []
+        return
+    slices = slices_of(found, "x") if found["traits"] else []
+    for one, other in itertools.pairwise(slices):
+        assert one["from"] <= one["to"] < other["from"]
+    for each in slices:
+        inside = (values >= each["from"]) & (values <= each["to"])
+        assert each["images"] == inside.sum()
+        assert each["right"] == (inside & right).sum()
+        assert (each["low"], each["high"]) == wilson(each["right"], each["images"])
+    if slices:
+        assert sum(each["images"] for each in slices) == np.sum(~np.isnan(values))
+
+
+def test_slices_are_of_equal_size_where_values_differ() -> None:
+    random = np.random.default_rng(0)
+    found = slice_accuracy(np.ones(1000, bool), {"x": random.normal(size=1000)})
+    assert [each["images"] for each in slices_of(found, "x")] == [200] * 5
+    assert found["judged"] == 5
+
+
+def test_a_weak_slice_is_named_and_the_others_are_not() -> None:
+    random = np.random.default_rng(0)
+    light = random.uniform(0, 255, 2000)
+    right = random.random(2000) < np.where(light < 51, 0.7, 0.93)
+    columns = {"place": [("lab", "street", "")[k % 3] for k in range(2000)]}
+    found = slice_accuracy(right, {"brightness": light, "noise": random.random(2000)}, columns)
+    (worst,) = found["weakest"]
+    assert (worst["trait"], worst["weak"]) == ("brightness", True)
+    assert worst["from"] < 1
+    assert 45 < worst["to"] < 55
+    assert worst["high"] < found["accuracy"]
+    assert worst["p"] < 1e-6
+    assert found["judged"] == 12
+    assert [each["value"] for each in slices_of(found, "place")] == ["lab", "street"]
+
+
+def test_few_pictures_are_shown_and_not_judged() -> None:
+    right = np.ones(500, bool)
+    right[:20] = False
+    who = ["anna"] * 20 + ["ben"] * 480
+    found = slice_accuracy(right, {}, {"who": who})
+    (ben, anna) = slices_of(found, "who")
+    assert (ben["value"], anna["value"], anna["accuracy"]) == ("ben", "anna", 0.0)
+    assert (anna["p"], anna["weak"], found["judged"], found["weakest"]) == (None, False, 1, [])
+    named = slice_accuracy(right, {}, {"who": who}, least=20)
+    assert [each["value"] for each in named["weakest"]] == ["anna"]
+
+
+def test_what_classes_explain_is_told_apart_and_comes_last() -> None:
+    random = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 1000)
+    dark, far = random.random(2000) < 0.3, labels == 1
+    right = random.random(2000) < np.where(far, 0.75, 0.97) - np.where(dark, 0.15, 0)
+    columns = {"far": [str(each) for each in far], "dark": [str(each) for each in dark]}
+    found = slice_accuracy(right, {}, columns, labels=labels)
+    assert [(each["name"], each["explained"]) for each in found["weakest"]] == [
+        ("dark True", False), ("far True", True),
+    ]  # fmt: skip
+    assert found["weakest"][0]["accuracy"] > found["weakest"][1]["accuracy"]
+    (far_slice,) = [each for each in slices_of(found, "far") if each["value"] == "True"]
+    assert far_slice["expected"] == pytest.approx(far_slice["accuracy"])
+
+
+def test_without_a_difference_a_slice_is_named_in_at_most_one_of_twenty_reports() -> None:
+    random = np.random.default_rng(0)
+    named = 0
+    for _ in range(120):
+        right = random.random(300) < 0.85
+        traits = {name: random.random(300) for name in "abcd"}
+        named += bool(slice_accuracy(right, traits)["weakest"])
+    assert named <= 0.05 * 120 + 2 * np.sqrt(120 * 0.05 * 0.95)
+
+
+def test_columns_of_numbers_are_cut_and_columns_of_names_left_out() -> None:
+    random = np.random.default_rng(0)
+    right = np.ones(600, bool)
+    ages = [str(age) for age in random.integers(1, 100, 600)]
+    names = [f"file {k}" for k in range(600)]
+    found = slice_accuracy(right, {}, {"age": ages, "file": names, "same": ["x"] * 600})
+    assert [each["name"] for each in found["traits"]] == ["age"]
+    assert len(slices_of(found, "age")) == 5
+
+
+@given(st.lists(st.floats(0, 1), max_size=20))
+def test_holm_keeps_the_order_and_is_never_below_the_single_test(chances: list[float]) -> None:
+    single = np.array(chances)
+    corrected = holm(single)
+    assert np.all(corrected >= single)
+    assert np.all(corrected <= np.minimum(1, len(single) * single))
+    order = np.argsort(single, kind="stable")
+    assert np.all(np.diff(corrected[order]) >= 0)
+
+
+def test_traits_are_those_of_the_chosen_pictures(digits: opsin.Dataset) -> None:
+    rows = np.array([5, 3, 1000])
+    traits = measure_traits(digits.images, rows, digits.sizes)
+    assert set(traits) == {"brightness", "contrast", "sharpness"}  # all are of one size
+    pixels = digits.images[rows].reshape(3, -1)
+    assert traits["brightness"] == pytest.approx(pixels.mean(axis=1))
+    assert traits["contrast"] == pytest.approx(pixels.std(axis=1), rel=1e-5)
+    sizes = np.array([[8, 8], [16, 4], [20, 5], [8, 8]], np.int32)
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    assert measure_traits(images, np.array([2, 0]), sizes)["size"].tolist() == [10, 8]
+    assert "size" not in measure_traits(images, np.array([3, 0]), sizes)
+    assert measure_traits(images, np.zeros(0, np.int64))["brightness"].shape == (0,)

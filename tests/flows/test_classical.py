@@ -1,0 +1,89 @@
+"""Models without layers as their users see them, and where PyTorch is not installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import Cli, only_json, shape_picture
+
+# A Python in which nobody can import PyTorch, whether it is there or not.
+_WITHOUT = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "safetensors"):
+            raise ModuleNotFoundError(f"no module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Without())
+from opsin.cli import main
+sys.exit(main())
+"""
+
+
+def without_pytorch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-W", "error", "-c", _WITHOUT, *words], check=False,
+                          text=True, capture_output=True, cwd=folder)  # fmt: skip
+
+
+def test_a_model_without_layers_is_trained_where_there_is_no_pytorch(
+    cli: Cli, tmp_path: Path, shapes: Path
+) -> None:
+    done = without_pytorch(tmp_path, "train", "shapes", "--model", "logistic", "--json",
+                           "--assignment", "exact")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = only_json(done)
+    for word in ("Layer", "head", "1/1", "Trained", "same answers as scikit-learn"):
+        assert word in done.stderr, word
+    Image.fromarray(shape_picture("disc", 99)).save(tmp_path / "new.png")
+    answer = only_json(cli("predict", report["run"], "new.png", "--json"))
+    assert set(answer["predictions"][0]["probabilities"]) == {"disc", "square"}
+    assert only_json(cli("evaluate", report["run"], "shapes", "--json"))["part"] == "unseen"
+
+
+@pytest.mark.parametrize(
+    ("words", "received"),
+    [
+        (("--model", "forest", "--epochs", "3"), "got epochs"),
+        (("--model", "logistic", "--trees", "3"), "got trees"),
+        (("--model", "knn", "--budget", "5m"), "got budget"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], received: str
+) -> None:
+    done = cli("train", "digits", *words, "--json")
+    assert done.returncode == 1
+    error = only_json(done)["error"]
+    assert (error["kind"], error["received"]) == ("RecipeError", received)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
+def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "opsin", "train", "digits", "--model", "forest", "--trees",
+               "10000", "--side", "4"]  # fmt: skip
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/history.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    (run,) = tmp_path.glob("runs/*")
+    status = json.loads((run / "status.json").read_text(encoding="utf-8"))
+    assert status["state"] == "stopped"
+    resumed = cli("resume", run)
+    assert resumed.returncode == 1
+    assert "opsin train digits --model forest" in resumed.stderr

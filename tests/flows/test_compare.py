@@ -1,0 +1,116 @@
+"""`opsin compare` as its users run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.data.dataset import Dataset
+from tests.conftest import Cli, only_json, write_shapes
+from tests.made_runs import answers_right, write_run
+
+
+@pytest.fixture
+def two(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> tuple[Path, Path]:
+    """A poor run and a good one."""
+    poor, good = (
+        write_run(tmp_path / "runs", name, digits, answers_right(digits, right),
+                  classifier=nearest_mean)
+        for name, right in (("poor", 0.5), ("good", 0.9))
+    )  # fmt: skip
+    return poor, good
+
+
+def test_a_table_a_sentence_and_a_page(cli: Cli, two: tuple[Path, Path], tmp_path: Path) -> None:
+    done = cli("compare", *two, "--out", "look")
+    assert done.returncode == 0, done.stderr
+    for words in ("A  ", "B  ", "Accuracy", "Log", "5.0 kB", "1,234", "0:12", "2e-06",
+                  "B is better than A by", "exact McNemar p < 0.0001", "Both right", "only B",
+                  "look/compare.html"):  # fmt: skip
+        assert words in done.stdout.replace("\\", "/"), words
+    assert (tmp_path / "look" / "disagreements.png").stat().st_size > 10_000
+    wide = max(len(line) for line in done.stdout.splitlines() if "±" in line)
+    assert wide <= 100
+
+
+def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path: Path) -> None:
+    before = set(tmp_path.rglob("*"))
+    done = cli("compare", two[0], two[1], "--against", two[1], "--no-speed", "--json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    content = only_json(done)
+    assert content["pairs"][0]["better"] == "A"
+    assert Path(content["runs"][0]["run"]) == two[1]
+    assert content["runs"][0]["images_per_second"] is None
+    assert content["files"] == []
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_other_test_pictures_are_one_line_and_status_1(
+    cli: Cli, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    moved = opsin.load("digits", split_seed=1)
+    other = write_run(tmp_path / "runs", "moved", moved, answers_right(moved, 0.9))
+    done = cli("compare", two[0], other, "--json")
+    assert done.returncode == 1
+    assert "expected runs with the same test pictures" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert only_json(done)["error"]["kind"] == "RunError"
+
+
+def test_a_single_run_is_refused_and_none_is_wrong_usage(cli: Cli, two: tuple[Path, Path]) -> None:
+    alone = cli("compare", two[0])
+    assert alone.returncode == 1
+    assert "two to 10 runs" in alone.stderr
+    assert cli("compare").returncode == 2
+
+
+def test_it_needs_no_pytorch_and_says_what_figures_need(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def run(missing: tuple[str, ...], *words: str) -> subprocess.CompletedProcess[str]:
+        # Refused by a finder, since SciPy stumbles over a torch that is None in sys.modules.
+        code = (
+            "import sys\n"
+            "class Refuse:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            f"        if name.partition('.')[0] in {missing!r}:\n"
+            "            raise ModuleNotFoundError(name)\n"
+            "sys.meta_path.insert(0, Refuse())\n"
+            "from opsin.cli import main; main()"
+        )
+        command = [sys.executable, "-c", code, "compare", *map(str, two), "--no-speed", *words]
+        return subprocess.run(command, check=False, text=True, capture_output=True, cwd=tmp_path)
+
+    done = run(("torch", "onnx", "safetensors", "matplotlib"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pairs"][0]["better"] == "B"
+    for missing, words in ((("matplotlib",), ("--out", "look")), (("scipy",), ())):
+        done = run(missing, *words)
+        assert done.returncode == 1
+        assert "pip install 'opsin[evaluate]'" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_verb_has_help_with_an_example(cli: Cli) -> None:
+    done = cli("compare", "--help")
+    assert done.returncode == 0
+    assert "Example: opsin compare" in " ".join(done.stdout.split())
+
+
+@pytest.mark.torch
+def test_baselines_are_trained_beside_a_network_on_its_split(cli: Cli, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "photos", count=30)
+    network = only_json(cli("train", "photos", "--model", "mlp", "--epochs", "1", "--split-seed",
+                            "3", "--json", "--quiet"))["run"]  # fmt: skip
+    said = only_json(cli("compare", "--baselines", "photos", network, "--no-speed", "--json",
+                         "--quiet"))  # fmt: skip
+    models = ["mlp", "logistic", "forest", "knn", "svm", "hist-gradient-boosting"]
+    assert [row["model"] for row in said["runs"]] == models
+    assert len(said["pairs"]) == 5
+    assert {Path(row["run"]).parent for row in said["runs"]} == {Path(network).parent}

@@ -1,0 +1,127 @@
+"""The report in a real browser: whole, narrow and wide, by keyboard, and asking nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from tests.conftest import Cli, only_json
+
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+
+pytestmark = [pytest.mark.torch, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
+    """A run with all that a report can show, and long names."""
+    pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 120, (900, 12, 12, 3), np.uint8)
+    labels = np.arange(900) % 3
+    images[labels == 1, 3:9, 3:9] += 100
+    images[labels == 2, :4] += 100
+    labels[:40] = random.integers(0, 3, 40)
+    classes = ["a", "a very long class name indeed, with spaces", "漢字"]
+    folder = tmp_path_factory.mktemp("runs")
+    np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
+    run = opsin.train(folder / "made up.npz", model="mlp", epochs=3, runs=folder, quiet=True)
+    opsin.write_report(run, fix=folder / "labels.csv")
+    return run
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_cut_and_nothing_goes_wrong(
+    finished: opsin.Run, browser: webdriver.Chrome, width: int
+) -> None:
+    page = finished.directory.page.absolute().as_uri()
+    console(browser, "performance")
+    resize(browser, width)
+    browser.get(page)
+    assert console(browser, "browser") == []
+    assert requests_beyond(browser, page) == []
+    root = "document.documentElement"
+    assert browser.execute_script(f"return {root}.clientWidth") == width
+    assert browser.execute_script(f"return {root}.scrollWidth") == width
+    # Text that leaves its box to the right would be cut or lie over its neighbour.
+    beyond = browser.execute_script(
+        """
+        return [...document.querySelectorAll("main *")].filter(e => !e.closest(".wide, .chart, pre")
+            && e.getClientRects().length && e.getBoundingClientRect().right > innerWidth + 1)
+            .map(e => e.outerHTML.slice(0, 200));
+        """
+    )
+    assert beyond == []
+    pictures = browser.find_elements(By.TAG_NAME, "img")
+    assert len(pictures) > 30
+    assert all(picture.get_attribute("alt") for picture in pictures)
+    charts = browser.find_elements(By.CSS_SELECTOR, ".chart[role=img]")
+    assert len(charts) == 6
+    for chart in charts:
+        assert chart.get_attribute("aria-label")
+        # Drawn so small that nobody can read it, it would be no chart.
+        assert chart.find_element(By.TAG_NAME, "svg").size["width"] >= 540
+
+
+def _is_open(anchor: str) -> Callable[[webdriver.Chrome], bool]:
+    return lambda browser: bool(browser.find_elements(By.CSS_SELECTOR, f"{anchor}[open]"))
+
+
+def test_a_number_of_the_matrix_opens_its_pictures_by_keyboard(
+    finished: opsin.Run, browser: webdriver.Chrome
+) -> None:
+    resize(browser, 1280)
+    browser.get(finished.directory.page.absolute().as_uri())
+    for link in browser.find_elements(By.CSS_SELECTOR, ".matrix a")[:4]:
+        anchor = str(link.get_dom_attribute("href"))
+        cell = browser.find_element(By.CSS_SELECTOR, anchor)
+        assert cell.get_attribute("open") is None
+        link.send_keys(Keys.ENTER)
+        WebDriverWait(browser, 20).until(_is_open(anchor))
+        assert cell.find_element(By.TAG_NAME, "img").is_displayed()
+
+
+def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
+    finished: opsin.Run,
+) -> None:
+    assert finished.directory.page.stat().st_size < 2_000_000
+    report = finished.report
+    assert report["failures"]["suspected"] >= 1
+    assert len(report["deep"]["robustness"]["kinds"]) == 6
+    assert {each["name"] for each in report["deep"]["strangers"]} >= {"blank", "noise", "text"}
+    assert len(report["deep"]["map"]["points"]) == report["figures"]["test"]["images"]
+    assert finished.directory.card.read_text(encoding="utf-8").startswith("---\nlibrary_name:")
+
+
+def test_corrections_written_by_a_report_are_taken_by_a_training(
+    finished: opsin.Run, cli: Cli, tmp_path: Path
+) -> None:
+    fix = finished.path.parent / "labels.csv"
+    lines = fix.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "digest,name,label,suggested,score"
+    digest = lines[1].partition(",")[0]
+    label, suggested, score = lines[1].rsplit(",", 3)[1:]
+    assert label != suggested
+    assert float(score) > 0.5
+    (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},-\n", encoding="utf-8")
+    source = finished.path.parent / "made up.npz"
+    said = only_json(cli("train", source, "--labels", "labels.csv", "--model", "mlp", "--epochs",
+                         "1", "--json", "--quiet"))  # fmt: skip
+    again = opsin.Run(tmp_path / said["run"])
+    assert again.directory.read(again.directory.dataset)["corrections"]["left_out"] == 1

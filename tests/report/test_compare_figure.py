@@ -1,0 +1,119 @@
+"""Comparisons are drawn whole, whatever the runs are called and however many they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from opsin.report.figures.compare import (
+    Curve,
+    Disagreement,
+    draw_accuracies,
+    draw_disagreements,
+    draw_together,
+)
+from opsin.report.figures.style import RIGHT, WRONG, save, styled
+from opsin.report.side_by_side import columns_of
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
+    events = [
+        {"epoch": n, "val_accuracy": value - 0.3 / n, "val_loss": 1 / n}
+        for n in range(1, epochs + 1)
+    ]
+    return Curve(LETTERS[place], "hist-gradient-boosting", events)
+
+
+def row(place: int, **more: Any) -> dict[str, Any]:
+    known = {"letter": LETTERS[place], "model": "mlp", "accuracy": 0.9, "low": 0.88, "high": 0.91,
+             "log_loss": 0.3, "calibration_error": None, "bytes": None, "parameters": None,
+             "seconds": None, "images_per_second": None, "parity": None, "best": []}  # fmt: skip
+    return known | more
+
+
+def disagreement(channels: int = 1, name: str = "a.png") -> Disagreement:
+    pixels = np.arange(64 * channels, dtype=np.uint8).reshape(8, 8, channels)
+    return Disagreement(pixels, name, "cat", (("A", "cat", 0.6), ("B", "$x_{ dog" * 9, 0.9)))
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
+    count: int, tmp_path: Path
+) -> None:
+    with styled():
+        figure = draw_together([curve(place, 1 + 3 * place) for place in range(count)])
+        png = save(figure, tmp_path / "a.png")
+        svg = save(figure, tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert np.asarray(Image.open(png).convert("L")).std() > 1
+    for axes in figure.axes:
+        assert len(axes.lines) == count == len(axes.texts)
+        places = sorted(text.get_position()[1] for text in axes.texts)
+        assert min(np.diff(places)) > 0.05
+        assert -0.1 <= places[0] <= places[-1] <= 1.001
+        styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+        assert len(styles) == count
+    assert all(f">{LETTERS[place]} hist" in svg for place in range(count))
+    assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg
+
+
+def test_a_history_without_figures_is_no_obstacle() -> None:
+    broken = Curve("B", "mlp", [{"epoch": 1, "val_accuracy": 0.5, "val_loss": None}])
+    with styled():
+        figure = draw_together([curve(0, 3), broken])
+        empty = draw_together([Curve("A", "knn", []), Curve("B", "knn", [{"epoch": 1}])])
+    assert [len(axes.lines) for axes in figure.axes] == [2, 1]
+    assert {axes.get_title(loc="left") for axes in empty.axes} == {
+        "No run kept a validation history"
+    }
+
+
+def test_each_run_has_its_dot_and_interval_in_its_curves_colour() -> None:
+    rows = [row(0), row(1, accuracy=0.5, low=0.4, high=0.62), row(2, accuracy=1.0, high=1.0)]
+    with styled():
+        figure = draw_accuracies(rows, "The finding", "test")
+        together = draw_together([curve(place, 3) for place in range(3)])
+    (axes,) = figure.axes
+    assert [float(np.asarray(line.get_xdata())[0]) for line in axes.lines] == [0.9, 0.5, 1.0]
+    low, high = axes.get_xlim()
+    assert low < 0.4 and high > 1.0
+    assert [text.get_text() for text in axes.texts] == ["90.00%", "50.00%", "100.00%"]
+    assert [line.get_color() for line in axes.lines] == [
+        line.get_color() for line in together.axes[0].lines
+    ]
+
+
+def test_right_is_blue_and_wrong_is_red_in_every_picture(tmp_path: Path) -> None:
+    groups = [("Only A is right (2)", [disagreement(), disagreement(3, "b" * 80)]), ("None", [])]
+    with styled():
+        figure = draw_disagreements(groups, "The finding")
+        save(figure, tmp_path / "a.png")
+        nothing = draw_disagreements([("None", [])], "Nothing")
+    pictures = [axes for part in figure.subfigs for axes in part.axes]
+    assert len(pictures) == 2
+    for axes in pictures:
+        colours = {text.get_text()[0]: text.get_color() for text in axes.texts}
+        assert colours == {"A": RIGHT, "B": WRONG}
+    assert nothing.subfigs == []
+
+
+def test_the_same_comparison_gives_the_same_file(tmp_path: Path) -> None:
+    files = []
+    for name in ("a.svg", "b.svg"):
+        with styled():
+            figure = draw_together([curve(0, 3), curve(1, 5)])
+            files.append(save(figure, tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+
+
+def test_the_table_leaves_out_what_nobody_knows() -> None:
+    rows = [row(0, calibration_error=0.0114, best=["accuracy"]), row(1)]
+    columns = {column.heading: column.cells for column in columns_of(rows)}
+    assert list(columns) == ["", "Model", "Accuracy", "Log loss", "Calib. error"]
+    assert columns["Calib. error"] == [("0.011", False), ("", False)]
+    assert columns["Accuracy"][0] == ("0.9000 ± 0.0200", True)
