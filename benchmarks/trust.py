@@ -153,10 +153,12 @@ def _apart(run: opsin.Run, case: Case) -> dict[str, dict[str, float]]:
 def _scores(
     classifier: opsin.Classifier, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
-    values = classifier.layers(images, ["calibrated", "probabilities", "familiarity"])
+    values = classifier.layers(images, ["head", "probabilities", "familiarity"])
+    calibration = classifier.metadata.calibration
+    temperature = calibration.temperature if calibration else 1.0
     return {
         "probability": values["probabilities"].max(axis=1),
-        "energy": logsumexp(values["calibrated"], axis=1),
+        "energy": logsumexp(values["head"] / temperature, axis=1),
         "familiarity": values["familiarity"],
     }
 
