@@ -55,7 +55,7 @@ class Case:
 _SMALL: Final = ("--model", "resnet", "--hidden", "16,32,64", "--epochs", "3")
 CASES: Final = (
     (Case("digits", ("--model", "mlp", "--epochs", "10")), 2),
-    (Case("digits", ("--model", "cnn", "--epochs", "5")), 2),
+    (Case("digits", ("--model", "resnet", "--epochs", "5")), 2),
     (Case("fashion-mnist", ("--model", "mlp", "--epochs", "5")), 3),
     (Case("fashion-mnist", _SMALL), 1),
     (Case("fashion-mnist", ("--model", "logistic")), 1),
