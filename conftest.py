@@ -27,6 +27,8 @@ collect_ignore_glob = (
         "tests/test_export.py",
     ]
 )
+if importlib.util.find_spec("selenium") is None:
+    collect_ignore_glob.append("tests/browser.py")
 
 # Their examples train.
 _TRAINING_EXAMPLES = (

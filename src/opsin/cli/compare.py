@@ -80,6 +80,8 @@ def compare(
     """
     from opsin.workflow import compare as workflow  # noqa: PLC0415  loads what prediction needs
 
+    if not runs and baselines is None:
+        raise typer.BadParameter("expected two runs; received none.", param_hint="RUN RUN...")
     given: dict[str, Any] = {"against": against, "out": out, "speed": speed}
     given["watcher"] = for_people(quiet=quiet)
     if baselines is None:
