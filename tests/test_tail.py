@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from scipy.special import softmax
 
-from opsin.evaluation.reject import class_directions, familiarity
+from opsin.evaluation.reject import Known
 from opsin.metadata import Calibration, Metadata, Preparation
 from opsin.tail import finish, outputs, tail
 
@@ -66,15 +66,15 @@ def test_the_file_computes_what_was_measured(
     before = answers(path, logits, seen)
     assert before[0] == pytest.approx(softmax(logits, axis=1), abs=1e-6)
     assert (before[2] == 0).all()
-    means = class_directions(seen, random.integers(0, 3, 20), CLASSES)
+    known = Known.of(seen, random.integers(0, 3, 20), CLASSES)
     calibration = Calibration(temperature=temperature, images=20, log_loss=(1.0, 0.5))
     told = metadata.model_copy(update={"calibration": calibration})
-    finish(path, told, temperature=temperature, means=means)
+    finish(path, told, temperature=temperature, scales=known.scales, means=known.directions)
     probabilities, embedding, familiar = answers(path, logits, seen)
     assert probabilities == pytest.approx(softmax(logits / temperature, axis=1), abs=1e-5)
     assert (probabilities.argmax(axis=1) == before[0].argmax(axis=1)).all()
     assert np.array_equal(embedding, seen)
-    assert familiar == pytest.approx(familiarity(seen, means), abs=1e-6)
+    assert familiar == pytest.approx(known.familiarity(seen), abs=1e-6)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     props = session.get_modelmeta().custom_metadata_map
     assert Metadata.from_props(props, "x") == told

@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.evaluation.reject import (
-    HIGHEST_RATE,
-    choose_threshold,
-    class_directions,
-    familiarity,
-)
+from opsin.evaluation.reject import HIGHEST_RATE, Known, choose_threshold
 
 
 @pytest.mark.parametrize("count", [19, 25, 60, 400])
@@ -39,22 +34,37 @@ def test_equal_values_are_all_kept() -> None:
 
 
 @given(seed=st.integers(0, 99), scale=st.floats(0.01, 100))
-def test_familiarity_is_a_cosine(seed: int, scale: float) -> None:
+def test_familiarity_is_a_cosine_whatever_the_units(seed: int, scale: float) -> None:
     random = np.random.default_rng(seed)
     embeddings = random.normal(size=(30, 5)).astype(np.float32)
     labels = random.integers(0, 3, 30)
-    directions = class_directions(embeddings, labels, 4)
-    lengths = np.linalg.norm(directions, axis=1)
+    known = Known.of(embeddings, labels, 4)
+    lengths = np.linalg.norm(known.directions, axis=1)
     assert lengths[np.unique(labels)] == pytest.approx(1, abs=1e-5)
     assert lengths[3] == 0
-    values = familiarity(embeddings, directions)
+    values = known.familiarity(embeddings)
     assert (np.abs(values) <= 1 + 1e-5).all()
-    scaled = familiarity(np.float32(scale) * embeddings, directions)
-    assert scaled == pytest.approx(values, abs=1e-4)
+    # A brighter embedding is as familiar, and so is one in other units.
+    assert known.familiarity(np.float32(scale) * embeddings) == pytest.approx(values, abs=1e-4)
+    other = np.float32(scale) * embeddings
+    assert Known.of(other, labels, 4).familiarity(other) == pytest.approx(values, abs=1e-3)
     own = int(labels[0])
-    assert familiarity(directions[own : own + 1], directions) == pytest.approx(1, abs=1e-5)
+    mean = known.directions[own : own + 1] / known.scales
+    assert known.familiarity(mean) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_excites_nothing_is_unfamiliar() -> None:
-    directions = class_directions(np.array([[1, 0], [0, 1]], np.float32), np.array([0, 1]), 2)
-    assert familiarity(np.zeros((1, 2), np.float32), directions).tolist() == [0.0]
+def test_no_unit_drowns_the_others() -> None:
+    random = np.random.default_rng(0)
+    embeddings = random.normal(size=(200, 2)).astype(np.float32)
+    labels = (embeddings[:, 1] > 0).astype(np.int64)
+    loud = embeddings * np.array([1, 5], np.float32)
+    values = [Known.of(e, labels, 2).familiarity(e) for e in (embeddings, loud)]
+    one, other = values
+    assert np.corrcoef(one, other).min() > 0.99
+
+
+def test_what_excites_nothing_is_unfamiliar_and_what_never_varies_is_no_error() -> None:
+    known = Known.of(np.array([[1, 0], [0, 1]], np.float32), np.array([0, 1]), 2)
+    assert known.familiarity(np.zeros((1, 2), np.float32)).tolist() == [0.0]
+    constant = np.ones((3, 2), np.float32)
+    assert np.isfinite(Known.of(constant, np.array([0, 0, 1]), 2).familiarity(constant)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,36 +13,51 @@ from numpy.typing import NDArray
 RATE, HIGHEST_RATE = 0.02, 0.05
 # A length below which a vector has no direction, as in `opsin.tail`.
 _NO_LENGTH: Final = 1e-12
+# Share of the usual deviation that every unit is taken to have.
+_FLOOR: Final = 0.1
 
 
-def class_directions(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int
-) -> NDArray[np.float32]:
-    """Return the direction of each class's mean embedding, ``float32[K, D]`` of length 1.
-
-    Args:
-        embeddings: Of training pictures, ``float32[N, D]``.
-        labels: Their classes, ``int64[N]``.
-        classes: K; one without pictures gets zeros, so that nothing is near it.
-    """
-    means = np.zeros((classes, embeddings.shape[1]))
-    for number in range(classes):
-        own = embeddings[labels == number]
-        if len(own):
-            means[number] = own.mean(axis=0, dtype=np.float64)
-    return _directions(means).astype(np.float32)
-
-
-def familiarity(
-    embeddings: NDArray[np.float32], directions: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the cosine with the nearest of `class_directions`, ``float32[N]``, as the file does.
+@dataclass(frozen=True)
+class Known:
+    """What the known classes look like to a classifier.
 
     Args:
-        embeddings: ``float32[N, D]``
-        directions: ``float32[K, D]``
+        scales: What each unit of an embedding is multiplied by, ``float32[D]``: one over its
+            deviation, so that no unit drowns the others. Units that hardly vary count as if they
+            varied a tenth as much as the rest.
+        directions: Direction of each class's mean scaled embedding, ``float32[K, D]`` of length 1;
+            zeros for a class without pictures, so that nothing is near it.
     """
-    return np.asarray((_directions(embeddings) @ directions.T).max(axis=1), np.float32)
+
+    scales: NDArray[np.float32]
+    directions: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Known:
+        """Learn it from training pictures.
+
+        Args:
+            embeddings: ``float32[N, D]``, N at least 1.
+            labels: Their classes, ``int64[N]``.
+            classes: K.
+        """
+        exact = embeddings.astype(np.float64)
+        variances = exact.var(axis=0)
+        scales = 1 / np.sqrt(variances + max(_FLOOR**2 * float(variances.mean()), _NO_LENGTH))
+        means = np.zeros((classes, exact.shape[1]))
+        for number in np.unique(labels):
+            means[number] = (exact[labels == number] * scales).mean(axis=0)
+        return cls(scales.astype(np.float32), _directions(means).astype(np.float32))
+
+    def familiarity(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the cosine with the nearest class's direction, ``float32[N]``, as the file does.
+
+        Args:
+            embeddings: ``float32[N, D]``
+        """
+        return np.asarray(
+            (_directions(embeddings * self.scales) @ self.directions.T).max(axis=1), np.float32
+        )
 
 
 def choose_threshold(values: NDArray[np.float32]) -> tuple[float, float] | None:

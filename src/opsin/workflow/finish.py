@@ -33,17 +33,13 @@ def finish_file(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> 
         ``calibration`` and ``reject``, as they travel in the file, or ``None`` each.
     """
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
-    from opsin.evaluation.reject import (  # noqa: PLC0415
-        choose_threshold,
-        class_directions,
-        familiarity,
-    )
+    from opsin.evaluation.reject import Known, choose_threshold  # noqa: PLC0415
     from opsin.tail import finish  # noqa: PLC0415
 
     classifier = Classifier(directory.classifier)
     split, classes = dataset.split, len(dataset.classes)
-    known = _spread(dataset.labels[split.train], split.train, _KNOWN)
-    watcher.begin("Calibrate", len(known) + len(split.val), "pictures")
+    shown = _spread(dataset.labels[split.train], split.train, _KNOWN)
+    watcher.begin("Calibrate", len(shown) + len(split.val), "pictures")
 
     def outputs(rows: NDArray[np.int64], names: Sequence[str], done: int) -> list[NDArray[Any]]:
         parts = []
@@ -53,21 +49,27 @@ def finish_file(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> 
             watcher.advance(done)
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
-    (seen,) = outputs(known, ["embedding"], 0)
-    directions = class_directions(seen, dataset.labels[known], classes)
+    (seen,) = outputs(shown, ["embedding"], 0)
+    known = Known.of(seen, dataset.labels[shown], classes)
     temperature, calibration, reject = 1.0, None, None
     if len(split.val):
-        logits, embeddings = outputs(split.val, ["head", "embedding"], len(known))
+        logits, embeddings = outputs(split.val, ["head", "embedding"], len(shown))
         labels = dataset.labels[split.val]
         temperature = fit_temperature(logits, labels)
         losses = (log_loss_of(logits, labels), log_loss_of(logits, labels, temperature))
         calibration = Calibration(temperature=temperature, images=len(labels), log_loss=losses)
-        chosen = choose_threshold(familiarity(embeddings, directions))
+        chosen = choose_threshold(known.familiarity(embeddings))
         if chosen is not None:
             reject = Reject(threshold=chosen[0], rate=chosen[1], images=len(labels))
     watcher.end()
     metadata = classifier.metadata.model_copy(update={"calibration": calibration, "reject": reject})
-    finish(directory.classifier, metadata, temperature=temperature, means=directions)
+    finish(
+        directory.classifier,
+        metadata,
+        temperature=temperature,
+        scales=known.scales,
+        means=known.directions,
+    )
     return {
         "calibration": None if calibration is None else calibration.model_dump(mode="json"),
         "reject": None if reject is None else reject.model_dump(mode="json"),
