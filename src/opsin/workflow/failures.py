@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from opsin.data.cache import short_digest
 from opsin.data.columns import columns_of
 from opsin.data.dataset import Dataset
+from opsin.evaluation.mistakes import typical_rows
 from opsin.events import Watcher
 from opsin.predict import Classifier
 
 #: Suspected label errors that a report names.
 SUSPECTS: Final = 200
-# Known pictures that strange ones are compared with, at most.
-_COMPARED: Final = 2000
+# Known pictures that strange ones are compared with, and that the map is made from, at most.
+_COMPARED, _MAPPED = 2000, 5000
 
 
 def find_failures(
@@ -109,6 +110,8 @@ def look_deeper(
         step = max(1, len(familiar) // _COMPARED)
         threshold = None if reject is None else reject.threshold
         said["strangers"] = measure_strangers(familiar[::step], values, threshold)
+    mapped = typical_rows(len(rows), _MAPPED)
+    rows, labels = rows[mapped], labels[mapped]
     watcher.begin("Map", len(rows), "pictures")
     embeddings = []
     done = 0
@@ -116,7 +119,7 @@ def look_deeper(
         embeddings.append(values_of["embedding"])
         watcher.advance(done := done + len(embeddings[-1]))
     watcher.end()
-    answers = kept[f"{part}_probabilities"].argmax(axis=1)
+    answers = kept[f"{part}_probabilities"][mapped].argmax(axis=1)
     names = [dataset.names[row] for row in rows]
     placed = map_embedding(np.concatenate(embeddings), labels)
     said["map"] = map_to_json(placed, names, labels, answers, dataset.classes)
