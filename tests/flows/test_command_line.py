@@ -345,18 +345,22 @@ def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) 
 
 
 def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path: Path) -> None:
-    folder = write_shapes(tmp_path / "photos", count=3000, kinds=("disc", "square"))
-    command = [sys.executable, "-m", "opsin", "data", str(folder), "--no-draw", "--size", "900",
-               "--json"]  # fmt: skip
+    folder = write_shapes(tmp_path / "photos", count=2000, kinds=("disc", "square"))
+    # However full the disk is, these two gigabytes are to be cached.
+    command = [sys.executable, "-m", "opsin", "data", str(folder), "--no-draw", "--size", "400",
+               "--disk-limit", "100", "--json"]  # fmt: skip
     own = {**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")}
     with subprocess.Popen(command, env=own, text=True, cwd=tmp_path, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE) as process:  # fmt: skip
         until = time.monotonic() + 60
-        while not list((tmp_path / "cache" / "partial").glob("*/images.npy")):
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        try:
+            while not list((tmp_path / "cache" / "partial").glob("*/images.npy")):
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     assert json.loads(out)["error"]["received"] == "Ctrl-C stopped it"
     assert "expected to finish; Ctrl-C stopped it" in err
