@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin._version import __version__
 from opsin.classical.recipe import ClassicalRecipe, resolve_classical
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset
 from opsin.errors import RecipeError
 from opsin.events import Epoch, Watcher
-from opsin.metadata import Layer, Metadata
+from opsin.metadata import Layer
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
 from opsin.storage import write_bytes
 from opsin.workflow.choose import cores
-from opsin.workflow.job import conclude, versions, write_request
+from opsin.workflow.job import conclude, metadata_of, versions, write_request
 from opsin.workflow.recorder import Recorder, recorded
 from opsin.workflow.runs import Run
 from opsin.workflow.told import tell_end, tell_model, tell_pictures, tell_place
@@ -85,19 +84,6 @@ class ClassicalJob:
         packages = ("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow")
         recipe = recipe.model_copy(update={"reasons": reasons, "versions": versions(*packages)})
         return cls(dataset, audited, recipe, rows, [], cores())
-
-    @property
-    def metadata(self) -> Metadata:
-        """What travels in the file, before its score is known."""
-        return Metadata(
-            opsin=__version__,
-            model=self.recipe.model.name,
-            classes=self.dataset.classes,
-            preparation=self.dataset.preparation,
-            layers=tuple(self.layers),
-            source=self.recipe.data.source,
-            fingerprint=self.dataset.fingerprint,
-        )
 
     @property
     def device_name(self) -> str:
@@ -167,7 +153,7 @@ def _make(
     tell_model(recorder, job)
     split = job.dataset.split
     rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
-    content = written.content(job.metadata)
+    content = written.content(metadata_of(job))
     difference = check_parity(content, fitted, job.dataset.images[rows])
     write_bytes(directory.classifier, content)
     if not steps:

@@ -104,19 +104,6 @@ class Job:
         return cls(dataset, audited, recipe, network, layers, device, work)
 
     @property
-    def metadata(self) -> Metadata:
-        """What travels in the file, before its score is known."""
-        return Metadata(
-            opsin=__version__,
-            model=self.recipe.model.name,
-            classes=self.dataset.classes,
-            preparation=self.dataset.preparation,
-            layers=tuple(self.layers),
-            source=self.recipe.data.source,
-            fingerprint=self.dataset.fingerprint,
-        )
-
-    @property
     def device_name(self) -> str:
         """Where it trains, as a person would say it."""
         from opsin.training.device import describe_device  # noqa: PLC0415
@@ -148,6 +135,19 @@ class Made(Protocol):
     @property
     def device_name(self) -> str:
         """Where it learns, as a person would say it."""
+
+
+def metadata_of(job: Made) -> Metadata:
+    """Return what travels in the file, before its score is known."""
+    return Metadata(
+        opsin=__version__,
+        model=job.recipe.model.name,
+        classes=job.dataset.classes,
+        preparation=job.dataset.preparation,
+        layers=tuple(job.layers),
+        source=job.recipe.data.source,
+        fingerprint=job.dataset.fingerprint,
+    )
 
 
 def write_request(directory: RunDirectory, job: Made) -> None:
@@ -274,7 +274,7 @@ def conclude(
     kept = directory.load_arrays(directory.predictions)
     report["failures"] = find_failures(job.dataset, kept, evaluation.split, recorder)
     write_json(directory.report, report)
-    draw_run(directory, job.dataset, recorder)
+    draw_run(directory, job.dataset, kept, recorder)
     lap("report")
     # Once more, now that the report's own time is known.
     write_json(directory.report, report)
@@ -315,7 +315,7 @@ def _export(directory: RunDirectory, job: Job) -> dict[str, Any]:
 
     split = job.dataset.split
     rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
-    content = to_onnx(job.network, job.metadata)
+    content = to_onnx(job.network, metadata_of(job))
     difference = check_parity(content, job.network, job.dataset.images[rows])
     write_bytes(directory.classifier, content)
     return {"parity_images": len(rows), "difference": difference}

@@ -15,9 +15,10 @@ from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import SourceError
 from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
+from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
 from opsin.report.card import model_card
-from opsin.report.figures.failures import draw_map, draw_robustness, draw_slices
+from opsin.report.figures.failures import draw_disturbed, draw_map, draw_robustness, draw_slices
 from opsin.report.figures.quality import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.run import Answer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled
@@ -81,7 +82,7 @@ def write_report(
                        suggested=each["suggested"], score=each["score"])
             for each in facts["failures"]["suspects"]
         ])  # fmt: skip
-    draw_run(directory, data, watcher)
+    draw_run(directory, data, kept, watcher)
     return directory.page
 
 
@@ -101,12 +102,21 @@ def answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[A
     return kept
 
 
-def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> None:
-    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and pictures."""
+def draw_run(
+    directory: RunDirectory, dataset: Dataset, kept: dict[str, NDArray[Any]], watcher: Watcher
+) -> None:
+    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and pictures.
+
+    Args:
+        directory: The run.
+        dataset: Its pictures.
+        kept: What ``predictions.npz`` holds, its rows those of ``dataset`` (`answers_of`).
+        watcher: Is told how far the work is.
+    """
     run = Run(directory.path)
     facts, recipe, history = run.report, run.recipe.model_dump(mode="json"), run.history
     figures = facts["figures"][facts["split"]]
-    pictures = _pictures(directory, dataset, facts)
+    pictures = _pictures(dataset, facts, kept)
     typical, mistakes = pictures.typical, pictures.mistakes
     right = sum(answer.right for answer in typical)
     drawings: dict[str, Callable[[], Figure]] = {
@@ -127,6 +137,8 @@ def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> Non
     if facts["failures"]["slices"]["traits"]:
         drawings["slices"] = lambda: draw_slices(facts["failures"]["slices"])
     if facts.get("deep"):
+        first = typical[0].pixels
+        drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
         drawings["robustness"] = lambda: draw_robustness(facts["deep"]["robustness"])
         drawings["map"] = lambda: draw_map(facts["deep"]["map"])
     watcher.begin("Report", len(drawings) + 1, "figures")
@@ -139,7 +151,12 @@ def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> Non
             # Laid out once: the places hold for the second format as well.
             figure.set_layout_engine("none")
             file = save(figure, directory.figures / f"{name}.svg")
-            if name not in ("answers", "mistakes", "confusion"):  # the page has its own
+            if name not in (
+                "answers",
+                "mistakes",
+                "confusion",
+                "disturbed",
+            ):  # the page has its own
                 drawn[name] = file.read_text(encoding="utf-8")
     page = render(facts, recipe, history, name=directory.path.name, pictures=pictures, drawn=drawn)
     write_bytes(directory.page, page.encode("utf-8", "replace"))
@@ -148,9 +165,9 @@ def draw_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> Non
     watcher.end()
 
 
-def _pictures(directory: RunDirectory, dataset: Dataset, facts: dict[str, Any]) -> Pictures:
+def _pictures(dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[Any]]) -> Pictures:
     """Choose the pictures that the page shows."""
-    kept, part = answers_of(directory, dataset), facts["split"]
+    part = facts["split"]
     rows, labels, probabilities = (
         kept[f"{part}_{what}"] for what in ("rows", "labels", "probabilities")
     )
