@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,10 @@ from opsin.workflow.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# Figures that the page has in a form of its own, or leaves out.
+_BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
 
 
 def write_report(
@@ -151,12 +155,7 @@ def draw_run(
             # Laid out once: the places hold for the second format as well.
             figure.set_layout_engine("none")
             file = save(figure, directory.figures / f"{name}.svg")
-            if name not in (
-                "answers",
-                "mistakes",
-                "confusion",
-                "disturbed",
-            ):  # the page has its own
+            if name not in _BESIDE_THE_PAGE:
                 drawn[name] = file.read_text(encoding="utf-8")
     page = render(facts, recipe, history, name=directory.path.name, pictures=pictures, drawn=drawn)
     write_bytes(directory.page, page.encode("utf-8", "replace"))
