@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import signal
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestItem
 
 _TORCH = importlib.util.find_spec("torch") is not None
 
@@ -19,9 +21,11 @@ collect_ignore_glob = (
     []
     if _TORCH
     else [
+        "src/opsin/attribution/*",
         "src/opsin/models/*",
         "src/opsin/training/*",
         "src/opsin/export.py",
+        "tests/attribution/*",
         "tests/models/*",
         "tests/training/*",
         "tests/test_export.py",
@@ -30,24 +34,19 @@ collect_ignore_glob = (
 if importlib.util.find_spec("selenium") is None:
     collect_ignore_glob.append("tests/browser.py")
 
-# Their examples train.
-_TRAINING_EXAMPLES = (
-    "opsin",
-    "opsin.workflow.changes.changes_since",
-    "opsin.workflow.compare.compare",
-    "opsin.workflow.repeats.train_folds",
-    "opsin.workflow.repeats.train_repeats",
-    "opsin.workflow.resume.resume",
-    "opsin.workflow.train.train",
-)
+_TRAINING_HALF = ("attribution", "models", "training")
+
+# An example that trains, whatever it is an example of.
+_TRAINS = re.compile(r">>> .*\b(train|train_folds|train_repeats)\((?!.*logistic)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs PyTorch, so that `-m "not torch"` leaves it out."""
     for item in items:
         path = Path(item.path).as_posix()
-        half = ("/tests/models/", "/tests/training/", "/opsin/models/", "/opsin/training/")
-        if item.name in _TRAINING_EXAMPLES or any(part in path for part in half):
+        half = [f"/{top}/{part}/" for top in ("tests", "opsin") for part in _TRAINING_HALF]
+        trains = isinstance(item, DoctestItem) and _TRAINS.search(item.dtest.docstring or "")
+        if trains or any(part in path for part in half):
             item.add_marker("torch")
         if not _TORCH and item.get_closest_marker("torch"):
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))

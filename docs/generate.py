@@ -16,7 +16,10 @@ from pathlib import Path
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 
 DOCS = Path(__file__).parent
-VERBS = ("data", "train", "resume", "predict", "evaluate", "report", "runs", "compare", "bench")
+VERBS = (
+    "data", "train", "resume", "predict", "evaluate", "inspect", "report", "runs", "compare",
+    "bench",
+)  # fmt: skip
 
 
 def command_line() -> str:

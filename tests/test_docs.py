@@ -84,10 +84,12 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, f"{words}\n{done.stderr}"
 
     write_shapes(tmp_path / "photos")
-    Image.new("RGB", (60, 40), "white").save(tmp_path / "boot.jpg")
+    for name in ("boot.jpg", "cat.jpg"):
+        Image.new("RGB", (60, 40), "white").save(tmp_path / name)
     for command in commands(page):
         words = shlex.split(command)[1:]
-        shorter = {"fashion-mnist": "digits", "5": "2", "4": "2"}  # of folds and repeats
+        shorter = {"fashion-mnist": "digits", "Bag": "3"}
+        shorter |= {"5": "2", "4": "2"}  # folds and repeats
         words = [shorter.get(word, word) for word in words]
         for place, word in enumerate(words):
             if word.startswith("runs/"):

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from opsin.workflow.changes import Changes, changes_since
     from opsin.workflow.compare import Comparison, compare
     from opsin.workflow.evaluate import evaluate
+    from opsin.workflow.inside.inspect import Insight, inspect
+    from opsin.workflow.inside.inspection import Inspection
     from opsin.workflow.look import draw_data, write_audit
     from opsin.workflow.predict import draw_prediction
     from opsin.workflow.rates import Benchmark, PictureRate
@@ -64,6 +66,8 @@ __all__ = [
     "Exported",
     "Finding",
     "ImageError",
+    "Insight",
+    "Inspection",
     "MissingExtraError",
     "ModelFileError",
     "OpsinError",
@@ -89,6 +93,7 @@ __all__ = [
     "evaluate",
     "export_data",
     "from_arrays",
+    "inspect",
     "list_runs",
     "load",
     "look_at",
@@ -113,6 +118,8 @@ _HOME = {
     "Epoch": "events",
     "Exported": "workflow.transfer",
     "Finding": "data.audit",
+    "Insight": "workflow.inside.inspect",
+    "Inspection": "workflow.inside.inspection",
     "PictureRate": "workflow.rates",
     "Prediction": "predict",
     "Recipe": "recipe",
@@ -129,6 +136,7 @@ _HOME = {
     "evaluate": "workflow.evaluate",
     "export_data": "workflow.transfer",
     "from_arrays": "data.dataset",
+    "inspect": "workflow.inside.inspect",
     "list_runs": "workflow.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",

@@ -15,7 +15,8 @@ class Epoch(BaseModel):
     Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
     Training figures are running means over the epoch, with augmentation and dropout on, as every
     framework prints them; validation figures are exact. A value that is no finite number (a
-    training that blew up) is kept as ``null``.
+    training that blew up) is kept as ``null``. ``norms`` are those of each layer's trainable
+    weights after the epoch (L2), biases left out; a model without layers has none.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
@@ -32,6 +33,7 @@ class Epoch(BaseModel):
     images_per_second: float
     best: bool
     complete: bool = True
+    norms: dict[str, float] = {}
 
 
 class Watcher:

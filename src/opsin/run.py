@@ -52,6 +52,7 @@ class RunDirectory:
         self.page = self.path / "report.html"
         self.card = self.path / "README.md"
         self.figures = self.path / "figures"
+        self.inspection = self.path / "inspection"
         self.log = self.path / "log.txt"
         self.lock = self.path / ".lock"
 

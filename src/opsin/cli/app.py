@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from opsin._version import __version__
-from opsin.cli import bench, compare, data, evaluate, predict, report, resume, runs, train
+from opsin.cli import (
+    bench,
+    compare,
+    data,
+    evaluate,
+    inspect,
+    predict,
+    report,
+    resume,
+    runs,
+    train,
+)
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.errors import OpsinError
 
@@ -48,6 +59,7 @@ for _verb in (
     resume.resume,
     predict.predict,
     evaluate.evaluate,
+    inspect.inspect,
     report.report,
     runs.runs,
     compare.compare,

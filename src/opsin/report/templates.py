@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from opsin.errors import MissingExtraError
 from opsin.report.pictures import picture_address
 from opsin.report.terminal import clock, megabytes, plus_minus
@@ -12,6 +14,7 @@ except ImportError as error:
     raise MissingExtraError("the report", "evaluate") from error
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """Return what renders a page: everything escaped, nothing missing passed over."""
     templates = jinja2.Environment(

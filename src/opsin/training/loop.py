@@ -214,7 +214,7 @@ class _Training:
             train_loss=place.loss_sum / place.seen, train_accuracy=place.right_sum / place.seen,
             val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
             seconds=place.epoch_seconds + spent, images_per_second=speed,
-            best=better, complete=complete,
+            best=better, complete=complete, norms=self.stepper.norms(),
         )  # fmt: skip
         watcher.epoch(epoch)
         self.place = Place(

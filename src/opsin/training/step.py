@@ -115,6 +115,16 @@ class Stepper:
         if self.device.type == "cuda" and f"{_RANDOM}cuda" in tensors:
             torch.cuda.set_rng_state(tensors[f"{_RANDOM}cuda"], self.device)
 
+    def norms(self) -> dict[str, float]:
+        """Return the L2 norm of each layer's trainable weights, biases left out, to six digits."""
+        weights = {
+            name.removesuffix(".weight"): torch.linalg.vector_norm(parameter.detach())
+            for name, parameter in self.network.named_parameters()
+            if parameter.requires_grad and name.endswith(".weight")
+        }
+        values = torch.stack(list(weights.values())).tolist()  # from the device in one go
+        return {name: float(f"{value:.6g}") for name, value in zip(weights, values, strict=True)}
+
     def finite(self) -> bool:
         """Tell whether every parameter is a number."""
         sums = torch.stack([p.detach().sum() for p in self.network.parameters()])

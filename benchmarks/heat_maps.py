@@ -1,0 +1,118 @@
+"""How often heat maps pass their checks, over the test pictures of finished runs.
+
+    python benchmarks/heat_maps.py runs/2026-11-21-fashion-mnist-resnet runs/2026-11-21-cifar10-cnn
+    python benchmarks/heat_maps.py RUN --pictures 50 --out heat_maps.json
+
+For each run some test pictures are drawn at random, and each is explained for the answer that it
+got (opsin.workflow.inside.decision). ``hide`` and ``show`` are the shares of pictures for which
+the map beats itself at random places in the deletion and the insertion curve, ``differs`` for
+which a network with random weights gives another map, ``all`` for which every check is passed;
+``alike`` is the median rank correlation with the random network's map, with the 90th percentile
+behind it. ``misplaced`` is the occlusion map of another of the pictures: how often chance passes.
+Below, for how many pictures a part was found whose hiding changes the answer, how large it is in
+the median, and the median time a picture takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import opsin
+from opsin.inspection.faithfulness import Verdict, chance, curves_of, judge
+from opsin.inspection.network import Network
+from opsin.predict import Classifier
+from opsin.workflow.inside.decision import Decision, explain
+from opsin.workflow.inside.pictures import known_pictures
+
+
+def main() -> None:
+    """Explain test pictures of each run and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="default: as many as the machine has cores")
+    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    options = parser.parse_args()
+    results: dict[str, Any] = {}
+    for run in options.runs:
+        found = results[Path(run).name] = _measure(
+            run, options.pictures, options.seed, options.threads
+        )
+        print(f"\n{Path(run).name}: {found['pictures']} test pictures")
+        print(f"{'method':<22}{'hide':>7}{'show':>7}{'differs':>9}{'all':>7}{'alike':>14}")
+        for method, row in found["methods"].items():
+            alike = row["alike"]
+            shares = (
+                f"{row['hide']:>7.0%}{row['show']:>7.0%}{row['differs']:>9.0%}{row['all']:>7.0%}"
+            )
+            print(f"{method:<22}{shares}{alike[0]:>8.2f}{alike[1]:>6.2f}")
+        print(
+            f"a part whose hiding changes the answer: {found['changed']:.0%} of pictures, "
+            f"median {found['share']:.0%} of the picture; {found['seconds']:.1f} s a picture",
+            flush=True,
+        )
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def _measure(run: str, count: int, seed: int, threads: int | None) -> dict[str, Any]:
+    classifier = Classifier(run, threads=threads)
+    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    known = known_pictures(classifier)
+    others = np.setdiff1d(np.arange(len(known.labels)), np.concatenate([known.train, known.val]))
+    random = np.random.default_rng(seed)
+    rows = random.choice(others, min(count, len(others)), replace=False)
+    explain(classifier, network, known.images[rows[0]])  # imports are no part of the time
+    rowwise: dict[str, list[tuple[bool, bool, bool, bool, float]]] = {}
+    seconds, shares = [], []
+    other: NDArray[np.float32] | None = None
+    for row in rows:
+        start = time.perf_counter()
+        decision = explain(classifier, network, known.images[row], seed=seed)
+        seconds.append(time.perf_counter() - start)
+        verdicts = {each.method: each.verdict for each in decision.maps}
+        if other is not None:
+            verdicts["misplaced"] = _of_another(classifier, decision, other)
+        other = decision.maps[-1].heat
+        for method, verdict in verdicts.items():
+            sanity = verdict.sanity is not False
+            alike = verdict.likeness if verdict.likeness is not None else np.nan
+            rowwise.setdefault(method, []).append(
+                (verdict.deletion, verdict.insertion, sanity, verdict.trusted, alike)
+            )
+        shares += [decision.counterfactual.share] if decision.counterfactual else []
+    return {
+        "pictures": len(rows),
+        "methods": {
+            method: _shares(np.array(found, np.float64)) for method, found in rowwise.items()
+        },
+        "changed": len(shares) / len(rows),
+        "share": float(np.median(shares)) if shares else 0.0,
+        "seconds": float(np.median(seconds)),
+        "opsin": opsin.__version__,
+    }
+
+
+def _of_another(classifier: Classifier, decision: Decision, heat: NDArray[np.float32]) -> Verdict:
+    """Return the verdict on the map of another picture."""
+    given = (classifier.probabilities, decision.pixels, heat, decision.target, decision.fill)
+    return judge(heat, curves_of(*given), chance(*given), decision.maps[-1].random_heat)
+
+
+def _shares(found: NDArray[np.float64]) -> dict[str, Any]:
+    hide, show, differs, passed = found[:, :4].mean(axis=0)
+    alike = [float(np.quantile(found[:, 4], share)) for share in (0.5, 0.9)]
+    return {"hide": hide, "show": show, "differs": differs, "all": passed, "alike": alike}
+
+
+if __name__ == "__main__":
+    main()

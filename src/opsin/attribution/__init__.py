@@ -1,0 +1,1 @@
+"""Heat maps by the gradients of a classifier.onnx."""

@@ -1,0 +1,144 @@
+"""`opsin inspect`: a look inside a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.report.terminal import for_people
+
+
+def inspect(
+    model: options.Model,
+    image: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[IMAGE]",
+            help="A picture, or the name of one of the run's, such as test/17.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="A layer in full; may be given several times. Without a picture: what excites "
+            "each of its units, over all training pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="With a picture: heat maps with their checks, the smallest patch that decides, "
+            "and the nearest training pictures.",
+        ),
+    ] = False,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="With --explain: the class that the heat maps speak for. With --layer: the units "
+            "that fire for it.",
+            show_default=False,
+        ),
+    ] = None,
+    ablate: Annotated[
+        bool,
+        typer.Option(
+            "--ablate",
+            help="With --layer: switch off each unit in turn, and count on the validation pictures "
+            "what that costs.",
+        ),
+    ] = False,
+    probes: Annotated[
+        bool,
+        typer.Option(
+            "--probes", help="How well a linear probe tells the classes apart behind each layer."
+        ),
+    ] = False,
+    portraits: Annotated[
+        bool,
+        typer.Option(
+            "--portraits",
+            help="For each class its surest, mean, most and least typical training pictures.",
+        ),
+    ] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            metavar="FILE.npz",
+            help="Write the raw numbers of the layers, of the picture or of all known ones, and "
+            "no page.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="Pictures to look at it with (default: those of its run).",
+            show_default=False,
+        ),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Never invert a picture's background.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Folder for the page (default: inspection in the run directory, or here).",
+            show_default=False,
+        ),
+    ] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Show the page in the web browser.")
+    ] = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Look inside a classifier: its layers, its units, its decisions.
+
+    Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn
+
+    Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn boot.png --explain --open
+
+    Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn --layer block2.relu2 --class Bag
+    """
+    from opsin.workflow.inside.inspect import inspect as workflow  # noqa: PLC0415  slow to load
+
+    found = workflow(
+        model,
+        image,
+        layers=layer or (),
+        data=data or (),
+        label=label,
+        explain=explain,
+        ablate=ablate,
+        probes=probes,
+        portraits=portraits,
+        as_is=as_is,
+        save=save,
+        out=out,
+        watcher=for_people(quiet=quiet),
+    )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        from opsin.cli.inspected import show  # noqa: PLC0415
+
+        show(console(), found, label)
+    if open_page and found.page is not None:
+        typer.launch(found.page.absolute().as_uri())

@@ -1,0 +1,134 @@
+"""What one picture makes of a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.metadata import Layer
+
+#: How `LayerView.strengths` are measured, in words.
+MEASURE: Final = "mean of |value| over the unit's places"
+#: Bars of a histogram.
+BINS: Final = 32
+# Activations that come near 0 and hardly ever meet it; of ReLU's values, exact zeros count.
+_SMOOTH: Final = frozenset(("GELU", "SiLU", "Sigmoid", "Tanh"))
+# Share of the layer's largest |value| below which a smooth activation's value counts as none.
+_NEAR: Final = 0.01
+
+Sparse = Literal["exactly 0", "nearer to 0 than 1% of the largest"]
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """A layer's values for one picture, with what they come to.
+
+    Mean, deviation, minimum, maximum and histogram are of the numbers that are finite.
+
+    Args:
+        layer: The layer.
+        values: What it puts out, all of it: ``float32[C, H, W]`` or ``float32[D]``.
+        mean: Mean of all values.
+        deviation: Their standard deviation.
+        minimum: The smallest.
+        maximum: The largest.
+        sparsity: Share of values that say nothing, 0 to 1.
+        sparse: Which values these are: exact zeros, or, after a smooth activation, such as are
+            nearer to 0 than a hundredth of the layer's largest.
+        counts: Values in each bin of the histogram, ``int64[32]``.
+        edges: Where the bins begin and end, ``float64[33]``.
+        strengths: Strength of each unit, ``float64[C]`` or ``float64[D]``: see `MEASURE`.
+        order: Numbers of the units, the strongest first, ``int64``.
+        not_finite: Number of values that are infinite or no number.
+    """
+
+    layer: Layer
+    values: NDArray[np.float32] = field(repr=False)
+    mean: float
+    deviation: float
+    minimum: float
+    maximum: float
+    sparsity: float
+    sparse: Sparse
+    counts: NDArray[np.int64] = field(repr=False)
+    edges: NDArray[np.float64] = field(repr=False)
+    strengths: NDArray[np.float64] = field(repr=False)
+    order: NDArray[np.int64] = field(repr=False)
+    not_finite: int = 0
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+    @property
+    def kind(self) -> str:
+        """What the layer is, such as ``Conv 3×3 same``."""
+        return self.layer.kind
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as plain data, the maps left out."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.values.shape),
+            "mean": self.mean,
+            "deviation": self.deviation,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "sparsity": {"share": self.sparsity, "of": f"values {self.sparse}"},
+            "not_finite": self.not_finite,
+            "histogram": {"counts": self.counts.tolist(), "edges": self.edges.tolist()},
+            "strength": MEASURE,
+            "units": [
+                {"unit": int(unit), "strength": float(self.strengths[unit])} for unit in self.order
+            ],
+        }
+
+
+def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
+    """Measure what a layer puts out for one picture.
+
+    Args:
+        layer: The layer.
+        values: ``float32[C, H, W]``, or ``float32[D]`` of a dense one.
+
+    Returns:
+        The figures, and the values themselves, none left out.
+
+    Example:
+        >>> relu = Layer(name="relu1", kind="ReLU", shape=(3,), parameters=0, trainable=0,
+        ...              multiply_adds=0)
+        >>> view = view_of(relu, np.array([0, 3, 1], np.float32))
+        >>> view.order.tolist(), round(view.sparsity, 3), view.sparse
+        ([1, 2, 0], 0.333, 'exactly 0')
+    """
+    all_finite = np.isfinite(values)
+    known = values[all_finite].astype(np.float64)
+    if not known.size:
+        known = np.zeros(1)
+    size = np.abs(np.where(all_finite, values, 0).astype(np.float64))
+    strengths = size.reshape(len(values), -1).mean(axis=1)
+    smooth = layer.kind in _SMOOTH
+    limit = _NEAR * size.max(initial=0.0) if smooth else 0.0
+    quiet = size < limit if limit > 0 else size == 0
+    counts, edges = np.histogram(known, BINS)
+    return LayerView(
+        layer=layer,
+        values=values,
+        mean=float(known.mean()),
+        deviation=float(known.std()),
+        minimum=float(known.min()),
+        maximum=float(known.max()),
+        sparsity=float((quiet & all_finite).mean()),
+        sparse="nearer to 0 than 1% of the largest" if smooth else "exactly 0",
+        counts=counts.astype(np.int64),
+        edges=edges,
+        strengths=strengths,
+        # Equal ones in the order of their numbers, so that the same picture gives the same page.
+        order=np.argsort(-strengths, kind="stable"),
+        not_finite=int(all_finite.size - np.count_nonzero(all_finite)),
+    )

@@ -1,0 +1,257 @@
+"""What hiding parts of a picture changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.events import SILENT, Watcher
+
+#: Prepared pictures ``uint8[N, H, W, C]`` to probabilities ``float32[N, K]``.
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+# The patch is this share of the smaller side, so that 28 pixels give 4 and 224 give 32.
+_PATCH: Final = 7
+# Places of the patch along a side, at most.
+_PLACES: Final = 40
+# Share of the side, or of the picture, of which hiding is no longer a part of the picture.
+_MOST: Final = 0.6
+# Sizes of patches that are tried differ by this share of the side.
+_FINENESS: Final = 28
+# Places that are tried for each size: the most promising ones; fewer where each costs more.
+_TRIED: Final = 64
+_TRIED_LARGE: Final = 24
+_LARGE: Final = 64 * 64
+# Pixels of a batch.
+_PIXELS: Final = 2_000_000
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """A part of the picture without which the answer is another.
+
+    Args:
+        hidden: Which pixels are hidden, ``bool[H, W]``.
+        box: Top, left, bottom, right (the ends left out) where they are one square patch.
+        pixels: The picture without them, ``uint8[H, W, C]``.
+        before: The answer to the whole picture, a place among the classes.
+        before_probability: Its probability, 0 to 1.
+        after: The answer without that part.
+        after_probability: Its probability, 0 to 1.
+    """
+
+    hidden: NDArray[np.bool_]
+    box: tuple[int, int, int, int] | None
+    pixels: NDArray[np.uint8]
+    before: int
+    before_probability: float
+    after: int
+    after_probability: float
+
+    @property
+    def share(self) -> float:
+        """How much of the picture is hidden, 0 to 1."""
+        return float(self.hidden.mean())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the pixels left out."""
+        return {
+            "box": None if self.box is None else list(self.box),
+            "share": self.share,
+            "before": self.before,
+            "before_probability": self.before_probability,
+            "after": self.after,
+            "after_probability": self.after_probability,
+        }
+
+
+def answers_without(
+    answer: Answer,
+    pixels: NDArray[np.uint8],
+    hidden: NDArray[np.bool_],
+    fill: NDArray[np.uint8],
+) -> NDArray[np.float32]:
+    """Return the answers to a picture with parts of it hidden, ``float32[M, K]``.
+
+    Args:
+        answer: Gives the probabilities.
+        pixels: ``uint8[H, W, C]``
+        hidden: What is hidden each time, ``bool[M, H, W]``, M at least 1.
+        fill: What hidden pixels become, ``uint8[C]``.
+    """
+    size = max(8, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
+    parts = []
+    for start in range(0, len(hidden), size):
+        masks = hidden[start : start + size, :, :, None]
+        parts.append(answer(np.where(masks, fill, pixels[None])))
+    return np.concatenate(parts)
+
+
+def occlusion_map(
+    answer: Answer,
+    pixels: NDArray[np.uint8],
+    target: int,
+    fill: NDArray[np.uint8],
+    *,
+    watcher: Watcher = SILENT,
+) -> NDArray[np.float32]:
+    """Return by how much the probability of a class falls when each part is hidden.
+
+    M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
+    A square of a seventh of the smaller side moves in steps of half its own side; each pixel gets
+    the mean over the squares that hid it. That is 169 pictures for square ones of any size.
+
+    Args:
+        answer: Gives the probabilities.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        target: The class, a place among the probabilities.
+        fill: What hidden pixels become, ``uint8[C]``: the mean of the training pictures.
+        watcher: Is told how far the work is.
+
+    Returns:
+        ``float32[H, W]``, in probability; negative where hiding helps the class.
+
+    Example:
+        >>> def corner(pictures):
+        ...     light = pictures[:, 0, 0, 0] / 255
+        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
+        >>> white = np.full((14, 14, 1), 255, np.uint8)
+        >>> heat = occlusion_map(corner, white, 0, np.zeros(1, np.uint8))
+        >>> heat[0, 0], heat[7, 7]
+        (np.float32(1.0), np.float32(0.0))
+    """
+    height, width, _ = pixels.shape
+    side = max(1, round(min(height, width) / _PATCH))
+    # Of a picture that is much longer than wide, the patches reach from one place to the next.
+    tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
+    boxes = [
+        (top, left, top + tall, left + wide)
+        for top in _starts(height, tall, max(1, side // 2))
+        for left in _starts(width, wide, max(1, side // 2))
+    ]
+    hidden = _masks(boxes, height, width)
+    watcher.begin("Hide", len(boxes), "patches")
+    whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0, target]
+    sums, times = np.zeros((height, width)), np.zeros((height, width))
+    step = max(32, _PIXELS // (height * width))
+    for start in range(0, len(boxes), step):
+        part = hidden[start : start + step]
+        fall = whole - answers_without(answer, pixels, part, fill)[:, target]
+        sums += np.einsum("n,nhw->hw", fall.astype(np.float64), part)
+        times += part.sum(axis=0)
+        watcher.advance(min(start + step, len(boxes)))
+    watcher.end()
+    heat: NDArray[np.float32] = (sums / np.maximum(times, 1)).astype(np.float32)
+    return heat
+
+
+def counterfactual(
+    answer: Answer,
+    pixels: NDArray[np.uint8],
+    heat: NDArray[np.float32],
+    fill: NDArray[np.uint8],
+) -> Counterfactual | None:
+    """Return the smallest part found whose hiding changes the answer; ``None``: there is none.
+
+    Square patches are tried first, from small to large, each size at the places where the
+    occlusion map promises most (64 of them, 24 of pictures beyond 64×64 pixels): a smaller one
+    elsewhere may have been missed. Where no patch of up to 60% of the side does it, the parts that
+    matter most are hidden together, one after another, up to 60% of the picture.
+
+    Args:
+        answer: Gives the probabilities.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        heat: The occlusion map for its answer, ``float32[H, W]``.
+        fill: What hidden pixels become, ``uint8[C]``.
+
+    Example:
+        >>> def left(pictures):
+        ...     light = pictures[:, :, :4].mean(axis=(1, 2, 3)) / 255
+        ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
+        >>> white, black = np.full((8, 8, 1), 255, np.uint8), np.zeros(1, np.uint8)
+        >>> found = counterfactual(left, white, occlusion_map(left, white, 0, black), black)
+        >>> found.before, found.after, found.share < 0.6
+        (0, 1, True)
+    """
+    height, width, _ = pixels.shape
+    whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
+    before = int(whole.argmax())
+
+    def found(
+        hidden: NDArray[np.bool_], box: tuple[int, int, int, int] | None, row: NDArray[np.float32]
+    ) -> Counterfactual:
+        after = int(row.argmax())
+        picture = np.where(hidden[:, :, None], fill, pixels)
+        return Counterfactual(
+            hidden, box, picture, before, float(whole[before]), after, float(row[after])
+        )
+
+    smaller = min(height, width)
+    step = max(1, round(smaller / _FINENESS))
+    tried = _TRIED if height * width <= _LARGE else _TRIED_LARGE
+    for side in range(step, max(step, int(_MOST * smaller)) + 1, step):
+        boxes = _promising(heat, side, tried)
+        masks = _masks(boxes, height, width)
+        rows = answers_without(answer, pixels, masks, fill)
+        changed = np.flatnonzero(rows.argmax(axis=1) != before)
+        if len(changed):
+            # Of several of one size, the one that is surest of its new answer.
+            best = changed[rows[changed].max(axis=1).argmax()]
+            return found(masks[best], boxes[best], rows[best])
+    masks = _growing(heat)
+    if len(masks):
+        rows = answers_without(answer, pixels, masks, fill)
+        changed = np.flatnonzero(rows.argmax(axis=1) != before)
+        if len(changed):
+            return found(masks[changed[0]], None, rows[changed[0]])
+    return None
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    """Return where a patch begins along a side, the last one flush with the end."""
+    count = min(_PLACES, -(-(length - side) // step) + 1)
+    return sorted({round(place) for place in np.linspace(0, length - side, count)})
+
+
+def _masks(boxes: list[tuple[int, int, int, int]], height: int, width: int) -> NDArray[np.bool_]:
+    masks = np.zeros((len(boxes), height, width), bool)
+    for mask, (top, left, bottom, right) in zip(masks, boxes, strict=True):
+        mask[top:bottom, left:right] = True
+    return masks
+
+
+def _promising(heat: NDArray[np.float32], side: int, count: int) -> list[tuple[int, int, int, int]]:
+    """Return the square patches of a size over which the map adds up to most."""
+    height, width = heat.shape
+    sums = np.zeros((height + 1, width + 1))
+    sums[1:, 1:] = heat.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
+    step = max(1, side // 4)
+    tops, lefts = (np.arange(0, length - side + 1, step) for length in (height, width))
+    top, left = (grid.ravel() for grid in np.meshgrid(tops, lefts, indexing="ij"))
+    bottom, right = top + side, left + side
+    total = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    best = np.argsort(-total, kind="stable")[:count]
+    return [(int(top[i]), int(left[i]), int(bottom[i]), int(right[i])) for i in best]
+
+
+def _growing(heat: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return ever larger unions of the patches that matter most, up to the most allowed."""
+    height, width = heat.shape
+    side = max(1, round(min(height, width) / _PATCH))
+    boxes = _promising(heat, side, height * width)
+    union = np.zeros((height, width), bool)
+    grown = []
+    for box in boxes:
+        top, left, bottom, right = box
+        if union[top:bottom, left:right].mean() > 0.5:
+            continue
+        union = union.copy()
+        union[top:bottom, left:right] = True
+        if union.mean() > _MOST:
+            break
+        grown.append(union)
+    return np.array(grown, bool).reshape(-1, height, width)

@@ -1,0 +1,149 @@
+"""A piece of a network that runs by itself, batch by batch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ValueInfoProto, helper
+
+from opsin.data.lazy import Images
+from opsin.errors import ModelFileError
+from opsin.inspection.network import IMAGES, Network
+from opsin.metadata import Layer
+
+# Bytes that a batch may take in the largest layer; the network holds a few layers at once.
+_ROOM: Final = 64_000_000
+_MOST: Final = 256
+# Layers that an error names, the closest first.
+_NAMED: Final = 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures, and what a part of the network makes of them.
+
+    Args:
+        rows: Which pictures, ``int64[B]``.
+        images: ``uint8[B, H, W, C]``
+        values: Of each output asked for, ``float32[B, ...]``.
+    """
+
+    rows: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    values: tuple[NDArray[Any], ...]
+
+
+class Part:
+    """A piece of a network.
+
+    Args:
+        content: An ONNX file.
+
+    Example:
+        >>> from onnx import parser
+        >>> model = parser.parse_model(
+        ...     '<ir_version: 9, opset_import: ["": 20]>'
+        ...     "g (float[N] images) => (float[N] twice) { twice = Add(images, images) }"
+        ... )
+        >>> part = Part(model.SerializeToString())
+        >>> part.outputs, part.run({"images": np.float32([1, 2])})[0].tolist()
+        (('twice',), [2.0, 4.0])
+    """
+
+    def __init__(self, content: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # its warnings are about the machine, not about the file
+        self._session = onnxruntime.InferenceSession(
+            content, options, providers=["CPUExecutionProvider"]
+        )
+        self.outputs: tuple[str, ...] = tuple(out.name for out in self._session.get_outputs())
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+        """Return the outputs for some inputs, in the order of ``outputs``."""
+        return tuple(self._session.run(list(self.outputs), dict(inputs)))
+
+    def stream(self, images: Images, rows: NDArray[np.int64], size: int) -> Iterator[Batch]:
+        """Yield batch by batch what this part makes of pictures.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            rows: Which of them, ``int64[M]``.
+            size: Pictures at once.
+        """
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            batch = np.ascontiguousarray(images[some])
+            yield Batch(some, batch, self.run({IMAGES: batch}))
+
+
+def up_to(network: Network, names: Sequence[str]) -> bytes:
+    """Return the network as far as some values, as a file of its own with these as outputs.
+
+    ONNX Runtime computes a whole file, whichever outputs are asked for. So what lies behind the
+    layer asked for must not be in it.
+
+    Args:
+        network: The whole.
+        names: Names of layers, or of the file's outputs.
+    """
+    needed, nodes = set(names), []
+    for node in reversed(network.model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    graph = helper.make_graph(
+        nodes[::-1],
+        "part",
+        network.model.graph.input,
+        [ValueInfoProto(name=name) for name in names],
+        [weight for weight in network.model.graph.initializer if weight.name in needed],
+    )
+    part = helper.make_model(
+        graph, opset_imports=network.model.opset_import, ir_version=network.model.ir_version
+    )
+    content: bytes = part.SerializeToString()
+    return content
+
+
+def batch_size(network: Network) -> int:
+    """Return how many pictures may run at once, so that large layers fit into the memory."""
+    largest = max((math.prod(layer.shape) for layer in network.layers), default=1)
+    return max(1, min(_MOST, _ROOM // (4 * max(largest, 1))))
+
+
+def layer_called(network: Network, name: str) -> Layer:
+    """Return the layer of that name.
+
+    Raises:
+        ModelFileError: There is none; the error names those there are, the closest first.
+    """
+    try:
+        return network.layer(name)
+    except KeyError as error:
+        names = closest_first([layer.name for layer in network.layers], name)
+        raise ModelFileError(f"a layer among {names}", f"got {name!r}", "Choose there.") from error
+
+
+def closest_first(names: Sequence[str], given: str) -> str:
+    """Return names in one line, the most like the given one first; of very many only those.
+
+    Example:
+        >>> closest_first(["input", "dense1", "relu1"], "dense_1")
+        'dense1, relu1, input'
+    """
+    alike = difflib.SequenceMatcher(b=given)
+
+    def likeness(name: str) -> float:
+        alike.set_seq1(name)
+        return -alike.ratio()
+
+    ranked = sorted(names, key=likeness)
+    more = len(ranked) - _NAMED
+    return ", ".join(ranked[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,235 @@
+"""Linear probes: how well layers tell classes apart."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from opsin.errors import MissingExtraError
+from opsin.inspection.network import IMAGES, Network
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+except ImportError as error:
+    raise MissingExtraError("probing a network", "evaluate") from error
+
+#: Numbers of a picture that a probe looks at, at most.
+MOST: Final = 1024
+#: What the pixels are called among the layers.
+PIXELS: Final = "pixels"
+# Weakness of the penalty (scikit-learn's C), and steps of the fitting. On Fashion-MNIST and
+# CIFAR-10 less penalty is better for the first layers and more for the last, by a point either
+# way; a ridge classifier is faster and up to three points worse.
+_FREEDOM, _STEPS = 0.01, 100
+
+#: How a layer's output becomes what a probe looks at: as it is, mean of blocks of places, or
+#: random directions.
+How = Literal["whole", "pooled", "projected"]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What a probe sees of a layer.
+
+    Args:
+        layer: Its name, or ``pixels``.
+        outputs: Numbers that it puts out for a picture.
+        features: Numbers that the probe looks at.
+        how: How they were made.
+        block: Height and width of the blocks of places that were averaged; (1, 1) for none.
+    """
+
+    layer: str
+    outputs: int
+    features: int
+    how: How
+    block: tuple[int, int] = (1, 1)
+
+
+def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reduction:
+    """Return how an output of many numbers becomes one of few.
+
+    Maps are averaged over the smallest blocks that are large enough. Where even the means of whole
+    maps are too many, random directions of them are taken, which keep what is far apart apart
+    (W. Johnson and J. Lindenstrauss, "Extensions of Lipschitz mappings into a Hilbert space",
+    1984).
+
+    Args:
+        layer: Its name.
+        shape: Of its output for one picture: channels, height, width; or units.
+        most: Numbers to keep, at most.
+
+    Example:
+        >>> reduction_of("conv", (64, 27, 27)).block, reduction_of("conv", (64, 27, 27)).features
+        ((7, 7), 1024)
+        >>> reduction_of("dense", (4096,)).how
+        'projected'
+    """
+    outputs = math.prod(shape)
+    if outputs <= most:
+        return Reduction(layer, outputs, outputs, "whole")
+    if len(shape) != 3:
+        return Reduction(layer, outputs, most, "projected")
+    channels, height, width = shape
+    for side in range(2, max(height, width) + 1):
+        block = (min(side, height), min(side, width))
+        features = channels * math.ceil(height / block[0]) * math.ceil(width / block[1])
+        if features <= most:
+            return Reduction(layer, outputs, features, "pooled", block)
+    return Reduction(layer, outputs, most, "projected", (height, width))
+
+
+def probe_file(
+    network: Network, names: Sequence[str], *, most: int = MOST, seed: int = 0
+) -> tuple[bytes, list[Reduction]]:
+    """Return the network as a file that puts out what probes look at.
+
+    The reduction is part of the graph, so that whole maps never leave the runtime, which gives
+    their memory back at once.
+
+    Args:
+        network: The network.
+        names: Layers, or ``pixels``.
+        most: Numbers of a picture for each, at most.
+        seed: Decides random directions.
+
+    Returns:
+        The file, whose further outputs ``probe.0``, ``probe.1`` … are ``float32[N, features]`` of
+        each name in turn, and how each came about.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    reductions = []
+    for place, name in enumerate(names):
+        value, shape = name, tuple(() if name == PIXELS else network.layer(name).shape)
+        if name == PIXELS:
+            dimensions = model.graph.input[0].type.tensor_type.shape.dim
+            height, width, channels = (each.dim_value for each in dimensions[1:])
+            value, shape = f"probe.{place}.pixels", (channels, height, width)
+            cast = helper.make_node("Cast", [IMAGES], [f"{value}.float"], to=TensorProto.FLOAT)
+            turn = helper.make_node("Transpose", [f"{value}.float"], [value], perm=[0, 3, 1, 2])
+            model.graph.node.extend([cast, turn])
+        reduction = reduction_of(name, shape, most)
+        _reduce(model.graph, value, shape, reduction, output=f"probe.{place}", seed=seed)
+        reductions.append(reduction)
+    content: bytes = model.SerializeToString()
+    return content, reductions
+
+
+def _reduce(
+    graph: onnx.GraphProto,
+    value: str,
+    shape: Sequence[int],
+    reduction: Reduction,
+    *,
+    output: str,
+    seed: int,
+) -> None:
+    """Add the operators that make a probe's features of a value."""
+    down, across = reduction.block
+    if reduction.block != (1, 1):
+        # The last block of a side is smaller where the side is no multiple; what is added there
+        # does not count.
+        pads = [0, 0, -shape[1] % down, -shape[2] % across]
+        graph.node.append(
+            helper.make_node(
+                "AveragePool", [value], [f"{output}.means"],
+                kernel_shape=[down, across], strides=[down, across], pads=pads,
+            )
+        )  # fmt: skip
+        value = f"{output}.means"
+    projected = reduction.how == "projected"
+    flat = f"{output}.flat" if projected else output
+    graph.node.append(helper.make_node("Flatten", [value], [flat], axis=1))
+    if projected:
+        units = shape[0] if len(shape) == 3 else reduction.outputs
+        chance = np.random.default_rng(seed)
+        directions = chance.standard_normal((units, reduction.features), np.float32)
+        directions /= np.float32(math.sqrt(reduction.features))
+        graph.initializer.append(numpy_helper.from_array(directions, f"{output}.directions"))
+        graph.node.append(helper.make_node("MatMul", [flat, f"{output}.directions"], [output]))
+    graph.output.append(onnx.ValueInfoProto(name=output))
+
+
+def iter_features(
+    content: bytes, count: int, batches: Iterable[NDArray[np.uint8]]
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Yield for each batch the features of every probe, then the file's probabilities.
+
+    Args:
+        content: What `probe_file` returned.
+        count: Number of probes in it.
+        batches: Prepared pictures, ``uint8[N, H, W, C]`` each.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    asked = [*(f"probe.{place}" for place in range(count)), "probabilities"]
+    for batch in batches:
+        yield session.run(asked, {IMAGES: np.ascontiguousarray(batch)})
+
+
+def probe_hits(
+    train: NDArray[np.float32],
+    train_labels: NDArray[np.int64],
+    val: NDArray[np.float32],
+    val_labels: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Fit a linear probe and tell which validation pictures it gets right.
+
+    A multinomial logistic regression on standardised features, after G. Alain and Y. Bengio,
+    "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644. Its
+    penalty is the same for each layer, and strong, since there are few pictures for the features.
+
+    Args:
+        train: Features of the training pictures, ``float32[N, F]``; they are standardised in place.
+        train_labels: Their classes, ``int64[N]``, at least two.
+        val: Features of the validation pictures, ``float32[M, F]``, likewise.
+        val_labels: Their classes, ``int64[M]``.
+
+    Returns:
+        ``bool[M]``
+
+    Example:
+        >>> random = np.random.default_rng(0)
+        >>> labels = np.arange(60) % 3
+        >>> points = (np.eye(3)[labels] + 0.1 * random.normal(size=(60, 3))).astype(np.float32)
+        >>> probe_hits(points[:30], labels[:30], points[30:], labels[30:]).mean()
+        np.float64(1.0)
+    """
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
+    # A feature that never varies says nothing; one that varies by a rounding says noise.
+    alive = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=alive)
+    for features in (train, val):
+        np.subtract(features, mean, out=features)
+        np.multiply(features, scale, out=features)
+    model = LogisticRegression(C=_FREEDOM, max_iter=_STEPS, tol=1e-3)
+    with warnings.catch_warnings():
+        # So near to the end, the last steps move no answer.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(train, train_labels)
+    right: NDArray[np.bool_] = model.predict(val) == val_labels
+    return right
+
+
+def passes_on(network: Network, name: str) -> bool:
+    """Tell whether a probe of a layer would be that of what goes into it.
+
+    So it is for layers that put out the numbers that they are given, in any shape, and for the
+    first one, which scales each channel of the pixels.
+    """
+    if name == network.layers[0].name and not network.weights_of(name).keys() & {"weight"}:
+        return True
+    kinds = {node.op_type for node in network.model.graph.node if name in node.output}
+    return kinds <= {"Flatten", "Identity", "Reshape"}

@@ -1,0 +1,241 @@
+"""Charts of weight norms and linear probes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from opsin.report.figures.style import EMPTY, INK, MUTED, PALETTE, new_figure, shorten
+
+#: Layers that a chart of norms names: those whose norm changed most.
+NAMED: Final = 6
+# Inches of a row, rows with a name of their own, and inches of all rows, at most.
+_ROW, _NAMED_ROWS, _TALL = 0.2, 110, 24.0
+
+Row = Mapping[str, Any]
+
+
+def norms_of(history: Sequence[Row]) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
+    """Return the epochs that have norms, and the norm of each layer after each of them.
+
+    Args:
+        history: The lines of ``history.jsonl``; those without ``norms`` are passed over.
+
+    Example:
+        >>> epochs, norms = norms_of([{"epoch": 1}, {"epoch": 2, "norms": {"head": 3.0}}])
+        >>> epochs, norms["head"].tolist()
+        ([2], [3.0])
+    """
+    told = [line for line in history if line.get("norms")]
+    names = list(dict.fromkeys(name for line in told for name in line["norms"]))
+    norms = {
+        # A weight that became infinite has no norm in the file.
+        name: np.array([line["norms"].get(name) or math.nan for line in told], np.float64)
+        for name in names
+    }
+    return [int(line["epoch"]) for line in told], norms
+
+
+def norms_title(history: Sequence[Row]) -> str:
+    """Say which layer's weights changed most, from the first epoch that is told to the last.
+
+    Example:
+        >>> told = [{"epoch": n, "norms": {"head": float(n), "dense1": 2.0}} for n in (1, 2)]
+        >>> norms_title(told)
+        'head grew most: the norm of its weights went from 1 to 2'
+    """
+    _, norms = norms_of(history)
+    name = _most_changed(norms)[0]
+    first, last = norms[name][0], norms[name][-1]
+    if not (math.isfinite(last / first) and abs(last - first) > 0.02 * first):
+        return "The norms of the weights hardly changed after the first epoch"
+    verb = "grew" if last > first else "shrank"
+    return (
+        f"{shorten(name, 30)} {verb} most: the norm of its weights went from {first:.3g} "
+        f"to {last:.3g}"
+    )
+
+
+def _most_changed(norms: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """Return the layers, those first whose norm changed by the largest factor."""
+
+    def change(name: str) -> float:
+        with np.errstate(all="ignore"):
+            factor = float(np.abs(np.log(norms[name][-1] / norms[name][0])))
+        return factor if math.isfinite(factor) else -1.0
+
+    return sorted(norms, key=lambda name: -change(name))
+
+
+def draw_norms(history: Sequence[Row]) -> Figure:
+    """Draw the norm of each layer's weights over the epochs, as a multiple of the first one's.
+
+    Args:
+        history: At least two epochs with ``norms``: L2 norms by layer.
+    """
+    epochs, norms = norms_of(history)
+    figure = new_figure(8.4, 3.8)
+    axes = figure.add_subplot()
+    named = _most_changed(norms)[:NAMED]
+    for name in sorted(norms, key=lambda name: name in named):
+        values = norms[name] / norms[name][0]
+        colour = PALETTE[named.index(name)] if name in named else MUTED
+        axes.plot(epochs, values, color=colour, linewidth=1.8 if name in named else 0.7)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}×"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.01)
+    axes.set_title(norms_title(history), wrap=True)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"L2 norm, as a multiple of that after epoch {epochs[0]}", fontsize=8)
+    axes.grid(visible=True)
+    _name_lines(axes, epochs[-1], {n: norms[n] for n in named}, others=len(norms) - len(named))
+    return figure
+
+
+def _name_lines(
+    axes: Axes, last: int, norms: Mapping[str, NDArray[np.float64]], *, others: int
+) -> None:
+    """Write each line's name at its end, no two over each other."""
+    low, high = (math.log(end) for end in axes.get_ylim())
+    ends = {}
+    for name, values in norms.items():
+        ratio = values[-1] / values[0]
+        height = (math.log(ratio) - low) / (high - low) if ratio > 0 else 0.0
+        ends[name] = height if math.isfinite(height) else 0.0
+    order = sorted(ends, key=lambda name: ends[name])
+    heights = _apart([ends[name] for name in order], 0.075)
+    for name, height in zip(order, heights, strict=True):
+        colour = PALETTE[list(norms).index(name)]
+        axes.annotate(
+            f"{shorten(name, 22)}  {norms[name][0]:.3g} → {norms[name][-1]:.3g}",
+            (last, math.exp(low + ends[name] * (high - low))), (1.015, height),
+            textcoords="axes fraction", va="center", color=colour, fontsize=8, fontweight="bold",
+            annotation_clip=False,
+        )  # fmt: skip
+    if others:
+        axes.text(1.015, heights[0] - 0.085, f"grey: {others} other layers", fontsize=7.5,
+                  color=MUTED, va="center", transform=axes.transAxes)  # fmt: skip
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """Move ascending places as little as it takes for a distance between each two.
+
+    Example:
+        >>> [round(place, 2) for place in _apart([0.5, 0.5, 0.9], 0.1)]
+        [0.45, 0.55, 0.9]
+    """
+    groups: list[tuple[float, int]] = []  # the middle of each, and how many there are
+    for height in heights:
+        middle, count = height, 1
+        while groups and middle - groups[-1][0] < least * (count + groups[-1][1]) / 2 - 1e-9:
+            other, more = groups.pop()
+            middle, count = (middle * count + other * more) / (count + more), count + more
+        groups.append((middle, count))
+    return [
+        middle + least * (place - (count - 1) / 2)
+        for middle, count in groups
+        for place in range(count)
+    ]
+
+
+def probes_title(rows: Sequence[Row]) -> str:
+    """Say between which layers the classes come apart.
+
+    Args:
+        rows: The pixels first, the classifier's own answer last, each with ``layer``,
+            ``accuracy``, ``low`` and ``high``.
+
+    Example:
+        >>> def row(layer, accuracy):
+        ...     return {"layer": layer, "accuracy": accuracy,
+        ...             "low": accuracy - 0.02, "high": accuracy + 0.02}
+        >>> probes_title([row("pixels", 0.7), row("conv1", 0.8), row("classifier", 0.9)])
+        'Classes come apart most between pixels and conv1: 70.0% to 80.0%'
+    """
+    probes = rows[:-1]
+    step = _largest_step(rows)
+    if step is not None:
+        before, after = probes[step], probes[step + 1]
+        return (
+            f"Classes come apart most between {shorten(before['layer'], 30)} and "
+            f"{shorten(after['layer'], 30)}: {before['accuracy']:.1%} to {after['accuracy']:.1%}"
+        )
+    first, best = probes[0], max(probes, key=lambda row: row["accuracy"])
+    if best["low"] > first["high"]:
+        return (
+            f"Classes come apart little by little: {first['accuracy']:.1%} from the "
+            f"{shorten(first['layer'], 30)}, {best['accuracy']:.1%} from "
+            f"{shorten(best['layer'], 30)}"
+        )
+    return (
+        "No layer tells the classes apart clearly better than "
+        f"{shorten(first['layer'], 30)}: {first['accuracy']:.1%}"
+    )
+
+
+def _largest_step(rows: Sequence[Row]) -> int | None:
+    """Return the place before the largest gain; ``None`` where that may be chance."""
+    probes = rows[:-1]
+    gains = [after["accuracy"] - before["accuracy"]
+             for before, after in itertools.pairwise(probes)]  # fmt: skip
+    if not gains:
+        return None
+    step = int(np.argmax(gains))
+    return step if probes[step + 1]["low"] > probes[step]["high"] else None
+
+
+def draw_probes(rows: Sequence[Row]) -> Figure:
+    """Draw the accuracy of a linear probe behind each layer, from the pixels down.
+
+    Args:
+        rows: The pixels first, the classifier's own answer last, each with ``layer``,
+            ``accuracy``, ``low`` and ``high``.
+    """
+    probes, own = rows[:-1], rows[-1]
+    height = min(_ROW * len(probes), _TALL)
+    figure = new_figure(8.4, 1.35 + height)
+    axes = figure.add_subplot()
+    places = list(range(len(probes)))
+    values = [row["accuracy"] for row in probes]
+    axes.plot(values, places, color=PALETTE[0], linewidth=1.0, alpha=0.5)
+    axes.hlines(places, [row["low"] for row in probes], [row["high"] for row in probes],
+                color=PALETTE[0], linewidth=2.2)  # fmt: skip
+    axes.plot(values, places, "o", color=PALETTE[0], markersize=4.5)
+    step = _largest_step(rows)
+    if step is not None:
+        axes.plot(values[step : step + 2], places[step : step + 2], "o-", color=PALETTE[5],
+                  linewidth=2.4, markersize=5)  # fmt: skip
+    axes.axvspan(own["low"], own["high"], color=EMPTY, zorder=0, linewidth=0)
+    axes.axvline(own["accuracy"], color=INK, linewidth=1.0, linestyle="--")
+    axes.annotate(f"the classifier itself {own['accuracy']:.1%}", (own["accuracy"], -0.9), (-4, 0),
+                  textcoords="offset points", ha="right", va="center", fontsize=8)  # fmt: skip
+    every = math.ceil(len(probes) / _NAMED_ROWS)
+    for place in places[::every]:
+        axes.text(1.01, place, f"{values[place]:.1%}", transform=axes.get_yaxis_transform(),
+                  va="center", fontsize=7.5)  # fmt: skip
+    axes.set_yticks(places[::every], [shorten(row["layer"], 26) for row in probes[::every]],
+                    fontsize=8)  # fmt: skip
+    axes.set_ylim(len(probes) - 0.5, -1.4)
+    low = min(row["low"] for row in rows)
+    high = max(row["high"] for row in rows)
+    room = 0.02 + 0.05 * (high - low)
+    axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
+    axes.set_xlabel("validation pictures that a linear probe gets right, with its 95% interval")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    figure.suptitle(probes_title(rows), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    return figure

@@ -1,0 +1,215 @@
+"""What the layers of a network see of a picture."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from opsin.report.figures.style import DPI, MUTED, PALETTE, shorten, show_pixels
+
+# Pictures in a row and in all, what each takes and its own side in inches, and how much is left
+# of the pixels that are not seen.
+_ROW, _MOST = 6, 42
+_CARD, _SIDE = (1.55, 1.95), 1.35
+_LEFT: Final = 0.22
+
+
+class Field(Protocol):
+    """The part of the picture that a place of a map sees."""
+
+    @property
+    def height(self) -> int:
+        """Rows of pixels."""
+
+    @property
+    def width(self) -> int:
+        """Columns of pixels."""
+
+    @property
+    def step(self) -> tuple[int, int]:
+        """Pixels from one place to the next, down and across."""
+
+    def box(self, y: int, x: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return what place (y, x) sees of a picture of that size: top, left, bottom, right."""
+
+
+class LayerRow(Protocol):
+    """A layer, as `opsin.workflow.inside.summary.Row` describes it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, with dots where it is in a group."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its output for one picture."""
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Layers whose output it takes, or ``images``."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that it holds."""
+
+    @property
+    def trainable(self) -> int:
+        """Those of them that training changed."""
+
+    @property
+    def multiply_adds(self) -> int:
+        """For one picture."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Time for one picture, where it was measured."""
+
+    @property
+    def share(self) -> float | None:
+        """Of the time of all layers, where it was measured."""
+
+    @property
+    def receptive_field(self) -> Field | None:
+        """What a unit sees; ``None``: the whole picture."""
+
+
+def picture_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
+    """Return height and width of the picture as the first layer's output tells them, or 0 and 0."""
+    first = rows[0]
+    if first.receptive_field is None or len(first.shape) != 3:
+        return 0, 0
+    down, across = first.receptive_field.step
+    return first.shape[1] * down, first.shape[2] * across
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the middle place of some layers sees: a box of the picture, and how that is said."""
+
+    box: tuple[int, int, int, int]
+    words: str
+    layers: list[str]
+
+
+def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return what the middle place of a layer sees: top, left, bottom, right."""
+    if row.receptive_field is None:
+        return 0, 0, *size
+    # The units of a flattened layer see what the places of the layer before do.
+    y, x = (side // 2 for side in row.shape[1:]) if len(row.shape) == 3 else (0, 0)
+    return row.receptive_field.box(y, x, size)
+
+
+def sees(row: LayerRow, size: tuple[int, int]) -> str:
+    """Return in words what the middle place of a layer sees of a picture.
+
+    Args:
+        row: The layer.
+        size: Height and width of the picture.
+    """
+    field = row.receptive_field
+    if field is None or _box(row, size) == (0, 0, *size):
+        return "whole picture"
+    return f"{field.height}×{field.width}"
+
+
+def _unflattened(rows: Sequence[LayerRow]) -> list[LayerRow]:
+    """Leave out layers that only lay in a row what the layer before them sees."""
+    return [row for row in rows if row.receptive_field is None or len(row.shape) == 3]
+
+
+def _seen(rows: Sequence[LayerRow], size: tuple[int, int]) -> list[_Seen]:
+    """Return what layers see, those together that follow each other and see the same."""
+    found: list[_Seen] = []
+    for row in _unflattened(rows):
+        box, words = _box(row, size), sees(row, size)
+        if row.receptive_field is not None and words[0].isdigit():
+            top, left, bottom, right = box
+            whole = (row.receptive_field.height, row.receptive_field.width)
+            words += " pixels" if (bottom - top, right - left) == whole else ", cut at the edge"
+        if not found or found[-1].words != words:
+            found.append(_Seen(box, words, []))
+        found[-1].layers.append(row.name)
+    return found
+
+
+def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
+    """Say from which layer on a unit sees the whole picture.
+
+    Args:
+        rows: The layers.
+        size: Height and width of the picture.
+    """
+    last = _seen(rows, size)[-1]
+    if last.box != (0, 0, *size):
+        return f"No unit sees more than {sees(_unflattened(rows)[-1], size)} pixels"
+    first = next(row for row in rows if row.name == last.layers[0])
+    if first is rows[-1]:
+        return f"Only {first.name} sees the whole picture"
+    unit = "each unit" if first.receptive_field is None else "the unit in the middle"
+    return f"From {first.name} on, {unit} sees the whole picture"
+
+
+def draw_receptive_fields(rows: Sequence[LayerRow], pixels: NDArray[np.uint8]) -> Figure:
+    """Draw on a picture what the middle place of each layer's maps sees of it.
+
+    Layers that follow each other and see the same share a picture. Where there are more than 42
+    different fields, pictures evenly spread over them are drawn, and the title says so.
+
+    Args:
+        rows: The layers in the order of their work.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+    """
+    size = (pixels.shape[0], pixels.shape[1])
+    seen = _seen(rows, size)
+    title = fields_title(rows, size)
+    if len(seen) > _MOST:
+        title += f" ({_MOST} of {len(seen)} sizes shown)"
+        seen = [seen[round(place)] for place in np.linspace(0, len(seen) - 1, _MOST)]
+    across = min(_ROW, max(3, len(seen)))
+    width = across * _CARD[0] + 0.1
+    lines = textwrap.wrap(title, int(10.5 * width))
+    top = 0.25 + 0.17 * len(lines)
+    height = top + math.ceil(len(seen) / across) * _CARD[1]
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.text(0.1, 0.08, "\n".join(lines), fontsize=10.5, fontweight="bold", va="top")
+    for place, each in enumerate(seen):
+        down, right = divmod(place, across)
+        _draw_seen(axes, pixels, each, 0.1 + right * _CARD[0], top + down * _CARD[1])
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    axes.axis("off")
+    return figure
+
+
+def _draw_seen(axes: Axes, pixels: NDArray[np.uint8], seen: _Seen, left: float, top: float) -> None:
+    """Draw the picture with the rest of it faded, and the layers below, from a corner in inches."""
+    y, x, bottom, right = seen.box
+    faded = pixels * _LEFT + 233 * (1 - _LEFT)
+    faded[y:bottom, x:right] = pixels[y:bottom, x:right]
+    scale = _SIDE / max(pixels.shape[:2])
+    height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
+    show_pixels(axes, faded.astype(np.uint8), extent=(left, left + width, top + height, top))
+    axes.add_patch(
+        Rectangle((left + x * scale, top + y * scale), (right - x) * scale, (bottom - y) * scale,
+                  fill=False, edgecolor=PALETTE[1], linewidth=1.6)
+    )  # fmt: skip
+    names = [shorten(seen.layers[0], 24)]
+    if len(seen.layers) > 1:
+        names.append(f"to {shorten(seen.layers[-1], 22)}")
+    below = top + height + 0.05
+    axes.text(left, below, seen.words, fontsize=7.5, fontweight="bold", va="top")
+    axes.text(left, below + 0.15, "\n".join(names), fontsize=6.5, color=MUTED, va="top")

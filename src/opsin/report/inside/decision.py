@@ -1,0 +1,392 @@
+"""Sections on why a picture got its answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.sheet import png_address
+from opsin.report.inside.page import Section, section
+from opsin.report.maps import Scale, indexed_address
+from opsin.report.pictures import small
+
+# Longest side of a heat map on the page, in pixels.
+_SIDE: Final = 224
+# A few pixels of a map may be much larger than the rest; they share the brightest colour.
+_BRIGHTEST: Final = 0.995
+# The plain of a chart, in its own units.
+_WIDTH, _HEIGHT = 120.0, 60.0
+
+_NUMBERS: Final = ("None", "One", "Two", "Three", "Four")
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a kind of heat map is shown and explained.
+
+    Args:
+        title: What it is called.
+        what: What it shows and how, in plain words.
+        source: The paper.
+    """
+
+    title: str
+    what: str
+    source: str
+
+
+METHODS: Final = {
+    "saliency": Method(
+        "Saliency",
+        "How much the class's score would change if a pixel became a little brighter or darker: "
+        "the size of the gradient. Quick, but noisy: it tells what the network is sensitive to, "
+        "not what it uses.",
+        "Simonyan, Vedaldi and Zisserman, “Deep inside convolutional networks”, 2014",
+    ),
+    "grad-cam": Method(
+        "Grad-CAM",
+        "Where the last layer that still has maps speaks for the class: its maps, weighted by "
+        "their gradients, added up and enlarged. Coarse, since that layer's maps are small.",
+        "Selvaraju et al., “Grad-CAM: visual explanations from deep networks”, 2017",
+    ),
+    "integrated-gradients": Method(
+        "Integrated Gradients",
+        "What each pixel adds to the class's score on the way from a picture of the training "
+        "pictures' mean colour to this one. The parts add up to the whole; what speaks against the "
+        "class stays dark.",
+        "Sundararajan, Taly and Yan, “Axiomatic attribution for deep networks”, 2017",
+    ),
+    "occlusion": Method(
+        "Occlusion",
+        "By how much the class's probability falls when a patch is hidden, for patches all over "
+        "the picture. It asks the network itself and needs no gradients; what shows only when two "
+        "places are hidden together it misses.",
+        "Zeiler and Fergus, “Visualizing and understanding convolutional networks”, 2014",
+    ),
+}
+
+
+class Curves(Protocol):
+    """Probabilities while the picture is hidden, or shown, in the order of a map."""
+
+    @property
+    def shares(self) -> NDArray[np.float32]:
+        """How much is hidden or shown, ``float32[S]``."""
+
+    @property
+    def deletion(self) -> NDArray[np.float32]:
+        """As ``float32[S]``."""
+
+    @property
+    def insertion(self) -> NDArray[np.float32]:
+        """As ``float32[S]``."""
+
+    @property
+    def deletion_area(self) -> float:
+        """Area below the deletion curve."""
+
+    @property
+    def insertion_area(self) -> float:
+        """Area below the insertion curve."""
+
+
+class Chance(Protocol):
+    """What a map reaches where it has nothing to do with the picture."""
+
+    @property
+    def deletion(self) -> NDArray[np.float32]:
+        """As ``float32[R, S]``."""
+
+    @property
+    def insertion(self) -> NDArray[np.float32]:
+        """As ``float32[R, S]``."""
+
+    @property
+    def deletion_area(self) -> tuple[float, float]:
+        """Mean and deviation of the areas."""
+
+    @property
+    def insertion_area(self) -> tuple[float, float]:
+        """Mean and deviation of the areas."""
+
+
+class Verdict(Protocol):
+    """Whether a map may be trusted."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it passed."""
+
+    @property
+    def words(self) -> str:
+        """The verdict in a line."""
+
+    @property
+    def likeness(self) -> float | None:
+        """Rank correlation with the map of random weights."""
+
+
+class HeatMap(Protocol):
+    """What one method says."""
+
+    @property
+    def method(self) -> str:
+        """A key of `METHODS`."""
+
+    @property
+    def heat(self) -> NDArray[np.float32]:
+        """As ``float32[H, W]``."""
+
+    @property
+    def random_heat(self) -> NDArray[np.float32] | None:
+        """The same of random weights."""
+
+    @property
+    def curves(self) -> Curves:
+        """Its curves."""
+
+    @property
+    def by_chance(self) -> Chance:
+        """Those of the map at other places."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it may be trusted."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences."""
+
+
+class Changed(Protocol):
+    """A part without which the answer is another."""
+
+    @property
+    def box(self) -> tuple[int, int, int, int] | None:
+        """Top, left, bottom, right of one patch."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The picture without it."""
+
+    @property
+    def share(self) -> float:
+        """How much of the picture it is."""
+
+    @property
+    def before(self) -> int:
+        """The answer, a place among the classes."""
+
+    @property
+    def before_probability(self) -> float:
+        """Its probability."""
+
+    @property
+    def after(self) -> int:
+        """The answer without the part."""
+
+    @property
+    def after_probability(self) -> float:
+        """Its probability."""
+
+
+class Decision(Protocol):
+    """Why a picture got its answer (`opsin.workflow.inside.decision`)."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """As ``uint8[H, W, C]``."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names."""
+
+    @property
+    def target(self) -> int:
+        """The class explained."""
+
+    @property
+    def answer(self) -> int:
+        """The answer."""
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """As ``float32[K]``."""
+
+    @property
+    def maps(self) -> Sequence[HeatMap]:
+        """One a method."""
+
+    @property
+    def counterfactual(self) -> Changed | None:
+        """The part that decides."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences."""
+
+
+class Neighbour(Protocol):
+    """A training picture like the one asked about."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def label(self) -> int:
+        """Its class, a place among the classes."""
+
+    @property
+    def similarity(self) -> float:
+        """Cosine, -1 to 1."""
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the very picture."""
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """As ``uint8[H, W, C]``."""
+
+
+def decision_sections(
+    decision: Decision, neighbours: Sequence[Neighbour] = (), *, actual: int | None = None
+) -> list[Section]:
+    """Return the parts of a page that say why a picture got its answer.
+
+    Args:
+        decision: What was found.
+        neighbours: The training pictures most like it, the nearest first; none: not shown.
+        actual: The right class, where it is known, a place among the classes. Neighbours of that
+            class are then blue, others red.
+    """
+    height, width = decision.pixels.shape[:2]
+    shared: dict[str, Any] = {
+        "decision": decision,
+        "ratio": f"{width} / {height}",
+        "size": (width, height),
+    }
+    picture = png_address(small(decision.pixels, _SIDE))
+    sections = [
+        section(
+            "decision",
+            _title(decision),
+            "decision.html",
+            part="maps",
+            grey=png_address(small(_grey(decision.pixels), _SIDE)),
+            picture=picture,
+            maps=[_shown(each) for each in decision.maps],
+            **shared,
+        ),
+        section(
+            "part",
+            counterfactual_words(decision),
+            "decision.html",
+            part="counterfactual",
+            picture=picture,
+            changed=decision.counterfactual
+            and png_address(small(decision.counterfactual.pixels, _SIDE)),
+            **shared,
+        ),
+    ]
+    if neighbours:
+        title = neighbours_words(neighbours, decision)
+        given = {"part": "neighbours", "neighbours": neighbours, "actual": actual, **shared}
+        sections.append(section("neighbours", title, "decision.html", **given))
+    return sections
+
+
+def counterfactual_words(decision: Decision) -> str:
+    """Say it like ``Hiding this 9×9 patch turns Ankle boot (99%) into Sneaker (61%)``."""
+    found = decision.counterfactual
+    if found is None:
+        return f"No part alone decides that this is {decision.classes[decision.answer]}"
+    part = f"these {found.share:.0%} of the picture"
+    if found.box is not None:
+        top, left, bottom, right = found.box
+        part = f"this {right - left}×{bottom - top} patch"
+    before = f"{decision.classes[found.before]} ({found.before_probability:.0%})"
+    after = f"{decision.classes[found.after]} ({found.after_probability:.0%})"
+    return f"Hiding {part} turns {before} into {after}"
+
+
+def neighbours_words(neighbours: Sequence[Neighbour], decision: Decision) -> str:
+    """Say it like ``7 of the 9 training pictures most like it are Ankle boot``."""
+    (label, count), *_ = Counter(each.label for each in neighbours).most_common(1)
+    name, total = decision.classes[label], len(neighbours)
+    if total == 1:
+        return f"The training picture most like it is {name}"
+    if count == total:
+        return f"The {total} training pictures most like it are all {name}"
+    return f"{count} of the {total} training pictures most like it are {name}"
+
+
+def _title(decision: Decision) -> str:
+    good, total = sum(each.verdict.trusted for each in decision.maps), len(decision.maps)
+    name = decision.classes[decision.target]
+    if total == 1:
+        verdict = "The heat map can be trusted" if good else "The heat map is not to be trusted"
+    elif good == total:
+        verdict = f"All {_NUMBERS[total].lower()} heat maps can be trusted"
+    else:
+        verdict = f"{_NUMBERS[good]} of {_NUMBERS[total].lower()} heat maps can be trusted"
+    return f"Why {name}? {verdict}"
+
+
+def _shown(found: HeatMap) -> dict[str, Any]:
+    """Return a map as its card shows it."""
+    curves, chance = found.curves, found.by_chance
+    charts = []
+    for title, values, area, of_chance, areas in (
+        ("Hidden first: low is good", curves.deletion, curves.deletion_area,
+         chance.deletion, chance.deletion_area),
+        ("Shown first: high is good", curves.insertion, curves.insertion_area,
+         chance.insertion, chance.insertion_area),
+    ):  # fmt: skip
+        mean, spread = of_chance.mean(axis=0), of_chance.std(axis=0)
+        upper, lower = (_points(curves.shares, mean + sign * spread) for sign in (1, -1))
+        charts.append(
+            {
+                "title": title,
+                "words": f"area {area:.2f}, by chance {areas[0]:.2f} ± {areas[1]:.2f}",
+                "line": " ".join(_points(curves.shares, values)),
+                "chance": " ".join(_points(curves.shares, mean)),
+                "band": " ".join([*upper, *lower[::-1]]),
+            }
+        )
+    return {
+        "found": found,
+        "method": METHODS[found.method],
+        "heat": _coloured(found.heat),
+        "random": None if found.random_heat is None else _coloured(found.random_heat),
+        "charts": charts,
+    }
+
+
+def _coloured(heat: NDArray[np.float32]) -> str:
+    """Return a map in viridis as the address of a picture; what is negative is as dark as 0."""
+    brightest = float(np.quantile(heat, _BRIGHTEST))
+    if brightest <= 0:
+        brightest = max(float(heat.max()), 1e-30)
+    every = -(-max(heat.shape) // _SIDE)
+    places = Scale(0.0, brightest, "viridis").places(heat[::every, ::every])
+    return indexed_address(places, "viridis")
+
+
+def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture without colours, ``uint8[H, W, 1]``, by the weights of ITU-R BT.601."""
+    if pixels.shape[2] == 1:
+        return pixels
+    grey: NDArray[np.uint8] = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+    return grey[:, :, None]
+
+
+def _points(shares: NDArray[Any], values: NDArray[Any]) -> list[str]:
+    heights = _HEIGHT * (1 - np.clip(values, 0, 1))
+    return [f"{_WIDTH * x:.1f},{y:.1f}" for x, y in zip(shares, heights, strict=True)]

@@ -1,0 +1,303 @@
+"""Sections on weights and on linear probes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.report.figures.inside import norms_of, norms_title, probes_title
+from opsin.report.inside.page import Section, section
+from opsin.report.inside.weight_pictures import (
+    Sheet,
+    Tile,
+    kernel_sheet,
+    matrix_sheet,
+    tile_address,
+)
+from opsin.report.maps import gradient
+from opsin.report.page import themed
+
+# Pictures, and units of a map of kernels, that a fold of the page holds.
+_TILES, _UNITS = 128, 64
+# Weights of one layer, and of all, whose kernels are drawn weight by weight.
+_POINTS, _ALL_POINTS = 1_000_000, 4_000_000
+# Numbers of all tiles of one layer: larger ones are made smaller.
+_TILE_NUMBERS: Final = 4_000_000
+
+
+class Values(Protocol):
+    """One tensor of a layer in figures."""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    @property
+    def mean(self) -> float:
+        """Mean of its numbers."""
+
+    @property
+    def deviation(self) -> float:
+        """Their standard deviation."""
+
+    @property
+    def smallest(self) -> float:
+        """The least."""
+
+    @property
+    def largest(self) -> float:
+        """The greatest."""
+
+    @property
+    def norm(self) -> float:
+        """Root of the sum of their squares."""
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """Ends of the histogram's bars."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many numbers are in each bar."""
+
+
+class Pictures(Protocol):
+    """The weights of a layer, arranged to be seen: see `opsin.inspection.weights`."""
+
+    @property
+    def kind(self) -> str:
+        """``filters``, ``units``, ``kernels`` or ``matrix``."""
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """``[N, H, W, C]``, ``[N, M, H, W]`` for kernels, ``[N, M]`` for a matrix."""
+
+    @property
+    def limit(self) -> float:
+        """End of the layer's colour scale."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The layers whose output it takes."""
+
+
+class View(Protocol):
+    """What a layer holds."""
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that it holds."""
+
+    @property
+    def trainable(self) -> int:
+        """Those of them that training changed."""
+
+    @property
+    def values(self) -> Sequence[Values]:
+        """Each of its tensors."""
+
+    @property
+    def pictures(self) -> Pictures | None:
+        """Its weights as pictures."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A layer as the page shows it.
+
+    Args:
+        view: What it holds.
+        note: What its pictures are.
+        limit: End of the colour scale; ``None`` where each picture has its own.
+        tiles: A picture for each unit, in folds.
+        sheets: Maps of many units each.
+        rgb: Whether the pictures are red, green and blue.
+    """
+
+    view: View
+    note: str = ""
+    limit: float | None = None
+    tiles: Sequence[Sequence[Tile]] = ()
+    sheets: Sequence[Sheet] = ()
+    rgb: bool = False
+
+
+def weight_sections(
+    views: Sequence[View],
+    history: Sequence[dict[str, Any]],
+    drawn: Mapping[str, str],
+    *,
+    classes: Sequence[str] = (),
+) -> list[Section]:
+    """Return the sections on weights: the first layer, all layers, how their norms grew.
+
+    Args:
+        views: Of each layer that holds weights (`opsin.inspection.weights.weight_views`).
+        history: The lines of ``history.jsonl``; those without ``norms`` are passed over.
+        drawn: The figures by name, as SVG: ``norms`` (left out where it is missing).
+        classes: Names of the classes, for the last layer's rows.
+    """
+    if not views:
+        return [section("weights", "No weights to show", "weights.html", part="none")]
+    whole = _drawn_whole(views)
+    shown = [_shown(view, classes if view is views[-1] else (), whole) for view in views]
+    found = []
+    first = next((one for one in shown if one.tiles), None)
+    if first is not None:
+        title = _first_title(first.view)
+        found.append(
+            section(
+                "first-layer",
+                title,
+                "weights.html",
+                part="first",
+                layer=first,
+                gradient=gradient("PuOr"),
+            )
+        )
+    total = sum(view.parameters for view in views)
+    layers = "layer" if len(views) == 1 else "layers"
+    title = f"{total:,} numbers in {len(views)} {layers} with weights"
+    bars = [[_bars(values) for values in view.values] for view in views]
+    found.append(
+        section(
+            "weights",
+            title,
+            "weights.html",
+            part="all",
+            layers=shown,
+            bars=bars,
+            first=first,
+            gradient=gradient("PuOr"),
+        )
+    )
+    if "norms" in drawn:
+        epochs, norms = norms_of(history)
+        found.append(
+            section(
+                "norms", norms_title(history), "weights.html", part="norms",
+                svg=themed(drawn["norms"]), epochs=epochs,
+                rows=[(name, values[0], values[-1]) for name, values in norms.items()],
+            )
+        )  # fmt: skip
+    return found
+
+
+def probe_sections(rows: Sequence[Mapping[str, Any]], drawn: Mapping[str, str]) -> list[Section]:
+    """Return the section on linear probes.
+
+    Args:
+        rows: The pixels first, the classifier's own answer last, each with ``layer``,
+            ``accuracy``, ``low``, ``high``, ``outputs``, ``features``, ``how``, ``block``,
+            ``fitted`` and ``judged``.
+        drawn: The figures by name, as SVG: ``probes``.
+    """
+    title = probes_title(rows)
+    svg = themed(drawn["probes"])
+    return [section("probes", title, "weights.html", part="probes", rows=rows, svg=svg)]
+
+
+def _first_title(view: View) -> str:
+    if view.pictures is None:
+        return "What the first layer looks for"
+    count, height, width, _ = view.pictures.weights.shape
+    what = view.pictures.kind
+    return f"What the first layer looks for: {count:,} {what} of {height}×{width} pixels"
+
+
+def _drawn_whole(views: Sequence[View]) -> set[str]:
+    """Return the layers whose kernels there is room for, the smallest first."""
+    room, whole = _ALL_POINTS, set()
+    sizes = [(view.pictures.weights.size, view.name) for view in views
+             if view.pictures and view.pictures.kind == "kernels"]  # fmt: skip
+    for size, name in sorted(sizes):
+        room -= size
+        if size <= _POINTS and room >= 0:
+            whole.add(name)
+    return whole
+
+
+def _shown(view: View, classes: Sequence[str], whole: set[str]) -> Shown:
+    pictures = view.pictures
+    if pictures is None:
+        return Shown(view)
+    if pictures.kind in ("filters", "units"):
+        return _as_tiles(view, pictures, classes)
+    source, weights, limit = " and ".join(pictures.sources), pictures.weights, pictures.limit
+    rows = f"A row for each of the {len(weights):,} units, in it"
+    if pictures.kind == "matrix":
+        numbers = f"its weights of the {weights.shape[1]:,} numbers of {source}."
+        return _as_matrix(view, weights, limit, f"{rows} {numbers}", classes)
+    maps, height, width = weights.shape[1:]
+    if view.name not in whole:
+        norms = np.sqrt((weights.astype(np.float64) ** 2).sum(axis=(2, 3)))
+        note = (
+            f"Too many kernels to draw them weight by weight. {rows} the norms of its kernels, one "
+            f"for each of the {maps:,} maps of {source}."
+        )
+        return _as_matrix(view, norms, float(np.quantile(norms, 0.995)) or 1.0, note, ())
+    return Shown(
+        view,
+        f"{rows} a kernel of {height}×{width} for each of the {maps:,} maps of {source}.",
+        limit,
+        sheets=[
+            kernel_sheet(weights[start : start + _UNITS], start, limit)
+            for start in range(0, len(weights), _UNITS)
+        ],
+    )
+
+
+def _as_tiles(view: View, pictures: Pictures, classes: Sequence[str]) -> Shown:
+    weights, count = pictures.weights, len(pictures.weights)
+    factor = math.ceil(math.sqrt(weights.size / _TILE_NUMBERS))
+    own = pictures.kind == "filters"
+    strongest = np.abs(weights).reshape(count, -1).max(axis=1)
+    limits = np.where(strongest > 0, strongest, 1.0) if own else np.full(count, pictures.limit)
+    names = list(classes) if len(classes) == count else [str(unit) for unit in range(count)]
+    tiles = [
+        Tile(name, tile_address(unit, float(limit), factor), float(strong))
+        for name, unit, limit, strong in zip(names, weights, limits, strongest, strict=True)
+    ]
+    notes = ["Each has a colour scale of its own, whose ends stand under it."] if own else []
+    if factor > 1:
+        notes.append(f"Each point is the mean of {factor}×{factor} pixels.")
+    folds = [tiles[start : start + _TILES] for start in range(0, count, _TILES)]
+    limit = None if own else pictures.limit
+    return Shown(view, " ".join(notes), limit, tiles=folds, rgb=weights.shape[3] == 3)
+
+
+def _as_matrix(
+    view: View, matrix: NDArray[Any], limit: float, note: str, classes: Sequence[str]
+) -> Shown:
+    sheet, (down, across) = matrix_sheet(matrix, limit, classes)
+    if down > 1 or across > 1:
+        note += f" Each point is the strongest of {down}×{across} numbers."
+    return Shown(view, note, limit, sheets=[sheet])
+
+
+def _bars(values: Values) -> str:
+    """Return a histogram's outline for an SVG path, 160 wide and 40 high."""
+    top = max(int(values.counts.max()), 1)
+    wide = 160 / len(values.counts)
+    return "".join(
+        f"M{place * wide:.4g} 40v{-40 * count / top:.3g}h{wide - 0.6:.4g}V40z"
+        for place, count in enumerate(values.counts.tolist())
+        if count
+    )

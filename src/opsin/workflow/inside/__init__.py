@@ -1,0 +1,1 @@
+"""Looking inside a classifier: one module a question."""

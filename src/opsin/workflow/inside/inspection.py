@@ -1,0 +1,318 @@
+"""A classifier to look inside: everything that can be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.images import ImageLike
+from opsin.errors import RecipeError, SourceError
+from opsin.events import SILENT, Watcher
+from opsin.predict import Classifier, Prediction
+from opsin.run import RunDirectory
+from opsin.workflow.inside.pictures import Known, known_pictures
+
+if TYPE_CHECKING:
+    from opsin.inspection.activity import Activity
+    from opsin.inspection.layers import LayerView
+    from opsin.inspection.network import Network
+    from opsin.inspection.weights import WeightView
+    from opsin.workflow.inside.ablation import Ablation
+    from opsin.workflow.inside.decision import Decision
+    from opsin.workflow.inside.neighbours import Neighbour
+    from opsin.workflow.inside.portraits import Portrait
+    from opsin.workflow.inside.probes import Probes
+    from opsin.workflow.inside.summary import Summary
+    from opsin.workflow.inside.units import Gallery
+
+
+class Inspection:
+    """A classifier.onnx, opened to look inside; it needs no PyTorch but for heat maps by gradients.
+
+    Args:
+        model: A run directory, a ``classifier.onnx`` or an open classifier.
+        data: Pictures with labels to look at it with (default: those of its run).
+        watcher: Is told how far the work is.
+
+    Raises:
+        RunError: There is no such run, or it has no classifier yet.
+        ModelFileError: The file is damaged or was not written by Opsin.
+        MissingExtraError: What reads the graph is not installed.
+
+    Example:
+        >>> import opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> look = opsin.Inspection(run)
+        >>> [view.name for view in look.layers(np.zeros((8, 8), np.uint8))]
+        ['input', 'flatten', 'dense1', 'relu1', 'head']
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Classifier,
+        *,
+        data: Sequence[str | os.PathLike[str]] | str = (),
+        watcher: Watcher = SILENT,
+    ) -> None:
+        self.classifier = model if isinstance(model, Classifier) else Classifier(model)
+        self._sources = [data] if isinstance(data, str) else list(data)
+        self._watcher = watcher
+        self._rows: dict[str, int] = {}
+
+    @cached_property
+    def network(self) -> Network:
+        """The graph of layers with their weights."""
+        from opsin.inspection.network import Network  # noqa: PLC0415  needs onnx
+
+        return Network(self.classifier.path.read_bytes(), self.classifier.metadata.layers)
+
+    @cached_property
+    def known(self) -> Known:
+        """The pictures that it is looked at with.
+
+        Raises:
+            SourceError: The file lies in no run and no source was given, or they cannot be read.
+        """
+        return known_pictures(self.classifier, self._sources, watcher=self._watcher)
+
+    @property
+    def run(self) -> RunDirectory | None:
+        """The run directory that the file lies in."""
+        run = RunDirectory(self.classifier.path.parent)
+        return run if run.recipe.is_file() else None
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there should be pictures to look at it with."""
+        return bool(self._sources) or self.run is not None
+
+    @property
+    def folder(self) -> Path:
+        """Where pages go if nobody says otherwise: into the run, or beside the caller."""
+        return Path("inspection") if self.run is None else self.run.inspection
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers in the order of their work."""
+        return [layer.name for layer in self.classifier.metadata.layers]
+
+    def predict(
+        self, image: ImageLike, *, as_is: bool = False, name: str | None = None
+    ) -> Prediction:
+        """Classify one picture: a file, or the name of one of its pictures, such as ``test/17``.
+
+        Raises:
+            ImageError: The picture cannot be read, and no known one has that name.
+        """
+        if isinstance(image, str | os.PathLike) and not os.path.exists(image):  # noqa: PTH110
+            row = self._row_called(os.fspath(image))
+            if row is not None:
+                name = name or os.fspath(image)
+                self._rows[name] = row
+                return self.classifier.predict(self.known.images[row], as_is=True, name=name)
+        return self.classifier.predict(image, as_is=as_is, name=name)
+
+    def actual(self, answer: Prediction) -> int | None:
+        """Return the right class of a picture that was named, where it is one of the known ones."""
+        row = self._rows.get(answer.name)
+        return None if row is None else int(self.known.labels[row])
+
+    def note(self, text: str) -> None:
+        """Tell whoever watches what happened, and what to do."""
+        self._watcher.note(text)
+
+    def _row_called(self, name: str) -> int | None:
+        """Return the row of the known picture of that name, if there are known pictures."""
+        if not self.has_pictures:
+            return None
+        try:
+            return list(self.known.names).index(name)
+        except (SourceError, ValueError):
+            return None
+
+    def summary(self, *, timed: bool = True) -> Summary:
+        """Describe each layer: shape, parameters, work, share of the time, receptive field.
+
+        Args:
+            timed: Measure the time, which takes a moment.
+        """
+        from opsin.workflow.inside.summary import summarise  # noqa: PLC0415
+
+        return summarise(self.classifier, self.network, timed=timed)
+
+    def layers(
+        self, image: ImageLike | Prediction, names: Sequence[str] | None = None
+    ) -> list[LayerView]:
+        """Return what each layer makes of a picture, raw numbers and figures.
+
+        Args:
+            image: A picture, or an answer, which holds it.
+            names: Layers (default: all).
+
+        Raises:
+            ModelFileError: There is no such layer.
+            ImageError: The picture cannot be read.
+        """
+        from opsin.workflow.inside.layers import layer_views  # noqa: PLC0415
+
+        return layer_views(self.classifier, self._pixels(image), names=names)
+
+    def activity(self) -> Activity | None:
+        """Return how active each unit is over 1,000 training pictures; ``None`` without any."""
+        from opsin.workflow.inside.activity import activity_of  # noqa: PLC0415
+
+        return activity_of(
+            self.classifier,
+            self.network,
+            (lambda: self.known) if self.has_pictures else None,
+            watcher=self._watcher,
+        )
+
+    def save(
+        self,
+        file: str | os.PathLike[str],
+        image: ImageLike | Prediction | None = None,
+        names: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Write the raw numbers of layers into an ``.npz`` file.
+
+        Args:
+            file: Where to.
+            image: A picture (default: all known ones, streamed).
+            names: Layers (default: all).
+
+        Returns:
+            ``file``, ``bytes``, ``images`` and the shape of each layer's array.
+
+        Raises:
+            RecipeError: The name does not end in ``.npz``.
+            ModelFileError: There is no such layer.
+            StorageError: The disk refuses the write, or is too small.
+        """
+        from opsin.workflow.inside.save import save_layers  # noqa: PLC0415
+
+        if Path(file).suffix.lower() != ".npz":
+            raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
+        chosen = list(self.layer_names if names is None else names)
+        if image is None:
+            known = self.known
+            return save_layers(
+                self.classifier,
+                file,
+                chosen,
+                known.images,
+                picture_names=known.names,
+                labels=known.labels,
+                watcher=self._watcher,
+            )
+        answer = image if isinstance(image, Prediction) else self.predict(image)
+        return save_layers(
+            self.classifier,
+            file,
+            chosen,
+            answer.pixels[None],
+            picture_names=[answer.name],
+            watcher=self._watcher,
+        )
+
+    def weights(self) -> list[WeightView]:
+        """Return the weights of each layer that has any: figures, histograms, pictures."""
+        from opsin.workflow.inside.weights import weight_views  # noqa: PLC0415
+
+        return weight_views(self.network)
+
+    def probes(self) -> Probes:
+        """Return how well a linear probe tells the classes apart behind each layer."""
+        from opsin.workflow.inside.probes import probe_layers  # noqa: PLC0415
+
+        return probe_layers(self.classifier, self.network, self.known, watcher=self._watcher)
+
+    def units(self, layer: str, *, limit: int | None = None) -> Gallery:
+        """Return for each unit of a layer what excites it, and for which classes it fires.
+
+        Args:
+            layer: Its name.
+            limit: Training pictures to look at (default: all).
+
+        Raises:
+            ModelFileError: There is no such layer.
+        """
+        from opsin.workflow.inside.units import unit_gallery  # noqa: PLC0415
+
+        return unit_gallery(
+            self.classifier, self.network, self.known, layer, limit=limit, watcher=self._watcher
+        )
+
+    def ablation(self, layer: str, units: Sequence[int] | None = None) -> Ablation:
+        """Return what becomes of the validation accuracy when a unit is switched off.
+
+        Args:
+            layer: Its name.
+            units: Which units (default: all).
+
+        Raises:
+            ModelFileError: There is no such layer.
+        """
+        from opsin.workflow.inside.ablation import ablate  # noqa: PLC0415
+
+        return ablate(
+            self.classifier, self.network, self.known, layer, units=units, watcher=self._watcher
+        )
+
+    def portraits(self) -> list[Portrait]:
+        """Return for each class its surest, mean, most and least typical training pictures."""
+        from opsin.workflow.inside.portraits import portraits  # noqa: PLC0415
+
+        return portraits(self.classifier, self.known, watcher=self._watcher)
+
+    def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
+        """Return heat maps of what speaks for a class, each with its checks.
+
+        Args:
+            image: A picture, or an answer, which holds it.
+            label: The class (default: the answer).
+
+        Raises:
+            RecipeError: There is no such class.
+        """
+        from opsin.workflow.inside.decision import explain  # noqa: PLC0415
+
+        target = None if label is None else self.class_called(label)
+        return explain(
+            self.classifier,
+            self.network,
+            self._pixels(image),
+            target=target,
+            watcher=self._watcher,
+        )
+
+    def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
+        """Return the training pictures that the network sees most like this one."""
+        from opsin.workflow.inside.neighbours import nearest  # noqa: PLC0415
+
+        return nearest(
+            self.classifier, self.known, self._pixels(image), count=count, watcher=self._watcher
+        )
+
+    def class_called(self, label: str) -> int:
+        """Return a class's place.
+
+        Raises:
+            RecipeError: There is no such class.
+        """
+        if label not in self.classifier.classes:
+            from opsin.inspection.part import closest_first  # noqa: PLC0415  needs onnx
+
+            names = closest_first(self.classifier.classes, label)
+            raise RecipeError(f"a class among {names}", f"got {label!r}", "Choose there.")
+        return self.classifier.classes.index(label)
+
+    def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:
+        answer = image if isinstance(image, Prediction) else self.predict(image)
+        return answer.pixels

@@ -1,0 +1,121 @@
+"""Every layer's values, for one picture or many."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from opsin.data.lazy import Images
+from opsin.errors import ModelFileError
+from opsin.inspection.layers import LayerView, view_of
+from opsin.inspection.network import IMAGES, Network
+from opsin.predict import Classifier
+
+# Bytes of values and pixels that a batch may come to; all layers of 256 photographs at once would
+# be gigabytes.
+_BYTES: Final = 32 << 20
+_BATCH: Final = 256
+# Names of layers that an error lists.
+_LISTED: Final = 40
+#: The file's outputs that may be asked for beside its layers.
+OUTPUTS: Final = ("probabilities", "embedding", "familiarity")
+
+
+def layer_views(
+    classifier: Classifier, pixels: NDArray[np.uint8], *, names: Sequence[str] | None = None
+) -> list[LayerView]:
+    """Return what layers make of a picture, with their figures.
+
+    Args:
+        classifier: An open classifier.
+        pixels: A prepared picture, ``uint8[H, W, C]``, such as `Prediction.pixels`.
+        names: Names of layers (default: all, in the order of their work).
+
+    Raises:
+        ModelFileError: There is no layer of that name.
+
+    Example:
+        >>> import tempfile, opsin
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> pixels = opsin.load("digits").images[0]
+        >>> [view.name for view in layer_views(run.classifier(), pixels)]
+        ['input', 'flatten', 'dense1', 'relu1', 'head']
+    """
+    layers = {layer.name: layer for layer in classifier.metadata.layers}
+    wanted = list(layers) if names is None else list(dict.fromkeys(names))
+    check_names(classifier, wanted)
+    values = classifier.layers(pixels[None], wanted)
+    return [view_of(layers[name], np.asarray(values[name][0], np.float32)) for name in wanted]
+
+
+def check_names(
+    classifier: Classifier, names: Sequence[str], *, further: Sequence[str] = ()
+) -> None:
+    """Refuse names that no layer has.
+
+    Args:
+        classifier: An open classifier.
+        names: What was asked for.
+        further: Other names that may be asked for.
+
+    Raises:
+        ModelFileError: There is no such layer; the error lists those there are, the closest first.
+    """
+    known = [layer.name for layer in classifier.metadata.layers] + list(further)
+    for name in names:
+        if name in known:
+            continue
+        lower = name.lower()
+        closeness = {
+            other: difflib.SequenceMatcher(None, lower, other.lower()).ratio() for other in known
+        }
+        ranked = sorted(known, key=lambda other: -closeness[other])
+        rest = len(ranked) - _LISTED
+        more = f" and {rest:,} more, which opsin inspect {classifier.path} lists"
+        raise ModelFileError(
+            f"a layer of {classifier.path}",
+            f"none is called {name!r}",
+            f"There are {', '.join(ranked[:_LISTED])}{more if rest > 0 else ''}.",
+        )
+
+
+def iter_batches(
+    classifier: Classifier,
+    network: Network,
+    images: Images,
+    names: Sequence[str],
+    rows: NDArray[np.int64] | None = None,
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield what layers put out batch by batch, in batches as large as their values allow.
+
+    `Classifier.iter_layers` sizes its batches by the pixels: enough for one layer, too much for
+    all.
+
+    Args:
+        classifier: An open classifier.
+        network: Its network.
+        images: Prepared pictures, ``uint8[N, H, W, C]``, read block by block.
+        names: Names of layers or of the file's outputs.
+        rows: Which pictures (default: all, in their order).
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        network.with_outputs(names), options, providers=["CPUExecutionProvider"]
+    )
+    sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}
+    # The layers that are not fetched are computed as well, two or three of them at a time.
+    work = sum(sizes.get(name, 0) for name in names) + 3 * max(sizes.values(), default=0)
+    step = min(max(1, _BYTES // max(1, work + math.prod(images.shape[1:]))), _BATCH)
+    count = len(images) if rows is None else len(rows)
+    for start in range(0, count, step):
+        places = slice(start, min(start + step, count))
+        batch = images[places] if rows is None else images[rows[places]]
+        values = session.run(list(names), {IMAGES: np.ascontiguousarray(batch)})
+        yield dict(zip(names, values, strict=True))

@@ -1,0 +1,170 @@
+"""`opsin inspect` as a user calls it: pages, tables, JSON, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.data.dataset import Dataset
+from tests.conftest import Cli, only_json
+
+torch_only = pytest.mark.torch
+
+
+@pytest.fixture
+def picture(tmp_path: Path, digits: Dataset) -> Path:
+    """One of the digits, as a file whose name needs care."""
+    file = tmp_path / "eine Acht – 8.png"
+    row = int(digits.split.test[0])
+    Image.fromarray(np.asarray(digits.images[row])[:, :, 0]).save(file)
+    return file
+
+
+@pytest.fixture
+def copied(run: opsin.Run, tmp_path: Path) -> Path:
+    """A run of the test's own, to write into."""
+    return Path(shutil.copytree(run.path, tmp_path / "ein Lauf"))
+
+
+@torch_only
+def test_the_network_is_a_table_a_page_and_json(cli: Cli, copied: Path) -> None:
+    shown = cli("inspect", copied)
+    assert shown.returncode == 0, shown.stderr
+    assert "dense1" in shown.stdout
+    assert "9,610" in shown.stdout  # 64 × 128 + 128 + 128 × 10 + 10 parameters
+    said = only_json(cli("inspect", copied, "--json", "--quiet"))
+    rows = {row["name"]: row for row in said["summary"]["layers"]}
+    assert list(rows) == ["input", "flatten", "dense1", "relu1", "head"]
+    assert rows["dense1"]["parameters"] == 8320
+    assert rows["dense1"]["parents"] == ["flatten"]
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
+    page = Path(said["page"])
+    assert page == copied / "inspection" / "network.html"
+    assert "dense1" in page.read_text(encoding="utf-8")
+
+
+@torch_only
+def test_each_layer_of_a_picture_is_shown(cli: Cli, copied: Path, picture: Path) -> None:
+    said = only_json(cli("inspect", copied, picture, "--json", "--quiet"))
+    assert [layer["name"] for layer in said["layers"]] == [
+        "input", "flatten", "dense1", "relu1", "head",
+    ]  # fmt: skip
+    assert said["answer"]["label"] == opsin.Classifier(copied).predict(picture).label
+    html = Path(said["page"]).read_text(encoding="utf-8")
+    assert said["answer"]["label"] in html
+    assert "http" not in html.replace("http://www.w3.org", "").replace("https://arxiv.org", "")
+    shown = cli("inspect", copied, picture, "--layer", "relu1")
+    assert shown.returncode == 0, shown.stderr
+    assert "relu1" in shown.stdout
+    assert "dense1" not in shown.stdout
+
+
+@torch_only
+def test_the_run_s_own_pictures_have_names(cli: Cli, copied: Path, digits: Dataset) -> None:
+    row = int(digits.split.test[3])
+    said = only_json(cli("inspect", copied, digits.names[row], "--json", "--quiet"))
+    own = opsin.Classifier(copied).probabilities(digits.images[row][None])[0]
+    assert list(said["answer"]["probabilities"].values()) == pytest.approx(own.tolist())
+
+
+@torch_only
+def test_raw_numbers_of_all_pictures(cli: Cli, copied: Path, digits: Dataset) -> None:
+    file = copied.parent / "alle.npz"
+    said = only_json(
+        cli("inspect", copied, "--layer", "relu1", "--layer", "head", "--save", file, "--json")
+    )
+    assert Path(said["saved"]["file"]) == file
+    with np.load(file) as arrays:
+        assert arrays["relu1"].shape == (len(digits), 128)
+        expected = opsin.Classifier(copied).layers(np.asarray(digits.images[:7]), ["head"])["head"]
+        assert np.array_equal(arrays["head"][:7], expected)
+    assert not (copied / "inspection" / "network.html").exists()
+
+
+@torch_only
+def test_units_and_what_they_are_worth(cli: Cli, copied: Path, digits: Dataset) -> None:
+    said = only_json(
+        cli("inspect", copied, "--layer", "relu1", "--ablate", "--class", "3", "--json", "--quiet")
+    )
+    assert len(said["galleries"]["relu1"]["units"]) == 128
+    assert sum(said["ablations"]["relu1"]["images"].values()) == len(digits.split.val)
+    assert Path(said["page"]).stat().st_size > 10_000
+    shown = cli("inspect", copied, "--layer", "relu1", "--class", "3")
+    assert shown.returncode == 0, shown.stderr
+
+
+@torch_only
+def test_probes_and_portraits(cli: Cli, copied: Path) -> None:
+    said = only_json(cli("inspect", copied, "--probes", "--portraits", "--json", "--quiet"))
+    assert [row["layer"] for row in said["probes"]["rows"]] == [
+        "pixels", "dense1", "relu1", "head", "classifier",
+    ]  # fmt: skip
+    assert [each["label"] for each in said["portraits"]] == [str(digit) for digit in range(10)]
+
+
+@torch_only
+def test_why_this_answer(cli: Cli, copied: Path, picture: Path) -> None:
+    said = only_json(cli("inspect", copied, picture, "--explain", "--json", "--quiet"))
+    assert {each["method"] for each in said["decision"]["maps"]} >= {
+        "saliency", "integrated-gradients", "occlusion",
+    }  # fmt: skip
+    assert len(said["neighbours"]) == 9
+    other = only_json(
+        cli("inspect", copied, picture, "--explain", "--class", "3", "--json", "--quiet")
+    )
+    assert other["decision"]["class"] == "3"
+
+
+def test_a_file_alone_is_enough_for_all_but_pictures(
+    cli: Cli, nearest_mean: Path, picture: Path
+) -> None:
+    """Without a run, and where PyTorch is missing, too."""
+    whole = cli("inspect", nearest_mean)
+    assert whole.returncode == 0, whole.stderr
+    assert (picture.parent / "inspection" / "network.html").is_file()
+    seen = cli("inspect", nearest_mean, picture, "--explain")
+    assert seen.returncode == 0, seen.stderr
+    refused = cli("inspect", nearest_mean, "--layer", "flatten")
+    assert refused.returncode == 1
+    assert "--data SOURCE" in refused.stderr
+    given = cli("inspect", nearest_mean, "--layer", "flatten", "--data", "digits", "--ablate")
+    assert given.returncode == 0, given.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--layer", "hed", "--data", "digits"), "head"),
+        (("PICTURE", "--layer", "conv1"), "flatten"),
+        (("--explain",), "a picture"),
+        (("--ablate",), "layers"),
+        (("PICTURE", "--probes"), "neither"),
+        (("PICTURE", "--class", "3"), "explain"),
+        (("PICTURE", "--explain", "--class", "boot"), "a class among 0, 1"),
+        (("--save", "x.npy", "--data", "digits"), "ends in .npz"),
+        (("missing.png",), "missing.png"),
+        (("NOTES",), "notes.txt"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(
+    cli: Cli, nearest_mean: Path, picture: Path, words: tuple[str, ...], said: str
+) -> None:
+    notes = picture.parent / "notes.txt"
+    notes.write_text("no picture", encoding="utf-8")
+    named = {"PICTURE": str(picture), "NOTES": str(notes)}
+    done = cli("inspect", nearest_mean, *[named.get(word, word) for word in words])
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+
+
+def test_a_file_that_is_no_classifier(cli: Cli, picture: Path) -> None:
+    done = cli("inspect", picture)
+    assert done.returncode == 1
+    assert "classifier.onnx" in done.stderr

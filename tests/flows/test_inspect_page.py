@@ -1,0 +1,79 @@
+"""The pages of `opsin inspect` in a real browser: whole, narrow and wide, and asking nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+
+pytestmark = [pytest.mark.torch, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Every kind of page, of a network with maps, in colour, with names that need care."""
+    pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 120, (300, 16, 16, 3), np.uint8)
+    labels = np.arange(300) % 3
+    images[labels == 1, 4:12, 4:12] += 100
+    images[labels == 2, :6] += 100
+    classes = ["a", "<img src=x onerror=alert(1)>, a very long class name indeed", "漢字"]
+    folder = tmp_path_factory.mktemp("runs")
+    np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
+    run = opsin.train(
+        folder / "made up.npz", model="resnet", hidden=(8, 16), epochs=2, runs=folder, quiet=True
+    )
+    layer = "stage2.gelu"
+    found = [
+        opsin.inspect(run, probes=True, portraits=True),
+        opsin.inspect(run, images[1], explain=True),
+        opsin.inspect(run, layers=[layer], ablate=True, label="漢字"),
+    ]
+    return [each.page for each in found if each.page is not None]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_is_cut_and_nothing_goes_wrong(
+    pages: list[Path], browser: webdriver.Chrome, width: int
+) -> None:
+    for page in pages:
+        address = page.absolute().as_uri()
+        console(browser, "performance")
+        resize(browser, width)
+        browser.get(address)
+        assert console(browser, "browser") == [], page.name
+        assert requests_beyond(browser, address) == [], page.name
+        # What is folded away must fit as well.
+        browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+        pictures = browser.find_elements(By.TAG_NAME, "img")
+        assert pictures, page.name
+        assert all(picture.get_attribute("alt") for picture in pictures), page.name
+        anchors = browser.execute_script(
+            "return [...document.querySelectorAll('a[href^=\"#\"]')]"
+            ".filter(e => !document.getElementById(e.hash.slice(1))).map(e => e.outerHTML)"
+        )
+        assert anchors == [], page.name
+        # Figures name their parts alike; everything else has a name of its own.
+        ids = browser.execute_script(
+            "return [...document.querySelectorAll('[id]')].filter(e => !e.closest('svg'))"
+            ".map(e => e.id)"
+        )
+        assert len(ids) == len(set(ids)), page.name

@@ -1,0 +1,98 @@
+"""A small network with a residual, random weights, and pictures for it; no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import opsin
+from opsin.inspection.network import Network
+from opsin.metadata import Layer, Metadata, Preparation
+from opsin.predict import Classifier
+from opsin.workflow.inside.pictures import Known
+
+CLASSES = ("disc", "square", "cross <b>")
+SIDE = 6
+
+
+def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0) -> Path:
+    """Write a classifier.onnx: conv, relu, a second conv beside it, their sum, dense, head."""
+    random = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> NDArray[np.float32]:
+        return random.standard_normal(shape, np.float32) / np.float32(shape[-1] ** 0.5)
+
+    weights: dict[str, Any] = {
+        "scale": np.float32(1 / 255),
+        "conv.weight": drawn(units, 1, 3, 3), "conv.bias": drawn(units) - np.float32(0.3),
+        "conv2.weight": drawn(units, units, 3, 3), "conv2.bias": drawn(units),
+        "dense.weight": drawn(5, units * side * side), "dense.bias": drawn(5),
+        "head.weight": drawn(3, 5), "head.bias": np.zeros(3, np.float32),
+    }  # fmt: skip
+    conv = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
+        ("Cast", ["images"], "float", {"to": TensorProto.FLOAT}),
+        ("Mul", ["float", "scale"], "scaled", {}),
+        ("Transpose", ["scaled"], "input", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["input", "conv.weight", "conv.bias"], "conv", conv),
+        ("Relu", ["conv"], "relu", {}),
+        ("Conv", ["relu", "conv2.weight", "conv2.bias"], "conv2", conv),
+        ("Add", ["relu", "conv2"], "add", {}),
+        ("Flatten", ["add"], "flatten", {}),
+        ("Gemm", ["flatten", "dense.weight", "dense.bias"], "dense", {"transB": 1}),
+        ("Gemm", ["dense", "head.weight", "head.bias"], "head", {"transB": 1}),
+        ("Softmax", ["head"], "probabilities", {"axis": 1}),
+        ("Identity", ["dense"], "embedding", {}),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node(kind, given, [out], **more) for kind, given, out, more in steps],
+        "made",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", side, side, 1])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 5]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    maps = (units, side, side)
+    shapes = {"input": (1, side, side), "conv": maps, "relu": maps, "conv2": maps, "add": maps,
+              "flatten": (units * side * side,), "dense": (5,), "head": (3,)}  # fmt: skip
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model="made",
+        classes=CLASSES,
+        preparation=Preparation(height=side, width=side, channels=1, resize="fit"),
+        layers=tuple(
+            Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
+            for n, s in shapes.items()
+        ),
+        source="made",
+        fingerprint="made",
+    )
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save_model(model, path)
+    return path
+
+
+def made(folder: Path, *, count: int = 90, **options: Any) -> tuple[Classifier, Network, Known]:
+    """Return such a classifier, its graph, and random pictures, two thirds of them for training."""
+    classifier = Classifier(write_network(folder / "classifier.onnx", **options))
+    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    random = np.random.default_rng(1)
+    like = classifier.metadata.preparation
+    order = random.permutation(count)
+    known = Known(
+        images=random.integers(0, 256, (count, like.height, like.width, 1), np.uint8),
+        labels=random.integers(0, 3, count),
+        names=[f"train/{row}" for row in range(count)],
+        train=order[count // 3 :],
+        val=order[: count // 3],
+        source="made",
+    )
+    return classifier, network, known

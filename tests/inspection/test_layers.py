@@ -1,0 +1,73 @@
+"""A layer's figures are NumPy's, and no unit is lost."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+from numpy.typing import NDArray
+
+from opsin.inspection.layers import view_of
+from opsin.metadata import Layer
+
+
+def layer(kind: str, shape: tuple[int, ...]) -> Layer:
+    return Layer(name="l", kind=kind, shape=shape, parameters=0, trainable=0, multiply_adds=0)
+
+
+shapes = st.one_of(
+    st.tuples(st.integers(1, 7)), st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 5))
+)
+finite = st.floats(-1e6, 1e6, width=32)
+
+
+@given(nps.arrays(np.float32, shapes, elements=finite))
+def test_the_figures_are_numpys_and_every_unit_has_its_place(values: NDArray[np.float32]) -> None:
+    view = view_of(layer("ReLU", values.shape), values)
+    exact = values.astype(np.float64)
+    assert view.values is values
+    assert (view.minimum, view.maximum) == (exact.min(), exact.max())
+    assert view.mean == pytest.approx(exact.mean(), abs=1e-9, rel=1e-9)
+    assert view.deviation == pytest.approx(exact.std(), abs=1e-9, rel=1e-9)
+    assert view.sparsity == (values == 0).mean()
+    assert view.counts.sum() == values.size
+    assert view.edges[0] <= exact.min()
+    assert view.edges[-1] >= exact.max()
+    assert sorted(view.order) == list(range(len(values)))
+    strengths = np.abs(exact).reshape(len(values), -1).mean(axis=1)
+    assert np.allclose(view.strengths, strengths)
+    assert (np.diff(view.strengths[view.order]) <= 0).all()
+
+
+def test_a_smooth_activation_is_sparse_where_it_is_nearly_zero() -> None:
+    values = np.array([0.0, 0.009, -0.009, 0.5, 1.0], np.float32)
+    smooth, other = view_of(layer("GELU", (5,)), values), view_of(layer("Dense", (5,)), values)
+    assert smooth.sparsity == 0.6
+    assert smooth.sparse == "nearer to 0 than 1% of the largest"
+    assert other.sparsity == 0.2
+    assert other.sparse == "exactly 0"
+    assert view_of(layer("GELU", (3,)), np.zeros(3, np.float32)).sparsity == 1
+
+
+def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
+    values = np.array([np.nan, np.inf, 2.0, 4.0], np.float32)
+    view = view_of(layer("Dense", (4,)), values)
+    assert (view.not_finite, view.mean, view.maximum) == (2, 3.0, 4.0)
+    assert view.order.tolist() == [3, 2, 0, 1]
+    nothing = view_of(layer("Dense", (2,)), np.full(2, np.nan, np.float32))
+    assert nothing.not_finite == 2
+    json.dumps([view.to_json(), nothing.to_json()], allow_nan=False)
+
+
+def test_json_holds_all_units_and_no_maps() -> None:
+    values = np.random.default_rng(0).standard_normal((70, 3, 4), np.float32)
+    said = json.loads(json.dumps(view_of(layer("Conv", (70, 3, 4)), values).to_json()))
+    assert said["shape"] == [70, 3, 4]
+    assert len(said["units"]) == 70
+    strengths = [unit["strength"] for unit in said["units"]]
+    assert strengths == sorted(strengths, reverse=True)
+    assert "values" not in said

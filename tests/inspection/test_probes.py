@@ -1,0 +1,123 @@
+"""Probes see what a layer puts out, and nothing of the pictures they are judged by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opsin.inspection.probes import (
+    PIXELS,
+    iter_features,
+    passes_on,
+    probe_file,
+    probe_hits,
+    reduction_of,
+)
+from tests.inspection.small_network import KINDS, small_network, small_weights
+
+RANDOM = np.random.default_rng(1)
+IMAGES = RANDOM.integers(0, 256, (6, 8, 8, 3), np.uint8)
+
+
+@given(
+    st.integers(1, 70), st.integers(1, 40), st.integers(1, 40), st.integers(10, 600)
+)  # fmt: skip
+def test_a_reduction_never_keeps_too_much_nor_averages_needlessly(
+    channels: int, height: int, width: int, most: int
+) -> None:
+    found = reduction_of("layer", (channels, height, width), most)
+    assert found.features <= most
+    assert found.outputs == channels * height * width
+    if found.how == "whole":
+        assert found.features == found.outputs
+    elif found.how == "pooled":
+        smaller = [max(1, side - 1) for side in found.block]
+        grid = [math.ceil(n / b) for n, b in zip((height, width), smaller, strict=True)]
+        assert channels * grid[0] * grid[1] > most
+    else:
+        assert channels > most
+
+
+def test_a_file_puts_out_the_means_of_blocks() -> None:
+    network = small_network(small_weights())
+    content, reductions = probe_file(network, [PIXELS, "conv1", "head"], most=60)
+    assert [(each.how, each.block) for each in reductions] == [
+        ("pooled", (2, 2)), ("pooled", (3, 3)), ("whole", (1, 1)),
+    ]  # fmt: skip
+    (values,) = iter_features(content, 3, [IMAGES])
+    assert [value.shape[1] for value in values] == [48, 36, 5, 5]
+    blocks = IMAGES.transpose(0, 3, 1, 2).reshape(6, 3, 4, 2, 4, 2).mean(axis=(3, 5))
+    np.testing.assert_allclose(values[0], blocks.reshape(6, -1), rtol=1e-6)
+    whole = onnxruntime.InferenceSession(probe_file(network, ["conv1"], most=10**6)[0])
+    conv = whole.run(["probe.0"], {"images": IMAGES})[0].reshape(6, 4, 8, 8)
+    pooled = values[1].reshape(6, 4, 3, 3)
+    # The last block of a side has two rows and columns, and only these count.
+    np.testing.assert_allclose(pooled[:, :, 2, 2], conv[:, :, 6:, 6:].mean(axis=(2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(pooled[:, :, 0, 1], conv[:, :, :3, 3:6].mean(axis=(2, 3)), rtol=1e-4)
+
+
+def test_random_directions_keep_what_is_far_apart_apart() -> None:
+    network = small_network(small_weights())
+    content, (reduction,) = probe_file(network, ["flatten"], most=200, seed=3)
+    assert (reduction.how, reduction.outputs, reduction.features) == ("projected", 384, 200)
+    (few, _), (whole, _) = (
+        next(iter_features(file, 1, [IMAGES]))
+        for file in (content, probe_file(network, ["flatten"], most=1000)[0])
+    )
+    kept = np.linalg.norm(few[0] - few[1:], axis=1) / np.linalg.norm(whole[0] - whole[1:], axis=1)
+    assert np.all(np.abs(kept - 1) < 0.3)
+    assert probe_file(network, ["flatten"], most=200, seed=3)[0] == content
+    assert probe_file(network, ["flatten"], most=200, seed=4)[0] != content
+
+
+def test_maps_whose_means_are_too_many_are_pooled_and_projected() -> None:
+    network = small_network(small_weights())
+    content, (reduction,) = probe_file(network, ["conv2"], most=5)
+    assert (reduction.how, reduction.features) == ("projected", 5)
+    (values,) = iter_features(content, 1, [IMAGES])
+    assert values[0].shape == (6, 5)
+
+
+def test_layers_that_only_pass_on_are_known() -> None:
+    network = small_network(small_weights())
+    assert [name for name in KINDS if passes_on(network, name)] == ["input", "dropout", "flatten"]
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.01, 100))
+def test_the_scale_of_a_feature_does_not_matter(seed: int, shift: float, scale: float) -> None:
+    random = np.random.default_rng(seed)
+    labels = np.arange(90) % 3
+    points = np.eye(3)[labels] @ random.normal(size=(3, 4)) + random.normal(size=(90, 4)) / 4
+    one, other = points.astype(np.float32), (points * scale + shift).astype(np.float32)
+    hits = [
+        probe_hits(part[:60].copy(), labels[:60], part[60:].copy(), labels[60:])
+        for part in (one, other)
+    ]
+    assert (hits[0] != hits[1]).sum() <= 1
+
+
+def test_a_probe_is_linear_and_learns_from_training_pictures_only() -> None:
+    random = np.random.default_rng(0)
+    points = random.uniform(-1, 1, (2000, 2)).astype(np.float32)
+    crossed = (points[:, 0] * points[:, 1] > 0).astype(np.int64)  # no line parts these
+    sides = (points[:, 0] > 0).astype(np.int64)
+    for labels, low, high in ((crossed, 0.4, 0.62), (sides, 0.97, 1.0)):
+        hits = probe_hits(points[:1500].copy(), labels[:1500], points[1500:].copy(), labels[1500:])
+        assert low <= hits.mean() <= high
+    noise = random.integers(0, 2, 500)
+    hits = probe_hits(points[:1500].copy(), sides[:1500], points[1500:].copy(), noise)
+    assert hits.mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_features_that_never_vary_are_no_obstacle() -> None:
+    labels = np.arange(40) % 2
+    points = np.stack([labels, np.full(40, 7e5), np.zeros(40)], axis=1).astype(np.float32)
+    points[30, 1] = 0.0  # varies among those it is judged by only
+    hits = probe_hits(points[:20].copy(), labels[:20], points[20:].copy(), labels[20:])
+    assert hits.all()

@@ -1,0 +1,83 @@
+"""Each layer's time is measured, its own operators counted and no others."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from opsin.inspection.timing import layer_seconds
+from opsin.metadata import Layer
+from tests.inspection.test_network import SIZE, Made, residual_network
+
+# The layer "heavy" multiplies large matrices under names of its own; the end does so for no layer.
+_UNEVEN = """
+<ir_version: 9, opset_import: ["" : 20]>
+network (uint8[n, 400] images) => (float[n, 400] answer)
+<float[400, 400] square> {
+    pixels = Cast <to = 1> (images)
+    input = Relu (pixels)
+    first = MatMul (input, square)
+    second = MatMul (first, square)
+    heavy = Relu (second)
+    light = Relu (heavy)
+    third = MatMul (light, square)
+    fourth = MatMul (third, square)
+    answer = MatMul (fourth, square)
+}
+"""
+
+
+def layer(name: str) -> Layer:
+    return Layer(name=name, kind="x", shape=(1,), parameters=0, trainable=0, multiply_adds=0)
+
+
+def uneven() -> bytes:
+    model = onnx.parser.parse_model(_UNEVEN)
+    square = np.full((400, 400), 0.01, np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(square, "square"))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def test_operators_count_for_the_layer_that_they_lead_to() -> None:
+    layers = [layer(name) for name in ("input", "heavy", "light")]
+    images = np.random.default_rng(0).integers(0, 256, (32, 400), np.uint8)
+    seconds = layer_seconds(uneven(), layers, images)
+    assert list(seconds) == ["input", "heavy", "light"]
+    assert seconds["heavy"] > 3 * (seconds["input"] + seconds["light"]) > 0
+    # Without the layer that they led to, they lead to the next.
+    again = layer_seconds(uneven(), [layers[0], layers[2]], images)
+    assert again["light"] > 3 * again["input"]
+    # What lies behind the last layer counts for none.
+    alone = layer_seconds(uneven(), layers[:1], images)
+    assert alone["input"] < again["light"]
+
+
+def test_seconds_are_those_of_one_picture() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (64, 400), np.uint8)
+    few, many = (
+        layer_seconds(uneven(), [layer("heavy")], images[:count])["heavy"] for count in (4, 64)
+    )
+    # A larger batch is no slower for each picture, as its sum would be.
+    assert many < 3 * few
+
+
+def test_every_layer_of_a_file_has_a_time_and_nothing_stays_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made: Made = residual_network()
+    network = made.network()
+    content = made.content()
+    images = np.random.default_rng(0).integers(0, 256, (8, *SIZE, 1), np.uint8)
+    seconds = layer_seconds(content, network.layers, images)
+    assert list(seconds) == made.names
+    assert all(0 <= each < 1 for each in seconds.values())
+    assert sum(seconds.values()) > 0
+    assert list(tmp_path.iterdir()) == []
+    assert made.content() == content

@@ -1,0 +1,139 @@
+"""The weights' figures are those of the numbers in the file, and the pictures are the numbers."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+import opsin
+from opsin.classical.onnx_file import Written
+from opsin.classical.recipe import MODELS
+from opsin.inspection.network import Network
+from opsin.inspection.weights import limit_of, values_of, weight_views
+from opsin.metadata import Metadata, Preparation
+from opsin.recipe import DataRecipe, resolve
+from tests.classical.test_onnx_file import content_of, fitted, pictures
+from tests.inspection.small_network import small_network, small_weights
+
+
+@given(arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e6, 1e6, width=32)))
+def test_every_number_is_counted_on_its_side_of_zero(numbers: NDArray[np.float32]) -> None:
+    found = values_of("weight", "weights", numbers)
+    assert found.counts.sum() == len(numbers)
+    assert found.edges[0] == -found.edges[-1] and found.edges[len(found.counts) // 2] == 0
+    below = found.counts[: len(found.counts) // 2].sum()
+    assert below == (numbers < 0).sum()
+    assert found.smallest <= found.mean + 1e-6 * abs(found.mean) + 1e-9
+    assert np.isclose(found.norm**2, (found.mean**2 + found.deviation**2) * len(numbers))
+
+
+@given(arrays(np.float32, (7, 9), elements=st.floats(-100, 100, width=32)))
+def test_all_but_the_strongest_lie_within_the_scale(weights: NDArray[np.float32]) -> None:
+    limit = limit_of(weights)
+    assert limit > 0
+    assert (np.abs(weights) > limit).mean() <= 0.02
+
+
+def test_each_tensor_of_each_layer_is_described() -> None:
+    weights = small_weights()
+    views = weight_views(small_network(weights))
+    assert [view.name for view in views] == ["conv1", "norm", "conv2", "head"]
+    conv, norm, _, head = views
+    assert [values.title for values in conv.values] == ["weights", "biases"]
+    assert [values.title for values in norm.values] == [
+        "scale", "shift", "running mean", "running deviation",
+    ]  # fmt: skip
+    assert conv.values[0].norm == pytest.approx(np.linalg.norm(weights["conv1.weight"]))
+    assert conv.values[0].shape == (4, 3, 3, 3)
+    deviation = np.sqrt(weights["norm.running_var"])
+    assert norm.values[3].mean == pytest.approx(float(deviation.mean()))
+    assert head.values[1].largest == pytest.approx(float(weights["head.bias"].max()))
+    said = json.loads(json.dumps([view.to_json() for view in views]))
+    assert said[0]["values"][0]["norm"] == conv.values[0].norm
+    assert sum(said[0]["values"][0]["counts"]) == weights["conv1.weight"].size
+
+
+def test_pictures_are_the_numbers_themselves() -> None:
+    weights = small_weights()
+    conv, norm, second, head = weight_views(small_network(weights))
+    assert conv.pictures and second.pictures and head.pictures and norm.pictures is None
+    assert (conv.pictures.kind, second.pictures.kind, head.pictures.kind) == (
+        "filters", "kernels", "matrix",
+    )  # fmt: skip
+    assert conv.pictures.weights[2, 0, 1].tolist() == weights["conv1.weight"][2, :, 0, 1].tolist()
+    assert np.array_equal(second.pictures.weights, weights["conv2.weight"])
+    assert second.pictures.sources == ("norm",)
+    assert head.pictures.sources == ("flatten",)
+    assert np.array_equal(head.pictures.weights, weights["head.weight"])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_logistic_regression_is_a_picture_a_class(classes: int) -> None:
+    images, _ = pictures(6, classes)
+    model, _ = fitted("logistic", classes)
+    content = content_of(model)
+    network = Network(content, Written(model).layers)
+    (view,) = weight_views(network)
+    assert view.pictures and view.pictures.kind == "units"
+    assert view.pictures.weights.shape == (classes, 9, 7, 3)
+    # Laid over a picture and summed up, they are what the layer puts out.
+    told = np.einsum("nhwc,khwc->nk", images / 255.0, view.pictures.weights)
+    model_file = onnx.load_model_from_string(content)
+    model_file.graph.output.extend([onnx.ValueInfoProto(name="head")])
+    session = onnxruntime.InferenceSession(model_file.SerializeToString())
+    (head,) = session.run(["head"], {"images": images})
+    np.testing.assert_allclose(told + network.weights_of("head")["bias"], head, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "logistic"])
+def test_trees_and_neighbours_are_no_weights(name: str) -> None:
+    model, _ = fitted(name, 3)
+    views = weight_views(Network(content_of(model), Written(model).layers))
+    assert [view.name for view in views] == (["pca"] if model.projection is not None else [])
+    for view in views:  # the directions of the pixels that differ most
+        assert view.pictures and view.pictures.weights.shape[1:] == (9, 7, 3)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("model", "kinds"), [
+    ("mlp", ["units", "matrix", "matrix"]),
+    ("cnn", ["filters", "kernels", "kernels", "kernels", "matrix"]),
+    ("resnet", ["filters", "kernels", "kernels", "kernels", "kernels", "matrix"]),
+])  # fmt: skip
+def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
+    from opsin import export
+    from opsin.models import zoo
+    from opsin.models.statistics import Statistics
+
+    recipe = resolve(DataRecipe.of("x"), model=model, hidden=(4, 5), dropout=0.1).model
+    shape = (20, 24, 3)
+    network = zoo.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    layers = zoo.summarise(network, shape)
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model=model,
+        classes=("a", "b", "c", "d"),
+        preparation=Preparation(height=20, width=24, channels=3, resize="fit"),
+        layers=tuple(layers),
+        source="x",
+        fingerprint="f",
+    )
+    views = weight_views(Network(export.to_onnx(network, metadata), layers))
+    assert [view.pictures.kind for view in views if view.pictures] == kinds
+    held = sum(int(np.prod(values.shape)) for view in views for values in view.values)
+    assert held == sum(layer.parameters for layer in layers)
+    own = dict(network.named_parameters())
+    for view in views:
+        exact = own[f"{view.name}.weight"].detach().numpy()
+        assert view.values[0].norm == pytest.approx(np.linalg.norm(exact), rel=1e-5)
+        if view.pictures and view.pictures.kind == "units":
+            folded = exact.reshape(-1, 3, 20, 24).transpose(0, 2, 3, 1)
+            assert np.array_equal(view.pictures.weights, folded)

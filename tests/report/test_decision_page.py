@@ -1,0 +1,188 @@
+"""The page says why, marks what not to trust, and draws what decides."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from opsin.report.inside.decision import (
+    METHODS,
+    counterfactual_words,
+    decision_sections,
+    neighbours_words,
+)
+from opsin.report.inside.page import render_page
+
+SHARES = np.linspace(0, 1, 6, dtype=np.float32)
+WRONG_NAME = "<b>bag</b> & 袋"
+
+
+def heat_map(
+    method: str = "occlusion", *, trusted: bool = True, random: bool = True, size: Any = (12, 16)
+) -> Any:
+    heat = np.random.default_rng(0).random(size, np.float32) - 0.2
+    fall = np.stack([1 - SHARES, 1 - SHARES**2])
+    return SimpleNamespace(
+        method=method,
+        heat=heat,
+        random_heat=-heat if random else None,
+        curves=SimpleNamespace(
+            shares=SHARES,
+            deletion=1 - SHARES,
+            insertion=SHARES,
+            deletion_area=0.12,
+            insertion_area=0.87,
+        ),
+        by_chance=SimpleNamespace(
+            deletion=fall,
+            insertion=fall[:, ::-1],
+            deletion_area=(0.41, 0.05),
+            insertion_area=(0.43, 0.06),
+        ),
+        verdict=SimpleNamespace(
+            trusted=trusted,
+            words="passes both checks" if trusted else "not to be trusted: no better than chance",
+            likeness=0.21 if random else None,
+        ),
+        notes=("A note <of> it.",),
+    )
+
+
+@dataclass(frozen=True)
+class Made:
+    """A decision as the page needs it."""
+
+    pixels: NDArray[np.uint8]
+    maps: list[Any]
+    counterfactual: Any = None
+    classes: tuple[str, ...] = ("boot", "sneaker", WRONG_NAME)
+    target: int = 0
+    answer: int = 0
+    probabilities: NDArray[np.float32] = field(
+        default_factory=lambda: np.array([0.991, 0.006, 0.003], np.float32)
+    )
+    notes: tuple[str, ...] = ()
+
+
+def made(*maps: Any, channels: int = 1, **options: Any) -> Made:
+    pixels = np.random.default_rng(1).integers(0, 256, (12, 16, channels), np.uint8)
+    return Made(pixels, list(maps) or [heat_map()], **options)
+
+
+def changed(decision: Made, box: tuple[int, int, int, int] | None) -> Made:
+    found = SimpleNamespace(
+        box=box, pixels=decision.pixels // 2, share=0.31,
+        before=0, before_probability=0.991, after=1, after_probability=0.61,
+    )  # fmt: skip
+    return replace(decision, counterfactual=found)
+
+
+def neighbour(label: int, *, same: bool = False) -> Any:
+    pixels = np.zeros((12, 16, 1), np.uint8)
+    name = f"train/{label}<i>.png"
+    return SimpleNamespace(name=name, label=label, similarity=0.987, same=same, pixels=pixels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_method_is_shown_with_its_verdict_and_its_paper(channels: int) -> None:
+    maps = [heat_map(name, trusted=name == "occlusion") for name in METHODS]
+    sections = decision_sections(made(*maps, channels=channels))
+    page = render_page("boot.png", "Ankle boot", {}, sections)
+    assert sections[0].title == "Why boot? One of four heat maps can be trusted"
+    for method in METHODS.values():
+        assert method.title in page and html.escape(method.source) in page
+    assert page.count("Not to be trusted: no better than chance") == 3
+    assert page.count("Passes both checks") == 1
+    assert page.count("area 0.12, by chance 0.41 ± 0.05") == 8  # seen, and read aloud
+    assert page.count("rank correlation 0.21") == 4
+    assert "A note &lt;of&gt; it." in page
+    assert "http" not in re.sub(r"data:[^\"')]*", "", page)
+
+
+def test_every_picture_has_words_and_every_map_its_colours() -> None:
+    page = "".join(each.html for each in decision_sections(made(channels=3), [neighbour(0)]))
+    for tag in re.findall(r"<img[^>]*>", page):
+        assert re.search(r'alt="[^"]+"', tag)
+    assert page.count('role="img"') == 2  # the charts
+    assert "aspect-ratio: 16 / 12" in page
+
+
+@pytest.mark.parametrize(
+    ("trusted", "title"),
+    [
+        ([True], "Why boot? The heat map can be trusted"),
+        ([False], "Why boot? The heat map is not to be trusted"),
+        ([True, True, True], "Why boot? All three heat maps can be trusted"),
+        ([False, False], "Why boot? None of two heat maps can be trusted"),
+        ([True, True, False], "Why boot? Two of three heat maps can be trusted"),
+    ],
+)
+def test_the_headline_says_how_many_maps_can_be_trusted(trusted: list[bool], title: str) -> None:
+    decision = made(*(heat_map(trusted=each) for each in trusted))
+    assert decision_sections(decision)[0].title == title
+
+
+def test_a_model_without_random_weights_shows_its_map_alone_and_says_why() -> None:
+    decision = made(heat_map(random=False), notes=("Needs pip install 'opsin[train]'.",))
+    page = decision_sections(decision)[0].html
+    assert "Random weights" not in page
+    assert html.escape("Needs pip install 'opsin[train]'.").replace("&#x27;", "&#39;") in page
+
+
+def test_another_class_than_the_answer_is_named_as_such() -> None:
+    first = decision_sections(made(target=2))[0]
+    assert first.title.startswith(f"Why {WRONG_NAME}?")
+    assert "the answer is boot" in first.html and WRONG_NAME not in first.html
+    assert "&lt;b&gt;bag" in first.html
+
+
+def test_the_part_that_decides_is_outlined_and_told() -> None:
+    decision = changed(made(), (3, 4, 12, 13))
+    assert (
+        counterfactual_words(decision)
+        == "Hiding this 9×9 patch turns boot (99%) into sneaker (61%)"
+    )
+    page = decision_sections(decision)[1].html
+    assert "top: 25.0%; left: 25.0%; height: 75.0%; width: 56.25%" in page
+    together = changed(made(), None)
+    assert counterfactual_words(together).startswith("Hiding these 31% of the picture turns")
+    assert "<i style" not in decision_sections(together)[1].html
+
+
+def test_where_nothing_changes_the_answer_that_is_said() -> None:
+    found = decision_sections(made())[1]
+    assert found.title == "No part alone decides that this is boot"
+    assert "60% of the side" in found.html
+
+
+@pytest.mark.parametrize("actual", [None, 0, 1])
+def test_neighbours_are_coloured_by_the_right_class_where_it_is_known(actual: int | None) -> None:
+    given = [neighbour(0), neighbour(0, same=True), neighbour(1)]
+    found = decision_sections(made(), given, actual=actual)[2]
+    assert found.title == "2 of the 3 training pictures most like it are boot"
+    right, wrong = found.html.count('class="right"'), found.html.count('class="wrong"')
+    assert (right, wrong) == {None: (0, 0), 0: (2, 1), 1: (1, 2)}[actual]
+    assert found.html.count("the very picture") == 1 and found.html.count("0.987") == 2
+    assert "train/1&lt;i&gt;.png" in found.html
+
+
+def test_words_for_one_neighbour_for_all_and_for_none() -> None:
+    decision = made()
+    assert neighbours_words([neighbour(1)], decision).endswith("most like it is sneaker")
+    both = neighbours_words([neighbour(1), neighbour(1)], decision)
+    assert both == "The 2 training pictures most like it are all sneaker"
+    assert [each.anchor for each in decision_sections(decision)] == ["decision", "part"]
+
+
+def test_a_large_picture_makes_no_heavy_page_and_a_flat_map_no_trouble() -> None:
+    heat = heat_map(size=(600, 500))
+    heat.heat = np.zeros((600, 500), np.float32)
+    decision = replace(made(heat), pixels=np.zeros((600, 500, 3), np.uint8))
+    assert sum(len(each.html) for each in decision_sections(decision)) < 200_000

@@ -1,0 +1,243 @@
+"""The network is drawn whole, however deep, and so is what its layers see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgba
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from PIL import Image
+
+from opsin.report.figures.network import (
+    draw_network,
+    network_title,
+    short_count,
+)
+from opsin.report.figures.receptive_fields import (
+    draw_receptive_fields,
+    fields_title,
+    picture_size,
+    sees,
+)
+from opsin.report.figures.style import save, styled
+from opsin.report.inside.network import network_sections
+from opsin.report.inside.page import render_page
+
+
+@dataclass(frozen=True)
+class Square:
+    """A receptive field around its place."""
+
+    height: int
+    width: int
+    step: tuple[int, int] = (1, 1)
+
+    def box(self, y: int, x: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        top, left = y * self.step[0] - self.height // 2, x * self.step[1] - self.width // 2
+        return (max(top, 0), max(left, 0), min(top + self.height, size[0]),
+                min(left + self.width, size[1]))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A layer."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parents: tuple[str, ...]
+    parameters: int = 0
+    trainable: int = 0
+    multiply_adds: int = 0
+    seconds: float | None = None
+    share: float | None = None
+    receptive_field: Square | None = None
+
+
+def chain(count: int, *, timed: bool = True) -> list[Drawn]:
+    """Return a residual network of so many layers, in blocks of four."""
+    rows = [Drawn("input", "Normalise", (3, 16, 16), ("images",), receptive_field=Square(1, 1))]
+    while len(rows) < count - 1:
+        block, before = len(rows) // 4, rows[-1].name
+        for part, kind in (("conv", "Conv 3×3 same"), ("norm", "BatchNorm"), ("act", "GELU")):
+            rows.append(Drawn(f"block{block}.{part}", kind, (3, 16, 16), (rows[-1].name,),
+                              30 * (part == "conv"), 20 * (part == "conv"), 600, 1e-4,
+                              receptive_field=Square(2 * block + 3, 2 * block + 3)))  # fmt: skip
+        rows.append(Drawn(f"block{block}.add", "Add", (3, 16, 16), (before, rows[-1].name),
+                          receptive_field=rows[-1].receptive_field))  # fmt: skip
+    del rows[count - 1 :]
+    rows.append(Drawn("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99, 3e-4))
+    whole = sum(row.seconds or 0 for row in rows)
+    if not timed:
+        return [Drawn(**{**vars(row), "seconds": None}) for row in rows]
+    return [Drawn(**{**vars(row), "share": (row.seconds or 0) / whole}) for row in rows]
+
+
+def drawings(rows: Sequence[Drawn], folder: Path, side: int = 16) -> dict[str, str]:
+    """Draw both figures, as PNG too, and return them as a page gets them."""
+    pixels = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
+    with styled():
+        figures = {
+            "network": draw_network(rows),
+            "receptive-fields": draw_receptive_fields(rows, pixels),
+        }
+        for name, figure in figures.items():
+            for kind in ("png", "svg"):
+                save(figure, folder / f"{name}.{kind}")
+    return {name: (folder / f"{name}.svg").read_text(encoding="utf-8") for name in figures}
+
+
+@pytest.mark.parametrize("count", [2, 8, 30, 80, 200])
+def test_every_layer_has_its_box_and_none_covers_another(count: int, tmp_path: Path) -> None:
+    rows = chain(count)
+    with styled():
+        figure = draw_network(rows)
+        svg = save(figure, tmp_path / "network.svg").read_text(encoding="utf-8")
+    (axes,) = figure.axes
+    width, height = figure.get_size_inches()
+    assert width < 11 and height < 12 * math.ceil(count / 96)
+    shapes = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    # Groups' frames have no edge.
+    boxes = [patch.get_bbox() for patch in shapes if to_rgba(patch.get_edgecolor())[3] > 0]
+    assert len(boxes) == count
+    corners = np.array([box.extents for box in boxes])
+    assert corners.min() > 0 and corners[:, 2].max() < width and corners[:, 3].max() < height
+    places = corners[:, :2]
+    apart = np.abs(places[:, None] - places[None])
+    close = (apart[..., 0] < 1.5) & (apart[..., 1] < 0.25)
+    assert close.sum() == count
+    assert svg.count(">Dense<") == 1 and "pixels 16×16×3" in svg and "10 labels" in svg
+    curves = sum(isinstance(patch, FancyArrowPatch) for patch in axes.patches)
+    assert curves == sum(len(row.parents) == 2 for row in rows)
+
+
+@settings(max_examples=12)
+@given(st.integers(2, 70), st.data())
+def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
+    rows = []
+    for number in range(count):
+        before = [f"group{i // 3}.layer{i}" for i in range(number)] + ["images"]
+        parents = data.draw(st.sets(st.sampled_from(before), min_size=1, max_size=3))
+        rows.append(Drawn(f"group{number // 3}.layer{number}", "Something new", (2, 4, 4),
+                          tuple(sorted(parents)), number))  # fmt: skip
+    with styled():
+        figure = draw_network(rows)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert sum(text == "Something new" for text in texts) == count
+
+
+def test_titles_say_the_finding() -> None:
+    rows = chain(10)
+    assert network_title(rows) == "head holds 62% of the parameters and takes 33% of the time"
+    assert network_title(chain(10, timed=False)) == "head holds 62% of the parameters"
+    assert fields_title(rows, picture_size(rows)) == "Only head sees the whole picture"
+    deep = chain(50)
+    assert picture_size(deep) == (16, 16)
+    first = next(row for row in deep if sees(row, (16, 16)) == "whole picture")
+    assert first.name == "block7.conv"
+    assert fields_title(deep, (16, 16)) == (
+        "From block7.conv on, the unit in the middle sees the whole picture"
+    )
+    assert fields_title(deep[:9], (16, 16)) == "No unit sees more than 5×5 pixels"
+    dense = [rows[0], Drawn("a", "Dense", (4,), ("input",)), Drawn("head", "Dense", (4,), ("a",))]
+    assert fields_title(dense, (16, 16)) == "From a on, each unit sees the whole picture"
+
+
+def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:
+    rows = chain(10)
+    pixels = np.zeros((16, 16, 1), np.uint8)
+    with styled():
+        (axes,) = draw_receptive_fields(rows, pixels).axes
+    pictures = [np.asarray(image.get_array()) for image in axes.images]
+    assert [int((picture == 0).sum()) for picture in pictures] == [1, 9, 25, 256]
+    frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    scale = frames[-1].get_height() / 16
+    heights = [round(patch.get_height() / scale) for patch in frames]
+    assert heights == [1, 3, 5, 16]
+    words = {text.get_text() for text in axes.texts}
+    assert {"1×1 pixels", "3×3 pixels", "5×5 pixels", "whole picture"} <= words
+    assert "block0.conv\nto block0.add" in words
+
+
+def test_a_field_beyond_the_edge_is_said_to_be_cut() -> None:
+    rows = [*chain(6)[:-1], Drawn("wide", "Conv 3×3 same", (1, 8, 8), ("input",),
+                                  receptive_field=Square(11, 19, (2, 2)))]  # fmt: skip
+    with styled():
+        (axes,) = draw_receptive_fields(rows, np.zeros((16, 16, 3), np.uint8)).axes
+    assert "11×19, cut at the edge" in {text.get_text() for text in axes.texts}
+    assert fields_title(rows, (16, 16)) == "No unit sees more than 11×19 pixels"
+
+
+def test_more_sizes_than_can_be_shown_are_said_to_be_left_out() -> None:
+    rows = [Drawn(f"c{n}", "Conv 3×3 valid", (1, 200, 200), (f"c{n - 1}" if n else "images",),
+                  receptive_field=Square(1 + 2 * n, 1 + 2 * n)) for n in range(60)]  # fmt: skip
+    with styled():
+        (axes,) = draw_receptive_fields(rows, np.zeros((200, 200, 3), np.uint8)).axes
+    assert len(axes.images) == 42
+    words = " ".join(text.get_text() for text in axes.texts)
+    assert "42 of 60 sizes shown" in " ".join(words.split())
+    assert {"c0", "c59"} <= {text.get_text() for text in axes.texts}
+
+
+class Balanced(HTMLParser):
+    """Collects what a page says, and fails where a tag is not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "br", "img", "link"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in {"td", "th"}:
+            self.cells.append(data)
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_the_page_has_all_layers_their_sums_and_both_figures(timed: bool, tmp_path: Path) -> None:
+    rows = chain(50, timed=timed)
+    rows[-1] = Drawn(**{**vars(rows[-1]), "kind": "<b>Dense"})
+    drawn = drawings(rows, tmp_path)
+    for name in drawn:
+        assert np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")).std() > 1
+    sections = network_sections(rows, drawn)
+    assert [each.anchor for each in sections] == ["network", "receptive-fields"]
+    assert sections[0].title == "50 layers hold 459 parameters"
+    page = render_page("run", "A network", {"Layers": "50"}, sections)
+    reader = Balanced()
+    reader.feed(page)
+    assert reader.open == []
+    assert {row.name for row in rows} <= set(reader.cells)
+    assert "<b>Dense" in reader.cells  # shown, not obeyed
+    assert "459" in reader.cells and "339 trainable, 120 not" in reader.cells
+    assert ("Time" in reader.cells) == timed
+    assert page.count("<svg") == 2 and page.count('role="img" aria-label="') == 2
+    assert "What is a receptive field?" in page and "http" not in page.split("<svg")[0]
+
+
+def test_without_figures_there_is_the_table() -> None:
+    (only,) = network_sections(chain(5), {})
+    assert "<svg" not in only.html and only.html.count("<tr>") == 7
+
+
+def test_counts_are_short() -> None:
+    assert [short_count(n) for n in (0, 7, 999, 1000, 9_996, 101_770, 1_153_578, 24_000_000)] == [
+        "0", "7", "999", "1 k", "10 k", "102 k", "1.15 M", "24 M",
+    ]  # fmt: skip

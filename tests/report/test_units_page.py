@@ -1,0 +1,104 @@
+"""The page about units and classes is whole, safe and of bounded size."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+
+from opsin.report.inside.page import render_page
+from opsin.report.inside.units import portrait_sections, unit_sections
+from opsin.workflow.inside.ablation import ablate
+from opsin.workflow.inside.portraits import portraits
+from opsin.workflow.inside.units import unit_gallery
+from tests.inspection.made_network import made
+
+
+class Tags(HTMLParser):
+    """Checks that what is opened is closed, and keeps all tags."""
+
+    empty = frozenset(("img", "input", "option", "meta", "br", "link"))
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.empty:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.empty:
+            assert self.open.pop() == tag
+
+
+def test_each_unit_has_a_card_with_its_pictures(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path, count=300)
+    gallery = unit_gallery(classifier, network, known, "relu")
+    ablation = ablate(classifier, network, known, "relu")
+    sections = unit_sections(gallery, ablation)
+    assert [each.anchor for each in sections] == ["units-relu", "ablation-relu"]
+    page = Tags(render_page("made", "units", {}, sections))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    cut = sum(one.box != (0, 0, 6, 6) for unit in gallery for one in unit.best)
+    assert cut
+    assert len(images) == 4 * 9 + 4 * 9
+    assert all(image["alt"] for image in images)
+    assert all((image["src"] or "").startswith("data:image/") for image in images)
+    html = sections[0].html
+    assert re.findall(r"<h3>Unit (\d+)", html) == [str(effect.unit) for effect in ablation.effects]
+    assert "cross <b>" not in html
+    assert "cross &lt;b&gt;" in html
+    # Nothing can be searched for without a script, so the box is hidden until it runs.
+    assert re.search(r'class="units-search" hidden', html)
+
+
+def test_a_class_can_come_first(tmp_path: Path) -> None:
+    gallery = unit_gallery(*made(tmp_path), "dense")
+    (section,) = unit_sections(gallery, None, label="square")
+    order = [int(number) for number in re.findall(r"<h3>Unit (\d+)", section.html)]
+    found = [match.unit for match in gallery.search("square")]
+    assert order[: len(found)] == found
+    assert sorted(order) == list(range(5))
+    assert 'value="square"' in section.html
+
+
+def test_four_thousand_units_stay_below_ten_megabytes(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path, units=1024, side=2, count=150)
+    gallery = unit_gallery(classifier, network, known, "flatten")
+    (section,) = unit_sections(gallery, None, room=200_000)
+    assert len(section.html) < 1_500_000
+    cards = len(re.findall(r"<h3>Unit ", section.html))
+    rows = len(re.findall(r'<tr><th scope="row">', section.html))
+    assert 0 < cards < 4096
+    assert cards + rows == 4096
+    assert "--json" in section.html
+    Tags(section.html)
+
+
+def test_units_that_never_change_are_named_not_shown(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path)
+    still = replace(known, images=np.zeros_like(known.images))
+    (section,) = unit_sections(unit_gallery(classifier, network, still, "conv"), None)
+    assert "<h3>Unit" not in section.html
+    assert "4 of 4 never change, whatever the picture: 0, 1, 2, 3." in section.html
+    Tags(section.html)
+
+
+def test_classes_show_their_pictures_or_say_why_not(tmp_path: Path) -> None:
+    classifier, _, known = made(tmp_path)
+    train = known.train[known.labels[known.train] != 1]
+    told = portraits(classifier, replace(known, train=train))
+    (section,) = portrait_sections(told)
+    page = Tags(section.html)
+    assert sum(tag == "img" for tag, _ in page.tags) == 2 * (1 + 3 * 8)
+    assert "No training pictures." in section.html
+    (short,) = portrait_sections(told, room=1)
+    assert "2 further classes have no pictures here: square, cross &lt;b&gt;." in short.html

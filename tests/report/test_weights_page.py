@@ -1,0 +1,257 @@
+"""The sections on weights and probes show everything, however large, and load nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.report.figures.inside import (
+    _apart,
+    draw_norms,
+    draw_probes,
+    norms_title,
+    probes_title,
+)
+from opsin.report.figures.style import save, styled
+from opsin.report.inside.page import Section, render_page
+from opsin.report.inside.weight_pictures import kernel_sheet, matrix_sheet, tile_address
+from opsin.report.inside.weights import probe_sections, weight_sections
+from opsin.report.maps import PUOR
+
+RANDOM = np.random.default_rng(0)
+
+
+@dataclass(frozen=True)
+class MadeValues:
+    title: str
+    shape: tuple[int, ...]
+    mean: float = 0.0
+    deviation: float = 1.0
+    smallest: float = -2.0
+    largest: float = 2.0
+    norm: float = 3.0
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        return np.linspace(-2, 2, 41)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return np.arange(40)
+
+
+@dataclass(frozen=True)
+class MadePictures:
+    kind: str
+    weights: NDArray[np.float32]
+    limit: float = 1.0
+    sources: tuple[str, ...] = ("input",)
+
+
+@dataclass(frozen=True)
+class MadeView:
+    name: str
+    kind: str
+    pictures: MadePictures | None
+    parameters: int = 1234
+    trainable: int = 1234
+
+    @property
+    def values(self) -> Sequence[MadeValues]:
+        shape = self.pictures.weights.shape if self.pictures else (4,)
+        return [MadeValues("weights", shape), MadeValues("biases", shape[:1])]
+
+
+def view(name: str, kind: str, *shape: int) -> MadeView:
+    return MadeView(name, "Some", MadePictures(kind, RANDOM.normal(size=shape).astype(np.float32)))
+
+
+def page(sections: Sequence[Section]) -> str:
+    text = render_page("run", "Verdict", {}, sections)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', text)
+    assert len(re.findall("<img ", text)) == len(re.findall(r'<img [^>]*alt="[^"]+"', text))
+    assert text.count("<details") == text.count("</details>")
+    return text
+
+
+def opened(address: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+
+
+def test_every_unit_of_the_first_layer_is_shown() -> None:
+    sections = weight_sections([view("dense1", "units", 300, 9, 7, 1)], [], {})
+    assert [each.anchor for each in sections] == ["first-layer", "weights"]
+    assert sections[0].title == "What the first layer looks for: 300 units of 9×7 pixels"
+    text = page(sections)
+    assert text.count("<img ") == 300
+    assert "Units 256 to 299" in text and "one scale for the layer" in text
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_filters_say_how_they_are_scaled(channels: int) -> None:
+    text = page(weight_sections([view("conv1", "filters", 8, 3, 3, channels)], [], {}))
+    assert text.count("<img ") == 8
+    assert "a colour scale of its own" in text
+    assert ("Mid grey is 0" in text) == (channels == 3)
+    assert "They are fixed" not in text
+
+
+def test_a_tile_is_exact() -> None:
+    weights = np.array([[[1, 0, -1], [0.5, -0.5, 0]]], np.float32)
+    image = opened(tile_address(weights, 1.0))
+    assert np.asarray(image).tolist() == [[[255, 128, 0], [191, 64, 128]]]
+    grey = opened(tile_address(np.array([[[-1.0], [0], [1], [9]]], np.float32), 1.0))
+    colours = np.asarray(grey.convert("RGB"))[0]
+    assert colours[[0, 2]].tolist() == PUOR[[0, 255]].tolist()
+    assert colours[3].tolist() == colours[2].tolist()
+    assert np.ptp(colours[1].astype(int)) < 8 and colours[1].min() > 240  # 0 has no colour
+
+
+def test_the_tile_of_a_large_picture_is_the_mean_of_blocks() -> None:
+    weights = RANDOM.uniform(-1, 1, (5, 7, 3)).astype(np.float32)
+    image = np.asarray(opened(tile_address(weights, 1.0, 3)))
+    assert image.shape == (2, 3, 3)
+    mean = weights[3:, 6:].mean(axis=(0, 1))
+    np.testing.assert_allclose(image[1, 2], 127.5 + 127.5 * mean, atol=0.51)
+
+
+def test_kernels_stand_in_rows_of_units_and_columns_of_maps() -> None:
+    weights = np.zeros((2, 3, 3, 3), np.float32)
+    weights[1, 2, 0, 1] = 1.0
+    sheet = kernel_sheet(weights, 64, 1.0)
+    image = opened(sheet.address)
+    assert image.size == (12, 8) and (sheet.first, sheet.last) == (64, 65)
+    pixels = np.asarray(image.convert("RGBA"))
+    assert pixels[4, 9, :3].tolist() == PUOR[255].tolist()
+    assert (pixels[3, :, 3] == 0).all() and (pixels[:, 11, 3] == 0).all()  # gaps
+    assert [text for _, text in sheet.rows] == ["64", "65"]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int) -> None:
+    matrix = np.zeros((rows, columns), np.float32)
+    row, column = rows * 2 // 3, columns // 3
+    matrix[row, column] = -5.0
+    sheet, (down, across) = matrix_sheet(matrix, 1.0)
+    image = opened(sheet.address).convert("RGB")
+    assert max(image.size) <= 1024
+    pixels = np.asarray(image)
+    assert pixels[row // down, column // across].tolist() == PUOR[0].tolist()
+    for labels, length in ((sheet.rows, sheet.height), (sheet.columns, sheet.width)):
+        places = [place for place, _ in labels]
+        assert all(0 < place < length for place in places) and labels[0][1] == "0"
+
+
+def test_classes_name_the_rows_of_the_last_layer() -> None:
+    classes = ["猫", "dog & <co>", "x" * 60]
+    text = page(weight_sections([view("head", "matrix", 3, 40)], [], {}, classes=classes))
+    assert "猫" in text and "dog &amp; &lt;co&gt;" in text and "x" * 60 not in text
+
+
+def test_a_page_of_many_large_layers_stays_usable() -> None:
+    views = [view(f"conv{n}", "kernels", 256, 128, 3, 3) for n in range(3)]
+    views += [view("wide", "matrix", 4096, 1500), view("huge", "kernels", 512, 300, 3, 3)]
+    text = page(weight_sections(views, [], {}))
+    assert len(text) < 4_000_000
+    assert text.count("Units 192 to 255") == 3
+    assert "Each point is the strongest of 4×2 numbers" in text
+    assert "Too many kernels to draw them weight by weight" in text
+
+
+def test_a_model_without_weights_says_so() -> None:
+    (only,) = weight_sections([], [], {})
+    assert "no layers of weights" in page([only])
+
+
+HISTORY = [
+    {"epoch": n, "norms": {f"layer{k}": 3.0 + k * n / 10 for k in range(9)} | {"head": 5.0 - n}}
+    for n in range(1, 4)
+]
+
+
+def drawn(figure: Any, folder: Path) -> str:
+    assert np.asarray(Image.open(save(figure, folder / "figure.png"))).std() > 1
+    return save(figure, folder / "figure.svg").read_text(encoding="utf-8")
+
+
+def test_norms_name_those_that_changed_most(tmp_path: Path) -> None:
+    assert norms_title(HISTORY) == "head shrank most: the norm of its weights went from 4 to 2"
+    with styled():
+        svg = drawn(draw_norms(HISTORY), tmp_path)
+    assert "layer8" in svg and "layer3  " not in svg and "4 other layers" in svg
+    sections = weight_sections([view("head", "matrix", 3, 4)], HISTORY, {"norms": svg})
+    assert sections[-1].anchor == "norms"
+    assert page(sections).count('<th scope="row">layer') == 9
+    same = [{"epoch": n, "norms": {"head": 2.0}} for n in (1, 2)]
+    assert "hardly changed" in norms_title(same)
+    with styled():
+        drawn(draw_norms(same), tmp_path)
+
+
+def test_norms_that_became_infinite_are_no_obstacle(tmp_path: Path) -> None:
+    history = [{"epoch": 1, "norms": {"a": 1.0, "b": 2.0}},
+               {"epoch": 2, "norms": {"a": None, "b": 3.0}}]  # fmt: skip
+    assert norms_title(history).startswith("b grew most")
+    with styled():
+        drawn(draw_norms(history), tmp_path)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_names_are_moved_apart(heights: list[float]) -> None:
+    ordered = sorted(heights)
+    places = _apart(ordered, 0.1)
+    assert all(b - a >= 0.1 - 1e-6 for a, b in itertools.pairwise(places))
+    assert np.isclose(np.mean(places), np.mean(ordered))
+
+
+def rows(*accuracies: float, wide: float = 0.01) -> list[dict[str, Any]]:
+    names = ["pixels", *(f"layer{n}" for n in range(1, len(accuracies) - 1)), "classifier"]
+    return [
+        {"layer": name, "accuracy": value, "low": max(0.0, value - wide),
+         "high": min(1.0, value + wide), "outputs": 9000, "features": 100, "how": "pooled",
+         "block": [3, 3], "fitted": 4000, "judged": 2000}
+        for name, value in zip(names, accuracies, strict=True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("accuracies", "title"), [
+    ((0.5, 0.52, 0.8, 0.9, 0.9),
+     "Classes come apart most between layer1 and layer2: 52.0% to 80.0%"),
+    ((0.5, 0.515, 0.53, 0.545, 0.9),
+     "Classes come apart little by little: 50.0% from the pixels, 54.5% from layer3"),
+    ((0.5, 0.49, 0.51, 0.9), "No layer tells the classes apart clearly better than pixels: 50.0%"),
+    ((0.5, 0.9), "No layer tells the classes apart clearly better than pixels: 50.0%"),
+])  # fmt: skip
+def test_the_title_says_where_the_classes_come_apart(
+    accuracies: tuple[float, ...], title: str, tmp_path: Path
+) -> None:
+    made = rows(*accuracies)
+    assert probes_title(made) == title
+    with styled():
+        svg = drawn(draw_probes(made), tmp_path)
+    assert "the classifier itself" in svg
+    (only,) = probe_sections(made, {"probes": svg})
+    assert only.title == title and only.anchor == "probes"
+    text = page([only])
+    assert "means of 3×3 places" in text and "4,000 training pictures" in text
+
+
+def test_probes_of_two_hundred_layers_stay_readable(tmp_path: Path) -> None:
+    made = rows(*np.linspace(0.1, 0.9, 202))
+    with styled():
+        drawn(draw_probes(made), tmp_path)
+        assert draw_probes(made).get_figheight() < 30
+    assert probe_sections(made, {"probes": "<svg></svg>"})[0].html.count("<tr>") == 203
