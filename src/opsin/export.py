@@ -62,11 +62,16 @@ class _Writer:
 
 
 def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> None:
-    mean, deviation = to.held(name, layer, "mean", "deviation")
-    pixels = to.node("Cast", inputs, f"{name}.float", to=TensorProto.FLOAT)
+    # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
+    # and takes a quarter of the time or less (docs/performance.md). The numbers are the same.
+    mean, deviation = (
+        to.weight(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
+        for part in ("mean", "deviation")
+    )
+    planes = to.node("Transpose", inputs, f"{name}.planes", perm=[0, 3, 1, 2])
+    pixels = to.node("Cast", [planes], f"{name}.float", to=TensorProto.FLOAT)
     centred = to.node("Sub", [pixels, mean], f"{name}.centred")
-    scaled = to.node("Div", [centred, deviation], f"{name}.scaled")
-    to.node("Transpose", [scaled], name, perm=[0, 3, 1, 2])
+    to.node("Div", [centred, deviation], name)
 
 
 def _conv(to: _Writer, name: str, layer: nn.Conv2d, inputs: list[str]) -> None:

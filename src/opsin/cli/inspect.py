@@ -18,7 +18,7 @@ def inspect(
         str | None,
         typer.Argument(
             metavar="[IMAGE]",
-            help="A picture, or the name of one of the run's, such as test/17.",
+            help="A picture; or one of the run's, by name, or by part and number: test/17.",
             show_default=False,
         ),
     ] = None,
@@ -76,9 +76,9 @@ def inspect(
         Path | None,
         typer.Option(
             "--save",
-            metavar="FILE.npz",
-            help="Write the raw numbers of the layers, of the picture or of all known ones, and "
-            "no page.",
+            metavar="FILE",
+            help="Write the layers' raw numbers into this .npz file, of the picture or of all "
+            "known ones, and no page.",
             show_default=False,
         ),
     ] = None,

@@ -201,7 +201,8 @@ def _gallery(found: Insight, layer: str, gallery: Gallery, label: str | None) ->
     if len(chosen) > _LINES:
         words.append(f"{len(chosen) - _LINES:,} more on the page")
     if ablation is not None:
-        words.append("* shown to be more than chance")
+        some = any(effect.shown for effect in ablation.effects)
+        words.append(f"{'*' if some else 'no change is'} shown to be more than chance")
     table.caption, table.caption_justify = "; ".join(words) or None, "left"
     return table
 

@@ -194,7 +194,11 @@ def fill_of(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         pixels: A prepared picture, ``uint8[H, W, C]``.
     """
     mean = network.weights.get("input.mean")
-    own = pixels.mean(axis=(0, 1)) if mean is None else np.broadcast_to(mean, pixels.shape[2:])
+    own = (
+        pixels.mean(axis=(0, 1))
+        if mean is None
+        else np.broadcast_to(mean.ravel(), pixels.shape[2:])
+    )
     fill: NDArray[np.uint8] = np.clip(np.round(own), 0, 255).astype(np.uint8)
     return fill
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.images import ImageLike
-from opsin.errors import RecipeError, SourceError
+from opsin.errors import ImageError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
 from opsin.run import RunDirectory
@@ -105,18 +105,24 @@ class Inspection:
     def predict(
         self, image: ImageLike, *, as_is: bool = False, name: str | None = None
     ) -> Prediction:
-        """Classify one picture: a file, or the name of one of its pictures, such as ``test/17``.
+        """Classify one picture: a file, or the name of a known one, or its place: ``test/17``.
 
         Raises:
             ImageError: The picture cannot be read, and no known one has that name.
         """
-        if isinstance(image, str | os.PathLike) and not os.path.exists(image):  # noqa: PTH110
-            row = self._row_called(os.fspath(image))
-            if row is not None:
-                name = name or os.fspath(image)
-                self._rows[name] = row
-                return self.classifier.predict(self.known.images[row], as_is=True, name=name)
-        return self.classifier.predict(image, as_is=as_is, name=name)
+        wanted = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+        if wanted is None or os.path.exists(wanted) or not self.has_pictures:  # noqa: PTH110
+            return self.classifier.predict(image, as_is=as_is, name=name)
+        row = self.known.row_called(wanted)
+        if row is None:
+            raise ImageError(
+                "a picture",
+                f"{wanted} is neither a file nor one of the known pictures",
+                f"Those are called {self.known.names[0]}, or by part and number: test/17.",
+            )
+        name = name or wanted
+        self._rows[name] = row
+        return self.classifier.predict(self.known.images[row], as_is=True, name=name)
 
     def actual(self, answer: Prediction) -> int | None:
         """Return the right class of a picture that was named, where it is one of the known ones."""
@@ -126,15 +132,6 @@ class Inspection:
     def note(self, text: str) -> None:
         """Tell whoever watches what happened, and what to do."""
         self._watcher.note(text)
-
-    def _row_called(self, name: str) -> int | None:
-        """Return the row of the known picture of that name, if there are known pictures."""
-        if not self.has_pictures:
-            return None
-        try:
-            return list(self.known.names).index(name)
-        except (SourceError, ValueError):
-            return None
 
     def summary(self, *, timed: bool = True) -> Summary:
         """Describe each layer: shape, parameters, work, share of the time, receptive field.

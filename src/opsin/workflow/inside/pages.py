@@ -148,13 +148,15 @@ def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
     verdict = f"{answer.label}, {answer.confidence:.1%}"
     if answer.rejected:
         verdict = f"None of these (nearest: {verdict})"
+    actual = look.actual(answer)
+    if actual is not None and look.classifier.classes[actual] != answer.label:
+        verdict += f"; it is labelled {look.classifier.classes[actual]}"
     facts = {"Answer": answer.answer, "Second": f"{second[0]}, {second[1]:.1%}"}
     if answer.familiarity is not None:
         least = look.classifier.metadata.reject
         facts["Familiarity"] = f"{answer.familiarity:.3f}" + (
             "" if least is None else f" (least {least.threshold:.3f})"
         )
-    actual = look.actual(answer)
     if actual is not None:
         facts["Label"] = look.classifier.classes[actual]
     if answer.notes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Known:
             those that it would learn from.
         val: Rows that it was chosen by.
         source: Where they come from.
+        test: Rows that it was judged by.
     """
 
     images: Images
@@ -38,6 +39,21 @@ class Known:
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     source: str
+    test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def row_called(self, name: str) -> int | None:
+        """Return the row of a picture by its name, or by its part and number: ``test/17``.
+
+        Args:
+            name: A picture's own name counts first.
+        """
+        if name in self.names:
+            return list(self.names).index(name)
+        part, _, number = name.partition("/")
+        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part)
+        if rows is None or not number.isdecimal() or int(number) >= len(rows):
+            return None
+        return int(rows[int(number)])
 
 
 def known_pictures(
@@ -83,6 +99,7 @@ def known_pictures(
         data.split.train,
         data.split.val,
         data.recipe.source,
+        data.split.test,
     )
 
 
