@@ -120,6 +120,22 @@ def test_why_this_answer(cli: Cli, copied: Path, picture: Path) -> None:
     assert other["decision"]["class"] == "3"
 
 
+@torch_only
+def test_pictures_that_are_gone_are_told_and_the_rest_is_shown(cli: Cli, shapes: Path) -> None:
+    run = opsin.train(shapes, model="mlp", epochs=1, runs=shapes.parent / "runs", quiet=True)
+    picture = shapes.parent / "disc.png"
+    picture.write_bytes((shapes / "disc" / "1.png").read_bytes())
+    shapes.rename(shapes.parent / "elsewhere")
+    seen = cli("inspect", run.path, picture, "--explain")
+    assert seen.returncode == 0, seen.stderr
+    assert "dead and saturated units are not marked" in seen.stderr
+    assert "nearest training pictures are not shown" in seen.stderr
+    assert cli("inspect", run.path).returncode == 0
+    refused = cli("inspect", run.path, "--layer", "relu1")
+    assert refused.returncode == 1
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
 def test_a_file_alone_is_enough_for_all_but_pictures(
     cli: Cli, nearest_mean: Path, picture: Path
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opsin.data.images import ImageLike
-from opsin.errors import RecipeError
+from opsin.errors import RecipeError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
 from opsin.workflow.inside.inspection import Inspection
@@ -145,44 +145,81 @@ def inspect(
            probes=probes, portraits=portraits)  # fmt: skip
     look = Inspection(model, data=data, watcher=watcher)
     found = Insight(look.classifier.path)
+    if image is not None:
+        found.answer = look.predict(image, as_is=as_is)
     if save is not None:
         if label is not None or explain or ablate or probes or portraits or out is not None:
             raise RecipeError(
                 "nothing but a picture and layers with save", "got more", "Ask for the rest apart."
             )
-        answer = None if image is None else look.predict(image, as_is=as_is)
-        found.saved = look.save(save, answer, list(layers) or None)
+        found.saved = look.save(save, found.answer, list(layers) or None)
         return found
-    from opsin.workflow.inside import pages  # noqa: PLC0415  needs Jinja
-
     if label is not None:
         look.class_called(label)
     folder = look.folder if out is None else Path(out)
-    if image is not None:
-        answer = found.answer = look.predict(image, as_is=as_is)
-        found.views = look.layers(answer, list(layers) or None)
-        found.activity = look.activity()
-        if explain:
-            found.decision = look.explain(answer, label)
-            if look.has_pictures:
-                found.neighbours = look.nearest(answer, NEIGHBOURS)
-        page = folder / f"{_file_name(answer.name)}.html"
-        pages.write_picture_page(look, found, answer, page)
+    if found.answer is not None:
+        _look_at_picture(look, found, found.answer, folder, layers, label=label, explain=explain)
     elif layers:
-        for layer in layers:
-            found.galleries[layer] = look.units(layer)
-            if ablate:
-                found.ablations[layer] = look.ablation(layer)
-        name = _file_name("-".join(["units", *layers]))
-        pages.write_units_page(look, found, folder / f"{name}.html", label)
+        _look_at_units(look, found, folder, layers, label=label, ablate=ablate)
     else:
-        found.summary = look.summary()
-        if probes:
-            found.probes = look.probes()
-        if portraits:
-            found.portraits = look.portraits()
-        pages.write_network_page(look, found, folder / "network.html")
+        _look_at_network(look, found, folder, probes=probes, portraits=portraits)
     return found
+
+
+def _look_at_picture(
+    look: Inspection,
+    found: Insight,
+    answer: Prediction,
+    folder: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None,
+    explain: bool,
+) -> None:
+    from opsin.workflow.inside.pages import write_picture_page  # noqa: PLC0415  needs Jinja
+
+    found.views = look.layers(answer, list(layers) or None)
+    found.activity = look.activity()
+    if explain:
+        found.decision = look.explain(answer, label)
+        if look.has_pictures:
+            try:
+                found.neighbours = look.nearest(answer, NEIGHBOURS)
+            except SourceError as error:
+                look.note(f"nearest training pictures are not shown: {error}")
+    write_picture_page(look, found, answer, folder / f"{_file_name(answer.name)}.html")
+
+
+def _look_at_units(
+    look: Inspection,
+    found: Insight,
+    folder: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None,
+    ablate: bool,
+) -> None:
+    from opsin.workflow.inside.pages import write_units_page  # noqa: PLC0415  needs Jinja
+
+    for layer in layers:
+        found.galleries[layer] = look.units(layer)
+        if ablate:
+            found.ablations[layer] = look.ablation(layer)
+    name = _file_name("-".join(["units", *layers]))
+    write_units_page(look, found, folder / f"{name}.html", label)
+
+
+def _look_at_network(
+    look: Inspection, found: Insight, folder: Path, *, probes: bool, portraits: bool
+) -> None:
+    from opsin.workflow.inside.pages import write_network_page  # noqa: PLC0415  needs matplotlib
+
+    found.summary = look.summary()
+    if probes:
+        found.probes = look.probes()
+    if portraits:
+        found.portraits = look.portraits()
+    write_network_page(look, found, folder / "network.html")
 
 
 def _check(

@@ -14,7 +14,7 @@ from opsin.predict import Prediction
 from opsin.report.inside.decision import decision_sections
 from opsin.report.inside.layers import layer_sections
 from opsin.report.inside.page import Section, render_page
-from opsin.report.inside.units import portrait_sections, unit_sections
+from opsin.report.inside.units import ROOM, portrait_sections, unit_sections
 from opsin.report.terminal import megabytes
 from opsin.storage import write_bytes
 
@@ -90,8 +90,9 @@ def write_picture_page(look: Inspection, found: Insight, answer: Prediction, pag
 def write_units_page(look: Inspection, found: Insight, page: Path, label: str | None) -> None:
     """Write what excites the units of layers, and what each of them is worth."""
     sections: list[Section] = []
+    room = ROOM // len(found.galleries)
     for layer, gallery in found.galleries.items():
-        sections += unit_sections(gallery, found.ablations.get(layer), label=label)
+        sections += unit_sections(gallery, found.ablations.get(layer), label=label, room=room)
     count = sum(len(gallery) for gallery in found.galleries.values())
     images = next(iter(found.galleries.values())).images
     facts = _facts(look) | {
