@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import opsin
-from opsin.inspection.network import Network, ReceptiveField, places_of
+from opsin.inspection.network import Network, ReceptiveField
 from opsin.metadata import Layer
 from opsin.tail import outputs, tail
 
@@ -322,12 +322,6 @@ def test_exchanged_weights_are_used_and_no_others_change() -> None:
     np.testing.assert_array_equal(
         run(network.with_weights(network.weights), names, images)["stage.conv"], old["stage.conv"]
     )
-
-
-def test_places_are_counted() -> None:
-    network = residual_network().network()
-    assert places_of(network.layer("stage.conv")) == 5 * 4
-    assert places_of(network.layer("head")) == 1
 
 
 def test_the_squares_of_a_model_without_layers_are_its_field(shapes: Path) -> None:

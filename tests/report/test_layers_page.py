@@ -21,7 +21,7 @@ from opsin.inspection.network import ReceptiveField
 from opsin.metadata import Layer
 from opsin.report.inside.layers import PAGE, figure, layer_sections
 from opsin.report.inside.page import render_page
-from opsin.report.maps import PUOR, VIRIDIS, coloured, scale_of, sprite
+from opsin.report.maps import PALETTES, scale_of, sprite
 from tests.report.test_figures import HOSTILE
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -79,9 +79,11 @@ def test_every_map_is_there_in_its_colours_the_strongest_first(units: int, kind:
     assert re.findall(r"<i></i><b>(\d+)</b>", html) == [str(unit) for unit in order]
     sizes = np.abs(layer.values[layer.values != 0])
     reach = float(np.quantile(sizes, 0.995)) if sizes.size > 200 else float(sizes.max())
-    low, palette = (0.0, VIRIDIS) if kind == "ReLU" else (-reach, PUOR)
+    low = 0.0 if kind == "ReLU" else -reach
+    palette = PALETTES["viridis" if kind == "ReLU" else "PuOr"]
     reach = min(reach, max(layer.maximum, -layer.minimum))
-    expected = coloured(layer.values, low, reach, palette)
+    shares = np.clip((layer.values - low) / (reach - low), 0, 1)
+    expected = palette[np.rint(255 * shares).astype(int)]
     for told, picture in pages:
         columns = min(8, len(told))
         for place, (unit, lowest, highest, strongest) in enumerate(told):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -80,6 +82,26 @@ def test_a_terminal_shows_a_bar_with_time_left() -> None:
     shown = stream.getvalue()
     assert "loss 0.500" in shown
     assert "1:01 for all" in shown
+
+
+_BREAKS_OFF = """
+import sys
+from rich.console import Console
+from opsin.report.terminal import Terminal
+screen = Terminal(Console(file=sys.stdout, force_terminal=True, width=110))
+screen.begin("Units", 10, "pictures")
+screen.advance(3)
+screen.begin("Save", 10, "pictures")
+raise KeyboardInterrupt
+"""
+
+
+def test_work_that_breaks_off_gives_the_cursor_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _BREAKS_OFF], capture_output=True, check=False, timeout=60
+    )
+    hidden, shown = (done.stdout.count(code) for code in (b"\x1b[?25l", b"\x1b[?25h"))
+    assert (hidden, shown) == (2, 2)
 
 
 def test_tables_show_names_as_they_are_written() -> None:

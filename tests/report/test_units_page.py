@@ -102,3 +102,26 @@ def test_classes_show_their_pictures_or_say_why_not(tmp_path: Path) -> None:
     assert "No training pictures." in section.html
     (short,) = portrait_sections(told, room=1)
     assert "2 further classes have no pictures here: square, cross &lt;b&gt;." in short.html
+
+
+def test_every_name_is_given_once_and_classes_are_offered(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path)
+    sections = unit_sections(
+        unit_gallery(classifier, network, known, "relu"),
+        ablate(classifier, network, known, "relu", units=[0]),
+    )
+    page = Tags(render_page("made", "units", {}, sections))
+    names = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(names) == len(set(names))
+    (box,) = (attributes for tag, attributes in page.tags if tag == "input")
+    (offered,) = (attributes for tag, attributes in page.tags if tag == "datalist")
+    assert box["list"] == offered["id"]
+
+
+def test_dead_units_do_not_count_as_those_of_a_class(tmp_path: Path) -> None:
+    """The hundred of a dead unit are the first pictures: of one class, where they are sorted."""
+    classifier, network, known = made(tmp_path, count=600)
+    order = np.sort(known.labels)
+    still = replace(known, images=np.zeros_like(known.images), labels=order, train=np.arange(600))
+    (section,) = unit_sections(unit_gallery(classifier, network, still, "conv"), None)
+    assert section.title == "conv: 0 of 4 units fire mostly for one class"

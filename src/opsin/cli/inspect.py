@@ -17,7 +17,7 @@ def inspect(
     image: Annotated[
         str | None,
         typer.Argument(
-            metavar="[IMAGE]",
+            metavar="IMAGE",
             help="A picture; or one of the run's, by name, or by part and number: test/17.",
             show_default=False,
         ),
@@ -113,9 +113,9 @@ def inspect(
 
     Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn
 
-    Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn boot.png --explain --open
+    Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn boot.png --explain
 
-    Example: opsin inspect runs/2026-11-21-fashion-mnist-cnn --layer block2.relu2 --class Bag
+    Example: opsin inspect runs/cnn --layer block2.relu2 --class Bag
     """
     from opsin.workflow.inside.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 

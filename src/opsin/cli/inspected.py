@@ -84,16 +84,18 @@ def _summary(summary: Summary) -> Table:
         strict=True,
     ):
         column.footer = footer
+    height, width = summary.size
     for row in summary.rows:
         field = row.receptive_field
+        whole = field is None or (field.height >= height and field.width >= width)
         table.add_row(
             _plain(row.name),
-            row.kind,
+            _plain(row.kind),
             _shape(row.shape),
             f"{row.parameters:,}" if row.parameters else "",
             f"{row.multiply_adds:,}" if row.multiply_adds else "",
             "" if row.share is None else f"{row.share:.0%}",
-            "all" if field is None else f"{field.height}×{field.width}",
+            "all" if field is None or whole else f"{field.height}×{field.width}",
         )
     return table
 
@@ -135,7 +137,7 @@ def _answer(found: Insight) -> str:
 def _views(found: Insight) -> Table:
     known = found.activity is not None
     table = _table(
-        "Layer", "Kind", "Output", "Mean", "Deviation", "Largest", "Near 0", "Strongest",
+        "Layer", "Kind", "Output", "Mean", "Deviation", "Largest", "Sparsity", "Strongest",
         *(("Dead",) if known else ()),
     )  # fmt: skip
     for view in found.views:
@@ -143,7 +145,7 @@ def _views(found: Insight) -> Table:
         dead = [] if not known else ["" if units is None else f"{int(units.dead.sum()) or ''}"]
         table.add_row(
             _plain(view.name),
-            view.kind,
+            _plain(view.kind),
             _shape(view.values.shape),
             f"{view.mean:.3f}",
             f"{view.deviation:.3f}",
@@ -165,9 +167,9 @@ def _decision(decision: Decision, found: Insight) -> str:
     lines = [f"Why {printable(decision.classes[decision.target])}?"]
     for each in decision.maps:
         lines.append(f"    {METHODS[each.method].title:<22}{each.verdict.words}")
-    lines.append(f"    {counterfactual_words(decision)}")
+    lines.append(f"    {printable(counterfactual_words(decision))}")
     if found.neighbours:
-        lines.append(f"    {neighbours_words(found.neighbours, decision)}")
+        lines.append(f"    {printable(neighbours_words(found.neighbours, decision))}")
     lines += [f"    {note}" for note in decision.notes]
     return "\n".join(lines)
 
@@ -182,7 +184,7 @@ def _gallery(found: Insight, layer: str, gallery: Gallery, label: str | None) ->
     else:
         lifts = gallery.selectivity.max(axis=1)
         chosen = sorted(range(len(gallery)), key=lambda unit: (-lifts[unit], unit))
-    heading = f"Unit of {printable(layer)}"
+    heading = f"Unit of {_plain(layer)}"
     table = _table(heading, "Fires for", "By", "Excited most by", left=2)
     if ablation is not None:
         table.add_column("Without it", justify="right")

@@ -1,10 +1,15 @@
-"""Class names that look like one class spelled twice."""
+"""Names that are alike: two spellings of one, or the one that was meant."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Final
+
+# Names that an error lists, the closest first.
+_NAMED: Final = 30
 
 
 def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -34,6 +39,24 @@ def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
                 if one < other and _digits(plain[one]) == _digits(plain[other])
             }
     return sorted(pairs)
+
+
+def closest_first(names: Sequence[str], given: str) -> str:
+    """Return names in one line, the most like the given one first; of very many only those.
+
+    Example:
+        >>> closest_first(["input", "dense1", "relu1"], "dense_1")
+        'dense1, relu1, input'
+    """
+    alike = difflib.SequenceMatcher(b=given.lower())
+
+    def likeness(name: str) -> float:
+        alike.set_seq1(name.lower())
+        return -alike.ratio()
+
+    ranked = sorted(names, key=likeness)
+    more = len(ranked) - _NAMED
+    return ", ".join(ranked[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _plain(name: str) -> str:

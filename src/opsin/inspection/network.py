@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -217,17 +216,6 @@ class Network:
                 open_values += self._values_into(one)
         return needed
 
-    def with_outputs(self, names: Sequence[str]) -> bytes:
-        """Return the file with further values, such as layers, among its outputs."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        there = {output.name for output in model.graph.output}
-        model.graph.output.extend(
-            onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in there
-        )
-        content: bytes = model.SerializeToString()
-        return content
-
     def with_weights(self, weights: Mapping[str, NDArray[Any]]) -> bytes:
         """Return the file with some weights exchanged for others of the same shape."""
         model = onnx.ModelProto()
@@ -257,8 +245,3 @@ def _through_window(field: ReceptiveField, node: onnx.NodeProto) -> ReceptiveFie
         (field.step[0] * stride[0], field.step[1] * stride[1]),
         (field.start[0] - pads[0] * field.step[0], field.start[1] - pads[1] * field.step[1]),
     )
-
-
-def places_of(layer: Layer) -> int:
-    """Return how many places each unit of a layer has: 1 for dense ones."""
-    return math.prod(layer.shape[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import ValueInfoProto, helper
 
 from opsin.data.lazy import Images
+from opsin.data.spelling import closest_first
 from opsin.errors import ModelFileError
 from opsin.inspection.network import IMAGES, Network
 from opsin.metadata import Layer
@@ -21,8 +21,6 @@ from opsin.metadata import Layer
 # Bytes that a batch may take in the largest layer; the network holds a few layers at once.
 _ROOM: Final = 64_000_000
 _MOST: Final = 256
-# Layers that an error names, the closest first.
-_NAMED: Final = 30
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,19 @@ class Part:
         """Return the outputs for some inputs, in the order of ``outputs``."""
         return tuple(self._session.run(list(self.outputs), dict(inputs)))
 
-    def stream(self, images: Images, rows: NDArray[np.int64], size: int) -> Iterator[Batch]:
+    def stream(self, images: Images, rows: NDArray[np.int64] | None, size: int) -> Iterator[Batch]:
         """Yield batch by batch what this part makes of pictures.
 
         Args:
             images: Prepared pictures, ``uint8[N, H, W, C]``.
-            rows: Which of them, ``int64[M]``.
+            rows: Which of them, ``int64[M]``; ``None``: all, read block by block.
             size: Pictures at once.
         """
-        for start in range(0, len(rows), size):
-            some = rows[start : start + size]
-            batch = np.ascontiguousarray(images[some])
+        count = len(images) if rows is None else len(rows)
+        for start in range(0, count, size):
+            end = min(start + size, count)
+            some = np.arange(start, end) if rows is None else rows[start:end]
+            batch = np.ascontiguousarray(images[start:end] if rows is None else images[some])
             yield Batch(some, batch, self.run({IMAGES: batch}))
 
 
@@ -129,21 +129,3 @@ def layer_called(network: Network, name: str) -> Layer:
     except KeyError as error:
         names = closest_first([layer.name for layer in network.layers], name)
         raise ModelFileError(f"a layer among {names}", f"got {name!r}", "Choose there.") from error
-
-
-def closest_first(names: Sequence[str], given: str) -> str:
-    """Return names in one line, the most like the given one first; of very many only those.
-
-    Example:
-        >>> closest_first(["input", "dense1", "relu1"], "dense_1")
-        'dense1, relu1, input'
-    """
-    alike = difflib.SequenceMatcher(b=given)
-
-    def likeness(name: str) -> float:
-        alike.set_seq1(name)
-        return -alike.ratio()
-
-    ranked = sorted(names, key=likeness)
-    more = len(ranked) - _NAMED
-    return ", ".join(ranked[:_NAMED]) + (f" and {more} more" if more > 0 else "")

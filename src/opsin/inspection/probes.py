@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.errors import MissingExtraError
 from opsin.inspection.network import IMAGES, Network
+from opsin.inspection.part import Part
 
 try:
     import onnx
@@ -171,12 +171,11 @@ def iter_features(
         count: Number of probes in it.
         batches: Prepared pictures, ``uint8[N, H, W, C]`` each.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    part = Part(content)
     asked = [*(f"probe.{place}" for place in range(count)), "probabilities"]
     for batch in batches:
-        yield session.run(asked, {IMAGES: np.ascontiguousarray(batch)})
+        found = dict(zip(part.outputs, part.run({IMAGES: batch}), strict=True))
+        yield [found[name] for name in asked]
 
 
 def probe_hits(

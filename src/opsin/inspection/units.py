@@ -26,7 +26,6 @@ class UnitRecord:
         counts: Pictures of each class, ``int64[K]``.
         mean: Mean activity: of the map's mean over the pictures of a class, ``float64[U, K]``;
             not a number for a class without pictures.
-        largest: The same of the map's largest value, ``float64[U, K]``.
         deviation: Standard deviation of the map's mean over all pictures, ``float64[U]``.
     """
 
@@ -36,7 +35,6 @@ class UnitRecord:
     mix: NDArray[np.int64]
     counts: NDArray[np.int64]
     mean: NDArray[np.float64]
-    largest: NDArray[np.float64]
     deviation: NDArray[np.float64]
 
     def rest(self) -> NDArray[np.float64]:
@@ -90,7 +88,6 @@ class UnitCounter:
         self._units, self._keep = units, keep
         self._counts = np.zeros(classes, np.int64)
         self._mean = np.zeros((classes, units))
-        self._largest = np.zeros((classes, units))
         self._squares = np.zeros(units)
         # Candidates, each with unit, value, row, place and class; thinned out now and then.
         self._found: list[tuple[NDArray[Any], ...]] = []
@@ -113,7 +110,7 @@ class UnitCounter:
         largest = flat.max(axis=2)
         largest[np.isnan(largest)] = -np.inf
         means = flat.mean(axis=2).astype(np.float64)
-        self._add_activity(means, largest, labels)
+        self._add_activity(means, labels)
         ahead = largest > self._least
         ahead |= (largest == self._least) & (rows[:, None] < self._last)
         which, units = np.nonzero(ahead)
@@ -125,14 +122,11 @@ class UnitCounter:
         if self.waiting > self._units * self._keep:
             self._thin_out()
 
-    def _add_activity(
-        self, means: NDArray[np.float64], largest: NDArray[np.float32], labels: NDArray[np.int64]
-    ) -> None:
+    def _add_activity(self, means: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
         order = np.argsort(labels, kind="stable")
         present, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
         self._counts[present] += counts
         self._mean[present] += np.add.reduceat(means[order], starts, axis=0)
-        self._largest[present] += np.add.reduceat(largest[order], starts, axis=0, dtype=np.float64)
         self._squares += np.einsum("bu,bu->u", means, means)
 
     def _thin_out(self) -> tuple[NDArray[Any], ...]:
@@ -158,7 +152,7 @@ class UnitCounter:
         pairs = kept[0] * classes + kept[4]
         counts = self._counts
         with np.errstate(invalid="ignore"):
-            mean, largest = ((sums / counts[:, None]).T for sums in (self._mean, self._largest))
+            mean = (self._mean / counts[:, None]).T
         overall = self._mean.sum(axis=0) / counts.sum()
         variance = self._squares / counts.sum() - overall**2
         return UnitRecord(
@@ -168,6 +162,5 @@ class UnitCounter:
             mix=np.bincount(pairs, minlength=self._units * classes).reshape(-1, classes),
             counts=counts.copy(),
             mean=np.ascontiguousarray(mean),
-            largest=np.ascontiguousarray(largest),
             deviation=np.sqrt(np.maximum(variance, 0)),
         )

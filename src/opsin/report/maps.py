@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,13 @@ class Scale:
     colours: ColourMap
 
     def places(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return the place of each value among the 256 colours; no number gets the first."""
-        return _places(values, self.low, self.high)
+        """Return the place of each value among the 256 colours.
+
+        Values beyond the ends get the end's colour, and what is no number the first.
+        """
+        width = (self.high - self.low) or 1.0
+        share = (np.nan_to_num(values, nan=self.low).astype(np.float64) - self.low) / width
+        return np.asarray(np.rint(255 * np.clip(share, 0, 1)), np.uint8)
 
 
 def scale_of(low: float, high: float) -> Scale:
@@ -73,34 +78,11 @@ def _between(colours: ColourMap) -> NDArray[np.uint8]:
 
 
 #: The 256 colours of each map, ``uint8[256, 3]``.
-VIRIDIS: Final = _between("viridis")
 PUOR: Final = _between("PuOr")
-PALETTES: Final[dict[ColourMap, NDArray[np.uint8]]] = {"viridis": VIRIDIS, "PuOr": PUOR}
-
-
-def coloured(
-    values: NDArray[Any], low: float, high: float, colours: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    """Return numbers as colours, ``uint8[…, 3]``.
-
-    Args:
-        values: Of any shape; those beyond the ends of the scale get the end's colour, and no
-            number gets the first.
-        low: The value of the first colour.
-        high: The value of the last.
-        colours: The map, ``uint8[256, 3]``, such as `VIRIDIS`.
-
-    Example:
-        >>> coloured(np.array([0.0, 1.0]), 0, 1, VIRIDIS).tolist()
-        [[68, 1, 84], [253, 231, 37]]
-    """
-    return np.asarray(colours[_places(values, low, high)])
-
-
-def _places(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    width = (high - low) or 1.0
-    share = (np.nan_to_num(values, nan=low).astype(np.float64) - low) / width
-    return np.asarray(np.rint(255 * np.clip(share, 0, 1)), np.uint8)
+PALETTES: Final[dict[ColourMap, NDArray[np.uint8]]] = {
+    "viridis": _between("viridis"),
+    "PuOr": PUOR,
+}
 
 
 def gradient(colours: ColourMap) -> str:

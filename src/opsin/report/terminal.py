@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 import time
 from collections.abc import Sequence
@@ -113,7 +114,8 @@ class Terminal(Watcher):
         self.console.print(layer_table(layers))
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        """Start a bar."""
+        """Start a bar, in place of one whose work broke off."""
+        self.end()
         self._work, self._next = (what, total), 0.1
         self._began = self._said = time.monotonic()
         if not self.console.is_terminal:
@@ -129,6 +131,8 @@ class Terminal(Watcher):
         )
         self._task = self._bar.add_task(what, total=total, unit=unit, figures="")
         self._bar.start()
+        # Work that an error or Ctrl-C ends must give the cursor back.
+        atexit.register(self.end)
 
     def advance(self, done: int, **figures: float) -> None:
         """Move the bar; without a terminal, print a line each tenth of work that takes long.
@@ -154,6 +158,7 @@ class Terminal(Watcher):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+            atexit.unregister(self.end)
 
     def epoch(self, epoch: Epoch) -> None:
         """Print an epoch's line, before the first one the heading."""

@@ -11,7 +11,7 @@ import pytest
 
 import opsin
 from opsin.data.dataset import Dataset
-from opsin.errors import SourceError
+from opsin.errors import OpsinError, RunError, SourceError
 from opsin.inspection.activity import Activity
 from opsin.inspection.network import Network
 from opsin.workflow.inside.activity import activity_of
@@ -118,6 +118,10 @@ def test_pictures_of_another_source_leave_no_file(classifier: opsin.Classifier) 
     other = Known(known.images, known.labels, known.names, known.train, known.val, "elsewhere")
     assert look(classifier, lambda: other) is not None
     assert not file_of(classifier).exists()
+    # Of the same name, too: what that says depends on where one is, and its split may be another.
+    given = known_pictures(classifier, [known.source])
+    assert look(classifier, lambda: given) is not None
+    assert not file_of(classifier).exists()
 
 
 def test_without_a_run_nothing_is_written(
@@ -132,9 +136,12 @@ def test_without_a_run_nothing_is_written(
     assert [file.name for file in alone.iterdir()] == ["classifier.onnx"]
 
 
-def test_lost_pictures_are_told_and_no_reason_to_stop(classifier: opsin.Classifier) -> None:
+@pytest.mark.parametrize("kind", [SourceError, RunError])
+def test_lost_pictures_are_told_and_no_reason_to_stop(
+    classifier: opsin.Classifier, kind: type[OpsinError]
+) -> None:
     def lost() -> Known:
-        raise SourceError("the pictures", "they are gone", "Restore them.")
+        raise kind("the pictures", "they are gone", "Restore them.")
 
     notes = Notes()
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)

@@ -47,7 +47,7 @@ def test_pixels_first_the_classifier_last(
     assert probe_layers(file, network, known) == found
     said = json.loads(json.dumps(found.to_json()))
     assert said["rows"][0] | {"fitted": said["fitted"], "judged": said["judged"]} == found.rows[0]
-    assert {"layer", "accuracy", "low", "high", "features", "pooled"} <= set(said["rows"][0])
+    assert {"layer", "accuracy", "low", "high", "features", "how"} <= set(said["rows"][0])
     assert list(probe_figures(found.rows)) == ["probes"]
 
 

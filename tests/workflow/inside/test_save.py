@@ -14,6 +14,7 @@ from opsin.data.dataset import Dataset
 from opsin.errors import ModelFileError, RecipeError, SourceError
 from opsin.workflow.inside.save import save_layers
 from tests.conftest import Notes
+from tests.inspection.made_network import made
 
 
 def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
@@ -55,13 +56,20 @@ def test_one_picture_without_a_label(tmp_path: Path, nearest_mean: Path, digits:
 def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
     classifier = opsin.Classifier(nearest_mean)
     file = tmp_path / "raw.npz"
-    with pytest.raises(ModelFileError, match="none is called 'conv9'"):
+    with pytest.raises(ModelFileError, match="got 'conv9'"):
         save_layers(classifier, file, ["conv9"], digits.images, picture_names=digits.names)
     with pytest.raises(RecipeError, match="at least one layer"):
         save_layers(classifier, file, [], digits.images, picture_names=digits.names)
     with pytest.raises(SourceError, match="at least one picture"):
         save_layers(classifier, file, ["head"], digits.images[:0], picture_names=[])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_an_older_file_lacks(tmp_path: Path) -> None:
+    classifier, _, known = made(tmp_path)
+    with pytest.raises(ModelFileError, match="got 'familiarity'"):
+        save_layers(classifier, tmp_path / "raw.npz", ["familiarity"], known.images,
+                    picture_names=known.names)  # fmt: skip
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:

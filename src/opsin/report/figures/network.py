@@ -36,7 +36,7 @@ _FAMILIES: Final = {
 _MORE: Final = (14, 32, 60)
 _BESIDE: Final = len(_MORE) + 1
 _COLUMN: Final = 24
-# Inches: a box and from one to the next, the lane left of it for the ways that lead past layers,
+# Inches: a box and from one to the next, the lane left of it for skip connections,
 # the way to the next column, and what is above and below a column.
 _BOX, _PITCH, _LANE, _GUTTER = 0.23, 0.42, 0.3, 0.2
 _HEAD, _FOOT = 0.4, 0.34
@@ -114,7 +114,7 @@ class _Board:
 def draw_network(rows: Sequence[LayerRow]) -> Figure:
     """Draw the layers as boxes from the pixels to the labels, in columns to be read downwards.
 
-    Shapes stand on the edges, bold where they change. Ways that lead past layers, as in residual
+    Shapes stand on the edges, bold where they change. Skip connections, as in residual
     blocks, are curves. Groups of layers have a frame. Beside each box are two bars: its share of
     the parameters and of the time, each as long as it is compared with the largest.
 

@@ -154,7 +154,7 @@ class AblationLike(Protocol):
 
     @property
     def effects(self) -> Sequence[EffectLike]:
-        """The dearest loss first."""
+        """The largest loss first."""
 
 
 class ExampleLike(Picture, Protocol):

@@ -71,7 +71,10 @@ def unit_sections(
         cards.append(_card(unit, gallery, effects.get(unit.number), left))
     plain = [unit for unit in units[len(cards) :] if not unit.steady]
     name = gallery.layer.name
-    pure = sum(max(unit.mix.values()) * 2 > sum(unit.mix.values()) for unit in units)
+    # The best of a unit that never changes are the first rows: one class, where these are sorted.
+    pure = sum(
+        max(unit.mix.values()) * 2 > sum(unit.mix.values()) for unit in units if not unit.steady
+    )
     count = len(units)
     title = f"{name}: {pure:,} of {count:,} unit{'s' * (count != 1)} fire mostly for one class"
     said = section(

@@ -174,7 +174,7 @@ def weight_sections(
         )
     total = sum(view.parameters for view in views)
     layers = "layer" if len(views) == 1 else "layers"
-    title = f"{total:,} numbers in {len(views)} {layers} with weights"
+    title = f"{total:,} parameters in {len(views)} {layers} with weights"
     bars = [[_bars(values) for values in view.values] for view in views]
     found.append(
         section(

@@ -93,7 +93,7 @@ class Ablation:
         layer: Name of the layer.
         images: Pictures of each class.
         right: Those of them that the whole network has right.
-        effects: One for each unit that was tried, the dearest loss first.
+        effects: One for each unit that was tried, the largest loss first.
     """
 
     layer: str
@@ -209,7 +209,7 @@ def _units(layer: str, count: int, units: Sequence[int] | None) -> NDArray[np.in
 
 
 def _told(layer: str, classes: Sequence[str], off: SwitchedOff) -> Ablation:
-    """Return the counts with their tests, the dearest loss first."""
+    """Return the counts with their tests, the largest loss first."""
     from opsin.evaluation.compare import decide, difference_interval, holm  # noqa: PLC0415
 
     total = int(off.images.sum())

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import RunError, SourceError, StorageError
+from opsin.errors import OpsinError, RunError, StorageError
 from opsin.events import SILENT, Watcher
 from opsin.inspection.activity import (
     COLUMNS,
@@ -26,7 +26,6 @@ from opsin.predict import Classifier
 from opsin.run import RunDirectory
 from opsin.workflow.inside.layers import iter_batches
 from opsin.workflow.inside.pictures import Known
-from opsin.workflow.runs import Run
 
 #: Pictures that are looked at: a unit that is active for one in 300 is found with 96%.
 PICTURES: Final = 1000
@@ -68,7 +67,7 @@ def activity_of(
         return None
     try:
         pictures = known()
-    except SourceError as error:
+    except OpsinError as error:
         watcher.note(f"dead and saturated units are not marked: {error}")
         return None
     rows = _spread(pictures)
@@ -83,19 +82,11 @@ def activity_of(
         watcher.advance(done)
     watcher.end()
     activity = record.result()
-    if in_run and _is_own(directory, pictures):
+    if in_run and pictures.own:
         # A run on a read-only disk can be looked at all the same.
         with contextlib.suppress(StorageError):
             directory.save_arrays(file, **_arrays(activity, digest))
     return activity
-
-
-def _is_own(directory: RunDirectory, known: Known) -> bool:
-    """Tell whether pictures are those of the run, not others that the user named."""
-    try:
-        return Run(directory.path).recipe.data.source == known.source
-    except RunError:
-        return False
 
 
 def _spread(known: Known) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ from opsin.inspection.faithfulness import (
 )
 from opsin.inspection.network import Network
 from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
+from opsin.inspection.part import Part
 from opsin.predict import Classifier
 
 if TYPE_CHECKING:
@@ -271,18 +272,12 @@ def _last_with_maps(network: Network) -> str | None:
 
 def _answering(content: bytes) -> Answer:
     """Return what asks a file that lies in memory."""
-    import onnxruntime  # noqa: PLC0415
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    part = Part(content)
+    place = part.outputs.index("probabilities")
 
     def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
-        parts = [
-            session.run(["probabilities"], {"images": np.ascontiguousarray(images[i : i + size])})
-            for i in range(0, len(images), size)
-        ]
-        return np.concatenate([part[0] for part in parts])
+        batches = part.stream(images, None, size)
+        return np.concatenate([batch.values[place] for batch in batches])
 
     return answer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opsin.data.images import ImageLike
-from opsin.errors import RecipeError, SourceError
+from opsin.errors import OpsinError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
 from opsin.workflow.inside.inspection import Inspection
@@ -18,6 +18,7 @@ from opsin.workflow.inside.inspection import Inspection
 if TYPE_CHECKING:
     from opsin.inspection.activity import Activity
     from opsin.inspection.layers import LayerView
+    from opsin.inspection.weights import WeightView
     from opsin.workflow.inside.ablation import Ablation
     from opsin.workflow.inside.decision import Decision
     from opsin.workflow.inside.neighbours import Neighbour
@@ -46,6 +47,8 @@ class Insight:
         ablations: What becomes of the accuracy without each of them, by layer.
         probes: How well the classes can be told apart behind each layer.
         portraits: The training pictures that stand for each class.
+        weights: What each layer has learnt.
+        history: The epochs of the training, each with its ``norms``.
         decision: Heat maps with their checks.
         neighbours: Training pictures that the network sees most like the picture.
         saved: What `Inspection.save` returned.
@@ -62,6 +65,8 @@ class Insight:
     ablations: dict[str, Ablation] = field(default_factory=dict)
     probes: Probes | None = None
     portraits: list[Portrait] = field(default_factory=list)
+    weights: list[WeightView] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
     saved: dict[str, Any] | None = None
@@ -80,9 +85,11 @@ class Insight:
         for name in ("galleries", "ablations"):
             if getattr(self, name):
                 said[name] = {key: part.to_json() for key, part in getattr(self, name).items()}
-        for name in ("portraits", "neighbours"):
+        for name in ("portraits", "weights", "neighbours"):
             if getattr(self, name):
                 said[name] = [part.to_json() for part in getattr(self, name)]
+        if self.history:
+            said["norms"] = [epoch["norms"] for epoch in self.history]
         if self.saved is not None:
             said["saved"] = self.saved
         return said
@@ -93,7 +100,7 @@ def inspect(
     image: ImageLike | None = None,
     *,
     layers: Sequence[str] = (),
-    data: Sequence[str | os.PathLike[str]] | str = (),
+    data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
     label: str | None = None,
     explain: bool = False,
     ablate: bool = False,
@@ -185,9 +192,12 @@ def _look_at_picture(
         if look.has_pictures:
             try:
                 found.neighbours = look.nearest(answer, NEIGHBOURS)
-            except SourceError as error:
+            except OpsinError as error:
                 look.note(f"nearest training pictures are not shown: {error}")
-    write_picture_page(look, found, answer, folder / f"{_file_name(answer.name)}.html")
+    name = _file_name(answer.name)
+    if name == "network" or name.startswith("units-"):  # other pages are called so
+        name = f"picture-{name}"
+    write_picture_page(look, found, answer, folder / f"{name}.html")
 
 
 def _look_at_units(
@@ -199,8 +209,11 @@ def _look_at_units(
     label: str | None,
     ablate: bool,
 ) -> None:
+    from opsin.inspection.part import layer_called  # noqa: PLC0415  needs onnx
     from opsin.workflow.inside.pages import write_units_page  # noqa: PLC0415  needs Jinja
 
+    # All names first: what a unit is worth may take many minutes a layer.
+    layers = [layer_called(look.network, layer).name for layer in dict.fromkeys(layers)]
     for layer in layers:
         found.galleries[layer] = look.units(layer)
         if ablate:
@@ -213,13 +226,15 @@ def _look_at_network(
     look: Inspection, found: Insight, folder: Path, *, probes: bool, portraits: bool
 ) -> None:
     from opsin.workflow.inside.pages import write_network_page  # noqa: PLC0415  needs matplotlib
+    from opsin.workflow.inside.weights import norm_history  # noqa: PLC0415  needs onnx
 
-    found.summary = look.summary()
+    found.summary = summary = look.summary()
+    found.weights, found.history = look.weights(), norm_history(look.classifier)
     if probes:
         found.probes = look.probes()
     if portraits:
         found.portraits = look.portraits()
-    write_network_page(look, found, folder / "network.html")
+    write_network_page(look, found, summary, folder / "network.html")
 
 
 def _check(

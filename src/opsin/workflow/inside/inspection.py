@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.images import ImageLike
-from opsin.errors import ImageError, RecipeError
+from opsin.data.spelling import closest_first
+from opsin.errors import ImageError, ModelFileError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
 from opsin.run import RunDirectory
@@ -57,20 +58,33 @@ class Inspection:
         self,
         model: str | os.PathLike[str] | Classifier,
         *,
-        data: Sequence[str | os.PathLike[str]] | str = (),
+        data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
         watcher: Watcher = SILENT,
     ) -> None:
         self.classifier = model if isinstance(model, Classifier) else Classifier(model)
-        self._sources = [data] if isinstance(data, str) else list(data)
+        self._sources = [data] if isinstance(data, str | os.PathLike) else list(data)
         self._watcher = watcher
         self._rows: dict[str, int] = {}
 
     @cached_property
     def network(self) -> Network:
-        """The graph of layers with their weights."""
+        """The graph of layers with their weights.
+
+        Raises:
+            ModelFileError: A weight is infinite or no number.
+        """
         from opsin.inspection.network import Network  # noqa: PLC0415  needs onnx
 
-        return Network(self.classifier.path.read_bytes(), self.classifier.metadata.layers)
+        file = self.classifier.path
+        network = Network(file.read_bytes(), self.classifier.metadata.layers)
+        for name, value in network.weights.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ModelFileError(
+                    "weights that are finite numbers",
+                    f"{name} in {file} holds others",
+                    "Train again, best at a smaller --rate.",
+                )
+        return network
 
     @cached_property
     def known(self) -> Known:
@@ -304,8 +318,6 @@ class Inspection:
             RecipeError: There is no such class.
         """
         if label not in self.classifier.classes:
-            from opsin.inspection.part import closest_first  # noqa: PLC0415  needs onnx
-
             names = closest_first(self.classifier.classes, label)
             raise RecipeError(f"a class among {names}", f"got {label!r}", "Choose there.")
         return self.classifier.classes.index(label)

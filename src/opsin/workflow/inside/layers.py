@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.data.lazy import Images
+from opsin.data.spelling import closest_first
 from opsin.errors import ModelFileError
 from opsin.inspection.layers import LayerView, view_of
-from opsin.inspection.network import IMAGES, Network
+from opsin.inspection.network import Network
+from opsin.inspection.part import Part, up_to
 from opsin.predict import Classifier
 
 # Bytes of values and pixels that a batch may come to; all layers of 256 photographs at once would
 # be gigabytes.
 _BYTES: Final = 32 << 20
 _BATCH: Final = 256
-# Names of layers that an error lists.
-_LISTED: Final = 40
-#: The file's outputs that may be asked for beside its layers.
-OUTPUTS: Final = ("probabilities", "embedding", "familiarity")
 
 
 def layer_views(
@@ -69,20 +65,9 @@ def check_names(
     """
     known = [layer.name for layer in classifier.metadata.layers] + list(further)
     for name in names:
-        if name in known:
-            continue
-        lower = name.lower()
-        closeness = {
-            other: difflib.SequenceMatcher(None, lower, other.lower()).ratio() for other in known
-        }
-        ranked = sorted(known, key=lambda other: -closeness[other])
-        rest = len(ranked) - _LISTED
-        more = f" and {rest:,} more, which opsin inspect {classifier.path} lists"
-        raise ModelFileError(
-            f"a layer of {classifier.path}",
-            f"none is called {name!r}",
-            f"There are {', '.join(ranked[:_LISTED])}{more if rest > 0 else ''}.",
-        )
+        if name not in known:
+            there = closest_first(known, name)
+            raise ModelFileError(f"a layer among {there}", f"got {name!r}", "Choose there.")
 
 
 def iter_batches(
@@ -104,18 +89,10 @@ def iter_batches(
         names: Names of layers or of the file's outputs.
         rows: Which pictures (default: all, in their order).
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        network.with_outputs(names), options, providers=["CPUExecutionProvider"]
-    )
+    part = Part(up_to(network, names))
     sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}
     # The layers that are not fetched are computed as well, two or three of them at a time.
     work = sum(sizes.get(name, 0) for name in names) + 3 * max(sizes.values(), default=0)
     step = min(max(1, _BYTES // max(1, work + math.prod(images.shape[1:]))), _BATCH)
-    count = len(images) if rows is None else len(rows)
-    for start in range(0, count, step):
-        places = slice(start, min(start + step, count))
-        batch = images[places] if rows is None else images[rows[places]]
-        values = session.run(list(names), {IMAGES: np.ascontiguousarray(batch)})
-        yield dict(zip(names, values, strict=True))
+    for batch in part.stream(images, rows, step):
+        yield dict(zip(part.outputs, batch.values, strict=True))

@@ -15,7 +15,7 @@ from opsin.report.inside.decision import decision_sections
 from opsin.report.inside.layers import layer_sections
 from opsin.report.inside.page import Section, render_page
 from opsin.report.inside.units import ROOM, portrait_sections, unit_sections
-from opsin.report.terminal import megabytes
+from opsin.report.terminal import megabytes, plus_minus
 from opsin.storage import write_bytes
 
 if TYPE_CHECKING:
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 
     from opsin.workflow.inside.inspect import Insight
     from opsin.workflow.inside.inspection import Inspection
+    from opsin.workflow.inside.summary import Summary
 
 
-def write_network_page(look: Inspection, found: Insight, page: Path) -> None:
+def write_network_page(look: Inspection, found: Insight, summary: Summary, page: Path) -> None:
     """Write what the network is: layers, receptive fields, weights, and what was asked for beside.
 
     Args:
         look: The classifier.
         found: What was found; ``page`` and ``files`` are set.
+        summary: The layers as a table.
         page: Where to.
 
     Raises:
@@ -41,11 +43,9 @@ def write_network_page(look: Inspection, found: Insight, page: Path) -> None:
     from opsin.report.inside.network import network_sections  # noqa: PLC0415
     from opsin.report.inside.weights import probe_sections, weight_sections  # noqa: PLC0415
     from opsin.workflow.inside.probes import probe_figures  # noqa: PLC0415
-    from opsin.workflow.inside.weights import norm_history, weight_figures  # noqa: PLC0415
+    from opsin.workflow.inside.weights import weight_figures  # noqa: PLC0415
 
-    summary = look.summary() if found.summary is None else found.summary
-    rows = summary.rows
-    history = norm_history(look.classifier)
+    rows, history = summary.rows, found.history
     drawings: dict[str, Callable[[], Figure]] = {"network": lambda: draw_network(rows)}
     pixels = _picture(look)
     if pixels is not None:
@@ -61,7 +61,7 @@ def write_network_page(look: Inspection, found: Insight, page: Path) -> None:
     if found.portraits:
         sections += portrait_sections(found.portraits)
     classes = look.classifier.classes
-    sections += weight_sections(look.weights(), history, drawn, classes=classes)
+    sections += weight_sections(found.weights, history, drawn, classes=classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",
         "Multiply-adds a picture": f"{summary.multiply_adds:,}",
@@ -139,7 +139,7 @@ def _facts(look: Inspection) -> dict[str, str]:
     if metadata.score is not None:
         score = metadata.score
         what = "Test accuracy" if score.split == "test" else "Validation accuracy, optimistic"
-        facts[what] = f"{score.accuracy:.4f} ± {(score.high - score.low) / 2:.4f}"
+        facts[what] = plus_minus(score.model_dump())
     return facts
 
 
@@ -171,8 +171,10 @@ def _picture(look: Inspection) -> NDArray[np.uint8] | None:
         return None
     try:
         known = look.known
+        # A picture that cannot be read any more is told only here.
+        for rows in (known.val, known.train, known.test):
+            if len(rows):
+                return np.asarray(known.images[int(rows[0])])
     except OpsinError as error:
         look.note(f"No picture to draw on: {error}")
-        return None
-    row = int(known.val[0] if len(known.val) else known.train[0])
-    return np.asarray(known.images[row])
+    return None

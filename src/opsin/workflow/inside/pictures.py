@@ -31,6 +31,7 @@ class Known:
         val: Rows that it was chosen by.
         source: Where they come from.
         test: Rows that it was judged by.
+        own: Whether they are those of the run that the file lies in.
     """
 
     images: Images
@@ -40,6 +41,7 @@ class Known:
     val: NDArray[np.int64]
     source: str
     test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    own: bool = False
 
     def row_called(self, name: str) -> int | None:
         """Return the row of a picture by its name, or by its part and number: ``test/17``.
@@ -100,6 +102,7 @@ def known_pictures(
         data.split.val,
         data.recipe.source,
         data.split.test,
+        own=not sources,
     )
 
 

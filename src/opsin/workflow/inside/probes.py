@@ -59,7 +59,7 @@ class Probe:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         said = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return said | {"block": list(self.block), "pooled": self.how == "pooled"}
+        return said | {"block": list(self.block)}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from opsin.events import SILENT, Watcher
 from opsin.inspection.network import Network
 from opsin.inspection.npz import ArrayPlan, open_npz
 from opsin.predict import Classifier
-from opsin.workflow.inside.layers import OUTPUTS, check_names, iter_batches
+from opsin.workflow.inside.layers import check_names, iter_batches
 
 # Names of pictures that are turned into an array at once.
 _NAMES: Final = 4096
@@ -69,11 +69,12 @@ def save_layers(
     wanted = list(dict.fromkeys(names))
     if not wanted:
         raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
-    check_names(classifier, wanted, further=OUTPUTS)
+    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    # Files of earlier versions lack some of the outputs.
+    check_names(classifier, wanted, further=[out.name for out in network.model.graph.output])
     count = len(images)
     if not count:
         raise SourceError("at least one picture", "got none", "Name a picture or a source.")
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
     batches = iter_batches(classifier, network, images, wanted)
     # The first batch tells every shape, and so how large the file will be.
     first = next(batches)

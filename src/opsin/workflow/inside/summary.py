@@ -77,6 +77,7 @@ class Summary:
         seconds: Measured time of all layers for one picture, each operator by itself on one
             thread, which takes longer than an answer does; ``None`` where it was not measured.
         file_bytes: Size of the file.
+        size: Height and width of a picture, in pixels.
     """
 
     rows: tuple[Row, ...]
@@ -85,6 +86,7 @@ class Summary:
     multiply_adds: int
     seconds: float | None
     file_bytes: int
+    size: tuple[int, int]
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain data."""
@@ -122,7 +124,7 @@ def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -
     seconds: dict[str, float] = {}
     if timed:
         seconds = layer_seconds(content, network.layers, _noise(classifier))
-    whole = sum(seconds.values())
+    whole, like = sum(seconds.values()), classifier.metadata.preparation
     rows = tuple(
         Row(
             name=layer.name,
@@ -145,6 +147,7 @@ def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -
         multiply_adds=sum(row.multiply_adds for row in rows),
         seconds=whole if timed else None,
         file_bytes=len(content),
+        size=(like.height, like.width),
     )
 
 

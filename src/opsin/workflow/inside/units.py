@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.lazy import Images
+from opsin.data.spelling import closest_first
 from opsin.errors import ModelFileError, RecipeError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.metadata import Layer
@@ -230,8 +231,6 @@ class Gallery:
             RecipeError: There is no such class.
         """
         if class_name not in self.classes:
-            from opsin.inspection.part import closest_first  # noqa: PLC0415
-
             names = closest_first(self.classes, class_name)
             raise RecipeError(f"a class among {names}", f"got {class_name!r}", "Choose there.")
         place = self.classes.index(class_name)
