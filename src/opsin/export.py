@@ -63,7 +63,7 @@ class _Writer:
 
 def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> None:
     # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
-    # and takes a quarter of the time or less (docs/performance.md). The numbers are the same.
+    # and takes a third of the time or less (docs/performance.md). The numbers are the same.
     mean, deviation = (
         to.weight(f"{name}.{part}", getattr(layer, part).reshape(-1, 1, 1))
         for part in ("mean", "deviation")
