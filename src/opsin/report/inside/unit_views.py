@@ -129,6 +129,14 @@ class EffectLike(Protocol):
         """Whether it is more than chance."""
 
     @property
+    def lost_by_class(self) -> Mapping[str, int]:
+        """Of the lost ones, how many are of each class."""
+
+    @property
+    def gained_by_class(self) -> Mapping[str, int]:
+        """Of the gained ones, how many are of each class."""
+
+    @property
     def losses(self) -> Mapping[str, int]:
         """Right answers that each class loses, the most first."""
 
@@ -151,6 +159,10 @@ class AblationLike(Protocol):
     @property
     def accuracy(self) -> float:
         """Of the whole network."""
+
+    @property
+    def right(self) -> Mapping[str, int]:
+        """Those of them that the whole network has right."""
 
     @property
     def effects(self) -> Sequence[EffectLike]:

@@ -24,6 +24,8 @@ from opsin.report.pictures import picture_address
 ROOM: Final = 8_000_000
 # Cards in a fold, classes with a bar, classes named in a mix, and rows of a table before its fold.
 _FOLD, _BARS, _NAMED, _ROWS = 24, 12, 3, 12
+# Classes that a table has a column for.
+_TABLE: Final = 25
 # Effects that a table names; the rest is in the JSON.
 _EFFECTS: Final = 500
 # Classes that a unit can be found by: those that lift it, this far at least.
@@ -207,7 +209,21 @@ def _ablation_section(ablation: AblationLike) -> Section:
         first=effects[:_ROWS],
         more=effects[_ROWS:_EFFECTS],
         left_out=max(0, len(effects) - _EFFECTS),
+        by_class=_by_class(ablation) if len(ablation.images) <= _TABLE else None,
     )
+
+
+def _by_class(ablation: AblationLike) -> dict[str, Any]:
+    """Return the accuracy of each class with all units, and without each of the first ones."""
+    counted = {name: count for name, count in ablation.images.items() if count}
+    whole = {name: ablation.right[name] / count for name, count in counted.items()}
+    rows = []
+    for effect in ablation.effects[:_ROWS]:
+        gained = {name: effect.gained_by_class[name] - effect.lost_by_class[name] for name in whole}
+        rows.append(
+            (effect.unit, [(whole[n] + gained[n] / counted[n], bool(gained[n])) for n in whole])
+        )
+    return {"whole": whole, "rows": rows}
 
 
 def portrait_sections(portraits: Sequence[PortraitLike], *, room: int = ROOM) -> list[Section]:
