@@ -103,6 +103,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """A picture as the network wants it.
+
+    Args:
+        name: What it is called.
+        pixels: ``uint8[H, W, C]``
+        notes: What was done to it beyond decoding and resizing.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Answers:
     """The answers to a batch of pictures.
 
@@ -110,10 +125,12 @@ class Answers:
         probabilities: ``float32[N, K]``
         familiarity: Likeness to the training pictures, ``float32[N]``; ``None`` where the file
             cannot tell.
+        embedding: What the last layer sees, ``float32[N, D]``; ``None`` where it was not asked for.
     """
 
     probabilities: NDArray[np.float32]
     familiarity: NDArray[np.float32] | None
+    embedding: NDArray[np.float32] | None = None
 
     def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
         """Tell which pictures are like none of the training pictures, ``bool[N]``."""
@@ -189,26 +206,45 @@ class Classifier:
             ImageError: The picture cannot be read.
         """
         called = name or (str(image) if isinstance(image, str | os.PathLike) else "picture")
-        pixels, notes = self._prepare(image, called, as_is=as_is)
-        (answers,) = self.iter_answers(pixels[None])
-        (row,), familiarity = answers.probabilities, answers.familiarity
-        reject = self.metadata.reject
-        best = int(row.argmax())
-        return Prediction(
-            name=called,
-            label=self.classes[best],
-            confidence=float(row[best]),
-            probabilities=dict(zip(self.classes, map(float, row), strict=True)),
-            familiarity=None if familiarity is None else float(familiarity[0]),
-            rejected=bool(answers.rejected(reject)[0]),
-            notes=notes,
-            pixels=pixels,
-        )
+        prepared = self.prepare(image, called, as_is=as_is)
+        return self.predict_prepared([prepared])[0]
 
-    def _prepare(
-        self, image: ImageLike, name: str, *, as_is: bool
-    ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-        """Return the pixels that training would have made, or say what was done to them."""
+    def predict_prepared(self, pictures: Sequence[Prepared]) -> list[Prediction]:
+        """Classify pictures that `prepare` made ready, in one batch; the answers in their order."""
+        if not pictures:
+            return []
+        answers = self.answers(np.stack([picture.pixels for picture in pictures]))
+        rejected = answers.rejected(self.metadata.reject)
+        known = answers.familiarity
+        return [
+            Prediction(
+                name=picture.name,
+                label=self.classes[int(row.argmax())],
+                confidence=float(row.max()),
+                probabilities=dict(zip(self.classes, map(float, row), strict=True)),
+                familiarity=None if known is None else float(known[place]),
+                rejected=bool(rejected[place]),
+                notes=picture.notes,
+                pixels=picture.pixels,
+            )
+            for place, (picture, row) in enumerate(
+                zip(pictures, answers.probabilities, strict=True)
+            )
+        ]
+
+    def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> Prepared:
+        """Decode a picture into the pixels that training would have made of it.
+
+        It may be called from several threads at once.
+
+        Args:
+            image: What `predict` takes.
+            name: What to call the picture.
+            as_is: As in `predict`.
+
+        Raises:
+            ImageError: The picture cannot be read.
+        """
         preparation = self.metadata.preparation
         if not isinstance(image, np.ndarray | Image.Image):
             image = content_of(image, name)
@@ -220,7 +256,7 @@ class Classifier:
             # The subject is cut out, and needs all the pixels that there are of it.
             matched, note = match_background(open_image(image, name), preparation.background)
             pixels = to_pixels(matched, preparation) if note else pixels
-        return pixels, (note,) if note else ()
+        return Prepared(name, pixels, (note,) if note else ())
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.
@@ -230,6 +266,19 @@ class Classifier:
         """
         parts = [part.probabilities for part in self.iter_answers(images)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+
+    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
+        """Return the answers to one batch of prepared pictures, ``uint8[N, H, W, C]``.
+
+        Args:
+            images: The batch; all of it is computed at once, so its size bounds the memory.
+            embedding: Whether to return what the last layer sees, too.
+        """
+        wanted = ("probabilities", "familiarity", "embedding" if embedding else "")
+        names = [name for name in wanted if name in self._outputs]
+        values = self._session.run(names, {"images": np.ascontiguousarray(images)})
+        found = dict(zip(names, values, strict=True))
+        return Answers(found["probabilities"], found.get("familiarity"), found.get("embedding"))
 
     def iter_answers(
         self, images: Images, rows: NDArray[np.int64] | None = None
