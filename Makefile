@@ -3,11 +3,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := .venv-node
 # A process for each core, each on one thread: threads of several would wait for one another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all test-runtime browser lint bench docs clean
+.PHONY: demo test test-all test-runtime browser node lint bench docs clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies a picture of its own.
 demo: $(VENV)/ready
@@ -16,10 +17,10 @@ demo: $(VENV)/ready
 	$(BIN)/python docs/demo_photo.py demo/boot.jpg
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
-test: lint test-runtime browser
+test: lint test-runtime browser node
 	$(PYTEST) -m "not slow"
 
-test-all: lint test-runtime browser
+test-all: lint test-runtime browser node
 	$(PYTEST)
 
 # The runtime half, in an environment where PyTorch is not installed.
@@ -33,6 +34,18 @@ browser:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends chromium chromium-driver >/dev/null; \
 	fi || echo "no Chromium: the tests that need it are skipped"
+
+# onnxruntime-node and sharp, for the tests that run a bundle in Node; where they cannot be installed, they are skipped.
+node:
+	@command -v npm >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends nodejs npm >/dev/null; \
+	fi || true
+	@[ -d $(NODE)/node_modules/onnxruntime-node ] && [ -d $(NODE)/node_modules/sharp ] || \
+	{ command -v npm >/dev/null && mkdir -p $(NODE) && npm install --silent --no-audit --no-fund \
+		--ignore-scripts --prefix $(NODE) onnxruntime-node@1.30.0 sharp@0.35.5 >/dev/null; } || \
+	echo "no Node with onnxruntime-node and sharp: the tests that need them are skipped"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check
@@ -49,7 +62,7 @@ docs: $(VENV)/ready
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-runtime demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-runtime $(NODE) demo dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +72,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-runtime
-	$(VENV)-runtime/bin/python $(PIP) -e '.[evaluate,test]'
+	$(VENV)-runtime/bin/python $(PIP) -e '.[evaluate,serve,parquet,test]'
 	! $(VENV)-runtime/bin/python -c "import torch" 2>/dev/null
 	touch $@

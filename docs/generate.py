@@ -17,8 +17,8 @@ from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 
 DOCS = Path(__file__).parent
 VERBS = (
-    "data", "train", "resume", "predict", "evaluate", "inspect", "report", "runs", "compare",
-    "bench",
+    "data", "train", "resume", "predict", "unsort", "evaluate", "inspect", "report", "runs",
+    "compare", "export", "serve", "bench",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.errors import ModelFileError
-from opsin.metadata import FORMAT, Background, Metadata, Preparation, Score
+from opsin.metadata import FORMAT, Background, Metadata, Precision, Preparation, Score
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -40,3 +40,22 @@ def test_a_foreign_file_is_named() -> None:
 def test_a_file_of_a_later_format_asks_for_an_update() -> None:
     with pytest.raises(ModelFileError, match="Update Opsin"):
         Metadata.from_props({"opsin.format": str(FORMAT + 1)}, "new.onnx")
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_precision_travels_and_a_plain_file_stays_readable_by_older_versions(
+    precision: Precision,
+) -> None:
+    plain = Metadata(
+        opsin="1",
+        model="mlp",
+        classes=("a", "b"),
+        preparation=Preparation(height=8, width=9, channels=1, resize="fit"),
+        layers=(),
+        source="s",
+        fingerprint="f",
+    )
+    assert "opsin.precision" not in plain.to_props()
+    assert Metadata.from_props(plain.to_props(), "a.onnx").precision == "float32"
+    smaller = plain.model_copy(update={"precision": precision})
+    assert Metadata.from_props(smaller.to_props(), "a.onnx") == smaller

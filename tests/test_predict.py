@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from PIL import Image
 
 import opsin
 from opsin.data.dataset import Dataset
-from opsin.errors import ImageError, ModelFileError
+from opsin.data.views import views
+from opsin.errors import ImageError, ModelFileError, RunError
 from opsin.predict import Classifier, Prediction
 from tests.data.test_background import photograph
 
@@ -159,3 +162,63 @@ def test_a_photograph_is_matched_with_all_its_pixels(
     whole, part = (classifier.predict(tmp_path / f"photo.{kind}") for kind in ("png", "jpg"))
     assert whole.notes == part.notes == ("light background turned dark, as in training",)
     assert np.abs(whole.pixels.astype(int) - part.pixels.astype(int)).max() <= 8
+
+
+def test_views_are_averaged_and_familiarity_is_not(classifier: Classifier, digits: Dataset) -> None:
+    rows = digits.split.test[:40]
+    prepared = [classifier.prepare(digits.images[row], str(row)) for row in rows]
+    averaged = classifier.predict_prepared(prepared, tta=True)
+    by_hand = np.mean(
+        [classifier.probabilities(view) for view in views(digits.images[rows], mirrored=False)], 0
+    )
+    for row, answer, wanted in zip(rows, averaged, by_hand, strict=True):
+        assert list(answer.probabilities.values()) == pytest.approx(wanted, abs=1e-6)
+        assert answer.label == digits.classes[int(wanted.argmax())]
+        assert answer == classifier.predict(digits.images[row], tta=True, name=str(row))
+        assert answer.familiarity == classifier.predict(digits.images[row]).familiarity
+    plain = classifier.predict_prepared(prepared)
+    assert any(one.confidence != two.confidence for one, two in zip(averaged, plain, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mirrored"),
+    [
+        (None, False),
+        ({"training": {"flip": True}}, True),
+        ({"training": {"flip": False}}, False),
+        ({"training": {"seed": 0}}, False),
+        ({"training": "none"}, False),
+    ],
+)
+def test_mirrored_views_only_where_training_mirrored(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path, recipe: object, mirrored: bool
+) -> None:
+    shutil.copy(nearest_mean, tmp_path / "classifier.onnx")
+    if recipe:
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    classifier = Classifier(tmp_path / "classifier.onnx")
+    assert classifier.mirrored is mirrored
+    image = digits.images[7][None]
+    answer = classifier.predict(image[0], tta=True)
+    wanted = np.mean(
+        [classifier.probabilities(view)[0] for view in views(image, mirrored=mirrored)], 0
+    )
+    assert list(answer.probabilities.values()) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_damaged_recipe_is_named(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
+    shutil.copy(nearest_mean, tmp_path / "classifier.onnx")
+    (tmp_path / "recipe.json").write_text("{")
+    classifier = Classifier(tmp_path)
+    assert classifier.predict(digits.images[0]).label
+    with pytest.raises(RunError, match=r"recipe\.json is damaged"):
+        classifier.predict(digits.images[0], tta=True)
+
+
+def test_large_pictures_come_in_smaller_batches(classifier: Classifier) -> None:
+    assert classifier.batch_size == 256
+    like = classifier.metadata.preparation
+    for side, size in ((28, 256), (64, 244), (224, 19), (2000, 8)):
+        preparation = like.model_copy(update={"height": side, "width": side})
+        classifier.metadata = classifier.metadata.model_copy(update={"preparation": preparation})
+        assert classifier.batch_size == size

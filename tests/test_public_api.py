@@ -13,7 +13,8 @@ import pytest
 import opsin
 
 # Loading any of these on the way to a prediction would make the runtime half heavy.
-HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja2", "pandas")
+HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja2", "pandas",
+         "fastapi", "starlette", "uvicorn")  # fmt: skip
 
 
 def loaded_by(code: str) -> list[str]:

@@ -135,3 +135,18 @@ def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> Non
     run.set_status("running")
     write_json(run.status, run.read(run.status) | {"heartbeat": 0.0})
     assert run.state()[0] == "failed"
+
+
+def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path, "mine")
+    code = "import sys; from opsin.run import RunDirectory\nwith RunDirectory(sys.argv[1]).hold():"
+    code += "\n    print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(directory.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match="nobody works on"), directory.hold():
+            pass
+        other.communicate()

@@ -37,9 +37,13 @@ if TYPE_CHECKING:
     from opsin.events import Epoch, Watcher
     from opsin.predict import Classifier, Prediction
     from opsin.recipe import Recipe
+    from opsin.server import serve
     from opsin.workflow.baselines import compare_baselines, train_baselines
     from opsin.workflow.bench import bench
     from opsin.workflow.changes import Changes, changes_since
+    from opsin.workflow.classify.each import predict_each
+    from opsin.workflow.classify.unsort import Unsorted, unsort
+    from opsin.workflow.classify.verb import Classified, classify
     from opsin.workflow.compare import Comparison, compare
     from opsin.workflow.evaluate import evaluate
     from opsin.workflow.inside.inspect import Insight, inspect
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
     from opsin.workflow.report import write_report
     from opsin.workflow.resume import resume
     from opsin.workflow.runs import Run, list_runs
+    from opsin.workflow.ship.shipped import Shipped
+    from opsin.workflow.ship.verb import export_model
     from opsin.workflow.train import train
     from opsin.workflow.transfer import Exported, export_data
 
@@ -58,6 +64,7 @@ __all__ = [
     "Audit",
     "Benchmark",
     "Changes",
+    "Classified",
     "Classifier",
     "Comparison",
     "Dataset",
@@ -79,29 +86,36 @@ __all__ = [
     "Repeats",
     "Run",
     "RunError",
+    "Shipped",
     "SourceError",
     "StorageError",
+    "Unsorted",
     "Watcher",
     "__version__",
     "audit",
     "bench",
     "changes_since",
+    "classify",
     "compare",
     "compare_baselines",
     "draw_data",
     "draw_prediction",
     "evaluate",
     "export_data",
+    "export_model",
     "from_arrays",
     "inspect",
     "list_runs",
     "load",
     "look_at",
+    "predict_each",
     "resume",
+    "serve",
     "train",
     "train_baselines",
     "train_folds",
     "train_repeats",
+    "unsort",
     "write_audit",
     "write_report",
 ]
@@ -112,6 +126,7 @@ _HOME = {
     "Audit": "data.audit",
     "Benchmark": "workflow.rates",
     "Changes": "workflow.changes",
+    "Classified": "workflow.classify.verb",
     "Classifier": "predict",
     "Comparison": "workflow.compare",
     "Dataset": "data.dataset",
@@ -125,26 +140,33 @@ _HOME = {
     "Recipe": "recipe",
     "Repeats": "workflow.repeats",
     "Run": "workflow.runs",
+    "Shipped": "workflow.ship.shipped",
+    "Unsorted": "workflow.classify.unsort",
     "Watcher": "events",
     "audit": "data.audit",
     "bench": "workflow.bench",
     "changes_since": "workflow.changes",
+    "classify": "workflow.classify.verb",
     "compare": "workflow.compare",
     "compare_baselines": "workflow.baselines",
     "draw_data": "workflow.look",
     "draw_prediction": "workflow.predict",
     "evaluate": "workflow.evaluate",
     "export_data": "workflow.transfer",
+    "export_model": "workflow.ship.verb",
     "from_arrays": "data.dataset",
     "inspect": "workflow.inside.inspect",
     "list_runs": "workflow.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",
+    "predict_each": "workflow.classify.each",
     "resume": "workflow.resume",
+    "serve": "server",
     "train": "workflow.train",
     "train_baselines": "workflow.baselines",
     "train_folds": "workflow.repeats",
     "train_repeats": "workflow.repeats",
+    "unsort": "workflow.classify.unsort",
     "write_audit": "workflow.look",
     "write_report": "workflow.report",
 }

@@ -14,6 +14,7 @@ from opsin.errors import ModelFileError
 FORMAT = 2
 
 Resize = Literal["fit", "fill", "squash"]
+Precision = Literal["float32", "float16", "int8"]
 
 
 class _Frozen(BaseModel):
@@ -108,7 +109,8 @@ class Metadata(_Frozen):
     """All that a reader needs to use the file as it was meant.
 
     It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
-    that any language can read it.
+    that any language can read it. ``precision`` says what the network's weights are kept in, and
+    is left out of the file where that is float32.
     """
 
     format: int = FORMAT
@@ -122,10 +124,13 @@ class Metadata(_Frozen):
     score: Score | None = None
     calibration: Calibration | None = None
     reject: Reject | None = None
+    precision: Precision = "float32"
 
     def to_props(self) -> dict[str, str]:
         """Return the properties to write into the ONNX file."""
         fields = self.model_dump(mode="json")
+        if self.precision == "float32":
+            del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod

@@ -105,16 +105,16 @@ class RunDirectory:
             StorageError: The directory may not be written to.
         """
         lock = FileLock(self.lock)
-        try:
-            # Someone who only asks for the state holds it for a moment.
-            with told_plainly(self.lock):
+        with told_plainly(self.lock):
+            try:
+                # Someone who only asks for the state holds it for a moment.
                 lock.acquire(timeout=2)
-        except Timeout:
-            raise RunError(
-                "a run that nobody works on",
-                f"{self.path} is being trained by process {self._json(self.status).get('pid')}",
-                "Wait until it is done, or stop it.",
-            ) from None
+            except Timeout:  # inside: it is an OSError as well, and no refusal of the disk's
+                raise RunError(
+                    "a run that nobody works on",
+                    f"{self.path} is being trained by process {self._json(self.status).get('pid')}",
+                    "Wait until it is done, or stop it.",
+                ) from None
         try:
             yield
         finally:

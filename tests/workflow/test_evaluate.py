@@ -14,7 +14,7 @@ import opsin
 from opsin.data.dataset import Dataset
 from opsin.errors import SourceError
 from opsin.workflow.look import draw_data
-from opsin.workflow.predict import draw_prediction, predict_each
+from opsin.workflow.predict import draw_prediction
 from tests.conftest import write_shapes
 
 
@@ -97,14 +97,6 @@ def test_foreign_classes_are_named_and_can_be_left_out(
     with pytest.raises(SourceError, match="also has cat"):
         opsin.evaluate(nearest_mean, folder)
     assert opsin.evaluate(nearest_mean, folder, classes=["3", "1"])["images"] > 0
-
-
-def test_each_picture_is_answered_or_explained(nearest_mean: Path, digits: Dataset) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    answers = list(predict_each(classifier, [("bad", b""), ("good", digits.images[0])]))
-    assert isinstance(answers[0], opsin.ImageError)
-    assert isinstance(answers[1], opsin.Prediction)
-    assert answers[1].name == "good"
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

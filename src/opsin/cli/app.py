@@ -15,12 +15,15 @@ from opsin.cli import (
     compare,
     data,
     evaluate,
+    export,
     inspect,
     predict,
     report,
     resume,
     runs,
+    serve,
     train,
+    unsort,
 )
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.errors import OpsinError
@@ -63,6 +66,9 @@ for _verb in (
     report.report,
     runs.runs,
     compare.compare,
+    export.export,
+    serve.serve,
+    unsort.unsort,
     bench.bench,
 ):
     app.command(_verb.__name__)(_verb)

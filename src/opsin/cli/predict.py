@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json
-from opsin.data.images import ImageLike
+from opsin.cli.output import STOP_TOLD, console, print_json
 from opsin.errors import ImageError
 from opsin.predict import Classifier, Prediction
-from opsin.report.terminal import bar, printable
-from opsin.workflow.predict import check_drawing, draw_prediction, predict_each
+from opsin.report.terminal import bar, clock, for_people, printable
+from opsin.workflow.classify.each import each_answer, open_streams
+from opsin.workflow.classify.pipeline import Answered
+from opsin.workflow.classify.verb import Classified, classify
+from opsin.workflow.predict import check_drawing, draw_prediction
+
+# More pictures than this are a line each, without bars.
+_FEW = 20
 
 
 def predict(
@@ -25,12 +32,61 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="Pictures; - reads one from standard input.",
+            help="Pictures, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar); - "
+            "reads a picture, or names of files, from standard input.",
             show_default=False,
         ),
     ],
     *,
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes to print.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write the answers into this .jsonl, .csv or .parquet file; stopped or killed, "
+            "the same command goes on where it was.",
+            show_default=False,
+        ),
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(
+            "--sort-into",
+            metavar="FOLDER",
+            help="Give each picture a place in FOLDER/<answer>; opsin unsort takes it back.",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["copy", "link", "move"],
+        typer.Option("--by", help="How --sort-into places a picture."),
+    ] = "copy",
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to name for a picture.")] = 5,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="KEY=CLASS",
+            help="Only these: label=Bag, answer='none of these', answer=unreadable.",
+            show_default=False,
+        ),
+    ] = None,
+    min_confidence: Annotated[
+        float,
+        typer.Option(
+            "--min-confidence", metavar="0-1", help="Only answers of at least this probability."
+        ),
+    ] = 0.0,
+    reject: Annotated[
+        bool,
+        typer.Option(
+            "--reject/--no-reject",
+            help='Answer "none of these" to a picture unlike the training pictures.',
+        ),
+    ] = True,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Average the answers to small variations of each picture."),
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -48,6 +104,19 @@ def predict(
             "training pictures' was dark, or the other way round.",
         ),
     ] = False,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            metavar="OURS=THEIRS",
+            help="Name of a table's column of paths: path=file.",
+            show_default=False,
+        ),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
+    ] = False,
+    quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say which class each picture belongs to, and how sure that is.
@@ -56,41 +125,128 @@ def predict(
     """  # fmt: skip
     if plot is not None:
         check_drawing(plot)
-    classifier = Classifier(model)
-    inputs: list[tuple[str, ImageLike]] = [
-        ("standard input", _standard_input()) if image == "-" else (image, image)
-        for image in images
-    ]
-    screen = console()
-    predictions: list[Prediction] = []
-    failures: list[ImageError] = []
-    answers = predict_each(classifier, inputs, as_is=as_is)
-    for (_, image), answer in zip(inputs, answers, strict=True):
-        if isinstance(answer, ImageError):
-            failures.append(answer)
-            sys.stderr.write(f"opsin: {printable(str(answer))}\n")
-            continue
-        predictions.append(answer)
-        if plot is not None:
-            several = f"-{len(predictions)}" if len(images) > 1 else ""
-            draw_prediction(answer, plot.with_stem(plot.stem + several), image)
-        if not as_json:
-            _print(screen, answer, top)
+    watcher = for_people(quiet=quiet)
+    stream = open_streams(
+        images,
+        columns=None if columns is None else options.renamed(columns),
+        follow_links=follow_links,
+        watcher=watcher,
+    )
+    # Bit for bit the same answers, whatever a picture is computed together with.
+    classifier = Classifier(model, threads=1)
+    chosen: dict[str, Any] = {
+        "where": where or (),
+        "min_confidence": min_confidence,
+        "reject": reject,
+        "as_is": as_is,
+        "tta": tta,
+    }
+    if out is not None or sort_into is not None:
+        try:
+            done = classify(
+                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
+                watcher=watcher, **chosen,
+            )  # fmt: skip
+        except KeyboardInterrupt:  # what is kept, and how to go on, was told
+            STOP_TOLD.set()
+            raise typer.Exit(130) from None
+        if as_json:
+            print_json(done.to_json())
+        else:
+            _summarise(console(), done)
+        return
+    answers = each_answer(classifier, stream, **chosen)
+    single = stream.kind in ("file", "picture")
+    told = _Told(
+        plot,
+        numbered=len(images) > 1 or not single,
+        bars=single and len(images) <= _FEW,
+        top=top,
+    )
     if as_json:
-        print_json(
-            {
-                "model": str(classifier.path),
-                "predictions": [prediction.to_json() for prediction in predictions],
-                "errors": [str(failure) for failure in failures],
-            }
-        )
-    if failures:
+        _print_json(str(classifier.path), told.noted(answers), told)
+    else:
+        told.print_all(console(), answers)
+    if told.failures:
         raise typer.Exit(1)
 
 
-def _standard_input() -> bytes:
-    # None where the process was started without one.
-    return sys.stdin.buffer.read() if sys.stdin else b""
+class _Told:
+    """What is said of each picture, and drawn.
+
+    Args:
+        plot: File to draw into.
+        numbered: Whether a picture's number is added to its name.
+        bars: Whether a picture's bars are printed.
+        top: How many.
+    """
+
+    def __init__(self, plot: Path | None, *, numbered: bool, bars: bool, top: int) -> None:
+        self.plot, self.numbered, self.bars, self.top = plot, numbered, bars, top
+        self.failures: list[str] = []
+
+    def noted(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
+        """Yield the answers that there are; tell of the others, and draw what is to be drawn."""
+        drawn = 0
+        for picture, answer in answers:
+            if isinstance(answer, ImageError):
+                self.failures.append(str(answer))
+                sys.stderr.write(f"opsin: {printable(str(answer))}\n")
+                continue
+            if self.plot is not None:
+                drawn += 1
+                number = f"-{drawn}" if self.numbered else ""
+                draw_prediction(answer, self.plot.with_stem(self.plot.stem + number), picture.image)
+            yield answer
+
+    def print_all(self, screen: Console, answers: Iterable[Answered]) -> None:
+        """Print a picture's answer with its bars or, of many, a line each."""
+        for answer in self.noted(answers):
+            if self.bars:
+                _print(screen, answer, self.top)
+            else:
+                what = f"[bold]{escape(printable(answer.answer))}[/]"
+                name = escape(printable(answer.name))
+                screen.print(f"{answer.confidence:6.1%}  {what}  {name}")
+
+
+def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
+    """Print one object, an answer as soon as it is there: nobody can tell how many will come."""
+    stream = sys.stdout.buffer
+    stream.write(b'{"model": ' + _encoded(model) + b', "predictions": [')
+    for number, answer in enumerate(answers):
+        stream.write((b", " if number else b"") + _encoded(answer.to_json()))
+    stream.write(b'], "errors": ' + _encoded(told.failures) + b"}\n")
+    stream.flush()
+
+
+def _encoded(value: Any) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _summarise(screen: Console, done: Classified) -> None:
+    """Print what was written and sorted."""
+    new = done.pictures - done.resumed
+    speed = f" · {new / done.seconds:,.0f} pictures/s" if new and done.seconds > 1 else ""
+    before = f", {done.resumed:,} of them before" if done.resumed else ""
+    name = escape(printable(str(done.out)))
+    screen.print(
+        f"[bold]Answers[/]   {name} · {done.pictures:,} pictures{before} · {clock(done.seconds)}"
+        f"{speed}"
+    )
+    counts = [f"{escape(printable(name))} {count:,}" for name, count in done.answers.items()]
+    screen.print(f"          {' · '.join(counts[:12])}{' · …' if len(counts) > 12 else ''}")
+    if done.left_out:
+        screen.print(f"          {done.left_out:,} left out, as was asked")
+    if done.sorted_into is not None:
+        folder = escape(printable(str(done.sorted_into)))
+        screen.print(
+            f"[bold]Sorted[/]    {folder} · {done.placed:,} pictures placed        "
+            f"Undo  opsin unsort {folder}"
+        )
+        if done.unplaced:
+            screen.print(f"          {done.unplaced:,} pictures could not be placed")
 
 
 def _print(screen: Console, prediction: Prediction, top: int) -> None:

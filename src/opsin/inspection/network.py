@@ -22,8 +22,8 @@ except ImportError as error:
 IMAGES: Final = "images"
 # Operators that work on each place of a map by itself.
 _POINTWISE: Final = frozenset((
-    "Add", "BatchNormalization", "Cast", "Clip", "Div", "Gelu", "Identity", "Mul", "Pad",
-    "ReduceSum", "Relu", "Sigmoid", "Sub", "Tanh", "Transpose",
+    "Add", "BatchNormalization", "Cast", "Clip", "DequantizeLinear", "Div", "Gelu", "Identity",
+    "Mul", "Pad", "QuantizeLinear", "ReduceSum", "Relu", "Sigmoid", "Sub", "Tanh", "Transpose",
 ))  # fmt: skip
 _WINDOWS: Final = frozenset(("AveragePool", "Conv", "MaxPool"))
 

@@ -1,36 +1,18 @@
-"""Pictures in, answers out, one by one."""
+"""An answer as a picture."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from opsin.data.images import ImageLike, open_image
-from opsin.errors import ImageError, RecipeError
-from opsin.predict import Classifier, Prediction
+from opsin.errors import RecipeError
+from opsin.predict import Prediction
 
 _DRAWN: Final = (".png", ".svg", ".pdf")
-
-
-def predict_each(
-    classifier: Classifier, images: Sequence[tuple[str, ImageLike]], *, as_is: bool = False
-) -> Iterator[Prediction | ImageError]:
-    """Yield the answer for each picture, or the reason why there is none.
-
-    Args:
-        classifier: An open classifier.
-        images: Pairs of a name and a picture.
-        as_is: Leave backgrounds as they are.
-    """
-    for name, image in images:
-        try:
-            yield classifier.predict(image, as_is=as_is, name=name)
-        except ImageError as error:
-            yield error
 
 
 def check_drawing(path: str | os.PathLike[str]) -> Path:

@@ -81,7 +81,7 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     with contextlib.closing(members_of(path, meter)) as members:
         for member in members:
             links += member.kind is Kind.LINK
-            parts = _checked(member, path)
+            parts = checked_parts(member, path)
             if member.kind is not Kind.FILE or not _matters(parts):
                 continue
             if not _is_writable(parts):
@@ -130,8 +130,12 @@ def _conclude(path: Path, watcher: Watcher, *, written: int, links: int, overlon
         )
 
 
-def _checked(member: Member, path: Path) -> tuple[str, ...]:
-    """Return the parts of a member's name, or refuse what would be written elsewhere."""
+def checked_parts(member: Member, path: Path) -> tuple[str, ...]:
+    """Return the parts of a member's name, or refuse what would be written elsewhere.
+
+    Raises:
+        SourceError: The name leads out of the archive, or the member is a device or a pipe.
+    """
     name = member.name
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if member.kind is Kind.LINK:

@@ -37,7 +37,7 @@ _JSON = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """A row of a table and the line it begins in."""
 
     line: int
@@ -100,8 +100,8 @@ def open_table(
     # Each class and group is kept once, however many rows share it.
     number: dict[str, int] = {}
     shared: dict[str, str] = {}
-    for row in _rows(path, columns or {}):
-        names.append(_name(row.path, path, row.line, inside))
+    for row in rows_of(path, columns or {}):
+        names.append(name_of(row.path, path, row.line, inside))
         labels.append(number.setdefault(row.label, len(number)))
         given.append(_split(row.split, path, row.line))
         groups.append(shared.setdefault(row.group, row.group))
@@ -138,7 +138,12 @@ def header(path: Path) -> list[str]:
     return next(fields(path), (0, list[str]()))[1]
 
 
-def resolve_columns(path: Path, there: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+def resolve_columns(
+    path: Path,
+    there: Sequence[str],
+    columns: Mapping[str, str],
+    needed: Sequence[str] = COLUMNS[:2],
+) -> dict[str, str]:
     """Return the table's own name of each of our columns that it has.
 
     Raises:
@@ -157,7 +162,7 @@ def resolve_columns(path: Path, there: Sequence[str], columns: Mapping[str, str]
     missing = [
         theirs
         for ours, theirs in names.items()
-        if theirs not in there and (ours in columns or ours in COLUMNS[:2])
+        if theirs not in there and (ours in columns or ours in needed)
     ]
     if missing:
         raise SourceError(
@@ -191,7 +196,7 @@ def other_columns(
         next(rows)
         lines = ((line, dict(zip(there, row, strict=False))) for line, row in rows)
     for line, values in lines:
-        name = _name(_text(values.get(used["path"]), used["path"], path, line), path, line, None)
+        name = name_of(_text(values.get(used["path"]), used["path"], path, line), path, line)
         for other in others:
             value = values.get(other)
             # Lists and objects of JSON stand for no kind of picture.
@@ -200,30 +205,28 @@ def other_columns(
     return found
 
 
-def _rows(path: Path, columns: Mapping[str, str]) -> Iterator[_Row]:
-    """Yield a table's rows, complete ones only.
+def rows_of(
+    path: Path, columns: Mapping[str, str], needed: Sequence[str] = COLUMNS[:2]
+) -> Iterator[Row]:
+    """Yield a table's rows, one in memory at a time; what is not ``needed`` may be empty.
 
     Raises:
-        SourceError: A row lacks its path or its label, or the table is damaged.
+        SourceError: A row lacks what is needed, or the table is damaged.
     """
     json_lines = path.suffix.lower() in _JSON
-    for line, values in (_from_json if json_lines else _from_text)(path, columns):
-        for name in COLUMNS[:2]:
+    for line, values in (_from_json if json_lines else _from_text)(path, columns, needed):
+        for name in needed:
             if not values.get(name):
                 raise _wrong(path, line, f"a {name}", "has none", "Fill it in, or drop the line.")
-        yield _Row(
-            line,
-            values["path"],
-            values["label"],
-            values.get("split", ""),
-            values.get("group", ""),
-        )
+        yield Row(line, *(values.get(name, "") for name in COLUMNS))
 
 
-def _from_text(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _from_text(
+    path: Path, columns: Mapping[str, str], needed: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
     rows = fields(path)
     _, there = next(rows, (0, list[str]()))
-    wanted = resolve_columns(path, there, columns)
+    wanted = resolve_columns(path, there, columns, needed)
     places = {ours: there.index(theirs) for ours, theirs in wanted.items()}
     for line, row in rows:
         if len(row) > len(there):
@@ -275,10 +278,12 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             head = False
 
 
-def _from_json(path: Path, columns: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+def _from_json(
+    path: Path, columns: Mapping[str, str], needed: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
     wanted: dict[str, str] | None = None
     for line, values in _objects(path):
-        wanted = wanted or resolve_columns(path, list(values), columns)
+        wanted = wanted or resolve_columns(path, list(values), columns, needed)
         optional = {name: name for name in COLUMNS if name not in wanted}
         yield (
             line,
@@ -360,7 +365,7 @@ def _lines(path: Path) -> Iterator[str]:
         raise SourceError("a readable table", f"{path}: {reason}", "Check its rights.") from error
 
 
-def _name(written: str, table: Path, line: int, inside: Path | None) -> str:
+def name_of(written: str, table: Path, line: int, inside: Path | None = None) -> str:
     """Return a picture's path with ``/``; refuse one that leaves ``inside``."""
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows

@@ -1,0 +1,251 @@
+"""The servers that benchmarks/serving.py compares: started in turn, watched and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+import opsin
+from load_client import Connection, http_request, json_body
+from opsin.predict import Classifier
+
+_HERE: Final = Path(__file__).parent
+
+MISSING: Final = """{python} {what}. Make the peers' environment first:
+  python3 -m venv .venv-peers
+  .venv-peers/bin/pip install -c constraints.txt torch==2.13.0
+  .venv-peers/bin/pip install -c constraints.txt -r benchmarks/requirements-peers.txt"""
+
+
+def _raw(port: int, picture: bytes) -> bytes:
+    return http_request(port, picture)
+
+
+def _json(port: int, picture: bytes) -> bytes:
+    return http_request(port, json_body(picture), "application/json")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server that answers ``POST /predict``.
+
+    Args:
+        name: What the table calls it.
+        command: Returns what starts it on a port.
+        request: Makes the HTTP request for a picture on a port, in the form that its own
+            documentation recommends.
+        settings: What was chosen for it.
+    """
+
+    name: str
+    command: Callable[[int], Sequence[str]]
+    request: Callable[[int, bytes], bytes] = _raw
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def requests(self, port: int, pictures: Sequence[bytes]) -> list[bytes]:
+        """Return whole HTTP requests for pictures."""
+        return [self.request(port, picture) for picture in pictures]
+
+
+def ours(model: Path, *words: str) -> Contender:
+    """Return `opsin serve` with further options."""
+    start = [sys.executable, "-m", "opsin", "serve", str(model), *words]
+    return Contender("opsin", lambda port: [*start, "--port", str(port)])
+
+
+def peer(kind: str, python: Path, folder: Path, settings: dict[str, Any]) -> Contender:
+    """Return a server of benchmarks/serving_peers.py."""
+    script = str(_HERE / "serving_peers.py")
+    words = [str(python), script, kind, str(folder)]
+    return Contender(
+        kind,
+        lambda port: [*words, str(port), json.dumps(settings)],
+        # Pictures as base64 in JSON are how LitServe's guides send them.
+        _json if kind == "litserve" else _raw,
+        settings,
+    )
+
+
+#: What is tried for each peer before the measurement; the fastest at 64 connections stays.
+SETTINGS: Final[dict[str, list[dict[str, Any]]]] = {
+    "fastapi": [
+        {"workers": 1, "threads": 1},
+        {"workers": 1, "threads": 2},
+        {"workers": 2, "threads": 1},
+        {"workers": 2, "threads": 1, "inline": True},
+    ],
+    "litserve": [
+        {"batch": 1, "workers": 2},
+        {"batch": 8, "workers": 2, "timeout": 0.01},
+        {"batch": 16, "workers": 2, "timeout": 0.01},
+        {"batch": 16, "workers": 2, "timeout": 0.01, "servers": 1},
+        {"batch": 16, "workers": 2, "timeout": 0.01, "fast_queue": True},
+        {"batch": 16, "workers": 1, "timeout": 0.01, "servers": 1},
+    ],
+}
+
+
+@dataclass
+class Running:
+    """A server that has been started."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    seconds: float = 0.0
+
+    def tree(self) -> list[int]:
+        """Return its process and all below it, parents before children."""
+        found = [self.process.pid]
+        for number in found:
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii")
+                found += map(int, text.split())
+        return found
+
+    def memory(self) -> dict[str, int]:
+        """Return resident bytes of the process in front and of all behind it together."""
+        sizes = [_resident(number) for number in self.tree()]
+        return {"front": sizes[0], "behind": sum(sizes[1:])}
+
+    def cpu(self) -> float:
+        """Return the seconds of processor time that all its processes have taken."""
+        ticks = 0
+        for number in self.tree():
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{number}/stat").read_text(encoding="ascii")
+                # proc(5): behind the name in brackets, the 12th and 13th are utime and stime.
+                ticks += sum(map(int, text.rpartition(")")[2].split()[11:13]))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _resident(process: int) -> int:
+    with contextlib.suppress(OSError):
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+@contextlib.contextmanager
+def running(contender: Contender, picture: bytes) -> Iterator[Running]:
+    """Start a server, wait until it answers, and end all its processes in the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryFile() as said:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            contender.command(port), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            _wait(process, contender.request(port, picture), port, contender.name, said)
+            yield Running(port, process, time.perf_counter() - began)
+        finally:
+            _end(process)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], request: bytes, port: int, name: str, said: Any
+) -> None:
+    """Wait until a server answers, 120 s at most."""
+    until = time.monotonic() + 120
+
+    async def answered() -> int:
+        connection = Connection(port)
+        reply = await connection.ask(request)
+        connection.close()
+        return reply.status
+
+    while (status := asyncio.run(answered())) != 200:
+        if process.poll() is not None or time.monotonic() > until:
+            said.seek(0)
+            text = said.read().decode("utf-8", "replace")
+            sys.exit(f"{name} does not answer ({status}); the end of what it said:\n{text[-3000:]}")
+        time.sleep(0.2)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for by in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, by)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            continue
+        if by is signal.SIGTERM:
+            time.sleep(0.5)  # workers of some servers outlive their parent for a moment
+
+
+def write_network(classifier: Classifier, folder: Path) -> None:
+    """Write a `resnet` in the form that benchmarks/answering_peers.py makes its networks of."""
+    graph = onnx.load_model_from_string(classifier.path.read_bytes()).graph
+    weights = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    names = [output for node in graph.node for output in node.output]
+    if "whiten.weight" not in weights:
+        sys.exit(f"expected a resnet; received {classifier.metadata.model}. Train one.")
+    stages: list[tuple[int, bool]] = []
+    while (name := f"stage{len(stages) + 1}") + ".conv.weight" in weights:
+        stages.append((len(weights[f"{name}.conv.weight"]), f"{name}.pool" in names))
+    like = classifier.metadata.preparation
+    description = {
+        "classes": classifier.classes,
+        "height": like.height,
+        "width": like.width,
+        "channels": like.channels,
+        "stages": stages,
+        "activation": next(n.partition("_")[2] for n in names if n.startswith("whiten_")),
+        "temperature": float(weights.get("temperature", np.float32(1))),
+    }
+    (folder / "network.json").write_text(json.dumps(description), encoding="utf-8")
+    np.savez(folder / "weights.npz", allow_pickle=False, **weights)
+
+
+def make_peers(python: Path, classifier: Classifier, folder: Path) -> dict[str, str]:
+    """Write the peers' networks and return the versions of what they are made with."""
+    if not python.is_file():
+        sys.exit(MISSING.format(python=python, what="is not there"))
+    write_network(classifier, folder)
+    script = str(_HERE / "answering_peers.py")
+    done = subprocess.run(
+        [str(python), script, "make", str(folder)],
+        check=False, capture_output=True, text=True, env=peers_environment(folder),
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(MISSING.format(python=python, what=f"failed: {done.stderr[-2000:]}"))
+    code = """
+import importlib.metadata, json
+names = {d.name.replace("_", "-"): d.version for d in importlib.metadata.distributions()}
+print(json.dumps(names))
+"""
+    listed = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True)
+    found: dict[str, str] = json.loads(listed.stdout)
+    found.setdefault("tensorflow", found.get("tensorflow-cpu", ""))
+    wanted = ("keras", "tensorflow", "torch", "litserve", "fastapi", "uvicorn", "pillow")
+    return {name: found.get(name, "") for name in wanted}
+
+
+def peers_environment(folder: Path, backend: str = "tensorflow") -> dict[str, str]:
+    """Return an environment without a GPU, in which nobody leaves settings in the user's home."""
+    return os.environ | {"CUDA_VISIBLE_DEVICES": "", "KERAS_HOME": str(folder),
+                         "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": backend}  # fmt: skip
+
+
+def small_resnet(runs: Path) -> Path:
+    """Train a `resnet` on the digits, where no run is given."""
+    return opsin.train("digits", model="resnet", epochs=1, runs=runs, quiet=True).path

@@ -1,0 +1,124 @@
+"""What benchmarks/serving.py compares with; it runs in the peers' environment, without Opsin.
+
+    python benchmarks/serving_peers.py fastapi FOLDER PORT '{"workers": 2, "threads": 1}'
+    python benchmarks/serving_peers.py litserve FOLDER PORT '{"batch": 16, "workers": 2}'
+
+FOLDER is what benchmarks/answering_peers.py has made. Both decode with Pillow, resize to the
+network's size and answer with the label and all probabilities, on ``POST /predict``.
+"""
+
+import base64
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import uvicorn
+from fastapi import FastAPI, Request
+from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
+
+from answering_peers import decode, description, load_pytorch
+
+LITSERVE: Any = importlib.import_module("litserve")
+
+_FOLDER = "OPSIN_PEER_FOLDER"
+_THREADS = "OPSIN_PEER_THREADS"
+_INLINE = "OPSIN_PEER_INLINE"
+
+
+class Model:
+    """The network with its classes, as each of the servers holds it."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(int(os.environ[_THREADS]))
+        folder = Path(os.environ[_FOLDER])
+        self.like = description(folder)
+        self.network = load_pytorch(folder)
+
+    def tensor(self, content: bytes) -> torch.Tensor:
+        """Return a file's pixels, ``uint8[H, W, C]``."""
+        return torch.from_numpy(decode(content, self.like))
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """Return ``float32[N, K]`` for ``uint8[N, H, W, C]``."""
+        with torch.inference_mode():
+            logits: torch.Tensor = self.network(images)
+        return logits.softmax(1)
+
+    def answer(self, probabilities: NDArray[Any]) -> dict[str, Any]:
+        """Return what is sent back."""
+        best = int(probabilities.argmax())
+        return {"label": self.like["classes"][best], "probabilities": probabilities.tolist()}
+
+
+def fastapi_app() -> FastAPI:
+    """Return an endpoint that takes a picture's bytes, and works beside the event loop or in it."""
+    app = FastAPI()
+    model = Model()
+    inline = os.environ[_INLINE] == "True"
+
+    def work(content: bytes) -> dict[str, Any]:
+        return model.answer(model.probabilities(model.tensor(content)[None])[0].numpy())
+
+    @app.post("/predict")
+    async def predict(request: Request) -> dict[str, Any]:
+        content = await request.body()
+        return work(content) if inline else await run_in_threadpool(work, content)
+
+    return app
+
+
+class LitApi(LITSERVE.LitAPI):  # type: ignore[misc]  # of a package that is not installed here
+    """The same endpoint in LitServe's words: JSON with the picture in base64."""
+
+    def setup(self, device: str) -> None:  # noqa: ARG002  # the hook's name for it
+        """Load the network, once in each worker."""
+        self.model = Model()
+
+    def decode_request(self, request: dict[str, str]) -> torch.Tensor:
+        """Return a file's pixels, ``uint8[H, W, C]``."""
+        return self.model.tensor(base64.b64decode(request["image"]))
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Return ``float32[N, K]``, or ``float32[K]`` of one picture."""
+        if images.ndim == 3:  # batches of one are handed over as the picture itself
+            return self.model.probabilities(images[None])[0]
+        return self.model.probabilities(images)
+
+    def encode_response(self, output: torch.Tensor) -> dict[str, Any]:
+        """Return what is sent back."""
+        return self.model.answer(output.numpy())
+
+
+def _litserve(port: int, settings: dict[str, Any]) -> None:
+    server = LITSERVE.LitServer(
+        LitApi(max_batch_size=settings["batch"], batch_timeout=settings.get("timeout", 0.0)),
+        accelerator="cpu", workers_per_device=settings["workers"], timeout=60,
+        fast_queue=settings.get("fast_queue", False),
+    )  # fmt: skip
+    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning",
+               access_log=False, num_api_servers=settings.get("servers"))  # fmt: skip
+
+
+def main() -> None:
+    """Serve until the process is ended."""
+    peer, folder, port, given = sys.argv[1:]
+    settings = json.loads(given)
+    os.environ |= {_FOLDER: folder, _THREADS: str(settings.get("threads", 1)),
+                   _INLINE: str(settings.get("inline", False))}  # fmt: skip
+    if peer == "litserve":
+        _litserve(int(port), settings)
+        return
+    uvicorn.run(
+        "serving_peers:fastapi_app", factory=True, app_dir=str(Path(__file__).parent),
+        host="127.0.0.1", port=int(port), workers=settings["workers"], log_level="warning",
+        access_log=False,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

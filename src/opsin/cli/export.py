@@ -1,0 +1,77 @@
+"""`opsin export`: the same classifier, smaller, faster, or packed to go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.report.terminal import for_people, megabytes, printable
+
+
+def export(
+    model: options.Model,
+    *,
+    to: Annotated[
+        Literal["int8", "fp16", "bundle"],
+        typer.Option(
+            "--to",
+            help="int8: whole numbers, calibrated on training pictures. fp16: numbers of 16 bits. "
+            "bundle: a .zip with the file, samples, and clients in Python and JavaScript.",
+        ),
+    ] = "bundle",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write (default: beside MODEL).", show_default=False),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="Pictures with labels to calibrate and judge by (default: the run's own).",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Write the file even where it answers worse by more than 0.3 points."
+        ),
+    ] = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a classifier in another form, and say what that changes.
+
+    The new file is held against the old one on real pictures: its accuracy may fall by no more
+    than 0.3 points, its size and speed on this machine are measured.
+
+    Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
+    """
+    from opsin.workflow.looks import looks_in_words  # noqa: PLC0415
+    from opsin.workflow.ship.verb import export_model  # noqa: PLC0415  needs the ONNX library
+
+    shipped = export_model(
+        model, to, out=out, force=force, data=data or (), watcher=for_people(quiet=quiet)
+    )
+    if as_json:
+        print_json(shipped.to_json())
+        return
+    screen = console()
+    size = f"{megabytes(shipped.bytes)} (before {megabytes(shipped.bytes_before)})"
+    screen.print(printable(f"File      {shipped.path} · {size}"), markup=False)
+    screen.print(f"Verdict   {shipped.verdict}", markup=False)
+    screen.print(
+        f"Same      labels on {shipped.images - shipped.labels_changed:,} of {shipped.images:,} "
+        f"pictures, largest difference of a probability {shipped.largest_difference:.1g}",
+        markup=False,
+    )
+    if shipped.looks is not None:
+        screen.print(f"These test pictures were {looks_in_words(shipped.looks)}.", markup=False)
+    if shipped.layers_gone:
+        gone = ", ".join(shipped.layers_gone)
+        screen.print(f"Layers that it no longer has apart: {gone}", markup=False)

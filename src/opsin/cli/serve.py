@@ -1,0 +1,131 @@
+"""`opsin serve`: answer over HTTP."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.output import STOP_TOLD, print_json
+from opsin.events import Watcher
+from opsin.report.terminal import Both, for_people
+from opsin.server import serve as run_server
+from opsin.server.settings import TOKEN_VARIABLE, Settings, token_from_file
+
+
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Run directories or classifier.onnx files; NAME=MODEL gives one another name.",
+            show_default=False,
+        ),
+    ],
+    *,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; any but this machine's own needs a token."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port; 0 takes one that is free.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File with the token that clients must show; made if there is none. The variable "
+            "OPSIN_TOKEN does as well.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="A further name by which clients may call this server.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that compute (default: one a core).",
+            show_default=False,
+        ),
+    ] = None,
+    queue: Annotated[
+        int,
+        typer.Option(
+            "--queue", min=1, help="Pictures that may wait; beyond them, requests are refused."
+        ),
+    ] = 256,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, help="Pictures that are computed together at most.")
+    ] = 16,
+    deadline: Annotated[
+        float,
+        typer.Option(
+            "--deadline", metavar="SECONDS", help="Time for a request to be read and answered."
+        ),
+    ] = 30.0,
+    max_megabytes: Annotated[
+        float, typer.Option("--max-megabytes", metavar="MB", help="Most of one request's body.")
+    ] = 20.0,
+    max_megapixels: Annotated[
+        float,
+        typer.Option("--max-megapixels", metavar="MP", help="Most million pixels of a picture."),
+    ] = 50.0,
+    top: Annotated[
+        int, typer.Option("--top", min=1, help="Classes in an answer where nobody says.")
+    ] = 5,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write a line for each request.")
+    ] = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Serve classifiers over HTTP: a REST interface and a small page to try them.
+
+    A changed file is taken over while requests go on. Ctrl-C ends it once accepted requests are
+    answered.
+
+    Example: opsin serve runs/2026-11-21-fashion-mnist-cnn
+    """
+    token = token_from_file(token_file) if token_file else os.environ.get(TOKEN_VARIABLE) or None
+    settings = Settings(
+        host=host,
+        port=port,
+        token=token,
+        allowed_hosts=tuple(allow_host or ()),
+        max_bytes=int(max_megabytes * 1e6),
+        max_pixels=int(max_megapixels * 1e6),
+        deadline=deadline,
+        queue=queue,
+        batch=batch,
+        workers=workers,
+        top=top,
+        access_log=access_log,
+    )
+    people = for_people(quiet=quiet)
+    watcher = Both(people, _Address()) if as_json else people
+    try:
+        run_server(models, settings, watcher=watcher)
+    except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
+        STOP_TOLD.set()
+        raise typer.Exit(130) from None
+
+
+class _Address(Watcher):
+    """Tells scripts the server's address, once it answers."""
+
+    def fact(self, name: str, text: str) -> None:
+        """Print the address when it comes by."""
+        if name == "Page":
+            print_json({"url": text})

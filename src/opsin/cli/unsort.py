@@ -1,0 +1,48 @@
+"""`opsin unsort`: take back what `predict --sort-into` did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.output import console, print_json
+from opsin.report.terminal import for_people, printable
+from opsin.workflow.classify.unsort import unsort as take_back
+
+
+def unsort(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="The folder that was given to --sort-into.",
+            show_default=False,
+        ),
+    ],
+    *,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take back what `opsin predict --sort-into FOLDER` did.
+
+    Pictures that were moved go back to where they came from; copies and links go, if nobody changed
+    them since. What cannot be taken back stays, and is listed.
+
+    Example: opsin unsort sorted
+    """
+    undone = take_back(folder, watcher=for_people(quiet=quiet))
+    if as_json:
+        print_json(undone.to_json())
+    else:
+        screen = console()
+        screen.print(f"{undone.moved_back:,} pictures are back where they came from, ", end="")
+        screen.print(f"{undone.removed:,} copies and links are removed.")
+        for image, reason in undone.left:
+            screen.print(printable(f"    {image}: {reason}"), markup=False)
+        if undone.left:
+            screen.print(f"{undone.left_count:,} pictures stay in {folder}.", markup=False)
+    if undone.left:
+        raise typer.Exit(1)

@@ -1,0 +1,125 @@
+"""Pictures in an archive, read forward and never unpacked to the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from opsin.data.images import MAX_BYTES, SUFFIXES
+from opsin.data.sources.archive import MAX_MEMBERS, MAX_RATIO, SPARE_BYTES, checked_parts
+from opsin.data.sources.folder import LITTER
+from opsin.data.sources.members import Kind, Member, Meter, members_of, reading
+from opsin.data.unlabelled.picture import Unlabelled
+from opsin.errors import ImageError, SourceError
+from opsin.events import SILENT, Watcher
+
+_SUFFIXES: Final = frozenset(SUFFIXES)
+
+
+def pictures_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
+    """Yield each picture in an archive with its content, in the archive's order.
+
+    Hidden files and what does not end like a picture are passed over, and so are links. A member
+    of a zip that is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. Of
+    a zip the list of its members is kept in memory while it is read, about 0.6 kB each; a tar takes
+    the same memory whatever its size.
+
+    Args:
+        path: The archive.
+        watcher: Is told what was passed over.
+
+    Raises:
+        SourceError: It is damaged, encrypted, hostile, expands to more than pictures do, or holds
+            no pictures.
+    """
+    meter = _meter(path)
+    found, links = False, 0
+    with contextlib.closing(members_of(path, meter)) as members:
+        for member in members:
+            links += member.kind is Kind.LINK
+            name = _picture_name(member, path)
+            if name is not None:
+                found = True
+                yield _unlabelled(name, member, meter, path)
+    if not found:
+        raise SourceError(
+            "an archive with pictures",
+            f"{path} holds none" + (f", but {links:,} links" if links else ""),
+            "Archives within it are not opened: unpack those first.",
+        )
+    if links:
+        watcher.note(f"Passed over in {path}: links, {links:,} in all; pack the files themselves.")
+
+
+def count_members(path: Path) -> int | None:
+    """Return how many pictures a zip lists; ``None`` for a tar, which has no list."""
+    with contextlib.suppress(SourceError):
+        with reading(path), path.open("rb") as file:
+            listed = file.read(2) == b"PK"
+        if listed:
+            with contextlib.closing(members_of(path, _meter(path))) as members:
+                return sum(_picture_name(member, path) is not None for member in members)
+    return None
+
+
+def _meter(path: Path) -> Meter:
+    with reading(path):
+        size = path.stat().st_size
+    return Meter(path, bytes_left=MAX_RATIO * size + SPARE_BYTES, members_left=MAX_MEMBERS)
+
+
+def _picture_name(member: Member, path: Path) -> str | None:
+    """Return what a member is called, ``None`` where it is no picture."""
+    parts = checked_parts(member, path)
+    if member.kind is not Kind.FILE or not parts:
+        return None
+    if any(part.startswith(".") or part in LITTER for part in parts):
+        return None
+    wanted = os.path.splitext(parts[-1])[1].lower() in _SUFFIXES  # noqa: PTH122  as text
+    return "/".join(parts) if wanted else None
+
+
+def _unlabelled(name: str, member: Member, meter: Meter, path: Path) -> Unlabelled:
+    try:
+        content = _content(member, meter, path)
+    except SourceError as error:
+        # The members of a zip, which are metered here, stand each for itself. What is refused for
+        # its size has no cause but the meter.
+        if not member.metered or error.__cause__ is None:
+            raise
+        reason = str(error.__cause__) or type(error.__cause__).__name__
+        problem = ImageError(
+            "a readable picture",
+            f"{name}: damaged in the archive ({reason})",
+            "Pack it again, or leave it out.",
+        )
+        return Unlabelled(name, b"", problem=problem)
+    if len(content) > MAX_BYTES:
+        problem = ImageError(
+            f"a picture file of at most {MAX_BYTES // 1_000_000} MB",
+            f"{name} is larger",
+            "Make it smaller first.",
+        )
+        return Unlabelled(name, b"", problem=problem)
+    return Unlabelled(name, content)
+
+
+def _content(member: Member, meter: Meter, path: Path) -> bytes:
+    """Return a member's content, or a little more of it than a picture may have."""
+    pieces, size = list[bytes](), 0
+    with reading(path):
+        stream = member.open()
+    with stream:
+        while size <= MAX_BYTES:
+            with reading(path):
+                piece = stream.read(member.chunk)
+            if not piece:
+                break
+            if member.metered:
+                meter.count(len(piece))
+            pieces.append(piece)
+            size += len(piece)
+    return b"".join(pieces)

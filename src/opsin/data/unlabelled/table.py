@@ -1,0 +1,48 @@
+"""A table that names pictures, classes or none beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from opsin.data.sources.manifest import fields, name_of, rows_of
+from opsin.data.unlabelled.picture import Unlabelled
+from opsin.errors import SourceError
+
+
+def pictures_in_table(path: Path, columns: Mapping[str, str]) -> Iterator[Unlabelled]:
+    """Yield the picture of each row; what else the row says is nobody's business here.
+
+    The rules are those of `opsin.data.sources.manifest.open_table`, but for the label, which is not
+    needed. A picture that does not exist is yielded too, for decoding to name it.
+
+    Args:
+        path: The table.
+        columns: Names of its columns by ours, where they differ.
+
+    Raises:
+        SourceError: The table is damaged, has no rows, lacks the column, or leaves a path empty.
+    """
+    line = 0
+    for row in rows_of(path, columns, needed=("path",)):
+        line = row.line
+        name = name_of(row.path, path, line)
+        place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
+        yield Unlabelled(name, place, place)
+    if not line:
+        raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
+
+
+def count_rows(path: Path) -> int | None:
+    """Return how many rows a table has; ``None`` where it is damaged."""
+    if path.suffix.lower() in (".csv", ".tsv"):
+        with contextlib.suppress(SourceError):
+            return max(0, sum(1 for _ in fields(path)) - 1)
+        return None
+    try:
+        with path.open("rb") as file:
+            return sum(1 for line in file if not line.isspace())
+    except OSError:
+        return None

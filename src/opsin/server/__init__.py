@@ -1,0 +1,52 @@
+"""A REST server that answers with labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opsin.errors import MissingExtraError
+from opsin.events import SILENT, Watcher
+
+if TYPE_CHECKING:
+    from opsin.server.settings import Settings
+
+
+def serve(
+    models: str | os.PathLike[str] | Sequence[str] | Mapping[str, str | os.PathLike[str]],
+    settings: Settings | None = None,
+    *,
+    watcher: Watcher = SILENT,
+) -> None:
+    """Serve classifiers over HTTP until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    Args:
+        models: A run directory or a ``classifier.onnx``; several, each also as ``NAME=PATH``; or
+            paths by name.
+        settings: How to listen, whom to answer, how much to take
+            (default: ``opsin.server.settings.Settings()``: this machine only, port 8000).
+        watcher: Is told what is served, and where.
+
+    Raises:
+        MissingExtraError: ``opsin[serve]`` is not installed.
+        RecipeError: The address is in use, or not this machine's; a name stands for two models.
+        RunError: A model is not there.
+        ModelFileError: A file is no classifier of Opsin's.
+        KeyboardInterrupt: Ctrl-C ended it, after everything that was accepted was answered.
+
+    Example:
+        ``opsin.serve(["boots=runs/boots", "runs/bags"])``
+    """
+    try:
+        from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("serving", "serve") from error
+    from opsin.server.served import parse_models  # noqa: PLC0415
+
+    if isinstance(models, str | os.PathLike):
+        models = [os.fspath(models)]
+    if not isinstance(models, Mapping):
+        models = parse_models(models)
+    run.serve({name: Path(path) for name, path in models.items()}, settings, watcher=watcher)

@@ -1,0 +1,289 @@
+"""The server's routes, put together.
+
+Guard                   who may ask; the outermost layer
+└── Timed               counts and times every request
+    ├── /predict …      plain ASGI, reached without what lies below
+    └── FastAPI         /v1/models, /v2 …, /metrics, the pages, /openapi.json
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from opsin._version import __version__
+from opsin.errors import OpsinError
+from opsin.metadata import Score
+from opsin.server import measures as metrics
+from opsin.server import open_inference, page
+from opsin.server.asks import UnknownModel
+from opsin.server.body import Room
+from opsin.server.engine import Engine
+from opsin.server.guard import Guard
+from opsin.server.measures import Measures, Timed
+from opsin.server.openapi import describe_errors, describe_predicting, error_replies
+from opsin.server.openapi_infer import describe_infer
+from opsin.server.predicting import Predict, PredictRoute
+from opsin.server.replies import (
+    BadRequest,
+    MethodNotAllowed,
+    NotFound,
+    error_reply,
+    internal_error,
+    status_of,
+)
+from opsin.server.served import Served
+from opsin.server.settings import Settings
+
+_PREDICT: Final = "/predict"
+_PREDICT_IMAGE: Final = "/v1/models/{model}:predict-image"
+_log = logging.getLogger(__name__)
+
+
+class Size(BaseModel):
+    """The network's input in pixels."""
+
+    height: int
+    width: int
+    channels: int
+
+
+class ModelCard(BaseModel):
+    """What clients may know of a model; where its file lies is none of it.
+
+    Args:
+        name: What requests call it.
+        digest: SHA-256 of its file.
+        kind: Its architecture.
+        classes: Its labels, in the order of the probabilities.
+        size: Its input.
+        resize: How pictures are brought to that size.
+        background: Whether a background is turned that is the opposite of the training pictures'.
+        score: How good it was when it was made.
+        rejects: Whether "none of these" is among its answers.
+        embedding: Length of the embedding; 0 where it has none.
+        loaded: When it was loaded.
+        opsin: The version of Opsin that wrote the file.
+    """
+
+    name: str
+    digest: str
+    kind: str
+    classes: tuple[str, ...]
+    size: Size
+    resize: str
+    background: bool
+    score: Score | None
+    rejects: bool
+    embedding: int
+    loaded: datetime
+    opsin: str
+
+    @classmethod
+    def of(cls, served: Served) -> ModelCard:
+        """Describe a model in service."""
+        metadata = served.metadata
+        like = metadata.preparation
+        return cls(
+            name=served.name,
+            digest=served.digest,
+            kind=metadata.model,
+            classes=metadata.classes,
+            size=Size(height=like.height, width=like.width, channels=like.channels),
+            resize=like.resize,
+            background=like.background is not None,
+            score=metadata.score,
+            rejects=metadata.reject is not None,
+            embedding=served.embedding,
+            loaded=datetime.fromtimestamp(served.loaded, UTC),
+            opsin=metadata.opsin,
+        )
+
+
+class ModelCards(BaseModel):
+    """The models in service."""
+
+    models: list[ModelCard]
+
+
+class Application(FastAPI):
+    """A FastAPI application with a guard around all of it, FastAPI's own layers included.
+
+    Args:
+        engine: What computes.
+        settings: Names, token and limits.
+        measures: What counts.
+        **further: What FastAPI takes.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: Settings, measures: Measures, **further: Any
+    ) -> None:
+        super().__init__(**further)
+        self.settings, self.engine, self.measures = settings, engine, measures
+        self.state.room = Room.of(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; past FastAPI's own first layer, which looks for telemetry each time."""
+        await Starlette.__call__(self, scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return all layers, the outermost first."""
+        quick = _Quick(super().build_middleware_stack(), self.state.predict)
+        return Guard(Timed(quick, self.measures, self.engine.served), self.settings)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all routes."""
+        if not self.openapi_schema:
+            schema = super().openapi()
+            describe_predicting(schema, self.settings)
+            describe_infer(schema, self.engine.served)
+            describe_errors(schema)
+        return super().openapi()
+
+
+class _Quick:
+    """Reaches the most frequent route without FastAPI's six layers and its search for a route."""
+
+    def __init__(self, app: ASGIApp, predict: PredictRoute) -> None:
+        self._app, self._predict = app, predict
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == "http"
+            and scope["path"] == _PREDICT
+            and scope["method"] == "POST"
+        ):  # fmt: skip
+            await self._predict.handle(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def build_app(engine: Engine, settings: Settings, measures: Measures | None = None) -> Application:
+    """Put the server together.
+
+    Its lifespan starts the engine and stops it; `opsin.server.run.serve` does that itself.
+
+    Args:
+        engine: What computes.
+        settings: Names, token and limits; the engine's own are the caller's to set.
+        measures: What the engine tells of its work (its ``observer``); without, ``/metrics``
+            knows of requests alone.
+
+    Example:
+        ``measures = Measures()``, then ``build_app(Engine(models, observer=measures), Settings(),
+        measures)`` is an ASGI application for any server.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await engine.start()
+        try:
+            yield
+        finally:
+            await engine.stop()
+
+    measures = measures or Measures()
+    app = Application(
+        engine,
+        settings,
+        measures,
+        title="Opsin",
+        version=__version__,
+        description="Pictures in, labels out. Each example below works by clicking.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    predict = Predict(engine, settings, app.state.room)
+    app.state.predict = PredictRoute(_PREDICT, predict, methods=["POST"], name="predict")
+    image = PredictRoute(_PREDICT_IMAGE, predict, methods=["POST"], name="predict_image")
+    _add(app, app.state.predict, image)
+    for router in (
+        _models(engine),
+        open_inference.routes(engine, settings, app.state.room),
+        metrics.routes(engine, measures),
+        page.routes(),
+    ):
+        # Not included as FastAPI does, which would hide its routes from `app.routes`.
+        _add(app, *router.routes)
+    _explain_errors(app)
+    return app
+
+
+def _add(app: FastAPI, *routes: BaseRoute) -> None:
+    app.router.routes.extend(routes)
+
+
+def _models(engine: Engine) -> APIRouter:
+    """Return the routes that describe models."""
+    router = APIRouter(prefix="/v1", tags=["Models"])
+
+    @router.get("/models", summary="The models in service")
+    async def models() -> ModelCards:
+        return ModelCards(models=[ModelCard.of(served) for served in engine.served.values()])
+
+    @router.get("/models/{model}", summary="One of them", responses=error_replies("404"))
+    async def model(model: str) -> ModelCard:
+        served = engine.served.get(model)
+        if served is not None:
+            return ModelCard.of(served)
+        if model.endswith(":predict-image"):
+            raise HTTPException(405, headers={"allow": "POST"})
+        raise UnknownModel(
+            f"a model among {', '.join(engine.served)}", f"got {model[:80]!r}", "Choose there."
+        )
+
+    return router
+
+
+def _explain_errors(app: FastAPI) -> None:
+    """Give every error the one shape."""
+
+    async def explain(request: Request, error: Exception) -> Response:
+        reply = open_inference.protocol_error if _is_protocol(request) else error_reply
+        if isinstance(error, HTTPException):
+            return reply(_routing(request, error.status_code), error.headers)
+        if isinstance(error, OpsinError) and status_of(error) != 500:
+            return reply(error)
+        if isinstance(error, RequestValidationError | ClientDisconnect):
+            return reply(_routing(request, 400))
+        if isinstance(error, OpsinError):  # of others, whoever runs the application writes the log
+            _log.error("a request failed", exc_info=error)
+        return reply(internal_error())
+
+    for kind in (
+        OpsinError, HTTPException, RequestValidationError, ClientDisconnect, Exception,
+    ):  # fmt: skip
+        app.add_exception_handler(kind, explain)
+
+
+def _is_protocol(request: Request) -> bool:
+    """Tell whether a request follows the Open Inference Protocol, whose errors look different."""
+    return request.url.path == "/v2" or request.url.path.startswith("/v2/")
+
+
+def _routing(request: Request, status: int) -> OpsinError:
+    """Explain why no route takes a request."""
+    if status == 404:
+        return NotFound(
+            "an address of this server", "there is nothing here", "GET /docs lists all of them."
+        )
+    if status == 405:
+        return MethodNotAllowed(
+            "a method that this address knows", f"got {request.method[:20]}", "See Allow."
+        )
+    return BadRequest("a request as /docs describes it", "it is another", "Compare the two.")

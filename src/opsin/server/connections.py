@@ -1,0 +1,154 @@
+"""HTTP connections, with an end to what uvicorn lets go on for ever.
+
+uvicorn 0.54 waits for a request's headers as long as the client likes, keeps as many of them as it
+sends, and closes a connection so that a client that still sends cannot read why. Each of these lets
+a few hundred slow clients hold a server ("slowloris"), or its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from opsin.errors import OpsinError
+from opsin.server.asks import Overloaded
+from opsin.server.replies import BadRequest, error_object, error_reply, json_bytes
+
+#: Seconds within which a request's headers must be there.
+HEADER_SECONDS: Final = 10.0
+#: Bytes that they may have.
+HEADER_BYTES: Final = 65_536
+#: Seconds that a client may take for reading a reply, or for the rest of a body that is refused.
+PATIENCE_SECONDS: Final = 20.0
+#: Connections at a time; beyond them, requests are refused with status 503.
+MOST_CONNECTIONS: Final = 12_000
+# Bytes of a refused body that are read and forgotten, so that the client comes to read the reply.
+_FORGOTTEN: Final = 100_000_000
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._in_headers = True
+        self._in_body = False
+        self._received = 0
+        self._requests: deque[RequestResponseCycle] = deque()
+
+    def connection_made(  # type: ignore[override]  # as uvicorn does
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Start to wait for the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            self.app = _too_many
+        self._wait(HEADER_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._wait(None)
+        self._expect_reading(expected=False)
+        super().connection_lost(exc)
+        for request in self._requests:  # uvicorn tells the last one alone
+            request.disconnected = True
+            request.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came."""
+        self._received += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._in_headers and self._received > HEADER_BYTES:
+            self._refuse(431, "headers of at most 64 KB", "they have more", "Send fewer.")
+        elif self._in_body and self._received > _FORGOTTEN:
+            self.transport.close()
+        elif self._timer is None and self._is_idle():
+            self._wait(HEADER_SECONDS)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_headers, self._received = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its headers are there."""
+        self._wait(None)
+        self._in_headers, self._in_body = False, True
+        super().on_headers_complete()
+        self._requests.append(self.cycle)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        self._in_body = False
+        self._received = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """It is answered, maybe before all of it was there."""
+        self._requests.popleft()
+        super().on_response_complete()
+        if self._in_body and not self.transport.is_closing():
+            self._wait(PATIENCE_SECONDS)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is answered."""
+        super().pause_writing()
+        self._expect_reading(expected=True)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        self._expect_reading(expected=False)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._refuse(400, "a request in HTTP/1.1", f"it is none ({msg})", "Use an HTTP client.")
+
+    def _is_idle(self) -> bool:
+        """Tell whether part of the headers is there, or nothing but line breaks."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return not self._in_body and answered and self.timeout_keep_alive_task is None
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self._give_up)
+
+    def _expect_reading(self, *, expected: bool) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+        self._write_timer = (
+            self.loop.call_later(PATIENCE_SECONDS, self.transport.abort) if expected else None
+        )
+
+    def _give_up(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, status: int, expected: str, received: str, advice: str) -> None:
+        """Answer without a request, and close."""
+        content = json_bytes({"error": error_object(BadRequest(expected, received, advice))})
+        phrase = {400: "Bad Request", 431: "Request Header Fields Too Large"}[status]
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\nx-content-type-options: nosniff\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + content)
+        self.transport.close()
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    error: OpsinError = Overloaded(
+        f"at most {MOST_CONNECTIONS:,} connections", "there are more", "Try again.", retry_after=1
+    )
+    await error_reply(error, {"connection": "close"})(scope, receive, send)

@@ -1,0 +1,200 @@
+"""The workers: so many, whatever happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Container, Coroutine, Sequence
+from typing import Any, Final
+
+from opsin.errors import ModelFileError, OpsinError
+from opsin.server.asks import WorkerDied
+from opsin.server.frames import Header
+from opsin.server.process import Batch, WorkerProcess
+from opsin.server.served import Model
+
+_LOG: Final = logging.getLogger(__name__)
+# Seconds to wait before a worker is started that did not even come up: doubled each time.
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+Answered = Callable[[Batch, Header, bytes], None]
+
+
+class Crew:
+    """Keeps a number of worker processes alive.
+
+    Args:
+        size: How many.
+        models: Returns the models that a worker opens before it counts.
+        answered: Called with a batch, the reply's header and its body.
+        died: Called with the batches that a worker left unanswered.
+        free: Called when there is a worker with nothing to do.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        models: Callable[[], Sequence[Model]],
+        answered: Answered,
+        died: Callable[[list[Batch]], None],
+        free: Callable[[], None],
+    ) -> None:
+        self.size = size
+        #: Those that are ready.
+        self.workers: list[WorkerProcess] = []
+        self._models = models
+        self._answered = answered
+        self._died = died
+        self._free = free
+        self._keepers: list[asyncio.Task[None]] = []
+        self._spare: WorkerProcess | None = None
+        self._stopping = False
+
+    async def start(self, models: Sequence[Model], *, check: int) -> list[Header]:
+        """Start all of them.
+
+        Args:
+            models: What they open; the first worker tries each one out.
+            check: The largest batch.
+
+        Returns:
+            What `WorkerProcess.load` tells of each model.
+
+        Raises:
+            OpsinError: A model cannot be opened.
+        """
+        opened = [WorkerProcess(self._answered, self._lost) for _ in range(self.size)]
+        try:
+            # Another one would only find the same fault, so the first one has its say before.
+            await asyncio.gather(*(worker.open() for worker in opened))
+            known = [await _told(opened[0].load(model, check=check), model) for model in models]
+            await asyncio.gather(*(w.load(model) for w in opened[1:] for model in models))
+        except BaseException:
+            for worker in opened:
+                worker.kill()
+            await asyncio.gather(*(worker.close() for worker in opened))
+            raise
+        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in opened]
+        self.workers = opened
+        return known
+
+    async def try_out(self, model: Model, *, check: int) -> Header:
+        """Open a model in a process of its own, so that a bad one harms nobody.
+
+        Raises:
+            OpsinError: It cannot be opened.
+        """
+        scout = WorkerProcess(self._answered, lambda _worker, _batches: None)
+        try:
+            await scout.open()
+            return await _told(scout.load(model, check=check), model)
+        finally:
+            scout.kill()
+            await scout.close()
+
+    async def load(self, model: Model) -> None:
+        """Have each worker open a model, one after another, while the others go on."""
+        for worker in list(self.workers):
+            # A worker that ends over it is replaced, like any other.
+            with contextlib.suppress(OpsinError):
+                await worker.load(model)
+
+    def forget(self, needed: Container[str]) -> None:
+        """Have models dropped whose keys are no longer needed."""
+        for worker in self.workers:
+            for key in [key for key in worker.loaded if key not in needed]:
+                worker.drop(key)
+
+    async def stop(self) -> None:
+        """End all of them."""
+        self._stopping = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        if self._spare:
+            self._spare.kill()
+            await self._spare.close()
+
+    async def keep_spare(self) -> None:
+        """See to it that a process lies ready to take a place that becomes free.
+
+        To start one takes most of a second where the machine is busy; to open a model, little.
+        """
+        spare = self._spare
+        if len(self.workers) < self.size or (spare and not spare.gone.done()):
+            return
+        if spare:
+            await spare.close()
+        self._spare = None
+        with contextlib.suppress(OSError):  # no room for it: then without
+            self._spare = await self._opened()
+
+    async def _opened(self) -> WorkerProcess:
+        worker = WorkerProcess(self._answered, self._lost)
+        try:
+            await worker.open()
+        except BaseException:  # cancelled half-way, too: no process may be left
+            worker.kill()
+            await worker.close()
+            raise
+        return worker
+
+    async def _next(self) -> WorkerProcess:
+        """Return a process without models: the spare one where there is one."""
+        spare, self._spare = self._spare, None
+        if spare and not spare.gone.done():
+            return spare
+        if spare:
+            await spare.close()
+        return await self._opened()
+
+    def kill_stuck(self, now: float, limit: float) -> None:
+        """End those that have worked on one batch for longer than ``limit`` seconds."""
+        for worker in list(self.workers):
+            if worker.is_stuck(now, limit):
+                _LOG.warning("a worker did nothing for %.0f s and was ended", limit)
+                worker.kill()
+
+    def _lost(self, worker: WorkerProcess, batches: list[Batch]) -> None:
+        if worker in self.workers:
+            self.workers.remove(worker)
+            if not self._stopping:
+                self._died(batches)
+
+    async def _keep(self, worker: WorkerProcess | None) -> None:
+        """See to it that there is one worker, until cancelled."""
+        failures = 0
+        while True:
+            try:
+                if worker is None:
+                    worker = await self._next()
+                    for model in self._models():
+                        await worker.load(model)
+                    self.workers.append(worker)
+                    failures = 0
+                    self._free()
+                await asyncio.shield(worker.gone)
+            except (OpsinError, OSError) as error:
+                failures += 1
+                _LOG.warning("a worker could not be started: %s", error)
+            finally:
+                if worker is not None:
+                    if not worker.gone.done() and worker not in self.workers:
+                        worker.kill()
+                    await worker.close()
+            worker = None
+            if failures:
+                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2**failures))
+
+
+async def _told(loading: Coroutine[Any, Any, Header], model: Model) -> Header:
+    """Wait for a model to be opened; a process that ends over it is the file's fault."""
+    try:
+        return await loading
+    except WorkerDied as error:
+        raise ModelFileError(
+            "a classifier.onnx written by Opsin",
+            f"the process that opened {model.path} ended over it",
+            "Try it alone: opsin predict " + str(model.path) + " PICTURE",
+        ) from error

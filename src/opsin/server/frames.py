@@ -1,0 +1,80 @@
+"""What the front process and its workers send each other: a short JSON header and plain bytes.
+
+A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header,
+the body. Pictures and arrays travel in the body as they are, so nothing is encoded twice, and
+nothing that arrives is ever run, as it would be with pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+_LENGTHS: Final = struct.Struct("<IQ")
+
+Header = dict[str, Any]
+
+
+def pack(header: Header, parts: Sequence[bytes] = ()) -> list[bytes]:
+    """Return a frame in pieces, ready to be sent one after another.
+
+    Example:
+        >>> b"".join(pack({"do": "rest"}, [b"ab", b"c"]))[12:]
+        b'{"do":"rest"}abc'
+    """
+    head = json.dumps(header, separators=(",", ":")).encode()
+    return [_LENGTHS.pack(len(head), sum(map(len, parts))) + head, *parts]
+
+
+class Unpacker:
+    """Puts frames together from whatever pieces arrive.
+
+    Example:
+        >>> unpacker = Unpacker()
+        >>> sent = b"".join(pack({"do": "rest"}, [b"abc"]))
+        >>> list(unpacker.feed(sent[:20])), list(unpacker.feed(sent[20:]))
+        ([], [({'do': 'rest'}, b'abc')])
+    """
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, piece: bytes) -> Iterator[tuple[Header, bytes]]:
+        """Yield each frame that is now whole: header and body."""
+        held = self._held
+        held += piece
+        while len(held) >= _LENGTHS.size:
+            head, body = _LENGTHS.unpack_from(held)
+            start = _LENGTHS.size + head
+            if len(held) < start + body:
+                return
+            header = json.loads(held[_LENGTHS.size : start])
+            content = bytes(memoryview(held)[start : start + body])
+            del held[: start + body]
+            yield header, content
+
+
+def receive(connection: socket.socket) -> tuple[Header, memoryview] | None:
+    """Wait for a frame; ``None``: the other side has closed."""
+    lengths = _exactly(connection, _LENGTHS.size)
+    if lengths is None:
+        return None
+    head, body = _LENGTHS.unpack(lengths)
+    content = _exactly(connection, head + body)
+    if content is None:
+        return None
+    return json.loads(bytes(content[:head])), content[head:]
+
+
+def _exactly(connection: socket.socket, count: int) -> memoryview | None:
+    view = memoryview(bytearray(count))
+    done = 0
+    while done < count:
+        got = connection.recv_into(view[done:])
+        if not got:
+            return None
+        done += got
+    return view

@@ -1,0 +1,207 @@
+"""Who may ask: the outermost layer, passed by every path, method and kind of connection.
+
+A page of any site can send requests to an address on this machine, so that nothing but the request
+itself tells a friend from a stranger:
+
+- `Host` must be a name of this server. A name that an attacker owns can be pointed at 127.0.0.1
+  ("DNS rebinding": Jackson et al. 2007, "Protecting Browsers from DNS Rebinding Attacks"), after
+  which browsers take the attacker's page for one of ours.
+- `Origin` and `Sec-Fetch-Site`, which browsers send and pages cannot change, must be our own.
+- With a token, each request must show it: ``Authorization: Bearer TOKEN``, or ``Basic`` with the
+  token as password, which is what a browser's own dialog sends.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import ipaddress
+import re
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opsin.server.replies import (
+    BadRequest,
+    ForeignOrigin,
+    RequestError,
+    Unauthorized,
+    WrongHost,
+    error_reply,
+)
+from opsin.server.settings import Settings
+
+#: Pages get everything from here, and may stand in no other site's frame.
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+
+_HEADERS: Final = (
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+# Hosts that were let in are remembered, so that the same one need not be taken apart again.
+_REMEMBERED: Final = 64
+
+
+class Guard:
+    """Lets requests pass that come from where they should, and gives every reply its headers.
+
+    Args:
+        app: What is guarded.
+        settings: The server's names and its token.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._names = {name.lower() for name in settings.allowed_hosts}
+        # A name behind a proxy: there, pages come by https and reach this server by http.
+        self._behind_proxy = frozenset(self._names)
+        bound = _in_url(settings.host)
+        self._everywhere = bound in ("0.0.0.0", "[::]")  # noqa: S104  compared, not bound to
+        self._names.add(bound)
+        if settings.loopback or self._everywhere:
+            self._names |= _LOOPBACK
+        self._token = None if settings.token is None else settings.token.encode()
+        self._known: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by the guarded application, or refuse."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        app = self._app
+        try:
+            host = self._check_host(scope)
+            self._check_origin(scope, host)
+            self._check_token(scope)
+        except RequestError as error:
+            if scope["type"] == "websocket":  # before it is accepted: the client gets status 403
+                await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
+                return
+            app = error_reply(error)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = message.setdefault("headers", [])
+                own = {name for name, _ in given}
+                message["headers"] = [*given, *(pair for pair in _HEADERS if pair[0] not in own)]
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    def _check_host(self, scope: Scope) -> bytes:
+        """Return the one Host header, which must name this server."""
+        hosts = _values(scope, b"host")
+        if len(hosts) != 1:
+            raise BadRequest(
+                "exactly one Host header", f"there are {len(hosts)}", "Send one, as HTTP/1.1 says."
+            )
+        host = hosts[0]
+        if host not in self._known:
+            if not self._is_own(host):
+                raise WrongHost(
+                    "a request to this server by its own name",
+                    f"the Host header says {_shown(host)}",
+                    "Use the address that the server printed, or let whoever runs it add this "
+                    "name to the allowed hosts.",
+                )
+            if len(self._known) < _REMEMBERED:
+                self._known.add(host)
+        return host
+
+    def _check_origin(self, scope: Scope, host: bytes) -> None:
+        """Refuse what a page of another site asks for."""
+        origins = _values(scope, b"origin")
+        foreign = [origin for origin in origins if not self._is_same(origin, host, scope)]
+        if len(origins) < 2 and not foreign:
+            sites = _values(scope, b"sec-fetch-site")
+            foreign = [site for site in sites if site not in (b"same-origin", b"none")]
+            if not foreign or _is_link(scope):
+                return
+        raise ForeignOrigin(
+            "a request from this server's own page",
+            f"the browser says {_shown((foreign or origins)[0])}",
+            "Ask from the page at / or from a program that is no browser.",
+        )
+
+    def _check_token(self, scope: Scope) -> None:
+        """Refuse who does not show the token."""
+        if self._token is None:
+            return
+        shown = _values(scope, b"authorization")
+        if len(shown) != 1 or not hmac.compare_digest(_credentials(shown[0]), self._token):
+            raise Unauthorized(
+                "this server's token",
+                "it is another one" if shown else "there is none",
+                "Send the header Authorization: Bearer TOKEN, or the token as password.",
+            )
+
+    def _is_own(self, host: bytes) -> bool:
+        """Tell whether a Host header names this server; its port may be a proxy's."""
+        found = _HOST.fullmatch(host.decode("latin-1").lower())
+        if not found:
+            return False
+        name = found[1]
+        # Who listens everywhere cannot know all the machine's addresses. An address, other than a
+        # name, cannot be pointed elsewhere by an attacker.
+        return name in self._names or (self._everywhere and _is_address(name))
+
+    def _is_same(self, origin: bytes, host: bytes, scope: Scope) -> bool:
+        scheme = {b"ws": b"http", b"wss": b"https"}.get(scheme := scope["scheme"].encode(), scheme)
+        host, origin = host.lower(), origin.lower()
+        if origin == scheme + b"://" + host:
+            return True
+        name = host.decode("latin-1").rsplit(":", 1)[0] if b":" in host else host.decode("latin-1")
+        return name in self._behind_proxy and origin == b"https://" + host
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for given, value in scope["headers"] if given == name]
+
+
+def _credentials(shown: bytes) -> bytes:
+    """Return what an Authorization header shows: a token, or a password."""
+    kind, _, given = shown.strip().partition(b" ")
+    if kind.lower() == b"bearer":
+        return given.strip()
+    if kind.lower() != b"basic":
+        return b""
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
+def _is_link(scope: Scope) -> bool:
+    """Tell whether somebody followed a link here: it shows a page and does nothing."""
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    headers = dict(scope["headers"])
+    mode, goal = headers.get(b"sec-fetch-mode"), headers.get(b"sec-fetch-dest")
+    return mode == b"navigate" and goal == b"document"
+
+
+def _in_url(host: str) -> str:
+    """Write an address as a Host header does."""
+    return f"[{host.lower()}]" if ":" in host else host.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: bytes) -> str:
+    """Quote a header in an error, so that nobody can put a page of text there."""
+    return repr(value[:80].decode("latin-1"))

@@ -1,0 +1,54 @@
+"""What the engine tells whoever counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from opsin.server.asks import Answer
+
+
+class Observer:
+    """Empty hooks, called on the event loop while the engine works; override those you want.
+
+    They are called for every picture or batch, so be quick and never raise.
+
+    Example:
+        >>> class Counting(Observer):
+        ...     batches = 0
+        ...
+        ...     def batch(self, model: str, pictures: int, seconds: float) -> None:
+        ...         self.batches += 1
+        >>> counting = Counting()
+        >>> counting.batch("demo", 16, 0.01)
+        >>> counting.batches
+        1
+    """
+
+    def waiting(self, pictures: int) -> None:
+        """So many pictures wait now, those being computed left out."""
+
+    def batch(self, model: str, pictures: int, seconds: float) -> None:
+        """A worker decoded and computed so many pictures together, in so long."""
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away.
+
+        Args:
+            reason: ``overloaded``, ``too large``, ``expired``, ``stopping`` or ``worker died``.
+        """
+
+    def answered(self, model: str, answer: Answer, label: str, seconds_waited: float) -> None:
+        """A picture has its answer, so long after it was taken; ``label`` is the best class."""
+
+    def unreadable(self, model: str) -> None:
+        """A picture cannot be read; an error takes the place of its answer."""
+
+    def worker_died(self) -> None:
+        """A worker ended that should not have; another takes its place."""
+
+    def reloaded(self, model: str, ok: bool) -> None:
+        """A model's file changed: the new one is in use, or is broken and the old one stays."""
+
+
+#: Watches in silence.
+SILENT_OBSERVER: Final = Observer()

@@ -1,0 +1,337 @@
+"""The Open Inference Protocol (KServe V2) over REST: Opsin's models for clients of other servers.
+
+Source: https://github.com/kserve/open-inference-protocol, and Triton's extensions for
+classification, binary tensors and a model's configuration. An error is ``{"error": "one line"}``,
+as the protocol says; everywhere else the server uses the shape of `opsin.server.replies`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from opsin._version import __version__
+from opsin.errors import ImageError, OpsinError
+from opsin.server.body import Body, Room, check_pixels
+from opsin.server.engine import Answer, Ask, Engine, UnknownModel
+from opsin.server.form import Upload
+from opsin.server.replies import (
+    NotFound,
+    SlowRequest,
+    TooLarge,
+    WrongMediaType,
+    error_headers,
+    error_object,
+    json_reply,
+    status_of,
+)  # fmt: skip
+from opsin.server.served import Served
+from opsin.server.settings import MAX_PIXELS, Settings
+from opsin.server.tensor_answers import Tensor, write_answer
+from opsin.server.tensors import (
+    JSON_LENGTH,
+    Asked,
+    TensorError,
+    read_request,
+)  # fmt: skip
+
+#: What Opsin knows beyond the protocol, by Triton's names for it.
+EXTENSIONS: Final = ("classification", "binary_tensor_data", "model_configuration", "parameters")
+_VERSION: Final = 12
+_TRITON: Final = {"BYTES": "STRING", "UINT8": "UINT8", "FP32": "FP32", "BOOL": "BOOL"}
+_WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+
+def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error in the protocol's own shape: ``{"error": "one line"}``."""
+    parts = error_object(error)
+    line = str(OpsinError(parts["expected"], parts["received"], parts["advice"]))
+    return json_reply({"error": line}, status_of(error), error_headers(error) | dict(headers or {}))
+
+
+def version_of(served: Served) -> str:
+    """Return the version of a model: the first characters of its file's SHA-256.
+
+    A client that names it never gets answers of another file, not even after the file was changed.
+    """
+    return served.digest[:_VERSION]
+
+
+def output_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
+    """Return datatype and shape of each tensor that a model answers with; -1 = the pictures."""
+    shapes = {"probabilities": ("FP32", [-1, len(served.metadata.classes)])}
+    if served.embedding:
+        shapes["embedding"] = ("FP32", [-1, served.embedding])
+    if served.metadata.reject is not None:
+        shapes |= {"familiarity": ("FP32", [-1]), "rejected": ("BOOL", [-1])}
+    return shapes
+
+
+def input_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
+    """Return datatype and shape of each tensor that a model takes, one of them a request."""
+    like = served.metadata.preparation
+    return {
+        "image_bytes": ("BYTES", [-1]),
+        "images": ("UINT8", [-1, like.height, like.width, like.channels]),
+    }
+
+
+def routes(engine: Engine, settings: Settings, room: Room) -> APIRouter:
+    """Return the routes of the protocol, below ``/v2``.
+
+    Args:
+        engine: What answers.
+        settings: The limits.
+        room: The memory that bodies may take, shared with the other routes.
+    """
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+    _add_health(router, engine)
+    _add_descriptions(router, engine, settings)
+    _add_infer(router, engine, settings, room)
+    return router
+
+
+def _add_health(router: APIRouter, engine: Engine) -> None:
+    @router.get("", summary="Which server this is", response_class=Response)
+    async def server() -> Response:
+        return json_reply({"name": "opsin", "version": __version__, "extensions": list(EXTENSIONS)})
+
+    @router.get("/health/live", summary="Whether the server runs", response_class=Response)
+    async def live() -> Response:
+        return json_reply({"live": True})
+
+    @router.get("/health/ready", summary="Whether it answers", response_class=Response)
+    async def ready() -> Response:
+        return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
+
+
+def _add_descriptions(router: APIRouter, engine: Engine, settings: Settings) -> None:
+    def described(model: str, version: str | None) -> Mapping[str, Any]:
+        served = _served(engine, model, version)
+        return {
+            "name": served.name,
+            "versions": [version_of(served)],
+            "platform": "onnxruntime_onnx",
+            "inputs": _tensors(input_shapes(served)),
+            "outputs": _tensors(output_shapes(served)),
+        }
+
+    def configured(model: str, version: str | None) -> Mapping[str, Any]:
+        served = _served(engine, model, version)
+        return {
+            "name": served.name,
+            "platform": "onnxruntime_onnx",
+            "backend": "opsin",
+            "max_batch_size": min(settings.max_parts, settings.queue),
+            "input": [each | {"optional": True} for each in _fields(input_shapes(served))],
+            "output": _fields(output_shapes(served)),
+        }
+
+    def readiness(model: str, version: str | None) -> Mapping[str, Any]:
+        return {"name": _served(engine, model, version).name, "ready": engine.ready}
+
+    for path, describe, summary in (
+        ("", described, "What a model takes and answers with"),
+        ("/config", configured, "The same as Triton writes it"),
+        ("/ready", readiness, "Whether a model answers"),
+    ):
+        _add_description(router, path, describe, summary)
+
+
+def _add_description(
+    router: APIRouter,
+    path: str,
+    describe: Callable[[str, str | None], Mapping[str, Any]],
+    summary: str,
+) -> None:
+    """Add a GET route with the model's version, and one without."""
+
+    async def newest(model: str) -> Response:
+        return _reply(describe(model, None))
+
+    async def versioned(model: str, version: str) -> Response:
+        return _reply(describe(model, version))
+
+    router.get(f"/models/{{model}}{path}", summary=summary, response_class=Response)(newest)
+    router.get(
+        f"/models/{{model}}/versions/{{version}}{path}", summary=summary, response_class=Response
+    )(versioned)
+
+
+def _reply(content: Mapping[str, Any]) -> Response:
+    return json_reply(content, 200 if content.get("ready", True) else 503)
+
+
+def _add_infer(router: APIRouter, engine: Engine, settings: Settings, room: Room) -> None:
+    async def answered(request: Request, model: str, version: str | None) -> Response:
+        _served(engine, model, version)  # before a body is read in vain
+        with (
+            Body(request.scope, request.receive, settings, room) as body,
+            await _content(body, settings, room) as content,
+        ):
+            stated = request.headers.get(JSON_LENGTH)
+
+            def read(served: Served) -> Asked:
+                like = served.metadata.preparation
+                return read_request(content, stated, like, min(settings.max_parts, settings.queue))
+
+            served = _served(engine, model, version)
+            asked = read(served)
+            await _check_pixels(asked, settings)
+            # The file may have been replaced meanwhile; from here to the engine nothing is awaited.
+            newest = _served(engine, model, version)
+            asked = asked if newest is served else read(newest)
+            return await _answer(asked, engine, settings, newest)
+
+    async def infer(request: Request, model: str) -> Response:
+        return await answered(request, model, None)
+
+    async def infer_version(request: Request, model: str, version: str) -> Response:
+        return await answered(request, model, version)
+
+    for path, handler in (
+        ("/models/{model}/infer", infer),
+        ("/models/{model}/versions/{version}/infer", infer_version),
+    ):
+        router.post(
+            path,
+            summary="Classify pictures",
+            operation_id=handler.__name__,
+            response_class=Response,
+        )(handler)
+
+
+async def _content(
+    body: Body, settings: Settings, room: Room
+) -> contextlib.AbstractContextManager[bytes]:
+    """Read a body; what it grows by where it is compressed takes room as well."""
+    try:
+        async with asyncio.timeout(settings.deadline):
+            content = await body.read()
+    except TimeoutError:
+        raise SlowRequest(
+            f"the body within {settings.deadline:g} s", "it is not all there", "Try again."
+        ) from None
+    if body.coding in ("", "identity"):
+        return contextlib.nullcontext(content)
+    return _holding(room, _expanded(content, body.coding, settings.max_bytes))
+
+
+@contextlib.contextmanager
+def _holding(room: Room, content: bytes) -> Iterator[bytes]:
+    room.take(len(content))
+    try:
+        yield content
+    finally:
+        room.give(len(content))
+
+
+async def _check_pixels(asked: Asked, settings: Settings) -> None:
+    if settings.max_pixels >= MAX_PIXELS:  # workers see to that one themselves
+        return
+    for number, picture in enumerate(asked.pictures, 1):
+        if isinstance(picture, bytes):
+            await check_pixels(Upload(f"picture {number}", picture), settings.max_pixels)
+
+
+async def _answer(asked: Asked, engine: Engine, settings: Settings, served: Served) -> Response:
+    known = output_shapes(served)
+    names = {wanted.name for wanted in asked.wanted} or set(known)
+    for name in sorted(names - set(known)):
+        raise TensorError(
+            f"outputs among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
+        )
+    asks = [
+        Ask(picture, as_is=asked.as_is, embedding="embedding" in names)
+        for picture in asked.pictures
+    ]
+    found = await engine.ask(
+        served.name, asks, deadline=min(asked.deadline or settings.deadline, settings.deadline)
+    )
+    answers = [_whole(answer, place, len(found)) for place, answer in enumerate(found, 1)]
+    head = {"model_name": served.name, "model_version": version_of(served)}
+    content, length = write_answer(head, _gathered(answers, served, names), asked)
+    if length is None:
+        return Response(content, media_type="application/json")
+    return Response(
+        content, headers={JSON_LENGTH: str(length)}, media_type="application/octet-stream"
+    )
+
+
+def _served(engine: Engine, model: str, version: str | None) -> Served:
+    served = engine.served.get(model)
+    if served is None:
+        raise UnknownModel(
+            f"a model among {', '.join(engine.served)}", f"got {model[:40]}", "Choose there."
+        )
+    if version not in (None, version_of(served)):
+        raise NotFound(
+            f"version {version_of(served)} of {served.name}", f"got {str(version)[:40]}",
+            "Leave the version out to get answers of the file that is served now.",
+        )  # fmt: skip
+    return served
+
+
+def _tensors(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "datatype": datatype, "shape": shape}
+        for name, (datatype, shape) in shapes.items()
+    ]
+
+
+def _fields(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
+    """Describe tensors as Triton's configuration does: without the axis of the pictures."""
+    return [
+        {"name": name, "data_type": f"TYPE_{_TRITON[datatype]}", "dims": shape[1:] or [1]}
+        for name, (datatype, shape) in shapes.items()
+    ]
+
+
+def _expanded(body: bytes, encoding: str, most: int) -> bytes:
+    """Expand a compressed body, to so many bytes at most."""
+    if encoding not in _WINDOWS:
+        raise WrongMediaType(
+            "a body that is plain, gzip or deflate", f"got {encoding[:40]}", "Do not compress it."
+        )
+    expander = zlib.decompressobj(_WINDOWS[encoding])
+    try:
+        content = expander.decompress(body, most + 1)
+    except zlib.error:
+        content = b""
+    if len(content) > most:
+        raise TooLarge(
+            f"at most {most:,} bytes, expanded", "the body is larger", "Send fewer pictures."
+        )
+    if not expander.eof or expander.unused_data:
+        raise WrongMediaType(f"a body in {encoding}", "it cannot be expanded", "Send it plain.")
+    return content
+
+
+def _whole(answer: Answer | ImageError, place: int, count: int) -> Answer:
+    """Return an answer, or say which picture has none: the protocol knows no partial answers."""
+    if isinstance(answer, Answer):
+        return answer
+    which = f"picture {place:,} of {count:,}: " if count > 1 else ""
+    said = answer.received.removeprefix("picture: ")
+    raise ImageError(answer.expected, which + said, answer.advice)
+
+
+def _gathered(answers: Sequence[Answer], served: Served, names: set[str]) -> dict[str, Tensor]:
+    """Stack the answers to tensors, in the order in which they are described."""
+    values: dict[str, Callable[[Answer], Any]] = {
+        "probabilities": lambda answer: answer.probabilities,
+        "embedding": lambda answer: answer.embedding,
+        "familiarity": lambda answer: np.float32(answer.familiarity),
+        "rejected": lambda answer: answer.rejected,
+    }
+    return {
+        name: Tensor(name, np.stack([values[name](each) for each in answers]),
+                     served.metadata.classes)
+        for name in output_shapes(served) if name in names
+    }  # fmt: skip

@@ -1,0 +1,179 @@
+"""What a client is told: answers and errors as JSON, each in one shape.
+
+An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``. Its
+status says whose turn it is:
+
+    400 BadRequest          a body or a query that cannot be understood
+    401 Unauthorized        no token, or a wrong one
+    403 ForeignOrigin       a page of another site asks
+    404 NotFound            no such address;  UnknownModel: no such model
+    405 MethodNotAllowed    an address that knows other methods
+    408 SlowRequest         the body did not arrive in time
+    413 TooLarge            more bytes or pictures than this server takes
+    415 WrongMediaType      a kind of body that is not read here
+    421 WrongHost           called by a name that is not this server's
+    422 ImageError          understood, and no readable picture
+    500 InternalError       a fault of the server; its log says more
+    503 Overloaded, WorkerDied, Stopping        try again after ``Retry-After`` seconds
+    504 Expired             no answer in time
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from starlette.responses import Response
+
+from opsin.errors import ImageError, OpsinError
+from opsin.server import asks
+from opsin.server.asks import Expired, Overloaded, Stopping, UnknownModel, WorkerDied
+
+
+class RequestError(OpsinError):
+    """A request that is not answered; its children say why, and their ``status`` is HTTP's."""
+
+    status: ClassVar[int] = 400
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class BadRequest(RequestError):  # noqa: N818
+    """A body or a query that cannot be understood."""
+
+
+class Unauthorized(RequestError):  # noqa: N818
+    """No token, or a wrong one."""
+
+    status = 401
+    # The browser's own dialog asks for it: any user name, the token as password.
+    headers: ClassVar[Mapping[str, str]] = {
+        "www-authenticate": 'Basic realm="Opsin: any name, the token as password", charset="UTF-8"'
+    }
+
+
+class ForeignOrigin(RequestError):  # noqa: N818
+    """A page of another site asks."""
+
+    status = 403
+
+
+class NotFound(RequestError):  # noqa: N818
+    """No such address."""
+
+    status = 404
+
+
+class MethodNotAllowed(RequestError):  # noqa: N818
+    """An address that knows other methods."""
+
+    status = 405
+
+
+class SlowRequest(RequestError):  # noqa: N818
+    """A body that did not arrive in time."""
+
+    status = 408
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
+
+
+class TooLarge(RequestError):  # noqa: N818
+    """More bytes or pictures than this server takes."""
+
+    status = 413
+
+
+class WrongMediaType(RequestError):  # noqa: N818
+    """A kind of body that is not read here."""
+
+    status = 415
+
+
+class WrongHost(RequestError):  # noqa: N818
+    """Called by a name that is not this server's."""
+
+    status = 421
+
+
+class InternalError(RequestError):
+    """A fault of the server."""
+
+    status = 500
+
+
+_STATUS: Final[Mapping[type[OpsinError], int]] = {
+    ImageError: 422,
+    UnknownModel: 404,
+    asks.TooLarge: 413,
+    Overloaded: 503,
+    WorkerDied: 503,
+    Stopping: 503,
+    Expired: 504,
+}
+
+
+def status_of(error: OpsinError) -> int:
+    """Return the status of the reply to an error; 500 for one that clients must not read."""
+    if isinstance(error, RequestError):
+        return error.status
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+
+
+def internal_error() -> InternalError:
+    """Return what a client is told about a fault; what happened stays in the server's log."""
+    return InternalError(
+        "an answer", "the server failed at it", "Tell whoever runs it; its log holds the reason."
+    )
+
+
+def error_object(error: OpsinError) -> dict[str, str]:
+    """Return an error's parts as plain data: kind, expected, received, advice.
+
+    An error that is not made for clients, such as one that names a file of the server, becomes an
+    ``InternalError`` that says nothing.
+    """
+    if status_of(error) == 500:
+        error = internal_error()
+    return {
+        "kind": type(error).__name__,
+        "expected": error.expected,
+        "received": error.received,
+        "advice": error.advice,
+    }
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return plain data as UTF-8 JSON without spaces.
+
+    Raises:
+        ValueError: It holds a number that is not finite, which JSON cannot say.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # A label or a file name may hold half a surrogate pair, which UTF-8 cannot.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def json_reply(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return plain data as a reply."""
+    return Response(json_bytes(content), status, headers, media_type="application/json")
+
+
+def error_headers(error: OpsinError) -> dict[str, str]:
+    """Return the headers that belong to an error's reply."""
+    if isinstance(error, RequestError):
+        return dict(error.headers)
+    if isinstance(error, Overloaded):
+        return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    return {"retry-after": "1"} if isinstance(error, WorkerDied | Stopping) else {}
+
+
+def error_reply(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the reply to an error: its status, its headers and the one shape."""
+    return json_reply(
+        {"error": error_object(error)},
+        status_of(error),
+        error_headers(error) | dict(headers or {}),
+    )

@@ -1,0 +1,83 @@
+"""Answers of the Open Inference Protocol: JSON, and tensors as bytes behind it.
+
+Source: Triton's extensions for binary tensors and for classification,
+https://github.com/triton-inference-server/server/tree/main/docs/protocol.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.server.tensors import LENGTH, Asked, Wanted
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the answer: ``float32`` or ``bool``, or ``classes`` as text.
+
+    Args:
+        name: Which.
+        values: ``float32[N, …]`` or ``bool[N]``
+        labels: Names of the classes, for `Wanted.classes`.
+    """
+
+    name: str
+    values: NDArray[Any]
+    labels: Sequence[str] = ()
+
+
+def write_answer(
+    head: Mapping[str, Any], tensors: Mapping[str, Tensor], asked: Asked
+) -> tuple[bytes, int | None]:
+    """Write the body of the answer.
+
+    Args:
+        head: What comes before the tensors: name and version of the model.
+        tensors: Those that were asked for, or all there are, by name.
+        asked: Which are written, and how.
+
+    Returns:
+        The body, and how many bytes of it are JSON; ``None`` = all.
+    """
+    wanted = asked.wanted or [Wanted(name, asked.binary) for name in tensors]
+    described, behind = [], []
+    for each in wanted:
+        entry, content = _described(tensors[each.name], each)
+        described.append(entry)
+        behind.append(content)
+    whole = dict(head) | ({"id": asked.id} if asked.id else {}) | {"outputs": described}
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+    if not any(entry.get("parameters") for entry in described):
+        return text, None
+    return b"".join([text, *behind]), len(text)
+
+
+def _described(tensor: Tensor, wanted: Wanted) -> tuple[dict[str, Any], bytes]:
+    """Return a tensor's entry in the JSON, and its bytes where they stand behind it."""
+    entry: dict[str, Any] = {"name": wanted.name}
+    if wanted.classes:
+        best = np.argsort(-tensor.values, axis=1, kind="stable")[:, : wanted.classes]
+        texts = [
+            f"{row[place]:f}:{place}:{tensor.labels[place]}"
+            for row, places in zip(tensor.values, best, strict=True)
+            for place in places
+        ]
+        entry |= {"datatype": "BYTES", "shape": list(best.shape)}
+        if not wanted.binary:
+            return entry | {"data": texts}, b""
+        encoded = [text.encode() for text in texts]
+        content = b"".join(LENGTH.pack(len(each)) + each for each in encoded)
+    else:
+        datatype = "BOOL" if tensor.values.dtype == np.bool_ else "FP32"
+        entry |= {"datatype": datatype, "shape": list(tensor.values.shape)}
+        if not wanted.binary:
+            return entry | {"data": tensor.values.ravel().tolist()}, b""
+        little = tensor.values.dtype.newbyteorder("<")
+        content = np.ascontiguousarray(tensor.values, little).tobytes()
+    return entry | {"parameters": {"binary_data_size": len(content)}}, content

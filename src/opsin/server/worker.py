@@ -1,0 +1,313 @@
+"""The process that decodes and computes: ``python -m opsin.server.worker``, its socket as input.
+
+It does what it is told, one frame after another, and ends when the other side closes, so that no
+worker outlives its server, however that ended. It holds no state but the models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from opsin.data.images import look_at
+from opsin.errors import ImageError, OpsinError
+from opsin.inspection.occlusion import occlusion_map
+from opsin.predict import Answers, Classifier, Prepared
+from opsin.server.frames import Header, pack, receive
+
+#: Pixels of the largest picture that the server decodes.
+MAX_PIXELS: Final = 50_000_000
+# Seconds that trying out batches may take. A network that is slower gains nothing by them.
+_TRIAL: Final = 3.0
+
+
+@dataclass
+class Model:
+    """A classifier in a worker, and what its hidden pixels become."""
+
+    classifier: Classifier
+    content: memoryview
+    steady: bool = True
+    mean: NDArray[np.float64] | None = None
+
+    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
+        """Return the answers to a batch, each to the last bit as if it had been asked alone."""
+        if self.steady or len(images) == 1:
+            return self.classifier.answers(images, embedding=embedding)
+        parts = [
+            self.classifier.answers(images[place : place + 1], embedding=embedding)
+            for place in range(len(images))
+        ]
+        return _joined(parts)
+
+    def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
+        """Return the occlusion map of an answer, ``float32[H, W]``."""
+        if self.mean is None:
+            with _as_file(self.content) as path:
+                self.mean = mean_of(Classifier(path, threads=1))
+        own = self.mean if self.mean.size else pixels.mean(axis=(0, 1))
+        fill = np.clip(np.round(own), 0, 255).astype(np.uint8)
+        return occlusion_map(
+            lambda images: self.classifier.answers(images).probabilities, pixels, target, fill
+        )
+
+
+def mean_of(classifier: Classifier) -> NDArray[np.float64]:
+    """Return the mean of the training pictures, ``float64[C]``, or nothing where it is not known.
+
+    It is what the network's first layer makes 0. That layer is linear, so black and white tell.
+    """
+    layers, like = classifier.metadata.layers, classifier.metadata.preparation
+    if not layers:
+        return np.zeros(0)
+    ends = np.zeros((2, like.height, like.width, like.channels), np.uint8)
+    ends[1] = 255
+    name = layers[0].name
+    try:
+        values = classifier.layers(ends, [name])[name].astype(np.float64)
+    except Exception:  # noqa: BLE001  where whole numbers are computed with, that layer is gone
+        return np.zeros(0)
+    if values.shape != (2, like.channels, like.height, like.width):
+        return np.zeros(0)
+    black, white = values.mean(axis=(2, 3))
+    # Where black stays 0, the layer only scales: the file does not hold the mean.
+    return np.asarray(255 * black / (black - white)) if black.any() else np.zeros(0)
+
+
+def _joined(parts: Sequence[Answers]) -> Answers:
+    def of(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    return Answers(of("probabilities"), of("familiarity"), of("embedding"))
+
+
+def load(content: memoryview, header: Header) -> tuple[Model, Header]:
+    """Open a classifier from its file's content, and say what it is.
+
+    Raises:
+        OpsinError: It is none; the error names the file that the content came from.
+    """
+    with _as_file(content) as path:
+        try:
+            model = Model(Classifier(path, threads=1), content)
+        except OpsinError as error:
+            received = error.received.replace(str(path), header["path"])
+            raise type(error)(error.expected, received, error.advice) from error
+    like = model.classifier.metadata.preparation
+    blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
+    first = model.classifier.answers(blank, embedding=True)
+    known = {
+        "metadata": model.classifier.metadata.model_dump(mode="json"),
+        "embedding": 0 if first.embedding is None else first.embedding.shape[1],
+    }
+    if header["check"]:
+        model.steady = is_steady(model.classifier, header["check"])
+    else:
+        model.steady = header["steady"]
+    return model, {**known, "steady": model.steady}
+
+
+@contextlib.contextmanager
+def _as_file(content: memoryview) -> Iterator[Path]:
+    """Keep bytes as a file for as long as the block lasts, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        number = os.memfd_create("classifier.onnx")
+        with open(number, "wb") as file:  # noqa: PTH123  a number, not a path
+            file.write(content)
+            file.flush()
+            yield Path(f"/proc/self/fd/{number}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "classifier.onnx")
+        path.write_bytes(content)
+        yield path
+
+
+def is_steady(classifier: Classifier, batch: int) -> bool:
+    """Tell whether answers are the same to the last bit in batches of any size.
+
+    A matrix of one row may be multiplied by another routine than a larger one. That is tried with
+    noise, in every size; where there is no time for all of them, the answer is no.
+    """
+    like = classifier.metadata.preparation
+    shape = (batch, like.height, like.width, like.channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    end = time.monotonic() + _TRIAL
+    alone = _joined([classifier.answers(images[i : i + 1], embedding=True) for i in range(batch)])
+    for size in range(2, batch + 1):
+        if time.monotonic() > end:
+            return False
+        together = classifier.answers(images[:size], embedding=True)
+        for name in ("probabilities", "familiarity", "embedding"):
+            value, other = getattr(together, name), getattr(alone, name)
+            if value is not None and value.tobytes() != other[:size].tobytes():
+                return False
+    return True
+
+
+def size_of(image: bytes) -> tuple[int, int]:
+    """Return a picture's width and height by its header.
+
+    The two usual formats are read directly, in a tenth of the time. A file that states its size
+    twice may deceive this, but not the decoder, which has a limit of its own.
+
+    Raises:
+        ImageError: It is no picture of a known format, or far too large.
+    """
+    if image[:8] == b"\x89PNG\r\n\x1a\n" and image[12:16] == b"IHDR" and len(image) >= 24:
+        return int.from_bytes(image[16:20]), int.from_bytes(image[20:24])
+    if image[:2] == b"\xff\xd8":
+        with contextlib.suppress(ValueError):
+            height, width, *_ = simplejpeg.decode_jpeg_header(image)
+            return width, height
+    height, width, _ = look_at(image, "picture")
+    return width, height
+
+
+def prepare(
+    classifier: Classifier, content: memoryview, shape: Sequence[int] | None, as_is: bool
+) -> Prepared:
+    """Make a picture ready: decode its file, or take prepared pixels as they are.
+
+    Raises:
+        ImageError: It cannot be read, or is too large.
+    """
+    if shape is not None:
+        return Prepared("picture", np.frombuffer(content, np.uint8).reshape(shape))
+    image = bytes(content)
+    width, height = size_of(image)
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"a picture of at most {MAX_PIXELS // 1_000_000} million pixels",
+            f"it has {width:,} × {height:,}",
+            "Make it smaller first.",
+        )
+    try:
+        return classifier.prepare(image, "picture", as_is=as_is)
+    except ImageError:
+        raise
+    except Exception as error:  # a decoder's surprise must not end a worker
+        raise ImageError(
+            "a readable picture",
+            f"picture: damaged ({type(error).__name__})",
+            "Open it in a viewer and save it again, or leave it out.",
+        ) from error
+
+
+def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
+    """Answer a batch.
+
+    Args:
+        model: What to ask.
+        header: ``pictures``: for each its bytes, its shape where it is prepared pixels, and whether
+            the background stays as it is, the embedding is wanted, the heat map is wanted.
+        body: The pictures, one behind another.
+
+    Returns:
+        The header of the reply, and the arrays behind it: ``probabilities`` float32[M, K] of the M
+        pictures that could be read, ``familiarity`` float32[M], ``embedding`` float32[M, D] where
+        anyone wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
+    """
+    began = time.perf_counter()
+    ready: list[Prepared] = []
+    errors, notes, explained, start, embedding = {}, {}, [], 0, False
+    for place, (size, shape, as_is, embed, explain) in enumerate(header["pictures"]):
+        content = body[start : start + size]
+        start += size
+        try:
+            prepared = prepare(model.classifier, content, shape, as_is)
+        except ImageError as error:
+            errors[place] = error.args
+            continue
+        embedding = embedding or embed
+        if prepared.notes:
+            notes[place] = prepared.notes
+        if explain:
+            explained.append(len(ready))
+        ready.append(prepared)
+    reply: Header = {"errors": errors, "notes": notes, "shape": [0, 0], "heat": []}
+    parts: list[bytes] = []
+    if ready:
+        answers = model.answers(np.stack([each.pixels for each in ready]), embedding=embedding)
+        rejected = answers.rejected(model.classifier.metadata.reject)
+        reply["shape"] = answers.probabilities.shape
+        parts = [answers.probabilities.tobytes()]
+        reply["familiarity"] = answers.familiarity is not None
+        reply["embedding"] = 0 if answers.embedding is None else answers.embedding.shape[1]
+        parts += [
+            value.tobytes() for value in (answers.familiarity, answers.embedding)
+            if value is not None
+        ]  # fmt: skip
+        for row in explained:
+            heat = model.heat(ready[row].pixels, int(answers.probabilities[row].argmax()))
+            reply["heat"].append([row, *heat.shape])
+            parts.append(heat.tobytes())
+        parts.append(rejected.tobytes())
+    reply["seconds"] = time.perf_counter() - began
+    return reply, parts
+
+
+def serve(connection: socket.socket) -> None:
+    """Do what is told until the other side closes."""
+    frames: queue.SimpleQueue[tuple[Header, memoryview]] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, frames), daemon=True).start()
+    models: dict[str, Model] = {}
+    while True:
+        header, body = frames.get()
+        parts: list[bytes] = []
+        match header["do"]:
+            case "load":
+                try:
+                    models[header["key"]], reply = load(body, header)
+                except OpsinError as error:
+                    reply = {"error": [type(error).__name__, *error.args]}
+            case "drop":
+                models.pop(header["key"], None)
+                continue
+            case _:
+                reply, parts = answer(models[header["key"]], header, body)
+        connection.sendall(b"".join(pack(reply, parts)))
+
+
+def _receive(
+    connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
+) -> None:
+    """Fetch the next frame while one is computed; end the process where none can come."""
+    while True:
+        try:
+            frame = receive(connection)
+        except OSError:
+            frame = None
+        if frame is None:
+            # At once, whatever is being computed: nobody is left to answer.
+            os._exit(0)
+        frames.put(frame)
+
+
+def main() -> None:
+    """Serve the socket that is this process's standard input."""
+    # Where memory runs out, the system should end a worker, which is replaced, not the server.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    # What is odd about strangers' pictures would fill the log; whoever sent one is told.
+    warnings.simplefilter("ignore")
+    serve(socket.socket(fileno=0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Many pictures classified, their answers kept."""

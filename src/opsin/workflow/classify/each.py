@@ -1,0 +1,115 @@
+"""Answers one by one; nothing is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+from opsin.data.unlabelled import Stream, open_stream
+from opsin.data.unlabelled.joined import join_streams
+from opsin.errors import ImageError
+from opsin.events import SILENT, Watcher
+from opsin.predict import Classifier, Prediction
+from opsin.workflow.classify.pipeline import Answered, classify_stream
+from opsin.workflow.classify.results import row_of
+from opsin.workflow.classify.selection import Selection
+
+
+def open_streams(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    stdin: BinaryIO | None = None,
+    watcher: Watcher = SILENT,
+) -> Stream:
+    """Find the pictures of one source or of several, without reading any: see `open_stream`."""
+    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    return join_streams(
+        [
+            open_stream(
+                source, columns=columns, follow_links=follow_links, stdin=stdin, watcher=watcher
+            )
+            for source in several
+        ]
+    )
+
+
+def each_answer(
+    classifier: Classifier,
+    stream: Stream,
+    *,
+    where: Sequence[str] = (),
+    min_confidence: float = 0.0,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+) -> Iterator[Answered]:
+    """Yield each picture with its answer, or why there is none, those that were asked for.
+
+    Args:
+        classifier: An open classifier.
+        stream: The pictures.
+        where: Which answers are wanted: see `classify`.
+        min_confidence: Least probability of the label, 0 to 1.
+        reject: Whether pictures unlike the training pictures are answered by ``none of these``.
+        as_is: Leave backgrounds as they are.
+        tta: Average the answers to a few variations of each picture.
+
+    Raises:
+        RecipeError: A condition that cannot work.
+        SourceError: The source turned out to be damaged.
+    """
+    rejects = reject and classifier.metadata.reject is not None
+    selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
+    return _selected(
+        classify_stream(classifier, stream, as_is=as_is, tta=tta), selection, reject=reject
+    )
+
+
+def _selected(
+    answers: Iterator[Answered], selection: Selection, *, reject: bool
+) -> Iterator[Answered]:
+    for picture, answer in answers:
+        if not selection.keeps(row_of(picture.name, answer, 1, reject=reject)):
+            continue
+        if isinstance(answer, Prediction) and not reject:
+            yield picture, replace(answer, rejected=False)
+        else:
+            yield picture, answer
+
+
+def predict_each(
+    model: str | os.PathLike[str] | Classifier,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    where: Sequence[str] = (),
+    min_confidence: float = 0.0,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    stdin: BinaryIO | None = None,
+    watcher: Watcher = SILENT,
+) -> Iterator[Prediction | ImageError]:
+    """Yield the answer for each picture of a source, or why there is none; no file is written.
+
+    Arguments and errors are those of `classify`. Memory does not grow with the number of pictures.
+
+    Example:
+        >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
+        ...     print(answer.name, answer.answer)
+    """
+    # One thread a picture: its answer is then the same whatever it is computed together with.
+    classifier = model if isinstance(model, Classifier) else Classifier(model, threads=1)
+    stream = open_streams(
+        source, columns=columns, follow_links=follow_links, stdin=stdin, watcher=watcher
+    )
+    answers = each_answer(
+        classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
+        as_is=as_is, tta=tta,
+    )  # fmt: skip
+    return (answer for _, answer in answers)

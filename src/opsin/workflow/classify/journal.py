@@ -1,0 +1,400 @@
+"""Which pictures are answered: a journal beside the results, which a kill or a power cut spares.
+
+The journal (``.results.jsonl.journal``) is a line of JSON that says how the work was begun, then a
+record of 24 bytes a picture: digest of its name, where its row ends, its answer, and a checksum
+over the record and the row. Records are written before their rows. So whatever is in the results
+has a record, and what the process was killed over is a record without its row, which is cut off
+when the work goes on. Every few seconds rows and then records are brought to the disk; only what
+came after can be torn by a power cut, and the checksums find it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from opsin.errors import RecipeError, StorageError
+from opsin.storage import told_plainly, write_bytes
+from opsin.workflow.classify.digests import Digests
+
+_FORMAT: Final = 1
+_HEAD: Final = struct.Struct("<QQI")
+_CHECK: Final = struct.Struct("<I")
+_SIZE: Final = _HEAD.size + _CHECK.size
+_RECORDS: Final = np.dtype(
+    [("picture", "<u8"), ("end", "<u8"), ("answer", "<u4"), ("check", "<u4")]
+)
+# Stands where the work ended well: all before it reached the disk.
+_CLOSED: Final = 0xFFFF_FFFF
+_LEFT_OUT: Final = 1 << 31
+# A power cut loses at most this much.
+_SYNC_ROWS: Final = 10_000
+_SYNC_SECONDS: Final = 5.0
+# Records whose rows are read again when the work goes on: more than can be torn.
+_DOUBTFUL: Final = 2 * _SYNC_ROWS
+_BLOCK: Final = 1 << 16
+
+
+class Entry(NamedTuple):
+    """A picture that is done.
+
+    Args:
+        name: What it is called.
+        answer: A number for its answer, which the caller chooses, below 2**31 - 1.
+        row: Its row in the results; empty where it is left out of them.
+    """
+
+    name: str
+    answer: int
+    row: bytes
+
+
+class Journal:
+    r"""Rows and the record of what is done, held by this process alone.
+
+    Args:
+        out: The results that the user named; the journal lies beside them.
+        rows: The file that rows are added to: ``out`` itself, or a hidden one beside it.
+        begun: What rows depend on, under names that the user understands; with other values the
+            work cannot go on.
+        heading: What the rows' file begins with.
+        version: Opsin's; another one may go on.
+
+    Raises:
+        RecipeError: ``out`` was not made by such a work, or with other values, or was changed
+            since; or another process is at it.
+        StorageError: The disk refuses a write.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp()) / "results.jsonl"
+        >>> with Journal(out, out, {"model": "m"}) as journal:
+        ...     if journal.claim("boot.png"):
+        ...         journal.append([Entry("boot.png", 0, b"{}\n")])
+        >>> with Journal(out, out, {"model": "m"}) as journal:
+        ...     journal.resumed, journal.holds("boot.png"), journal.holds("bag.png")
+        (1, True, False)
+    """
+
+    def __init__(
+        self, out: Path, rows: Path, begun: Mapping[str, Any], *,
+        heading: bytes = b"", version: str = "",
+    ) -> None:  # fmt: skip
+        self.out, self.rows = out, rows
+        self.path = out.with_name(f".{out.name}.journal")
+        #: The version that began the work.
+        self.version = version
+        #: How many pictures have each answer, those left out of the results included.
+        self.answers: Counter[int] = Counter()
+        #: Likewise, without those.
+        self.kept: Counter[int] = Counter()
+        self.resumed, self._digests = 0, Digests()
+        self._unsynced, self._synced = 0, time.monotonic()
+        self._files: list[BinaryIO] = []
+        self._failed = self._closed = False
+        with told_plainly(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(out.with_name(f".{out.name}.lock"))
+        with told_plainly(out):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise RecipeError(
+                    "results that no other process writes to",
+                    f"another one is writing to {out}",
+                    "Wait until it is done, or give another file.",
+                ) from None
+        try:
+            with told_plainly(out):
+                self._open(dict(begun), heading)
+        except BaseException:
+            self.close(whole=False)
+            raise
+
+    def _open(self, begun: dict[str, Any], heading: bytes) -> None:
+        """Begin, or find what is done and cut off what is not whole."""
+        there = [path for path in (self.out, self.rows) if os.path.lexists(path)]
+        if there and not os.path.lexists(self.path):
+            raise RecipeError(
+                "results that are new, or were begun by this command",
+                f"{there[0]} is there, and {self.path.name}, which says what is done, is not",
+                "Give another file, or move that one away; Opsin overwrites nothing.",
+            )
+        if not self._begun(begun, heading):
+            if self.rows != self.out and self.out in there:
+                raise self._changed(f"{self.rows.name} is gone")
+            self.key = os.urandom(16)
+            head = {"opsin": self.version, "format": _FORMAT, "key": self.key.hex(), "begun": begun}
+            # Rows without a journal would be refused, so the journal comes first.
+            write_bytes(self.path, json.dumps(head).encode() + b"\n")
+            write_bytes(self.rows, heading)
+        with self.path.open("rb") as file:
+            self._check_head(file.readline(), begun)
+            self._begin = file.tell()
+        self._count, self._end = self._sound(len(heading))
+        os.truncate(self.path, self._begin + self._count * _SIZE)
+        os.truncate(self.rows, self._end)
+        self._learn()
+        for path in (self.rows, self.path):
+            self._files.append(path.open("ab", buffering=0))
+
+    def _begun(self, begun: dict[str, Any], heading: bytes) -> bool:
+        """Tell whether to go on: where no picture is done, other options may begin anew."""
+        if not os.path.lexists(self.path) or not os.path.lexists(self.rows):
+            return False
+        with self.path.open("rb") as file:
+            line = file.readline()
+            if file.read(1) or self.rows.stat().st_size > len(heading):
+                return True
+        try:
+            self._check_head(line, begun)
+        except RecipeError:
+            return False
+        return True
+
+    def _check_head(self, line: bytes, begun: dict[str, Any]) -> None:
+        """Compare how the work was begun with what is wanted now."""
+        try:
+            head = json.loads(line)
+            then, self.key, self.version = head["begun"], bytes.fromhex(head["key"]), head["opsin"]
+            known = head["format"] == _FORMAT
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._changed(f"{self.path.name} is damaged") from error
+        if not known:
+            raise self._changed(f"{self.path.name} was written by another version of Opsin")
+        other = [
+            f"{name} was {_shown(then.get(name))} and is {_shown(value)}"
+            for name, value in begun.items()
+            if then.get(name) != value
+        ]
+        if other:
+            raise RecipeError(
+                f"the model, source and options that {self.out} was begun with",
+                "; ".join(other),
+                "Give another file, or the same again.",
+            )
+
+    def _changed(self, what: str) -> RecipeError:
+        return RecipeError(
+            f"{self.out} as this command left it",
+            f"{what}, so what is done cannot be told",
+            f"Give another file, or move it and {self.path.name} away.",
+        )
+
+    def _sound(self, heading: int) -> tuple[int, int]:
+        """Return how many records can be gone on from, and where the last one's row ends.
+
+        Rows before the last ones were brought to the disk; those are compared with the checksums.
+        """
+        total = (self.path.stat().st_size - self._begin) // _SIZE
+        first = max(0, total - _DOUBTFUL)
+        size = self.rows.stat().st_size
+        with self.path.open("rb") as records, self.rows.open("rb") as rows:
+            place = heading
+            if first:
+                records.seek(self._begin + (first - 1) * _SIZE)
+                place = _HEAD.unpack(records.read(_SIZE)[: _HEAD.size])[1]
+            records.seek(self._begin + first * _SIZE)
+            window = records.read((total - first) * _SIZE)
+            rows.seek(place)
+            good, short, answer = first, False, 0
+            for record in (window[at : at + _SIZE] for at in range(0, len(window), _SIZE)):
+                _, end, kind = _HEAD.unpack(record[: _HEAD.size])
+                short = end > size
+                if short or end < place or record != _record(record, rows.read(end - place)):
+                    break
+                good, place, answer = good + 1, end, kind
+        lost = np.frombuffer(window[(good - first) * _SIZE :], _RECORDS)
+        closed = bool((lost["answer"] == _CLOSED).any())
+        # Nothing that was brought to the disk gets lost by itself.
+        if len(lost) and (closed or (good == first and (first or not short))):
+            raise self._changed(f"{self.rows.name} was changed since")
+        if not len(lost) and size > place:
+            raise self._changed(f"something else was added to {self.rows.name}")
+        self._closed = answer == _CLOSED
+        return good, place
+
+    def _learn(self) -> None:
+        """Read the records into the digests and the counts."""
+        with self.path.open("rb") as file:
+            file.seek(self._begin)
+            while block := file.read(_BLOCK * _SIZE):
+                records = np.frombuffer(block, _RECORDS)
+                records = records[records["answer"] != _CLOSED]
+                self._digests.extend(records["picture"])
+                values, counts = np.unique(records["answer"], return_counts=True)
+                for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                    self._add(value, count)
+        self._digests.sort()
+        self.resumed = self.pictures
+
+    def _add(self, answer: int, count: int) -> None:
+        self.answers[answer & ~_LEFT_OUT] += count
+        if not answer & _LEFT_OUT:
+            self.kept[answer] += count
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures are done."""
+        return self.answers.total()
+
+    @property
+    def records(self) -> int:
+        """How many records there are; it only ever grows."""
+        return self._count
+
+    def digest(self, name: str) -> int:
+        """Return the digest that a name is known by.
+
+        It is keyed by a number of the journal's own, so that nobody can choose a name which is
+        taken for another. Among a million names the chance that two share one is 3e-8, among a
+        hundred million 3e-4.
+        """
+        content = name.encode("utf-8", "surrogatepass")
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=self.key).digest(), "big")
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a picture was done before, or claimed since."""
+        return self.digest(name) in self._digests
+
+    def claim(self, name: str, *, unique: bool = False) -> bool:
+        """Take a picture up, and tell whether it is new: neither done nor taken up before.
+
+        Args:
+            name: The picture's.
+            unique: No other picture of this work has that name, so it need not be remembered.
+        """
+        digest = self.digest(name)
+        return digest not in self._digests if unique else self._digests.add(digest)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Keep pictures that are done; each was claimed before.
+
+        Raises:
+            StorageError: The disk is full or refuses the write; what was there before is safe.
+        """
+        records, rows = bytearray(), bytearray()
+        end = self._end
+        for entry in entries:
+            end += len(entry.row)
+            answer = entry.answer | (0 if entry.row else _LEFT_OUT)
+            head = _HEAD.pack(self.digest(entry.name), end, answer)
+            records += _record(head, entry.row)
+            rows += entry.row
+        self._write(records, rows)
+        self._end = end
+        self._count += len(entries)
+        self._unsynced += len(entries)
+        for entry in entries:
+            self._add(entry.answer | (0 if entry.row else _LEFT_OUT), 1)
+        waited = time.monotonic() - self._synced
+        if self._unsynced >= _SYNC_ROWS or waited >= _SYNC_SECONDS:
+            self.sync()
+
+    def _write(self, records: bytes | bytearray, rows: bytes | bytearray) -> None:
+        # What follows a write that was cut short could not be told from it.
+        if self._failed:
+            raise StorageError(
+                f"to write {self.rows}", "a write before it failed", "Run the same again."
+            )
+        self._failed, self._closed = True, False
+        with told_plainly(self.rows):
+            for file, content in zip(self._files[::-1], (records, rows), strict=True):
+                left = memoryview(content)
+                while left:
+                    left = left[file.write(left) or 0 :]
+        self._failed = False
+
+    def sync(self) -> None:
+        """Bring what is done to the disk.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        with told_plainly(self.rows):
+            for file in self._files:  # the rows first
+                os.fsync(file.fileno())
+        self._unsynced, self._synced = 0, time.monotonic()
+
+    def close(self, *, whole: bool = True) -> None:
+        """Let go of the files; ``whole`` where the work ended by itself."""
+        try:
+            if self._files and not self._failed:
+                self.sync()
+            if whole and self._files and not self._closed:
+                self._write(_record(_HEAD.pack(0, self._end, _CLOSED), b""), b"")
+                self.sync()
+        finally:
+            for file in self._files:
+                file.close()
+            self._files = []
+            self._lock.release()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(whole=kind is None)
+
+
+def forget(out: Path, key: bytes) -> bool:
+    """Remove results and their journal where they are as this work left them; tell whether.
+
+    Args:
+        out: The results; rows of JSON.
+        key: The journal's.
+
+    Raises:
+        StorageError: The system refuses it.
+    """
+    path = out.with_name(f".{out.name}.journal")
+    try:
+        with path.open("rb") as file:
+            head = json.loads(file.readline())
+            begin, size = file.tell(), file.seek(0, os.SEEK_END)
+            end, place = 0, begin + (size - begin) // _SIZE * _SIZE
+            if place > begin:
+                file.seek(place - _SIZE)
+                end = _HEAD.unpack(file.read(_HEAD.size))[1]
+        gone = not os.path.lexists(out)  # by a call that was killed
+        untouched = head["key"] == key.hex() and (gone or out.stat().st_size == end)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if untouched:
+        with told_plainly(out):
+            out.unlink(missing_ok=True)
+            out.with_name(f".{out.name}.lock").unlink(missing_ok=True)
+            path.unlink()  # last, since it tells that the others may go
+    return untouched
+
+
+def _record(head: bytes, row: bytes) -> bytes:
+    """Return a record: its first fields, and the checksum over these and the row."""
+    head = head[: _HEAD.size]
+    return head + _CHECK.pack(zlib.crc32(row, zlib.crc32(head)))
+
+
+def _shown(value: Any) -> str:
+    """Return an option's value as a user would write it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)

@@ -1,0 +1,299 @@
+"""``--sort-into DIR``: each picture into the folder of its answer.
+
+Copies and links are made before the journal calls their pictures done, and taken back if it does
+not. Moves are made after it, since a picture that has left its place would not be seen again. So
+either way every picture is placed once, however often the work is killed and gone on with.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+from opsin.data.unlabelled import Unlabelled
+from opsin.errors import RecipeError, StorageError
+from opsin.events import Watcher
+from opsin.storage import told_plainly, write_bytes
+from opsin.workflow.classify.journal import Journal
+from opsin.workflow.classify.placing import copy_file, free_name, move_file, write_file
+from opsin.workflow.classify.undo import (
+    FORMAT,
+    LOCK,
+    RESULTS,
+    SCRATCH,
+    UNDO,
+    Line,
+    UndoFile,
+    cut_torn_line,
+    hold,
+)
+from opsin.workflow.legal_names import NamesInUse, legal_name
+
+By = Literal["copy", "link", "move"]
+
+# Reasons to end the work: they would meet every further picture too.
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+_TOLD: Final = 3
+
+
+class Sorter:
+    """Places pictures in the folders of their answers.
+
+    Args:
+        folder: Where the folders lie; it is made if it is not there.
+        by: Whether pictures are copied, linked or moved.
+        answers: Every answer there may be, in the order of the journal's numbers.
+        journal: What is done; open.
+        watcher: Is told what could not be placed.
+
+    Raises:
+        RecipeError: The folder was sorted by another command, or another process sorts into it.
+        StorageError: The disk refuses a write.
+    """
+
+    def __init__(
+        self, folder: Path, by: By, answers: Sequence[str], journal: Journal, watcher: Watcher
+    ) -> None:
+        self.folder, self.by, self.watcher = folder, by, watcher
+        self.placed, self.unplaced = 0, 0
+        self._journal = journal
+        names = NamesInUse()
+        for own in (UNDO, RESULTS):
+            names.take(own)
+        self._folders = {answer: names.take(legal_name(answer)) for answer in answers}
+        self._inside = os.path.realpath(folder) + os.sep
+        self._scratch = folder / SCRATCH
+        with told_plainly(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._lock = hold(folder)
+        self._log: BinaryIO | None = None
+        try:
+            with told_plainly(folder):
+                self._open()
+                self._log = (folder / UNDO).open("ab", buffering=0)
+            self._settle()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        """Begin the undo file, or see that it is this work's."""
+        path = self.folder / UNDO
+        if os.path.lexists(path):
+            undo = UndoFile(self.folder)
+            if undo.key == self._journal.key:
+                return
+            if next(undo.batches(), None):
+                raise RecipeError(
+                    f"a folder that nothing else was sorted into, or the {UNDO} of this command",
+                    f"{path} is another command's",
+                    f"Give another folder, or take that sorting back: opsin unsort {self.folder}",
+                )
+        if self._journal.resumed:
+            raise RecipeError(
+                f"{path}, which says where each picture is",
+                "it is gone: the sorting was taken back",
+                f"To sort anew, move {self._journal.out} and {self._journal.path.name} away first.",
+            )
+        own = {LOCK, UNDO, self._journal.out.name}
+        others = [
+            name
+            for name in os.listdir(self.folder)  # noqa: PTH208  names are all it takes
+            if name not in own and not name.startswith(f".{self._journal.out.name}.")
+        ]
+        head = {
+            "format": FORMAT,
+            "journal": self._journal.key.hex(),
+            "results": str(self._journal.out.absolute()),
+            "by": self.by,
+            "made": not others,
+            "folders": list(self._folders.values()),
+        }
+        write_bytes(path, json.dumps(head).encode() + b"\n")
+
+    def _settle(self) -> None:
+        """Bring a batch to its end that the process was killed in."""
+        last, undo = None, UndoFile(self.folder)
+        for batch in undo.batches():
+            last = batch
+            if batch.records > self._journal.records:
+                raise RecipeError(
+                    f"{self._journal.out} as this command left it",
+                    "it lacks pictures that were sorted since",
+                    f"Restore it, or take the sorting back: opsin unsort {self.folder}",
+                )
+        if undo.taken_back:
+            raise RecipeError(
+                f"{undo.path} with every picture in its place",
+                "pictures were taken back since",
+                "Sort into another folder, with other results.",
+            )
+        cut_torn_line(undo.path)
+        with told_plainly(self.folder):
+            self._scratch.unlink(missing_ok=True)
+        if last is None or last.over:
+            return
+        undone, moves = [], []
+        for line in last.lines:
+            done = self._journal.holds(line.image)
+            made = line.looks_done(self.folder)
+            if not (done and made):
+                undone.append(line.target)
+            with told_plainly(self.folder):
+                if line.by == "move" and done and made:
+                    _take_old_name(line)
+                elif line.by == "move" and done and line.source:
+                    picture = Unlabelled(line.image, line.source, line.source)
+                    moves.append((picture, line.target.split("/")[0]))
+                elif line.by != "move" and made and not done:
+                    (self.folder / line.target).unlink()
+        self._mark(undone)
+        self._place(moves, lambda: None)
+
+    def has_inside(self, picture: Unlabelled) -> bool:
+        """Tell whether a picture lies in the folder, where sorted ones are found again."""
+        return picture.path is not None and os.path.realpath(picture.path).startswith(self._inside)
+
+    def place(self, pictures: Sequence[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
+        """Place pictures, and have them called done.
+
+        Args:
+            pictures: Each with its answer.
+            keep: Writes them, and whatever else is done, into the journal.
+
+        Raises:
+            StorageError: The disk refuses a write; the work can be gone on with.
+        """
+        self._place([(picture, self._folders[answer]) for picture, answer in pictures], keep)
+
+    def _place(self, pictures: list[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
+        planned: list[tuple[Unlabelled, Line]] = []
+        taken: set[str] = set()
+        for picture, folder in pictures:
+            try:
+                line = self._plan(picture, folder, taken)
+            except OSError as error:
+                self._tell(picture.name, (error.strerror or str(error)).lower())
+                continue
+            if isinstance(line, str):
+                self._tell(picture.name, line)
+                continue
+            taken.add(line.target.casefold())
+            planned.append((picture, line))
+        if not planned:
+            keep()
+            return
+        self._write(*(asdict(line) for _, line in planned))
+        if self.by == "move":
+            self._keep(keep)
+        undone = [line.target for picture, line in planned if not self._act(picture, line)]
+        if self.by != "move":
+            self._keep(keep)
+        self._mark(undone)
+
+    def _keep(self, keep: Callable[[], None]) -> None:
+        keep()
+        self._journal.sync()
+
+    def _plan(self, picture: Unlabelled, folder: str, taken: set[str]) -> Line | str:
+        """Return what is going to be done with a picture, or why nothing is."""
+        if picture.path is None:
+            if self.by != "copy":
+                return "lies inside a file, from which it can only be copied"
+            name = free_name(
+                self.folder / folder,
+                legal_name(picture.name.rsplit("/", 1)[-1]),
+                lambda name: f"{folder}/{name}".casefold() in taken,
+            )
+            # Whole seconds, which every file system keeps.
+            now = int(time.time()) * 1_000_000_000
+            return Line(picture.name, None, f"{folder}/{name}", "write", len(picture.image), now)
+        path = Path(picture.path)
+        found = path.stat() if self.by == "copy" else path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            return "is a symbolic link, which is left where it is"
+        name = free_name(
+            self.folder / folder,
+            path.name,
+            lambda name: f"{folder}/{name}".casefold() in taken,
+        )
+        return Line(
+            picture.name, str(path.absolute()), f"{folder}/{name}", self.by,
+            found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino,
+        )  # fmt: skip
+
+    def _act(self, picture: Unlabelled, line: Line) -> bool:
+        """Do what a line says; tell whether it was done."""
+        target, source = self.folder / line.target, Path(line.source or "")
+        try:
+            target.parent.mkdir(exist_ok=True)
+            if line.by == "write":
+                content = picture.image if isinstance(picture.image, bytes) else b""
+                write_file(content, target, self._scratch, line.mtime_ns)
+            elif line.by == "copy":
+                copy_file(source, target, self._scratch)
+            elif line.by == "link":
+                os.link(source, target)
+            else:
+                move_file(source, target, self._scratch)
+        except FileExistsError:
+            self._tell(line.image, f"something else took the name {line.target} meanwhile")
+            return False
+        except OSError as error:
+            if line.by == "link" and error.errno in _NO_LINKS:
+                raise StorageError(
+                    f"to give {source} a second name in {self.folder}",
+                    "they lie on different file systems, or theirs has no hard links",
+                    "Sort by copy, into another folder.",
+                ) from error
+            if error.errno in _DISK:
+                with told_plainly(target):
+                    raise
+            self._tell(line.image, (error.strerror or str(error)).lower())
+            return False
+        self.placed += 1
+        return True
+
+    def _tell(self, name: str, reason: str) -> None:
+        """Say of the first few that they were not placed, and count the others."""
+        self.unplaced += 1
+        if self.unplaced <= _TOLD:
+            self.watcher.note(f"{name} was not placed: {reason}")
+
+    def _mark(self, undone: list[str]) -> None:
+        self._write({"placed": self._journal.records, "not": undone})
+
+    def _write(self, *lines: dict[str, Any]) -> None:
+        """Add lines, and bring them to the disk before anything is done."""
+        content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        with told_plainly(self.folder / UNDO):
+            log = self._log or (self.folder / UNDO).open("ab", buffering=0)
+            left = memoryview(content)
+            while left:
+                left = left[log.write(left) or 0 :]
+            os.fsync(log.fileno())
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._log is not None:
+            self._log.close()
+        self._lock.release()
+
+
+def _take_old_name(line: Line) -> None:
+    """Take the old name of a moved picture away, where only that was left to do."""
+    source = Path(line.source or "")
+    with suppress(FileNotFoundError):
+        there = source.lstat()
+        same = (there.st_dev, there.st_ino) == (line.device, line.inode)
+        if same and (there.st_size, there.st_mtime_ns) == (line.size, line.mtime_ns):
+            source.unlink()

@@ -1,0 +1,175 @@
+"""What an export brought, in figures and in words."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+#: What a classifier can be exported to.
+To = Literal["int8", "fp16", "bundle"]
+
+_NAMES = {"test": "test", "val": "validation"}
+# Less than this is called no difference, even where every turn shows it.
+_NOTABLE = 1.05
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a file's answers are.
+
+    Args:
+        accuracy: Share of right answers.
+        low: Lower end of its 95% interval (Wilson).
+        high: Upper end.
+        log_loss: Mean cross entropy in nats.
+        refused: Share of pictures that get "none of these"; ``None`` where the file cannot tell.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float
+    refused: float | None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the original and the export answer, measured in turn on this machine.
+
+    Args:
+        batch: Pictures that are asked about at once.
+        before: Pictures a second of the original in each turn.
+        after: Likewise of the export.
+
+    Example:
+        >>> speed = Speed(256, (100.0, 90.0, 110.0), (200.0, 190.0, 230.0))
+        >>> round(speed.ratio, 2), speed.in_words()
+        (2.0, '2.00 times as fast in batches of 256')
+    """
+
+    batch: int
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast the export is, by the medians."""
+        return statistics.median(self.after) / statistics.median(self.before)
+
+    @property
+    def faster(self) -> bool:
+        """Whether the export was faster in every turn, and by 5% or more in the middle."""
+        every = all(new > old for old, new in zip(self.before, self.after, strict=True))
+        return every and self.ratio >= _NOTABLE
+
+    @property
+    def slower(self) -> bool:
+        """Whether the original was, likewise."""
+        return Speed(self.batch, self.after, self.before).faster
+
+    def in_words(self) -> str:
+        """Say it, and call nothing faster that a turn contradicts."""
+        how = f"in batches of {self.batch:,}" if self.batch > 1 else "one picture at a time"
+        if self.faster or self.slower:
+            return f"{self.ratio:.2f} times as fast {how}"
+        return f"as fast as before {how}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data: pictures a second, medians and turns."""
+        return {
+            "batch": self.batch,
+            "before": statistics.median(self.before),
+            "after": statistics.median(self.after),
+            "ratio": self.ratio,
+            "turns": {"before": list(self.before), "after": list(self.after)},
+        }
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """An exported file and how it compares with its original.
+
+    Args:
+        path: The file.
+        to: What it was exported to.
+        bytes: Its size.
+        bytes_before: The original's size.
+        part: The pictures both answered to: ``test``, or ``val`` where there are none.
+        images: How many they are.
+        labels_changed: Pictures that get another label.
+        largest_difference: Of probabilities, over all these pictures and classes.
+        before: How good the original's answers are; ``None`` for a bundle, which holds the very
+            same file.
+        after: How good the export's are.
+        speed: One picture at a time, then many; empty for a bundle.
+        ranges: How the ranges of the values were chosen; ``None`` for others than int8.
+        looks: How often the runs of the folder have now looked at this test set; ``None`` where
+            this export did not look at one.
+        layers_gone: Layers of the original that can no longer be fetched by their name.
+        samples: Sample pictures in a bundle.
+        forced: Whether it was written although its accuracy fell too far.
+    """
+
+    path: Path
+    to: To
+    bytes: int
+    bytes_before: int
+    part: Literal["test", "val"]
+    images: int
+    labels_changed: int
+    largest_difference: float
+    before: Quality | None = None
+    after: Quality | None = None
+    speed: tuple[Speed, ...] = ()
+    ranges: str | None = None
+    looks: int | None = None
+    layers_gone: tuple[str, ...] = ()
+    samples: int = 0
+    forced: bool = False
+
+    @property
+    def optimistic(self) -> bool:
+        """Whether the accuracy is of pictures that the classifier was chosen by."""
+        return self.part == "val" and self.before is not None
+
+    @property
+    def verdict(self) -> str:
+        """What it brings and what it costs, in a few sentences."""
+        if self.before is None or self.after is None:
+            return (
+                f"The same file with {self.samples} sample pictures and clients in Python and "
+                f"JavaScript; plain ONNX Runtime gives the same labels on {self.images:,} pictures."
+            )
+        size = f"{self.bytes / self.bytes_before:.0%} of the size"
+        brings = f"{size}; {', '.join(speed.in_words() for speed in self.speed)}."
+        if not any(speed.faster for speed in self.speed):
+            brings += " It is not faster on this machine: take it for its size alone."
+        costs = (
+            f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
+            f"{self.images:,} {_NAMES[self.part]} pictures; "
+            f"{self.labels_changed:,} label{'' if self.labels_changed == 1 else 's'} changed."
+        )
+        if self.optimistic:
+            costs += " These are validation pictures, so both figures are optimistic."
+        if self.forced:
+            costs += " The accuracy fell by more than 0.3 points; it was written by force."
+        return f"{brings} {costs}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        quality = {
+            name: None if value is None else dict(vars(value))
+            for name, value in (("before", self.before), ("after", self.after))
+        }
+        return {
+            **said,
+            **quality,
+            "path": str(self.path),
+            "speed": [speed.to_json() for speed in self.speed],
+            "layers_gone": list(self.layers_gone),
+            "optimistic": self.optimistic,
+            "verdict": self.verdict,
+        }

@@ -1,0 +1,56 @@
+"""What a source may be, and what is said where it is nothing of the kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opsin.data.unlabelled import open_stream
+from opsin.errors import SourceError
+
+
+@pytest.mark.parametrize("name", ["boot.png", "boot.JPG"])
+def test_one_picture_keeps_its_name(name: str) -> None:
+    stream = open_stream(name)  # it need not exist: decoding says so
+    assert (stream.kind, stream.count(), stream.source) == ("file", 1, name)
+    (picture,) = stream
+    assert (picture.name, picture.image, picture.path) == (name, name, name)
+
+
+def test_a_picture_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "boot").write_bytes(b"GIF89a" + bytes(60))
+    assert open_stream(tmp_path / "boot").kind == "file"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("https://example.org/cat.png", "is an address, and Opsin fetches nothing"),
+        ("s3://bucket/folder", "is an address"),
+        ("gone", "there is no 'gone' here"),
+        ("digits", "there is no 'digits' here"),
+        ("a\0b", "there is no"),
+        ("notes.txt", "is a file of another kind"),
+        ("arrays.npz", r"opsin evaluate MODEL FILE"),
+        ("pipe", "a pipe or a device"),
+    ],
+)
+def test_what_is_no_source_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("no picture\n")
+    np.savez("arrays.npz", images=np.zeros((1, 2, 2, 1), np.uint8))
+    os.mkfifo("pipe")
+    with pytest.raises(SourceError, match=words) as caught:
+        open_stream(source)
+    assert "expected a picture, a folder, a table" in str(caught.value)
+
+
+def test_no_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SourceError, match="was started without one"):
+        open_stream("-")

@@ -1,0 +1,194 @@
+"""Killed at any moment, a prediction of many pictures goes on, and none is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+
+# Forked from a process that has loaded everything once, so that what is killed is the work.
+PROCESSES = multiprocessing.get_context("forkserver")
+FORMS = ("jsonl", "csv", "parquet")
+WAYS = ("copy", "link", "move")
+
+
+def write_pictures(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
+    for number in numbers:
+        path = folder / f"{number % 3}" / f"{number // 3}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    return folder
+
+
+def predict(model: Path, source: Path, batch: int, **options: Any) -> None:
+    """Predict in small batches, so that there are many moments to be killed at."""
+    from opsin.workflow.classify import verb, work
+
+    work._BATCH = batch  # type: ignore[misc]
+    verb.classify(model, source, **options)
+
+
+def begin(*arguments: Any, **options: Any) -> Any:
+    process = PROCESSES.Process(target=predict, args=arguments, kwargs=options)
+    process.start()
+    return process
+
+
+def finish(*arguments: Any, **options: Any) -> float:
+    began = time.perf_counter()
+    process = begin(*arguments, **options)
+    process.join()
+    assert process.exitcode == 0
+    return time.perf_counter() - began
+
+
+def answers(path: Path) -> list[Any]:
+    """Return the rows of results, whatever their form."""
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        rows: list[Any] = parquet.read_table(path).to_pylist()
+        return rows
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines[1:] if path.suffix == ".csv" else lines
+
+
+def kill_at_random_moments(
+    count: int, folder: Path, model: Path, digits: opsin.Dataset, forms: tuple[str, ...]
+) -> None:
+    PROCESSES.set_forkserver_preload(["opsin.workflow.classify.verb", "pyarrow.parquet"])
+    source = write_pictures(folder / "source", digits, range(60))
+    usual, whole = {}, {}
+    for form in forms:
+        out = folder / f"whole.{form}"
+        finish(model, source, 4, out=folder / f"first.{form}")  # starts what others are forked from
+        usual[form] = finish(model, source, 4, out=out)
+        whole[form] = answers(out)
+        assert len(whole[form]) == 60
+    chance = random.Random(0)
+    stopped = 0
+    for number in range(count):
+        form = forms[number % len(forms)]
+        out = folder / str(number) / f"answers.{form}"
+        for _ in range(1 + number % 2):
+            process = begin(model, source, 4, out=out)
+            time.sleep(chance.uniform(0, 1.1 * usual[form]))
+            process.kill()
+            process.join()
+            stopped += process.exitcode != 0
+        finish(model, source, 7, out=out)
+        assert answers(out) == whole[form]
+    assert stopped > count / 2
+
+
+def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset) -> None:
+    PROCESSES.set_forkserver_preload(["opsin.workflow.classify.verb"])
+    chance = random.Random(1)
+    for number in range(count):
+        by = WAYS[number % len(WAYS)]
+        root = folder / str(number)
+        source = write_pictures(root / "source", digits, range(30))
+        before = {path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")}
+        for _ in range(2):
+            process = begin(model, source, 3, sort_into=root / "sorted", sort_by=by)
+            time.sleep(chance.uniform(0, 0.4))
+            process.kill()
+            process.join()
+        finish(model, source, 3, sort_into=root / "sorted", sort_by=by)
+        rows = [json.loads(row) for row in answers(root / "sorted" / "results.jsonl")]
+        assert sorted(row["image"] for row in rows) == sorted(map(str, before))
+        placed = [path.read_bytes() for path in (root / "sorted").rglob("*.png")]
+        assert sorted(placed) == sorted(before.values())
+        left = {path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")}
+        assert left == ({} if by == "move" else before)
+        process = PROCESSES.Process(target=take_back, args=(root / "sorted",))
+        process.start()
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        if (root / "sorted" / "sorted.jsonl").exists():
+            take_back(root / "sorted")
+        assert before == {
+            path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")
+        }
+        assert not list((root / "sorted").rglob("*.png"))
+
+
+def take_back(folder: Path) -> None:
+    from opsin.workflow.classify.unsort import unsort
+
+    assert unsort(folder).left_count == 0
+
+
+def test_killed_at_a_few_random_moments(
+    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    kill_at_random_moments(4, tmp_path, nearest_mean, digits, ("jsonl", "csv"))
+
+
+def test_sorting_killed_at_a_few_random_moments(
+    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    sort_with_kills(3, tmp_path, nearest_mean, digits)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_300_random_moments(
+    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    pytest.importorskip("pyarrow")
+    kill_at_random_moments(200, tmp_path, nearest_mean, digits, FORMS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_sorting_killed_at_100_random_moments(
+    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    sort_with_kills(50, tmp_path, nearest_mean, digits)
+
+
+def test_ctrl_c_says_how_to_go_on(
+    tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    """Of a process of its own, by the signal that a terminal sends."""
+    source = write_pictures(tmp_path / "source", digits, range(12))
+    script = (
+        "import sys; from opsin.events import Watcher\n"
+        "from opsin.workflow.classify.verb import classify\n"
+        "class Loud(Watcher):\n"
+        "    def note(self, text): print(text, flush=True)\n"
+        "try: classify(sys.argv[1], '-', out=sys.argv[2], watcher=Loud())\n"
+        "except KeyboardInterrupt: sys.exit(130)"
+    )
+    out = tmp_path / "r.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", script, nearest_mean, out],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        names = sorted(map(str, source.rglob("*.png")))
+        process.stdin.write("\n".join(names) + "\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not out.exists() or not out.stat().st_size:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    done = len(answers(out))
+    assert told == f"{done:,} pictures are done and kept; the same command goes on there\n"

@@ -1,0 +1,186 @@
+"""`opsin serve` as a process: the same answers by every door, none of them swapped or lost."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from opsin.data.dataset import Dataset
+from opsin.predict import Classifier
+from tests.served import Server, ask_all, encoded, load, picture, request, serving, wait_for
+
+pytest.importorskip("fastapi")
+httpx = pytest.importorskip("httpx")
+
+CONNECTIONS = 64
+
+
+@pytest.fixture(scope="module")
+def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(f"digits={nearest_mean}", "--workers", "2", folder=folder) as server:
+        yield server
+        assert server.process.poll() is None
+        assert server.stop() == 0, server.said()
+        assert "Traceback" not in server.said()
+
+
+def only(reply: Any) -> dict[str, Any]:
+    """Return what is said about the only picture."""
+    assert reply.status_code == 200, reply.text
+    [entry] = reply.json()["predictions"]
+    assert isinstance(entry, dict)
+    return entry
+
+
+def test_every_kind_of_body_gets_the_answer_of_the_classifier(
+    server: Server, nearest_mean: Path, digits: Dataset
+) -> None:
+    content = encoded(digits.images[5, :, :, 0])
+    text = base64.b64encode(content).decode()
+    address = f"{server.url}/predict"
+    replies = [
+        httpx.post(address, params={"all": "true"}, **body)
+        for body in (
+            {"content": content, "headers": {"content-type": "image/png"}},
+            {"content": content},
+            {"files": {"file": ("five.png", content, "image/png")}},
+            {"json": {"image": text}},
+            {"json": {"images": [f"data:image/png;base64,{text}"]}},
+        )
+    ]
+    named = f"{server.url}/v1/models/digits:predict-image"
+    replies.append(httpx.post(named, params={"all": "true"}, content=content))
+    wanted = Classifier(nearest_mean, threads=1).predict(content)
+    for reply in replies:
+        entry = only(reply)
+        assert entry["label"] == wanted.label
+        assert entry["confidence"] == wanted.confidence
+        assert entry["probabilities"] == wanted.probabilities
+
+
+def test_many_pictures_in_one_request_keep_their_places(server: Server, nearest_mean: Path) -> None:
+    contents = [picture(number) for number in range(40)]
+    contents[7] = b"no picture"
+    files = [("file", (f"{place}.png", content)) for place, content in enumerate(contents)]
+    reply = httpx.post(f"{server.url}/predict", params={"all": "true"}, files=files)
+    assert reply.status_code == 200, reply.text
+    entries = reply.json()["predictions"]
+    assert [entry["name"] for entry in entries] == [f"{place}.png" for place in range(40)]
+    assert entries[7]["error"]["kind"] == "ImageError"
+    classifier = Classifier(nearest_mean, threads=1)
+    for place, entry in enumerate(entries):
+        if place != 7:
+            assert entry["probabilities"] == classifier.predict(contents[place]).probabilities
+
+
+def none_is_swapped(server: Server, nearest_mean: Path, count: int) -> None:
+    contents = [picture(number) for number in range(count)]
+    requests = [request(server.port, content, path="/predict?all=true") for content in contents]
+    replies = ask_all(server.port, requests, CONNECTIONS)
+    classifier = Classifier(nearest_mean, threads=1)
+    given = set()
+    for content, reply in zip(contents, replies, strict=True):
+        assert reply.status == 200, reply
+        [entry] = reply.json()["predictions"]
+        found = entry["probabilities"]
+        assert found == classifier.predict(content).probabilities
+        given.add(tuple(found.values()))
+    # Otherwise, one answer could stand for another and nobody would see it.
+    assert len(given) > 0.9 * count
+
+
+def test_a_thousand_concurrent_answers_are_those_of_their_pictures(
+    server: Server, nearest_mean: Path
+) -> None:
+    none_is_swapped(server, nearest_mean, 1000)
+
+
+@pytest.mark.slow
+def test_ten_thousand_concurrent_answers_are_those_of_their_pictures(
+    server: Server, nearest_mean: Path
+) -> None:
+    none_is_swapped(server, nearest_mean, 10_000)
+
+
+def renamed(file: Path, prefix: str, target: Path) -> None:
+    """Write the same classifier with other names of its classes, as a training would: whole."""
+    model = onnx.load_model(file)
+    props = {prop.key: prop.value for prop in model.metadata_props}
+    classes = [f"{prefix}{name}" for name in json.loads(props["opsin.classes"])]
+    helper.set_model_props(model, props | {"opsin.classes": json.dumps(classes)})
+    beside = target.with_suffix(".new")
+    onnx.save_model(model, beside)
+    beside.replace(target)
+
+
+def test_a_file_is_replaced_under_load_without_a_lost_request(
+    nearest_mean: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "classifier.onnx"
+    shutil.copy(nearest_mean, model)
+    with serving(model, "--workers", "2", folder=tmp_path) as server:
+        requests = [request(server.port, picture(number)) for number in range(100)]
+        with load(server.port, requests) as replies:
+
+            def labels() -> set[str]:
+                new = replies[-8:]
+                return {each.json()["predictions"][0]["label"][0] for each in new}
+
+            renamed(nearest_mean, "b", model)
+            wait_for(lambda: labels() == {"b"})
+            # What is no classifier changes nothing.
+            broken = tmp_path / "broken"
+            broken.write_bytes(nearest_mean.read_bytes()[:2000])
+            broken.replace(model)
+            wait_for(lambda: "classifier.onnx" in server.said())
+            seen = len(replies)
+            wait_for(lambda: len(replies) > seen + 50)
+            assert labels() == {"b"}
+        assert [each for each in replies if each.status != 200] == []
+        # A file has one set of names: no answer mixes two.
+        for each in replies:
+            names = {row["label"][:-1] for row in each.json()["predictions"][0]["top"]}
+            assert len(names) == 1
+        assert server.stop() == 0, server.said()
+
+
+def test_what_was_accepted_is_answered_before_the_end(nearest_mean: Path, tmp_path: Path) -> None:
+    large = encoded(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8))
+    body = json.dumps({"images": [base64.b64encode(large).decode()] * 4}).encode()
+    with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
+        message = request(server.port, body, kind="application/json")
+        with load(server.port, [message], connections=8) as replies:
+            address = f"{server.url}/metrics"
+
+            def waiting() -> float:
+                lines = httpx.get(address).text.splitlines()
+                name = "opsin_pictures_waiting "
+                return float(next(line for line in lines if line.startswith(name)).split()[1])
+
+            wait_for(lambda: waiting() >= 20)
+            accepted = len(replies) + 6  # at least six of eight requests are in the queue
+            assert server.stop() == 0, server.said()
+            wait_for(lambda: bool(replies) and replies[-1].status == 0)
+        answered = [each for each in replies if each.status == 200]
+        assert len(answered) >= accepted
+        assert {each.status for each in replies} <= {0, 200, 503}
+        assert "Traceback" not in server.said()
+
+
+def test_a_server_that_cannot_start_says_why(nearest_mean: Path, cli: Any) -> None:
+    done = cli("serve", "nowhere")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    done = cli("serve", nearest_mean, "--host", "0.0.0.0")
+    assert done.returncode in (1, 2)
+    assert "token" in done.stderr

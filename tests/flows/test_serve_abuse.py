@@ -1,0 +1,244 @@
+"""`opsin serve` under abuse: no crash, no hang, no fault of the server's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.served import (
+    Server,
+    ask_all,
+    encoded,
+    kill,
+    load,
+    picture,
+    request,
+    serving,
+    wait_for,
+)
+
+pytest.importorskip("fastapi")
+httpx = pytest.importorskip("httpx")
+
+SLOW = 200
+
+
+@pytest.fixture(scope="module")
+def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(nearest_mean, "--workers", "2", folder=folder) as server:
+        workers = server.workers()
+        assert len(workers) >= 2
+        yield server
+        # None of these tests has cost a process.
+        assert set(workers) <= set(server.workers())
+        assert server.stop() == 0, server.said()
+        assert "Traceback" not in server.said()
+
+
+def test_slow_connections_do_not_keep_others_from_their_answers(server: Server) -> None:
+    whole = request(server.port, picture(1))
+    requests = [request(server.port, picture(number)) for number in range(100)]
+
+    async def trickle() -> list[int]:
+        streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(SLOW)]
+        for number, (_, writer) in enumerate(streams):
+            # Half of them hang in their headers, half in their picture.
+            writer.write(whole[: 10 if number % 2 else -10])
+        replies = await asyncio.to_thread(ask_all, server.port, requests, 8)
+        for number, (_, writer) in enumerate(streams):
+            writer.write(whole[10 if number % 2 else -10 :])
+        # Slow is no offence: in the end they are answered, too.
+        heads = [await reader.readuntil(b"\r\n") for reader, _ in streams]
+        for _, writer in streams:
+            writer.close()
+        return [reply.status for reply in replies] + [int(head[9:12]) for head in heads]
+
+    assert asyncio.run(trickle()) == [200] * (100 + SLOW)
+
+
+def test_a_killed_worker_is_replaced_and_its_requests_get_an_error(
+    nearest_mean: Path, tmp_path: Path
+) -> None:
+    with serving(nearest_mean, "--workers", "2", folder=tmp_path) as server:
+        # The same few at once, as probes and retries ask: no picture is to be blamed for it.
+        requests = [request(server.port, picture(number)) for number in range(4)]
+        with load(server.port, requests, connections=16) as replies:
+            for _ in range(2):
+                wait_for(lambda: len(server.workers()) >= 2)
+                before = server.workers()
+                seen = len(replies)
+                wait_for(lambda seen=seen: len(replies) > seen + 100)  # type: ignore[misc]
+                kill(before[0])  # the oldest; the newest may be a spare one
+                wait_for(
+                    lambda before=before: (  # type: ignore[misc]
+                        len(server.workers()) >= 2 and before[0] not in server.workers()
+                    )
+                )
+            seen = len(replies)
+            wait_for(lambda: len(replies) > seen + 100)
+            assert {each.status for each in replies[-50:]} == {200}
+        for each in replies:
+            assert each.status in (200, 503), each
+            if each.status == 503:
+                assert each.json()["error"]["kind"] == "WorkerDied"
+                assert int(each.headers["retry-after"]) > 0
+        assert server.stop() == 0, server.said()
+
+
+def test_more_than_it_can_answer_is_refused_politely(nearest_mean: Path, tmp_path: Path) -> None:
+    with serving(nearest_mean, "--workers", "1", "--queue", "2", "--batch", "1",
+                 folder=tmp_path) as server:  # fmt: skip
+        large = encoded(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8))
+        replies = ask_all(server.port, [request(server.port, large)] * 200, 50)
+        statuses = [each.status for each in replies]
+        assert set(statuses) == {200, 503}
+        for each in replies:
+            if each.status == 503:
+                assert each.json()["error"]["kind"] == "Overloaded"
+                assert int(each.headers["retry-after"]) > 0
+        # And once they are gone, everything is as before.
+        assert ask_all(server.port, [request(server.port, large)])[0].status == 200
+        assert server.stop() == 0, server.said()
+
+
+def test_more_connections_than_the_system_allows_are_survived(
+    nearest_mean: Path, tmp_path: Path
+) -> None:
+    with serving(nearest_mean, "--workers", "1", files=64, folder=tmp_path) as server:
+
+        async def open_many() -> None:
+            streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(150)]
+            await asyncio.sleep(0.5)
+            for _, writer in streams:
+                writer.close()
+
+        asyncio.run(open_many())
+        wait_for(lambda: ask_all(server.port, [request(server.port, picture(1))])[0].status == 200)
+        assert server.stop() == 0, server.said()
+
+
+def test_a_body_without_end_is_cut_off(nearest_mean: Path, tmp_path: Path) -> None:
+    with serving(nearest_mean, "--workers", "1", "--max-megabytes", "1", folder=tmp_path) as server:
+
+        async def pour() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode())
+            writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+            # Written without a look at the answer, as a hostile client would.
+            with contextlib.suppress(ConnectionError):
+                for _ in range(200):
+                    writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+                    await asyncio.wait_for(writer.drain(), 5)
+            head = await reader.readuntil(b"\r\n")
+            writer.close()
+            return head
+
+        assert b" 413 " in asyncio.run(pour())
+        assert httpx.post(f"{server.url}/predict", content=picture(1)).status_code == 200
+        assert server.stop() == 0, server.said()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
+    """Return a PNG that claims to be what the numbers say."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def hostile() -> list[bytes]:
+    """Return files that claim what they are not."""
+    good = encoded(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
+    jpeg = encoded(np.arange(300, dtype=np.uint8).reshape(10, 10, 3), "JPEG")
+    frames = io.BytesIO()
+    pages = [Image.new("P", (20, 20), colour) for colour in range(50)]
+    pages[0].save(frames, "GIF", save_all=True, append_images=pages[1:])
+    return [
+        b"",
+        b"\0" * 1000,
+        b"GIF89a",
+        b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n(/etc/passwd) (r) file",
+        b"\x89PNG\r\n\x1a\n",
+        *(good[:cut] for cut in range(8, len(good), 9)),
+        *(jpeg[:cut] for cut in range(2, len(jpeg), 37)),
+        # Bombs: 2^31 pixels a side, or 4 GB behind a few bytes.
+        png(2**31 - 1, 2**31 - 1, 8, 2, b""),
+        png(0, 0, 8, 2, b""),
+        png(40_000, 40_000, 1, 0, zlib.compress(bytes(5001 * 1000), 9)),
+        png(10, 10, 8, 2, zlib.compress(bytes(50_000_000), 9)),
+        png(10, 10, 3, 9, zlib.compress(bytes(400))),
+        good[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(30_000_000), 9)) + good[33:],
+        frames.getvalue(),
+        frames.getvalue()[:-100],
+        jpeg[:2] + b"\xff\xe1\xff\xff" + jpeg[2:],
+        jpeg.replace(b"\xff\xc0", b"\xff\xc9"),
+        b"BM" + struct.pack("<IHHIIiiHHIIiiII", 100, 0, 0, 54, 40, 2**31 - 1, -1, 1, 24, *[0] * 6),
+        b"II*\0" + struct.pack("<IHHHII", 8, 0xFFFF, 256, 4, 1, 2**32 - 1) * 20,
+        b"RIFF\xff\xff\xff\xffWEBPVP8X" + bytes(30),
+    ]
+
+
+def test_files_that_lie_are_refused_or_read(server: Server) -> None:
+    statuses = [
+        httpx.post(f"{server.url}/predict", content=content, timeout=60).status_code
+        for content in hostile()
+    ]
+    assert set(statuses) <= {200, 400, 413, 422}
+    assert statuses.count(200) < len(statuses) / 2
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_any_bytes_in_any_wrapping_get_an_answer(server: Server, data: st.DataObject) -> None:
+    content = data.draw(st.binary(max_size=400))
+    if data.draw(st.booleans()):  # something that begins like a picture
+        good = encoded(np.zeros((8, 8), np.uint8), data.draw(st.sampled_from(["PNG", "JPEG"])))
+        cut = data.draw(st.integers(0, len(good)))
+        content = good[:cut] + content + good[cut + len(content) :]
+    kind = data.draw(
+        st.sampled_from(
+            [
+                "image/png",
+                "image/svg+xml",
+                "application/json",
+                "application/octet-stream",
+                "",
+                "multipart/form-data",
+                "multipart/form-data; boundary=x",
+                "text/plain",
+                "\xe4/;;",
+            ]
+        )
+    )
+    if data.draw(st.booleans()) and "boundary" in kind:
+        head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        content = head + content + data.draw(st.sampled_from([b"\r\n--x--\r\n", b"\r\n--x", b""]))
+    reply = httpx.post(
+        f"{server.url}/predict", content=content, headers={"content-type": kind.encode("latin-1")},
+        timeout=60,
+    )  # fmt: skip
+    assert reply.status_code < 500, reply.text
+    body: Any = reply.json()
+    assert ("predictions" in body) == (reply.status_code == 200)
+    if reply.status_code != 200:
+        assert set(body["error"]) == {"kind", "expected", "received", "advice"}

@@ -1,0 +1,283 @@
+"""The server's page in a real browser: every way in, hostile names, and no request elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+pytest.importorskip("fastapi")
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from opsin.data.dataset import Dataset
+from opsin.predict import REJECTED
+from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.server.running import running, write_refusing
+
+pytestmark = needs_chromium
+
+HOSTILE = "<img src=x onerror=\"document.title='stolen'\"><script>document.title='stolen'</script>"
+
+
+@pytest.fixture(scope="module")
+def address(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("hostile") / "classifier.onnx"
+    names = [f"{HOSTILE}{number}" for number in range(9)] + ["W" * 120]
+    models = {"digits": nearest_mean, "hostile": write_refusing(path, nearest_mean, names)}
+    with running(models) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, address: str) -> webdriver.Chrome:
+    resize(browser, 1280)
+    browser.get(address)
+    until(browser, lambda: "10 classes" in text(browser, "about"))
+    console(browser, "browser")
+    return browser
+
+
+def until(browser: webdriver.Chrome, holds: Callable[[], object]) -> None:
+    WebDriverWait(browser, 20).until(lambda _: holds())
+
+
+def text(browser: webdriver.Chrome, identity: str) -> str:
+    return browser.find_element(By.ID, identity).text
+
+
+def shown(browser: webdriver.Chrome, identity: str) -> bool:
+    return browser.find_element(By.ID, identity).is_displayed()
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0]).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def give(browser: webdriver.Chrome, path: Path) -> None:
+    browser.find_element(By.ID, "file").send_keys(str(path))
+
+
+@pytest.fixture(scope="module")
+def three(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "three.png"
+    path.write_bytes(png(digits.images[3]))
+    return path
+
+
+def bars(browser: webdriver.Chrome) -> list[tuple[str, float, float]]:
+    """Return name, number and length of each bar, the latter as a share of the longest."""
+    rows = browser.find_elements(By.CSS_SELECTOR, "#bars > div")
+    return [
+        (
+            row.find_element(By.TAG_NAME, "dt").text,
+            float(row.find_element(By.TAG_NAME, "dd").text.rstrip("%")) / 100,
+            row.find_element(By.TAG_NAME, "i").rect["width"]
+            / row.find_element(By.CSS_SELECTOR, ".bar").rect["width"],
+        )
+        for row in rows
+    ]
+
+
+def test_a_selected_picture_gets_its_label_and_its_bars(
+    page: webdriver.Chrome, address: str, three: Path
+) -> None:
+    console(page, "performance")
+    give(page, three)
+    until(page, lambda: text(page, "verdict").startswith("3, "))
+    until(page, lambda: abs(bars(page)[0][2] - bars(page)[0][1]) < 0.02)  # once it has grown
+    found = bars(page)
+    assert len(found) == 5
+    assert found[0][0] == "3"
+    assert [share for _, share, _ in found] == sorted((b for _, b, _ in found), reverse=True)
+    assert page.title == f"{text(page, 'verdict')} · Opsin"
+    shape = page.find_element(By.ID, "shown")
+    assert shape.is_displayed()
+    assert shape.get_attribute("alt")
+    assert console(page, "browser") == []
+    assert [a for a in requests_beyond(page, address) if not a.startswith(address)] == []
+
+
+def test_why_lays_a_map_over_the_picture_and_takes_it_away(
+    page: webdriver.Chrome, three: Path
+) -> None:
+    assert not shown(page, "why")
+    give(page, three)
+    until(page, lambda: shown(page, "why"))
+    page.find_element(By.ID, "why").send_keys(Keys.ENTER)
+    until(page, lambda: shown(page, "explained"))
+    assert "points from the probability of 3" in text(page, "explained")
+    drawn = page.execute_script(
+        """const heat = document.getElementById("heat"), box = heat.getBoundingClientRect();
+        const seen = heat.getContext("2d").getImageData(0, 0, heat.width, heat.height).data;
+        const under = document.getElementById("shown").getBoundingClientRect();
+        return [new Set(seen).size, box.width === under.width && box.top === under.top];"""
+    )
+    assert drawn[0] > 20
+    assert drawn[1]
+    page.find_element(By.ID, "why").click()
+    assert not shown(page, "heat")
+    assert not shown(page, "explained")
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path, way: str) -> None:
+    page.execute_script(
+        """const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
+        const data = new DataTransfer();
+        data.items.add(new File([bytes], "three.png", {type: "image/png"}));
+        document.body.dispatchEvent(arguments[1] === "drop"
+          ? new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})
+          : new ClipboardEvent("paste", {clipboardData: data, bubbles: true}));""",
+        base64.b64encode(three.read_bytes()).decode(),
+        way,
+    )
+    until(page, lambda: text(page, "verdict").startswith("3, "))
+
+
+def test_a_picture_can_be_taken_with_the_camera(page: webdriver.Chrome, three: Path) -> None:
+    page.execute_script(
+        """const picture = new Image();
+        picture.src = "data:image/png;base64," + arguments[0];
+        const film = document.createElement("canvas");
+        film.width = film.height = 64;
+        const paper = film.getContext("2d");
+        setInterval(() => paper.drawImage(picture, 0, 0, 64, 64), 30);
+        window.stream = film.captureStream(30);
+        Object.defineProperty(navigator, "mediaDevices",
+          {value: {getUserMedia: async () => window.stream}});""",
+        base64.b64encode(three.read_bytes()).decode(),
+    )
+    page.find_element(By.ID, "photograph").click()
+    until(page, lambda: shown(page, "shoot"))
+    width = "return document.getElementById('camera').videoWidth"
+    until(page, lambda: page.execute_script(width) == 64)
+    page.find_element(By.ID, "shoot").send_keys(Keys.ENTER)
+    until(page, lambda: text(page, "verdict").startswith("3, "))
+    assert not shown(page, "camera")
+    live = page.execute_script("return window.stream.getTracks()[0].readyState")
+    assert live == "ended"  # the camera's light goes out
+
+
+def test_an_unreadable_file_is_said_where_it_happened(
+    page: webdriver.Chrome, three: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "no.png").write_bytes(b"not a picture")
+    give(page, tmp_path / "no.png")
+    until(page, lambda: shown(page, "error"))
+    assert text(page, "error").startswith("expected ")
+    assert "\n" not in text(page, "error")
+    assert not shown(page, "bars")
+    give(page, three)
+    until(page, lambda: text(page, "verdict").startswith("3, "))
+    assert not shown(page, "error")
+
+
+def test_a_class_named_like_a_script_stays_a_name(
+    page: webdriver.Chrome, digits: Dataset, three: Path, tmp_path: Path
+) -> None:
+    Select(page.find_element(By.ID, "model")).select_by_visible_text("hostile")
+    until(page, lambda: HOSTILE in text(page, "about"))
+    give(page, three)
+    until(page, lambda: shown(page, "bars"))
+    assert text(page, "verdict").startswith(f"{HOSTILE}3, ")
+    assert bars(page)[0][0] == f"{HOSTILE}3"
+    assert page.title.startswith("<img src=x")
+    assert page.find_elements(By.CSS_SELECTOR, "main script, img[src=x], #bars img") == []
+    noise = tmp_path / "noise.png"
+    noise.write_bytes(png(np.full((8, 8, 1), 128, np.uint8)))
+    give(page, noise)
+    until(page, lambda: text(page, "verdict") == REJECTED)
+    assert "none" in str(page.find_element(By.TAG_NAME, "body").get_attribute("class"))
+    assert console(page, "browser") == []
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_nothing_is_cut(page: webdriver.Chrome, three: Path, width: int) -> None:
+    resize(page, width)
+    Select(page.find_element(By.ID, "model")).select_by_visible_text("hostile")
+    give(page, three)
+    until(page, lambda: shown(page, "bars"))
+    page.find_element(By.ID, "why").click()
+    until(page, lambda: shown(page, "explained"))
+    root = "document.documentElement"
+    assert page.execute_script(f"return [{root}.clientWidth, {root}.scrollWidth]") == [width] * 2
+    beyond = page.execute_script(
+        """const cut = e => e.children.length === 0 && e.scrollWidth > e.clientWidth + 1
+            && !["inline", "hidden"].some(each => [getComputedStyle(e).display,
+                getComputedStyle(e).overflowX].includes(each));
+        return [...document.querySelectorAll("main *:not(#file)")]
+            .filter(e => e.getClientRects().length)
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1 || cut(e))
+            .map(e => e.outerHTML.slice(0, 200));"""
+    )
+    assert beyond == []
+
+
+def test_all_of_it_works_by_keyboard(page: webdriver.Chrome, three: Path) -> None:
+    give(page, three)
+    until(page, lambda: shown(page, "why"))
+    page.execute_script("document.activeElement.blur()")
+    reached = []
+    for _ in range(12):
+        webdriver.ActionChains(page).send_keys(Keys.TAB).perform()
+        active = page.switch_to.active_element
+        reached.append(active.get_attribute("id") or active.tag_name)
+    assert {"file", "photograph", "why", "model", "summary", "a"} <= set(reached)
+    assert "capture" not in reached
+
+
+def _all(browser: webdriver.Chrome, selector: str) -> list[WebElement]:
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def _wait_for(browser: webdriver.Chrome, selector: str) -> None:
+    until(browser, lambda: _all(browser, selector))
+
+
+def _click(browser: webdriver.Chrome, selector: str) -> None:
+    _wait_for(browser, selector)
+    element = _all(browser, selector)[0]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
+def test_the_page_of_the_api_answers_its_own_examples(
+    browser: webdriver.Chrome, address: str
+) -> None:
+    resize(browser, 1280)
+    console(browser, "performance")
+    console(browser, "browser")
+    browser.get(f"{address}docs")
+    for name in ("Predict-predict", "-infer"):
+        block = f'[id^="operations-"][id$="{name}"]'
+        _click(browser, f"{block} .opblock-summary-control")
+        _click(browser, f"{block} .execute")
+        answer = f"{block} .live-responses-table tbody"
+        _wait_for(browser, f"{answer} .microlight")
+        status, said = (
+            _all(browser, f"{answer} {part}")[0].text
+            for part in (".response-col_status", ".microlight")
+        )
+        assert status.startswith("200")
+        assert '"model": "digits"' in said or '"model_name": "digits"' in said
+    assert console(browser, "browser") == []
+    assert [a for a in requests_beyond(browser, address) if not a.startswith(address)] == []

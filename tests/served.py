@@ -1,0 +1,225 @@
+"""`opsin serve` as a process of its own, and a client that asks much at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+WORKER = b"opsin.server.worker"
+START = (sys.executable, "-W", "error", "-m", "opsin", "serve")
+
+
+class Server:
+    """A server that runs.
+
+    Args:
+        process: Its process.
+        url: Its address.
+        errors: What it says on standard error.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
+        self.process, self.url, self._errors = process, url, errors
+        self.port = int(url.rpartition(":")[2])
+
+    def workers(self) -> list[int]:
+        """Return the processes that compute, a spare one among them, the oldest first (Linux)."""
+        front = self.process.pid
+        children = Path(f"/proc/{front}/task/{front}/children").read_text(encoding="ascii")
+        found = []
+        for number in map(int, children.split()):
+            with contextlib.suppress(OSError):
+                if WORKER in Path(f"/proc/{number}/cmdline").read_bytes():
+                    found.append(number)
+        return found
+
+    def said(self) -> str:
+        """Return what it has written on standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode("utf-8", "replace")
+
+    def stop(self) -> int:
+        """Ask it to end; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextlib.contextmanager
+def serving(*words: str | Path, files: int | None = None, folder: Path) -> Iterator[Server]:
+    """Run `opsin serve` with these words on a port that is free.
+
+    Args:
+        *words: Models and options.
+        files: Files that it may hold open, connections among them.
+        folder: Where it runs.
+    """
+    limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
+    command = [*limited, *START, *map(str, words), "--port", "0", "--json"]
+    with (folder / "stderr").open("w+b") as errors:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, (folder / "stderr").read_text()
+            url = json.loads(line)["url"].rstrip("/")
+            yield Server(process, url, errors)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+def picture(number: int, size: int = 8) -> bytes:
+    """Return a PNG that no other number has: the number's bits as black and white fields."""
+    bits = [number >> place & 1 for place in range(16)]
+    pixels = np.kron(np.array(bits, np.uint8).reshape(4, 4) * 255, np.ones((2, 2), np.uint8))
+    return encoded(np.kron(pixels, np.ones((size // 8, size // 8), np.uint8)))
+
+
+def encoded(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
+    """Return a picture's file."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+def request(port: int, body: bytes, *, path: str = "/predict", kind: str = "image/png") -> bytes:
+    """Return a whole POST."""
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {kind}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Reply:
+    """An answer: status 0 where the connection ended without one."""
+
+    def __init__(self, head: bytes = b"", body: bytes = b"") -> None:
+        self.status = int(head[9:12]) if head else 0
+        self.headers = {
+            name.decode().lower(): value.strip().decode()
+            for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
+        }
+        self.body = body
+
+    def json(self) -> Any:
+        """Return the body as plain data."""
+        return json.loads(self.body)
+
+    def __repr__(self) -> str:
+        return f"{self.status} {self.body[:300]!r}"
+
+
+async def answer(reader: asyncio.StreamReader) -> Reply:
+    """Read one answer."""
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
+        length = int(Reply(head).headers["content-length"])
+        return Reply(head, await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return Reply()
+
+
+class Client:
+    """A connection that is opened again where the server closes it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, request: bytes) -> Reply:
+        """Send a request and return the answer."""
+        try:
+            if self._streams is None:
+                self._streams = await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = self._streams
+            writer.write(request)
+            await writer.drain()
+        except OSError:
+            self.close()
+            return Reply()
+        reply = await answer(reader)
+        if not reply.status or reply.headers.get("connection") == "close":
+            self.close()
+        return reply
+
+    def close(self) -> None:
+        """Close it."""
+        if self._streams is not None:
+            self._streams[1].close()
+        self._streams = None
+
+
+def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list[Reply]:
+    """Send each request once, on so many connections; return the answers in order."""
+    replies: list[Reply] = [Reply()] * len(requests)
+
+    async def one(start: int) -> None:
+        client = Client(port)
+        for place in range(start, len(requests), connections):
+            replies[place] = await client.ask(requests[place])
+        client.close()
+
+    async def together() -> None:
+        await asyncio.gather(*(one(number) for number in range(min(connections, len(requests)))))
+
+    asyncio.run(together())
+    return replies
+
+
+@contextlib.contextmanager
+def load(port: int, requests: Sequence[bytes], connections: int = 8) -> Iterator[list[Reply]]:
+    """Keep asking for as long as the block lasts; the list fills with the answers."""
+    replies: list[Reply] = []
+    stopped = threading.Event()
+
+    async def one(start: int) -> None:
+        client, place = Client(port), start
+        while not stopped.is_set():
+            reply = await client.ask(requests[place % len(requests)])
+            replies.append(reply)
+            place += connections
+            if reply.status != 200:
+                await asyncio.sleep(0.02)
+        client.close()
+
+    async def together() -> None:
+        await asyncio.gather(*(one(number) for number in range(connections)))
+
+    thread = threading.Thread(target=lambda: asyncio.run(together()))
+    thread.start()
+    try:
+        yield replies
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something holds; fail where it does not come to hold."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not come to hold"
+        time.sleep(0.02)
+
+
+def kill(process: int) -> None:
+    """End a process without a word."""
+    os.kill(process, signal.SIGKILL)

@@ -1,0 +1,487 @@
+"""Many ask at once; each gets its own answer, to the last bit, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from opsin.data.dataset import Dataset
+from opsin.errors import ImageError, ModelFileError, RunError
+from opsin.inspection.occlusion import occlusion_map
+from opsin.predict import Classifier, Prediction
+from opsin.server import engine as engine_module
+from opsin.server.engine import (
+    Answer,
+    Ask,
+    Engine,
+    Expired,
+    Overloaded,
+    Stopping,
+    TooLarge,
+    UnknownModel,
+    WorkerDied,
+)
+from tests.inspection.made_network import write_network
+from tests.server.made_engine import Listener, large, png, running, until, write_leaning
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_network(tmp_path_factory.mktemp("network") / "made.onnx")
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    return [png(image) for image in noise(60, 9)]
+
+
+def noise(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 1), dtype=np.uint8)
+
+
+@contextlib.asynccontextmanager
+async def halted(engine: Engine) -> AsyncIterator[None]:
+    """Let nothing be computed for a while."""
+    for pid in engine.pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in engine.pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def same(answer: Answer | ImageError, expected: Prediction) -> bool:
+    """Tell whether an answer is the serial one, to the last bit."""
+    assert isinstance(answer, Answer)
+    return (
+        list(map(float, answer.probabilities)) == list(expected.probabilities.values())
+        and answer.familiarity == expected.familiarity
+        and answer.rejected == expected.rejected
+        and answer.notes == expected.notes
+    )
+
+
+def test_nobody_gets_the_answer_of_another(
+    nearest_mean: Path, network: Path, pictures: list[bytes]
+) -> None:
+    """Two models, two workers, files and pixels, one by one and many together."""
+    models = {"means": nearest_mean, "made": network}
+    alone = {name: Classifier(path, threads=1) for name, path in models.items()}
+    serial = {name: [c.predict(image) for image in pictures] for name, c in alone.items()}
+    pixels = {name: [answer.pixels for answer in answers] for name, answers in serial.items()}
+
+    async def check(engine: Engine, number: int) -> int:
+        name = ("means", "made")[number % 2]
+        places = [(number * 7 + step) % len(pictures) for step in range(1 + 4 * (number % 5 == 0))]
+        ready = number % 3 == 0
+        images = [pixels[name][place] if ready else pictures[place] for place in places]
+        asks = [Ask(image, as_is=False, embedding=number % 11 == 0) for image in images]
+        answers = await engine.ask(name, asks)
+        for place, answer in zip(places, answers, strict=True):
+            expected = serial[name][place]
+            # Pixels that are ready were turned before, where the model wants that.
+            notes = () if ready else expected.notes
+            assert isinstance(answer, Answer)
+            assert answer.notes == notes
+            assert answer.probabilities.tolist() == list(expected.probabilities.values())
+            assert (answer.embedding is not None) is (number % 11 == 0)
+            if answer.embedding is not None:
+                own = alone[name].answers(expected.pixels[None], embedding=True).embedding
+                assert own is not None
+                assert np.array_equal(answer.embedding, own[0])
+        return len(places)
+
+    async def main() -> None:
+        listener = Listener()
+        async with running(models, workers=2, queue=5000, observer=listener) as engine:
+            done = await asyncio.gather(*(check(engine, number) for number in range(2000)))
+            assert engine.load.waiting == engine.load.computing == 0
+        assert listener.count("answered") == sum(done)
+        batches = [told[2] for told in listener.told if told[0] == "batch"]
+        assert max(batches) == 16
+        assert sum(batches) == sum(done)
+
+    asyncio.run(main())
+
+
+def test_an_answer_says_all_there_is(nearest_mean: Path, digits: Dataset) -> None:
+    async def main() -> None:
+        async with running({"means": nearest_mean}) as engine:
+            served = engine.served["means"]
+            assert served.metadata == Classifier(nearest_mean).metadata
+            assert (served.embedding, served.steady, served.mix) == (64, True, None)
+            asks = [Ask(digits.images[0], explain=True), Ask(digits.images[0], embedding=True)]
+            explained, plain = await engine.ask("means", asks)
+            assert isinstance(explained, Answer)
+            assert isinstance(plain, Answer)
+            # Hidden pixels become the picture's mean, where the file does not hold a better one.
+            fill = np.array([round(float(digits.images[0].mean()))], np.uint8)
+            target = int(explained.probabilities.argmax())
+            alone = Classifier(nearest_mean, threads=1).probabilities
+            expected = occlusion_map(alone, digits.images[0], target, fill)
+            assert explained.heat is not None
+            assert np.array_equal(explained.heat, expected)
+            assert np.array_equal(explained.probabilities, plain.probabilities)
+            assert plain.heat is None
+            assert plain.embedding is not None
+            assert explained.embedding is None
+            with pytest.raises(UnknownModel, match="means"):
+                await engine.ask("other", [])
+            assert await engine.ask("means", []) == []
+
+    asyncio.run(main())
+
+
+def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
+    nearest_mean: Path, pictures: list[bytes]
+) -> None:
+    bomb = bytearray(pictures[0])
+    bomb[16:24] = (8000).to_bytes(4) * 2
+    images = [pictures[0], b"", bytes(bomb), noise(1, 9)[0], pictures[1], pictures[2][:60]]
+
+    async def main() -> None:
+        async with running({"means": nearest_mean}) as engine:
+            pids = engine.pids
+            # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
+            os.kill(pids[0], signal.SIGINT)
+            os.kill(pids[0], signal.SIGTERM)
+            answers = await engine.ask("means", [Ask(image) for image in images])
+            expected = Classifier(nearest_mean, threads=1)
+            assert same(answers[0], expected.predict(pictures[0]))
+            assert same(answers[4], expected.predict(pictures[1]))
+            texts = [str(answers[place]) for place in (1, 2, 3, 5)]
+            assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
+            assert "no picture" in texts[0]
+            assert "50 million pixels; it has 8,000 × 8,000" in texts[1]
+            assert "uint8[8, 8, 1]; the picture is uint8[9, 9, 1]" in texts[2]
+            assert not any("/" in text for text in texts)
+            assert engine.pids == pids
+
+    asyncio.run(main())
+
+
+def test_the_queue_is_bounded(nearest_mean: Path, pictures: list[bytes]) -> None:
+    async def main() -> None:
+        listener = Listener()
+        async with running({"m": nearest_mean}, queue=8, batch=4, observer=listener) as engine:
+            async with halted(engine):
+                # Four are taken by the worker, four lie ready behind them, and eight wait.
+                asked = [asyncio.create_task(engine.ask("m", [Ask(p)] * 4)) for p in pictures[:4]]
+                await until(lambda: engine.load.computing == 8 and engine.load.waiting == 8)
+                with pytest.raises(Overloaded, match="8 pictures wait") as caught:
+                    await engine.ask("m", [Ask(pictures[0])])
+                assert caught.value.retry_after == 1
+                with pytest.raises(TooLarge, match="at most 8 pictures"):
+                    await engine.ask("m", [Ask(pictures[0])] * 9)
+                assert listener.count("refused", "overloaded") == 1
+                asked[3].cancel()
+                await until(lambda: engine.load.waiting == 4)
+                more = asyncio.create_task(engine.ask("m", [Ask(pictures[5])] * 4))
+            done = await asyncio.gather(*asked[:3], more)
+            assert all(isinstance(answer, Answer) for answers in done for answer in answers)
+
+    asyncio.run(main())
+
+
+def test_what_came_too_late_is_not_computed(nearest_mean: Path, pictures: list[bytes]) -> None:
+    async def main() -> None:
+        listener = Listener()
+        async with running({"m": nearest_mean}, batch=2, observer=listener) as engine:
+            with pytest.raises(Expired):
+                await engine.ask("m", [Ask(pictures[0])], deadline=0)
+            async with halted(engine):
+                first = asyncio.create_task(engine.ask("m", [Ask(pictures[0])] * 4))
+                await until(lambda: engine.load.computing == 4)
+                with pytest.raises(Expired, match=r"within 0\.05 s"):
+                    await engine.ask("m", [Ask(pictures[1])] * 3, deadline=0.05)
+                assert engine.load.waiting == 0
+            await first
+            assert listener.count("refused", "expired") == 2
+            assert [told[2] for told in listener.told if told[0] == "batch"] == [2, 2]
+
+    asyncio.run(main())
+
+
+def test_one_worker_is_kept_from_explanations(network: Path, pictures: list[bytes]) -> None:
+    async def main() -> None:
+        async with running({"m": network}, workers=2) as engine, halted(engine):
+            slow = [
+                asyncio.create_task(engine.ask("m", [Ask(p, explain=True)] * 2))
+                for p in pictures[:9]
+            ]
+            await asyncio.sleep(0.05)
+            assert engine.load.computing == 1
+            quick = asyncio.create_task(engine.ask("m", [Ask(pictures[0])]))
+            await until(lambda: engine.load.computing == 2)
+            for pid in engine.pids:
+                os.kill(pid, signal.SIGCONT)
+            await quick
+            assert not any(task.done() for task in slow[5:])
+            await asyncio.gather(*slow)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_killed_is_replaced(nearest_mean: Path, pictures: list[bytes]) -> None:
+    async def main() -> None:
+        listener = Listener()
+        async with running({"m": nearest_mean}, workers=2, observer=listener) as engine:
+            # A process lies ready, so that nobody waits for another one to start.
+            await until(lambda: engine._crew._spare is not None)
+            spare = engine._crew._spare
+            first, second = engine.pids
+            os.kill(first, signal.SIGSTOP)
+            lost = asyncio.create_task(engine.ask("m", [Ask(pictures[0])]))
+            await until(lambda: engine.load.computing == 1)
+            os.kill(first, signal.SIGKILL)
+            with pytest.raises(WorkerDied, match="try again"):
+                await lost
+            # The other one goes on, and soon there are two again.
+            assert isinstance((await engine.ask("m", [Ask(pictures[0])]))[0], Answer)
+            assert await until(lambda: len(engine.pids) == 2) < 5
+            assert spare is not None
+            assert engine.pids == [second, spare.pid]
+            assert listener.count("died") == listener.count("refused", "worker died") == 1
+            # One that is being ended at this moment is given nothing any more.
+            engine._crew.workers[0].kill()
+            await asyncio.gather(*(engine.ask("m", [Ask(image)]) for image in pictures))
+        assert not children()
+
+    asyncio.run(main())
+
+
+def children() -> list[int]:
+    """Return the processes that this one has started and not waited for, zombies included."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after = place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(after[1]) == os.getpid():
+                found.append(int(place.parent.name))
+    return found
+
+
+def test_a_picture_that_kills_is_refused_in_the_end(
+    nearest_mean: Path, pictures: list[bytes]
+) -> None:
+    deadly = large()
+
+    async def main() -> None:
+        async with running({"m": nearest_mean}) as engine:
+            for _ in range(2):
+                await until(lambda: engine.load.workers == 1)
+                asked = asyncio.create_task(engine.ask("m", [Ask(deadly), Ask(pictures[0])]))
+                await until(lambda: engine.load.computing > 0)
+                os.kill(engine.pids[0], signal.SIGKILL)
+                with pytest.raises(WorkerDied):
+                    await asked
+            refused, answer = await engine.ask("m", [Ask(deadly), Ask(pictures[0])])
+            assert isinstance(refused, ImageError)
+            assert "ended over this one" in str(refused)
+            # The one that was with it the first time is cleared, and the server goes on.
+            assert isinstance(answer, Answer)
+            assert isinstance((await engine.ask("m", [Ask(large(1))]))[0], Answer)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_stuck_is_replaced(
+    nearest_mean: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_GRACE", 0.2)
+
+    async def main() -> None:
+        async with running({"m": nearest_mean}, deadline=0.3) as engine:
+            os.kill(engine.pids[0], signal.SIGSTOP)
+            with pytest.raises(Expired):
+                await engine.ask("m", [Ask(pictures[0])])
+            await until(lambda: not engine.pids)
+            await until(lambda: engine.load.workers == 1)
+            assert (await engine.ask("m", [Ask(pictures[0])], deadline=20))[0]
+
+    asyncio.run(main())
+
+
+def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path: Path) -> None:
+    path = write_leaning(tmp_path / "leaning.onnx", lean=1e-3)
+    pixels = noise(40, 4)
+    alone = Classifier(path, threads=1)
+    together = alone.probabilities(pixels)
+
+    async def main() -> None:
+        async with running({"m": path}) as engine:
+            assert not engine.served["m"].steady
+            answers = await engine.ask("m", [Ask(image) for image in pixels])
+            for image, answer, other in zip(pixels, answers, together, strict=True):
+                assert isinstance(answer, Answer)
+                assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
+                assert not np.array_equal(answer.probabilities, other)
+            # One that takes its place knows that too.
+            os.kill(engine.pids[0], signal.SIGKILL)
+            await until(lambda: engine.load.workers == 0)
+            again = await engine.ask("m", [Ask(image) for image in pixels])
+            for before, after in zip(answers, again, strict=True):
+                assert isinstance(before, Answer)
+                assert isinstance(after, Answer)
+                assert np.array_equal(before.probabilities, after.probabilities)
+
+    asyncio.run(main())
+
+
+def test_it_runs_on_uvloop_too(nearest_mean: Path, pictures: list[bytes]) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with running({"m": nearest_mean}, batch=4) as engine:
+            expected = Classifier(nearest_mean, threads=1)
+            answers = await engine.ask("m", [Ask(image) for image in [*pictures, large()]])
+            assert all(
+                same(answer, expected.predict(image))
+                for answer, image in zip(answers, pictures, strict=False)
+            )
+            os.kill(engine.pids[0], signal.SIGKILL)
+            await until(lambda: engine.load.workers == 0)
+            assert isinstance((await engine.ask("m", [Ask(pictures[0])]))[0], Answer)
+        assert not children()
+
+    uvloop.run(main())
+
+
+def test_stopping_answers_what_was_taken(nearest_mean: Path, pictures: list[bytes]) -> None:
+    async def main() -> None:
+        engine = Engine({"m": nearest_mean}, workers=1)
+        ready = [engine.ready]
+        await engine.start()
+        ready.append(engine.ready)
+        asked = [asyncio.create_task(engine.ask("m", [Ask(image)])) for image in pictures]
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(engine.stop())
+        await asyncio.sleep(0)
+        ready.append(engine.ready)
+        assert ready == [False, True, False]
+        with pytest.raises(Stopping):
+            await engine.ask("m", [Ask(pictures[0])])
+        await stopping
+        assert all(task.done() and isinstance(task.result()[0], Answer) for task in asked)
+        assert not children()
+
+    asyncio.run(main())
+
+
+def test_it_does_not_start_with_a_broken_model(nearest_mean: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(nearest_mean.read_bytes()[:1000])
+
+    async def main() -> None:
+        broken = Engine({"m": nearest_mean, "b": tmp_path / "broken.onnx"}, workers=1)
+        with pytest.raises(ModelFileError, match=r"broken\.onnx is no readable ONNX file"):
+            await broken.start()
+        missing = Engine({"m": tmp_path / "missing"}, workers=1)
+        with pytest.raises(RunError, match="does not exist"):
+            await missing.start()
+        assert not children()
+
+    asyncio.run(main())
+
+
+def test_a_new_file_takes_over_without_a_gap(
+    nearest_mean: Path, network: Path, tmp_path: Path
+) -> None:
+    """Files are replaced under load; each request has all its answers from one of them."""
+    file, other = tmp_path / "m" / "classifier.onnx", tmp_path / "other.onnx"
+    write_network(file_in(file), seed=0)
+    write_network(other, seed=1)
+    pixels = list(noise(20, 6))
+    old, new = (
+        Classifier(path, threads=1).probabilities(np.stack(pixels)) for path in (file, other)
+    )
+    assert not np.array_equal(old, new)
+
+    async def main() -> None:
+        listener, seen, stop = Listener(), set[str](), False
+
+        async def client(engine: Engine) -> None:
+            while not stop:
+                digest = engine.served["m"].digest
+                answers = await engine.ask("m", [Ask(image) for image in pixels])
+                got = np.stack([a.probabilities for a in answers if isinstance(a, Answer)])
+                assert np.array_equal(got, old if digest == first else new)
+                seen.add(digest)
+                await asyncio.sleep(0.02)
+
+        async with running(
+            {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, observer=listener
+        ) as engine:
+            first = engine.served["m"].digest
+            clients = [asyncio.create_task(client(engine)) for _ in range(3)]
+            file.write_bytes(b"half a file")
+            await until(lambda: listener.count("reloaded", "m", False) == 1)
+            assert engine.served["m"].digest == first
+            os.kill(engine.pids[0], signal.SIGKILL)
+            with contextlib.suppress(WorkerDied):
+                await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED, timeout=0.3)
+            # The one that takes its place has the old model too, though its file is gone.
+            await until(lambda: engine.load.workers == 2)
+            clients = [task for task in clients if not task.done()]
+            assert clients
+            shutil.copyfile(other, tmp_path / "whole")
+            (tmp_path / "whole").replace(file)
+            await until(lambda: listener.count("reloaded", "m", True) == 1)
+            assert engine.served["m"].digest != first
+            await asyncio.sleep(0.1)
+            stop = True
+            await asyncio.gather(*clients)
+            assert len(seen) == 2
+            # Nobody asks the old one any more, so nobody keeps it.
+            await until(lambda: all(len(w.loaded) == 1 for w in engine._crew.workers))
+
+    asyncio.run(main())
+
+
+def file_in(file: Path) -> Path:
+    file.parent.mkdir()
+    return file
+
+
+def test_workers_end_with_their_server(nearest_mean: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from opsin.server.engine import Engine\n"
+        "async def main():\n"
+        "    engine = Engine({'m': Path(sys.argv[1])}, workers=1)\n"
+        "    await engine.start()\n"
+        "    print(*engine.pids, flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", script, str(nearest_mean)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        pids = [int(word) for word in server.stdout.readline().split()]
+        assert len(pids) == 1
+        server.kill()
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}/cmdline").exists() and alive(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs; where nobody fetches its end, a zombie stays of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

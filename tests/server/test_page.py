@@ -1,0 +1,149 @@
+"""The files of the pages: nothing from elsewhere, no script inside the markup, and safe headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+import httpx
+
+from opsin.errors import MissingExtraError
+from opsin.server import page
+from tests.server.running import running
+
+OWN = files("opsin.server.page")
+PAGES = ("", "docs")
+FILES = (
+    "page/page.css", "page/page.js", "page/icon.svg", "page/docs.css", "page/docs.js",
+    "page/swagger-ui-bundle.js", "page/swagger-ui.css",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client(nearest_mean: Path) -> Iterator[httpx.Client]:
+    with running({"digits": nearest_mean}) as address, httpx.Client(base_url=address) as opened:
+        yield opened
+
+
+class Marked(HTMLParser):
+    """Collects what a page loads, and what it would run inside itself."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.inside: list[str] = []
+        self.within = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        address = given.get("src") or (given.get("href") if tag == "link" else None)
+        if address:
+            self.loaded.append(address)
+        self.inside += [name for name in given if name == "style" or name.startswith("on")]
+        self.within = tag
+
+    def handle_data(self, data: str) -> None:
+        if self.within in ("script", "style") and data.strip():
+            self.inside.append(data)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_this_server_s_files_and_runs_nothing_inside(
+    client: httpx.Client, name: str
+) -> None:
+    reply = client.get(name)
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    marked = Marked(reply.text)
+    assert marked.inside == []
+    assert len(marked.loaded) >= 3
+    for address in marked.loaded:
+        assert re.fullmatch(r"page/[a-z-]+\.(js|css|svg)", address)
+        assert client.get(address).status_code == 200
+
+
+@pytest.mark.parametrize("name", [*PAGES, *FILES])
+def test_what_is_sent_may_be_kept_but_not_misused(client: httpx.Client, name: str) -> None:
+    reply = client.get(name)
+    policy = dict(
+        part.strip().split(" ", 1) for part in reply.headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert "unsafe" not in reply.headers["content-security-policy"]
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["permissions-policy"].startswith("camera=(self)")
+    assert reply.headers["cache-control"] == "no-cache"
+    tag = reply.headers["etag"]
+    again = client.get(name, headers={"if-none-match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    head = client.head(name)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(reply.content))
+
+
+@pytest.mark.parametrize(
+    "name", ["index.html", "page.css", "page.js", "docs.html", "docs.css", "docs.js"]
+)
+def test_our_files_name_no_other_host_and_write_no_markup(name: str) -> None:
+    text = OWN.joinpath(name).read_text(encoding="utf-8")
+    assert "//" not in re.sub(r"^\s*//.*$|\s// .*$", "", text, flags=re.MULTILINE)
+    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert way not in text
+
+
+def test_everything_that_can_be_used_has_a_name() -> None:
+    text = OWN.joinpath("index.html").read_text(encoding="utf-8")
+    for tag in re.findall(r"<(?:img|canvas|video|section)\b[^>]*>", text):
+        assert "alt=" in tag or "aria-label=" in tag
+    script = OWN.joinpath("page.js").read_text(encoding="utf-8")
+    ids = set(re.findall(r'\bid="([a-z-]+)"', text))
+    used = re.search(r"for \(const id of \[(.*?)\]\) part", script, re.DOTALL)
+    assert used is not None
+    assert set(re.findall(r'"([a-z-]+)"', used[1])) <= ids
+
+
+def test_without_the_files_of_swagger_ui_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'opsin\[serve\]'"):
+        page.routes()
+
+
+def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:
+    schema: dict[str, Any] = client.get("openapi.json").json()
+    sent = 0
+    for path, methods in schema["paths"].items():
+        content = methods.get("post", {}).get("requestBody", {}).get("content", {})
+        given = {each["name"]: each.get("example") for each in methods.get("post", {}).get(
+            "parameters", ()) if each["in"] == "path"}  # fmt: skip
+        for example in content.get("application/json", {}).get("examples", {}).values():
+            reply = client.post(path.format(**given), json=example["value"])
+            assert reply.status_code == 200, (path, reply.text)
+            sent += 1
+    assert sent == 8  # two for each of four addresses
+    for path, methods in schema["paths"].items():
+        if "get" in methods:
+            given = {each["name"]: each["example"] for each in methods["get"].get("parameters", ())}
+            assert client.get(path.format(**given)).status_code == 200
+
+
+def test_every_reference_of_the_description_leads_somewhere(client: httpx.Client) -> None:
+    text = client.get("openapi.json").text
+    schema = client.get("openapi.json").json()
+    names = set(re.findall(r'"\$ref":\s*"#/components/schemas/([^"]+)"', text))
+    assert names <= set(schema["components"]["schemas"])
+    assert len(re.findall(r'"\$ref"', text)) == len(
+        re.findall(r'"\$ref":\s*"#/components/schemas/', text)
+    )

@@ -1,0 +1,232 @@
+"""Pictures in, answers out: the same ones as without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import opsin
+from opsin.data.dataset import Dataset
+from opsin.server.asks import Answer, Overloaded
+from opsin.server.predicting import explanation, read_query
+from opsin.server.replies import BadRequest
+from opsin.server.settings import Settings
+from tests.server.made_server import Asks, png, serving
+
+PNG = {"content-type": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def asks(nearest_mean: Path) -> Iterator[Asks]:
+    settings = Settings(max_parts=40, queue=8, max_pixels=10_000, max_bytes=200_000, top=3)
+    with serving({"digits": nearest_mean}, settings) as asks:
+        yield asks
+
+
+@pytest.fixture(scope="module")
+def pictures(digits: Dataset) -> list[bytes]:
+    return [png(digits.images[row][:, :, 0]) for row in digits.split.test[:12]]
+
+
+def test_one_picture(asks: Asks, nearest_mean: Path, pictures: list[bytes]) -> None:
+    reply = asks.post("/predict", content=pictures[0], headers=PNG)
+    assert reply.status_code == 200
+    content = reply.json()
+    assert content["model"] == "digits"
+    assert len(content["digest"]) == 64
+    (found,) = content["predictions"]
+    known = opsin.Classifier(nearest_mean, threads=1).predict(pictures[0])
+    assert found["label"] == found["answer"] == known.label
+    assert found["confidence"] == known.confidence
+    assert found["top"] == [{"label": name, "score": score} for name, score in known.top(3)]
+    assert (found["rejected"], found["familiarity"], found["notes"]) == (False, None, [])
+    assert set(found) == {
+        "name", "answer", "label", "confidence", "rejected", "familiarity", "top", "notes",
+    }  # fmt: skip
+
+
+def test_every_way_of_sending_gives_the_same(asks: Asks, pictures: list[bytes]) -> None:
+    texts = [base64.b64encode(picture).decode() for picture in pictures]
+    files = [("image", (f"{place}.png", picture)) for place, picture in enumerate(pictures)]
+    ways = [
+        asks.post("/predict", files=files),
+        asks.post("/v1/models/digits:predict-image", files=files),
+        asks.post("/predict", json={"images": texts}),
+        asks.post("/predict?model=digits", json={"images": texts}),
+    ]
+    single = [
+        asks.post("/predict", content=picture, headers=PNG).json()["predictions"][0]
+        for picture in pictures
+    ]
+    for reply in ways:
+        assert reply.status_code == 200, reply.text
+        found = reply.json()["predictions"]
+        assert [each | {"name": ""} for each in found] == [each | {"name": ""} for each in single]
+    assert [each["name"] for each in ways[0].json()["predictions"]][:2] == ["0.png", "1.png"]
+    one = asks.post("/predict", json={"image": texts[0]}).json()["predictions"]
+    assert [one[0] | {"name": ""}] == [single[0] | {"name": ""}]
+
+
+def test_further_answers(asks: Asks, pictures: list[bytes]) -> None:
+    query = "?top=100&all=true&embedding=1&explain=true&as_is=true"
+    reply = asks.post(f"/predict{query}", content=pictures[0], headers=PNG)
+    (found,) = reply.json()["predictions"]
+    assert len(found["top"]) == len(found["probabilities"]) == 10
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert found["probabilities"][found["label"]] == found["confidence"]
+    assert len(found["embedding"]) == 64
+    heat = np.array(found["explanation"]["heat"])
+    place = found["explanation"]["strongest"]
+    assert heat.shape == (8, 8)
+    assert heat[place["row"], place["column"]] == heat.max() == place["fall"]
+
+
+def test_more_pictures_than_wait_at_a_time(asks: Asks, pictures: list[bytes]) -> None:
+    many = (pictures * 4)[:40]  # the queue holds 8
+    files = [("image", (f"{place}.png", picture)) for place, picture in enumerate(many)]
+    found = asks.post("/predict", files=files).json()["predictions"]
+    assert [each["name"] for each in found] == [f"{place}.png" for place in range(40)]
+    assert [each["top"] for each in found[:12]] == [each["top"] for each in found[12:24]]
+    refused = asks.post("/predict", files=[*files, files[0]])
+    assert refused.status_code == 413
+
+
+def test_one_of_many_cannot_be_read(asks: Asks, pictures: list[bytes]) -> None:
+    large = png(np.zeros((101, 100), np.uint8))
+    files = [("image", ("a.png", pictures[0])), ("image", ("b.png", b"no picture")),
+             ("image", ("c.png", large)), ("image", ("d.png", pictures[1]))]  # fmt: skip
+    reply = asks.post("/predict", files=files)
+    assert reply.status_code == 200
+    kinds = [each.get("error", {}).get("kind") for each in reply.json()["predictions"]]
+    assert kinds == [None, "ImageError", "ImageError", None]
+    turned = asks.post("/predict", files=files[::-1][2:]).json()["predictions"]
+    assert [each.get("label") is None for each in turned] == [True, False]
+    for content in (b"no picture", large):
+        alone = asks.post("/predict", content=content, headers=PNG)
+        assert alone.status_code == 422
+        assert alone.json()["error"]["kind"] == "ImageError"
+
+
+def test_limits_of_a_request(asks: Asks) -> None:
+    async def endless() -> Any:
+        for _ in range(1000):
+            yield bytes(1000)
+
+    assert asks.post("/predict", content=endless(), headers=PNG).status_code == 413
+    assert asks.post("/predict", content=bytes(200_001), headers=PNG).status_code == 413
+    assert asks.post("/predict", content=bytes(200_000), headers=PNG).status_code == 422
+    assert asks.app.state.room.left == 25 * 200_000
+
+
+@pytest.mark.parametrize("path", ["/predict?model=dogs", "/v1/models/dogs:predict-image"])
+def test_an_unknown_model(asks: Asks, path: str) -> None:
+    reply = asks.post(path, content=b"", headers=PNG)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["kind"] == "UnknownModel"
+    assert "digits" in reply.json()["error"]["expected"]
+
+
+def test_several_models(nearest_mean: Path, pictures: list[bytes]) -> None:
+    with serving({"a": nearest_mean, "b": nearest_mean}) as asks:
+        reply = asks.post("/predict", content=pictures[0], headers=PNG)
+        assert reply.status_code == 400
+        assert "a, b" in reply.json()["error"]["advice"]
+        for name in "ab":
+            path = f"/predict?model={name}"
+            assert asks.post(path, content=pictures[0], headers=PNG).json()["model"] == name
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["top=0", "top=-1", "top=x", "top=1.5", "top=", "top=１", "top=99999999999", "all=maybe",
+     "tops=3", "top=1&top=2", "&".join(f"a{place}=1" for place in range(100)), "%ff=1", "top=%ff",
+     "explain", "model=a&model=b"],
+)  # fmt: skip
+def test_queries_that_are_none(query: str) -> None:
+    with pytest.raises(BadRequest):
+        read_query(query.encode(), 5)
+
+
+def test_a_path_names_the_model_alone() -> None:
+    with pytest.raises(BadRequest):
+        read_query(b"model=digits", 5, named=False)
+
+
+@given(st.binary(max_size=60))
+def test_any_query(query: bytes) -> None:
+    try:
+        wanted = read_query(query, 5)
+    except BadRequest:
+        return
+    assert wanted.top >= 1
+
+
+def test_strongest_place() -> None:
+    heat = np.zeros((3, 4), np.float32)
+    heat[2, 1] = 0.123456789
+    assert explanation(heat)["strongest"] == {"row": 2, "column": 1, "fall": 0.12346}
+
+
+def test_a_full_queue_half_way_is_waited_for(
+    asks: Asks, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, tries = asks.app.engine, []
+    honest = engine.ask
+
+    async def busy_sometimes(*given: Any, **named: Any) -> list[Any]:
+        tries.append(len(given[1]))
+        if len(tries) % 2 == 0:
+            raise Overloaded("room", "there is none", "Try again.", retry_after=1)
+        return await honest(*given, **named)
+
+    monkeypatch.setattr(engine, "ask", busy_sometimes)
+    files = [("image", picture) for picture in pictures[:6]]
+    assert len(asks.post("/predict", files=files).json()["predictions"]) == 6
+    assert tries == [4, 2, 2]
+    refused = asks.post("/predict", content=pictures[0], headers=PNG)  # the fourth try, its first
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+
+
+def test_a_bug_is_told_to_the_log_alone(
+    asks: Asks, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    async def broken(*given: Any, **named: Any) -> list[Answer]:
+        raise RuntimeError("/home/secret")
+
+    monkeypatch.setattr(asks.app.engine, "ask", broken)
+    reply = asks.post("/predict", content=pictures[0], headers=PNG)
+    assert reply.status_code == 500
+    assert reply.json()["error"]["kind"] == "InternalError"
+    assert "secret" not in reply.text
+    assert "/home/secret" in caplog.text
+    assert asks.app.state.room.left == 25 * 200_000
+
+
+def test_tagged_requests_at_once(asks: Asks, pictures: list[bytes]) -> None:
+    async def everybody() -> list[Any]:
+        async def one(place: int) -> Any:
+            while True:
+                reply = await asks.client.post(
+                    "/predict", content=pictures[place % 12], headers=PNG
+                )
+                if reply.status_code == 200:
+                    return reply.json()["predictions"][0]["top"]
+                assert reply.status_code == 503
+                await asyncio.sleep(0.01)
+
+        return await asyncio.gather(*(one(place) for place in range(120)))
+
+    found = asks.run(everybody())
+    for place in range(12):
+        assert all(other == found[place] for other in found[place::12])
+    assert len({str(each) for each in found}) == 12

@@ -1,0 +1,75 @@
+"""Errors have one shape, a status of their own, and tell nothing of the server."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from opsin import errors
+from opsin.errors import ImageError, ModelFileError, OpsinError, RunError
+from opsin.server import asks, replies
+from opsin.server.asks import Expired, Overloaded, Stopping, UnknownModel, WorkerDied
+from opsin.server.replies import error_object, error_reply, json_bytes, status_of
+
+PARTS = ("what was needed", "what came", "What to do.")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (replies.BadRequest(*PARTS), 400), (replies.Unauthorized(*PARTS), 401),
+        (replies.ForeignOrigin(*PARTS), 403), (replies.NotFound(*PARTS), 404),
+        (UnknownModel(*PARTS), 404), (replies.MethodNotAllowed(*PARTS), 405),
+        (replies.SlowRequest(*PARTS), 408), (replies.TooLarge(*PARTS), 413),
+        (asks.TooLarge(*PARTS), 413), (replies.WrongMediaType(*PARTS), 415),
+        (replies.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
+        (Overloaded(*PARTS, retry_after=2.1), 503), (WorkerDied(*PARTS), 503),
+        (Stopping(*PARTS), 503), (Expired(*PARTS), 504),
+    ],
+)  # fmt: skip
+def test_statuses(error: OpsinError, status: int) -> None:
+    reply = error_reply(error)
+    assert status_of(error) == reply.status_code == status
+    content = json.loads(bytes(reply.body))
+    kind = type(error).__name__
+    assert content == {
+        "error": dict(zip(("kind", "expected", "received", "advice"), (kind, *PARTS), strict=True))
+    }
+    assert ("retry-after" in reply.headers) == (status == 503)
+
+
+def test_retry_after_is_a_whole_number() -> None:
+    for seconds, header in ((0.0, "1"), (0.2, "1"), (1.0, "1"), (2.1, "3")):
+        reply = error_reply(Overloaded(*PARTS, retry_after=seconds))
+        assert reply.headers["retry-after"] == header
+
+
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, OpsinError) and kind is not ImageError
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
+    if kind is errors.MissingExtraError:
+        error: OpsinError = errors.MissingExtraError("secret", "secret")
+    else:
+        error = kind("a file", "/home/secret/classifier.onnx", "See /home/secret.")
+    assert status_of(error) == 500
+    assert "secret" not in str(error_object(error))
+    assert error_object(error)["kind"] == "InternalError"
+
+
+def test_files_of_the_server_are_not_named() -> None:
+    for error in (ModelFileError(*PARTS), RunError(*PARTS)):
+        assert error_object(error)["received"] == "the server failed at it"
+
+
+def test_json_of_any_text() -> None:
+    assert json_bytes({"a": ["ä", 1.5, None]}) == '{"a":["ä",1.5,null]}'.encode()
+    assert json.loads(json_bytes("half \ud800 a pair")) == "half \ud800 a pair"
+    with pytest.raises(ValueError, match="JSON"):
+        json_bytes(float("nan"))

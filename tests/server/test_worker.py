@@ -1,0 +1,121 @@
+"""A worker decodes what it may, computes it alone or together, and says what went wrong."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from opsin.errors import ImageError, ModelFileError
+from opsin.inspection.occlusion import occlusion_map
+from opsin.predict import Classifier
+from opsin.server.frames import Unpacker, pack, receive
+from opsin.server.worker import Model, answer, is_steady, load, mean_of, prepare, size_of
+from tests.server.made_engine import png, write_leaning
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    return write_leaning(tmp_path / "plain.onnx", lean=0, mean=60)
+
+
+@pytest.fixture(scope="module")
+def means(nearest_mean: Path) -> Classifier:
+    return Classifier(nearest_mean, threads=1)
+
+
+def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
+    assert is_steady(Classifier(plain, threads=1), 16)
+    leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4)
+    assert not is_steady(Classifier(leaning, threads=1), 16)
+    assert is_steady(Classifier(leaning, threads=1), 1)
+
+
+def test_hidden_pixels_become_the_mean_of_the_training_pictures(
+    tmp_path: Path, plain: Path
+) -> None:
+    assert mean_of(Classifier(plain)) == pytest.approx([60], abs=1e-3)
+    unknown = Classifier(write_leaning(tmp_path / "unknown.onnx", lean=0))
+    assert mean_of(unknown).size == 0
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 16
+    classifier = Classifier(plain, threads=1)
+    model = Model(classifier, memoryview(plain.read_bytes()))
+    expected = occlusion_map(classifier.probabilities, pixels, 1, np.array([60], np.uint8))
+    assert np.array_equal(model.heat(pixels, 1), expected)
+
+
+def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
+    header = {"path": "runs/demo/classifier.onnx", "check": 0, "steady": True}
+    with pytest.raises(ModelFileError, match=r"; runs/demo/classifier\.onnx is no readable ONNX"):
+        load(memoryview(b"nothing"), header)
+    model, known = load(memoryview(plain.read_bytes()), header)
+    assert known["embedding"] == 0
+    assert known["metadata"]["classes"] == ["a", "b", "c"]
+    assert model.classifier.classes == ("a", "b", "c")
+
+
+def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
+    images = [png(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
+    model = Model(Classifier(plain, threads=1), memoryview(b""))
+    sent = [images[0], b"none", images[1]]
+    header = {"pictures": [[len(image), None, False, False, False] for image in sent]}
+    reply, parts = answer(model, header, memoryview(b"".join(sent)))
+    assert list(reply["errors"]) == [1]
+    assert reply["shape"] == (2, 3)
+    rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
+    assert [list(map(float, row)) for row in rows] == [
+        list(model.classifier.predict(image).probabilities.values()) for image in images
+    ]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+def test_the_size_in_a_header(kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (5, 7)).save(file, kind)
+    assert size_of(file.getvalue()) == (5, 7)
+
+
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8"])
+)
+def test_no_bytes_end_a_worker(means: Classifier, content: bytes, start: bytes) -> None:
+    try:
+        prepare(means, memoryview(start + content), None, False)
+    except ImageError as error:
+        assert "/" not in str(error)
+
+
+@given(
+    st.lists(st.tuples(st.dictionaries(st.text(), st.integers()), st.lists(st.binary()))), st.data()
+)
+def test_frames_survive_any_cut(
+    frames: list[tuple[dict[str, int], list[bytes]]], data: st.DataObject
+) -> None:
+    sent = b"".join(part for header, parts in frames for part in pack(header, parts))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=5)))
+    unpacker, got = Unpacker(), []
+    for start, end in zip([0, *cuts], [*cuts, len(sent)], strict=True):
+        got += list(unpacker.feed(sent[start:end]))
+    assert got == [(header, b"".join(parts)) for header, parts in frames]
+
+
+def test_frames_over_a_socket() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        body = bytes(range(256)) * 4000
+        sender = threading.Thread(target=ours.sendall, args=(b"".join(pack({"a": 1}, [body])),))
+        sender.start()
+        frame = receive(theirs)
+        sender.join()
+        assert frame is not None
+        assert (frame[0], bytes(frame[1])) == ({"a": 1}, body)
+        ours.sendall(b"half")
+        ours.shutdown(socket.SHUT_WR)
+        assert receive(theirs) is None
