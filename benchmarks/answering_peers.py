@@ -1,4 +1,4 @@
-"""One picture, answered as people write it themselves; it runs in the peers' environment.
+"""One picture, answered as people write it themselves.
 
     python benchmarks/answering_peers.py make FOLDER
     python benchmarks/answering_peers.py pytorch FOLDER PICTURE
@@ -7,7 +7,8 @@
 FOLDER holds ``network.json`` (classes, height, width, channels, filters, activation, temperature)
 and ``weights.npz`` (the weights of a `resnet` of Opsin's by their names in its file). ``make``
 writes the same network as ``network.pt`` (a state dict) and ``network.keras``; the others are what
-benchmarks/prediction.py times as whole processes. They print the label and its probability.
+benchmarks/prediction.py times as whole processes. They print the label and its probability, and all
+run in the peers' environment.
 """
 
 from __future__ import annotations

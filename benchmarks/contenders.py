@@ -1,4 +1,4 @@
-"""The servers that benchmarks/serving.py compares: started in turn, watched and ended."""
+"""Servers for benchmarks: started, watched, ended."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
-"""A cheap HTTP client for benchmarks/serving.py, and a process of its own where it loads a server.
+"""A cheap HTTP client, and a load for servers.
 
     python benchmarks/load_client.py TASK.json
 
-TASK.json holds ``port``, ``requests`` (a file of whole HTTP requests, by `write_requests`),
-``seconds`` and either ``connections`` (each asks again as soon as it is answered) or ``rate``
-(requests a second, whether or not the earlier ones are answered). One line of JSON comes out. A
-latency counts from the moment at which a request was due, so that waiting in the client is no
-secret (G. Tene's "coordinated omission"). Where wrk is installed, `load` lets it do the first kind:
-it takes less of the processor than Python does.
+It is for benchmarks/serving.py, and a process of its own where it loads a server. TASK.json holds
+``port``, ``requests`` (a file of whole HTTP requests, by `write_requests`), ``seconds`` and either
+``connections`` (each asks again as soon as it is answered) or ``rate`` (requests a second, whether
+or not the earlier ones are answered). One line of JSON comes out. A latency counts from the moment
+at which a request was due, so that waiting in the client is no secret (G. Tene's "coordinated
+omission"). Where wrk is installed, `load` lets it do the first kind: it takes less of the processor
+than Python does.
 """
 
 from __future__ import annotations

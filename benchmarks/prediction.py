@@ -1,4 +1,4 @@
-"""`opsin predict` as people run it: from nothing to an answer, over folders, and what it takes.
+"""How quick `opsin predict` is, and how small.
 
     python benchmarks/prediction.py RUN PICTURES --peers .venv-peers/bin/python --out FILE.json
     python benchmarks/prediction.py RUN PICTURES --only memory --million

@@ -1,14 +1,15 @@
-"""`opsin serve` beside LitServe and a plain FastAPI endpoint on PyTorch, with the same network.
+"""`opsin serve` beside LitServe and FastAPI on PyTorch.
 
     python benchmarks/serving.py RUN PICTURES --peers .venv-peers/bin/python --out serving.json
     python benchmarks/serving.py RUN PICTURES --trials overload swap slow kill soak
 
 RUN is a `resnet`, PICTURES a folder. Without them a small one is trained on the digits, and
-pictures are made. All servers listen on loopback and get the same files, which they decode, resize
-and classify; the load comes from wrk, or from a Python client where that is not installed. For
-each peer several settings are tried first, and the best is kept. In each repeat all take their
-turns, and so do processes, one a core, that decode and answer without any HTTP: what the machine
-can do at most. The client takes its part of the same cores, and the table says how much.
+pictures are made. All servers have the same network, listen on loopback and get the same files,
+which they decode, resize and classify; the load comes from wrk, or from a Python client where that
+is not installed. For each peer several settings are tried first, and the best is kept. In each
+repeat all take their turns, and so do processes, one a core, that decode and answer without any
+HTTP: what the machine can do at most. The client takes its part of the same cores, and the table
+says how much.
 
 The trials look at our server alone (benchmarks/serving_trials.py). The peers' environment is
 described in benchmarks/requirements-peers.txt.

@@ -1,10 +1,11 @@
-"""What benchmarks/serving.py compares with; it runs in the peers' environment, without Opsin.
+"""The servers that benchmarks/serving.py compares with.
 
     python benchmarks/serving_peers.py fastapi FOLDER PORT '{"workers": 2, "threads": 1}'
     python benchmarks/serving_peers.py litserve FOLDER PORT '{"batch": 16, "workers": 2}'
 
-FOLDER is what benchmarks/answering_peers.py has made. Both decode with Pillow, resize to the
-network's size and answer with the label and all probabilities, on ``POST /predict``.
+They run in the peers' environment, without Opsin. FOLDER is what benchmarks/answering_peers.py has
+made. Both decode with Pillow, resize to the network's size and answer with the label and all
+probabilities, on ``POST /predict``.
 """
 
 import base64

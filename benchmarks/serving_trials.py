@@ -1,7 +1,10 @@
-"""What `opsin serve` has to stand, tried on a real server; benchmarks/serving.py calls it.
+"""What `opsin serve` has to stand.
+
+benchmarks/serving.py calls it; each trial has a real server.
 
 - ``overload``: requests at twice the rate that the server can answer, whether or not the earlier
-  ones are answered (an open loop).
+  ones are answered (an open loop). Whoever is accepted waits for all that are before it, so its
+  latency is bounded by the pictures in the queue and those that the workers have already.
 - ``swap``: requests on 64 connections at once, each with a picture of its own: every answer must
   be that picture's, equal to the last bit to what `Classifier.predict` says.
 - ``slow``: 200 connections that send a byte a second, beside others that want to work.
@@ -35,8 +38,11 @@ from contenders import Running, ours, running
 from load_client import Connection, Reply, http_request, load, run
 from opsin.predict import Classifier
 
-# Places in the queue of `opsin serve`, where nobody chooses another number.
+# Places in the queue of `opsin serve` and pictures of a batch, where nobody chooses other numbers.
 _QUEUE: Final = 256
+_BATCH: Final = 16
+# Batches that a worker has at most: the present one, and the next, which lies ready behind it.
+_BATCHES: Final = 2
 _SLOW: Final = 200
 _ALL: Final = "/predict?all=true"
 
@@ -52,29 +58,35 @@ def trial(
 def _overload(
     model: Path, pictures: Sequence[bytes], options: argparse.Namespace
 ) -> dict[str, Any]:
-    contender = ours(model, "--queue", str(_QUEUE))
+    count = os.cpu_count() or 1
+    words = ("--queue", _QUEUE, "--batch", _BATCH, "--workers", count)
+    contender = ours(model, *map(str, words))
     with running(contender, pictures[0]) as server:
         requests = contender.requests(server.port, pictures)
         load(server.port, requests, 2, connections=64)
         capacity = load(server.port, requests, options.seconds, connections=64)["rate"]
         found = load(server.port, requests, options.overload, rate=2 * capacity)
         after = load(server.port, requests, options.seconds, connections=64)["rate"]
-    # A place in the queue is worth the time in which the server answers one picture.
+    # A place before it is worth the time in which the server, all its workers together, answers one
+    # picture.
     found["p99"] = found["p99"] or math.inf
     each = 1000 / found["rate"] if found["rate"] else math.inf
-    bound = 1.2 * _QUEUE * each
+    at_work = count * _BATCHES * _BATCH
+    bound = 1.2 * (_QUEUE + at_work) * each
     other = {status: n for status, n in found["statuses"].items() if status not in ("200", "503")}
     print(f"overload: {2 * capacity:,.0f} requests/s for {options.overload:.0f} s, twice what 64 "
           f"connections get ({capacity:,.0f})\n"
           f"  accepted {found['rate']:,.0f}/s ({found['rate'] / capacity:.0%}); afterwards "
           f"{after:,.0f}/s; statuses {found['statuses']}, others than 200 and 503: "
           f"{other or 'none'}; 503 without Retry-After: {found['without_retry_after']}\n"
-          f"  p99 of the accepted {found['p99']:.0f} ms; queue of {_QUEUE} × "
-          f"{each:.2f} ms + 20%: {bound:.0f} ms "
-          f"({'met' if found['p99'] <= bound else 'missed'}); "
-          f"not sent for want of connections: {found['unsent']}, never answered: "
+          f"  p99 of the accepted {found['p99']:.0f} ms; bound {bound:.0f} ms "
+          f"({'met' if found['p99'] <= bound else 'missed'}): ({_QUEUE} pictures in the queue + "
+          f"{at_work} with the workers, {count} × {_BATCHES} batches of {_BATCH}) × {each:.2f} ms, "
+          "a picture's share of the whole server's time, + 20%; of the queue alone "
+          f"{1.2 * _QUEUE * each:.0f} ms\n"
+          f"  not sent for want of connections: {found['unsent']}, never answered: "
           f"{found['unanswered']}", flush=True)  # fmt: skip
-    return {"capacity": capacity, "bound": bound, "after": after, **found}
+    return {"capacity": capacity, "bound": bound, "at_work": at_work, "after": after, **found}
 
 
 def _noise(like: Any, count: int) -> list[bytes]:

@@ -13,13 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from opsin.cli.app import VERBS
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 
 DOCS = Path(__file__).parent
-VERBS = (
-    "data", "train", "resume", "predict", "unsort", "evaluate", "inspect", "report", "runs",
-    "compare", "export", "serve", "bench",
-)  # fmt: skip
 
 
 def command_line() -> str:

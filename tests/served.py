@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -53,9 +54,31 @@ class Server:
         self._errors.seek(0)
         return self._errors.read().decode("utf-8", "replace")
 
-    def stop(self) -> int:
-        """Ask it to end; return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
+    def figure(self, name: str) -> float:
+        """Return one of its figures for Prometheus; what has not happened yet is 0."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as reply:
+            lines = reply.read().decode().splitlines()
+        found = [line for line in lines if line.startswith(f"{name} ")]
+        return float(found[0].split()[-1]) if found else 0.0
+
+    @contextlib.contextmanager
+    def halted(self) -> Iterator[None]:
+        """Let nothing be computed for as long as the block lasts."""
+        workers = self.workers()
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for worker in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGCONT)
+
+    def stop(self, *by: signal.Signals) -> int:
+        """Send signals, one that asks it to end where none is given; return its exit status."""
+        for each in by or (signal.SIGTERM,):
+            self.process.send_signal(each)
+            time.sleep(0.2)  # two at once would be one
         return self.process.wait(60)
 
 

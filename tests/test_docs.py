@@ -99,6 +99,7 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path) -> None:
         words = shlex.split(command)[1:]
         shorter = {"fashion-mnist": "digits", "Bag": "3"}
         shorter |= {"5": "2", "4": "2"}  # folds and repeats
+        shorter["answer=none of these"] = "answer=unreadable"  # so small a run refuses nothing
         words = [shorter.get(word, word) for word in words]
         for place, word in enumerate(words):
             name, _, run = word.rpartition("=")

@@ -139,6 +139,7 @@ def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> Non
 
 def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> None:
     directory = RunDirectory.create(tmp_path, "mine")
+    directory.set_status("running")
     code = "import sys; from opsin.run import RunDirectory\nwith RunDirectory(sys.argv[1]).hold():"
     code += "\n    print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(

@@ -19,7 +19,7 @@ class Epoch(BaseModel):
     weights after the epoch (L2), biases left out; a model without layers has none.
     """
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
 
     epoch: int
     epochs: int

@@ -1,4 +1,4 @@
-"""A classifier.onnx answers which class a picture belongs to."""
+"""A classifier.onnx, ready to classify pictures."""
 
 from __future__ import annotations
 

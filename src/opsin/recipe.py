@@ -25,7 +25,11 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False,
+        # Predicting needs none of them built, and that takes longer than the answer.
+        defer_build=True,
+    )  # fmt: skip
 
 
 class DataRecipe(_Frozen):

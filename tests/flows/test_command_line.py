@@ -17,9 +17,8 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.cli.app import VERBS
 from tests.conftest import Cli, only_json, shape_picture, write_shapes
-
-VERBS = ("data", "train", "resume", "predict", "evaluate", "report", "runs", "compare", "bench")
 
 
 @pytest.mark.torch
@@ -267,7 +266,8 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
         # A name that is None in sys.modules cannot be imported: as if it were not installed.
         code = (
             "import sys\n"
-            "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy'):\n"
+            "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy',\n"
+            "             'fastapi', 'uvicorn', 'pyarrow'):\n"
             "    sys.modules[name] = None\n"
             "from opsin.cli import main; main()"
         )
@@ -283,6 +283,9 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
         (("predict", str(nearest_mean), "0.png", "--plot", "p.png"), "opsin[evaluate]"),
         (("data", "digits"), "opsin[evaluate]"),
         (("evaluate", str(nearest_mean), "digits"), "opsin[evaluate]"),
+        (("serve", str(nearest_mean)), "opsin[serve]"),
+        (("export", str(nearest_mean), "--to", "int8"), "opsin[evaluate]"),
+        (("predict", str(nearest_mean), "0.png", "--out", "a.parquet"), "opsin[parquet]"),
     ):
         done = run(*words)
         assert done.returncode == 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -22,16 +22,6 @@ pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
 
 CONNECTIONS = 64
-
-
-@pytest.fixture(scope="module")
-def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(f"digits={nearest_mean}", "--workers", "2", folder=folder) as server:
-        yield server
-        assert server.process.poll() is None
-        assert server.stop() == 0, server.said()
-        assert "Traceback" not in server.said()
 
 
 def only(reply: Any) -> dict[str, Any]:
@@ -47,19 +37,18 @@ def test_every_kind_of_body_gets_the_answer_of_the_classifier(
 ) -> None:
     content = encoded(digits.images[5, :, :, 0])
     text = base64.b64encode(content).decode()
-    address = f"{server.url}/predict"
-    replies = [
-        httpx.post(address, params={"all": "true"}, **body)
-        for body in (
-            {"content": content, "headers": {"content-type": "image/png"}},
-            {"content": content},
-            {"files": {"file": ("five.png", content, "image/png")}},
-            {"json": {"image": text}},
-            {"json": {"images": [f"data:image/png;base64,{text}"]}},
-        )
-    ]
-    named = f"{server.url}/v1/models/digits:predict-image"
-    replies.append(httpx.post(named, params={"all": "true"}, content=content))
+    with httpx.Client(base_url=server.url, params={"all": "true"}) as client:
+        replies = [
+            client.post("/predict", **body)
+            for body in (
+                {"content": content, "headers": {"content-type": "image/png"}},
+                {"content": content},
+                {"files": {"file": ("five.png", content, "image/png")}},
+                {"json": {"image": text}},
+                {"json": {"images": [f"data:image/png;base64,{text}"]}},
+            )
+        ]
+        replies.append(client.post("/v1/models/digits:predict-image", content=content))
     wanted = Classifier(nearest_mean, threads=1).predict(content)
     for reply in replies:
         entry = only(reply)
@@ -155,25 +144,22 @@ def test_a_file_is_replaced_under_load_without_a_lost_request(
 
 
 def test_what_was_accepted_is_answered_before_the_end(nearest_mean: Path, tmp_path: Path) -> None:
-    large = encoded(np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8))
-    body = json.dumps({"images": [base64.b64encode(large).decode()] * 4}).encode()
+    body = json.dumps({"images": [base64.b64encode(picture(1)).decode()] * 4}).encode()
     with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
         message = request(server.port, body, kind="application/json")
-        with load(server.port, [message], connections=8) as replies:
-            address = f"{server.url}/metrics"
-
-            def waiting() -> float:
-                lines = httpx.get(address).text.splitlines()
-                name = "opsin_pictures_waiting "
-                return float(next(line for line in lines if line.startswith(name)).split()[1])
-
-            wait_for(lambda: waiting() >= 20)
-            accepted = len(replies) + 6  # at least six of eight requests are in the queue
-            assert server.stop() == 0, server.said()
-            wait_for(lambda: bool(replies) and replies[-1].status == 0)
-        answered = [each for each in replies if each.status == 200]
-        assert len(answered) >= accepted
-        assert {each.status for each in replies} <= {0, 200, 503}
+        with contextlib.ExitStack() as halt:
+            halt.enter_context(server.halted())
+            with load(server.port, [message], connections=16) as replies:
+                # Of 64 pictures, its worker has two batches of 16 at most.
+                wait_for(lambda: server.figure("opsin_pictures_waiting") >= 32)
+                server.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: "requests that were accepted are answered" in server.said())
+                assert not replies
+                halt.close()
+                assert server.process.wait(60) == 0, server.said()
+                wait_for(lambda: bool(replies) and replies[-1].status == 0)
+        assert sum(each.status == 200 for each in replies) == 16
+        assert {each.status for each in replies} == {0, 200}
         assert "Traceback" not in server.said()
 
 

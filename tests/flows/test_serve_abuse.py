@@ -36,14 +36,11 @@ SLOW = 200
 
 
 @pytest.fixture(scope="module")
-def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(nearest_mean, "--workers", "2", folder=folder) as server:
-        workers = server.workers()
-        assert len(workers) >= 2
+def small(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that takes little at a time."""
+    words = ("--workers", "1", "--queue", "2", "--batch", "1", "--max-megabytes", "1")
+    with serving(nearest_mean, *words, folder=tmp_path_factory.mktemp("small")) as server:
         yield server
-        # None of these tests has cost a process.
-        assert set(workers) <= set(server.workers())
         assert server.stop() == 0, server.said()
         assert "Traceback" not in server.said()
 
@@ -98,20 +95,39 @@ def test_a_killed_worker_is_replaced_and_its_requests_get_an_error(
         assert server.stop() == 0, server.said()
 
 
-def test_more_than_it_can_answer_is_refused_politely(nearest_mean: Path, tmp_path: Path) -> None:
-    with serving(nearest_mean, "--workers", "1", "--queue", "2", "--batch", "1",
-                 folder=tmp_path) as server:  # fmt: skip
-        large = encoded(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8))
-        replies = ask_all(server.port, [request(server.port, large)] * 200, 50)
-        statuses = [each.status for each in replies]
-        assert set(statuses) == {200, 503}
-        for each in replies:
-            if each.status == 503:
-                assert each.json()["error"]["kind"] == "Overloaded"
-                assert int(each.headers["retry-after"]) > 0
-        # And once they are gone, everything is as before.
-        assert ask_all(server.port, [request(server.port, large)])[0].status == 200
-        assert server.stop() == 0, server.said()
+def test_more_than_it_can_answer_is_refused_politely(small: Server) -> None:
+    large = encoded(np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8))
+    replies = ask_all(small.port, [request(small.port, large)] * 200, 50)
+    statuses = [each.status for each in replies]
+    assert set(statuses) == {200, 503}
+    for each in replies:
+        if each.status == 503:
+            assert each.json()["error"]["kind"] == "Overloaded"
+            assert int(each.headers["retry-after"]) > 0
+    # And once they are gone, everything is as before.
+    assert ask_all(small.port, [request(small.port, large)])[0].status == 200
+
+
+def test_who_goes_away_frees_the_place(server: Server) -> None:
+    whole = request(server.port, picture(1))
+    name = 'opsin_requests_total{model="",route="/predict",status="499"}'
+    gone = server.figure(name)
+
+    async def come_and_go() -> None:
+        # More than its workers are given at once: the others wait.
+        streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(80)]
+        for _, writer in streams:
+            writer.write(whole)
+        await asyncio.to_thread(wait_for, lambda: server.figure("opsin_pictures_waiting") > 10)
+        for _, writer in streams:
+            writer.close()
+
+    with server.halted():
+        asyncio.run(come_and_go())
+        # Long before the deadline, which is 30 s.
+        wait_for(lambda: server.figure("opsin_pictures_waiting") == 0, 10)
+        wait_for(lambda: server.figure(name) == gone + 80, 10)
+    assert ask_all(server.port, [whole])[0].status == 200
 
 
 def test_more_connections_than_the_system_allows_are_survived(
@@ -130,25 +146,29 @@ def test_more_connections_than_the_system_allows_are_survived(
         assert server.stop() == 0, server.said()
 
 
-def test_a_body_without_end_is_cut_off(nearest_mean: Path, tmp_path: Path) -> None:
-    with serving(nearest_mean, "--workers", "1", "--max-megabytes", "1", folder=tmp_path) as server:
+def test_a_body_without_end_is_cut_off(small: Server) -> None:
+    async def pour() -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", small.port)
+        writer.write(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{small.port}\r\n".encode())
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+        # Written without a look at the answer, as a hostile client would.
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+                await asyncio.wait_for(writer.drain(), 5)
+        head = await reader.readuntil(b"\r\n")
+        writer.close()
+        return head
 
-        async def pour() -> bytes:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n".encode())
-            writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
-            # Written without a look at the answer, as a hostile client would.
-            with contextlib.suppress(ConnectionError):
-                for _ in range(200):
-                    writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
-                    await asyncio.wait_for(writer.drain(), 5)
-            head = await reader.readuntil(b"\r\n")
-            writer.close()
-            return head
+    assert b" 413 " in asyncio.run(pour())
+    assert httpx.post(f"{small.url}/predict", content=picture(1)).status_code == 200
 
-        assert b" 413 " in asyncio.run(pour())
-        assert httpx.post(f"{server.url}/predict", content=picture(1)).status_code == 200
-        assert server.stop() == 0, server.said()
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[Any]:
+    # One for all: each makes certificates ready, which takes longer than an answer.
+    with httpx.Client(base_url=server.url, timeout=60) as opened:
+        yield opened
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -198,18 +218,15 @@ def hostile() -> list[bytes]:
     ]
 
 
-def test_files_that_lie_are_refused_or_read(server: Server) -> None:
-    statuses = [
-        httpx.post(f"{server.url}/predict", content=content, timeout=60).status_code
-        for content in hostile()
-    ]
+def test_files_that_lie_are_refused_or_read(client: Any) -> None:
+    statuses = [client.post("/predict", content=content).status_code for content in hostile()]
     assert set(statuses) <= {200, 400, 413, 422}
     assert statuses.count(200) < len(statuses) / 2
 
 
 @given(st.data())
 @settings(max_examples=60)
-def test_any_bytes_in_any_wrapping_get_an_answer(server: Server, data: st.DataObject) -> None:
+def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObject) -> None:
     content = data.draw(st.binary(max_size=400))
     if data.draw(st.booleans()):  # something that begins like a picture
         good = encoded(np.zeros((8, 8), np.uint8), data.draw(st.sampled_from(["PNG", "JPEG"])))
@@ -233,10 +250,8 @@ def test_any_bytes_in_any_wrapping_get_an_answer(server: Server, data: st.DataOb
     if data.draw(st.booleans()) and "boundary" in kind:
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         content = head + content + data.draw(st.sampled_from([b"\r\n--x--\r\n", b"\r\n--x", b""]))
-    reply = httpx.post(
-        f"{server.url}/predict", content=content, headers={"content-type": kind.encode("latin-1")},
-        timeout=60,
-    )  # fmt: skip
+    headers = {"content-type": kind.encode("latin-1")}
+    reply = client.post("/predict", content=content, headers=headers)
     assert reply.status_code < 500, reply.text
     body: Any = reply.json()
     assert ("predictions" in body) == (reply.status_code == 200)

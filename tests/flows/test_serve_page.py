@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 pytest.importorskip("fastapi")
 pytest.importorskip("selenium")
@@ -23,7 +20,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from opsin.data.dataset import Dataset
 from opsin.predict import REJECTED
 from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
-from tests.server.running import running, write_refusing
+from tests.served import serving
+from tests.server.made_engine import png, write_refusing
 
 pytestmark = needs_chromium
 
@@ -34,9 +32,10 @@ HOSTILE = "<img src=x onerror=\"document.title='stolen'\"><script>document.title
 def address(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("hostile") / "classifier.onnx"
     names = [f"{HOSTILE}{number}" for number in range(9)] + ["W" * 120]
-    models = {"digits": nearest_mean, "hostile": write_refusing(path, nearest_mean, names)}
-    with running(models) as found:
-        yield found
+    hostile = write_refusing(path, nearest_mean, names)
+    models = (f"digits={nearest_mean}", f"hostile={hostile}")
+    with serving(*models, "--workers", "1", folder=tmp_path_factory.mktemp("server")) as server:
+        yield f"{server.url}/"
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +63,6 @@ def text(browser: webdriver.Chrome, identity: str) -> str:
 
 def shown(browser: webdriver.Chrome, identity: str) -> bool:
     return browser.find_element(By.ID, identity).is_displayed()
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0]).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def give(browser: webdriver.Chrome, path: Path) -> None:

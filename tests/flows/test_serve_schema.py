@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.served import Server, serving
+from tests.served import Server
 
 pytest.importorskip("fastapi")
 schemathesis = pytest.importorskip("schemathesis")
 
 EXAMPLES = 8
 SERVED = {"model": "digits", "version": "1"}
-
-
-@pytest.fixture(scope="module")
-def server(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    with serving(f"digits={nearest_mean}", "--workers", "1", folder=folder) as server:
-        workers = server.workers()
-        yield server
-        assert set(workers) <= set(server.workers())
-        assert server.stop() == 0, server.said()
-        assert "Traceback" not in server.said()
 
 
 def test_every_operation_keeps_to_its_description(server: Server) -> None:

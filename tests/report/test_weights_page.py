@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -141,6 +141,7 @@ def test_kernels_stand_in_rows_of_units_and_columns_of_maps() -> None:
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000))
+@example(2899, 1)
 def test_a_matrix_of_any_size_keeps_its_strongest_number(rows: int, columns: int) -> None:
     matrix = np.zeros((rows, columns), np.float32)
     row, column = rows * 2 // 3, columns // 3

@@ -1,12 +1,13 @@
-"""An engine for tests, what it told its observer, and pictures for it."""
+"""An engine for tests, what it told its observer, and classifiers and pictures for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import io
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import opsin
-from opsin.metadata import Layer, Metadata, Preparation
+from opsin.metadata import Layer, Metadata, Preparation, Reject
 from opsin.server.engine import Answer, Engine
 from opsin.server.observer import Observer
 
@@ -78,6 +79,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+@functools.cache
 def large(seed: int = 0) -> bytes:
     """Return a picture that takes a while: 36 million pixels."""
     return png(np.full((6000, 6000), seed, np.uint8))
@@ -130,6 +132,31 @@ def write_leaning(path: Path, *, lean: float, mean: float = 0.0) -> Path:
         fingerprint="made",
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    helper.set_model_props(model, metadata.to_props())
+    onnx.save_model(model, path)
+    return path
+
+
+def write_refusing(path: Path, plain: Path, classes: Sequence[str] = ()) -> Path:
+    """Write a copy of the nearest-mean classifier that refuses whoever it is not sure about.
+
+    Args:
+        path: Where it is written.
+        plain: The fixture's file.
+        classes: Other names for its classes.
+    """
+    model = onnx.load_model(plain)
+    graph = model.graph
+    graph.node.append(
+        helper.make_node("ReduceMax", ["probabilities", "last"], ["familiarity"], keepdims=0)
+    )
+    graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
+    graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["N"]))
+    props = {each.key: each.value for each in model.metadata_props}
+    metadata = Metadata.from_props(props, "plain").model_copy(
+        update={"reject": Reject(threshold=0.2, rate=0.01, images=100)}
+        | ({"classes": tuple(classes)} if classes else {})
+    )
     helper.set_model_props(model, metadata.to_props())
     onnx.save_model(model, path)
     return path

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import threading
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.server.app import Application, build_app
 from opsin.server.engine import Engine
@@ -22,13 +18,6 @@ from opsin.server.settings import Settings
 
 TOKEN = "q3Zr0pY8mVnWc5xKd7TsLb2HfJ6gUeAi"
 Kind = TypeVar("Kind")
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a grey picture ``uint8[H, W]`` as a file."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
 
 
 class Asks:
@@ -50,26 +39,40 @@ class Asks:
         return self.run(self.client.post(path, **options))
 
 
+class Host:
+    """An engine on an event loop of its own, for any number of applications.
+
+    Args:
+        engine: The engine; it is started.
+        measures: What it tells.
+        loop: Where it lives.
+    """
+
+    def __init__(self, engine: Engine, measures: Measures, loop: asyncio.AbstractEventLoop) -> None:
+        self.engine, self.measures, self.loop = engine, measures, loop
+
+    def asks(self, settings: Settings | None = None) -> Asks:
+        """Return what asks an application with these settings."""
+        return Asks(build_app(self.engine, settings or Settings(), self.measures), self.loop)
+
+
 @contextlib.contextmanager
-def serving(models: dict[str, Path], settings: Settings | None = None) -> Iterator[Asks]:
-    """Run a server with these models, and yield what asks it."""
-    settings = settings or Settings()
-    loop = asyncio.new_event_loop()
+def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
+    """Run an engine with one worker for as long as the block lasts."""
+    measures, loop = Measures(), asyncio.new_event_loop()
+    engine = Engine(models, workers=1, observer=measures, **options)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
-    async def build() -> Application:
-        measures = Measures()
-        engine = Engine(
-            models, workers=1, queue=settings.queue, deadline=settings.deadline, observer=measures
-        )
-        await engine.start()
-        return build_app(engine, settings, measures)
+    def run(work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
     try:
-        asks = Asks(asyncio.run_coroutine_threadsafe(build(), loop).result(60), loop)
-        yield asks
-        asks.run(asks.app.engine.stop())
+        run(engine.start())
+        try:
+            yield Host(engine, measures, loop)
+        finally:
+            run(engine.stop())
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,13 @@ from opsin.errors import ModelFileError
 from opsin.server.app import build_app
 from opsin.server.engine import Engine
 from opsin.server.settings import Settings
-from tests.server.made_server import TOKEN, Asks, png, serving
+from tests.server.made_engine import png
+from tests.server.made_server import TOKEN, Asks, Host
 
 
 @pytest.fixture(scope="module")
-def asks(nearest_mean: Path) -> Iterator[Asks]:
-    with serving({"digits": nearest_mean}) as asks:
-        yield asks
+def asks(host: Host) -> Asks:
+    return host.asks()
 
 
 def test_models(asks: Asks, nearest_mean: Path) -> None:
@@ -32,6 +34,17 @@ def test_models(asks: Asks, nearest_mean: Path) -> None:
     assert card["size"] == {"height": 8, "width": 8, "channels": 1}
     assert (card["kind"], card["rejects"], card["score"]) == ("mlp", False, None)
     assert str(nearest_mean.parent) not in json.dumps(card)
+
+
+def test_a_class_whose_name_is_no_unicode(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = asks.app.engine.served["digits"]
+    metadata = served.metadata.model_copy(update={"classes": ("a\udcff",)})
+    shelf = asks.app.engine._shelf.served
+    monkeypatch.setitem(shelf, "digits", dataclasses.replace(served, metadata=metadata))
+    for path in ("/v1/models", "/v1/models/digits"):
+        reply = asks.get(path)
+        assert reply.status_code == 200
+        assert b'["a\\udcff"]' in reply.content
 
 
 @pytest.mark.parametrize(
@@ -74,10 +87,19 @@ def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None
 def test_pages_and_metrics_are_there(asks: Asks, digits: Dataset) -> None:
     for path in ("/", "/docs", "/metrics", "/v2", "/v2/health/ready", "/openapi.json"):
         assert asks.get(path).status_code == 200, path
+
+    def figures() -> list[float]:
+        text = asks.get("/metrics").text
+        names = (
+            'opsin_requests_total{model="",route="/predict",status="200"}',
+            'opsin_answers_total{label="0",model="digits"}',
+        )
+        found = [re.search(rf"^{re.escape(name)} (.*)$", text, re.MULTILINE) for name in names]
+        return [float(each[1]) if each else 0 for each in found]
+
+    before = figures()
     asks.post("/predict", content=png(digits.images[0][:, :, 0]))
-    text = asks.get("/metrics").text
-    assert 'opsin_requests_total{model="",route="/predict",status="200"} 1.0' in text
-    assert 'opsin_answers_total{label="0",model="digits"} 1.0' in text
+    assert figures() == [value + 1 for value in before]
 
 
 def test_the_lifespan_starts_the_engine(nearest_mean: Path) -> None:
@@ -103,6 +125,16 @@ def test_examples_work_by_clicking(asks: Asks) -> None:
             assert reply.json()["predictions"][0]["label"]
             clicked += 1
     assert clicked == 4
+
+
+def test_examples_name_the_file_that_is_served_now(
+    asks: Asks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = asks.app.engine.served["digits"]
+    assert f'"{served.digest[:12]}"' in asks.get("/openapi.json").text
+    shelf = asks.app.engine._shelf.served
+    monkeypatch.setitem(shelf, "digits", dataclasses.replace(served, digest="0" * 64))
+    assert f'"{"0" * 12}"' in asks.get("/openapi.json").text
 
 
 def test_the_description_is_whole(asks: Asks) -> None:

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from starlette.requests import ClientDisconnect
 
-from opsin.errors import ImageError
 from opsin.server.asks import Overloaded
-from opsin.server.body import Body, Room, check_pixels, pictures_of_json, read_pictures
+from opsin.server.body import Body, Room, pictures_of_json, read_pictures
 from opsin.server.form import Upload
 from opsin.server.replies import (
     BadRequest,
@@ -28,7 +24,6 @@ from opsin.server.replies import (
     WrongMediaType,
 )
 from opsin.server.settings import Settings
-from tests.server.made_server import png
 
 SMALL = Settings(max_bytes=1000, max_parts=3, deadline=0.2)
 
@@ -206,31 +201,3 @@ def test_any_body(content: bytes, kind: str) -> None:
         except RequestError:
             continue
         assert uploads
-
-
-def check(content: bytes, most: int) -> None:
-    asyncio.run(check_pixels(Upload("it", content), most))
-
-
-def test_pixels_by_the_header() -> None:
-    picture = Image.fromarray(np.zeros((20, 30), np.uint8))
-    for kind in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"):
-        stream = io.BytesIO()
-        picture.save(stream, kind)
-        check(stream.getvalue(), 600)
-        with pytest.raises(ImageError, match="30 × 20"):
-            check(stream.getvalue(), 599)
-
-
-@given(
-    st.binary(max_size=60),
-    st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]),
-)
-def test_headers_that_are_none(content: bytes, start: bytes) -> None:
-    check(start + content, 2**62)
-
-
-def test_a_cut_header() -> None:
-    whole = png(np.zeros((20, 30), np.uint8))
-    for length in range(len(whole)):
-        check(whole[:length], 2**62)

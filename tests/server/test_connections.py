@@ -177,6 +177,20 @@ def test_what_is_no_http(request_: bytes) -> None:
     serving(test)
 
 
+def test_another_protocol_is_not_spoken() -> None:
+    offer = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        for length, status in ((b"0", b"200"), (b"3", b"400")):
+            reader, writer = await connect()
+            writer.write(offer + b"Content-Length: " + length + b"\r\n\r\n" + b"abc"[: int(length)])
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status)
+        assert b"asks for another protocol" in await ends(reader)
+
+    serving(test)
+
+
 def test_who_sends_a_refused_body_can_read_why() -> None:
     async def test(connect: Callable[[], Awaitable[Client]]) -> None:
         reader, writer = await connect()
@@ -216,6 +230,34 @@ def test_a_refused_body_that_is_endless(monkeypatch: pytest.MonkeyPatch) -> None
         assert sent < 500_000_000
 
     serving(test)
+
+
+def test_a_large_body_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_FORGOTTEN", 100_000)
+
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(HEAD + b"Content-Length: 3000000\r\n\r\n" + bytes(3_000_000))
+        assert (await reader.readuntil(b"\r\n\r\n3000000")).startswith(b"HTTP/1.1 200")
+
+    serving(test)
+
+
+def test_a_body_behind_a_refused_request_has_its_time() -> None:
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        refused = HEAD.replace(b"/ ", b"/refuse ") + b"Content-Length: 0\r\n\r\n"
+        writer.write(refused + HEAD + b"Content-Length: 3\r\n\r\na")
+        await asyncio.sleep(0.6)
+        writer.write(b"bc")
+        assert (await ends_with(reader, b"\r\n\r\n3")).count(b"HTTP/1.1 200") == 2
+
+    serving(test)
+
+
+async def ends_with(reader: asyncio.StreamReader, end: bytes) -> bytes:
+    """Return all that comes up to an end."""
+    return await asyncio.wait_for(reader.readuntil(end), 5)
 
 
 def test_who_does_not_read_the_answer() -> None:

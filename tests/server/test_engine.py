@@ -7,11 +7,14 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from opsin.errors import ImageError, ModelFileError, RunError
 from opsin.inspection.occlusion import occlusion_map
 from opsin.predict import Classifier, Prediction
 from opsin.server import engine as engine_module
+from opsin.server import process
 from opsin.server.engine import (
     Answer,
     Ask,
@@ -40,6 +44,70 @@ from tests.server.made_engine import Listener, large, png, running, until, write
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_network(tmp_path_factory.mktemp("network") / "made.onnx")
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@contextlib.contextmanager
+def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
+    """Run an engine that several tests ask, on their one event loop."""
+    engine = Engine(models, look_every=0.05, **options)
+    runner.run(engine.start())
+    try:
+        yield engine
+    finally:
+        runner.run(engine.stop())
+
+
+@pytest.fixture(scope="module")
+def listener() -> Listener:
+    return Listener()
+
+
+@pytest.fixture(scope="module")
+def two_models(
+    runner: asyncio.Runner, nearest_mean: Path, network: Path, listener: Listener
+) -> Iterator[Engine]:
+    models = {"means": nearest_mean, "made": network}
+    with shared(runner, models, workers=2, queue=5000, observer=listener) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def small(runner: asyncio.Runner, nearest_mean: Path, listener: Listener) -> Iterator[Engine]:
+    models = {"m": nearest_mean}
+    with shared(runner, models, workers=1, queue=8, batch=4, observer=listener) as engine:
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_told(listener: Listener) -> None:
+    listener.told.clear()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that a test starts; those of an engine in another thread are not its own."""
+    found: list[subprocess.Popen[bytes]] = []
+    start, own = process._start, threading.current_thread()
+
+    def noted(connection: socket.socket) -> subprocess.Popen[bytes]:
+        new = start(connection)
+        if threading.current_thread() is own:
+            found.append(new)
+        return new
+
+    monkeypatch.setattr(process, "_start", noted)
+    return found
+
+
+def all_ended(started: list[subprocess.Popen[bytes]]) -> bool:
+    """Tell whether there were processes, and each has ended and been waited for."""
+    return bool(started) and all(each.returncode is not None for each in started)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +143,12 @@ def same(answer: Answer | ImageError, expected: Prediction) -> bool:
 
 
 def test_nobody_gets_the_answer_of_another(
-    nearest_mean: Path, network: Path, pictures: list[bytes]
+    runner: asyncio.Runner,
+    two_models: Engine,
+    listener: Listener,
+    nearest_mean: Path,
+    network: Path,
+    pictures: list[bytes],
 ) -> None:
     """Two models, two workers, files and pixels, one by one and many together."""
     models = {"means": nearest_mean, "made": network}
@@ -83,13 +156,13 @@ def test_nobody_gets_the_answer_of_another(
     serial = {name: [c.predict(image) for image in pictures] for name, c in alone.items()}
     pixels = {name: [answer.pixels for answer in answers] for name, answers in serial.items()}
 
-    async def check(engine: Engine, number: int) -> int:
+    async def check(number: int) -> int:
         name = ("means", "made")[number % 2]
         places = [(number * 7 + step) % len(pictures) for step in range(1 + 4 * (number % 5 == 0))]
         ready = number % 3 == 0
         images = [pixels[name][place] if ready else pictures[place] for place in places]
         asks = [Ask(image, as_is=False, embedding=number % 11 == 0) for image in images]
-        answers = await engine.ask(name, asks)
+        answers = await two_models.ask(name, asks)
         for place, answer in zip(places, answers, strict=True):
             expected = serial[name][place]
             # Pixels that are ready were turned before, where the model wants that.
@@ -105,197 +178,193 @@ def test_nobody_gets_the_answer_of_another(
         return len(places)
 
     async def main() -> None:
-        listener = Listener()
-        async with running(models, workers=2, queue=5000, observer=listener) as engine:
-            done = await asyncio.gather(*(check(engine, number) for number in range(2000)))
-            assert engine.load.waiting == engine.load.computing == 0
+        done = await asyncio.gather(*(check(number) for number in range(2000)))
+        assert two_models.load.waiting == two_models.load.computing == 0
         assert listener.count("answered") == sum(done)
         batches = [told[2] for told in listener.told if told[0] == "batch"]
         assert max(batches) == 16
         assert sum(batches) == sum(done)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
-def test_an_answer_says_all_there_is(nearest_mean: Path, digits: Dataset) -> None:
+def test_an_answer_says_all_there_is(
+    runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, digits: Dataset
+) -> None:
     async def main() -> None:
-        async with running({"means": nearest_mean}) as engine:
-            served = engine.served["means"]
-            assert served.metadata == Classifier(nearest_mean).metadata
-            assert (served.embedding, served.steady, served.mix) == (64, True, None)
-            asks = [Ask(digits.images[0], explain=True), Ask(digits.images[0], embedding=True)]
-            explained, plain = await engine.ask("means", asks)
-            assert isinstance(explained, Answer)
-            assert isinstance(plain, Answer)
-            # Hidden pixels become the picture's mean, where the file does not hold a better one.
-            fill = np.array([round(float(digits.images[0].mean()))], np.uint8)
-            target = int(explained.probabilities.argmax())
-            alone = Classifier(nearest_mean, threads=1).probabilities
-            expected = occlusion_map(alone, digits.images[0], target, fill)
-            assert explained.heat is not None
-            assert np.array_equal(explained.heat, expected)
-            assert np.array_equal(explained.probabilities, plain.probabilities)
-            assert plain.heat is None
-            assert plain.embedding is not None
-            assert explained.embedding is None
-            with pytest.raises(UnknownModel, match="means"):
-                await engine.ask("other", [])
-            assert await engine.ask("means", []) == []
+        served = two_models.served["means"]
+        assert served.metadata == Classifier(nearest_mean).metadata
+        assert (served.embedding, served.steady, served.mix) == (64, True, None)
+        asks = [Ask(digits.images[0], explain=True), Ask(digits.images[0], embedding=True)]
+        explained, plain = await two_models.ask("means", asks)
+        assert isinstance(explained, Answer)
+        assert isinstance(plain, Answer)
+        # Hidden pixels become the picture's mean, where the file does not hold a better one.
+        fill = np.array([round(float(digits.images[0].mean()))], np.uint8)
+        target = int(explained.probabilities.argmax())
+        alone = Classifier(nearest_mean, threads=1).probabilities
+        expected = occlusion_map(alone, digits.images[0], target, fill)
+        assert explained.heat is not None
+        assert np.array_equal(explained.heat, expected)
+        assert np.array_equal(explained.probabilities, plain.probabilities)
+        assert plain.heat is None
+        assert plain.embedding is not None
+        assert explained.embedding is None
+        with pytest.raises(UnknownModel, match="means"):
+            await two_models.ask("other", [])
+        assert await two_models.ask("means", []) == []
 
-    asyncio.run(main())
+    runner.run(main())
 
 
 def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
-    nearest_mean: Path, pictures: list[bytes]
+    runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, pictures: list[bytes]
 ) -> None:
     bomb = bytearray(pictures[0])
     bomb[16:24] = (8000).to_bytes(4) * 2
     images = [pictures[0], b"", bytes(bomb), noise(1, 9)[0], pictures[1], pictures[2][:60]]
 
     async def main() -> None:
-        async with running({"means": nearest_mean}) as engine:
-            pids = engine.pids
-            # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
-            os.kill(pids[0], signal.SIGINT)
-            os.kill(pids[0], signal.SIGTERM)
-            answers = await engine.ask("means", [Ask(image) for image in images])
-            expected = Classifier(nearest_mean, threads=1)
-            assert same(answers[0], expected.predict(pictures[0]))
-            assert same(answers[4], expected.predict(pictures[1]))
-            texts = [str(answers[place]) for place in (1, 2, 3, 5)]
-            assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
-            assert "no picture" in texts[0]
-            assert "50 million pixels; it has 8,000 × 8,000" in texts[1]
-            assert "uint8[8, 8, 1]; the picture is uint8[9, 9, 1]" in texts[2]
-            assert not any("/" in text for text in texts)
-            assert engine.pids == pids
+        pids = two_models.pids
+        # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+        answers = await two_models.ask("means", [Ask(image) for image in images])
+        expected = Classifier(nearest_mean, threads=1)
+        assert same(answers[0], expected.predict(pictures[0]))
+        assert same(answers[4], expected.predict(pictures[1]))
+        texts = [str(answers[place]) for place in (1, 2, 3, 5)]
+        assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
+        assert "no picture" in texts[0]
+        assert "50,000,000 pixels; it has 8,000 × 8,000" in texts[1]
+        assert "uint8[8, 8, 1]; the picture is uint8[9, 9, 1]" in texts[2]
+        assert not any("/" in text for text in texts)
+        assert two_models.pids == pids
 
-    asyncio.run(main())
+    runner.run(main())
 
 
-def test_the_queue_is_bounded(nearest_mean: Path, pictures: list[bytes]) -> None:
+def test_the_queue_is_bounded(
+    runner: asyncio.Runner, small: Engine, listener: Listener, pictures: list[bytes]
+) -> None:
     async def main() -> None:
-        listener = Listener()
-        async with running({"m": nearest_mean}, queue=8, batch=4, observer=listener) as engine:
-            async with halted(engine):
-                # Four are taken by the worker, four lie ready behind them, and eight wait.
-                asked = [asyncio.create_task(engine.ask("m", [Ask(p)] * 4)) for p in pictures[:4]]
-                await until(lambda: engine.load.computing == 8 and engine.load.waiting == 8)
-                with pytest.raises(Overloaded, match="8 pictures wait") as caught:
-                    await engine.ask("m", [Ask(pictures[0])])
-                assert caught.value.retry_after == 1
-                with pytest.raises(TooLarge, match="at most 8 pictures"):
-                    await engine.ask("m", [Ask(pictures[0])] * 9)
-                assert listener.count("refused", "overloaded") == 1
-                asked[3].cancel()
-                await until(lambda: engine.load.waiting == 4)
-                more = asyncio.create_task(engine.ask("m", [Ask(pictures[5])] * 4))
-            done = await asyncio.gather(*asked[:3], more)
-            assert all(isinstance(answer, Answer) for answers in done for answer in answers)
+        async with halted(small):
+            # Four are taken by the worker, four lie ready behind them, and eight wait.
+            asked = [asyncio.create_task(small.ask("m", [Ask(p)] * 4)) for p in pictures[:4]]
+            await until(lambda: small.load.computing == 8 and small.load.waiting == 8)
+            with pytest.raises(Overloaded, match="8 pictures wait") as caught:
+                await small.ask("m", [Ask(pictures[0])])
+            assert caught.value.retry_after == 1
+            with pytest.raises(TooLarge, match="at most 8 pictures"):
+                await small.ask("m", [Ask(pictures[0])] * 9)
+            assert listener.count("refused", "overloaded") == 1
+            asked[3].cancel()
+            await until(lambda: small.load.waiting == 4)
+            more = asyncio.create_task(small.ask("m", [Ask(pictures[5])] * 4))
+        done = await asyncio.gather(*asked[:3], more)
+        assert all(isinstance(answer, Answer) for answers in done for answer in answers)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
-def test_what_came_too_late_is_not_computed(nearest_mean: Path, pictures: list[bytes]) -> None:
+def test_what_came_too_late_is_not_computed(
+    runner: asyncio.Runner, small: Engine, listener: Listener, pictures: list[bytes]
+) -> None:
     async def main() -> None:
-        listener = Listener()
-        async with running({"m": nearest_mean}, batch=2, observer=listener) as engine:
-            with pytest.raises(Expired):
-                await engine.ask("m", [Ask(pictures[0])], deadline=0)
-            async with halted(engine):
-                first = asyncio.create_task(engine.ask("m", [Ask(pictures[0])] * 4))
-                await until(lambda: engine.load.computing == 4)
-                with pytest.raises(Expired, match=r"within 0\.05 s"):
-                    await engine.ask("m", [Ask(pictures[1])] * 3, deadline=0.05)
-                assert engine.load.waiting == 0
-            await first
-            assert listener.count("refused", "expired") == 2
-            assert [told[2] for told in listener.told if told[0] == "batch"] == [2, 2]
+        with pytest.raises(Expired):
+            await small.ask("m", [Ask(pictures[0])], deadline=0)
+        async with halted(small):
+            first = asyncio.create_task(small.ask("m", [Ask(pictures[0])] * 8))
+            await until(lambda: small.load.computing == 8)
+            with pytest.raises(Expired, match=r"within 0\.05 s"):
+                await small.ask("m", [Ask(pictures[1])] * 3, deadline=0.05)
+            assert small.load.waiting == 0
+        await first
+        assert listener.count("refused", "expired") == 2
+        assert [told[2] for told in listener.told if told[0] == "batch"] == [4, 4]
 
-    asyncio.run(main())
+    runner.run(main())
 
 
-def test_one_worker_is_kept_from_explanations(network: Path, pictures: list[bytes]) -> None:
+def test_one_worker_is_kept_from_explanations(
+    runner: asyncio.Runner, two_models: Engine, pictures: list[bytes]
+) -> None:
     async def main() -> None:
-        async with running({"m": network}, workers=2) as engine, halted(engine):
+        async with halted(two_models):
             slow = [
-                asyncio.create_task(engine.ask("m", [Ask(p, explain=True)] * 2))
+                asyncio.create_task(two_models.ask("made", [Ask(p, explain=True)] * 2))
                 for p in pictures[:9]
             ]
             await asyncio.sleep(0.05)
-            assert engine.load.computing == 1
-            quick = asyncio.create_task(engine.ask("m", [Ask(pictures[0])]))
-            await until(lambda: engine.load.computing == 2)
-            for pid in engine.pids:
-                os.kill(pid, signal.SIGCONT)
+            assert two_models.load.computing == 1
+            quick = asyncio.create_task(two_models.ask("made", [Ask(pictures[0])]))
+            await until(lambda: two_models.load.computing == 2)
+            (kept,) = [
+                worker
+                for worker in two_models._crew.workers
+                if not worker.batches[0].waiters[0].alone
+            ]
+            os.kill(kept.pid, signal.SIGCONT)
             await quick
-            assert not any(task.done() for task in slow[5:])
-            await asyncio.gather(*slow)
+            assert two_models.load.computing == 1
+            assert not any(task.done() for task in slow)
+        await asyncio.gather(*slow)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
-def test_a_worker_that_is_killed_is_replaced(nearest_mean: Path, pictures: list[bytes]) -> None:
+def test_a_worker_that_is_killed_is_replaced(
+    runner: asyncio.Runner, two_models: Engine, listener: Listener, pictures: list[bytes]
+) -> None:
+    engine = two_models
+
     async def main() -> None:
-        listener = Listener()
-        async with running({"m": nearest_mean}, workers=2, observer=listener) as engine:
-            # A process lies ready, so that nobody waits for another one to start.
-            await until(lambda: engine._crew._spare is not None)
-            spare = engine._crew._spare
-            first, second = engine.pids
-            os.kill(first, signal.SIGSTOP)
-            lost = asyncio.create_task(engine.ask("m", [Ask(pictures[0])]))
-            await until(lambda: engine.load.computing == 1)
-            os.kill(first, signal.SIGKILL)
-            with pytest.raises(WorkerDied, match="try again"):
-                await lost
-            # The other one goes on, and soon there are two again.
-            assert isinstance((await engine.ask("m", [Ask(pictures[0])]))[0], Answer)
-            assert await until(lambda: len(engine.pids) == 2) < 5
-            assert spare is not None
-            assert engine.pids == [second, spare.pid]
-            assert listener.count("died") == listener.count("refused", "worker died") == 1
-            # One that is being ended at this moment is given nothing any more.
-            engine._crew.workers[0].kill()
-            await asyncio.gather(*(engine.ask("m", [Ask(image)]) for image in pictures))
-        assert not children()
+        # A process lies ready, so that nobody waits for another one to start.
+        await until(lambda: engine._crew._spare is not None)
+        spare = engine._crew._spare
+        first, second = engine.pids
+        os.kill(first, signal.SIGSTOP)
+        lost = asyncio.create_task(engine.ask("means", [Ask(pictures[0])]))
+        await until(lambda: engine.load.computing == 1)
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="try again"):
+            await lost
+        # The other one goes on, and soon there are two again.
+        assert isinstance((await engine.ask("means", [Ask(pictures[0])]))[0], Answer)
+        assert await until(lambda: len(engine.pids) == 2) < 5
+        assert spare is not None
+        assert engine.pids == [second, spare.pid]
+        assert listener.count("died") == listener.count("refused", "worker died") == 1
+        # One that is being ended at this moment is given nothing any more.
+        engine._crew.workers[0].kill()
+        await asyncio.gather(*(engine.ask("means", [Ask(image)]) for image in pictures))
+        await until(lambda: len(engine.pids) == 2)
 
-    asyncio.run(main())
-
-
-def children() -> list[int]:
-    """Return the processes that this one has started and not waited for, zombies included."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            after = place.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            if int(after[1]) == os.getpid():
-                found.append(int(place.parent.name))
-    return found
+    runner.run(main())
 
 
 def test_a_picture_that_kills_is_refused_in_the_end(
-    nearest_mean: Path, pictures: list[bytes]
+    runner: asyncio.Runner, small: Engine, pictures: list[bytes]
 ) -> None:
     deadly = large()
 
     async def main() -> None:
-        async with running({"m": nearest_mean}) as engine:
-            for _ in range(2):
-                await until(lambda: engine.load.workers == 1)
-                asked = asyncio.create_task(engine.ask("m", [Ask(deadly), Ask(pictures[0])]))
-                await until(lambda: engine.load.computing > 0)
-                os.kill(engine.pids[0], signal.SIGKILL)
-                with pytest.raises(WorkerDied):
-                    await asked
-            refused, answer = await engine.ask("m", [Ask(deadly), Ask(pictures[0])])
-            assert isinstance(refused, ImageError)
-            assert "ended over this one" in str(refused)
-            # The one that was with it the first time is cleared, and the server goes on.
-            assert isinstance(answer, Answer)
-            assert isinstance((await engine.ask("m", [Ask(large(1))]))[0], Answer)
+        for _ in range(2):
+            await until(lambda: small.load.workers == 1)
+            asked = asyncio.create_task(small.ask("m", [Ask(deadly), Ask(pictures[0])]))
+            await until(lambda: small.load.computing > 0)
+            os.kill(small.pids[0], signal.SIGKILL)
+            with pytest.raises(WorkerDied):
+                await asked
+        refused, answer = await small.ask("m", [Ask(deadly), Ask(pictures[0])])
+        assert isinstance(refused, ImageError)
+        assert "ended over this one" in str(refused)
+        # The one that was with it the first time is cleared, and the server goes on.
+        assert isinstance(answer, Answer)
+        assert isinstance((await small.ask("m", [Ask(large(1))]))[0], Answer)
 
-    asyncio.run(main())
+    runner.run(main())
 
 
 def test_a_worker_that_is_stuck_is_replaced(
@@ -341,7 +410,9 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
     asyncio.run(main())
 
 
-def test_it_runs_on_uvloop_too(nearest_mean: Path, pictures: list[bytes]) -> None:
+def test_it_runs_on_uvloop_too(
+    nearest_mean: Path, pictures: list[bytes], started: list[subprocess.Popen[bytes]]
+) -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def main() -> None:
@@ -355,12 +426,14 @@ def test_it_runs_on_uvloop_too(nearest_mean: Path, pictures: list[bytes]) -> Non
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
             assert isinstance((await engine.ask("m", [Ask(pictures[0])]))[0], Answer)
-        assert not children()
+        assert all_ended(started)
 
     uvloop.run(main())
 
 
-def test_stopping_answers_what_was_taken(nearest_mean: Path, pictures: list[bytes]) -> None:
+def test_stopping_answers_what_was_taken(
+    nearest_mean: Path, pictures: list[bytes], started: list[subprocess.Popen[bytes]]
+) -> None:
     async def main() -> None:
         engine = Engine({"m": nearest_mean}, workers=1)
         ready = [engine.ready]
@@ -376,12 +449,32 @@ def test_stopping_answers_what_was_taken(nearest_mean: Path, pictures: list[byte
             await engine.ask("m", [Ask(pictures[0])])
         await stopping
         assert all(task.done() and isinstance(task.result()[0], Answer) for task in asked)
-        assert not children()
+        assert all_ended(started)
 
     asyncio.run(main())
 
 
-def test_it_does_not_start_with_a_broken_model(nearest_mean: Path, tmp_path: Path) -> None:
+def test_stopping_in_haste_answers_that_it_stops(
+    nearest_mean: Path, pictures: list[bytes], started: list[subprocess.Popen[bytes]]
+) -> None:
+    async def main() -> None:
+        engine = Engine({"m": nearest_mean}, workers=1)
+        await engine.start()
+        for pid in engine.pids:
+            os.kill(pid, signal.SIGSTOP)
+        asked = [asyncio.create_task(engine.ask("m", [Ask(image)])) for image in pictures]
+        await until(lambda: engine.load.computing > 0 and engine.load.waiting > 0)
+        await engine.stop(wait=False)
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(answer, Stopping)
+        assert all_ended(started)
+
+    asyncio.run(main())
+
+
+def test_it_does_not_start_with_a_broken_model(
+    nearest_mean: Path, tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
     (tmp_path / "broken.onnx").write_bytes(nearest_mean.read_bytes()[:1000])
 
     async def main() -> None:
@@ -391,7 +484,7 @@ def test_it_does_not_start_with_a_broken_model(nearest_mean: Path, tmp_path: Pat
         missing = Engine({"m": tmp_path / "missing"}, workers=1)
         with pytest.raises(RunError, match="does not exist"):
             await missing.start()
-        assert not children()
+        assert all_ended(started)
 
     asyncio.run(main())
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from opsin.server.guard import Guard
 from opsin.server.settings import Settings
-from tests.server.made_server import TOKEN, Asks, serving
+from tests.server.made_server import TOKEN, Asks, Host
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW")
 HOST = (b"host", b"127.0.0.1:8000")
@@ -42,9 +40,8 @@ REFUSED: dict[str, tuple[Headers, set[int]]] = {
 
 
 @pytest.fixture(scope="module")
-def asks(nearest_mean: Path) -> Iterator[Asks]:
-    with serving({"digits": nearest_mean}, Settings(token=TOKEN)) as asks:
-        yield asks
+def asks(host: Host) -> Asks:
+    return host.asks(Settings(token=TOKEN))
 
 
 async def first_message(
@@ -169,6 +166,13 @@ def test_names_elsewhere() -> None:
     assert status(there, (b"host", b"192.0.2.7:8000"), BEARER) == 204
     assert status(there, (b"host", b"pictures.example.org"), BEARER) == 204
     assert status(there, (b"host", b"localhost:8000"), BEARER) == 421
+    # As it may be given, and as it stands in a Host header.
+    for name in ("2001:db8::1", "[2001:db8::1]"):
+        there = Settings(allowed_hosts=(name,))
+        for host in (b"[2001:db8::1]", b"[2001:DB8::1]:8000"):
+            origin = b"https://" + host.lower()
+            assert status(there, (b"host", host), (b"origin", origin)) == 204
+        assert status(there, (b"host", b"[2001:db8::2]")) == 421
     everywhere = Settings(host="0.0.0.0", token=TOKEN)
     for host in (b"192.0.2.7:8000", b"[2001:db8::1]", b"localhost"):
         assert status(everywhere, (b"host", host), BEARER) == 204

@@ -148,6 +148,15 @@ def test_nothing_answered_is_no_distance() -> None:
     assert all(math.isnan(value) for value in drift({}, {"a": 1.0}))
 
 
+def test_names_that_are_no_unicode_are_written() -> None:
+    measures = Measures()
+    measures.answered("demo", answer(), "a\udcff", 0.0)
+    found = figures(measures, demo=served(("a\udcff", "b"), (0.5, 0.5)))
+    assert found[("opsin_answers_total", "a\\udcff", "demo")] == 1
+    assert found[("opsin_training_share", "a\\udcff", "demo")] == 0.5
+    assert found[("opsin_drift", "demo")] == 0.5
+
+
 def test_hostile_names_stay_names() -> None:
     name = 'a"b\\c\nd} 9\nopsin_worker_deaths_total 7'
     measures = Measures()
@@ -156,6 +165,14 @@ def test_hostile_names_stay_names() -> None:
     assert found[("opsin_answers_total", name, "demo")] == 1
     assert found[("opsin_training_share", name, "demo")] == 0.5
     assert found[("opsin_worker_deaths_total",)] == 0
+
+
+@pytest.mark.parametrize("accept", [
+    "", "*/*", "text/plain; version=x", "application/openmetrics-text; version=1.0.0",
+    "application/openmetrics-text; version=x.y", "text/plain; version=" + "9" * 5000, ";=,;=",
+])  # fmt: skip
+def test_figures_in_whatever_form_is_asked_for(accept: str) -> None:
+    assert b"opsin_pictures_waiting 0" in Measures().text({}, accept)
 
 
 def test_an_answer_costs_less_than_20_microseconds() -> None:
@@ -176,7 +193,7 @@ class _Route:
 
 def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
     measures = Measures()
-    ends = iter([200, 404, 404, None])
+    ends = iter([200, 404, 404, 0, None])
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         status = next(ends)
@@ -185,8 +202,9 @@ def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
             scope["path_params"] = {"model": scope["path"]}
         if status is None:
             raise RuntimeError
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body"})
+        if status:
+            await send({"type": "http.response.start", "status": status, "headers": []})
+            await send({"type": "http.response.body"})
 
     async def ask(path: str) -> None:
         async def none(*_: Any) -> None:
@@ -198,6 +216,7 @@ def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
     asyncio.run(ask("demo"))
     asyncio.run(ask("../../etc"))
     asyncio.run(ask("/made-up"))
+    asyncio.run(ask("demo"))  # the client had gone, which is no fault of the server's
     with pytest.raises(RuntimeError):
         asyncio.run(ask("demo"))
     found = figures(measures)
@@ -206,6 +225,7 @@ def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
         ("opsin_requests_total", "demo", _Route.path, "200"): 1,
         ("opsin_requests_total", "", _Route.path, "404"): 1,
         ("opsin_requests_total", "", "other", "404"): 1,
+        ("opsin_requests_total", "demo", _Route.path, "499"): 1,
         ("opsin_requests_total", "demo", _Route.path, "500"): 1,
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import gzip
-import io
 import json
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
@@ -26,32 +24,15 @@ import httpx
 import opsin
 from opsin.data.dataset import Dataset
 from opsin.server.tensors import JSON_LENGTH
-from tests.server.running import running, write_refusing
+from tests.server.made_engine import png
 
 MOST = 20_000_000
-
-
-@pytest.fixture(scope="module")
-def refusing(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_refusing(tmp_path_factory.mktemp("refusing") / "classifier.onnx", nearest_mean)
-
-
-@pytest.fixture(scope="module")
-def address(nearest_mean: Path, refusing: Path) -> Iterator[str]:
-    with running({"plain": nearest_mean, "refusing": refusing}) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
 def client(address: str) -> Iterator[Any]:
     with httpx.Client(base_url=address, timeout=30) as opened:
         yield opened
-
-
-def png(pixels: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0]).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def asking(images: Any, **further: Any) -> dict[str, Any]:
@@ -288,7 +269,8 @@ def test_many_at_once_get_their_own_answers(
         assert np.array_equal(np.float32(content["outputs"][0]["data"]), expected[place])
 
 
-def test_metrics_tell_of_it(client: Any) -> None:
+def test_metrics_tell_of_it(client: Any, digits: Dataset) -> None:
+    assert client.post("v2/models/plain/infer", json=asking(digits.images[3:4])).is_success
     reply = client.get("metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=")
     lines = reply.text.splitlines()

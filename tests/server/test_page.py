@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ import httpx
 
 from opsin.errors import MissingExtraError
 from opsin.server import page
-from tests.server.running import running
 
 OWN = files("opsin.server.page")
 PAGES = ("", "docs")
@@ -28,8 +26,8 @@ FILES = (
 
 
 @pytest.fixture(scope="module")
-def client(nearest_mean: Path) -> Iterator[httpx.Client]:
-    with running({"digits": nearest_mean}) as address, httpx.Client(base_url=address) as opened:
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=30) as opened:
         yield opened
 
 
@@ -126,10 +124,13 @@ def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:
     sent = 0
     for path, methods in schema["paths"].items():
         content = methods.get("post", {}).get("requestBody", {}).get("content", {})
-        given = {each["name"]: each.get("example") for each in methods.get("post", {}).get(
-            "parameters", ()) if each["in"] == "path"}  # fmt: skip
+        given = {each["name"]: each["example"] for each in methods.get("post", {}).get(
+            "parameters", ()) if "example" in each}  # fmt: skip
+        # Several models are served: the examples of /predict name one behind the question mark.
+        query = {} if "{" in path else given
         for example in content.get("application/json", {}).get("examples", {}).values():
-            reply = client.post(path.format(**given), json=example["value"])
+            assert given
+            reply = client.post(path.format(**given), params=query, json=example["value"])
             assert reply.status_code == 200, (path, reply.text)
             sent += 1
     assert sent == 8  # two for each of four addresses

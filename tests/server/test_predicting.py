@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,16 +19,15 @@ from opsin.server.asks import Answer, Overloaded
 from opsin.server.predicting import explanation, read_query
 from opsin.server.replies import BadRequest
 from opsin.server.settings import Settings
-from tests.server.made_server import Asks, png, serving
+from tests.server.made_engine import png
+from tests.server.made_server import Asks, Host
 
 PNG = {"content-type": "image/png"}
 
 
 @pytest.fixture(scope="module")
-def asks(nearest_mean: Path) -> Iterator[Asks]:
-    settings = Settings(max_parts=40, queue=8, max_pixels=10_000, max_bytes=200_000, top=3)
-    with serving({"digits": nearest_mean}, settings) as asks:
-        yield asks
+def asks(host: Host) -> Asks:
+    return host.asks(Settings(max_parts=40, queue=8, max_bytes=200_000, top=3))
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +133,13 @@ def test_an_unknown_model(asks: Asks, path: str) -> None:
     assert "digits" in reply.json()["error"]["expected"]
 
 
-def test_several_models(nearest_mean: Path, pictures: list[bytes]) -> None:
-    with serving({"a": nearest_mean, "b": nearest_mean}) as asks:
-        reply = asks.post("/predict", content=pictures[0], headers=PNG)
-        assert reply.status_code == 400
-        assert "a, b" in reply.json()["error"]["advice"]
-        for name in "ab":
-            path = f"/predict?model={name}"
-            assert asks.post(path, content=pictures[0], headers=PNG).json()["model"] == name
+def test_several_models(address: str, pictures: list[bytes]) -> None:
+    reply = httpx.post(f"{address}predict", content=pictures[0], headers=PNG)
+    assert reply.status_code == 400
+    assert "plain, refusing" in reply.json()["error"]["advice"]
+    for name in ("plain", "refusing"):
+        path = f"{address}predict?model={name}"
+        assert httpx.post(path, content=pictures[0], headers=PNG).json()["model"] == name
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,110 +18,72 @@ from opsin.errors import RecipeError, RunError
 from opsin.events import Watcher
 from opsin.server.run import _set_up_logs, serve
 from opsin.server.settings import Settings
-from tests.server.made_server import TOKEN, png
+from tests.served import load, picture, request, serving, wait_for
+from tests.server.made_engine import png
+from tests.server.made_server import TOKEN
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent")
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from opsin.errors import OpsinError
-from opsin.events import Watcher
-from opsin.server.run import serve
-from opsin.server.settings import Settings
 
-class Told(Watcher):
-    def fact(self, name, text):
-        print(name, text, flush=True)
-
-try:
-    serve({"digits": Path(sys.argv[1])}, Settings(port=int(sys.argv[2]), workers=1), watcher=Told())
-except OpsinError as error:
-    sys.exit(str(error))
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
-
-
-class Process:
-    """A server that runs on a port of its own."""
-
-    def __init__(self, model: Path, port: int = 0) -> None:
-        command = [sys.executable, "-W", "error", "-c", SCRIPT, str(model), str(port)]
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
-        self.lines: list[str] = []
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append(line.strip())
-            if line.startswith("Try "):
-                break
-        page = [line for line in self.lines if line.startswith("Page ")]
-        self.port = int(page[0].rstrip("/").rsplit(":", 1)[1]) if page else 0
-
-    def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-
-    def stop(self, by: signal.Signals) -> tuple[int, str]:
-        """Send a signal, and return the exit status and what was said on standard error."""
-        self.process.send_signal(by)
-        output, said = self.process.communicate(timeout=20)
-        self.lines += output.splitlines()
-        return self.process.returncode, said
-
-
-@pytest.fixture
-def start(nearest_mean: Path) -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
-
-    def begin(port: int = 0) -> Process:
-        started.append(Process(nearest_mean, port))
-        return started[-1]
-
-    yield begin
-    for each in started:
-        each.process.kill()
-        each.process.communicate()
-
-
-def test_a_request_under_way_is_answered(start: Callable[..., Process], digits: Dataset) -> None:
-    server = start()
+def test_a_request_under_way_is_answered(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
     picture = png(digits.images[0][:, :, 0])
-    ready = server.connection()
-    ready.request("GET", "/v2/health/ready")
-    assert ready.getresponse().read() == b'{"ready":true}'
+    with serving(f"digits={nearest_mean}", "--workers", "1", folder=tmp_path) as server:
+        ready, slow = (http.client.HTTPConnection("127.0.0.1", server.port, 20) for _ in range(2))
+        ready.request("GET", "/v2/health/ready")
+        assert ready.getresponse().read() == b'{"ready":true}'
+        slow.putrequest("POST", "/predict")
+        slow.putheader("Content-Type", "image/png")
+        slow.putheader("Content-Length", str(len(picture)))
+        slow.endheaders(picture[:20])
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "requests that were accepted are answered" in server.said())
+        wait_for(lambda: not listens(server.port))
+        slow.send(picture[20:])
+        reply = slow.getresponse()
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert b'"label":"0"' in reply.read()
+        assert server.process.wait(20) == 0
+        slow.close()
+        ready.close()
+        first, last = server.said().splitlines()[0], server.said().splitlines()[-1]
+        assert first.split(maxsplit=1) == ["Serves", "digits · 10 classes · 8×8 grey"]
+        assert last.split()[0] == "Stops"
 
-    slow = server.connection()
-    slow.putrequest("POST", "/predict")
-    slow.putheader("Content-Type", "image/png")
-    slow.putheader("Content-Length", str(len(picture)))
-    slow.endheaders(picture[:20])
-    time.sleep(0.2)
-    server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    with pytest.raises(ConnectionError):
-        socket.create_connection(("127.0.0.1", server.port))
-    slow.send(picture[20:])
-    reply = slow.getresponse()
-    assert (reply.status, reply.headers["connection"]) == (200, "close")
-    assert b'"label":"0"' in reply.read()
-    assert server.stop(signal.SIGTERM) == (0, "")
-    assert "Stops requests that were accepted are answered" in server.lines
-    slow.close()
-    ready.close()
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
-def test_ctrl_c_and_a_port_in_use(start: Callable[..., Process]) -> None:
-    first = start()
-    second = start(first.port)
-    code, said = second.stop(signal.SIGTERM)
-    assert (code, second.lines) == (1, [])
-    assert said == (
-        f"expected a port that is free; 127.0.0.1, port {first.port} is in use. "
-        "Choose another one, or 0 for any that is free.\n"
-    )
-    assert first.stop(signal.SIGINT) == (130, "")
-    assert first.lines[0] == "Serves digits · 10 classes · 8×8 grey"
+def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
+    with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
+        with pytest.raises(RecipeError) as caught:
+            serve({"second": nearest_mean}, Settings(port=server.port, workers=1))
+        assert str(caught.value) == (
+            f"expected a port that is free; 127.0.0.1, port {server.port} is in use. "
+            "Choose another one, or 0 for any that is free."
+        )
+        assert server.stop(signal.SIGINT) == 130
+        assert server.said().splitlines()[-1].split()[0] == "Stops"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path: Path) -> None:
+    with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
+        half = socket.create_connection(("127.0.0.1", server.port))
+        half.sendall(request(server.port, picture(2))[:-10])
+        with half, server.halted():
+            # More than its worker is given at once: the others wait.
+            with load(server.port, [request(server.port, picture(1))], connections=64) as replies:
+                wait_for(lambda: server.figure("opsin_pictures_waiting") > 0)
+                began = time.monotonic()
+                assert server.stop(signal.SIGINT, signal.SIGINT) == 130
+            assert time.monotonic() - began < 15  # the deadline is 30 s
+            assert {each.status for each in replies} <= {0, 503}
+        assert "Traceback" not in server.said()
 
 
 def test_a_line_for_each_request_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from opsin.data.dataset import Dataset
 from opsin.errors import RecipeError, RunError
 from opsin.predict import Classifier
-from opsin.server.served import mix_of, parse_models, read_model, stamp_of
+from opsin.server.served import check_models, mix_of, parse_models, read_model, stamp_of
 from tests.made_runs import answers_right, write_run
 
 
@@ -60,6 +61,14 @@ def test_names_that_cannot_be(texts: list[str]) -> None:
         parse_models(texts)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a b", "m:predict-image", "ä", "x" * 81])
+def test_names_in_python_are_checked_too(name: str) -> None:
+    assert check_models({"demo-1": "runs/x"}) == {"demo-1": Path("runs/x")}
+    for models in ({}, {name: "runs/x"}):
+        with pytest.raises(RecipeError):
+            check_models(models)
+
+
 @given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=30))
 def test_any_path_gets_a_tame_name(text: str) -> None:
     (name,) = parse_models([f"./{text}"])
@@ -78,8 +87,11 @@ def test_the_mix_is_that_of_the_training_pictures(
     assert mix == tuple((train == k).sum() / len(train) for k in range(10))
     other = metadata.model_copy(update={"fingerprint": "of another data set"})
     assert mix_of(run / "classifier.onnx", other) is None
-    (run / "dataset.json").write_text("{", encoding="utf-8")
-    assert mix_of(run / "classifier.onnx", metadata) is None
+    whole = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
+    counts = {name: {"train": "many"} for name in metadata.classes}
+    for damaged in ("{", json.dumps(whole | {"counts": counts})):
+        (run / "dataset.json").write_text(damaged, encoding="utf-8")
+        assert mix_of(run / "classifier.onnx", metadata) is None
 
 
 def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> None:

@@ -16,7 +16,7 @@ from opsin.server.settings import Settings, check_token, token_from_file
 from tests.server.made_server import TOKEN
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "pictures.example.org", ""])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "pictures.example.org"])
 def test_other_machines_need_a_token(host: str) -> None:
     with pytest.raises(RecipeError, match="OPSIN_TOKEN"):
         Settings(host=host)
@@ -51,15 +51,17 @@ def test_weak_tokens_are_refused_and_not_shown(token: str) -> None:
     ("name", "value"),
     [("port", -1), ("port", 65_536), ("max_bytes", 0), ("max_parts", 0), ("queue", 0),
      ("deadline", 0), ("deadline", float("nan")), ("deadline", float("inf")), ("workers", 0),
-     ("max_pixels", 50_000_001), ("top", 0), ("batch", -3)],
+     ("max_pixels", 50_000_001), ("top", 0), ("batch", -3), ("port", 80.5), ("queue", 1.5),
+     ("host", "")],
 )  # fmt: skip
-def test_values_out_of_range(name: str, value: float) -> None:
+def test_values_out_of_range(name: str, value: float | str) -> None:
     with pytest.raises(RecipeError, match=name):
         Settings(**{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    "name", ["*", "*.example.org", "https://x.org", "x.org:80", "x/y", "", "a b"]
+    "name",
+    ["*", "*.example.org", "https://x.org", "x.org:80", "x/y", "", "a b", "[::1", "[::1]:80"],
 )
 def test_names_that_are_no_hosts(name: str) -> None:
     with pytest.raises(RecipeError, match="names of hosts"):

@@ -15,7 +15,7 @@ from opsin.server.tensors import Asked, Wanted
 def test_an_answer_holds_what_was_asked_for_in_its_order() -> None:
     values = np.array([[0.25, 0.5, 0.25], [0.0, 0.1, 0.9]], np.float32)
     tensors = {
-        "probabilities": Tensor("probabilities", values, ("a", "b:c", "漢")),
+        "probabilities": Tensor("probabilities", values, ("a\udcff", "b:c", "漢")),
         "rejected": Tensor("rejected", np.array([True, False])),
     }
     wanted = (
@@ -30,7 +30,7 @@ def test_an_answer_holds_what_was_asked_for_in_its_order() -> None:
     assert head["id"] == "7"
     assert [each["name"] for each in head["outputs"]] == [each.name for each in wanted]
     assert head["outputs"][1]["data"] == [
-        "0.500000:1:b:c", "0.250000:0:a", "0.900000:2:漢", "0.100000:1:b:c",
+        "0.500000:1:b:c", "0.250000:0:a\udcff", "0.900000:2:漢", "0.100000:1:b:c",
     ]  # fmt: skip
     assert [each["shape"] for each in head["outputs"]] == [[2], [2, 2], [2, 3], [2, 3]]
     sizes = [each.get("parameters", {}).get("binary_data_size", 0) for each in head["outputs"]]

@@ -110,6 +110,6 @@ def test_whatever_happens(steps: list[Step], most: int) -> None:
             over |= set(batch)
             # Those whose time is over may wait until somebody comes to them.
             live = [w for w in live if w not in batch]
-            live = [w for w in live if w.deadline > now or waiting.holds(w)]
+            live = [w for w in live if w.deadline > now or w in waiting]
         assert waiting.pictures == len(live) <= 10
         assert waiting.bytes == sum(w.size for w in live) <= 200

@@ -8,9 +8,11 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from opsin.errors import ImageError, ModelFileError
@@ -55,6 +57,16 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     header = {"path": "runs/demo/classifier.onnx", "check": 0, "steady": True}
     with pytest.raises(ModelFileError, match=r"; runs/demo/classifier\.onnx is no readable ONNX"):
         load(memoryview(b"nothing"), header)
+    # One that ONNX Runtime opens and cannot compute: it wants a column that is not there.
+    network = onnx.load_model(plain)
+    places = numpy_helper.from_array(np.array([0, 1, 999], np.int64), "places")
+    network.graph.initializer.append(places)
+    softmax = network.graph.node[-1]
+    pick = helper.make_node("Gather", ["logits", "places"], ["picked"], axis=1)
+    network.graph.node.insert(len(network.graph.node) - 1, pick)
+    softmax.input[0] = "picked"
+    with pytest.raises(ModelFileError, match=r"; runs/demo/classifier\.onnx cannot be"):
+        load(memoryview(network.SerializeToString()), header)
     model, known = load(memoryview(plain.read_bytes()), header)
     assert known["embedding"] == 0
     assert known["metadata"]["classes"] == ["a", "b", "c"]
@@ -65,7 +77,8 @@ def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
     images = [png(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
     model = Model(Classifier(plain, threads=1), memoryview(b""))
     sent = [images[0], b"none", images[1]]
-    header = {"pictures": [[len(image), None, False, False, False] for image in sent]}
+    pictures = [[len(image), None, False, False, False] for image in sent]
+    header = {"most": 16, "pictures": pictures}
     reply, parts = answer(model, header, memoryview(b"".join(sent)))
     assert list(reply["errors"]) == [1]
     assert reply["shape"] == (2, 3)
@@ -73,6 +86,9 @@ def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
     assert [list(map(float, row)) for row in rows] == [
         list(model.classifier.predict(image).probabilities.values()) for image in images
     ]
+    reply, parts = answer(model, header | {"most": 15}, memoryview(b"".join(sent)))
+    assert (list(reply["errors"]), reply["shape"], parts) == ([0, 1, 2], [0, 0], [])
+    assert reply["errors"][0][:2] == ("a picture of at most 15 pixels", "it has 4 × 4")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
@@ -87,7 +103,7 @@ def test_the_size_in_a_header(kind: str) -> None:
 )
 def test_no_bytes_end_a_worker(means: Classifier, content: bytes, start: bytes) -> None:
     try:
-        prepare(means, memoryview(start + content), None, False)
+        prepare(means, memoryview(start + content), None, as_is=False, most=10**6)
     except ImageError as error:
         assert "/" not in str(error)
 

@@ -11,7 +11,11 @@ from opsin.recipe import DataRecipe, invalid
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False,
+        # Predicting needs none of them built, and that takes longer than the answer.
+        defer_build=True,
+    )  # fmt: skip
 
 
 _Side = Annotated[

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 import sys
 import warnings
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import typer
 
 from opsin._version import __version__
-from opsin.cli import (
-    bench,
-    compare,
-    data,
-    evaluate,
-    export,
-    inspect,
-    predict,
-    report,
-    resume,
-    runs,
-    serve,
-    train,
-    unsort,
-)
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.errors import OpsinError
 
@@ -47,31 +35,31 @@ def _about(
     """
 
 
-app = typer.Typer(
-    name="opsin",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.callback()(_about)
+#: Every verb, a module of this package each, in the order of the help.
+VERBS: Final = (
+    "data", "train", "resume", "predict", "unsort", "evaluate", "inspect", "report", "runs",
+    "compare", "export", "serve", "bench",
+)  # fmt: skip
 
-for _verb in (
-    data.data,
-    train.train,
-    resume.resume,
-    predict.predict,
-    evaluate.evaluate,
-    inspect.inspect,
-    report.report,
-    runs.runs,
-    compare.compare,
-    export.export,
-    serve.serve,
-    unsort.unsort,
-    bench.bench,
-):
-    app.command(_verb.__name__)(_verb)
+
+def _application(words: Sequence[str]) -> typer.Typer:
+    """Return the command line, with no more verbs loaded than are needed.
+
+    Loading all of them takes longer than to answer a picture.
+    """
+    app = typer.Typer(
+        name="opsin",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_about)
+    for verb in words[:1] if words and words[0] in VERBS else VERBS:
+        module = importlib.import_module(f"opsin.cli.{verb}")
+        app.command(verb)(getattr(module, verb))
+    return app
+
 
 # Typer keeps the parent of its usage errors to itself.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
@@ -81,8 +69,9 @@ def run() -> int:
     """Run the verb that was asked for and return the exit status."""
     # Pillow's doubts about a file's tags: what cannot be read is told with its reason anyway.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
     try:
-        status: int = app(standalone_mode=False) or 0
+        status: int = _application(sys.argv[1:])(standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status and says nothing.
         if status == 130 and not STOP_TOLD.is_set():
             return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)

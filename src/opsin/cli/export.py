@@ -1,4 +1,4 @@
-"""`opsin export`: the same classifier, smaller, faster, or packed to go."""
+"""`opsin export`: the same classifier in another form."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def export(
     if shipped.looks is not None:
         screen.print(f"These test pictures were {looks_in_words(shipped.looks)}.", markup=False)
     if shipped.layers_gone:
-        gone = ", ".join(shipped.layers_gone)
+        gone = printable(", ".join(shipped.layers_gone))
         screen.print(f"Layers that it no longer has apart: {gone}", markup=False)

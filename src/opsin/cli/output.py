@@ -16,7 +16,8 @@ STOP_TOLD = threading.Event()
 
 def console() -> Plain:
     """Return the console for answers; into a pipe or a file nothing is wrapped or cut."""
-    return Plain(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
+    # A file may be called :dog:.png, which is no picture of a dog.
+    return Plain(highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNWRAPPED)
 
 
 def print_json(content: dict[str, Any]) -> None:

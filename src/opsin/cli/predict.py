@@ -14,10 +14,10 @@ from rich.markup import escape
 
 from opsin.cli import options
 from opsin.cli.output import STOP_TOLD, console, print_json
-from opsin.errors import ImageError
-from opsin.predict import Classifier, Prediction
+from opsin.errors import ImageError, OpsinError, RecipeError
+from opsin.predict import Prediction
 from opsin.report.terminal import bar, clock, for_people, printable
-from opsin.workflow.classify.each import each_answer, open_streams
+from opsin.workflow.classify.each import each_answer, open_classifier, open_streams
 from opsin.workflow.classify.pipeline import Answered
 from opsin.workflow.classify.verb import Classified, classify
 from opsin.workflow.predict import check_drawing, draw_prediction
@@ -123,8 +123,17 @@ def predict(
 
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn boot.jpg
     """  # fmt: skip
+    into_files = out is not None or sort_into is not None
     if plot is not None:
         check_drawing(plot)
+    if plot is not None and into_files:
+        raise RecipeError(
+            "answers on the screen, to draw them too", "they go into files", "Leave --plot out."
+        )
+    if by != "copy" and sort_into is None:
+        raise RecipeError(
+            f"a folder to {by} the pictures into", "there is none", "Give --sort-into FOLDER."
+        )
     watcher = for_people(quiet=quiet)
     stream = open_streams(
         images,
@@ -132,8 +141,7 @@ def predict(
         follow_links=follow_links,
         watcher=watcher,
     )
-    # Bit for bit the same answers, whatever a picture is computed together with.
-    classifier = Classifier(model, threads=1)
+    classifier = open_classifier(model)
     chosen: dict[str, Any] = {
         "where": where or (),
         "min_confidence": min_confidence,
@@ -141,7 +149,7 @@ def predict(
         "as_is": as_is,
         "tta": tta,
     }
-    if out is not None or sort_into is not None:
+    if into_files:
         try:
             done = classify(
                 classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
@@ -185,13 +193,17 @@ class _Told:
         self.plot, self.numbered, self.bars, self.top = plot, numbered, bars, top
         self.failures: list[str] = []
 
+    def fail(self, error: OpsinError) -> None:
+        """Tell of an error, and remember it."""
+        self.failures.append(str(error))
+        sys.stderr.write(f"opsin: {printable(str(error))}\n")
+
     def noted(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
         """Yield the answers that there are; tell of the others, and draw what is to be drawn."""
         drawn = 0
         for picture, answer in answers:
             if isinstance(answer, ImageError):
-                self.failures.append(str(answer))
-                sys.stderr.write(f"opsin: {printable(str(answer))}\n")
+                self.fail(answer)
                 continue
             if self.plot is not None:
                 drawn += 1
@@ -213,9 +225,17 @@ class _Told:
 def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
     """Print one object, an answer as soon as it is there: nobody can tell how many will come."""
     stream = sys.stdout.buffer
-    stream.write(b'{"model": ' + _encoded(model) + b', "predictions": [')
-    for number, answer in enumerate(answers):
-        stream.write((b", " if number else b"") + _encoded(answer.to_json()))
+    head, begun = b'{"model": ' + _encoded(model) + b', "predictions": [', False
+    try:
+        for answer in answers:
+            stream.write((b", " if begun else head) + _encoded(answer.to_json()))
+            stream.flush()
+            begun = True
+    except OpsinError as error:
+        if not begun:
+            raise
+        told.fail(error)  # what has begun must become one whole object
+    stream.write(b"" if begun else head)
     stream.write(b'], "errors": ' + _encoded(told.failures) + b"}\n")
     stream.flush()
 
@@ -236,7 +256,8 @@ def _summarise(screen: Console, done: Classified) -> None:
         f"{speed}"
     )
     counts = [f"{escape(printable(name))} {count:,}" for name, count in done.answers.items()]
-    screen.print(f"          {' · '.join(counts[:12])}{' · …' if len(counts) > 12 else ''}")
+    if counts:
+        screen.print(f"          {' · '.join(counts[:12])}{' · …' if len(counts) > 12 else ''}")
     if done.left_out:
         screen.print(f"          {done.left_out:,} left out, as was asked")
     if done.sorted_into is not None:

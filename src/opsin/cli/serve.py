@@ -10,6 +10,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import STOP_TOLD, print_json
+from opsin.errors import RecipeError
 from opsin.events import Watcher
 from opsin.report.terminal import Both, for_people
 from opsin.server import serve as run_server
@@ -104,8 +105,8 @@ def serve(
         port=port,
         token=token,
         allowed_hosts=tuple(allow_host or ()),
-        max_bytes=int(max_megabytes * 1e6),
-        max_pixels=int(max_megapixels * 1e6),
+        max_bytes=_millions("--max-megabytes", max_megabytes),
+        max_pixels=_millions("--max-megapixels", max_megapixels),
         deadline=deadline,
         queue=queue,
         batch=batch,
@@ -120,6 +121,12 @@ def serve(
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
         STOP_TOLD.set()
         raise typer.Exit(130) from None
+
+
+def _millions(option: str, value: float) -> int:
+    if not 1e-6 <= value <= 1e6:  # of what is not a number, neither holds
+        raise RecipeError(f"{option} above 0", f"got {value:g}", f"Say {option} 10.")
+    return round(value * 1e6)
 
 
 class _Address(Watcher):

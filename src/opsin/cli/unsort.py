@@ -38,11 +38,9 @@ def unsort(
         print_json(undone.to_json())
     else:
         screen = console()
-        screen.print(f"{undone.moved_back:,} pictures are back where they came from, ", end="")
-        screen.print(f"{undone.removed:,} copies and links are removed.")
+        screen.print(f"Moved back {undone.moved_back:,} · ", end="")
+        screen.print(f"removed {undone.removed:,} copies and links · left {undone.left_count:,}")
         for image, reason in undone.left:
             screen.print(printable(f"    {image}: {reason}"), markup=False)
-        if undone.left:
-            screen.print(f"{undone.left_count:,} pictures stay in {folder}.", markup=False)
     if undone.left:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""A picture seen a little otherwise: what stays of its class, whatever the class is."""
+"""A picture moved a little, and mirrored."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A classifier.onnx in smaller numbers: ONNX bytes in, ONNX bytes out."""
+"""A classifier.onnx in smaller numbers."""

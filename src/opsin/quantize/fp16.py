@@ -1,4 +1,4 @@
-"""A network whose weights are kept in half the space."""
+"""Weights in float16: half the space."""
 
 from __future__ import annotations
 

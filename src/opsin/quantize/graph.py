@@ -1,4 +1,4 @@
-"""The graph of a classifier.onnx, taken apart and put together again."""
+"""The graph of a classifier.onnx, taken apart."""
 
 from __future__ import annotations
 

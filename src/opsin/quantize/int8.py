@@ -1,4 +1,4 @@
-"""A network in integers of eight bits: a quarter of the size, and quicker where integers are."""
+"""A network in integers of eight bits."""
 
 from __future__ import annotations
 

@@ -187,7 +187,9 @@ class LogFile(Terminal):
     """
 
     def __init__(self, file: TextIO) -> None:
-        super().__init__(Console(file=file, width=UNWRAPPED, no_color=True, force_terminal=False))
+        super().__init__(
+            Console(file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False)
+        )
 
 
 class Both(Watcher):
@@ -245,7 +247,7 @@ class Both(Watcher):
 def for_people(*, quiet: bool = False) -> Watcher:
     """Return the watcher of the command line: on standard error, which leaves output to answers."""
     width = None if sys.stderr.isatty() else UNWRAPPED
-    return Watcher() if quiet else Terminal(Plain(stderr=True, width=width))
+    return Watcher() if quiet else Terminal(Plain(stderr=True, emoji=False, width=width))
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opsin.errors import MissingExtraError
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def serve(
-    models: str | os.PathLike[str] | Sequence[str] | Mapping[str, str | os.PathLike[str]],
+    models: str
+    | os.PathLike[str]
+    | Sequence[str | os.PathLike[str]]
+    | Mapping[str, str | os.PathLike[str]],
     settings: Settings | None = None,
     *,
     watcher: Watcher = SILENT,
@@ -31,7 +33,8 @@ def serve(
 
     Raises:
         MissingExtraError: ``opsin[serve]`` is not installed.
-        RecipeError: The address is in use, or not this machine's; a name stands for two models.
+        RecipeError: The address is in use, or not this machine's; there is no model, a name stands
+            for two of them, or cannot be a name.
         RunError: A model is not there.
         ModelFileError: A file is no classifier of Opsin's.
         KeyboardInterrupt: Ctrl-C ended it, after everything that was accepted was answered.
@@ -43,10 +46,12 @@ def serve(
         from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
     except ModuleNotFoundError as error:
         raise MissingExtraError("serving", "serve") from error
-    from opsin.server.served import parse_models  # noqa: PLC0415
+    from opsin.server.served import check_models, parse_models  # noqa: PLC0415
 
     if isinstance(models, str | os.PathLike):
-        models = [os.fspath(models)]
-    if not isinstance(models, Mapping):
-        models = parse_models(models)
-    run.serve({name: Path(path) for name, path in models.items()}, settings, watcher=watcher)
+        models = [models]
+    if isinstance(models, Mapping):
+        named = check_models(models)
+    else:
+        named = parse_models([os.fspath(each) for each in models])
+    run.serve(named, settings, watcher=watcher)

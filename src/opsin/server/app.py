@@ -37,11 +37,13 @@ from opsin.server.openapi import describe_errors, describe_predicting, error_rep
 from opsin.server.openapi_infer import describe_infer
 from opsin.server.predicting import Predict, PredictRoute
 from opsin.server.replies import (
+    CLIENT_GONE,
     BadRequest,
     MethodNotAllowed,
     NotFound,
     error_reply,
     internal_error,
+    json_reply,
     status_of,
 )
 from opsin.server.served import Served
@@ -134,6 +136,7 @@ class Application(FastAPI):
         super().__init__(**further)
         self.settings, self.engine, self.measures = settings, engine, measures
         self.state.room = Room.of(settings)
+        self._described: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; past FastAPI's own first layer, which looks for telemetry each time."""
@@ -145,8 +148,10 @@ class Application(FastAPI):
         return Guard(Timed(quick, self.measures, self.engine.served), self.settings)
 
     def openapi(self) -> dict[str, Any]:
-        """Return the description of all routes."""
-        if not self.openapi_schema:
+        """Return the description of all routes, with examples of the files that are served now."""
+        digests = [served.digest for served in self.engine.served.values()]
+        if not self.openapi_schema or digests != self._described:
+            self.openapi_schema, self._described = None, digests
             schema = super().openapi()
             describe_predicting(schema, self.settings)
             describe_infer(schema, self.engine.served)
@@ -232,15 +237,22 @@ def _models(engine: Engine) -> APIRouter:
     """Return the routes that describe models."""
     router = APIRouter(prefix="/v1", tags=["Models"])
 
-    @router.get("/models", summary="The models in service")
-    async def models() -> ModelCards:
-        return ModelCards(models=[ModelCard.of(served) for served in engine.served.values()])
+    # By `json_reply`: pydantic cannot write a label that is no Unicode, as a folder may be called.
+    @router.get("/models", summary="The models in service", response_model=ModelCards)
+    async def models() -> Response:
+        cards = ModelCards(models=[ModelCard.of(served) for served in engine.served.values()])
+        return json_reply(cards.model_dump(mode="json"))
 
-    @router.get("/models/{model}", summary="One of them", responses=error_replies("404"))
-    async def model(model: str) -> ModelCard:
+    @router.get(
+        "/models/{model}",
+        summary="One of them",
+        response_model=ModelCard,
+        responses=error_replies("404"),
+    )
+    async def model(model: str) -> Response:
         served = engine.served.get(model)
         if served is not None:
-            return ModelCard.of(served)
+            return json_reply(ModelCard.of(served).model_dump(mode="json"))
         if model.endswith(":predict-image"):
             raise HTTPException(405, headers={"allow": "POST"})
         raise UnknownModel(
@@ -259,8 +271,10 @@ def _explain_errors(app: FastAPI) -> None:
             return reply(_routing(request, error.status_code), error.headers)
         if isinstance(error, OpsinError) and status_of(error) != 500:
             return reply(error)
-        if isinstance(error, RequestValidationError | ClientDisconnect):
+        if isinstance(error, RequestValidationError):
             return reply(_routing(request, 400))
+        if isinstance(error, ClientDisconnect):
+            return Response(status_code=CLIENT_GONE)
         if isinstance(error, OpsinError):  # of others, whoever runs the application writes the log
             _log.error("a request failed", exc_info=error)
         return reply(internal_error())

@@ -1,4 +1,4 @@
-"""What the engine is asked, what it answers, and why it may not answer."""
+"""What the engine is asked, and answers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What clients send becomes pictures, with the limits kept while it arrives.
+"""What clients send becomes pictures, within limits.
 
-Nothing is written to the disk, nothing is expanded, and no more is kept than the limits allow: of
-one request (`Settings.max_bytes`), and of all together (`Room`).
+The limits are kept while it arrives. Nothing is written to the disk, nothing is expanded, and no
+more is kept than the limits allow: of one request (`Settings.max_bytes`), and of all together
+(`Room`).
 """
 
 from __future__ import annotations
@@ -10,15 +11,12 @@ import asyncio
 import binascii
 import json
 import re
-import struct
 from collections.abc import Callable
 from typing import Final
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from opsin.data.images import look_at
-from opsin.errors import ImageError
 from opsin.server.asks import Overloaded
 from opsin.server.form import Form, Upload, too_many
 from opsin.server.replies import BadRequest, SlowRequest, TooLarge, WrongMediaType
@@ -27,7 +25,6 @@ from opsin.server.settings import Settings
 # All bodies that are held at a time, as a multiple of the largest one.
 _TOGETHER: Final = 25
 _ADDRESS: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
-_JPEG_SIZES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class Room:
@@ -109,24 +106,26 @@ class Body:
 
         Raises:
             TooLarge: It has more bytes than allowed.
+            SlowRequest: It is not all there within the deadline.
             Overloaded: There is no room for it now.
             ClientDisconnect: The client went away.
         """
-        piece, more = await self._piece()
-        if not more:
-            return piece
-        pieces = [piece]
-        while more:
-            piece, more = await self._piece()
-            pieces.append(piece)
-        return b"".join(pieces)
+        pieces: list[bytes] = []
+        await self.feed(pieces.append)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def feed(self, take: Callable[[bytes], object]) -> None:
         """Hand it over piece by piece; raises what `read` does."""
-        more = True
-        while more:
-            piece, more = await self._piece()
-            take(piece)
+        more, seconds = True, self._settings.deadline
+        try:
+            async with asyncio.timeout(seconds):
+                while more:
+                    piece, more = await self._piece()
+                    take(piece)
+        except TimeoutError:
+            raise SlowRequest(
+                f"the body within {seconds:g} s", "it is not all there", "Try again."
+            ) from None
 
     async def _piece(self) -> tuple[bytes, bool]:
         most = self._settings.max_bytes
@@ -161,20 +160,14 @@ async def read_pictures(body: Body, settings: Settings) -> list[Upload]:
             "Pictures are compressed already; send them as they are.",
         )
     kind = body.content_type.partition(";")[0].strip().lower()
-    try:
-        async with asyncio.timeout(settings.deadline):
-            if kind.startswith("image/") or kind in ("", "application/octet-stream"):
-                return _raw(await body.read())
-            if kind == "application/json":
-                return pictures_of_json(await body.read(), settings.max_parts)
-            if kind == "multipart/form-data":
-                form = Form(body.content_type, settings.max_parts)
-                await body.feed(form.write)
-                return form.pictures()
-    except TimeoutError:
-        raise SlowRequest(
-            f"the body within {settings.deadline:g} s", "it is not all there", "Try again."
-        ) from None
+    if kind.startswith("image/") or kind in ("", "application/octet-stream"):
+        return _raw(await body.read())
+    if kind == "application/json":
+        return pictures_of_json(await body.read(), settings.max_parts)
+    if kind == "multipart/form-data":
+        form = Form(body.content_type, settings.max_parts)
+        await body.feed(form.write)
+        return form.pictures()
     raise WrongMediaType(
         "a picture (image/… or application/octet-stream), multipart/form-data or application/json",
         f"Content-Type says {kind[:80]!r}",
@@ -242,41 +235,3 @@ def _decoded(text: object, name: str, wrong: Callable[[str], BadRequest]) -> byt
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:  # of which binascii.Error is one
         raise wrong(f"{name} is not base64, or has line breaks in it") from None
-
-
-async def check_pixels(upload: Upload, most: int) -> None:
-    """Refuse a picture that says that it has more pixels; what else is wrong, decoding tells.
-
-    Raises:
-        ImageError: It says so.
-    """
-    size = _stated_size(upload.content)
-    if size is None:
-        # Other formats' headers need a decoder's help, and a hostile one may take its time.
-        try:
-            size = (await asyncio.to_thread(look_at, upload.content, upload.name))[:2]
-        except ImageError:
-            return
-    if size[0] * size[1] > most:
-        raise ImageError(
-            f"a picture of at most {most:,} pixels",
-            f"{upload.name} has {size[1]:,} × {size[0]:,}",
-            "Make it smaller first.",
-        )
-
-
-def _stated_size(content: bytes) -> tuple[int, int] | None:
-    """Return height and width where a PNG or a JPEG states them, as nearly all pictures do."""
-    if content[:8] == b"\x89PNG\r\n\x1a\n" and content[12:16] == b"IHDR" and len(content) >= 24:
-        width, height = struct.unpack_from(">II", content, 16)
-        return height, width
-    if content[:2] == b"\xff\xd8":
-        place = 2
-        # ITU-T T.81, annex B: segments with their lengths, one of which states the size.
-        while place + 9 <= len(content) and content[place] == 0xFF:
-            marker = content[place + 1]
-            if marker in _JPEG_SIZES:
-                height, width = struct.unpack_from(">HH", content, place + 5)
-                return height, width
-            place += 1 if marker == 0xFF else 2 + int.from_bytes(content[place + 2 : place + 4])
-    return None

@@ -1,4 +1,4 @@
-"""HTTP connections, with an end to what uvicorn lets go on for ever.
+"""HTTP connections that come to an end.
 
 uvicorn 0.54 waits for a request's headers as long as the client likes, keeps as many of them as it
 sends, and closes a connection so that a client that still sends cannot read why. Each of these lets
@@ -40,6 +40,7 @@ class Connection(HttpToolsProtocol):
         self._in_headers = True
         self._in_body = False
         self._received = 0
+        self._wrong = ""
         self._requests: deque[RequestResponseCycle] = deque()
 
     def connection_made(  # type: ignore[override]  # as uvicorn does
@@ -68,7 +69,7 @@ class Connection(HttpToolsProtocol):
             return
         if self._in_headers and self._received > HEADER_BYTES:
             self._refuse(431, "headers of at most 64 KB", "they have more", "Send fewer.")
-        elif self._in_body and self._received > _FORGOTTEN:
+        elif self._is_refused() and self._received > _FORGOTTEN:
             self.transport.close()
         elif self._timer is None and self._is_idle():
             self._wait(HEADER_SECONDS)
@@ -82,6 +83,10 @@ class Connection(HttpToolsProtocol):
         """Its headers are there."""
         self._wait(None)
         self._in_headers, self._in_body = False, True
+        if self.parser.should_upgrade() and self._has_body():
+            # httptools would leave out the body: better an error than an empty picture.
+            self._wrong = "it has a body and asks for another protocol (Upgrade)"
+            raise ValueError(self._wrong)
         super().on_headers_complete()
         self._requests.append(self.cycle)
 
@@ -95,7 +100,8 @@ class Connection(HttpToolsProtocol):
         """It is answered, maybe before all of it was there."""
         self._requests.popleft()
         super().on_response_complete()
-        if self._in_body and not self.transport.is_closing():
+        if self._is_refused() and not self.transport.is_closing():
+            self._received = 0
             self._wait(PATIENCE_SECONDS)
 
     def pause_writing(self) -> None:
@@ -110,12 +116,23 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
-        self._refuse(400, "a request in HTTP/1.1", f"it is none ({msg})", "Use an HTTP client.")
+        wrong = self._wrong or f"it is none ({msg})"
+        self._refuse(400, "a request in HTTP/1.1", wrong, "Use an HTTP client, set to HTTP/1.1.")
+
+    def _has_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
+            for name, value in self.headers
+        )
 
     def _is_idle(self) -> bool:
         """Tell whether part of the headers is there, or nothing but line breaks."""
         answered = self.cycle is None or self.cycle.response_complete
         return not self._in_body and answered and self.timeout_keep_alive_task is None
+
+    def _is_refused(self) -> bool:
+        """Tell whether a body still arrives whose request has been answered."""
+        return self._in_body and self.cycle.response_complete
 
     def _wait(self, seconds: float | None) -> None:
         if self._timer is not None:

@@ -1,10 +1,11 @@
-"""The workers: so many, whatever happens to them."""
+"""The workers: so many, whatever happens."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import Any, Final
 
@@ -76,7 +77,10 @@ class Crew:
             await asyncio.gather(*(worker.close() for worker in opened))
             raise
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in opened]
-        self.workers = opened
+        for keeper in self._keepers:
+            keeper.add_done_callback(tell_why)
+        # One may have ended while the others were still loading; its keeper replaces it.
+        self.workers = [worker for worker in opened if not worker.gone.done()]
         return known
 
     async def try_out(self, model: Model, *, check: int) -> Header:
@@ -106,9 +110,12 @@ class Crew:
             for key in [key for key in worker.loaded if key not in needed]:
                 worker.drop(key)
 
-    async def stop(self) -> None:
-        """End all of them."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End all of them: by themselves, or at once, whatever they are doing."""
         self._stopping = True
+        if at_once:
+            for worker in list(self.workers):
+                worker.kill()
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
@@ -171,9 +178,10 @@ class Crew:
                     worker = await self._next()
                     for model in self._models():
                         await worker.load(model)
-                    self.workers.append(worker)
-                    failures = 0
-                    self._free()
+                    if not worker.gone.done():  # it may have ended just now
+                        self.workers.append(worker)
+                        failures = 0
+                        self._free()
                 await asyncio.shield(worker.gone)
             except (OpsinError, OSError) as error:
                 failures += 1
@@ -185,7 +193,21 @@ class Crew:
                     await worker.close()
             worker = None
             if failures:
-                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2**failures))
+                # A power beyond what a float can hold would end this after a night of failures.
+                await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** min(failures, 16)))
+
+
+def tell_why(chore: asyncio.Task[None]) -> None:
+    """Write down what ended a chore that should go on for ever: nobody else would notice."""
+    if not chore.cancelled() and (error := chore.exception()):
+        _LOG.error("the server no longer looks after its workers and files", exc_info=error)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 async def _told(loading: Coroutine[Any, Any, Header], model: Model) -> Header:

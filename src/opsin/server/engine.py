@@ -1,13 +1,12 @@
-"""Answers for many at once: a bounded queue, worker processes, and no computing on the loop."""
+"""Pictures in, answers out, computed by worker processes."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, cast
 
@@ -22,12 +21,13 @@ from opsin.server.asks import (
     UnknownModel,
     WorkerDied,
 )
-from opsin.server.crew import Crew
+from opsin.server.crew import Crew, cores, tell_why
 from opsin.server.frames import Header
-from opsin.server.observer import SILENT_OBSERVER, Observer
+from opsin.server.observer import SILENT_OBSERVER, Load, Observer
 from opsin.server.process import Batch, WorkerProcess
 from opsin.server.request import Request, to_bytes, to_results
 from opsin.server.served import Model, Served
+from opsin.server.settings import MAX_PIXELS
 from opsin.server.shelf import Shelf
 from opsin.server.suspects import Suspects, Verdict
 from opsin.server.waiting import BATCH_BYTES, Waiter, Waiting
@@ -37,30 +37,12 @@ __all__ = [
     "UnknownModel", "WorkerDied",
 ]  # fmt: skip
 
-_LOG: Final = logging.getLogger(__name__)
 #: Bytes of pictures that may wait.
 QUEUE_BYTES: Final = 256_000_000
 # Seconds beyond the deadline after which a worker is taken for stuck.
 _GRACE: Final = 10.0
 # How much the newest batch counts in the mean time a picture takes.
 _NEWEST: Final = 0.1
-
-
-@dataclass(frozen=True)
-class Load:
-    """How busy the engine is.
-
-    Args:
-        waiting: Pictures that wait.
-        computing: Pictures that workers have.
-        workers: Worker processes that are alive and ready.
-        queue: Pictures that may wait at most.
-    """
-
-    waiting: int
-    computing: int
-    workers: int
-    queue: int
 
 
 class Engine:
@@ -77,6 +59,7 @@ class Engine:
         queue: Pictures that wait, at most.
         batch: Pictures that are computed together, at most.
         deadline: Seconds after which an answer is of no use any more.
+        max_pixels: Pixels of the largest picture that is decoded.
         observer: Is told what happens.
         look_every: Seconds between two looks whether a model's file has changed.
 
@@ -93,11 +76,13 @@ class Engine:
         queue: int = 256,
         batch: int = 16,
         deadline: float = 30.0,
+        max_pixels: int = MAX_PIXELS,
         observer: Observer = SILENT_OBSERVER,
         look_every: float = 1.0,
     ) -> None:
         self._batch = batch
         self._deadline = deadline
+        self._max_pixels = max_pixels
         self._observer = observer
         self._shelf = Shelf(models, batch=batch, observer=observer, look_every=look_every)
         self._suspects = Suspects()
@@ -105,7 +90,7 @@ class Engine:
         self._computing = 0
         self._explaining = 0
         self._crew = Crew(
-            workers or _cores(),
+            workers or cores(),
             lambda: list(self._shelf.models.values()),
             self._answered,
             self._died,
@@ -162,17 +147,27 @@ class Engine:
             asyncio.create_task(self._shelf.watch(self._crew)),
             asyncio.create_task(self._look_after()),
         ]
+        for chore in self._chores:
+            chore.add_done_callback(tell_why)
 
-    async def stop(self) -> None:
-        """Take no more pictures, answer those that were taken, and end the workers."""
+    async def stop(self, *, wait: bool = True) -> None:
+        """Take no more pictures, answer those that were taken, and end the workers.
+
+        Args:
+            wait: Whether those that were taken are answered; else they get `Stopping`, too.
+        """
         self._stopping = True
-        while self._waiting.pictures or self._computing:
+        if not wait:
+            given = [batch.waiters for worker in self._crew.workers for batch in worker.batches]
+            for waiter in chain(self._waiting, *given):
+                waiter.of.fail(_stopping())
+        while wait and (self._waiting.pictures or self._computing):
             self._idle.clear()
             await self._idle.wait()
         for chore in self._chores:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
-        await self._crew.stop()
+        await self._crew.stop(at_once=not wait)
 
     async def ask(
         self, model: str, asks: Sequence[Ask], *, deadline: float | None = None
@@ -224,9 +219,7 @@ class Engine:
             )
         if self._stopping:
             self._observer.refused("stopping")
-            raise Stopping(
-                "a server that runs", "this one is being stopped", "Ask again in a moment."
-            )
+            raise _stopping()
         now = asyncio.get_running_loop().time()
         seconds = self._deadline if deadline is None else min(deadline, self._deadline)
         request = Request(model, asks, now, now + seconds)
@@ -262,6 +255,16 @@ class Engine:
                 raise self._overloaded()
         self._observer.waiting(waiting.pictures)
         self._pump_soon()
+
+    def check_room(self) -> None:
+        """Turn a request away before any of it is read, where the queue is full.
+
+        Raises:
+            Overloaded: Not one more picture fits.
+        """
+        if self._waiting.pictures >= self._waiting.most_pictures:
+            self._observer.refused("overloaded")
+            raise self._overloaded()
 
     def _overloaded(self) -> Overloaded:
         ahead = self._waiting.pictures + self._computing
@@ -313,7 +316,7 @@ class Engine:
             self._observer.waiting(self._waiting.pictures)
 
     def _hand_over(self, worker: WorkerProcess, waiters: list[Waiter[Model, Request]]) -> None:
-        header, parts = to_bytes(waiters)
+        header, parts = to_bytes(waiters, most=self._max_pixels)
         alone = waiters[0].alone
         light = not alone and sum(waiter.size for waiter in waiters) < BATCH_BYTES // 4
         self._computing += len(waiters)
@@ -382,16 +385,13 @@ class Engine:
             await self._crew.keep_spare()
 
 
+def _stopping() -> Stopping:
+    return Stopping("a server that runs", "this one is being stopped", "Ask again in a moment.")
+
+
 def _expired(request: Request) -> Expired:
     return Expired(
-        f"an answer within {request.until - request.came:g} s",
+        f"an answer within {request.until - request.came:.3g} s",
         "that time has passed",
         "Ask for less at once, or when fewer others do.",
     )
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Pictures as the files of a form, read while it arrives."""
+"""Pictures as the files of a form."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the front process and its workers send each other: a short JSON header and plain bytes.
+"""What the server and its workers send each other.
 
-A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header,
-the body. Pictures and arrays travel in the body as they are, so nothing is encoded twice, and
-nothing that arrives is ever run, as it would be with pickle.
+A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header
+(short JSON), the body. Pictures and arrays travel in the body as they are, so nothing is encoded
+twice, and nothing that arrives is ever run, as it would be with pickle.
 """
 
 from __future__ import annotations

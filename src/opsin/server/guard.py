@@ -1,7 +1,7 @@
-"""Who may ask: the outermost layer, passed by every path, method and kind of connection.
+"""Who may ask: the outermost layer.
 
-A page of any site can send requests to an address on this machine, so that nothing but the request
-itself tells a friend from a stranger:
+Every path, method and kind of connection passes it. A page of any site can send requests to an
+address on this machine, so that nothing but the request itself tells a friend from a stranger:
 
 - `Host` must be a name of this server. A name that an attacker owns can be pointed at 127.0.0.1
   ("DNS rebinding": Jackson et al. 2007, "Protecting Browsers from DNS Rebinding Attacks"), after
@@ -61,7 +61,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._names = {name.lower() for name in settings.allowed_hosts}
+        self._names = {_in_url(name) for name in settings.allowed_hosts}
         # A name behind a proxy: there, pages come by https and reach this server by http.
         self._behind_proxy = frozenset(self._names)
         bound = _in_url(settings.host)
@@ -155,12 +155,14 @@ class Guard:
         return name in self._names or (self._everywhere and _is_address(name))
 
     def _is_same(self, origin: bytes, host: bytes, scope: Scope) -> bool:
-        scheme = {b"ws": b"http", b"wss": b"https"}.get(scheme := scope["scheme"].encode(), scheme)
+        given: str = scope["scheme"]
+        scheme = {"ws": "http", "wss": "https"}.get(given, given)
         host, origin = host.lower(), origin.lower()
-        if origin == scheme + b"://" + host:
+        if origin == scheme.encode() + b"://" + host:
             return True
-        name = host.decode("latin-1").rsplit(":", 1)[0] if b":" in host else host.decode("latin-1")
-        return name in self._behind_proxy and origin == b"https://" + host
+        found = _HOST.fullmatch(host.decode("latin-1"))
+        behind = found is not None and found[1] in self._behind_proxy
+        return behind and origin == b"https://" + host
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:
@@ -190,8 +192,8 @@ def _is_link(scope: Scope) -> bool:
 
 
 def _in_url(host: str) -> str:
-    """Write an address as a Host header does."""
-    return f"[{host.lower()}]" if ":" in host else host.lower()
+    """Write an address as a Host header does: that of IPv6 in brackets."""
+    return f"[{host.lower()}]" if ":" in host and host[:1] != "[" else host.lower()
 
 
 def _is_address(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus: requests, waiting pictures, answers, and drift."""
+"""What the server counts, for Prometheus."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opsin.predict import NONE_OF_THESE
 from opsin.server.engine import Answer, Engine
 from opsin.server.observer import Observer
+from opsin.server.replies import CLIENT_GONE
 from opsin.server.served import Served
 
 #: The drift looks at so many of the newest answers of each model.
@@ -44,7 +45,7 @@ class _Answers:
     def add(self, label: str, confidence: float, seconds: float) -> None:
         counter = self.counters.get(label)
         if counter is None:
-            counter = self.measures.answers.labels(self.model, label)
+            counter = self.measures.answers.labels(self.model, _in_utf8(label))
             self.counters[label] = counter
         counter.inc()
         self.confidence.observe(confidence)
@@ -175,7 +176,7 @@ class Measures(Observer):
             accept: The header ``Accept`` of the request.
         """
         self._mix.served = served
-        encode, _ = choose_encoder(accept)
+        encode, _ = _encoder(accept)
         content: bytes = encode(self.registry)
         return content
 
@@ -228,6 +229,11 @@ def training_mix(served: Served) -> dict[str, float] | None:
     return mix
 
 
+def _in_utf8(label: str) -> str:
+    """Return a label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
+    return label.encode("utf-8", "backslashreplace").decode()
+
+
 class _Mix(Collector):
     """Figures that are computed when they are asked for, not with each answer."""
 
@@ -255,7 +261,7 @@ class _Mix(Collector):
             if mix is None:
                 continue
             for label, share in mix.items():
-                shares.add_metric([name, label], share)
+                shares.add_metric([name, _in_utf8(label)], share)
             if name in self.answers:
                 found = drift(self.answers[name].mix, mix)
                 distance.add_metric([name], found[0])
@@ -281,7 +287,7 @@ class Timed:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status, unanswered = time.perf_counter(), 0, 500
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -291,11 +297,21 @@ class Timed:
 
         try:
             await self.app(scope, receive, sent)
+            unanswered = CLIENT_GONE
         finally:
             route = getattr(scope.get("route"), "path", _OTHER)
             model = scope.get("path_params", {}).get("model", "")
             known = model if model in self.models else ""
-            self.measures.request(route, known, status, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self.measures.request(route, known, status or unanswered, seconds)
+
+
+def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return what writes the figures as a header ``Accept`` wants them, and its media type."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # of a version that is no number
+        return choose_encoder("")
 
 
 def routes(engine: Engine, measures: Measures) -> APIRouter:
@@ -305,7 +321,7 @@ def routes(engine: Engine, measures: Measures) -> APIRouter:
     @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        _, kind = choose_encoder(accept)
+        _, kind = _encoder(accept)
         return Response(measures.text(engine.served, accept), headers={"content-type": kind})
 
     return router

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from opsin.server.asks import Answer
+
+
+@dataclass(frozen=True)
+class Load:
+    """How busy the engine is.
+
+    Args:
+        waiting: Pictures that wait.
+        computing: Pictures that workers have.
+        workers: Worker processes that are alive and ready.
+        queue: Pictures that may wait at most.
+    """
+
+    waiting: int
+    computing: int
+    workers: int
+    queue: int
 
 
 class Observer:

@@ -1,8 +1,9 @@
-"""The Open Inference Protocol (KServe V2) over REST: Opsin's models for clients of other servers.
+"""The Open Inference Protocol (KServe V2) over REST.
 
-Source: https://github.com/kserve/open-inference-protocol, and Triton's extensions for
-classification, binary tensors and a model's configuration. An error is ``{"error": "one line"}``,
-as the protocol says; everywhere else the server uses the shape of `opsin.server.replies`.
+Opsin's models for clients of other servers. Source: the protocol,
+https://github.com/kserve/open-inference-protocol, and Triton's extensions for classification,
+binary tensors and a model's configuration. An error is ``{"error": "one line"}``, as the protocol
+says; everywhere else the server uses the shape of `opsin.server.replies`.
 """
 
 from __future__ import annotations
@@ -18,28 +19,27 @@ from fastapi import APIRouter, Request, Response
 
 from opsin._version import __version__
 from opsin.errors import ImageError, OpsinError
-from opsin.server.body import Body, Room, check_pixels
+from opsin.server.body import Body, Room
+from opsin.server.departures import WhileThere
 from opsin.server.engine import Answer, Ask, Engine, UnknownModel
-from opsin.server.form import Upload
 from opsin.server.replies import (
     NotFound,
-    SlowRequest,
     TooLarge,
     WrongMediaType,
     error_headers,
     error_object,
     json_reply,
     status_of,
-)  # fmt: skip
+)
 from opsin.server.served import Served
-from opsin.server.settings import MAX_PIXELS, Settings
+from opsin.server.settings import Settings
 from opsin.server.tensor_answers import Tensor, write_answer
 from opsin.server.tensors import (
     JSON_LENGTH,
     Asked,
     TensorError,
     read_request,
-)  # fmt: skip
+)
 
 #: What Opsin knows beyond the protocol, by Triton's names for it.
 EXTENSIONS: Final = ("classification", "binary_tensor_data", "model_configuration", "parameters")
@@ -170,24 +170,23 @@ def _reply(content: Mapping[str, Any]) -> Response:
 
 def _add_infer(router: APIRouter, engine: Engine, settings: Settings, room: Room) -> None:
     async def answered(request: Request, model: str, version: str | None) -> Response:
+        until = asyncio.get_running_loop().time() + settings.deadline
         _served(engine, model, version)  # before a body is read in vain
         with (
             Body(request.scope, request.receive, settings, room) as body,
             await _content(body, settings, room) as content,
         ):
-            stated = request.headers.get(JSON_LENGTH)
-
-            def read(served: Served) -> Asked:
-                like = served.metadata.preparation
-                return read_request(content, stated, like, min(settings.max_parts, settings.queue))
-
+            # Once more: the file may have been replaced meanwhile. From here to the engine nothing
+            # is waited for.
             served = _served(engine, model, version)
-            asked = read(served)
-            await _check_pixels(asked, settings)
-            # The file may have been replaced meanwhile; from here to the engine nothing is awaited.
-            newest = _served(engine, model, version)
-            asked = asked if newest is served else read(newest)
-            return await _answer(asked, engine, settings, newest)
+            asked = read_request(
+                content,
+                request.headers.get(JSON_LENGTH),
+                served.metadata.preparation,
+                min(settings.max_parts, settings.queue),
+            )
+            async with WhileThere(request.receive):
+                return await _answer(asked, engine, served, until)
 
     async def infer(request: Request, model: str) -> Response:
         return await answered(request, model, None)
@@ -211,13 +210,7 @@ async def _content(
     body: Body, settings: Settings, room: Room
 ) -> contextlib.AbstractContextManager[bytes]:
     """Read a body; what it grows by where it is compressed takes room as well."""
-    try:
-        async with asyncio.timeout(settings.deadline):
-            content = await body.read()
-    except TimeoutError:
-        raise SlowRequest(
-            f"the body within {settings.deadline:g} s", "it is not all there", "Try again."
-        ) from None
+    content = await body.read()
     if body.coding in ("", "identity"):
         return contextlib.nullcontext(content)
     return _holding(room, _expanded(content, body.coding, settings.max_bytes))
@@ -232,15 +225,7 @@ def _holding(room: Room, content: bytes) -> Iterator[bytes]:
         room.give(len(content))
 
 
-async def _check_pixels(asked: Asked, settings: Settings) -> None:
-    if settings.max_pixels >= MAX_PIXELS:  # workers see to that one themselves
-        return
-    for number, picture in enumerate(asked.pictures, 1):
-        if isinstance(picture, bytes):
-            await check_pixels(Upload(f"picture {number}", picture), settings.max_pixels)
-
-
-async def _answer(asked: Asked, engine: Engine, settings: Settings, served: Served) -> Response:
+async def _answer(asked: Asked, engine: Engine, served: Served, until: float) -> Response:
     known = output_shapes(served)
     names = {wanted.name for wanted in asked.wanted} or set(known)
     for name in sorted(names - set(known)):
@@ -251,9 +236,8 @@ async def _answer(asked: Asked, engine: Engine, settings: Settings, served: Serv
         Ask(picture, as_is=asked.as_is, embedding="embedding" in names)
         for picture in asked.pictures
     ]
-    found = await engine.ask(
-        served.name, asks, deadline=min(asked.deadline or settings.deadline, settings.deadline)
-    )
+    left = until - asyncio.get_running_loop().time()
+    found = await engine.ask(served.name, asks, deadline=min(asked.deadline or left, left))
     answers = [_whole(answer, place, len(found)) for place, answer in enumerate(found, 1)]
     head = {"model_name": served.name, "model_version": version_of(served)}
     content, length = write_answer(head, _gathered(answers, served, names), asked)
@@ -268,11 +252,11 @@ def _served(engine: Engine, model: str, version: str | None) -> Served:
     served = engine.served.get(model)
     if served is None:
         raise UnknownModel(
-            f"a model among {', '.join(engine.served)}", f"got {model[:40]}", "Choose there."
+            f"a model among {', '.join(engine.served)}", f"got {model[:40]!r}", "Choose there."
         )
     if version not in (None, version_of(served)):
         raise NotFound(
-            f"version {version_of(served)} of {served.name}", f"got {str(version)[:40]}",
+            f"version {version_of(served)} of {served.name}", f"got {str(version)[:40]!r}",
             "Leave the version out to get answers of the file that is served now.",
         )  # fmt: skip
     return served

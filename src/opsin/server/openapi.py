@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says of the routes that answer with labels.
+"""What ``/openapi.json`` says of predicting.
 
 They take bodies of several kinds and are plain ASGI, so that FastAPI cannot describe them itself.
 """
@@ -189,7 +189,7 @@ def _operation(name: str, parameters: list[dict[str, Any]], settings: Settings) 
     """Describe a route: the same one under two addresses."""
     picture = {"type": "string", "format": "binary"}
     text = {"type": "string", "description": "base64 without line breaks, or a data: address"}
-    both = _disc(), _disc(radius=5)
+    both = disc(), disc(radius=5)
     reply = {"application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}}}
     return {
         "tags": ["Predict"],
@@ -245,8 +245,8 @@ def _only(name: str, kind: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _disc(radius: int = 9) -> str:
-    """Draw a light disc on black, 28×28 grey, as the address of a PNG."""
+def disc(radius: int = 9) -> str:
+    """Draw a light disc on black, 28×28 grey, as the address of a PNG: an example's picture."""
     rows, columns = np.mgrid[:28, :28] - 13.5
     inside = rows**2 + columns**2 <= radius**2
     return png_address((inside * np.uint8(220)).astype(np.uint8)[:, :, None])

@@ -1,18 +1,15 @@
-"""What ``/openapi.json`` says of the Open Inference Protocol, with examples that can be sent.
+"""What ``/openapi.json`` says of the Open Inference Protocol.
 
 A request's body may be JSON with bytes behind it, so that FastAPI cannot describe it itself.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import numpy as np
-
-from opsin.data.sheet import png_address
 from opsin.server.open_inference import version_of
+from opsin.server.openapi import disc
 from opsin.server.served import Served
 from opsin.server.tensors import InferRequest
 
@@ -120,7 +117,8 @@ def _reply(name: str, text: str) -> dict[str, Any]:
 
 
 def _body() -> dict[str, Any]:
-    inputs = [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [_picture()]}]
+    picture = disc().partition(",")[2]
+    inputs = [{"name": "image_bytes", "datatype": "BYTES", "shape": [1], "data": [picture]}]
     labels = {"name": "probabilities", "parameters": {"classification": 3}}
     examples = {
         "labels": {
@@ -131,11 +129,3 @@ def _body() -> dict[str, Any]:
     }
     content = {"schema": {"$ref": f"{_REF}InferRequest"}, "examples": examples}
     return {"required": True, "content": {_JSON: content}}
-
-
-@functools.cache
-def _picture() -> str:
-    """Return a light disc on black, 28×28 grey, as a PNG in base64."""
-    rows, columns = np.mgrid[:28, :28] - 13.5
-    disc = (rows**2 + columns**2 <= 81) * np.uint8(220)
-    return png_address(disc.astype(np.uint8)[:, :, None]).partition(",")[2]

@@ -1,4 +1,4 @@
-"""``POST /predict`` and its like: pictures in, answers out, with as little in between as may be.
+"""``POST /predict``: pictures in, labels out.
 
 The route is plain ASGI: of a request that takes a network half a millisecond, FastAPI's own way
 with parameters and models would take as much again.
@@ -23,7 +23,8 @@ from starlette.types import Receive, Scope, Send
 from opsin.errors import ImageError, OpsinError
 from opsin.predict import NONE_OF_THESE
 from opsin.server.asks import Answer, Ask, Overloaded, UnknownModel
-from opsin.server.body import Body, Room, check_pixels, read_pictures
+from opsin.server.body import Body, Room, read_pictures
+from opsin.server.departures import WhileThere
 from opsin.server.engine import Engine
 from opsin.server.form import Upload
 from opsin.server.replies import (
@@ -35,7 +36,7 @@ from opsin.server.replies import (
     status_of,
 )
 from opsin.server.served import Served
-from opsin.server.settings import MAX_PIXELS, Settings
+from opsin.server.settings import Settings
 
 _SWITCHES: Final = ("all", "embedding", "explain", "as_is")
 _YES_NO: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -154,26 +155,24 @@ class Predict:
         named: str | None = scope.get("path_params", {}).get("model")
         wanted = read_query(scope["query_string"], self._settings.top, named=named is None)
         model = self._find(named or wanted.model)
+        self._engine.check_room()
         with Body(scope, receive, self._settings, self._room) as body:
             uploads = await read_pictures(body, self._settings)
-            refused = await self._check(uploads)
             asks = [
                 Ask(upload.content, wanted.as_is, wanted.embedding, wanted.explain)
-                for place, upload in enumerate(uploads)
-                if place not in refused
+                for upload in uploads
             ]
-            served, answers = await self._ask(model, asks, until)
-        found = iter(answers)
-        results = [refused.get(place) or next(found) for place in range(len(uploads))]
-        if len(results) == 1 and isinstance(results[0], ImageError):
-            raise results[0]
+            async with WhileThere(receive):
+                served, answers = await self._ask(model, asks, until)
+        if len(answers) == 1 and isinstance(answers[0], ImageError):
+            raise answers[0]
         return json_bytes(
             {
                 "model": served.name,
                 "digest": served.digest,
                 "predictions": [
                     entry(upload, result, served, wanted)
-                    for upload, result in zip(uploads, results, strict=True)
+                    for upload, result in zip(uploads, answers, strict=True)
                 ],
             }
         )
@@ -194,17 +193,6 @@ class Predict:
                 f"a model among {', '.join(served)}", f"got {name[:80]!r}", "Choose one of them."
             )
         return name
-
-    async def _check(self, uploads: Sequence[Upload]) -> dict[int, ImageError]:
-        """Return the pictures that are larger than this server takes, by their places."""
-        refused: dict[int, ImageError] = {}
-        if self._settings.max_pixels < MAX_PIXELS:  # workers see to that one themselves
-            for place, upload in enumerate(uploads):
-                try:
-                    await check_pixels(upload, self._settings.max_pixels)
-                except ImageError as error:
-                    refused[place] = error
-        return refused
 
     async def _ask(
         self, model: str, asks: Sequence[Ask], until: float

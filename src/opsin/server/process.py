@@ -1,4 +1,4 @@
-"""A worker as the front process sees it: what it was given, what it answers, that it died."""
+"""A worker process as the server sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client is told: answers and errors as JSON, each in one shape.
+"""Answers and errors as JSON.
 
 An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``. Its
 status says whose turn it is:
@@ -101,6 +101,9 @@ class InternalError(RequestError):
 
     status = 500
 
+
+#: What is counted where a client went away before its answer, as nginx does; nobody is sent it.
+CLIENT_GONE: Final = 499
 
 _STATUS: Final[Mapping[type[OpsinError], int]] = {
     ImageError: 422,

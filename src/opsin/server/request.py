@@ -1,4 +1,4 @@
-"""A request on its way: from its pictures to bytes for a worker, and from the reply to answers."""
+"""A request on its way through the engine."""
 
 from __future__ import annotations
 
@@ -87,8 +87,13 @@ def _mismatch(pixels: NDArray[np.uint8], like: Preparation) -> ImageError | None
     )
 
 
-def to_bytes(waiters: Sequence[Waiter[Model, Request]]) -> tuple[Header, list[bytes]]:
-    """Put the pictures of a batch as a worker takes them (see `opsin.server.worker.answer`)."""
+def to_bytes(waiters: Sequence[Waiter[Model, Request]], *, most: int) -> tuple[Header, list[bytes]]:
+    """Put the pictures of a batch as a worker takes them (see `opsin.server.worker.answer`).
+
+    Args:
+        waiters: The pictures.
+        most: Pixels of the largest picture that is decoded.
+    """
     pictures, parts = [], []
     for waiter in waiters:
         ask = waiter.of.asks[waiter.place]
@@ -97,7 +102,7 @@ def to_bytes(waiters: Sequence[Waiter[Model, Request]]) -> tuple[Header, list[by
             shape, content = content.shape, content.tobytes()
         pictures.append((len(content), shape, ask.as_is, ask.embedding, ask.explain))
         parts.append(content)
-    return {"pictures": pictures}, parts
+    return {"most": most, "pictures": pictures}, parts
 
 
 def to_results(

@@ -1,4 +1,4 @@
-"""A server's life: checked, started, announced, and ended without losing a request."""
+"""A server's life: started, announced, ended."""
 
 from __future__ import annotations
 
@@ -81,6 +81,15 @@ class Server(uvicorn.Server):
         self._say_stopping()
         await super().shutdown(sockets)
 
+    async def abandon(self) -> None:
+        """Leave those who still send or read: only after a second Ctrl-C are there any."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while self.server_state.tasks:
+                    await asyncio.sleep(0.01)
+
 
 def serve(
     models: Mapping[str, Path], settings: Settings | None = None, *, watcher: Watcher = SILENT
@@ -124,9 +133,11 @@ async def _serve(
         queue=settings.queue,
         batch=settings.batch,
         deadline=settings.deadline,
+        max_pixels=settings.max_pixels,
         observer=measures,
     )
     await engine.start()
+    in_haste = False
     try:
         port = listening.getsockname()[1]
         server = Server(
@@ -137,8 +148,10 @@ async def _serve(
         with _explained(settings):
             listening.listen(_BACKLOG)
         await server.serve([listening])
+        in_haste = server.force_exit
     finally:
-        await engine.stop()
+        await engine.stop(wait=not in_haste)
+    await server.abandon()
     return server.stopped_by
 
 

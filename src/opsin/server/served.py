@@ -1,4 +1,4 @@
-"""Which models are served, under which names, and what is known of them."""
+"""Which models are served, under which names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from opsin.metadata import Metadata
 from opsin.run import RunDirectory, find_classifier
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
 
 #: What tells that a file has changed: its time in nanoseconds, its size, its number on the disk.
 Stamp = tuple[int, int, int]
@@ -57,7 +58,7 @@ class Model:
         content: What was read.
         stamp: What the file was known by.
         served: What is known of it, once a worker has opened it.
-        asked: Pictures that have been asked for and not answered.
+        asked: Requests for it that are not answered yet.
     """
 
     path: Path
@@ -120,7 +121,9 @@ def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
         ``None`` where the run directory around it is missing, damaged, or another training's.
     """
     run = RunDirectory(file.parent)
-    with contextlib.suppress(OpsinError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+    with contextlib.suppress(
+        OpsinError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError
+    ):
         dataset = run.read(run.dataset)
         if dataset["fingerprint"] != metadata.fingerprint:
             return None
@@ -150,9 +153,9 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
         before, equals, after = text.partition("=")
         if equals and "/" not in before and not os.path.lexists(text):
             name, path = before, Path(after)
-            if not _NAME.fullmatch(name) or not name.strip(".") or not after:
+            if not _is_name(name) or not after:
                 raise RecipeError(
-                    "NAME=PATH with a name of letters, digits, '.', '_' and '-'",
+                    f"NAME=PATH with a name of {_SIGNS}",
                     f"got {text!r}",
                     "Choose a name such as demo=runs/2026-11-21-demo",
                 )
@@ -167,6 +170,28 @@ def parse_models(texts: Sequence[str]) -> dict[str, Path]:
             )
         models[name] = path
     return models
+
+
+def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+    """Check models that have names already.
+
+    Raises:
+        RecipeError: There is none, or a name has other characters than `parse_models` allows.
+
+    Example:
+        >>> list(check_models({"demo": "runs/x"}))
+        ['demo']
+    """
+    if not models:
+        raise RecipeError("a model to serve", "none is given", "Name one, such as a run.")
+    for name in models:
+        if not _is_name(name):
+            raise RecipeError(f"a name of {_SIGNS}", f"got {name!r}", "Choose a name such as demo.")
+    return {name: Path(path) for name, path in models.items()}
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None and text.strip(".") != ""
 
 
 def _name_of(path: Path) -> str:

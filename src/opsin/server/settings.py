@@ -1,4 +1,4 @@
-"""How a server is set up: checked when it is made, so that an unsafe one cannot be."""
+"""How a server is set up, and checked."""
 
 from __future__ import annotations
 
@@ -75,12 +75,23 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_parts", "queue", "batch", "top"):
-            _check(name, getattr(self, name), 1)
-        _check("port", self.port, 0, 65_535)
-        _check("max_pixels", self.max_pixels, 1, MAX_PIXELS)
-        _check("deadline", self.deadline, 0.001, 86_400)
+            _check_count(name, getattr(self, name), 1)
+        _check_count("port", self.port, 0, 65_535)
+        _check_count("max_pixels", self.max_pixels, 1, MAX_PIXELS)
+        if not 0.001 <= self.deadline <= 86_400:
+            raise RecipeError(
+                "deadline between 0.001 and 86,400 seconds",
+                f"got {self.deadline}",
+                "Choose a value there.",
+            )
         if self.workers is not None:
-            _check("workers", self.workers, 1)
+            _check_count("workers", self.workers, 1)
+        if not self.host:
+            raise RecipeError(
+                "host to be an address",
+                "it is empty",
+                "127.0.0.1 is this machine alone, 0.0.0.0 every address it has.",
+            )
         for name in self.allowed_hosts:
             _check_host_name(name)
         if self.token is not None:
@@ -175,15 +186,17 @@ def _read_token(path: Path) -> str:
     return token
 
 
-def _check(name: str, value: float, least: float, most: float | None = None) -> None:
-    if isinstance(value, int | float) and least <= value and (most is None or value <= most):
+def _check_count(name: str, value: int, least: int, most: int | None = None) -> None:
+    if isinstance(value, int) and least <= value and (most is None or value <= most):
         return
-    limits = f"of at least {least:g}" if most is None else f"between {least:g} and {most:g}"
-    raise RecipeError(f"{name} {limits}", f"got {value}", "Choose a value there.")
+    limits = f"of at least {least:,}" if most is None else f"between {least:,} and {most:,}"
+    raise RecipeError(
+        f"{name} to be a whole number {limits}", f"got {value}", "Choose a value there."
+    )
 
 
 def _check_host_name(name: str) -> None:
-    bare = name.removeprefix("[").removesuffix("]")
+    bare = name[1:-1] if name[:1] + name[-1:] == "[]" else name
     try:
         ipaddress.ip_address(bare)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The models in service, and how a new file takes an old one's place without a gap."""
+"""The models in service, replaced without a gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures over which a worker may have died: they are not let near others again."""
+"""Pictures over which a worker may have died."""
 
 from __future__ import annotations
 

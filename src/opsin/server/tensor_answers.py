@@ -1,6 +1,7 @@
-"""Answers of the Open Inference Protocol: JSON, and tensors as bytes behind it.
+"""Answers of the Open Inference Protocol.
 
-Source: Triton's extensions for binary tensors and for classification,
+They are JSON, and tensors as bytes behind it. Source: Triton's extensions for binary tensors and
+for classification,
 https://github.com/triton-inference-server/server/tree/main/docs/protocol.
 """
 
@@ -52,7 +53,7 @@ def write_answer(
         described.append(entry)
         behind.append(content)
     whole = dict(head) | ({"id": asked.id} if asked.id else {}) | {"outputs": described}
-    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+    text = _encoded(json.dumps(whole, ensure_ascii=False, separators=(",", ":")))
     if not any(entry.get("parameters") for entry in described):
         return text, None
     return b"".join([text, *behind]), len(text)
@@ -71,7 +72,7 @@ def _described(tensor: Tensor, wanted: Wanted) -> tuple[dict[str, Any], bytes]:
         entry |= {"datatype": "BYTES", "shape": list(best.shape)}
         if not wanted.binary:
             return entry | {"data": texts}, b""
-        encoded = [text.encode() for text in texts]
+        encoded = [_encoded(text) for text in texts]
         content = b"".join(LENGTH.pack(len(each)) + each for each in encoded)
     else:
         datatype = "BOOL" if tensor.values.dtype == np.bool_ else "FP32"
@@ -81,3 +82,8 @@ def _described(tensor: Tensor, wanted: Wanted) -> tuple[dict[str, Any], bytes]:
         little = tensor.values.dtype.newbyteorder("<")
         content = np.ascontiguousarray(tensor.values, little).tobytes()
     return entry | {"parameters": {"binary_data_size": len(content)}}, content
+
+
+def _encoded(text: str) -> bytes:
+    # A label may be a folder's name that is no Unicode: half a surrogate pair, which UTF-8 cannot.
+    return text.encode("utf-8", "backslashreplace")

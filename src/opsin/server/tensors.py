@@ -1,7 +1,7 @@
-"""Requests of the Open Inference Protocol: JSON, and a tensor as bytes behind it.
+"""Requests of the Open Inference Protocol.
 
-Sources: the Open Inference Protocol, https://github.com/kserve/open-inference-protocol, and
-Triton's extension for binary tensors,
+They are JSON, and a tensor as bytes behind it. Sources: the Open Inference Protocol,
+https://github.com/kserve/open-inference-protocol, and Triton's extension for binary tensors,
 https://github.com/triton-inference-server/server/tree/main/docs/protocol.
 """
 

@@ -1,10 +1,11 @@
-"""Pictures that wait for a worker: bounded, in order of arrival, gone when nobody wants them."""
+"""The bounded queue of pictures that wait."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Generic, TypeVar
 
 #: Bytes of pictures that are given to a worker together, unless a single one is larger: decoding
@@ -79,9 +80,9 @@ class Waiting(Generic[Kind, Of]):
         self.bytes += size
         return True
 
-    def holds(self, waiter: Waiter[Kind, Of]) -> bool:
-        """Tell whether a picture waits."""
-        return waiter in self._lanes.get((waiter.model, waiter.alone), ())
+    def __iter__(self) -> Iterator[Waiter[Kind, Of]]:
+        """Yield those that wait."""
+        return chain.from_iterable(self._lanes.values())
 
     def drop(self, waiter: Waiter[Kind, Of]) -> bool:
         """Free a picture's place; ``False``: it does not wait (any more)."""

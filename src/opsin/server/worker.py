@@ -1,12 +1,14 @@
-"""The process that decodes and computes: ``python -m opsin.server.worker``, its socket as input.
+"""The process that decodes and computes.
 
-It does what it is told, one frame after another, and ends when the other side closes, so that no
-worker outlives its server, however that ended. It holds no state but the models.
+It is started as ``python -m opsin.server.worker`` with its socket as input, does what it is told,
+one frame after another, and ends when the other side closes, so that no worker outlives its server,
+however that ended. It holds no state but the models.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import socket
@@ -24,13 +26,11 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from opsin.data.images import look_at
-from opsin.errors import ImageError, OpsinError
+from opsin.errors import ImageError, ModelFileError, OpsinError
 from opsin.inspection.occlusion import occlusion_map
 from opsin.predict import Answers, Classifier, Prepared
 from opsin.server.frames import Header, pack, receive
 
-#: Pixels of the largest picture that the server decodes.
-MAX_PIXELS: Final = 50_000_000
 # Seconds that trying out batches may take. A network that is slower gains nothing by them.
 _TRIAL: Final = 3.0
 
@@ -110,7 +110,14 @@ def load(content: memoryview, header: Header) -> tuple[Model, Header]:
             raise type(error)(error.expected, received, error.advice) from error
     like = model.classifier.metadata.preparation
     blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
-    first = model.classifier.answers(blank, embedding=True)
+    try:
+        first = model.classifier.answers(blank, embedding=True)
+    except Exception as error:  # whatever ONNX Runtime has against it
+        raise ModelFileError(
+            "a network that can be computed",
+            f"{header['path']} cannot be: {' '.join(str(error).split())[:200]}",
+            "The file was changed or needs a newer ONNX Runtime; take the original.",
+        ) from error
     known = {
         "metadata": model.classifier.metadata.model_dump(mode="json"),
         "embedding": 0 if first.embedding is None else first.embedding.shape[1],
@@ -180,9 +187,21 @@ def size_of(image: bytes) -> tuple[int, int]:
 
 
 def prepare(
-    classifier: Classifier, content: memoryview, shape: Sequence[int] | None, as_is: bool
+    classifier: Classifier,
+    content: memoryview,
+    shape: Sequence[int] | None,
+    *,
+    as_is: bool,
+    most: int,
 ) -> Prepared:
     """Make a picture ready: decode its file, or take prepared pixels as they are.
+
+    Args:
+        classifier: What it is made ready for.
+        content: The file's bytes, or the pixels.
+        shape: The pixels' shape; ``None``: it is a file.
+        as_is: Leave the background as it is.
+        most: Pixels of the largest picture that is decoded.
 
     Raises:
         ImageError: It cannot be read, or is too large.
@@ -191,9 +210,9 @@ def prepare(
         return Prepared("picture", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
-    if height * width > MAX_PIXELS:
+    if height * width > most:
         raise ImageError(
-            f"a picture of at most {MAX_PIXELS // 1_000_000} million pixels",
+            f"a picture of at most {most:,} pixels",
             f"it has {width:,} × {height:,}",
             "Make it smaller first.",
         )
@@ -214,8 +233,9 @@ def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list
 
     Args:
         model: What to ask.
-        header: ``pictures``: for each its bytes, its shape where it is prepared pixels, and whether
-            the background stays as it is, the embedding is wanted, the heat map is wanted.
+        header: ``most``: pixels of the largest picture. ``pictures``: for each its bytes, its shape
+            where it is prepared pixels, and whether the background stays as it is, the embedding is
+            wanted, the heat map is wanted.
         body: The pictures, one behind another.
 
     Returns:
@@ -230,7 +250,7 @@ def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list
         content = body[start : start + size]
         start += size
         try:
-            prepared = prepare(model.classifier, content, shape, as_is)
+            prepared = prepare(model.classifier, content, shape, as_is=as_is, most=header["most"])
         except ImageError as error:
             errors[place] = error.args
             continue
@@ -304,8 +324,12 @@ def main() -> None:
     # Where memory runs out, the system should end a worker, which is replaced, not the server.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    # The server first: one that has no time to say no keeps everybody waiting.
+    with contextlib.suppress(OSError):
+        os.nice(5)
     # What is odd about strangers' pictures would fill the log; whoever sent one is told.
     warnings.simplefilter("ignore")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     serve(socket.socket(fileno=0))
 
 

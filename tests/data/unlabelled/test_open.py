@@ -33,6 +33,7 @@ def test_a_picture_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> No
         ("gone", "there is no 'gone' here"),
         ("digits", "there is no 'digits' here"),
         ("a\0b", "there is no"),
+        ("", "got an empty name"),
         ("notes.txt", "is a file of another kind"),
         ("arrays.npz", r"opsin evaluate MODEL FILE"),
         ("pipe", "a pipe or a device"),

@@ -135,8 +135,8 @@ def test_no_cut_between_reads_changes_a_name(
         return
 
     class Torn(io.BytesIO):
-        # The first read must show how names are parted.
-        sizes = iter([max(64, len(content) // 2), *cuts])
+        # A line end within a name must not be seen before the NUL behind it.
+        sizes = iter([len(names[0]) + 1 if b"\n" in names[0] else 1, *cuts])
 
         def read1(self, size: int | None = -1) -> bytes:
             return super().read1(next(self.sizes, 7))
@@ -148,6 +148,18 @@ def test_no_cut_between_reads_changes_a_name(
 def test_a_line_without_end_is_refused() -> None:
     with pytest.raises(SourceError, match="a line is longer"):
         list(open_stream("-", stdin=io.BytesIO(b"x" * 1_000_000)))
+
+
+def test_names_and_their_ends_may_be_written_apart(pipe: tuple[io.FileIO, BinaryIO]) -> None:
+    writing, reading = pipe
+    writing.write(b"1.png")
+    stream = open_stream("-", stdin=reading)
+    found = listened(stream)
+    time.sleep(0.05)
+    writing.write(b"\x002.png\0")
+    assert [found.get(timeout=5) for _ in range(2)] == ["1.png", "2.png"]
+    writing.close()
+    assert not found.get(timeout=5)
 
 
 def test_mixed_separators_are_a_row() -> None:

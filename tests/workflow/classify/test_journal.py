@@ -106,6 +106,20 @@ def test_records_torn_by_a_power_cut_are_cut_off(tmp_path: Path) -> None:
     assert out.read_text() == "row of 1\nrow of 2\nrow of 3\n"
 
 
+def test_records_reach_the_disk_before_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that a power cut left without records would look as if somebody had added them."""
+    order: list[int] = []
+    journal = open_journal(tmp_path / "results.jsonl")
+    keep(journal, "1")
+    monkeypatch.setattr(os, "fsync", order.append)
+    journal.sync()
+    rows, records = (file.fileno() for file in journal._files)
+    assert order == [records, rows]
+    journal.close()
+
+
 @pytest.mark.parametrize("how", ["added", "changed", "shorter"])
 def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how: str) -> None:
     out = tmp_path / "results.jsonl"
@@ -118,6 +132,17 @@ def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how:
     with pytest.raises(RecipeError, match="what is done cannot be told"):
         open_journal(out)
     assert out.read_bytes() == changed
+
+
+def test_a_table_without_its_heading_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    journal = Journal(out, out, BEGUN, heading=b"image,answer\n")
+    keep(journal, "1")
+    journal.close(whole=False)
+    out.write_bytes(b"")
+    with pytest.raises(RecipeError, match="was changed since"):
+        Journal(out, out, BEGUN, heading=b"image,answer\n")
+    assert out.read_bytes() == b""
 
 
 def test_results_of_others_are_never_overwritten(tmp_path: Path) -> None:

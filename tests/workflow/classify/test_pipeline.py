@@ -118,6 +118,29 @@ def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_
     assert list(classify_stream(classifier, known)) == [(known[0], problem)]
 
 
+def test_a_pipe_in_a_list_keeps_nobody_waiting(
+    classifier: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.csv").write_text("path\npipe.png\n/dev/zero\nphotos/half 0/0.png\n")
+    *odd, good = [
+        answer for _, answer in classify_stream(classifier, open_stream(tmp_path / "a.csv"))
+    ]
+    assert ["is a pipe or a device" in str(answer) for answer in odd] == [True, True]
+    assert isinstance(good, Prediction)
+
+
+def test_an_error_that_is_kept_keeps_no_picture(classifier: Classifier, tmp_path: Path) -> None:
+    torn = png(np.zeros((40, 40, 1), np.uint8))[:-30]
+    items = [Unlabelled("torn.png", torn), Unlabelled("gone.png", str(tmp_path / "gone.png"))]
+    for _, answer in classify_stream(classifier, items):
+        each: BaseException | None = answer if isinstance(answer, ImageError) else None
+        assert each is not None
+        while each is not None:
+            assert each.__traceback__ is None
+            each = each.__cause__ or each.__context__
+
+
 def test_a_picture_may_vanish_after_it_was_listed(classifier: Classifier, photos: Path) -> None:
     def vanishing() -> Iterator[Unlabelled]:
         for item in open_stream(photos):

@@ -157,36 +157,19 @@ def test_killed_at_any_step_each_picture_is_placed_once(tmp_path: Path, by: Any)
     assert step > 20
 
 
-@pytest.mark.parametrize("by", WAYS)
-def test_killed_at_any_step_all_is_taken_back(tmp_path: Path, by: By) -> None:
-    step, killed = 0, True
-    while killed:
-        step += 1
+def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None:
+    for step in range(44, 80):
         root = tmp_path / str(step)
-        source, folder = write_source(root / "source", 3), root / "sorted"
-        before = contents(source)
-        work(source, folder, by)
-        killed = killed_at(step, lambda: unsort(folder))  # noqa: B023
-        if killed and (folder / "sorted.jsonl").exists():
-            assert unsort(folder).left_count == 0
-        assert contents(source) == before
-        leftover = [path.name for path in folder.glob("*")] if folder.exists() else []
-        assert set(leftover) <= {".sorted.jsonl.lock"}  # killed after the last picture
-    assert step > 8
-    assert not folder.exists()
-
-
-@pytest.mark.parametrize("by", WAYS)
-def test_what_was_half_sorted_can_be_taken_back(tmp_path: Path, by: By) -> None:
-    for step in range(4, 60, 7):
-        root = tmp_path / str(step)
-        source, folder = write_source(root / "source"), root / "sorted"
-        before = contents(source)
-        killed_at(step, lambda: work(source, folder, by))  # noqa: B023
-        if (folder / "sorted.jsonl").exists():
-            assert unsort(folder).left == ()
-        assert contents(source) == before
-        assert not folder.exists() or not contents(folder)
+        source, folder = write_source(root / "source", 2), root / "sorted"
+        killed_at(step, lambda: work(source, folder, "copy"))  # noqa: B023
+        if len(contents(folder)) == 2:  # made, and not done yet
+            break
+    assert not (folder / "results.jsonl").read_text()
+    (source / "0" / "0.png").unlink()
+    work(source, folder, "copy")
+    assert set(contents(folder)) == {"picture 0", "picture 1"}
+    done = unsort(folder)
+    assert (done.removed, contents(folder)) == (1, {"picture 0": ["Bag/0.png"]})
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -214,58 +197,6 @@ def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
     assert sorter.placed == 1
     assert contents(folder)["picture 0"] == ["none of these/corrected.png"]
     assert contents(folder)["picture 8"] == ["none of these/new.png"]
-
-
-def test_what_changed_since_is_left_and_listed(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
-    work(source, folder, "copy")
-    (folder / "Bag" / "0.png").write_text("worked on since")
-    (source / "1" / "0.png").unlink()  # the copy of picture 1 is the only one now
-    done = unsort(folder)
-    assert done.removed == 3
-    assert sorted(reason for _, reason in done.left) == sorted([
-        "was changed since", f"{source / '1' / '0.png'} is gone, so this may be the only one"
-    ])  # fmt: skip
-    assert set(contents(folder)) == {"worked on since", "picture 1"}
-    assert (folder / "results.jsonl").exists()
-    with pytest.raises(RecipeError, match="pictures were taken back"):
-        work(source, folder, "copy")
-    again = unsort(folder)
-    assert (again.removed, again.left_count) == (0, 2)
-    (source / "1" / "0.png").write_text("picture 1")
-    (folder / "Bag" / "0.png").unlink()
-    assert unsort(folder).to_json() | {"folder": ""} == {
-        "folder": "", "moved_back": 0, "removed": 1, "left": [], "left_count": 0
-    }  # fmt: skip
-    assert not folder.exists()
-
-
-def test_moves_never_come_back_over_something_new(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
-    work(source, folder, "move")
-    (source / "0" / "0.png").write_text("new")
-    gone = next(folder.glob("*/1.png"))
-    gone.unlink()
-    edited = folder / contents(folder)["picture 1"][0]
-    edited.unlink()
-    edited.write_text("picture 1, saved by an editor")
-    (source / "1").rmdir()
-    done = unsort(folder)
-    assert (done.moved_back, done.left_count) == (3, 2)
-    assert contents(source)["new"] == ["0/0.png"]
-    assert contents(source)["picture 1, saved by an editor"] == ["1/0.png"]
-    reasons = " ".join(reason for _, reason in done.left)
-    assert "something else is at" in reasons and "is no longer there" in reasons
-
-
-def test_a_link_whose_original_is_gone_is_kept(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source", 2), tmp_path / "sorted"
-    work(source, folder, "link")
-    assert (folder / "Bag" / "0.png").samefile(source / "0" / "0.png")
-    (source / "0" / "0.png").unlink()
-    done = unsort(folder)
-    assert (done.removed, done.left_count) == (1, 1)
-    assert contents(folder) == {"picture 0": ["Bag/0.png"]}
 
 
 def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:

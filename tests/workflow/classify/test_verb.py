@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,32 @@ def test_ctrl_c_keeps_what_is_done(
     assert watch.notes[-1] == "8 pictures are done and kept; the same command goes on there"
     assert classify(nearest_mean, pictures, out=out).resumed == 8
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_answers_before_a_damage_are_kept(
+    tmp_path: Path, nearest_mean: Path, pictures: Path
+) -> None:
+    archive, out = tmp_path / "torn.tar", tmp_path / "r.jsonl"
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as file:
+        for path in sorted(pictures.glob("*.png")):
+            file.add(path, path.name)
+    os.truncate(archive, 12 * 1024 - 500)
+    for _ in range(2):
+        with pytest.raises(SourceError, match="cut short"):
+            classify(nearest_mean, archive, out=out)
+        whole = sorted(path.name for path in pictures.iterdir())[:11]
+        assert [row["image"] for row in rows(out)] == whole
+
+
+def test_a_picture_that_is_given_twice_is_one_row(
+    tmp_path: Path, nearest_mean: Path, pictures: Path
+) -> None:
+    names = [str(pictures / f"{number}.png") for number in (1, 2, 1)]
+    assert classify(nearest_mean, names, out=tmp_path / "r.jsonl").pictures == 2
+    with pytest.raises(SourceError, match="one source or more; got none"):
+        classify(nearest_mean, [], out=tmp_path / "n.jsonl")
+    with pytest.raises(SourceError, match="only once; got it twice"):
+        predict_each(nearest_mean, ["-", "-"])
 
 
 def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, pictures: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures in an archive, read forward and never unpacked to the disk."""
+"""Pictures in an archive, read without unpacking it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of pictures in any layout, listed while it is read."""
+"""Pictures in a folder of any layout."""
 
 from __future__ import annotations
 

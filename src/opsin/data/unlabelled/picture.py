@@ -1,9 +1,10 @@
-"""A picture that nobody has put into a class yet."""
+"""A picture that has no class yet."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from opsin.errors import ImageError
@@ -18,8 +19,8 @@ class Unlabelled:
     """One picture.
 
     Args:
-        name: What it is called, relative to its source, with ``/``; no two of a source share it,
-            unless a table or a list names a picture twice.
+        name: What it is called, relative to its source, with ``/``; no two of a folder share it,
+            but a table, a list or an archive may hold a name twice.
         image: Where its file is, or its content, for members of archives and standard input.
         path: The file on disk, where the picture is a file of its own.
         problem: Why there is nothing to decode, where that is known already: a damaged member of
@@ -78,3 +79,14 @@ class Stream:
     def close(self) -> None:
         """End a wait for names on standard input, in whichever thread it is."""
         self.stop()
+
+
+def stream_of_one(source: str, path: Path) -> Stream:
+    """Return the stream of one picture file.
+
+    Args:
+        source: What the user called it.
+        path: Where it is.
+    """
+    place = str(path)
+    return Stream(source, "file", lambda: iter([Unlabelled(source, place, place)]), lambda: 1)

@@ -1,4 +1,4 @@
-"""Standard input: one picture, or the names of many."""
+"""Standard input: a picture, or names of many."""
 
 from __future__ import annotations
 
@@ -141,9 +141,15 @@ def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
     Raises:
         SourceError: A name is impossibly long.
     """
-    rest = start.removeprefix(codecs.BOM_UTF8)
+    # Some write a name and its end apart.
+    while b"\0" not in start and b"\n" not in start and len(start) <= _LONGEST:
+        more = pipe.read()
+        if not more:
+            break
+        start += more
     # A name may hold a line end, but never a NUL.
     separator = b"\0" if b"\0" in start else b"\n"
+    rest = start.removeprefix(codecs.BOM_UTF8)
     while True:
         *names, rest = rest.split(separator)
         for name in names:

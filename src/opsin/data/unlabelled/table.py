@@ -1,4 +1,4 @@
-"""A table that names pictures, classes or none beside them."""
+"""A table that names pictures to be classified."""
 
 from __future__ import annotations
 

@@ -172,8 +172,10 @@ def _numbers(
         if size * 10**power * pixels >= apart * each
     )
     for number in range(start, start + count * each):
-        if number % step == 0:
-            yield pixels * ((number - start) / each + 0.5), str(number)
+        place = (number - start) / each + 0.5
+        # The last point may stand for fewer than the others, and the number for none of them.
+        if number % step == 0 and place < count:
+            yield pixels * place, str(number)
 
 
 def _map_address(

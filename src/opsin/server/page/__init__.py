@@ -1,4 +1,4 @@
-"""The page at ``/`` where a person asks about a picture, and the page of the API at ``/docs``."""
+"""The pages at ``/`` and ``/docs``."""
 
 from __future__ import annotations
 

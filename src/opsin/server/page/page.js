@@ -275,12 +275,15 @@ part.photograph.addEventListener("click", async () => {
   // Telephones open their own camera; so do all where the page may not use it (plain HTTP).
   if (!reach || matchMedia("(pointer: coarse)").matches) return part.capture.click();
   show(part.error, false);
+  part.photograph.disabled = true; // while the browser asks: a second stream would stay on unseen
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch (error) {
     return complain(new Refused(error.name === "NotAllowedError"
       ? "expected leave to use the camera; it was not given. Allow it in the browser, or select a file."
       : "expected a camera; none can be used. Select a file instead."));
+  } finally {
+    part.photograph.disabled = false;
   }
   part.camera.srcObject = stream;
   await part.camera.play();

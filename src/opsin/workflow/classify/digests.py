@@ -46,7 +46,7 @@ class Digests:
 
     def extend(self, digests: NDArray[np.uint64]) -> None:
         """Add many digests, ``uint64[N]``; call `sort` when all are there."""
-        ordered = np.sort(digests)
+        ordered = np.sort(digests.astype(np.uint64))  # in the machine's order of bytes
         edges = np.arange(1, 1 << _BUCKET_BITS, dtype=np.uint64) << np.uint64(64 - _BUCKET_BITS)
         parts = np.split(ordered, np.searchsorted(ordered, edges))
         for bucket, part in zip(self._buckets, parts, strict=True):

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
-from opsin.data.unlabelled import Stream, open_stream
+from opsin.data.unlabelled import STANDARD_INPUT, Stream, open_stream
 from opsin.data.unlabelled.joined import join_streams
-from opsin.errors import ImageError
+from opsin.errors import ImageError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
 from opsin.workflow.classify.pipeline import Answered, classify_stream
@@ -25,8 +25,18 @@ def open_streams(
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Stream:
-    """Find the pictures of one source or of several, without reading any: see `open_stream`."""
+    """Find the pictures of one source or of several, without reading any: see `open_stream`.
+
+    Raises:
+        SourceError: There is no such source, or it is of another kind.
+    """
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    if not several:
+        raise SourceError("one source or more", "got none", "Check what was to find them.")
+    if sum(os.fspath(source) == STANDARD_INPUT for source in several) > 1:
+        raise SourceError(
+            "- once, for standard input can be read only once", "got it twice", "Give it once."
+        )
     return join_streams(
         [
             open_stream(
@@ -35,6 +45,12 @@ def open_streams(
             for source in several
         ]
     )
+
+
+def open_classifier(model: str | os.PathLike[str] | Classifier) -> Classifier:
+    """Open a classifier for many pictures; one that is open stays as it is."""
+    # Several threads would add up a picture's numbers in an order that depends on its batch.
+    return model if isinstance(model, Classifier) else Classifier(model, threads=1)
 
 
 def each_answer(
@@ -103,13 +119,11 @@ def predict_each(
         >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
         ...     print(answer.name, answer.answer)
     """
-    # One thread a picture: its answer is then the same whatever it is computed together with.
-    classifier = model if isinstance(model, Classifier) else Classifier(model, threads=1)
     stream = open_streams(
         source, columns=columns, follow_links=follow_links, stdin=stdin, watcher=watcher
     )
     answers = each_answer(
-        classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
+        open_classifier(model), stream, where=where, min_confidence=min_confidence, reject=reject,
         as_is=as_is, tta=tta,
     )  # fmt: skip
     return (answer for _, answer in answers)

@@ -1,11 +1,11 @@
-"""Which pictures are answered: a journal beside the results, which a kill or a power cut spares.
+"""Which pictures are done, whatever ended the work.
 
-The journal (``.results.jsonl.journal``) is a line of JSON that says how the work was begun, then a
-record of 24 bytes a picture: digest of its name, where its row ends, its answer, and a checksum
-over the record and the row. Records are written before their rows. So whatever is in the results
-has a record, and what the process was killed over is a record without its row, which is cut off
-when the work goes on. Every few seconds rows and then records are brought to the disk; only what
-came after can be torn by a power cut, and the checksums find it.
+The journal (``.results.jsonl.journal``) lies beside the results: a line of JSON that says how the
+work was begun, then a record of 24 bytes a picture: digest of its name, where its row ends, its
+answer, and a checksum over the record and the row. Records are written before their rows. So what
+is in the results has a record, and what the process was killed over is a record without its row,
+which is cut off when the work goes on. Every few seconds both are brought to the disk, records
+first too; only what came after can be torn by a power cut, and the checksums find it.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ class Journal:
                 good, place, answer = good + 1, end, kind
         lost = np.frombuffer(window[(good - first) * _SIZE :], _RECORDS)
         closed = bool((lost["answer"] == _CLOSED).any())
-        # Nothing that was brought to the disk gets lost by itself.
-        if len(lost) and (closed or (good == first and (first or not short))):
+        # Nothing that was brought to the disk, as the heading was, gets lost by itself.
+        if size < heading or (len(lost) and (closed or (good == first and (first or not short)))):
             raise self._changed(f"{self.rows.name} was changed since")
         if not len(lost) and size > place:
             raise self._changed(f"something else was added to {self.rows.name}")
@@ -324,7 +324,7 @@ class Journal:
             StorageError: The disk refuses it.
         """
         with told_plainly(self.rows):
-            for file in self._files:  # the rows first
+            for file in self._files[::-1]:  # rows without records would look like a stranger's
                 os.fsync(file.fileno())
         self._unsynced, self._synced = 0, time.monotonic()
 

@@ -1,8 +1,11 @@
-"""Any number of pictures through a classifier: listing, decoding and computing at once."""
+"""Pictures listed, decoded and classified at once."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import stat
 import threading
 import time
 from collections import deque
@@ -254,18 +257,25 @@ class _Works:
         for slot in chunk:
             if self._stopped:
                 return
-            item = slot.item
-            try:
-                if item.problem:
-                    raise item.problem
-                slot.prepared = self._classifier.prepare(item.image, item.name, as_is=self._as_is)
-            except ImageError as error:
-                slot.answer = error
-            slot.since = time.monotonic()
+            found = self._prepared(slot.item)
+            if isinstance(found, Prepared):
+                slot.prepared, slot.since = found, time.monotonic()
+            else:
+                slot.answer = found
         with self._lock:
             self._decoded.extend(slot for slot in chunk if slot.prepared)
             self._decoding -= 1
             self._tell()
+
+    def _prepared(self, item: Unlabelled) -> Prepared | ImageError:
+        if item.problem:
+            return item.problem
+        try:
+            if item.path is not None:
+                _refuse_pipes(item.path, item.name)
+            return self._classifier.prepare(item.image, item.name, as_is=self._as_is)
+        except ImageError as error:
+            return _without_frames(error)
 
     def _compute(self, batch: list[_Slot]) -> None:
         pictures = [slot.prepared for slot in batch if slot.prepared]
@@ -279,3 +289,24 @@ class _Works:
     def _tell(self) -> None:
         if self._slots and self._slots[0].answer:
             self._answered.notify()
+
+
+def _refuse_pipes(path: str, name: str) -> None:
+    """Refuse what nobody may ever write into; tables and lists can name anything.
+
+    Raises:
+        ImageError: It is a pipe or a device.
+    """
+    with contextlib.suppress(OSError):  # whoever opens it tells why that fails
+        kind = os.stat(path).st_mode  # noqa: PTH116  a million paths as text
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise ImageError("a picture", f"{name}: is a pipe or a device", "Give a file.")
+
+
+def _without_frames(error: ImageError) -> ImageError:
+    """Return an error without the way it came: whoever keeps it would keep the picture too."""
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error

@@ -1,4 +1,4 @@
-"""A picture is copied, linked or moved: whole or not at all, and never over another file."""
+"""Files placed whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers as rows of .jsonl, .csv and .parquet files."""
+"""Answers as rows of JSON, CSV or Parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--sort-into DIR``: each picture into the folder of its answer.
+"""Pictures sorted into folders by their answer.
 
 Copies and links are made before the journal calls their pictures done, and taken back if it does
 not. Moves are made after it, since a picture that has left its place would not be seen again. So
@@ -146,7 +146,9 @@ class Sorter:
         for line in last.lines:
             done = self._journal.holds(line.image)
             made = line.looks_done(self.folder)
-            if not (done and made):
+            # The original may have gone since: its copy stays, and is in the undo file.
+            only = line.by != "write" and not os.path.lexists(line.source or "")
+            if not (made and (done or only)):
                 undone.append(line.target)
             with told_plainly(self.folder):
                 if line.by == "move" and done and made:
@@ -154,7 +156,7 @@ class Sorter:
                 elif line.by == "move" and done and line.source:
                     picture = Unlabelled(line.image, line.source, line.source)
                     moves.append((picture, line.target.split("/")[0]))
-                elif line.by != "move" and made and not done:
+                elif line.by != "move" and made and not (done or only):
                     (self.folder / line.target).unlink()
         self._mark(undone)
         self._place(moves, lambda: None)

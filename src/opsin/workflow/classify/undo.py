@@ -1,4 +1,4 @@
-"""``sorted.jsonl``: what a sorting did with each picture, so that it can be undone.
+"""``sorted.jsonl``: how a sorting can be undone.
 
 It begins with a line about the whole. Then come batches: a line for each picture that is going to
 be placed, written before anything is done, and behind them a line with ``placed`` once all was
@@ -63,8 +63,16 @@ class Line:
         if self.by != "copy" and (there.st_dev, there.st_ino) == (self.device, self.inode):
             return True
         # A copy has the picture's size and time, and so has what moved across file systems.
-        alike = abs(there.st_mtime_ns - self.mtime_ns) <= _CLOCK and there.st_size == self.size
-        return alike and self.by != "link"
+        return self.is_like(there) and self.by != "link"
+
+    def is_like(self, found: os.stat_result) -> bool:
+        """Tell by its size and time whether a file may be the picture as it was, or its copy."""
+        return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
+
+    def stays_inside(self) -> bool:
+        """Tell whether it goes where a sorting would place it: strangers write such files too."""
+        places = self.target.split("/")
+        return len(places) == 2 and not {"", ".", ".."} & set(places)
 
 
 class Batch(NamedTuple):
@@ -136,12 +144,15 @@ class UndoFile:
                         self.taken_back = True
                         continue
                     if "placed" not in content:
-                        lines.append(Line(**content))
+                        line = Line(**content)
+                        if not line.stays_inside():
+                            raise self._damaged()
+                        lines.append(line)
                         continue
                     undone = set(content["not"])
                     done = [line for line in lines if line.target not in undone]
                     yield Batch(done, over=True, records=content["placed"])
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise self._damaged() from error
                 lines = []
         if lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 from contextlib import suppress
@@ -158,7 +159,7 @@ class _Unsorting:
         there = line.looks_done(self.undo.folder)
         free = not os.path.lexists(source)
         if line.by == "move":
-            if there and not free and source.samefile(target):  # killed between two steps
+            if there and not free and _is_back(source, target):  # killed between two steps
                 target.unlink()
                 self.moved_back += 1
                 return None
@@ -174,11 +175,29 @@ class _Unsorting:
             return None
         if not there:
             return "was changed since" if sure else None
-        if line.by != "write" and free:
-            return f"{source} is gone, so this may be the only one"
+        if line.by != "write" and not _is_there(line, source, target):
+            gone = "is gone" if free else "is another picture now"
+            return f"{source} {gone}, so this may be the only one"
         target.unlink()
         self.removed += 1
         return None
+
+
+def _is_back(source: Path, target: Path) -> bool:
+    """Tell whether a moved picture lies where it came from too, as a second name or a copy."""
+    # A symbolic link that somebody left there leads to the only one that there is.
+    return not source.is_symlink() and filecmp.cmp(source, target, shallow=False)
+
+
+def _is_there(line: Line, source: Path, target: Path) -> bool:
+    """Tell whether the picture that a copy or a link was made of is still where it was."""
+    try:
+        found = source.stat()
+    except OSError:
+        return False
+    if source.samefile(target):
+        return not source.is_symlink()
+    return line.is_like(found) or filecmp.cmp(source, target, shallow=False)
 
 
 def _clear(undo: UndoFile) -> None:

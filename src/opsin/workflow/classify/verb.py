@@ -1,4 +1,4 @@
-"""The verb `classify`: any number of pictures without labels, their answers in a file."""
+"""The verb `classify`: many pictures, answers in files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opsin.data.unlabelled import Stream
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
-from opsin.workflow.classify.each import open_streams
+from opsin.workflow.classify.each import open_classifier, open_streams
 from opsin.workflow.classify.journal import Journal
 from opsin.workflow.classify.results import Results
 from opsin.workflow.classify.selection import Selection
@@ -128,7 +128,7 @@ def classify(
     began = time.monotonic()
     folder = None if sort_into is None else Path(sort_into)
     path = _where_to(out, folder, sort_by)
-    classifier = _opened(model)
+    classifier = open_classifier(model)
     results = Results(path, _checked_top(top, classifier))
     rejects = reject and classifier.metadata.reject is not None
     selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
@@ -161,8 +161,14 @@ def classify(
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.answers, journal, watcher)
             stack.callback(work.sorter.close)
-        work.run(classifier, stream, as_is=as_is, tta=tta)
-        results.finish(journal.key)
+        try:
+            work.run(classifier, stream, as_is=as_is, tta=tta)
+            results.finish(journal.key)
+        except KeyboardInterrupt:
+            watcher.note(
+                f"{journal.pictures:,} pictures are done and kept; the same command goes on there"
+            )
+            raise
     return _summary(work, folder, time.monotonic() - began)
 
 
@@ -188,11 +194,6 @@ def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
         unplaced=work.sorter.unplaced if work.sorter else 0,
         seconds=seconds,
     )
-
-
-def _opened(model: str | os.PathLike[str] | Classifier) -> Classifier:
-    # Several threads would add up a picture's numbers in an order that depends on its batch.
-    return model if isinstance(model, Classifier) else Classifier(model, threads=1)
 
 
 def _checked_top(top: int, classifier: Classifier) -> int:
@@ -236,8 +237,8 @@ def _check_places(stream: Stream, folder: Path, by: str) -> None:
             f"{stream.source} is one file",
             "Sort by copy.",
         )
-    source, target = os.path.realpath(stream.source), os.path.realpath(folder)
-    inside = os.path.commonpath([source, target]) in (source, target)
+    source, target = Path(_place(stream.source)), Path(os.path.realpath(folder))
+    inside = source.is_relative_to(target) or target.is_relative_to(source)
     if stream.kind == "folder" and inside:
         # Sorted pictures would be found again and answered a second time.
         raise RecipeError(
@@ -246,10 +247,10 @@ def _check_places(stream: Stream, folder: Path, by: str) -> None:
             "Give another folder.",
         )
     if by == "link" and stream.kind in ("folder", "table", "file"):
-        parent = Path(target)
+        parent = target
         while not parent.exists():
             parent = parent.parent
-        if Path(source).exists() and Path(source).stat().st_dev != parent.stat().st_dev:
+        if source.exists() and source.stat().st_dev != parent.stat().st_dev:
             raise RecipeError(
                 "source and folder on one file system, as hard links need",
                 f"{stream.source} and {folder} lie on different ones",
@@ -258,4 +259,5 @@ def _check_places(stream: Stream, folder: Path, by: str) -> None:
 
 
 def _place(source: str) -> str:
-    return os.path.realpath(source) if os.path.lexists(source) else source
+    path = os.path.expanduser(source)  # noqa: PTH111  no error where there is no home
+    return os.path.realpath(path) if os.path.lexists(path) else source

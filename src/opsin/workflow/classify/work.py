@@ -1,4 +1,4 @@
-"""Pictures are taken up, and their answers written, batch by batch."""
+"""Pictures taken up and answers written, in batches."""
 
 from __future__ import annotations
 
@@ -58,12 +58,19 @@ class Work:
         self._batch: list[tuple[Unlabelled, Row]] = []
         self._written = self._said = time.monotonic()
         self._passed = self._unreadable = self._inside = 0
+        # How many pictures there are, where anybody can tell.
+        self._total: int | None = None
         self._one_at_a_time = threading.Lock()
         self._over = threading.Event()
         self._failure: BaseException | None = None
 
     def run(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
-        """Answer what is not done yet."""
+        """Answer what is not done yet.
+
+        Raises:
+            SourceError: The source turned out to be damaged; what came before that is kept.
+            StorageError: The disk refuses a write.
+        """
         journal, watcher = self.journal, self.watcher
         if journal.resumed:
             watcher.fact("Resumed", f"{journal.resumed:,} pictures were done before")
@@ -72,30 +79,13 @@ class Work:
                     f"they were answered by Opsin {journal.version}, the others will be by "
                     f"{__version__}; for answers of one version give another file"
                 )
-        total = stream.count()
-        if total:
-            watcher.begin("Predict", total, "pictures")
-        answers = classify_stream(classifier, self._not_done(stream), as_is=as_is, tta=tta)
+        self._total = stream.count()
+        if self._total:
+            watcher.begin("Predict", self._total, "pictures")
         try:
-            # The stream first: somebody may be waiting for a name on standard input.
-            with (
-                closing(cast("Generator[Any]", answers)),
-                closing(stream),
-                self._written_in_time(stream),
-            ):
-                for picture, answer in answers:
-                    with self._one_at_a_time:
-                        self._take(picture, answer, total)
-            if self._failure is not None:
-                raise self._failure
-            self._write(total)
-        except KeyboardInterrupt:
+            self._answer(classifier, stream, as_is=as_is, tta=tta)
+        finally:
             watcher.end()
-            watcher.note(
-                f"{journal.pictures:,} pictures are done and kept; the same command goes on there"
-            )
-            raise
-        watcher.end()
         if self._inside and self.sorter is not None:
             watcher.note(
                 f"{self._inside:,} pictures lie in {self.sorter.folder}, where sorted ones go; "
@@ -106,6 +96,28 @@ class Work:
                 f"{self._unreadable:,} files could not be read; their rows in {self.results.out} "
                 "say why"
             )
+
+    def _answer(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
+        answers = classify_stream(classifier, self._not_done(stream), as_is=as_is, tta=tta)
+        try:
+            # The stream first: somebody may be waiting for a name on standard input.
+            with (
+                closing(cast("Generator[Any]", answers)),
+                closing(stream),
+                self._written_in_time(stream),
+            ):
+                for picture, answer in answers:
+                    with self._one_at_a_time:
+                        if self._failure is not None:
+                            break
+                        self._take(picture, answer)
+        except SourceError:
+            # An archive that is torn ends here each time; its last answers must not be lost.
+            self._write()
+            raise
+        if self._failure is not None:
+            raise self._failure
+        self._write()
 
     @contextmanager
     def _written_in_time(self, stream: Stream) -> Iterator[None]:
@@ -119,7 +131,7 @@ class Work:
                 with self._one_at_a_time:
                     try:
                         if self._batch:
-                            self._write(None)
+                            self._write()
                     except Exception as error:  # noqa: BLE001  it is raised by whoever waits
                         self._failure = error
                         stream.close()
@@ -135,8 +147,8 @@ class Work:
 
     def _not_done(self, stream: Stream) -> Iterator[Unlabelled]:
         found = False
-        # Tables and lists may name a picture twice, and sources may lie in one another.
-        unique = stream.kind in ("folder", "archive", "file", "picture")
+        # Tables, lists and users may name a picture twice, and sources may lie in one another.
+        unique = stream.kind in ("folder", "archive", "picture")
         try:
             for picture in stream:
                 found = True
@@ -152,9 +164,7 @@ class Work:
             if found or not moved or stream.kind != "folder":
                 raise
 
-    def _take(
-        self, picture: Unlabelled, answer: Prediction | ImageError, total: int | None
-    ) -> None:
+    def _take(self, picture: Unlabelled, answer: Prediction | ImageError) -> None:
         row = row_of(picture.name, answer, self.results.top, reject=self.reject)
         if row.error is not None:
             self._unreadable += 1
@@ -162,9 +172,9 @@ class Work:
                 self.watcher.note(f"{row.image}: {row.error}")
         self._batch.append((picture, row))
         if len(self._batch) >= _BATCH or time.monotonic() - self._written >= _OFTEN:
-            self._write(total)
+            self._write()
 
-    def _write(self, total: int | None) -> None:
+    def _write(self) -> None:
         """Write the answers that there are, and place their pictures."""
         kept = [self.selection.keeps(row) for _, row in self._batch]
         entries = [
@@ -183,8 +193,8 @@ class Work:
         self._batch.clear()
         self._written = time.monotonic()
         done = self.journal.pictures - self.journal.resumed
-        if total:
-            self.watcher.advance(min(self._passed + done, total))
+        if self._total:
+            self.watcher.advance(min(self._passed + done, self._total))
         elif self._written - self._said >= _SILENCE:
             self._said = self._written
             self.watcher.note(f"{self._passed + done:,} pictures so far")

@@ -1,4 +1,4 @@
-"""One zip with a classifier and all that others need to run it without Opsin."""
+"""One zip with all that running it takes."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ class Sample:
         label: The class that the classifier answers with.
         probabilities: Of each class, ``float32[K]``.
         pixels: As the network sees it, ``uint8[H, W, C]``.
+        truth: The name of the class that it shows.
     """
 
     name: str

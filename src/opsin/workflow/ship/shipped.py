@@ -1,4 +1,4 @@
-"""What an export brought, in figures and in words."""
+"""What an export brought, in figures and words."""
 
 from __future__ import annotations
 

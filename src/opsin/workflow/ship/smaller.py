@@ -1,4 +1,4 @@
-"""A classifier in integers or in half the space, and the gate that it must pass."""
+"""A smaller classifier, and the gate it passes."""
 
 from __future__ import annotations
 

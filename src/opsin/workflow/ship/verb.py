@@ -1,4 +1,4 @@
-"""`opsin export`: the file in another form, compared with itself before it is written."""
+"""The verb `export_model`: a classifier in another form."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import sharp from "sharp";
 const here = (name) => new URL(name, import.meta.url);
 const about = JSON.parse(readFileSync(here("classes.json"), "utf8"));
 const { width, height, channels, classes } = about;
+const round = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // as Python does
 
 // Returns a picture as the network wants it: height × width × channels bytes.
 async function prepare(file) {
@@ -20,7 +21,7 @@ async function prepare(file) {
     const scale = Math.min(width / wide, height / high);
     const fit = about.resize === "fill" ? "cover" : "fill"; // cut what stands out, or stretch
     const inner = about.resize !== "fit" ? [width, height] // keep the whole picture
-      : [Math.max(1, Math.round(wide * scale)), Math.max(1, Math.round(high * scale))];
+      : [Math.max(1, round(wide * scale)), Math.max(1, round(high * scale))];
     data = await sharp(data, { raw: { width: wide, height: high, channels } })
       .resize(...inner, { fit, kernel: "linear" })
       .toColourspace(channels === 1 ? "b-w" : "srgb").raw().toBuffer();
