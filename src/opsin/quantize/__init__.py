@@ -1,1 +1,10 @@
-"""A classifier.onnx in smaller numbers."""
+"""A classifier in fewer bits."""
+
+from __future__ import annotations
+
+from opsin.errors import MissingExtraError
+
+try:
+    import onnx  # noqa: F401  each module of the package needs it
+except ModuleNotFoundError as error:
+    raise MissingExtraError("exporting", "evaluate") from error
