@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import binascii
+import contextlib
+import ctypes
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -24,6 +27,8 @@ from opsin.server.settings import Settings
 
 # All bodies that are held at a time, as a multiple of the largest one.
 _TOGETHER: Final = 25
+# Bytes of bodies after which the memory that they took is given back to the system.
+_TRIMMED: Final = 256_000_000
 _ADDRESS: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
@@ -40,6 +45,7 @@ class Room:
 
     def __init__(self, size: int) -> None:
         self.left = size
+        self._given = 0
 
     @classmethod
     def of(cls, settings: Settings) -> Room:
@@ -64,6 +70,21 @@ class Room:
     def give(self, size: int) -> None:
         """Give so many bytes back."""
         self.left += size
+        self._given += size
+        if self._given >= _TRIMMED:
+            self._given = 0
+            _trim()
+
+
+def _trim() -> None:
+    """Give free memory back to the system, where the C library keeps it (glibc).
+
+    It returns only what lies at the end of its heap by itself; pieces of bodies lie anywhere, and
+    the process would seem to grow for hours.
+    """
+    gc.collect()  # an error's traceback may hold a body in a circle
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Body:
