@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -201,3 +203,21 @@ def test_any_body(content: bytes, kind: str) -> None:
         except RequestError:
             continue
         assert uploads
+
+
+def test_what_bodies_leave_behind_is_collected_now_and_then() -> None:
+    class Held:
+        """Holds itself, as an error with a traceback does."""
+
+    held = Held()
+    held.itself = held  # type: ignore[attr-defined]
+    seen, room = weakref.ref(held), Room(1_000_000_000)
+    gc.disable()
+    try:
+        del held
+        room.give(255_000_000)
+        assert seen() is not None
+        room.give(1_000_000)
+        assert seen() is None
+    finally:
+        gc.enable()
