@@ -41,6 +41,14 @@ def test_models_take_turns_by_who_waited_longest() -> None:
     assert waiting.take(0, most=9) == []
 
 
+def test_whoever_came_too_late_keeps_no_place_for_those_behind() -> None:
+    waiting = Waiting[str, str](9, 100)
+    first, second = one("b"), one("a")
+    waiting.add([one("a", deadline=1), first, second])
+    assert waiting.take(2, most=9) == [first]
+    assert waiting.take(2, most=9) == [second]
+
+
 @pytest.mark.parametrize(
     ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
 )

@@ -110,38 +110,29 @@ class Waiting(Generic[Kind, Of]):
             least: Take nothing where fewer than so many wait for the model.
             alone: Whether a picture may be taken that goes alone.
         """
-        while True:
-            lanes = [
-                (next(iter(lane.values())), key)
-                for key, lane in self._lanes.items()
-                if alone or not key[1]
-            ]
-            if not lanes:
-                return []
-            key = min(lanes, key=lambda item: item[0])[1]
-            lane = self._lanes[key]
-            if len(lane) < least:
-                return []
-            count = 1 if key[1] else min(most, -(-len(lane) // among))
-            batch = self._from(lane, now, count)
-            if not lane:
-                del self._lanes[key]
-            if batch:
-                return batch
-
-    def _from(
-        self, lane: OrderedDict[Waiter[Kind, Of], int], now: float, count: int
-    ) -> list[Waiter[Kind, Of]]:
+        for key in list(self._lanes):
+            self._drop_late(key, now)
+        lanes = [key for key in self._lanes if alone or not key[1]]
+        if not lanes:
+            return []
+        key = min(lanes, key=lambda key: next(iter(self._lanes[key].values())))
+        lane = self._lanes[key]
+        if len(lane) < least:
+            return []
+        count = 1 if key[1] else min(most, -(-len(lane) // among))
         batch: list[Waiter[Kind, Of]] = []
         size = 0
-        while lane and len(batch) < count:
+        while key in self._lanes and len(batch) < count:
             waiter = next(iter(lane))
-            if batch and waiter.deadline > now and size + waiter.size > BATCH_BYTES:
+            if batch and size + waiter.size > BATCH_BYTES:
                 break
-            del lane[waiter]
-            self.pictures -= 1
-            self.bytes -= waiter.size
-            if waiter.deadline > now:
-                batch.append(waiter)
-                size += waiter.size
+            self.drop(waiter)
+            batch.append(waiter)
+            size += waiter.size
+            self._drop_late(key, now)
         return batch
+
+    def _drop_late(self, key: tuple[Kind, bool], now: float) -> None:
+        """Free the places at a lane's front whose deadline has passed."""
+        while (lane := self._lanes.get(key)) and (waiter := next(iter(lane))).deadline <= now:
+            self.drop(waiter)
