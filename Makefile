@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := .venv-node
 # A process for each core, each on one thread: threads of several would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-all test-runtime browser node lint bench docs clean
@@ -25,7 +25,7 @@ test-all: lint test-runtime browser node
 
 # The runtime half, in an environment where PyTorch is not installed.
 test-runtime: $(VENV)-runtime/ready
-	$(VENV)-runtime/bin/python -m pytest -n auto -m "not slow and not torch" -p no:cacheprovider
+	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python -m pytest -n auto --dist worksteal -m "not slow and not torch" -p no:cacheprovider
 
 # Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped.
 browser:
@@ -55,7 +55,7 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/accuracy.py mlp fashion --out demo/accuracy.json
-	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/prediction.py --only start
 
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready
@@ -72,6 +72,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 $(VENV)-runtime/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)-runtime
-	$(VENV)-runtime/bin/python $(PIP) -e '.[evaluate,serve,parquet,test]'
+	$(VENV)-runtime/bin/python $(PIP) -e '.[evaluate,serve,studio,parquet,test]'
 	! $(VENV)-runtime/bin/python -c "import torch" 2>/dev/null
 	touch $@

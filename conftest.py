@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,16 @@ _TRAINING_HALF = ("attribution", "models", "training")
 _TRAINS = re.compile(r">>> .*\b(train|train_folds|train_repeats)\((?!.*logistic)")
 
 
+def _is_training_example(item: pytest.Item) -> bool:
+    return isinstance(item, DoctestItem) and bool(_TRAINS.search(item.dtest.docstring or ""))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs PyTorch, so that `-m "not torch"` leaves it out."""
     for item in items:
         path = Path(item.path).as_posix()
         half = [f"/{top}/{part}/" for top in ("tests", "opsin") for part in _TRAINING_HALF]
-        trains = isinstance(item, DoctestItem) and _TRAINS.search(item.dtest.docstring or "")
-        if trains or any(part in path for part in half):
+        if _is_training_example(item) or any(part in path for part in half):
             item.add_marker("torch")
         if not _TORCH and item.get_closest_marker("torch"):
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
@@ -58,4 +62,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPSIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("OPSIN_RUNS", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _undrawn_examples(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let examples train without figures and page, which take most of the time; none shows them."""
+    if not _is_training_example(request.node):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("opsin.workflow.report.draw_run", lambda *_: None)
         yield

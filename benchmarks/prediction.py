@@ -8,7 +8,9 @@ RUN is a `resnet`, PICTURES a folder; without them a small one is trained on the
 pictures are made. All contenders take turns, and ratios are taken within a repeat.
 
 - ``start``: one picture as a whole process: `opsin predict`, Keras with a .keras file and PyTorch
-  with a state dict, the same network with the same weights in all three.
+  with a state dict, the same network with the same weights in all three. Python and the imports of
+  ONNX Runtime and PyTorch alone say where the time goes. Both peers are left out where they are
+  not installed.
 - ``folder``: the network's part beside a bare loop of ONNX Runtime over arrays that are ready,
   decoding alone, and the whole folder beside what both together allow on this machine's cores.
 - ``memory``: the highest memory use of `opsin predict MODEL FOLDER` for few and for many pictures.
@@ -29,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +46,7 @@ _BATCH: Final = 64
 # Prepared pictures that the loops go over; more would only take memory.
 _READY: Final = 2048
 _OPSIN: Final = "opsin predict"
+_PEERS: Final = ("Keras", "PyTorch")
 
 # It is small itself: a process begins with the highest memory use of the one that started it.
 _PEAK: Final = """
@@ -126,14 +130,19 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     """Time the whole processes in turn."""
     network = folder / "network"
     network.mkdir()
-    versions = make_peers(options.peers, Classifier(model, threads=1), network)
     picture = str(_files(options.pictures)[0])
     script = str(_HERE / "answering_peers.py")
-    commands = {
-        _OPSIN: [sys.executable, "-m", "opsin", "predict", str(model), picture],
-        "Keras": [str(options.peers), script, "keras", str(network), picture],
-        "PyTorch": [str(options.peers), script, "pytorch", str(network), picture],
-    }
+    commands = {_OPSIN: [sys.executable, "-m", "opsin", "predict", str(model), picture]}
+    versions = {}
+    if options.peers.is_file():
+        versions = make_peers(options.peers, Classifier(model, threads=1), network)
+        for peer in _PEERS:
+            commands[peer] = [str(options.peers), script, peer.lower(), str(network), picture]
+    else:
+        print(f"{options.peers} is not there, so {' and '.join(_PEERS)} are not measured")
+    for package in filter(find_spec, ("onnxruntime", "torch")):
+        commands[f"import {package} alone"] = [sys.executable, "-c", f"import {package}"]
+    commands["python alone"] = [sys.executable, "-c", ""]
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     # Everybody once for nothing: the first process reads its packages from the disk.
     for turn in range(-1, options.repeats):
@@ -151,10 +160,11 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     for name, each in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[_OPSIN], each, strict=True))
         shown = " ".join(f"{one:.2f}" for one in each)
+        tail = ""
         if name == _OPSIN:
             met = statistics.median(each) <= 0.6
             tail = f"{'':>10}{'≤ 0.6 s':>9}  {'met' if met else 'missed'}"
-        else:
+        elif name in _PEERS:
             tail = f"{ratio:>10.3f}{'≤ 0.250':>9}  {'met' if ratio <= 0.25 else 'missed'}"
         print(f"{name:<30}{statistics.median(each):>9.2f}{shown:>30}{tail}", flush=True)
     print()

@@ -17,6 +17,8 @@ from opsin.cli.app import VERBS
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 
 DOCS = Path(__file__).parent
+#: The terminal that the help is written for.
+TERMINAL = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 
 
 def command_line() -> str:
@@ -31,15 +33,8 @@ def command_line() -> str:
         "",
     ]
     for verb in VERBS:
-        text = subprocess.run(
-            [sys.executable, "-m", "opsin", verb, "--help"],
-            check=True,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, "COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"},
-        ).stdout
-        lines = [line.rstrip() for line in text.replace("python -m opsin", "opsin").splitlines()]
+        text = help_of(verb).replace("python -m opsin", "opsin")
+        lines = [line.rstrip() for line in text.splitlines()]
         parts += [
             f"## opsin {verb}",
             "",
@@ -49,6 +44,18 @@ def command_line() -> str:
             "",
         ]
     return "\n".join(parts)
+
+
+def help_of(verb: str) -> str:
+    """Return a verb's help as the terminal shows it."""
+    return subprocess.run(
+        [sys.executable, "-m", "opsin", verb, "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **TERMINAL},
+    ).stdout
 
 
 def recipe() -> str:

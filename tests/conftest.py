@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import opsin
 from opsin.data.dataset import Dataset
 from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer, Metadata
+from tests.warm import Warm
 
 # The machine's speed is no property of the code.
 settings.register_profile(
@@ -91,6 +93,21 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
             pixels = shape_picture(kind, 1000 * len(kind) + number)
             Image.fromarray(pixels).save(root / kind / f"{number}.png")
     return root
+
+
+@contextlib.contextmanager
+def without_drawing() -> Iterator[None]:
+    """Train without figures and page, where nobody looks at them: they take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("opsin.workflow.report.draw_run", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """Likewise, for a whole test."""
+    with without_drawing():
+        yield
 
 
 @pytest.fixture
@@ -162,14 +179,32 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     return opsin.train("digits", model="mlp", epochs=3, runs=root, quiet=True)
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """What starts commands quickly."""
+    commands = Warm()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, warm: Warm) -> Cli:
     """Run the command line as a process of its own, in a folder of its own."""
 
-    def call(*words: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return warm.run([str(word) for word in words], cwd=tmp_path)
+
+    return call
+
+
+@pytest.fixture
+def cold_cli(tmp_path: Path) -> Cli:
+    """Likewise, but Python starts anew: for the start itself, and for limits set before it."""
+
+    def call(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
-        given: dict[str, object] = {"cwd": tmp_path, "text": True, "capture_output": True}
-        return subprocess.run(command, check=False, timeout=240, **(given | options))  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
+                              capture_output=True, **options)  # fmt: skip
 
     return call
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,64 @@ def write_run(
     if classifier is not None:
         shutil.copy(classifier, directory.classifier)
     return directory.path
+
+
+def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
+    """Fill a folder with runs that resemble one that is finished, each with figures of its own.
+
+    What is large is linked, not copied; what a run is listed by is written anew. Of twenty, one
+    failed and one was stopped.
+
+    Args:
+        root: Where they go.
+        run: The finished run; on the same disk.
+        count: How many.
+        seed: Of their figures.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    source = RunDirectory(run)
+    recipe, report = source.read(source.recipe), source.read(source.report)
+    status, part = source.read(source.status), report["split"]
+    made = []
+    for number in range(count):
+        directory = RunDirectory(root / f"2026-11-{1 + number % 28:02d}-{run.name}-{number:03d}")
+        anew = shutil.ignore_patterns(
+            "recipe.json", "report.json", "status.json", "history.jsonl", "notes.json", ".lock"
+        )
+        shutil.copytree(run, directory.path, ignore=anew, copy_function=os.link)
+        accuracy = float(random.uniform(0.6, 0.99))
+        figures = report["figures"][part] | {
+            "accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01,
+        }  # fmt: skip
+        seconds = {"train": float(random.uniform(5, 4000))}
+        _plain(directory.report, report | {
+            "figures": report["figures"] | {part: figures},
+            "seconds": report["seconds"] | seconds,
+        })  # fmt: skip
+        _plain(directory.recipe, recipe)
+        epochs = int(random.integers(3, 40))
+        curve = accuracy * (1 - 0.6 * np.exp(-np.arange(1, epochs + 1) / 4))
+        event = {"epochs": epochs, "rate": 0.01, "images_per_second": 9000.0}
+        event["seconds"] = seconds["train"] / epochs
+        lines = [
+            event | {"epoch": epoch, "val_accuracy": each, "val_loss": 1 - each,
+                     "train_accuracy": each, "train_loss": 1 - each}
+            for epoch, each in enumerate(curve.tolist(), 1)
+        ]  # fmt: skip
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        directory.history.write_text(text, encoding="utf-8")
+        state = {7: "failed", 13: "stopped"}.get(number % 20, "done")
+        cause = {"failed": "the disk is full", "stopped": "Ctrl-C"}.get(state)
+        started = status["started"] - 3600.0 * number
+        _plain(directory.status, status | {"state": state, "cause": cause, "started": started})
+        if number % 3 == 0:
+            note = {"name": f"Trial {number}", "note": f"With rate {random.uniform(0, 1):.3f}"}
+            _plain(directory.notes, note)
+        made.append(directory.path)
+    return made
+
+
+def _plain(file: Path, content: Any) -> None:
+    """Write JSON without waiting for the disk, which thousands of times takes minutes."""
+    file.write_text(json.dumps(content), encoding="utf-8")

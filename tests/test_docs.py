@@ -15,6 +15,7 @@ from PIL import Image
 from opsin.classical.recipe import MODELS
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from tests.conftest import write_shapes
+from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -24,7 +25,17 @@ import generate  # noqa: E402  the script beside the pages that it writes
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
-def test_generated_pages_are_current(page: Path) -> None:
+def test_generated_pages_are_current(
+    page: Path, warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def help_of(verb: str) -> str:
+        done = warm.run([verb, "--help"], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    monkeypatch.setattr(generate, "help_of", help_of)  # the same, sooner
+    for name, value in generate.TERMINAL.items():
+        monkeypatch.setenv(name, value)
     assert page.read_text(encoding="utf-8") == generate.PAGES[page](), "run: make docs"
 
 
@@ -75,12 +86,11 @@ def commands(page: Path) -> list[str]:
 
 @pytest.mark.torch
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda p: p.name)
-def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path) -> None:
+def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm) -> None:
     """On small pictures instead of large ones, and on the run that the page has just made."""
 
     def opsin(*words: str) -> None:
-        done = subprocess.run([sys.executable, "-m", "opsin", *words], check=False, text=True,
-                              capture_output=True, cwd=tmp_path)  # fmt: skip
+        done = warm.run(words, cwd=tmp_path)
         assert done.returncode == 0, f"{words}\n{done.stderr}"
 
     def serve(*words: str) -> None:
@@ -112,9 +122,8 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path) -> None:
                     made = [p for p in (tmp_path / "runs").glob(f"*{source}*") if p.is_dir()]
                 found = str(sorted(made)[-1].relative_to(tmp_path))
                 words[place] = f"{name}={found}" if name else found
-        if words[0] == "train":
-            fixed = "--epochs" in words or not MODELS.keys().isdisjoint(words)
-            words += [] if fixed else ["--epochs", "1"]
+        if words[0] == "train" and MODELS.keys().isdisjoint(words):
+            words += ["--epochs", "1"]  # the last one counts
         if words[0] == "export":
             words += ["--force"]  # one of so few pictures is more than 0.3 points
         if words[0] == "bench":

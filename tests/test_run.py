@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import opsin
 from opsin.errors import RunError, StorageError
 from opsin.recipe import DataRecipe, resolve
-from opsin.run import RunDirectory, find_classifier, find_runs
+from opsin.run import NAME_MOST, RunDirectory, find_classifier, find_runs
 from opsin.storage import write_json
 
 
@@ -151,3 +154,21 @@ def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> 
         with pytest.raises(RunError, match="nobody works on"), directory.hold():
             pass
         other.communicate()
+
+
+@given(name=st.text(max_size=NAME_MOST), note=st.text(max_size=300))
+def test_a_name_and_a_note_come_back_and_replace_each_other_alone(name: str, note: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = started(Path(folder))
+        assert run.read_notes() == ("", "")
+        run.write_notes(name=name)
+        run.write_notes(note=note)
+        assert run.read_notes() == (name.strip(), note.strip())
+
+
+def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.write_notes(name="boots")
+    with pytest.raises(RunError, match="at most 10,000 characters; got 10,001"):
+        run.write_notes(name="other", note="x" * 10_001)
+    assert run.read_notes() == ("boots", "")

@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from opsin.errors import StorageError
-from opsin.storage import publish_directory, scratch_directory, whole_file, write_bytes, write_json
+from opsin.storage import (
+    check_writable,
+    publish_directory,
+    scratch_directory,
+    whole_file,
+    write_bytes,
+    write_json,
+)
 
 
 def test_an_error_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
@@ -62,6 +69,25 @@ def test_a_refused_write_is_one_line_that_says_what_to_do() -> None:
         StorageError, match=r"expected to write .*/dev/null/nothing.*Check its rights"
     ):
         write_bytes(Path("/dev/null/nothing"), b"x")
+
+
+def test_a_place_is_tried_before_the_work_and_left_as_it_was(tmp_path: Path) -> None:
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new" / "folder" / "file")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    for refused in (tmp_path / "file" / "x", tmp_path / "file" / "new" / "x"):
+        with pytest.raises(StorageError, match="not a directory"):
+            check_writable(refused)
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
+def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o555)
+    with pytest.raises(StorageError, match="permission denied"):
+        check_writable(tmp_path / "locked" / "x")
 
 
 def test_scratch_is_gone_after_use_and_published_whole(tmp_path: Path) -> None:

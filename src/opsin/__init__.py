@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from opsin.predict import Classifier, Prediction
     from opsin.recipe import Recipe
     from opsin.server import serve
+    from opsin.studio import open_studio
     from opsin.workflow.baselines import compare_baselines, train_baselines
     from opsin.workflow.bench import bench
     from opsin.workflow.changes import Changes, changes_since
@@ -108,6 +109,8 @@ __all__ = [
     "list_runs",
     "load",
     "look_at",
+    "open_studio",
+    "plan",
     "predict_each",
     "resume",
     "serve",
@@ -159,6 +162,8 @@ _HOME = {
     "list_runs": "workflow.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",
+    "open_studio": "studio",
+    "plan": "workflow.plan",
     "predict_each": "workflow.classify.each",
     "resume": "workflow.resume",
     "serve": "server",

@@ -1,7 +1,8 @@
-"""The numbers that nobody asked for: defaults by network and purpose."""
+"""The numbers that nobody asked for: by network, purpose and machine."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 #: What a user gets who gives only the model's name. The networks of the tutorials keep Keras's
@@ -50,3 +51,14 @@ OPTIMIZERS: Final[dict[str, dict[str, Any]]] = {
     "sgd": {"rate": 0.1, "momentum": 0.9},
     "muon": {"rate": 0.1, "momentum": 0.6},
 }
+
+
+def cores() -> int:
+    """Return how many cores this process may use; a container may allow fewer than there are.
+
+    Example:
+        >>> cores() >= 1
+        True
+    """
+    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return len(allowed(0)) if allowed else os.cpu_count() or 1

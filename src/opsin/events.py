@@ -68,6 +68,12 @@ class Watcher:
     def epoch(self, epoch: Epoch) -> None:
         """An epoch and its validation are over."""
 
+    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """What an epoch takes for what, told right before it: right class by answer, ``[K][K]``.
+
+        Counted on the validation pictures. Many classes (over 50) are not told of.
+        """
+
     def rewind(self, epochs: int) -> None:
         """The training goes on from earlier: of the epochs told, only so many count."""
 

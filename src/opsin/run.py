@@ -24,6 +24,9 @@ from opsin.storage import told_plainly, whole_file, write_bytes, write_json
 State = Literal["running", "done", "stopped", "failed"]
 
 CLASSIFIER: Final = "classifier.onnx"
+#: Characters of a run's name and of its note, at most.
+NAME_MOST: Final = 200
+NOTE_MOST: Final = 10_000
 # Seconds without a sign of life after which no process number proves that a run goes on.
 _STALE: Final = 1800.0
 
@@ -41,6 +44,7 @@ class RunDirectory:
         self.status = self.path / "status.json"
         self.dataset = self.path / "dataset.json"
         self.history = self.path / "history.jsonl"
+        self.confusions = self.path / "confusions.jsonl"
         self.split = self.path / "split.npz"
         self.pictures = self.path / "pictures.csv"
         self.corrections = self.path / "corrections.csv"
@@ -53,6 +57,7 @@ class RunDirectory:
         self.card = self.path / "README.md"
         self.figures = self.path / "figures"
         self.inspection = self.path / "inspection"
+        self.notes = self.path / "notes.json"
         self.log = self.path / "log.txt"
         self.lock = self.path / ".lock"
 
@@ -134,20 +139,34 @@ class RunDirectory:
 
     def set_status(self, state: State, *, cause: str | None = None) -> None:
         """Record what the run is doing, with this process and the present time."""
+        write_json(self.status, self._status(state, cause))
+
+    def show_progress(self, **work: Any) -> None:
+        """Say in ``status.json`` how far a running work is; called every second.
+
+        Readers see a whole file, but nobody waits for the disk: a training must not stand still
+        for a sign of life. Where it cannot be written, the next one says more.
+
+        Args:
+            **work: ``doing``, ``done``, ``total``, ``unit`` …, plain values for JSON.
+        """
+        waiting = self.path / ".status.json.next"
+        with contextlib.suppress(OSError):
+            waiting.write_text(json.dumps(self._status("running", None) | work), encoding="utf-8")
+            waiting.replace(self.status)
+
+    def _status(self, state: State, cause: str | None) -> dict[str, Any]:
         now = time.time()
         before = {}
         with contextlib.suppress(RunError):  # a damaged one is written anew
             before = self._json(self.status) if self.status.is_file() else {}
-        write_json(
-            self.status,
-            {
-                "state": state,
-                "pid": os.getpid(),
-                "started": before.get("started", now),
-                "heartbeat": now,
-                "cause": cause,
-            },
-        )
+        return {
+            "state": state,
+            "pid": os.getpid(),
+            "started": before.get("started", now),
+            "heartbeat": now,
+            "cause": cause,
+        }
 
     def state(self) -> tuple[str, str | None]:
         """Return the state and, for a failure, its cause.
@@ -174,25 +193,44 @@ class RunDirectory:
             file.flush()
             os.fsync(file.fileno())
 
+    def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """Add an epoch's confusion matrix on the validation pictures to ``confusions.jsonl``.
+
+        Nobody waits for the disk: of a machine that lost its power, the last ones may be missing.
+
+        Args:
+            epoch: Its number.
+            counts: Row: the right class; column: the answer; ``[K][K]``.
+        """
+        line = json.dumps({"epoch": epoch, "confusion": counts}, separators=(",", ":"))
+        with told_plainly(self.confusions), self.confusions.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
     def cut_history(self, events: int) -> None:
-        """Keep only the first so many lines of ``history.jsonl``."""
-        if not self.history.is_file():
-            return
-        lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines(True)
-        if len(lines) > events:
-            write_bytes(self.history, "".join(lines[:events]).encode())
+        """Keep only the first so many lines of ``history.jsonl``, and their confusion matrices."""
+        if self.history.is_file():
+            lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines(True)
+            if len(lines) > events:
+                write_bytes(self.history, "".join(lines[:events]).encode())
+        if self.confusions.is_file():
+            # By the epochs' numbers: the last line may have no event yet, or be half of a line.
+            kept = {event.get("epoch") for event in self.read_history()}
+            text = self.confusions.read_bytes()
+            matrices = [each for each in self.read_confusions() if each["epoch"] in kept]
+            whole = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in matrices)
+            if whole.encode() != text:
+                write_bytes(self.confusions, whole.encode())
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the events so far; a last line cut short by a crash is left out."""
-        if not self.history.is_file():
-            return []
-        events = []
-        for line in self.history.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                events.append(json.loads(line))
-            except ValueError:
-                break
-        return events
+        return _lines(self.history)
+
+    def read_confusions(self) -> list[dict[str, Any]]:
+        """Return each epoch's confusion matrix on the validation pictures, where there are any.
+
+        Each is ``{"epoch": 1, "confusion": [[…]]}``. Networks of up to 50 classes have them.
+        """
+        return [each for each in _lines(self.confusions) if {"epoch", "confusion"} <= set(each)]
 
     def read(self, file: Path) -> dict[str, Any]:
         """Read one of the directory's JSON files.
@@ -220,6 +258,42 @@ class RunDirectory:
         if self.corrections.is_file():
             location["labels"] = str(self.corrections)
         return location
+
+    def read_notes(self) -> tuple[str, str]:
+        """Return the name and the note that people gave the run; empty where they gave none.
+
+        Raises:
+            RunError: ``notes.json`` is damaged.
+        """
+        if not self.notes.is_file():
+            return "", ""
+        notes = self._json(self.notes)
+        return str(notes.get("name") or ""), str(notes.get("note") or "")
+
+    def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
+        """Keep a name, a note or both; the directory keeps its own name.
+
+        Args:
+            name: At most 200 characters; ``None`` leaves it as it is.
+            note: At most 10,000 characters.
+
+        Raises:
+            RunError: One is too long, or ``notes.json`` is damaged.
+            StorageError: The disk refuses the write.
+        """
+        for what, text, most in (("name", name, NAME_MOST), ("note", note, NOTE_MOST)):
+            if text is not None and len(text) > most:
+                raise RunError(
+                    f"a {what} of at most {most:,} characters", f"got {len(text):,}", "Shorten it."
+                )
+        before = self.read_notes()
+        write_json(
+            self.notes,
+            {
+                "name": before[0] if name is None else name.strip(),
+                "note": before[1] if note is None else note.strip(),
+            },
+        )
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
         """Write arrays into one of the directory's ``.npz`` files."""
@@ -251,6 +325,18 @@ class RunDirectory:
                 f"JSON in {file.name}", f"{file} is damaged", "Restore the file or train again."
             ) from error
         return content
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """Read lines of JSON up to the first that is none, as a crash may have cut the last."""
+    found = []
+    if file.is_file():
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                break
+    return found
 
 
 def _alive(pid: int, heartbeat: float) -> bool:

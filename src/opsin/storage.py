@@ -111,6 +111,21 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
+def check_writable(path: Path) -> None:
+    """See that a file can be written at ``path``, before long work is done for it.
+
+    Nothing is left behind, and folders that are missing above it are not made yet.
+
+    Raises:
+        StorageError: The system would refuse it.
+    """
+    place = path.parent
+    while not os.path.lexists(place):
+        place = place.parent
+    with told_plainly(path), tempfile.TemporaryFile(dir=place):
+        pass
+
+
 @contextlib.contextmanager
 def told_plainly(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write ``path`` into one line that says what to do."""

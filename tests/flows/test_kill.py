@@ -16,6 +16,7 @@ import pytest
 import opsin
 from opsin.run import RunDirectory
 from tests.conftest import Cli
+from tests.warm import LIBRARIES
 
 pytestmark = pytest.mark.torch
 
@@ -43,8 +44,8 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
 
 def kill_at_random_moments(count: int, folder: Path) -> None:
     PROCESSES.set_forkserver_preload([
-        "opsin.workflow.train", "opsin.workflow.resume", "opsin.training.loop", "opsin.export",
-        "opsin.workflow.report", "opsin.evaluation.metrics", "sklearn.datasets",
+        *LIBRARIES, "opsin.workflow.train", "opsin.workflow.resume", "opsin.training.loop",
+        "opsin.export", "opsin.workflow.report", "opsin.evaluation.metrics",
     ])  # fmt: skip
     began = 0.0
     for _ in range(2):  # the first one also starts what the others are forked from
@@ -103,12 +104,12 @@ def test_a_killed_process_frees_its_run(tmp_path: Path) -> None:
     assert cause is not None and "ended without a word" in cause
 
 
-def test_a_full_disk_is_told_and_resumed_from(cli: Cli, tmp_path: Path) -> None:
+def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
     options = ["--model", "mlp", "--hidden", "512", "--epochs", "2"]
-    full = cli("train", "digits", *options, preexec_fn=small_files)
+    full = cold_cli("train", "digits", *options, preexec_fn=small_files)
     assert full.returncode == 1
     assert "file too large" in full.stderr
     assert "opsin resume runs/" in full.stderr

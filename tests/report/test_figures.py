@@ -77,6 +77,22 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             assert "<img" not in svg
 
 
+def test_a_figure_is_laid_out_by_its_first_file(tmp_path: Path) -> None:
+    with style.styled():
+        figure = run_figures.draw_confusion(figures_for(["a", "b" * 40]))
+        places = [axes.get_position().bounds for axes in figure.axes]
+        style.save(figure, tmp_path / "a.png")
+        moved = [axes.get_position().bounds for axes in figure.axes]
+        style.save(figure, tmp_path / "a.svg")
+        left = run_figures.draw_confusion(figures_for(["a", "b" * 40]))
+        # What matplotlib makes of it by itself, which lays out and draws it twice.
+        left.savefig(tmp_path / "b.png", format="png")
+    assert moved != places
+    assert moved == [axes.get_position().bounds for axes in figure.axes]
+    ours, theirs = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert np.array_equal(ours, theirs)
+
+
 def test_means_are_means() -> None:
     images = np.array([[[[0]]], [[[100]]], [[[7]]]], np.uint8)
     assert data_figures.class_means(

@@ -16,7 +16,6 @@ from opsin.server.engine import Engine
 from opsin.server.measures import Measures
 from opsin.server.settings import Settings
 
-TOKEN = "q3Zr0pY8mVnWc5xKd7TsLb2HfJ6gUeAi"
 Kind = TypeVar("Kind")
 
 

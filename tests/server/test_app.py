@@ -18,8 +18,9 @@ from opsin.errors import ModelFileError
 from opsin.server.app import build_app
 from opsin.server.engine import Engine
 from opsin.server.settings import Settings
+from tests.gate.made_requests import TOKEN
 from tests.server.made_engine import png
-from tests.server.made_server import TOKEN, Asks, Host
+from tests.server.made_server import Asks, Host
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def test_pages_and_metrics_are_there(asks: Asks, digits: Dataset) -> None:
     def figures() -> list[float]:
         text = asks.get("/metrics").text
         names = (
-            'opsin_requests_total{model="",route="/predict",status="200"}',
+            'opsin_requests_total{model="digits",route="/predict",status="200"}',
             'opsin_answers_total{label="0",model="digits"}',
         )
         found = [re.search(rf"^{re.escape(name)} (.*)$", text, re.MULTILINE) for name in names]

@@ -15,16 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
+from opsin.gate.replies import BadRequest, RequestError
 from opsin.server.asks import Overloaded
 from opsin.server.body import Body, Room, pictures_of_json, read_pictures
 from opsin.server.form import Upload
-from opsin.server.replies import (
-    BadRequest,
-    RequestError,
-    SlowRequest,
-    TooLarge,
-    WrongMediaType,
-)
+from opsin.server.replies import SlowRequest, TooLarge, WrongMediaType
 from opsin.server.settings import Settings
 
 SMALL = Settings(max_bytes=1000, max_parts=3, deadline=0.2)

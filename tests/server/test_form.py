@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.gate.replies import BadRequest
 from opsin.server.form import Form, Upload
-from opsin.server.replies import BadRequest, TooLarge
+from opsin.server.replies import TooLarge
 
 KIND = "multipart/form-data; boundary=cut"
 

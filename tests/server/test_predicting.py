@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import opsin
 from opsin.data.dataset import Dataset
+from opsin.gate.replies import BadRequest
 from opsin.server.asks import Answer, Overloaded
 from opsin.server.predicting import explanation, read_query
-from opsin.server.replies import BadRequest
 from opsin.server.settings import Settings
 from tests.server.made_engine import png
 from tests.server.made_server import Asks, Host

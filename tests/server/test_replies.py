@@ -8,9 +8,11 @@ import pytest
 
 from opsin import errors
 from opsin.errors import ImageError, ModelFileError, OpsinError, RunError
+from opsin.gate import replies as gate
+from opsin.gate.replies import json_bytes
 from opsin.server import asks, replies
 from opsin.server.asks import Expired, Overloaded, Stopping, UnknownModel, WorkerDied
-from opsin.server.replies import error_object, error_reply, json_bytes, status_of
+from opsin.server.replies import error_object, error_reply, status_of
 
 PARTS = ("what was needed", "what came", "What to do.")
 
@@ -18,12 +20,12 @@ PARTS = ("what was needed", "what came", "What to do.")
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (replies.BadRequest(*PARTS), 400), (replies.Unauthorized(*PARTS), 401),
-        (replies.ForeignOrigin(*PARTS), 403), (replies.NotFound(*PARTS), 404),
+        (gate.BadRequest(*PARTS), 400), (gate.Unauthorized(*PARTS), 401),
+        (gate.ForeignOrigin(*PARTS), 403), (replies.NotFound(*PARTS), 404),
         (UnknownModel(*PARTS), 404), (replies.MethodNotAllowed(*PARTS), 405),
         (replies.SlowRequest(*PARTS), 408), (replies.TooLarge(*PARTS), 413),
         (asks.TooLarge(*PARTS), 413), (replies.WrongMediaType(*PARTS), 415),
-        (replies.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
+        (gate.WrongHost(*PARTS), 421), (ImageError(*PARTS), 422),
         (Overloaded(*PARTS, retry_after=2.1), 503), (WorkerDied(*PARTS), 503),
         (Stopping(*PARTS), 503), (Expired(*PARTS), 504),
     ],

@@ -18,9 +18,9 @@ from opsin.errors import RecipeError, RunError
 from opsin.events import Watcher
 from opsin.server.run import _set_up_logs, serve
 from opsin.server.settings import Settings
+from tests.gate.made_requests import TOKEN
 from tests.served import load, picture, request, serving, wait_for
 from tests.server.made_engine import png
-from tests.server.made_server import TOKEN
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent")
 

@@ -16,7 +16,13 @@ from PIL import Image
 
 import opsin
 from opsin.data.lazy import THREADS
-from opsin.errors import MissingExtraError, ModelFileError, OpsinError, RecipeError
+from opsin.errors import (
+    MissingExtraError,
+    ModelFileError,
+    OpsinError,
+    RecipeError,
+    StorageError,
+)
 from opsin.events import Watcher
 from opsin.workflow import bench as workflow
 from opsin.workflow.rates import Benchmark
@@ -215,6 +221,14 @@ def test_a_file_that_is_no_classifier_is_refused_before_anything_is_measured(
     told = Told()
     with pytest.raises(ModelFileError):
         opsin.bench(classifier=tmp_path / "text.onnx", watcher=told)
+    assert told.bars == []
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = Told()
+    with pytest.raises(StorageError, match="not a directory"):
+        opsin.bench(out=tmp_path / "file" / "below", watcher=told)
     assert told.bars == []
 
 

@@ -22,6 +22,7 @@ from opsin.evaluation.intervals import wilson
 from opsin.events import Epoch, Watcher
 from opsin.storage import write_json
 from opsin.workflow.repeats import summarise
+from tests.conftest import without_drawing
 
 
 class AtRun(Watcher):
@@ -53,8 +54,9 @@ def repeats(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
     """Two runs on the digits with the seeds 4 and 5."""
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
-    return opsin.train_repeats("digits", repeats=2, model="mlp", hidden=[16], epochs=2, seed=4,
-                               runs=root, quiet=True)  # fmt: skip
+    with without_drawing():
+        return opsin.train_repeats("digits", repeats=2, model="mlp", hidden=[16], epochs=2, seed=4,
+                                   runs=root, quiet=True)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,9 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
     """Three folds of the digits."""
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
-    return opsin.train_folds("digits", folds=3, model="mlp", epochs=2, name="cut", runs=root,
-                             quiet=True)  # fmt: skip
+    with without_drawing():
+        return opsin.train_folds("digits", folds=3, model="mlp", epochs=2, name="cut", runs=root,
+                                 quiet=True)  # fmt: skip
 
 
 @pytest.mark.torch
@@ -80,6 +83,7 @@ def test_repeats_differ_in_their_seeds_only(repeats: opsin.Repeats) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_a_repeat_is_what_a_single_run_with_its_seed_is(
     repeats: opsin.Repeats, tmp_path: Path
 ) -> None:
@@ -160,6 +164,7 @@ def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: Path) -> None:
     assert [run.path.name[11:] for run in folds.runs] == [
         "cut-fold1of3", "cut-fold2of3", "cut-fold3of3"
@@ -239,6 +244,7 @@ def test_the_table_says_what_its_figures_mean(
 
 @pytest.mark.torch
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
+@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None:
     class Interrupt(AtRun):
         def trained(self) -> None:
@@ -258,6 +264,7 @@ def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.Dataset) -> None:
     class Interrupt(AtRun):
         def started(self) -> None:
@@ -275,6 +282,7 @@ def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.D
 
 
 @pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_an_error_is_raised_after_what_is_done_was_told(
     tmp_path: Path, digits: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

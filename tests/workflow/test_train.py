@@ -71,6 +71,7 @@ def familiarity_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.floa
     return answers.familiarity
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 90, (400, 8, 8), np.uint8)
@@ -91,6 +92,7 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
     assert two.accuracy < 0.8
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
             for _ in range(2)]  # fmt: skip
@@ -102,6 +104,7 @@ def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     assert weights_of(other) != weights_of(made[0])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_leaves_the_callers_random_numbers_alone(tmp_path: Path) -> None:
     import torch
 
@@ -173,6 +176,12 @@ def test_a_request_that_cannot_work_makes_no_directory(
     with pytest.raises(error):
         opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_reading(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="not a directory"):  # and not that there is no source
+        opsin.train(tmp_path / "none", model="mlp", runs=tmp_path / "file" / "runs", quiet=True)
 
 
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ import opsin
 from opsin.errors import SourceError, StorageError
 from opsin.events import Watcher
 from opsin.workflow.legal_names import NamesInUse, legal_name
+from opsin.workflow.transfer import check_target
 from tests.conftest import Cli, Notes, only_json, shape_picture, write_shapes
 
 
@@ -324,6 +325,8 @@ def test_nothing_is_overwritten(
     ):
         with pytest.raises(StorageError, match=message):
             opsin.export_data(data, target)
+    with pytest.raises(StorageError, match="to write"):
+        check_target(tmp_path / "file" / "new" / "below")  # at once, not after an hour's reading
     assert everything(tmp_path) == before
 
 

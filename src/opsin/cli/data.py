@@ -15,6 +15,7 @@ from opsin.cli.transfer import tell_changes, tell_export
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
+from opsin.data.rows import check_rows_file, write_rows
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.workflow.changes import changes_since
 from opsin.workflow.transfer import check_target, export_data
@@ -58,6 +59,16 @@ def data(
             show_default=False,
         ),
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows",
+            metavar="FILE",
+            help="Write the row numbers of each part, and with --audit of each finding, into this "
+            ".npz file: train, val, test, finding_<kind>.",
+            show_default=False,
+        ),
+    ] = None,
     training_options: dict[str, Any],
     data_options: dict[str, Any],
     quiet: options.Quiet = False,
@@ -75,7 +86,7 @@ def data(
     """
     watcher = for_people(quiet=quiet)
     if since is not None:
-        if data_options or training_options or export is not None or audit:
+        if data_options or training_options or audit or export is not None or rows is not None:
             raise typer.BadParameter(
                 "expected no other option that reads or writes pictures: the run says how they "
                 "are read.",
@@ -87,10 +98,7 @@ def data(
         raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE...")
     if training_options:
         _check_varying(training_options, drawn=draw and export is None)
-    if export is not None:
-        if audit:
-            raise typer.BadParameter("expected no --audit beside it.", param_hint="--export")
-        check_target(export)  # at once, not after an hour's reading
+    _check_files(export, rows, audit=audit)
     read = load if export is not None else look_at
     dataset = read(*source, watcher=watcher, **data_options)
     if export is not None:
@@ -111,13 +119,31 @@ def data(
         from opsin.workflow.look import write_audit  # noqa: PLC0415
 
         page = write_audit(findings, out)
+    listed = _write_rows(dataset, findings, rows)
     if as_json:
         found = {"findings": findings.to_json(), "page": page and str(page)} if findings else {}
         shown = {"augment": varied.to_json()} if varied else {}
         figures = [str(path) for path in drawn]
-        print_json({**dataset.describe(), "figures": figures, **shown, **found})
+        print_json({**dataset.describe(), "figures": figures, **shown, **found, **listed})
         return
-    _show(dataset, drawn, findings, page, varied)
+    _show(dataset, drawn, findings, page=page, varied=varied, rows=rows)
+
+
+def _check_files(export: Path | None, rows: Path | None, *, audit: bool) -> None:
+    """Refuse at once what could not be written after an hour's reading."""
+    if rows is not None:
+        check_rows_file(rows)
+    if export is not None:
+        if audit or rows is not None:
+            raise typer.BadParameter(
+                "expected neither --audit nor --rows beside it.", param_hint="--export"
+            )
+        check_target(export)
+
+
+def _write_rows(dataset: Dataset, findings: Audit | None, rows: Path | None) -> dict[str, str]:
+    """Write the rows where that was asked for; return what JSON says of it."""
+    return {} if rows is None else {"rows": str(write_rows(dataset, findings, rows))}
 
 
 def _check_varying(training_options: dict[str, Any], *, drawn: bool) -> None:
@@ -134,8 +160,10 @@ def _show(
     dataset: Dataset,
     drawn: list[Path],
     findings: Audit | None,
+    *,
     page: Path | None,
     varied: Variations | None,
+    rows: Path | None,
 ) -> None:
     """Print the facts, a row a class, and what is wrong."""
     about = dataset.describe()
@@ -171,5 +199,7 @@ def _show(
         screen.print(f"\nAudit     {page}", markup=False, soft_wrap=True)
     if varied:
         screen.print(f"\nVaried    {varied.words} ({varied.policy})", markup=False, soft_wrap=True)
+    if rows is not None:
+        screen.print(f"\nRows      {rows}", markup=False, soft_wrap=True)
     if drawn:
         screen.print(f"\nPictures  {', '.join(map(str, drawn))}", markup=False)

@@ -27,15 +27,7 @@ def export(
         Path | None,
         typer.Option("--out", help="File to write (default: beside MODEL).", show_default=False),
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            help="Pictures with labels to calibrate and judge by (default: the run's own).",
-            show_default=False,
-        ),
-    ] = None,
+    data: options.Data = None,
     force: Annotated[
         bool,
         typer.Option(

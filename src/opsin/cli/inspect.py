@@ -82,15 +82,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="SOURCE",
-            help="Pictures to look at it with (default: those of its run).",
-            show_default=False,
-        ),
-    ] = None,
+    data: options.Data = None,
     as_is: Annotated[
         bool, typer.Option("--as-is", help="Never invert a picture's background.")
     ] = False,
@@ -106,6 +98,12 @@ def inspect(
     open_page: Annotated[
         bool, typer.Option("--open", help="Show the page in the web browser.")
     ] = False,
+    worker: Annotated[
+        bool,
+        typer.Option(
+            "--worker", hidden=True, help="Answer questions on standard input, a line each."
+        ),
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -117,6 +115,11 @@ def inspect(
 
     Example: opsin inspect runs/cnn --layer block2.relu2 --class Bag
     """
+    if worker:
+        from opsin.workflow.inside.worker import work  # noqa: PLC0415  slow to load
+
+        work(model, out)
+        return
     from opsin.workflow.inside.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 
     found = workflow(

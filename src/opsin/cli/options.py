@@ -31,6 +31,15 @@ Model = Annotated[
         metavar="MODEL", help="A run directory, or a classifier.onnx.", show_default=False
     ),
 ]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="Pictures with labels to do it with (default: those of its run).",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Runs = Annotated[

@@ -4,22 +4,54 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.report.terminal import clock, megabytes, plus_minus
-from opsin.workflow.runs import list_runs
+from opsin.errors import RecipeError
+from opsin.report.terminal import clock, megabytes, plus_minus, printable
+from opsin.run import RunDirectory
+from opsin.workflow.runs import Run, list_runs
 
 
-def runs(*, runs: options.Runs = Path("runs"), as_json: options.AsJson = False) -> None:
-    """List the runs there are, the newest first.
+def runs(
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="One run directory, to name it or note something.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Give RUN a name of yours.", show_default=False),
+    ] = None,
+    note: Annotated[
+        str | None,
+        typer.Option("--note", help="Keep a note with RUN.", show_default=False),
+    ] = None,
+    runs: options.Runs = Path("runs"),
+    as_json: options.AsJson = False,
+) -> None:
+    """List the runs there are, the newest first; or name one.
 
     Example: opsin runs --json
     """
-    rows = [run.row() for run in list_runs(runs)]
+    if run is None and (name is not None or note is not None):
+        raise RecipeError(
+            "the run that the name or note is for", "none is given",
+            "Say which: opsin runs RUN --name NAME",
+        )  # fmt: skip
+    if run is not None and (name is not None or note is not None):
+        RunDirectory.open(run).write_notes(name=name, note=note)
+    chosen = list_runs(runs) if run is None else [Run(run)]
+    rows = [each.row() for each in chosen]
     if as_json:
         print_json({"runs": rows})
         return
@@ -36,7 +68,7 @@ def runs(*, runs: options.Runs = Path("runs"), as_json: options.AsJson = False) 
         known = row["accuracy"] is not None
         day = dt.datetime.fromtimestamp(row["started"] or 0, tz=dt.UTC).astimezone()
         table.add_row(
-            escape(row["run"]),
+            _with_name(row),
             row["state"],
             escape(row["source"] or ""),
             row["model"] or "",
@@ -48,5 +80,13 @@ def runs(*, runs: options.Runs = Path("runs"), as_json: options.AsJson = False) 
         )
     screen.print(table)
     for row in rows:
+        if run is not None and row["note"]:
+            screen.print(row["note"], markup=False)
         if row["cause"]:
             screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)
+
+
+def _with_name(row: dict[str, Any]) -> str:
+    """Return the directory, below it the name that somebody gave."""
+    name = escape(printable(row["name"] or ""))
+    return escape(row["run"]) + (f"\n[dim]{name}[/dim]" if name else "")

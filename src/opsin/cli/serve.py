@@ -12,9 +12,10 @@ from opsin.cli import options
 from opsin.cli.output import STOP_TOLD, print_json
 from opsin.errors import RecipeError
 from opsin.events import Watcher
+from opsin.gate.tokens import TOKEN_VARIABLE, token_from_file
 from opsin.report.terminal import Both, for_people
 from opsin.server import serve as run_server
-from opsin.server.settings import TOKEN_VARIABLE, Settings, token_from_file
+from opsin.server.settings import Settings
 
 
 def serve(

@@ -65,6 +65,14 @@ def train(
             help="Cross-validate: K runs, each with another K-th of the pictures as its test part.",
         ),
     ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Train nothing: show the network, what was decided and why, and about how long "
+            "it would take.",
+        ),
+    ] = False,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -74,6 +82,8 @@ def train(
     Ctrl-C ends the epoch where it is: the run is then evaluated and usable.
 
     Example: opsin train fashion-mnist --model cnn --epochs 5
+
+    Example: opsin train holiday-photos --budget 10m --plan
     """  # fmt: skip
     given: dict[str, Any] = {} if model == "auto" else {"model": model}
     if budget is not None:
@@ -83,6 +93,17 @@ def train(
     wanted = merge_options(
         read_options(recipe) if recipe else {}, given | training_options | data_options
     )
+    if plan:
+        if repeats != 1 or folds is not None or name is not None:
+            raise typer.BadParameter(
+                "expected no --repeats, --folds or --name beside it: no run is made.",
+                param_hint="--plan",
+            )
+        from opsin.cli.planned import tell_plan  # noqa: PLC0415  loads what training needs
+        from opsin.workflow.plan import plan as planned  # noqa: PLC0415
+
+        tell_plan(planned(source, quiet=quiet, **wanted), as_json=as_json)
+        return
     if repeats != 1 or folds is not None:
         _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, quiet=quiet,
                        **wanted)  # fmt: skip

@@ -73,7 +73,7 @@ class Audit:
         return {finding.kind: finding.count for finding in self.findings}
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return all findings as plain data, pictures by their names."""
+        """Return all findings as plain data, pictures by their names and rows."""
         names, labels = self.dataset.names, self.dataset.labels
         return [
             {
@@ -85,7 +85,11 @@ class Audit:
                 "cases": [
                     {
                         "pictures": [
-                            {"name": names[row], "label": self.dataset.classes[labels[row]]}
+                            {
+                                "name": names[row],
+                                "label": self.dataset.classes[labels[row]],
+                                "row": int(row),
+                            }
                             for row in case.rows
                         ],
                         "note": case.note,

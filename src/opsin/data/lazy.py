@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -13,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.images import ImageLike, read_image
+from opsin.defaults import cores
 from opsin.metadata import Preparation
 
 #: Threads that decode; the decoders let each other run.
-THREADS: Final = min(16, os.cpu_count() or 1)
+THREADS: Final = min(16, cores())
 
 
 class Images(Protocol):

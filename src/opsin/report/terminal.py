@@ -233,6 +233,11 @@ class Both(Watcher):
         for watcher in self.watchers:
             watcher.epoch(epoch)
 
+    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """Pass on."""
+        for watcher in self.watchers:
+            watcher.confusion(epoch, counts)
+
     def rewind(self, epochs: int) -> None:
         """Pass on."""
         for watcher in self.watchers:

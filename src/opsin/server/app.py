@@ -25,29 +25,35 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin._version import __version__
 from opsin.errors import OpsinError
+from opsin.gate.guard import HEADERS, Guard
+from opsin.gate.replies import BadRequest, json_reply
 from opsin.metadata import Score
 from opsin.server import measures as metrics
 from opsin.server import open_inference, page
 from opsin.server.asks import UnknownModel
 from opsin.server.body import Room
 from opsin.server.engine import Engine
-from opsin.server.guard import Guard
 from opsin.server.measures import Measures, Timed
 from opsin.server.openapi import describe_errors, describe_predicting, error_replies
 from opsin.server.openapi_infer import describe_infer
 from opsin.server.predicting import Predict, PredictRoute
 from opsin.server.replies import (
     CLIENT_GONE,
-    BadRequest,
     MethodNotAllowed,
     NotFound,
     error_reply,
     internal_error,
-    json_reply,
     status_of,
 )
 from opsin.server.served import Served
 from opsin.server.settings import Settings
+
+#: Pages get everything from here, and may stand in no other site's frame.
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
 
 _PREDICT: Final = "/predict"
 _PREDICT_IMAGE: Final = "/v1/models/{model}:predict-image"
@@ -145,7 +151,14 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Return all layers, the outermost first."""
         quick = _Quick(super().build_middleware_stack(), self.state.predict)
-        return Guard(Timed(quick, self.measures, self.engine.served), self.settings)
+        return Guard(
+            Timed(quick, self.measures, self.engine.served),
+            host=self.settings.host,
+            headers={**HEADERS, "content-security-policy": CONTENT_SECURITY_POLICY},
+            allowed_hosts=self.settings.allowed_hosts,
+            token=self.settings.token,
+            refused=self.measures.guarded,
+        )
 
     def openapi(self) -> dict[str, Any]:
         """Return the description of all routes, with examples of the files that are served now."""

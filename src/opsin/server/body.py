@@ -20,9 +20,10 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from opsin.gate.replies import BadRequest
 from opsin.server.asks import Overloaded
 from opsin.server.form import Form, Upload, too_many
-from opsin.server.replies import BadRequest, SlowRequest, TooLarge, WrongMediaType
+from opsin.server.replies import SlowRequest, TooLarge, WrongMediaType
 from opsin.server.settings import Settings
 
 # All bodies that are held at a time, as a multiple of the largest one.

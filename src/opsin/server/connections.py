@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from opsin.errors import OpsinError
+from opsin.gate.replies import BadRequest, json_bytes
 from opsin.server.asks import Overloaded
-from opsin.server.replies import BadRequest, error_object, error_reply, json_bytes
+from opsin.server.replies import error_object, error_reply
 
 #: Seconds within which a request's headers must be there.
 HEADER_SECONDS: Final = 10.0

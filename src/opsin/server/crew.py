@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import Any, Final
 
@@ -201,13 +200,6 @@ def tell_why(chore: asyncio.Task[None]) -> None:
     """Write down what ended a chore that should go on for ever: nobody else would notice."""
     if not chore.cancelled() and (error := chore.exception()):
         _LOG.error("the server no longer looks after its workers and files", exc_info=error)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 async def _told(loading: Coroutine[Any, Any, Header], model: Model) -> Header:

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, cast
 
+from opsin.defaults import cores
 from opsin.errors import ImageError, RecipeError
 from opsin.server.asks import (
     Answer,
@@ -21,7 +22,7 @@ from opsin.server.asks import (
     UnknownModel,
     WorkerDied,
 )
-from opsin.server.crew import Crew, cores, tell_why
+from opsin.server.crew import Crew, tell_why
 from opsin.server.frames import Header
 from opsin.server.observer import SILENT_OBSERVER, Load, Observer
 from opsin.server.process import Batch, WorkerProcess

@@ -8,7 +8,8 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from opsin.server.replies import BadRequest, TooLarge
+from opsin.gate.replies import BadRequest
+from opsin.server.replies import TooLarge
 
 # A part of a form has three headers, and a file name is no novel.
 _PART_HEADERS: Final = 8

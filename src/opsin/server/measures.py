@@ -16,6 +16,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from opsin.gate.replies import (
+    BadRequest,
+    ForeignOrigin,
+    RequestError,
+    Unauthorized,
+    WrongHost,
+)
 from opsin.predict import NONE_OF_THESE
 from opsin.server.engine import Answer, Engine
 from opsin.server.observer import Observer
@@ -28,6 +35,13 @@ WINDOW: Final = 1_000
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
+# What the guard refuses, by the kind of its error.
+_GUARDED: Final = {
+    BadRequest: "no host",
+    WrongHost: "wrong host",
+    ForeignOrigin: "foreign origin",
+    Unauthorized: "no token",
+}
 _OTHER: Final = "other"
 
 
@@ -92,9 +106,11 @@ class Measures(Observer):
             **given,
         )  # fmt: skip
         self.refusals = Counter(
-            "opsin_refusals", "Requests turned away by the engine, by reason: overloaded (the "
+            "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
             "queue was full), too large (more pictures than the queue holds), expired (no answer "
-            "in time), stopping, worker died.", ["reason"], **given,
+            "in time), stopping, worker died. Before that by the guard, and so in no other figure: "
+            "no host (none, or several), wrong host, foreign origin (a page of another site), no "
+            "token (none, or another).", ["reason"], **given,
         )  # fmt: skip
         self.answers = Counter(
             "opsin_answers", "Pictures answered, by the label that they got.", ["model", "label"],
@@ -120,7 +136,7 @@ class Measures(Observer):
             "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
             "the old one stays.", ["model", "ok"], **given,
         )  # fmt: skip
-        for reason in _REASONS:  # what has not happened yet is 0, not absent
+        for reason in (*_REASONS, *_GUARDED.values()):  # what has not happened yet is 0, not absent
             self.refusals.labels(reason)
         self._of: dict[str, _Answers] = {}
         self._mix = _Mix(self._of)
@@ -138,6 +154,10 @@ class Measures(Observer):
     def refused(self, reason: str) -> None:
         """A request was turned away."""
         self.refusals.labels(reason if reason in _REASONS else _OTHER).inc()
+
+    def guarded(self, error: RequestError) -> None:
+        """A request was refused before anything looked at what it asks for."""
+        self.refusals.labels(_GUARDED.get(type(error), _OTHER)).inc()
 
     def answered(self, model: str, answer: Answer, label: str, seconds_waited: float) -> None:
         """A picture has its answer."""

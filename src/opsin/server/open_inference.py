@@ -19,6 +19,7 @@ from fastapi import APIRouter, Request, Response
 
 from opsin._version import __version__
 from opsin.errors import ImageError, OpsinError
+from opsin.gate.replies import json_reply
 from opsin.server.body import Body, Room
 from opsin.server.departures import WhileThere
 from opsin.server.engine import Answer, Ask, Engine, UnknownModel
@@ -28,7 +29,6 @@ from opsin.server.replies import (
     WrongMediaType,
     error_headers,
     error_object,
-    json_reply,
     status_of,
 )
 from opsin.server.served import Served

@@ -21,20 +21,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from opsin.errors import ImageError, OpsinError
+from opsin.gate.replies import BadRequest, json_bytes
 from opsin.predict import NONE_OF_THESE
 from opsin.server.asks import Answer, Ask, Overloaded, UnknownModel
 from opsin.server.body import Body, Room, read_pictures
 from opsin.server.departures import WhileThere
 from opsin.server.engine import Engine
 from opsin.server.form import Upload
-from opsin.server.replies import (
-    BadRequest,
-    error_object,
-    error_reply,
-    internal_error,
-    json_bytes,
-    status_of,
-)
+from opsin.server.replies import error_object, error_reply, internal_error, status_of
 from opsin.server.served import Served
 from opsin.server.settings import Settings
 
@@ -155,6 +149,7 @@ class Predict:
         named: str | None = scope.get("path_params", {}).get("model")
         wanted = read_query(scope["query_string"], self._settings.top, named=named is None)
         model = self._find(named or wanted.model)
+        scope["path_params"] = {"model": model}  # by which the request is counted
         self._engine.check_room()
         with Body(scope, receive, self._settings, self._room) as body:
             uploads = await read_pictures(body, self._settings)

@@ -1,7 +1,7 @@
 """Answers and errors as JSON.
 
 An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``. Its
-status says whose turn it is:
+status says whose turn it is (those of `opsin.gate.replies` included):
 
     400 BadRequest          a body or a query that cannot be understood
     401 Unauthorized        no token, or a wrong one
@@ -20,43 +20,16 @@ status says whose turn it is:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from starlette.responses import Response
 
 from opsin.errors import ImageError, OpsinError
+from opsin.gate.replies import RequestError, error_parts, json_reply
 from opsin.server import asks
 from opsin.server.asks import Expired, Overloaded, Stopping, UnknownModel, WorkerDied
-
-
-class RequestError(OpsinError):
-    """A request that is not answered; its children say why, and their ``status`` is HTTP's."""
-
-    status: ClassVar[int] = 400
-    headers: ClassVar[Mapping[str, str]] = {}
-
-
-class BadRequest(RequestError):  # noqa: N818
-    """A body or a query that cannot be understood."""
-
-
-class Unauthorized(RequestError):  # noqa: N818
-    """No token, or a wrong one."""
-
-    status = 401
-    # The browser's own dialog asks for it: any user name, the token as password.
-    headers: ClassVar[Mapping[str, str]] = {
-        "www-authenticate": 'Basic realm="Opsin: any name, the token as password", charset="UTF-8"'
-    }
-
-
-class ForeignOrigin(RequestError):  # noqa: N818
-    """A page of another site asks."""
-
-    status = 403
 
 
 class NotFound(RequestError):  # noqa: N818
@@ -88,12 +61,6 @@ class WrongMediaType(RequestError):  # noqa: N818
     """A kind of body that is not read here."""
 
     status = 415
-
-
-class WrongHost(RequestError):  # noqa: N818
-    """Called by a name that is not this server's."""
-
-    status = 421
 
 
 class InternalError(RequestError):
@@ -138,30 +105,7 @@ def error_object(error: OpsinError) -> dict[str, str]:
     """
     if status_of(error) == 500:
         error = internal_error()
-    return {
-        "kind": type(error).__name__,
-        "expected": error.expected,
-        "received": error.received,
-        "advice": error.advice,
-    }
-
-
-def json_bytes(content: Any) -> bytes:
-    """Return plain data as UTF-8 JSON without spaces.
-
-    Raises:
-        ValueError: It holds a number that is not finite, which JSON cannot say.
-    """
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    # A label or a file name may hold half a surrogate pair, which UTF-8 cannot.
-    return text.encode("utf-8", "backslashreplace")
-
-
-def json_reply(
-    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Return plain data as a reply."""
-    return Response(json_bytes(content), status, headers, media_type="application/json")
+    return error_parts(error)
 
 
 def error_headers(error: OpsinError) -> dict[str, str]:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
+from opsin.gate.replies import BadRequest
 from opsin.metadata import Preparation
-from opsin.server.replies import BadRequest
 
 Picture = bytes | NDArray[np.uint8]
 

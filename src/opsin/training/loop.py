@@ -27,6 +27,9 @@ _LOOK = 8
 _EXPLODED = 10.0
 # What the learning rate is multiplied by after a step back.
 _SLOWER = 0.1
+# Classes up to which each epoch's confusion matrix is told: more could not be read, and would fill
+# the disk.
+_TELLABLE = 50
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,10 @@ class _Training:
         """Validate, tell of the epoch, and move on to the next."""
         place, watcher = self.place, self.watcher
         watcher.doing("validation")
-        val_loss, val_accuracy = validate(self.stepper, self.val)
+        counts = None
+        if self.classes <= _TELLABLE:
+            counts = torch.zeros(self.classes, self.classes, dtype=torch.int64)
+        val_loss, val_accuracy = validate(self.stepper, self.val, counts)
         watcher.end()
         if not (math.isfinite(place.loss_sum) and math.isfinite(val_loss)):
             mean = place.loss_sum / place.seen
@@ -216,6 +222,8 @@ class _Training:
             seconds=place.epoch_seconds + spent, images_per_second=speed,
             best=better, complete=complete, norms=self.stepper.norms(),
         )  # fmt: skip
+        if counts is not None:
+            watcher.confusion(place.epoch, counts.tolist())
         watcher.epoch(epoch)
         self.place = Place(
             step=place.step, epoch=place.epoch + 1, rate_factor=place.rate_factor,
@@ -360,8 +368,14 @@ class _Training:
         return epoch
 
 
-def validate(stepper: Stepper, val: Examples) -> tuple[float, float]:
-    """Return mean cross entropy in nats and accuracy, without dropout or augmentation."""
+def validate(stepper: Stepper, val: Examples, counts: Tensor | None = None) -> tuple[float, float]:
+    """Return mean cross entropy in nats and accuracy, without dropout or augmentation.
+
+    Args:
+        stepper: Holds the network.
+        val: The pictures.
+        counts: Has each picture added at its class and its answer, ``int64[K, K]``.
+    """
     stepper.network.eval()
     loss, right = 0.0, 0
     size = validation_batch(*val.images.shape[1:3])
@@ -369,5 +383,10 @@ def validate(stepper: Stepper, val: Examples) -> tuple[float, float]:
         for images, labels in val.batches(np.arange(len(val)), size):
             logits = stepper.logits(images)
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            right += int((logits.argmax(dim=1) == labels).sum())
+            answers = logits.argmax(dim=1)
+            right += int((answers == labels).sum())
+            if counts is not None:
+                cells = len(counts) * labels + answers
+                found = torch.bincount(cells.cpu(), minlength=counts.numel())
+                counts += found.view_as(counts)
     return loss / len(val), right / len(val)

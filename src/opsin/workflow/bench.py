@@ -20,7 +20,7 @@ from opsin.errors import MissingExtraError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
 from opsin.recipe import ModelName
-from opsin.storage import told_plainly, write_json
+from opsin.storage import check_writable, write_json
 from opsin.workflow.machine import this_machine
 from opsin.workflow.rates import ONE, Benchmark, PictureRate, Work
 from opsin.workflow.workload import (
@@ -94,8 +94,7 @@ def bench(
     works = _works(only, models, classifier, seconds)
     if out is not None:  # at once, not when all is measured
         importlib.import_module("opsin.report.figures")
-        with told_plainly(Path(out)):
-            Path(out).mkdir(parents=True, exist_ok=True)
+        check_writable(Path(out) / "bench.json")
     given = None if classifier is None else Classifier(classifier)
     works = _possible(works, given, watcher, chosen=bool(only))
     names = tuple(models) or get_args(ModelName)
@@ -299,7 +298,8 @@ def _written(done: Benchmark, folder: Path) -> Benchmark:
     done = replace(done, files=tuple(files))
     content = done.to_json()
     with styled():
+        figure = draw_rates(content["rates"], done.headline(), done.machine.line())
         for file in files[:2]:
-            save(draw_rates(content["rates"], done.headline(), done.machine.line()), file)
+            save(figure, file)
     write_json(files[2], content)
     return done

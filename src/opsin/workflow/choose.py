@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from opsin.defaults import cores
 from opsin.errors import RecipeError
 from opsin.recipe import DataRecipe, ModelName, Recipe, TrainingRecipe, resolve
 from opsin.report.terminal import clock
@@ -208,13 +208,6 @@ def multiply_adds(
         channels = filters
         total += 9 * height * width * filters * filters
     return total + channels * classes
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _reason(recipe: Recipe, task: _Task) -> str:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from opsin.classical.recipe import ClassicalRecipe, resolve_classical
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset
+from opsin.defaults import cores
 from opsin.errors import RecipeError
 from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
 from opsin.storage import write_bytes
-from opsin.workflow.choose import cores
 from opsin.workflow.job import conclude, metadata_of, versions, write_request
 from opsin.workflow.recorder import Recorder, recorded
 from opsin.workflow.runs import Run

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.report.terminal import plus_minus
-from opsin.storage import told_plainly
+from opsin.storage import check_writable
 from opsin.workflow.machine import this_machine
 from opsin.workflow.runs import Run
 from opsin.workflow.same_pictures import WORDS, Part, SamePictures, bring_together
@@ -145,8 +145,7 @@ def compare(
     opened = _opened(runs, against)
     if out is not None:  # at once, not when all is measured
         importlib.import_module("opsin.report.figures")
-        with told_plainly(Path(out)):
-            Path(out).mkdir(parents=True, exist_ok=True)
+        check_writable(Path(out) / "compare.json")
     from opsin.evaluation.compare import compare_answers, decide, shown_best  # noqa: PLC0415
 
     same = bring_together(opened)

@@ -46,7 +46,7 @@ def write_files(
     Args:
         found: The comparison.
         runs: Its runs, in order.
-        folder: Where to; it is there.
+        folder: Where to.
         watcher: Is told how far the work is, and why pictures are missing.
 
     Raises:

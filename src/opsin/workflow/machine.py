@@ -13,6 +13,7 @@ from typing import Any
 import onnxruntime
 
 from opsin._version import __version__
+from opsin.defaults import cores
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def this_machine(*, gpu: str | None = None, torch: str | None = None) -> Machine
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return Machine(
         cpu=_cpu(),
-        threads=_threads(),
+        threads=cores(),
         memory=_memory(),
         load=load,
         gpu=gpu,
@@ -105,12 +106,6 @@ def _cpu() -> str:
         if told.returncode == 0 and told.stdout.strip():
             return told.stdout.strip()
     return platform.processor() or platform.machine() or "a processor without a name"
-
-
-def _threads() -> int:
-    """Return how many threads may run at once; a container may allow fewer than there are."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _memory() -> int | None:

@@ -11,15 +11,17 @@ import numpy as np
 from opsin.data.images import ImageLike, open_image
 from opsin.errors import RecipeError
 from opsin.predict import Prediction
+from opsin.storage import check_writable
 
 _DRAWN: Final = (".png", ".svg", ".pdf")
 
 
 def check_drawing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a picture that is to be drawn.
+    """Return the path of a picture that is to be drawn; so that it fails at once.
 
     Raises:
         RecipeError: Its ending is of no format that can be drawn.
+        StorageError: The system would refuse the write.
     """
     path = Path(path)
     if path.suffix.lower() not in _DRAWN:
@@ -28,6 +30,7 @@ def check_drawing(path: str | os.PathLike[str]) -> Path:
             f"got {path.name or 'no name'!r}",
             "Give another name.",
         )
+    check_writable(path)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -14,8 +15,8 @@ from opsin.run import RunDirectory
 from opsin.storage import told_plainly
 from opsin.workflow.watchdog import Watchdog
 
-#: Seconds between two signs of life in ``status.json``.
-_HEARTBEAT: Final = 5.0
+#: Seconds between two signs of life in ``status.json``, at the least.
+_HEARTBEAT: Final = 1.0
 
 
 class Recorder(Both):
@@ -35,26 +36,55 @@ class Recorder(Both):
         self.cause: str | None = None
         self._beat = time.monotonic()
         self._doing = "the start"
+        # Work in hand: what, units in all, their name.
+        self._work: tuple[str, int, str] | None = None
         #: Says what the run waits for when nothing moves.
         self.watchdog = Watchdog(self.note)
 
     def begin(self, what: str, total: int, unit: str) -> None:
         """Pass on, and say what is being done."""
         self.watchdog.seen(what)
+        self._work = what, total, unit
+        self._show(0, {})
         super().begin(what, total, unit)
 
     def advance(self, done: int, **figures: float) -> None:
-        """Pass on, and from time to time write a sign of life."""
+        """Pass on, and at most once a second write how far it is."""
         self.watchdog.seen(self._doing)
-        if time.monotonic() - self._beat > _HEARTBEAT:
-            self._beat = time.monotonic()
-            self.directory.set_status("running")
+        self._show(done, figures)
         super().advance(done, **figures)
 
+    def end(self) -> None:
+        """Pass on; what comes next is told by `doing`."""
+        self._work = None
+        super().end()
+
     def doing(self, what: str) -> None:
-        """Tell the watchdog, and nobody else: it is told at every step."""
+        """Tell the watchdog, and ``status.json`` where no work is counted.
+
+        Nobody else is told: it is called at every step.
+        """
         self._doing = what
         self.watchdog.seen(what)
+        if self._work is None:
+            self._show(0, {})
+
+    def _show(self, done: int, figures: dict[str, float]) -> None:
+        now = time.monotonic()
+        if now - self._beat < _HEARTBEAT:
+            return
+        self._beat = now
+        what, total, unit = self._work or (self._doing, 0, "")
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self.directory.show_progress(
+            doing=what, done=done, total=total, unit=unit, left=finite.pop("left", None),
+            figures=finite,
+        )  # fmt: skip
+
+    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """Keep an epoch's confusion matrix, before the epoch itself, and pass on."""
+        self.directory.append_confusion(epoch, counts)
+        super().confusion(epoch, counts)
 
     def epoch(self, epoch: Epoch) -> None:
         """Keep an epoch in the history, and pass on."""

@@ -24,7 +24,7 @@ from opsin.report.figures.run import Answer, draw_answers, draw_confusion, draw_
 from opsin.report.figures.style import save, styled
 from opsin.report.page import Cell, Pictures, Suspect, render
 from opsin.run import RunDirectory
-from opsin.storage import write_bytes, write_json
+from opsin.storage import check_writable, write_bytes, write_json
 from opsin.workflow.evaluate import measure_run
 from opsin.workflow.failures import find_failures, look_deeper
 from opsin.workflow.runs import Run
@@ -64,6 +64,8 @@ def write_report(
     opened = Run(run)
     facts = opened.report  # says so at once, where the run is not finished
     directory = opened.directory
+    for file in (directory.page, *([] if fix is None else [Path(fix)])):
+        check_writable(file)  # likewise
     about = directory.read(directory.dataset)
     data = load_recipe(opened.recipe.data.model_copy(update=directory.location()), watcher=watcher)
     if data.fingerprint != about["fingerprint"]:
@@ -152,8 +154,6 @@ def draw_run(
             watcher.advance(done)
             figure = draw()
             save(figure, directory.figures / f"{name}.png")
-            # Laid out once: the places hold for the second format as well.
-            figure.set_layout_engine("none")
             file = save(figure, directory.figures / f"{name}.svg")
             if name not in _BESIDE_THE_PAGE:
                 drawn[name] = file.read_text(encoding="utf-8")

@@ -87,7 +87,7 @@ class Run:
         """
         row: dict[str, Any] = dict.fromkeys(
             ("state", "cause", "source", "model", "started", "split", "accuracy", "low", "high",
-             "seconds", "bytes")
+             "seconds", "bytes", "name", "note")
         )  # fmt: skip
         row["run"] = str(self.path)
         try:
@@ -99,6 +99,7 @@ class Run:
     def _fill(self, row: dict[str, Any]) -> None:
         row["started"] = self.directory.recipe.stat().st_mtime
         row["state"], row["cause"] = self.directory.state()
+        row["name"], row["note"] = self.directory.read_notes()
         recipe = self.recipe
         row |= {"source": recipe.data.source, "model": recipe.model.name}
         if self.directory.report.is_file():

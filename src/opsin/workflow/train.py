@@ -16,6 +16,7 @@ from opsin.events import Watcher
 from opsin.recipe import DATA_OPTIONS
 from opsin.report.terminal import for_people
 from opsin.run import RunDirectory
+from opsin.storage import check_writable
 from opsin.workflow.decide import Decided, decide
 from opsin.workflow.job import Job, make, need_training, write_request
 from opsin.workflow.recorder import recorded
@@ -66,6 +67,8 @@ def train(
         SourceError: The source is missing, damaged, or no classifier can be made from it.
         RecipeError: An option has an impossible value.
         ParityError: The exported file answers otherwise than the network.
+        StorageError: ``runs`` cannot be written, which is told at once; or the disk refuses a write
+            later.
 
     Example:
         >>> import tempfile
@@ -75,6 +78,7 @@ def train(
         True
     """
     need_training(model)
+    check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
     data_options = {key: options.pop(key) for key in DATA_OPTIONS if key in options}

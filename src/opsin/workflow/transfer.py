@@ -28,7 +28,7 @@ from opsin.data.sources.folder import natural
 from opsin.errors import SourceError, StorageError
 from opsin.events import SILENT, Watcher
 from opsin.report.terminal import printable
-from opsin.storage import publish_directory, scratch_directory, told_plainly
+from opsin.storage import check_writable, publish_directory, scratch_directory, told_plainly
 from opsin.workflow.arrays_file import write_npz
 from opsin.workflow.croissant import describe_folder
 from opsin.workflow.legal_names import NamesInUse, legal_name
@@ -125,7 +125,8 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     """Return the place that an export means, without links; so that it fails at once.
 
     Raises:
-        StorageError: There is something already, which would be overwritten.
+        StorageError: There is something already, which would be overwritten; or the system would
+            refuse the write.
     """
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
     is_file = _is_npz(target)
@@ -142,6 +143,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
                 f"{target} is that one",
                 "Name a folder in it.",
             )
+    check_writable(target)
     return target
 
 

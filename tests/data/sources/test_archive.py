@@ -10,8 +10,9 @@ import shutil
 import stat
 import tarfile
 import tracemalloc
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,18 @@ CLASSES = {"cat/1.png": b"a", "cat/2.png": b"b", "dog/1.png": b"c"}
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def pack(path: Path, files: Mapping[str, bytes]) -> Path:
-    """Pack files of any names, in the way of the suffix."""
+def pack(path: Path, files: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> Path:
+    """Pack files of any names, in the way of the suffix; pairs may have a name twice."""
+    files = list(files.items() if isinstance(files, Mapping) else files)
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-            for name, content in files.items():
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Duplicate name")
+            for name, content in files:
                 packed.writestr(name, content)
         return path
     kind = KINDS["".join(path.suffixes[-2:]) if ".tar" in path.suffixes else path.suffix]
     with tarfile.open(path, f"w:{kind}") as tar:  # type: ignore[call-overload]
-        for name, content in files.items():
+        for name, content in files:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))

@@ -65,6 +65,23 @@ def test_a_bomb_ends_before_it_bursts(tmp_path: Path, monkeypatch: pytest.Monkey
         list(open_stream(tar))
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_name_that_comes_twice_gets_a_number(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    pack(
+        path,
+        [("c/1.png", b"a"), ("c/1.png", b"b"), ("c/1-2.png", b"c"), ("./c/1.png", b"d")],
+    )
+    watcher = Notes()
+    for _ in range(2):  # the same each time, so that a work that was stopped can go on
+        assert [(p.name, p.image) for p in open_stream(path, watcher=watcher)] == [
+            ("c/1.png", b"a"), ("c/1-2.png", b"b"), ("c/1-2-2.png", b"c"), ("c/1-3.png", b"d"),
+        ]  # fmt: skip
+    assert watcher.notes[0].endswith(
+        "several pictures have one name; 3 of them were given a number"
+    )
+
+
 def test_too_many_members_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_MEMBERS", 3)
     with pytest.raises(SourceError, match="has more members"):

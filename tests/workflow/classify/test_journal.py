@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.errors import RecipeError, StorageError
-from opsin.workflow.classify.digests import Digests
 from opsin.workflow.classify.journal import Entry, Journal, forget
 
 BEGUN: dict[str, Any] = {"the classifier": "abc", "top": 5}
@@ -228,19 +226,3 @@ def test_only_untouched_results_are_forgotten(tmp_path: Path) -> None:
     os.truncate(out, out.stat().st_size - 5)
     assert forget(out, key)
     assert not list(tmp_path.iterdir())
-
-
-@given(st.lists(st.integers(0, 2**64 - 1)), st.lists(st.integers(0, 2**64 - 1)), st.data())
-def test_digests_are_a_set(before: list[int], after: list[int], data: st.DataObject) -> None:
-    digests = Digests()
-    for start in range(0, len(before), 3):
-        digests.extend(np.array(before[start : start + 3], np.uint64))
-    digests.sort()
-    known = set(before)
-    assert len(digests) == len(known)
-    for digest in [*after, *data.draw(st.lists(st.sampled_from([*before, *after, 0])))]:
-        assert digests.add(digest) == (digest not in known)
-        known.add(digest)
-        assert digest in digests
-    assert len(digests) == len(known)
-    assert (2**63 in digests) == (2**63 in known)

@@ -15,7 +15,7 @@ import pytest
 from opsin.data.unlabelled import Unlabelled
 from opsin.errors import RecipeError, StorageError
 from opsin.workflow.classify.journal import Entry, Journal
-from opsin.workflow.classify.placing import copy_file, free_name, move_file
+from opsin.workflow.classify.placing import copy_file, move_file
 from opsin.workflow.classify.sorting import By, Sorter
 from opsin.workflow.classify.unsort import unsort
 from tests.conftest import Notes
@@ -277,24 +277,6 @@ def test_across_file_systems(tmp_path: Path) -> None:
         import shutil
 
         shutil.rmtree(away, ignore_errors=True)
-
-
-def test_a_name_is_found_among_many_quickly(tmp_path: Path) -> None:
-    looks = 0
-
-    def taken(name: str) -> bool:
-        nonlocal looks
-        looks += 1
-        number = name.removesuffix(".png").rpartition("-")[2]
-        return not number.isdigit() or int(number) < 1_000_000
-
-    assert free_name(tmp_path, "image.png", taken) == "image-1000000.png"
-    assert looks < 50
-    long = "ü" * 120 + ".png"
-    (tmp_path / long).touch()
-    numbered = free_name(tmp_path, long, lambda _: False)
-    (tmp_path / numbered).touch()
-    assert numbered.endswith("-2.png")
 
 
 def test_a_move_without_hard_links_still_replaces_nothing(

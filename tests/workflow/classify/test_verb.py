@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ import opsin
 from opsin.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.predict import Classifier, Prediction
 from opsin.workflow.classify.each import predict_each
+from opsin.workflow.classify.journal import Entry, Journal
 from opsin.workflow.classify.unsort import unsort
 from opsin.workflow.classify.verb import classify
 from tests.conftest import Notes
+from tests.data.sources.test_archive import pack
 
 
 @pytest.fixture
@@ -112,6 +115,35 @@ def test_ctrl_c_keeps_what_is_done(
         classify(nearest_mean, pictures, out=out, watcher=watch)
     assert watch.notes[-1] == "8 pictures are done and kept; the same command goes on there"
     assert classify(nearest_mean, pictures, out=out).resumed == 8
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
+    tmp_path: Path, nearest_mean: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("opsin.workflow.classify.work._BATCH", 1)
+    names = ["a.png", "a.png", "b.png", "a.png"]
+    content = [(name, (pictures / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
+    archive = pack(tmp_path / f"twice{suffix}", content)
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    classify(nearest_mean, archive, out=whole)
+    assert [row["image"] for row in rows(whole)] == ["a.png", "a-2.png", "b.png", "a-3.png"]
+    answers = [classify(nearest_mean, pictures / f"{n}.png", out=tmp_path / f"{n}.jsonl").answers
+               for n in range(len(names))]  # fmt: skip
+    assert [{row["answer"]: 1} for row in rows(whole)] == answers
+
+    def append_and_die(journal: Journal, entries: Sequence[Entry]) -> None:
+        append(journal, entries)
+        raise KeyboardInterrupt
+
+    append = Journal.append
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", append_and_die)
+        for _ in names:
+            with pytest.raises(KeyboardInterrupt):
+                classify(nearest_mean, archive, out=out)
+    assert classify(nearest_mean, archive, out=out).resumed == len(names)
     assert out.read_bytes() == whole.read_bytes()
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import opsin
 from opsin.data.dataset import Dataset
-from opsin.errors import ImageError, ModelFileError
+from opsin.errors import ImageError, ModelFileError, StorageError
 from opsin.metadata import Score
 from opsin.workflow.inside import pages
 from opsin.workflow.inside.inspection import Inspection
@@ -28,6 +28,16 @@ def test_all_layers_are_known_before_the_first_is_looked_at(
     monkeypatch.setattr(Inspection, "units", never)
     with pytest.raises(ModelFileError, match="got 'conv9'"):
         opsin.inspect(nearest_mean, layers=["flatten", "conv9"], data="digits")
+
+
+@pytest.mark.parametrize("option", ["out", "save"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    nearest_mean: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "file").touch()
+    place: Any = {option: tmp_path / "file" / "below.npz"}
+    with pytest.raises(StorageError, match="not a directory"):  # and not that there is no picture
+        opsin.inspect(nearest_mean, tmp_path / "none.png", **place)
 
 
 def test_a_layer_named_twice_is_shown_once(nearest_mean: Path, tmp_path: Path) -> None:

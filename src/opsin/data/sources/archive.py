@@ -110,24 +110,36 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
                 watcher.advance(min(shown, size))
     watcher.advance(size)
     watcher.end()
-    _conclude(path, watcher, written=written, links=links, overlong=overlong)
-
-
-def _conclude(path: Path, watcher: Watcher, *, written: int, links: int, overlong: int) -> None:
-    """Tell what was passed over; refuse an archive of nothing else."""
-    if not written:
-        raise SourceError(
-            "pictures, a table, an .npz or an IDX file in the archive",
-            f"{path} holds none" + (f", but {links:,} links" if links else ""),
-            "Archives within it are not opened: unpack those first.",
-        )
-    if links:
-        watcher.note(f"Passed over in {path}: links, {links:,} in all; pack the files themselves.")
+    wanted = "pictures, a table, an .npz or an IDX file in the archive"
+    conclude(path, watcher, wanted=wanted, found=written > 0, links=links)
     if overlong:
         watcher.note(
             f"Passed over in {path}: names that cannot be written, {overlong:,} in all; "
             "shorten them."
         )
+
+
+def conclude(path: Path, watcher: Watcher, *, wanted: str, found: bool, links: int) -> None:
+    """Tell of the links that were passed over; refuse an archive without anything else.
+
+    Args:
+        path: The archive.
+        watcher: Is told.
+        wanted: What was looked for in it.
+        found: Whether there was any.
+        links: How many links there were.
+
+    Raises:
+        SourceError: There was nothing else.
+    """
+    if not found:
+        raise SourceError(
+            wanted,
+            f"{path} holds none" + (f", but {links:,} links" if links else ""),
+            "Archives within it are not opened: unpack those first.",
+        )
+    if links:
+        watcher.note(f"Passed over in {path}: links, {links:,} in all; pack the files themselves.")
 
 
 def checked_parts(member: Member, path: Path) -> tuple[str, ...]:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from opsin.data.digests import Digests
 from opsin.data.images import MAX_BYTES, SUFFIXES
-from opsin.data.sources.archive import MAX_MEMBERS, MAX_RATIO, SPARE_BYTES, checked_parts
+from opsin.data.numbered import free_name
+from opsin.data.sources.archive import (
+    MAX_MEMBERS,
+    MAX_RATIO,
+    SPARE_BYTES,
+    checked_parts,
+    conclude,
+)
 from opsin.data.sources.folder import LITTER
 from opsin.data.sources.members import Kind, Member, Meter, members_of, reading
 from opsin.data.unlabelled.picture import Unlabelled
@@ -24,8 +33,11 @@ def pictures_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlab
 
     Hidden files and what does not end like a picture are passed over, and so are links. A member
     of a zip that is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. Of
-    a zip the list of its members is kept in memory while it is read, about 0.6 kB each; a tar takes
-    the same memory whatever its size.
+    a zip the list of its members is kept in memory while it is read, about 0.6 kB each; of a tar 8
+    bytes for each picture.
+
+    An archive may hold a name more than once, each time with another content. Later ones are called
+    ``name-2.png`` and so on, in the archive's order, so that no two pictures share a name.
 
     Args:
         path: The archive.
@@ -36,22 +48,21 @@ def pictures_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlab
             no pictures.
     """
     meter = _meter(path)
-    found, links = False, 0
+    names, links, renamed = Digests(), 0, 0
     with contextlib.closing(members_of(path, meter)) as members:
         for member in members:
             links += member.kind is Kind.LINK
             name = _picture_name(member, path)
             if name is not None:
-                found = True
-                yield _unlabelled(name, member, meter, path)
-    if not found:
-        raise SourceError(
-            "an archive with pictures",
-            f"{path} holds none" + (f", but {links:,} links" if links else ""),
-            "Archives within it are not opened: unpack those first.",
+                own = free_name(name, lambda name: _digest(name) in names)
+                names.add(_digest(own))
+                renamed += own != name
+                yield _unlabelled(own, member, meter, path)
+    conclude(path, watcher, wanted="an archive with pictures", found=len(names) > 0, links=links)
+    if renamed:
+        watcher.note(
+            f"In {path} several pictures have one name; {renamed:,} of them were given a number"
         )
-    if links:
-        watcher.note(f"Passed over in {path}: links, {links:,} in all; pack the files themselves.")
 
 
 def count_members(path: Path) -> int | None:
@@ -80,6 +91,11 @@ def _picture_name(member: Member, path: Path) -> str | None:
         return None
     wanted = os.path.splitext(parts[-1])[1].lower() in _SUFFIXES  # noqa: PTH122  as text
     return "/".join(parts) if wanted else None
+
+
+def _digest(name: str) -> int:
+    content = name.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def _unlabelled(name: str, member: Member, meter: Meter, path: Path) -> Unlabelled:

@@ -19,8 +19,8 @@ class Unlabelled:
     """One picture.
 
     Args:
-        name: What it is called, relative to its source, with ``/``; no two of a folder share it,
-            but a table, a list or an archive may hold a name twice.
+        name: What it is called, relative to its source, with ``/``; no two of a folder or an
+            archive share it, but a table or a list may hold a name twice.
         image: Where its file is, or its content, for members of archives and standard input.
         path: The file on disk, where the picture is a file of its own.
         problem: Why there is nothing to decode, where that is known already: a damaged member of

@@ -51,6 +51,8 @@ def styled() -> Iterator[None]:
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
         "grid.color": MUTED,
         "grid.alpha": 0.25,
         "xtick.color": INK,
@@ -72,9 +74,16 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure; the file's ending decides the format.
 
+    It is laid out by its first file; further ones have everything at the same places.
+
     Raises:
         StorageError: The disk refuses the write.
     """
+    # Left to itself, matplotlib lays it out twice for each file, and draws it once for nothing.
+    engine = figure.get_layout_engine()
+    if engine is not None and figure.axes:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     kind = path.suffix.removeprefix(".").lower() or "png"
     # Without dates, so that the same figure gives the same file.
     metadata = {"Date": None} if kind == "svg" else {}

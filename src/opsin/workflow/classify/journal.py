@@ -25,9 +25,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from opsin.data.digests import Digests
 from opsin.errors import RecipeError, StorageError
 from opsin.storage import told_plainly, write_bytes
-from opsin.workflow.classify.digests import Digests
 
 _FORMAT: Final = 1
 _HEAD: Final = struct.Struct("<QQI")

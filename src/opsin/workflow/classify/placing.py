@@ -8,9 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
-
-_LONGEST: Final = 200
+from typing import BinaryIO
 
 
 def copy_file(source: Path, target: Path, scratch: Path) -> None:
@@ -68,40 +66,6 @@ def move_file(source: Path, target: Path, scratch: Path) -> None:
             _rename_new(source, target)
             return
     source.unlink()
-
-
-def free_name(folder: Path, name: str, taken: Callable[[str], bool]) -> str:
-    """Return ``name``, or ``name`` with a number, that no file of a folder has.
-
-    The number is found by doubling and halving, so a million equal names take a million times
-    twenty looks.
-
-    Args:
-        folder: The folder.
-        name: The wish.
-        taken: Tells of further names whether they are taken.
-    """
-
-    def numbered(number: int) -> str:
-        return name if number == 1 else f"{short}-{number}{suffix}"
-
-    def used(number: int) -> bool:
-        return taken(numbered(number)) or os.path.lexists(folder / numbered(number))
-
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122  a Path would take "." apart
-    # With its number the name must not become longer than systems allow.
-    short = (
-        stem if len(os.fsencode(stem)) <= _LONGEST else os.fsdecode(os.fsencode(stem)[:_LONGEST])
-    )
-    if not used(1):
-        return name
-    low, high = 1, 2
-    while used(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if used(middle) else (low, middle)
-    return numbered(high)
 
 
 def _write_new(

@@ -18,12 +18,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
+from opsin.data.numbered import free_name
 from opsin.data.unlabelled import Unlabelled
 from opsin.errors import RecipeError, StorageError
 from opsin.events import Watcher
 from opsin.storage import told_plainly, write_bytes
 from opsin.workflow.classify.journal import Journal
-from opsin.workflow.classify.placing import copy_file, free_name, move_file, write_file
+from opsin.workflow.classify.placing import copy_file, move_file, write_file
 from opsin.workflow.classify.undo import (
     FORMAT,
     LOCK,
@@ -211,11 +212,7 @@ class Sorter:
         if picture.path is None:
             if self.by != "copy":
                 return "lies inside a file, from which it can only be copied"
-            name = free_name(
-                self.folder / folder,
-                legal_name(picture.name.rsplit("/", 1)[-1]),
-                lambda name: f"{folder}/{name}".casefold() in taken,
-            )
+            name = self._free_name(folder, legal_name(picture.name.rsplit("/", 1)[-1]), taken)
             # Whole seconds, which every file system keeps.
             now = int(time.time()) * 1_000_000_000
             return Line(picture.name, None, f"{folder}/{name}", "write", len(picture.image), now)
@@ -223,15 +220,21 @@ class Sorter:
         found = path.stat() if self.by == "copy" else path.lstat()
         if not stat.S_ISREG(found.st_mode):
             return "is a symbolic link, which is left where it is"
-        name = free_name(
-            self.folder / folder,
-            path.name,
-            lambda name: f"{folder}/{name}".casefold() in taken,
-        )
+        name = self._free_name(folder, path.name, taken)
         return Line(
             picture.name, str(path.absolute()), f"{folder}/{name}", self.by,
             found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino,
         )  # fmt: skip
+
+    def _free_name(self, folder: str, name: str, taken: set[str]) -> str:
+        """Return a name that no file of a folder has, and none that is planned."""
+        return free_name(
+            name,
+            lambda name: (
+                f"{folder}/{name}".casefold() in taken
+                or os.path.lexists(self.folder / folder / name)
+            ),
+        )
 
     def _act(self, picture: Unlabelled, line: Line) -> bool:
         """Do what a line says; tell whether it was done."""

@@ -86,7 +86,8 @@ def classify(
     Stopped or killed at any moment, the same call goes on where it was; called again when it is
     done, it answers what was added to the source since. Pictures are known by their names: one that
     was replaced under its name is not answered again. Memory does not grow with their number, but
-    for 8 bytes for each picture that was done before or is named by a table or a list.
+    for 8 bytes for each picture that was done before, is named by a table or a list, or lies in an
+    archive.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or an open classifier; only with

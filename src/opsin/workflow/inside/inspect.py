@@ -13,6 +13,7 @@ from opsin.data.images import ImageLike
 from opsin.errors import OpsinError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
+from opsin.storage import check_writable
 from opsin.workflow.inside.inspection import Inspection
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def inspect(
     _check(image, layers=layers, label=label, explain=explain, ablate=ablate,
            probes=probes, portraits=portraits)  # fmt: skip
     look = Inspection(model, data=data, watcher=watcher)
+    folder = look.folder if out is None else Path(out)
+    check_writable(folder / "network.html" if save is None else Path(save))  # not after the work
     found = Insight(look.classifier.path)
     if image is not None:
         found.answer = look.predict(image, as_is=as_is)
@@ -163,7 +166,6 @@ def inspect(
         return found
     if label is not None:
         look.class_called(label)
-    folder = look.folder if out is None else Path(out)
     if found.answer is not None:
         _look_at_picture(look, found, found.answer, folder, layers, label=label, explain=explain)
     elif layers:

@@ -115,8 +115,6 @@ def _draw(
         for name, draw in drawings.items():
             figure = draw()
             png = save(figure, folder / "figures" / f"{name}.png")
-            # Laid out once: the places hold for the second format as well.
-            figure.set_layout_engine("none")
             svg = save(figure, folder / "figures" / f"{name}.svg")
             found.files += [png, svg]
             drawn[name] = svg.read_text(encoding="utf-8")

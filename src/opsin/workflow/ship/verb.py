@@ -11,6 +11,7 @@ from typing import Final, get_args
 from opsin.errors import OpsinError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
+from opsin.storage import check_writable
 from opsin.workflow.ship.shipped import Shipped, To
 
 _ENDINGS: Final[dict[To, str]] = {"int8": "-int8.onnx", "fp16": "-fp16.onnx", "bundle": ".zip"}
@@ -46,6 +47,7 @@ def export_model(
         ParityError: The export answers otherwise than its original.
         RecipeError: ``out`` is something else than an earlier export.
         SourceError: The pictures cannot be found.
+        StorageError: ``out`` cannot be written, which is told at once.
 
     Example:
         >>> import tempfile, opsin
@@ -58,6 +60,7 @@ def export_model(
         raise RecipeError("int8, fp16 or bundle", f"got {to!r}", "For example --to int8.")
     classifier = Classifier(model)
     target = _target(classifier, to, out)
+    check_writable(target)  # at once, not when all is measured
     if to == "bundle":
         from opsin.workflow.ship.bundle import write_bundle  # noqa: PLC0415
 

@@ -8,7 +8,8 @@ address on this machine, so that nothing but the request itself tells a friend f
   which browsers take the attacker's page for one of ours.
 - `Origin` and `Sec-Fetch-Site`, which browsers send and pages cannot change, must be our own.
 - With a token, each request must show it: ``Authorization: Bearer TOKEN``, or ``Basic`` with the
-  token as password, which is what a browser's own dialog sends.
+  token as password, which is what a browser's own dialog sends; or, where people sign in, the
+  cookie that they got for it (`opsin.gate.sign_in`).
 """
 
 from __future__ import annotations
@@ -17,38 +18,41 @@ import base64
 import hmac
 import ipaddress
 import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opsin.server.replies import (
+from opsin.gate.address import EVERYWHERE, is_loopback
+from opsin.gate.replies import (
     BadRequest,
     ForeignOrigin,
     RequestError,
     Unauthorized,
     WrongHost,
-    error_reply,
+    refusal,
 )
-from opsin.server.settings import Settings
+from opsin.gate.sign_in import SignIn
 
-#: Pages get everything from here, and may stand in no other site's frame.
-CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self' blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+#: What every reply says, whoever gives it.
+HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        "cache-control": "no-store",
+    }
 )
 
-_HEADERS: Final = (
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-)
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # Hosts that were let in are remembered, so that the same one need not be taken apart again.
 _REMEMBERED: Final = 64
+
+
+def _ignore(_: RequestError) -> None:
+    return
 
 
 class Guard:
@@ -56,43 +60,71 @@ class Guard:
 
     Args:
         app: What is guarded.
-        settings: The server's names and its token.
+        host: Address that is listened on.
+        headers: What replies say that do not say otherwise themselves, in small letters.
+        allowed_hosts: Further names by which clients may call the server.
+        token: What clients must show.
+        sign_in: How browsers show it; without, by the browser's own dialog.
+        dropped: Names of request headers that the application never sees, in small letters.
+        refused: Is told of each request that is refused, and why.
+
+    Example:
+        ``Guard(app, host="127.0.0.1", headers=HEADERS)``
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
-        self._names = {_in_url(name) for name in settings.allowed_hosts}
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        headers: Mapping[str, str],
+        allowed_hosts: Sequence[str] = (),
+        token: str | None = None,
+        sign_in: SignIn | None = None,
+        dropped: Collection[str] = (),
+        refused: Callable[[RequestError], None] = _ignore,
+    ) -> None:
+        self.app, self._refused = app, refused
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._names = {_in_url(name) for name in allowed_hosts}
         # A name behind a proxy: there, pages come by https and reach this server by http.
         self._behind_proxy = frozenset(self._names)
-        bound = _in_url(settings.host)
-        self._everywhere = bound in ("0.0.0.0", "[::]")  # noqa: S104  compared, not bound to
-        self._names.add(bound)
-        if settings.loopback or self._everywhere:
+        self._everywhere = host in EVERYWHERE
+        self._names.add(_in_url(host))
+        if is_loopback(host) or self._everywhere:
             self._names |= _LOOPBACK
-        self._token = None if settings.token is None else settings.token.encode()
+        self._token = None if token is None else token.encode()
+        self._sign_in = sign_in
+        self._dropped = frozenset(name.encode() for name in dropped)
         self._known: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the guarded application, or refuse."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
-        app = self._app
         try:
             host = self._check_host(scope)
             self._check_origin(scope, host)
-            self._check_token(scope)
+            app = self._admit(scope)
         except RequestError as error:
+            self._refused(error)
             if scope["type"] == "websocket":  # before it is accepted: the client gets status 403
                 await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
                 return
-            app = error_reply(error)
+            app = refusal(error)
+        if self._dropped:
+            kept = [pair for pair in scope["headers"] if pair[0] not in self._dropped]
+            scope = {**scope, "headers": kept}
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = message.setdefault("headers", [])
                 own = {name for name, _ in given}
-                message["headers"] = [*given, *(pair for pair in _HEADERS if pair[0] not in own)]
+                message["headers"] = [
+                    *given,
+                    *(pair for pair in self._headers if pair[0] not in own),
+                ]
             await send(message)
 
         await app(scope, receive, send_with_headers)
@@ -132,17 +164,28 @@ class Guard:
             "Ask from the page at / or from a program that is no browser.",
         )
 
-    def _check_token(self, scope: Scope) -> None:
-        """Refuse who does not show the token."""
+    def _admit(self, scope: Scope) -> ASGIApp:
+        """Return what answers: the application, to who shows the token, or signing in."""
         if self._token is None:
-            return
+            return self.app
+        if self._sign_in is not None:
+            reply = self._sign_in.reply(scope, self._token)
+            if reply is not None:
+                return reply
+            if self._sign_in.knows(scope):
+                return self.app
         shown = _values(scope, b"authorization")
-        if len(shown) != 1 or not hmac.compare_digest(_credentials(shown[0]), self._token):
-            raise Unauthorized(
-                "this server's token",
-                "it is another one" if shown else "there is none",
-                "Send the header Authorization: Bearer TOKEN, or the token as password.",
-            )
+        if len(shown) == 1 and hmac.compare_digest(_credentials(shown[0]), self._token):
+            return self.app
+        error = Unauthorized(
+            "this server's token",
+            "it is another one" if shown else "there is none",
+            "Send the header Authorization: Bearer TOKEN, or the token as password.",
+        )
+        if self._sign_in is not None and scope["type"] == "http":
+            self._refused(error)
+            return self._sign_in.refusal(scope, error)
+        raise error
 
     def _is_own(self, host: bytes) -> bool:
         """Tell whether a Host header names this server; its port may be a proxy's."""

@@ -1,0 +1,109 @@
+"""`opsin studio`: everything in a browser."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opsin.cli import options
+from opsin.cli.output import STOP_TOLD, print_json
+from opsin.events import Watcher
+from opsin.gate.tokens import TOKEN_VARIABLE, token_from_file
+from opsin.report.terminal import Both, for_people
+from opsin.studio import open_studio
+
+
+def studio(
+    *,
+    runs: options.Runs = Path("runs"),
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            "--home",
+            help="Folder of the studio's own files: queue, sets, corrections "
+            "(default: the user's data folder).",
+            show_default=False,
+        ),
+    ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--root",
+            help="A folder below which people may browse for pictures (default: your home).",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to listen on; any but this machine's own needs a token."
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option("--port", help="Port, or the next that is free; 0 takes any.", min=0),
+    ] = 8600,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            help="File with the token that visitors must show; made if there is none. The variable "
+            "OPSIN_TOKEN does as well.",
+            show_default=False,
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="A further name by which the studio may be called.",
+            show_default=False,
+        ),
+    ] = None,
+    at_once: Annotated[
+        int, typer.Option("--at-once", min=1, help="Trainings that run at the same time.")
+    ] = 1,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Do not open a browser window.")
+    ] = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Open the studio: pictures, training, results and corrections in a browser.
+
+    Trainings are processes of their own: they go on when the studio ends, and it shows them again
+    when it is back. Ctrl-C ends it.
+
+    Example: opsin studio
+    """
+    token = token_from_file(token_file) if token_file else os.environ.get(TOKEN_VARIABLE) or None
+    people = for_people(quiet=quiet)
+    try:
+        open_studio(
+            runs,
+            home=home,
+            roots=root or (),
+            host=host,
+            port=port,
+            token=token,
+            allowed_hosts=allow_host or (),
+            at_once=at_once,
+            open_browser=not (no_browser or as_json),
+            watcher=Both(people, _Address()) if as_json else people,
+        )
+    except KeyboardInterrupt:  # the usual way to end it, and nothing is lost
+        STOP_TOLD.set()
+        raise typer.Exit(130) from None
+
+
+class _Address(Watcher):
+    """Tells scripts the studio's address, once it answers."""
+
+    def fact(self, name: str, text: str) -> None:
+        """Print the address when it comes by."""
+        if name == "Studio":
+            print_json({"url": text})

@@ -1,0 +1,71 @@
+"""Parts and findings as row numbers, for programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.errors import RecipeError
+from opsin.storage import whole_file
+
+if TYPE_CHECKING:
+    from opsin.data.audit import Audit
+    from opsin.data.dataset import Dataset
+
+
+def check_rows_file(file: str | os.PathLike[str]) -> None:
+    """Refuse a name that NumPy would change.
+
+    Args:
+        file: Where the rows are to go.
+
+    Raises:
+        RecipeError: The name does not end in ``.npz``.
+    """
+    if Path(file).suffix.lower() != ".npz":
+        raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
+
+
+def write_rows(dataset: Dataset, findings: Audit | None, file: str | os.PathLike[str]) -> Path:
+    """Write which rows of a collection are in which part, and which were found suspicious.
+
+    Args:
+        dataset: The pictures.
+        findings: What an audit found of them, if there was one.
+        file: An ``.npz`` file: ``train``, ``val`` and ``test``, ``int64[…]``, ascending; and for
+            each kind of finding ``finding_<kind>``, ``int64[…]``, the worst first (empty where a
+            finding concerns no picture that could be read).
+
+    Returns:
+        The file.
+
+    Raises:
+        RecipeError: The name does not end in ``.npz``.
+        StorageError: The disk refuses the write.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin.data.dataset import load
+        >>> file = write_rows(load("digits"), None, tempfile.mkdtemp() + "/rows.npz")
+        >>> [(name, len(rows)) for name, rows in np.load(file).items()]
+        [('train', 1448), ('val', 154), ('test', 195)]
+    """
+    check_rows_file(file)
+    split = dataset.split
+    arrays = {part: split.rows(part) for part in ("train", "val", "test")}
+    if findings is not None:
+        for finding in findings.findings:
+            rows = dict.fromkeys(row for case in finding.cases for row in case.rows)
+            arrays[f"finding_{finding.kind}"] = _as_rows(list(rows))
+    target = Path(file)
+    with whole_file(target) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+    return target
+
+
+def _as_rows(numbers: list[int]) -> NDArray[np.int64]:
+    return np.array(numbers, np.int64)

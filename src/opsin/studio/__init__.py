@@ -1,0 +1,69 @@
+"""The studio: Opsin in a browser, without a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from opsin.errors import MissingExtraError
+from opsin.events import SILENT, Watcher
+
+
+def open_studio(
+    runs: str | os.PathLike[str] = "runs",
+    *,
+    home: str | os.PathLike[str] | None = None,
+    roots: Sequence[str | os.PathLike[str]] = (),
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    token: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+    at_once: int = 1,
+    open_browser: bool = True,
+    watcher: Watcher = SILENT,
+) -> None:
+    """Run the studio until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    Trainings are processes of their own and go on without it.
+
+    Args:
+        runs: Folder of the run directories.
+        home: Folder of the studio's own files (default: the user's data folder).
+        roots: Folders below which people may browse for pictures (default: the user's home).
+        host: Address to listen on; any but this machine's own needs a token.
+        port: Port (default: 8600 or the next that is free; 0 takes any).
+        token: What visitors must show on an address that other machines reach.
+        allowed_hosts: Further names by which the studio may be called.
+        at_once: Trainings that run at the same time.
+        open_browser: Whether to show the first page in this machine's browser.
+        watcher: Is told the address.
+
+    Raises:
+        MissingExtraError: ``opsin[studio]`` is not installed.
+        RecipeError: A value cannot work, or the address cannot be taken.
+        RunError: Another studio works with the same files.
+        KeyboardInterrupt: Ctrl-C ended it.
+
+    Example:
+        ``opsin.open_studio("runs", roots=["photos"])``
+    """
+    from opsin.studio.settings import PORT, Settings, default_home  # noqa: PLC0415
+
+    settings = Settings(
+        runs=Path(runs).absolute(),
+        home=Path(home).absolute() if home else default_home(),
+        roots=tuple(Path(root).absolute() for root in roots or [Path.home()]),
+        host=host,
+        port=PORT if port is None else port,
+        token=token,
+        allowed_hosts=tuple(allowed_hosts),
+        at_once=at_once,
+    )
+    try:
+        from opsin.studio.app import serve  # noqa: PLC0415  NiceGUI takes a while to load
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("opsin"):
+            raise
+        raise MissingExtraError("the studio", "studio") from error
+    serve(settings, open_browser=open_browser, watcher=watcher)

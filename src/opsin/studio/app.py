@@ -1,0 +1,136 @@
+"""Builds the studio's application and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import webbrowser
+from typing import Final
+
+# Read when NiceGUI is imported: nothing is kept in browsers, so nothing is written either.
+os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from nicegui import Client, ui
+from nicegui import app as nicegui_app
+
+from opsin.events import SILENT, Watcher
+from opsin.gate.address import url_of
+from opsin.gate.listening import allow_many_files, listening
+from opsin.gate.process import Server
+from opsin.studio import frame, inside, pictures, tried, uploads
+from opsin.studio.door import address as address_to_open
+from opsin.studio.door import guarded
+from opsin.studio.errors import NotThere
+from opsin.studio.pages import compare, data, home, queue, run, train, try_
+from opsin.studio.pages import inside as inside_page
+from opsin.studio.pages import set as set_page
+from opsin.studio.settings import Settings
+from opsin.studio.state import Studio
+
+# Seconds that a window which lost its connection is remembered.
+_RECONNECT: Final = 10.0
+# Ports tried after the one that is wanted.
+_FURTHER: Final = 20
+
+_PAGES: Final = (home, data, set_page, train, run, inside_page, try_, compare, queue)
+
+
+def build(studio: Studio) -> FastAPI:
+    """Return the application: every page and every route, as yet without its guard.
+
+    NiceGUI keeps its state in the process: one studio a process.
+
+    Args:
+        studio: What the pages show.
+    """
+    api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    for routes in (pictures, uploads, tried, inside):
+        routes.add_routes(api, studio)
+    ui.button.default_props("no-caps")
+    for field in (ui.input, ui.number, ui.select, ui.textarea):
+        field.default_props("outlined dense")
+    for page in _PAGES:
+        page.add(studio)
+    nicegui_app.on_startup(studio.start)
+    nicegui_app.on_shutdown(studio.stop)
+
+    @nicegui_app.exception_handler(NotThere)
+    async def gone(request: Request, error: Exception) -> Response:
+        with Client(ui.page(""), request=request) as client, frame.page(studio, "Not there", ""):
+            frame.error_line(error if isinstance(error, NotThere) else str(error))
+            frame.empty("What was here may have been deleted or moved.", "All runs", "/")
+        return client.build_response(request, 404)
+
+    ui.run_with(
+        api,
+        title="Opsin",
+        dark=None,
+        tailwind=False,
+        show_welcome_message=False,
+        reconnect_timeout=_RECONNECT,
+        binding_refresh_interval=None,
+        cache_control_directives="private, max-age=86400",
+    )
+    ui.add_head_html(frame.head(), shared=True)
+    return api
+
+
+def serve(settings: Settings, *, open_browser: bool = True, watcher: Watcher = SILENT) -> None:
+    """Run a studio until Ctrl-C or SIGTERM; trainings that it started go on.
+
+    Args:
+        settings: How it is set up.
+        open_browser: Whether to show the first page in this machine's browser.
+        watcher: Is told the address, and what stopping means.
+
+    Raises:
+        RunError: Another studio works with the same files.
+        RecipeError: The address cannot be taken.
+        KeyboardInterrupt: Ctrl-C ended it.
+    """
+    allow_many_files()
+    with listening(settings.host, settings.port, further=_FURTHER) as socket:
+        port = socket.getsockname()[1]
+        address = url_of(settings.host, port) + "/"
+        studio = Studio(settings)
+        studio.hold(address)
+        door = guarded(
+            build(studio),
+            host=settings.host,
+            port=port,
+            token=settings.token,
+            allowed_hosts=settings.allowed_hosts,
+        )
+        config = uvicorn.Config(
+            door,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            ws_max_size=1_000_000,
+        )
+        server = Server(
+            config,
+            started=lambda: _announce(port, settings, open_browser, watcher),
+            stopping=lambda: watcher.fact(
+                "Stops", "trainings go on; opsin studio shows them again"
+            ),
+        )
+        asyncio.run(server.serve([socket]))
+    if server.stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def _announce(port: int, settings: Settings, open_browser: bool, watcher: Watcher) -> None:
+    watcher.fact("Studio", address_to_open(settings.host, port, None))
+    to_open = address_to_open(settings.host, port, settings.token)
+    if settings.token:
+        # Only where a person reads it: whoever has this line may come in.
+        sys.stderr.write(f"Sign in   {to_open}\n")
+    watcher.fact("Runs", str(settings.runs))
+    if open_browser:
+        webbrowser.open(to_open)

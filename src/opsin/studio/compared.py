@@ -1,0 +1,108 @@
+"""Comparisons of runs, made once and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from opsin.errors import OpsinError, RecipeError
+from opsin.run import RunDirectory
+from opsin.storage import write_json
+from opsin.studio.jobs.job import Job, command
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+#: Runs that are compared at once, at most.
+MOST: Final = 10
+
+
+class Compared:
+    """What `opsin compare` said of some runs, kept until one of them changes.
+
+    Args:
+        studio: Knows the runs and the queue.
+        ids: The runs; the others are set against the first.
+
+    Raises:
+        RecipeError: They are too few or too many.
+        NotThere: There is no such run.
+    """
+
+    def __init__(self, studio: Studio, ids: Sequence[str]) -> None:
+        if not 2 <= len(ids) <= MOST:
+            raise RecipeError(
+                f"two to {MOST} runs to compare", f"got {len(ids)}", "Choose them above."
+            )
+        self._studio = studio
+        self._runs: list[RunDirectory] = [studio.runs.get(each) for each in ids]
+        self._names = [studio.runs.row(each).name for each in ids]
+        stamps = [(each, _stamp(run)) for each, run in zip(ids, self._runs, strict=True)]
+        name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
+        self._file: Path = studio.settings.home / "compare" / f"{name}.json"
+
+    def known(self) -> dict[str, Any] | None:
+        """Return the comparison, if it was made before."""
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(self._file.read_text(encoding="utf-8"))
+            if isinstance(found, dict):
+                return found
+        return None
+
+    def start(self) -> Job:
+        """Return the job that makes it: the one that is at it already, or a new one.
+
+        Raises:
+            StorageError: The disk refuses the write.
+        """
+        paths = [run.path.absolute() for run in self._runs]
+        argv = command("compare", *paths, "--no-speed", "--quiet")
+        for job in self._studio.jobs.jobs():
+            if job.kind == "compare" and job.argv == argv and not job.over:
+                return job
+        return self._studio.jobs.add("compare", " and ".join(self._names), argv)
+
+    def keep(self, job: Job) -> dict[str, Any]:
+        """Return what a job that is over has found, and keep it.
+
+        Raises:
+            OpsinError: It was refused, or its process died.
+            StorageError: The disk refuses the write.
+        """
+        said = self._studio.jobs.output(job.id)
+        self._studio.jobs.remove(job.id)  # its answer is kept here, or told now
+        if said is None or "pairs" not in said:
+            raise self._refusal(job, said)
+        write_json(self._file, said)
+        return said
+
+    def in_names(self, text: str) -> str:
+        """Return a text of the comparison with names for the paths of the runs."""
+        for run, name in zip(self._runs, self._names, strict=True):
+            text = text.replace(str(run.path.absolute()), name).replace(str(run.path), name)
+        return text
+
+    def _refusal(self, job: Job, said: dict[str, Any] | None) -> OpsinError:
+        error = (said or {}).get("error")
+        if isinstance(error, dict):
+            parts = (str(error[part]) for part in ("expected", "received", "advice"))
+            return OpsinError(*(self.in_names(part) for part in parts))
+        cause = self.in_names(job.cause or "its process ended without a word")
+        return OpsinError("a comparison", cause.rstrip("."), "Load this page again.")
+
+
+def _stamp(run: RunDirectory) -> list[tuple[int, int]]:
+    """Return what changes when a run gets other answers."""
+    found = []
+    for file in (run.report, run.predictions, run.split):
+        try:
+            stat = file.stat()
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((stat.st_mtime_ns, stat.st_size))
+    return found

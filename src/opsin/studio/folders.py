@@ -1,0 +1,226 @@
+"""Folders below the allowed roots, by opaque ids."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2s
+from pathlib import Path
+from typing import Final, Literal
+
+from opsin.data.images import SUFFIXES
+from opsin.data.sources import archive, manifest
+from opsin.data.sources.folder import LITTER, natural
+from opsin.errors import SourceError
+from opsin.studio.errors import NotThere
+
+# A folder of a million pictures is as good as one of ten thousand, seen from above.
+_COUNTED: Final = 10_000
+_LISTED: Final = 1_000
+_PICTURES: Final = frozenset(SUFFIXES)
+_FILES: Final = (*archive.SUFFIXES, *manifest.SUFFIXES, ".npz")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder, or a file that is a source by itself.
+
+    Args:
+        id: What it is asked for by; says nothing about where it lies.
+        name: Its name, as it is: not yet fit to be shown.
+        pictures: Picture files right in it, counted up to 10,000.
+        folders: Sub-folders right in it, counted up to 10,000.
+        size: Bytes of a file; 0 of a folder.
+    """
+
+    id: str
+    name: str
+    pictures: int = 0
+    folders: int = 0
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What one folder holds.
+
+    Args:
+        here: The folder itself.
+        parents: The folders above it, its root first; without itself.
+        folders: Its sub-folders in natural order, 1,000 at most.
+        files: Archives, tables and arrays in it that are sources by themselves, 1,000 at most.
+        pictures: Picture files right in it, counted up to 10,000.
+        passed_over: Links that lead out of all roots, and what lies beyond the 1,000.
+    """
+
+    here: Entry
+    parents: tuple[Entry, ...]
+    folders: tuple[Entry, ...]
+    files: tuple[Entry, ...]
+    pictures: int
+    passed_over: int
+
+
+class Folders:
+    """The folders that visitors may look into: some roots, and what is below them.
+
+    An id is looked up among those that a listing has named, and never becomes part of a path; what
+    it stands for is checked again whenever it is asked for, since a folder can become a link.
+    Links are followed where they lead to something below a root.
+
+    Args:
+        roots: The folders at the top.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     (Path(root) / "photos" / "cat").mkdir(parents=True)
+        ...     folders = Folders([Path(root)])
+        ...     (photos,) = folders.list(folders.root_ids()[0]).folders
+        ...     photos.name, photos.folders
+        ('photos', 1)
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(os.path.realpath(root) for root in roots)
+        self._known: dict[str, str] = {}
+        for root in self._roots:
+            self._id(root)
+
+    def root_ids(self) -> tuple[str, ...]:
+        """Return the ids of the roots, in their order."""
+        return tuple(self._id(root) for root in self._roots)
+
+    def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
+        """Return what an id stands for.
+
+        Raises:
+            NotThere: No listing has named it, or it is gone, or has become a link to elsewhere.
+        """
+        place = self._known.get(identity)
+        there = os.path.isdir if kind == "folder" else os.path.isfile
+        if place is None or os.path.realpath(place) != place or not there(place):
+            raise NotThere(
+                f"a {kind} that was listed here",
+                "it is gone, or the studio was started anew since",
+                "Begin again at the top.",
+            )
+        return Path(place)
+
+    def entry(self, identity: str) -> Entry:
+        """Return a folder, with what lies right in it counted; reads the disk.
+
+        Raises:
+            NotThere: There is no such folder any more.
+        """
+        return self._counted(str(self.path(identity)))
+
+    def list(self, identity: str) -> Listing:
+        """Return what a folder holds; reads the disk, so not for the event loop.
+
+        Raises:
+            NotThere: There is no such folder any more.
+            SourceError: It may not be read.
+        """
+        place = str(self.path(identity))
+        pictures, folders, files, out = 0, list[str](), list[str](), 0
+        with _readable(place), os.scandir(place) as entries:
+            for entry in entries:
+                kind = _kind(entry)
+                if kind is None:
+                    continue
+                if kind == "picture":
+                    pictures = min(pictures + 1, _COUNTED)
+                    continue
+                target = os.path.realpath(entry.path)
+                if not self._inside(target):
+                    out += 1
+                else:
+                    (folders if kind == "folder" else files).append(target)
+        folders, files = _in_order(folders), _in_order(files)
+        out += max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED)
+        return Listing(
+            here=self._entry(place),
+            parents=tuple(self._entry(each) for each in self._above(place)),
+            folders=tuple(self._counted(each) for each in folders[:_LISTED]),
+            files=tuple(self._file(each) for each in files[:_LISTED]),
+            pictures=pictures,
+            passed_over=out,
+        )
+
+    def _id(self, place: str) -> str:
+        # Sixteen digits of a hash: the same after a restart, and nothing to be guessed from it.
+        identity = blake2s(os.fsencode(place), digest_size=8).hexdigest()
+        self._known[identity] = place
+        return identity
+
+    def _inside(self, place: str) -> bool:
+        return any(_within(place, root) for root in self._roots)
+
+    def _above(self, place: str) -> Iterator[str]:
+        """Yield the folders above one, from its root on."""
+        # Of roots within each other, the outer one is the way back.
+        root = min((root for root in self._roots if _within(place, root)), key=len)
+        parts = Path(place).relative_to(root).parts
+        here = root
+        for part in parts:
+            yield here
+            here = os.path.join(here, part)  # noqa: PTH118  as folder.py: text, no Path
+
+    def _entry(self, place: str) -> Entry:
+        return Entry(self._id(place), os.path.basename(place) or place)  # noqa: PTH119
+
+    def _file(self, place: str) -> Entry:
+        size = 0
+        with contextlib.suppress(OSError):
+            size = os.stat(place).st_size  # noqa: PTH116
+        return Entry(self._id(place), os.path.basename(place), size=size)  # noqa: PTH119
+
+    def _counted(self, place: str) -> Entry:
+        pictures = folders = 0
+        # What may not be read is shown as empty, and says why when it is opened.
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for seen, entry in enumerate(entries):
+                kind = _kind(entry)
+                pictures += kind == "picture"
+                folders += kind == "folder"
+                if seen >= _COUNTED:
+                    break
+        return Entry(self._id(place), os.path.basename(place), pictures, folders)  # noqa: PTH119
+
+
+def _within(place: str, root: str) -> bool:
+    return place == root or place.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _kind(entry: os.DirEntry[str]) -> Literal["folder", "picture", "file"] | None:
+    """Say what an entry is to somebody who looks for pictures."""
+    if entry.name.startswith(".") or entry.name in LITTER:
+        return None
+    try:
+        if entry.is_dir():
+            return "folder"
+        name = entry.name.lower()
+        if os.path.splitext(name)[1] in _PICTURES:  # noqa: PTH122
+            return "picture" if entry.is_file() else None
+        return "file" if name.endswith(_FILES) and entry.is_file() else None
+    except OSError:  # a link to itself, say
+        return None
+
+
+def _in_order(places: list[str]) -> list[str]:
+    """Return places by their names in natural order, each once."""
+    return sorted(sorted(set(places)), key=lambda place: natural(os.path.basename(place)))  # noqa: PTH119
+
+
+@contextlib.contextmanager
+def _readable(place: str) -> Iterator[None]:
+    """Say in one line why a folder cannot be read; without its path, which clients do not see."""
+    try:
+        yield
+    except OSError as error:
+        name = os.path.basename(place)  # noqa: PTH119
+        reason = (error.strerror or str(error)).lower()
+        raise SourceError("a readable folder", f"{name}: {reason}", "Check its rights.") from error

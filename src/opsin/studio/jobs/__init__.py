@@ -1,0 +1,1 @@
+"""Work in child processes, kept as plain files."""

@@ -1,0 +1,143 @@
+"""Processor, memory, disk and GPU of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_NVIDIA: Final = "nvidia-smi"
+_ASKED: Final = "name,utilization.gpu,memory.used,memory.total"
+_MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a process used of the machine.
+
+    Args:
+        seconds: Processor time since it began, over all its threads.
+        memory: Bytes of it that are in memory.
+        at: When this was read, on the clock of `time.monotonic`.
+    """
+
+    seconds: float
+    memory: int
+    at: float
+
+    def cores_since(self, before: Use) -> float:
+        """Return how many cores were at work since an earlier look, on average.
+
+        Example:
+            >>> Use(7.0, 0, at=12.0).cores_since(Use(4.0, 0, at=10.0))
+            1.5
+        """
+        passed = self.at - before.at
+        return max(0.0, self.seconds - before.seconds) / passed if passed > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Free:
+    """Room on the disk that a folder lies on, in bytes."""
+
+    total: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A graphics processor, and what is used of it now.
+
+    Args:
+        name: Its maker's name for it.
+        share: How much of the last second it was at work, from 0 to 1; ``None`` if it cannot say.
+        used: Bytes of its memory that are in use.
+        memory: Bytes of its memory.
+    """
+
+    name: str
+    share: float | None
+    used: int
+    memory: int
+
+
+def of_process(pid: int) -> Use | None:
+    """Return what a process used; ``None`` where it is gone or the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # proc(5): after the name in brackets, user and system time are fields 14 and 15, the
+        # pages in memory field 24; the name may hold blanks and brackets itself.
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        memory = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        return Use(ticks / os.sysconf("SC_CLK_TCK"), memory, time.monotonic())
+    return None
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory() -> Free | None:
+    """Return the machine's memory, all of it and what can be had; ``None`` if nobody tells."""
+    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        found = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        return Free(found["MemTotal"], found["MemAvailable"])
+    return None
+
+
+def disk(path: Path) -> Free:
+    """Return the room on the disk of a folder, or of the nearest folder above that is there.
+
+    Example:
+        >>> 0 <= disk(Path(".")).free <= disk(Path(".")).total
+        True
+    """
+    for place in (path.absolute(), *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            found = shutil.disk_usage(place)
+            return Free(found.total, found.free)
+    return Free(0, 0)
+
+
+def gpu() -> list[Gpu]:
+    """Return NVIDIA's graphics processors; none where its tool is missing or slow.
+
+    It takes up to a second: call it in a thread.
+    """
+    tool = shutil.which(_NVIDIA)
+    if tool is None:
+        return []
+    asked = [tool, f"--query-gpu={_ASKED}", "--format=csv,noheader,nounits"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(  # noqa: S603  the tool that the system names, our own words
+            asked, capture_output=True, check=True, timeout=1, stdin=subprocess.DEVNULL
+        )
+        return read_gpus(done.stdout.decode("utf-8", "replace"))
+    return []
+
+
+def read_gpus(text: str) -> list[Gpu]:
+    """Return the graphics processors in the tool's table; a line that is not full is left out.
+
+    Example:
+        >>> read_gpus("NVIDIA A100, 97, 1024, 40960")
+        [Gpu(name='NVIDIA A100', share=0.97, used=1073741824, memory=42949672960)]
+    """
+    found = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.rsplit(",", 3)]
+        with contextlib.suppress(ValueError, IndexError):
+            share = float(cells[1]) / 100 if cells[1][:1].isdigit() else None
+            used, total = (int(cell) * _MIB for cell in cells[2:])
+            found.append(Gpu(cells[0], share, used, total))
+    return found

@@ -1,0 +1,283 @@
+"""Ways to add a set: upload, folder, name, empty."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import ui
+
+from opsin.data.images import SUFFIXES
+from opsin.errors import OpsinError
+from opsin.studio import frame, words
+from opsin.studio.parts.folder_list import folder_links, holds, path_to
+from opsin.studio.parts.intake import Intake, Sent
+
+if TYPE_CHECKING:
+    from opsin.studio.folders import Entry, Listing
+    from opsin.studio.sets import Set
+    from opsin.studio.state import Studio
+
+#: A word about each source that is known by its name.
+NAMED: Final = {
+    "fashion-mnist": "70,000 pictures of clothes, 28×28 grey, 10 classes",
+    "mnist": "70,000 written digits, 28×28 grey, 10 classes",
+    "kmnist": "70,000 characters of old Japanese, 28×28 grey, 10 classes",
+    "cifar10": "60,000 photos of animals and vehicles, 32×32 colour, 10 classes",
+    "cifar100": "60,000 photos of 100 kinds of things, 32×32 colour",
+    "digits": "1,797 scanned digits, 8×8 grey: small, and always there",
+}
+# What an upload for a set is resumed by: the same in every window, and after a reload.
+_BATCH: Final = "00000000000da7a5"
+_ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz"
+# Folders on one page.
+_PER: Final = 100
+
+
+def by_upload(studio: Studio) -> None:
+    """Build the upload: one archive, or pictures in folders."""
+    _Upload(studio).build()
+
+
+class _Upload:
+    """Files that arrive, and what they become once all are there."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._files: list[Sent] = []
+
+    def build(self) -> None:
+        """Show where files are taken, and what they are to become."""
+        with ui.element("p").classes("op-muted"):
+            ui.label(
+                "Each folder is a class: send a zip with a folder for each, or choose a folder "
+                "that holds them. What is interrupted goes on where it stopped when the same "
+                "files are chosen again."
+            )
+        made = {each.id: words.safe(each.title, 80) for each in self._studio.sets.all()
+                if each.made_here}  # fmt: skip
+        with ui.element("div").classes("op-fields"):
+            self._title = ui.input("Name of the set").props("dense outlined maxlength=200")
+            self._loose = ui.input("Class of pictures without a folder").props("dense outlined")
+            self._into = ui.select({"": "A new set", **made}, value="", label="Add to").props(
+                "dense outlined"
+            )
+            self._into.set_visibility(bool(made))
+        most = words.size(self._studio.settings.upload_bytes)
+        self._intake = Intake(
+            f"Pictures or one archive, {most} at most",
+            accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",
+            camera=False,
+            folders=True,
+            batch=_BATCH,
+            on_all=self._all,
+        )
+        self._state = ui.element("div").classes("op-state-line").props('role="status"')
+
+    async def _all(self, files: list[Sent]) -> None:
+        known = {file["key"]: file for file in (*self._files, *files)}
+        self._files = [*known.values()]
+        await self._finish()
+
+    async def _finish(self) -> None:
+        sets, uploads = self._studio.sets, self._studio.uploads
+        self._state.clear()
+        with self._state:
+            ui.label("Unpacking, and sorting into classes …").classes("op-muted")
+        self._intake.enable(False)
+        try:
+            chosen = self._into.value
+            into = sets.pictures_path(chosen) if chosen else sets.new_place()
+            source = await asyncio.to_thread(
+                uploads.finish, _BATCH, self._files, into, loose=self._loose.value or ""
+            )
+            title = self._title.value or self._loose.value or _common_name(self._files)
+            added = (
+                sets.get(chosen)
+                if chosen
+                else await asyncio.to_thread(sets.add_upload, source, title=title)
+            )
+        except OpsinError as error:
+            self._failed(error)
+            return
+        finally:
+            self._intake.enable()
+        self._files = []
+        await _added(self._studio, added, self._state)
+
+    def _failed(self, error: OpsinError) -> None:
+        self._state.clear()
+        # An archive that was refused is gone; pictures wait for a class to be named.
+        self._files = [each for each in self._files if self._studio.uploads.offset(each["key"])]
+        with self._state:
+            frame.error_line(error)
+            if self._files:
+                with ui.element("div").classes("op-actions"):
+                    frame.action("Try again", self._finish, primary=True)
+                    frame.action("Forget these files", self._forget)
+
+    def _forget(self) -> None:
+        for file in self._files:
+            self._studio.uploads.drop(file["key"])
+        self._files = []
+        self._state.clear()
+
+
+async def by_folder(studio: Studio, identity: str, page: int) -> None:
+    """Build the look into folders of this machine, below the roots."""
+    roots = studio.folders.root_ids()
+    listing: Listing | None = None
+    try:
+        if identity or len(roots) == 1:
+            listing = await asyncio.to_thread(studio.folders.list, identity or roots[0])
+    except OpsinError as error:
+        frame.error_line(error)
+    if listing is None:
+        ui.label("Where shall we look?").classes("op-muted")
+        tops = [await asyncio.to_thread(studio.folders.entry, root) for root in roots]
+        folder_links(tops)
+        return
+    page = max(1, page)
+    with ui.element("p").classes("op-muted"):
+        ui.label("Choose the folder that holds a sub-folder for each class. It stays as it is.")
+    path_to(listing, several=len(roots) > 1)
+    state = ui.element("div").classes("op-state-line").props('role="status"')
+    with ui.element("div").classes("op-row"):
+        ui.label(holds(listing.pictures, len(listing.folders))).classes("op-muted")
+        frame.action(
+            "Add this folder",
+            lambda: _add(studio, state, lambda: studio.folders.path(listing.here.id)),
+            primary=True,
+        )
+    folder_links(listing.folders[(page - 1) * _PER : page * _PER])
+    if len(listing.folders) > _PER:
+        base = f"/data?add=folder&folder={listing.here.id}&page="
+        pages(base, page, len(listing.folders), _PER, "#add")
+    for file in listing.files:
+        with ui.element("div").classes("op-row op-folder"):
+            ui.label(words.safe(file.name, 80))
+            ui.label(words.size(file.size)).classes("op-muted")
+            frame.action("Add", _adder(studio, state, file))
+    if listing.passed_over:
+        number = words.count(listing.passed_over)
+        ui.label(f"{number} not shown: links that lead elsewhere, or too many.").classes("op-muted")
+
+
+def _adder(studio: Studio, state: ui.element, file: Entry) -> Callable[[], Awaitable[None]]:
+    return lambda: _add(studio, state, lambda: studio.folders.path(file.id, "file"))
+
+
+def by_name(studio: Studio) -> None:
+    """Build the choice among the sources that are known by name."""
+    options = {name: f"{name}: {words_about}" for name, words_about in NAMED.items()}
+    with ui.element("p").classes("op-muted"):
+        ui.label("Fetched once, where this machine has it not yet, and checked by its content.")
+    choice = ui.select(options, value=next(iter(options)), label="Set").props("outlined")
+    choice.classes("op-named")
+    state = ui.element("div").classes("op-state-line").props('role="status"')
+
+    async def add() -> None:
+        await _add(studio, state, lambda: str(choice.value))
+
+    with ui.element("div").classes("op-actions"):
+        frame.action("Add", add, primary=True)
+
+
+def empty(studio: Studio) -> None:
+    """Build the form for a set of classes without pictures."""
+    with ui.element("p").classes("op-muted"):
+        ui.label(
+            "Name what is to be told apart. On the set's page the camera takes pictures into "
+            "each class; about 50 of each are a beginning."
+        )
+    with ui.element("div").classes("op-fields"):
+        title = ui.input("Name of the set").props("dense outlined maxlength=200")
+        classes = ui.input("Classes, separated by commas").props("dense outlined")
+    state = ui.element("div").classes("op-state-line").props('role="status"')
+
+    async def make() -> None:
+        names = [part for part in re.split(r"[,;\n]", classes.value or "") if part.strip()]
+        try:
+            made = await asyncio.to_thread(studio.sets.new_empty, names, title=title.value or "")
+        except OpsinError as error:
+            _tell(state, error)
+            return
+        studio.changed.emit("sets")
+        ui.navigate.to(f"/data/{made.id}")
+
+    with ui.element("div").classes("op-actions"):
+        frame.action("Make the set", make, primary=True)
+
+
+def pages(address: str, page: int, total: int, per: int, end: str = "") -> None:
+    """Link the pages before and after this one."""
+    last = max(1, -(-total // per))
+    with ui.element("nav").classes("op-row").props('aria-label="Pages of the list"'):
+        if page > 1:
+            ui.link("Before", f"{address}{page - 1}{end}")
+        ui.label(f"Page {words.count(page)} of {words.count(last)}").classes("op-muted")
+        if page < last:
+            ui.link("Next", f"{address}{page + 1}{end}")
+
+
+async def _add(studio: Studio, state: ui.element, source: Callable[[], Any]) -> None:
+    """Add a source that is looked up now, and look at it."""
+    _say(state, "Listing its pictures …")
+    try:
+        added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
+    except OpsinError as error:
+        _tell(state, error)
+        return
+    await _added(studio, added, state)
+
+
+async def _added(studio: Studio, added: Set, state: ui.element) -> None:
+    """Say that a set was added, and have it looked at."""
+    studio.changed.emit("sets")
+    fault: OpsinError | None = None
+    try:
+        await asyncio.to_thread(studio.sets.look, added.id, again=True)
+    except OpsinError as error:
+        fault = error
+    studio.changed.emit("jobs")
+    studio.changed.emit(f"set:{added.id}")
+    if state.is_deleted:
+        return
+    state.clear()
+    with state:
+        with ui.element("div").classes("op-row"):
+            ui.label(f"Added: {words.safe(added.title, 80)}.")
+            ui.link("Open it", f"/data/{added.id}")
+        if fault:
+            frame.error_line(fault)
+
+
+def _say(state: ui.element, text: str) -> None:
+    state.clear()
+    with state:
+        ui.label(text).classes("op-muted")
+
+
+def _tell(state: ui.element, error: OpsinError) -> None:
+    state.clear()
+    with state:
+        frame.error_line(error)
+
+
+def _common_name(files: list[Sent]) -> str:
+    """Return what an upload is called where nobody says: its archive, or the folder around it.
+
+    Example:
+        >>> _common_name([{"name": "1.png", "path": "pets/cat/1.png"}])
+        'pets'
+        >>> _common_name([{"name": "pets.tar.gz", "path": ""}])
+        'pets'
+    """
+    first = files[0]
+    around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}
+    if len(around) == 1:
+        return str(around.pop())
+    stem = str(first["name"]).partition(".")[0]
+    return stem if len(files) == 1 and stem else "Upload"

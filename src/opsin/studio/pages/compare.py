@@ -1,0 +1,337 @@
+"""Compare: which run is better, if any is shown to be."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.studio import frame
+from opsin.studio.compared import MOST, Compared
+from opsin.studio.opened import Opened
+from opsin.studio.parts.gallery import Gallery, Mark, Shown
+from opsin.studio.parts.sheet import Sheet
+from opsin.studio.parts.waiting import Waiting
+from opsin.studio.run_row import RunRow
+from opsin.studio.words import clock, count, percent, safe, share, size
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# Okabe and Ito's palette, for runs in their order; the first two are the farthest apart.
+_COLOURS: Final = (
+    "#0072b2", "#d98f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8f8f00", "#7f7f7f",
+    "#5b3a9e", "#a05a2c",
+)  # fmt: skip
+_LETTERS: Final = "ABCDEFGHIJ"
+# Curves that are drawn: field of an epoch, and heading.
+_CURVES: Final = (
+    ("val_loss", "Validation loss (cross entropy, nats)"),
+    ("val_accuracy", "Validation accuracy"),
+)
+# Points of a curve, and pictures of each kind of disagreement.
+_POINTS: Final = 400
+_PICTURES: Final = 48
+
+
+def add(studio: Studio) -> None:
+    """Register the page."""
+
+    @ui.page("/compare")
+    async def compare(runs: str = "") -> None:
+        ids = list(dict.fromkeys(each for each in runs.split(",") if each))
+        body = None
+        with frame.page(studio, "Compare runs", "compare"):
+            if not _choose(studio, ids):
+                return
+            body = _Body(studio, ids)
+            await body.build()
+        if body is not None:  # else an error is shown in its place
+            await ui.context.client.connected()
+            await body.fill()
+
+
+def _choose(studio: Studio, ids: Sequence[str]) -> bool:
+    """Offer the runs there are; tell whether enough of them were chosen."""
+    able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
+    if len(able) < 2:
+        frame.empty(
+            "Two finished runs can be compared here, by the same test pictures.",
+            "Train one",
+            "/train",
+        )
+        return False
+    for each in ids:
+        able.setdefault(each, studio.runs.row(each))
+    names = {
+        id_: f"{safe(row.name, 60)} · {share(row.accuracy, row.low, row.high)}"
+        for id_, row in able.items()
+    }
+
+    def go() -> None:
+        ui.navigate.to(f"/compare?runs={','.join(chosen.value)}")
+
+    with frame.panel():
+        chosen = ui.select(
+            names, value=list(ids), multiple=True, label=f"Runs, 2 to {MOST}; the others are set "
+            "against the first", with_input=len(names) > 12,
+        ).props("use-chips").style("width: min(100%, 48rem)")  # fmt: skip
+        with ui.element("div").classes("op-actions"):
+            frame.action("Compare", go, primary=len(ids) < 2)
+    return len(ids) >= 2
+
+
+class _Body:
+    """The page below the choice of runs.
+
+    Args:
+        studio: What all windows share.
+        ids: The runs.
+
+    Raises:
+        NotThere: There is no such run.
+        RecipeError: They are too few or too many.
+    """
+
+    def __init__(self, studio: Studio, ids: Sequence[str]) -> None:
+        self._studio = studio
+        self._ids = ids
+        self._rows: list[RunRow] = [studio.runs.row(each) for each in ids]
+        self._compared = Compared(studio, ids)
+
+    async def build(self) -> None:
+        """Show what takes no time: which letter is which run, and the curves."""
+        # What is fitted in one go counts trees, or nothing, where others count epochs.
+        histories = await asyncio.to_thread(
+            lambda: [
+                self._studio.runs.get(row.id).read_history() if row.in_steps else []
+                for row in self._rows
+            ]
+        )
+        self._holder = ui.element("div")
+        with self._holder:
+            self._waiting = Waiting("Comparing")
+        with frame.panel("Curves"):
+            _curves(histories)
+            with ui.element("p").classes("op-row"):
+                for place, row in enumerate(self._rows):
+                    letter = ui.label(f"{_LETTERS[place]}  {safe(row.name, 60)}")
+                    letter.style(f"border-left: .8rem solid {_COLOURS[place]}; padding-left: .4rem")
+        self._below = ui.element("div")
+
+    async def fill(self) -> None:
+        """Show the comparison; make it first where nobody has."""
+        error, found = None, await asyncio.to_thread(self._compared.known)
+        try:
+            if found is None:
+                found = await self._make()
+        except OpsinError as failed:
+            error = failed
+        if self._holder.is_deleted or (found is None and error is None):
+            return
+        self._holder.clear()
+        with self._holder:
+            if found is None:
+                frame.error_line(error or "")
+                return
+            self._table(found)
+        opened = None
+        try:
+            opened = await self._studio.open.of_run(self._ids[0])
+            rows = await asyncio.to_thread(self._by_digest)
+        except OpsinError:
+            rows = {}
+        if self._below.is_deleted:
+            return
+        with self._below:
+            for place, pair in enumerate(found["pairs"], start=1):
+                self._disagreements(pair, place, opened, rows)
+
+    async def _make(self) -> dict[str, Any] | None:
+        job = await asyncio.to_thread(self._compared.start)
+        while not job.over:
+            if self._holder.is_deleted:
+                return None
+            self._waiting.tell("Comparing" if job.active else "Waiting to begin")
+            await asyncio.sleep(0.3)
+            job = self._studio.jobs.get(job.id)
+        return await asyncio.to_thread(self._compared.keep, job)
+
+    def _table(self, found: dict[str, Any]) -> None:
+        """Show the figures side by side, and what the paired tests say."""
+        with frame.panel("Verdict"):
+            with ui.element("p"):
+                ui.label(f"{safe(found['headline'], 400)}.").classes("op-answer")
+            for pair in found["pairs"]:
+                with ui.element("p").classes("op-muted"):
+                    ui.label(f"{safe(pair['sentence'], 600)}.")
+            for note in (*found.get("remarks", ()), *found.get("notes", ())):
+                with ui.element("p").classes("op-muted"):
+                    ui.label(safe(self._compared.in_names(str(note)), 600))
+            rows = [_cells(each, row) for each, row in zip(found["runs"], self._rows, strict=True)]
+            Sheet(
+                ("Run", "Model", "Accuracy", "Log loss", "Calibration error", "Parameters",
+                 "File", "Trained"),
+                rows, f"Figures on {count(found['images'])} {found['part']} pictures",
+            )  # fmt: skip
+
+    def _by_digest(self) -> dict[str, int]:
+        """Return the row of each picture of the first run."""
+        run = self._studio.runs.get(self._ids[0])
+        digests = np.ascontiguousarray(run.load_arrays(run.split)["digests"])
+        return {digest.tobytes().hex(): row for row, digest in enumerate(digests)}
+
+    def _disagreements(
+        self, pair: dict[str, Any], place: int, opened: Opened | None, rows: dict[str, int]
+    ) -> None:
+        """Show the pictures to which two runs gave different answers."""
+        one, other = pair["letters"]
+        kinds: dict[str, list[dict[str, Any]]] = {
+            f"Only {one} is right": [],
+            f"Only {other} is right": [],
+            "Both are wrong, differently": [],
+        }
+        for picture in pair["pictures"]:
+            right = [answer["right"] for answer in picture["answers"]]
+            kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append(picture)
+        total = len(pair["pictures"])
+        with frame.panel(f"{one} and {other} disagree on {count(total)} pictures"):
+            if opened is None and total:
+                ui.label(
+                    "The pictures are not in the cache any more; their names are shown."
+                ).classes("op-muted")
+            for title, pictures in kinds.items():
+                if not pictures:
+                    continue
+                with ui.element("h3"):
+                    more = f", the first {_PICTURES}" if len(pictures) > _PICTURES else ""
+                    ui.label(f"{title} ({count(len(pictures))}{more})")
+                shown = pictures[:_PICTURES]
+                if opened is None:
+                    _names(shown, one, other)
+                else:
+                    Gallery(
+                        [_shown(each, opened, rows, (one, other), place) for each in shown],
+                        title,
+                        side=96,
+                    )
+
+
+def _cells(said: dict[str, Any], row: RunRow) -> tuple[str, ...]:
+    """Return a run's row of the table."""
+    parameters, file, seconds = (said.get(key) for key in ("parameters", "bytes", "seconds"))
+    calibration = said.get("calibration_error")
+    return (
+        f"{said['letter']}  {row.name}",
+        str(said["model"]),
+        share(said["accuracy"], said["low"], said["high"]),
+        f"{said['log_loss']:.4f}",
+        "–" if calibration is None else f"{calibration:.4f}",
+        "–" if parameters is None else count(parameters),
+        "–" if file is None else size(file),
+        "–" if seconds is None else clock(seconds),
+    )
+
+
+def _said(picture: dict[str, Any], letters: tuple[str, str]) -> str:
+    return " · ".join(
+        f"{letter}: {safe(answer['label'], 24)} {percent(answer['confidence'])}"
+        for letter, answer in zip(letters, picture["answers"], strict=True)
+    )
+
+
+def _shown(
+    picture: dict[str, Any],
+    opened: Opened,
+    rows: dict[str, int],
+    letters: tuple[str, str],
+    place: int,
+) -> Shown:
+    """Return a picture with both answers; one whose row nobody knows has no address."""
+    row = rows.get(picture["digest"])
+    mark: Mark = "" if any(answer["right"] for answer in picture["answers"]) else "wrong"
+    said = _said(picture, letters)
+    label = f"{safe(picture['actual'], 24)}? " if mark else ""
+    return Shown(
+        f"{place}-{picture['digest']}",
+        "" if row is None else opened.address(row),
+        f"{picture['actual']}; {said}",
+        f"{label}{said}",
+        mark,
+    )
+
+
+def _names(pictures: Sequence[dict[str, Any]], one: str, other: str) -> None:
+    rows = [
+        (str(each["name"]), str(each["actual"]),
+         *(f"{answer['label']} {percent(answer['confidence'])}" for answer in each["answers"]))
+        for each in pictures
+    ]  # fmt: skip
+    Sheet(("Picture", "Label", one, other), rows, "Pictures with both answers")
+
+
+def _curves(histories: Sequence[Sequence[dict[str, Any]]]) -> None:
+    """Draw the epochs of all runs over each other."""
+    if not any(histories):
+        ui.label("None of these runs was trained in epochs.").classes("op-muted")
+        return
+    with ui.element("div").classes("op-curves"):
+        for field, heading in _CURVES:
+            with ui.element("div"):
+                with ui.element("h3"):
+                    ui.label(heading)
+                chart = ui.echart(_options(histories, field), renderer="svg")
+                chart.classes("op-chart").props('role="img"')
+                chart._props["aria-label"] = f"{heading} of each run by epoch"
+    missing = [_LETTERS[place] for place, each in enumerate(histories) if not each]
+    if missing:
+        ui.label(f"{', '.join(missing)}: trained in one go, without epochs.").classes("op-muted")
+
+
+def _options(histories: Sequence[Sequence[dict[str, Any]]], field: str) -> dict[str, Any]:
+    """Return what ECharts draws: a line a run, its letter at the end; no name of a user's."""
+    text = {"color": "var(--muted)", "fontSize": 12}
+    series = []
+    for place, history in enumerate(histories):
+        points = _points(history, field)
+        colour = _COLOURS[place]
+        if points:
+            series.append(
+                {"type": "line", "name": _LETTERS[place], "data": points, "symbolSize": 5,
+                 "showSymbol": len(points) <= 30, "lineStyle": {"color": colour, "width": 2},
+                 "itemStyle": {"color": colour},
+                 "endLabel": {"show": True, "formatter": "{a}", "fontSize": 13, "color": colour},
+                 "labelLayout": {"moveOverlap": "shiftY"}}
+            )  # fmt: skip
+    return {
+        "animation": False,
+        "grid": {"left": 8, "right": 30, "top": 14, "bottom": 22, "containLabel": True},
+        "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
+        "xAxis": {
+            "type": "value", "minInterval": 1, "name": "epoch", "nameLocation": "middle",
+            "nameGap": 24, "nameTextStyle": text, "axisLabel": text,
+            "splitLine": {"show": False}, "axisLine": {"lineStyle": {"color": "var(--line)"}},
+        },
+        "yAxis": {
+            "type": "value", "scale": True, "axisLabel": text,
+            "splitLine": {"lineStyle": {"color": "var(--line)"}},
+        },
+        "series": series,
+    }  # fmt: skip
+
+
+def _points(history: Sequence[dict[str, Any]], field: str) -> list[list[float]]:
+    points = [
+        [float(event["epoch"]), float(event[field])]
+        for event in history
+        if isinstance(event.get("epoch"), int)
+        and isinstance(event.get(field), int | float)
+        and math.isfinite(event[field])
+    ]
+    every = max(1, -(-len(points) // _POINTS))
+    return points[::every]

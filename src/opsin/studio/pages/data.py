@@ -1,0 +1,129 @@
+"""Data: the sets, and ways to add one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from nicegui import background_tasks, ui
+
+from opsin.errors import OpsinError
+from opsin.studio import frame, words
+from opsin.studio.pages import adding
+from opsin.studio.parts.set_panel import SetPanel
+from opsin.studio.parts.undo import Undo
+
+if TYPE_CHECKING:
+    from opsin.studio.sets import Set
+    from opsin.studio.state import Studio
+
+# Key of each way to add pictures, and its words.
+_WAYS: Final = {
+    "upload": "Upload",
+    "folder": "Folder",
+    "name": "By name",
+    "empty": "Empty set",
+}
+# Sets on one page.
+_PER: Final = 12
+# Seconds that a page waits for the numbers of its sets.
+_PATIENCE: Final = 0.3
+
+
+def add(studio: Studio) -> None:
+    """Register ``/data``."""
+
+    @ui.page("/data")
+    async def data(add: str = "upload", folder: str = "", page: int = 1, sets: int = 1) -> None:
+        way = add if add in _WAYS else "upload"
+        with frame.page(studio, "Data", "data"):
+            undo = Undo()
+            await _Sets(studio, sets, undo).build()
+            with frame.panel("Add pictures").props("id=add"):
+                with ui.element("nav").classes("op-tabs").props('aria-label="Ways to add"'):
+                    for key, word in _WAYS.items():
+                        link = ui.link(word, f"/data?add={key}#add")
+                        if key == way:
+                            link.props('aria-current="page"')
+                match way:
+                    case "upload":
+                        adding.by_upload(studio)
+                    case "folder":
+                        await adding.by_folder(studio, folder, page)
+                    case "name":
+                        adding.by_name(studio)
+                    case "empty":
+                        adding.empty(studio)
+
+
+class _Sets:
+    """All sets as panels, kept as they are in all windows."""
+
+    def __init__(self, studio: Studio, page: int, undo: Undo) -> None:
+        self._studio, self._undo = studio, undo
+        self._page = max(1, page)
+        self._panels: dict[str, SetPanel] = {}
+        self._asked = 0
+
+    async def build(self) -> None:
+        """Show the sets, and whatever becomes of them."""
+        self._line = ui.element("div")
+        self._list = ui.element("div")
+        await self._show()
+        self._studio.changed.subscribe(self._changed)
+
+    async def _show(self) -> None:
+        self._asked += 1
+        asked = self._asked
+        sets = await asyncio.to_thread(self._studio.sets.all)
+        if asked < self._asked:  # something else has changed meanwhile, and is shown by then
+            return
+        self._list.clear()
+        self._panels = {}
+        with self._list:
+            if not sets:
+                frame.empty(
+                    "Your collections would be here: folders, uploads, and sets known by name. "
+                    "Add one below."
+                )
+            elif len(sets) > 2:  # what is below is out of sight then
+                with ui.element("div").classes("op-actions"):
+                    ui.link("Add pictures", "#add").classes("op-button")
+            with ui.element("div").classes("op-columns op-sets"):
+                for each in sets[(self._page - 1) * _PER : self._page * _PER]:
+                    self._panels[each.id] = SetPanel(self._studio, each, self._remove)
+            if len(sets) > _PER:
+                adding.pages("/data?sets=", self._page, len(sets), _PER)
+        filling = background_tasks.create(self._fill([*self._panels.values()]))
+        # Mostly they are known at once; then nothing moves under a hand that clicks.
+        await asyncio.wait([filling], timeout=_PATIENCE)
+
+    async def _fill(self, panels: list[SetPanel]) -> None:
+        """Count all at once: a folder of many files takes its time."""
+        await asyncio.gather(*(panel.fill() for panel in panels))
+
+    async def _changed(self, topic: str) -> None:
+        kind, _, of = topic.partition(":")
+        if topic == "sets":
+            await self._show()
+        elif kind == "set" and of in self._panels:
+            await self._panels[of].fill()
+        elif topic == "jobs":
+            await self._fill([panel for panel in self._panels.values() if panel.looking])
+
+    async def _remove(self, the_set: Set) -> None:
+        self._line.clear()
+        try:
+            token = await asyncio.to_thread(self._studio.sets.remove, the_set.id)
+        except OpsinError as error:
+            with self._line:
+                frame.error_line(error)
+            return
+        self._studio.open.forget(the_set.id)
+
+        async def undo() -> None:
+            await asyncio.to_thread(self._studio.sets.restore, token)
+            self._studio.changed.emit("sets")
+
+        self._undo.offer(f"Removed: {words.safe(the_set.title, 80)}", undo)
+        self._studio.changed.emit("sets")

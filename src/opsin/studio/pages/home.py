@@ -1,0 +1,233 @@
+"""Home: all runs, the queue and the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.studio import frame, machine
+from opsin.studio.index import Deleted
+from opsin.studio.jobs.job import Job, command
+from opsin.studio.parts.job_line import JobLine
+from opsin.studio.parts.runs_table import RunsTable
+from opsin.studio.parts.runs_view import View, total, view_of
+from opsin.studio.parts.undo import Undo
+from opsin.studio.words import ago, count, safe, size
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+#: The first training of somebody who has none: small, and of pictures that everybody knows.
+FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
+# Jobs that the strip shows.
+_STRIP: Final = 3
+
+
+def add(studio: Studio) -> None:
+    """Register the page."""
+
+    @ui.page("/")
+    async def home(
+        *,
+        q: str = "",
+        state: str = "",
+        sort: str = "",
+        page: str = "",
+        tick: str = "",
+        undo: str = "",
+    ) -> None:
+        with frame.page(studio, "Runs", "home"):
+            content = _Home(studio, view_of(q, state, sort, page, tick))
+        if not studio.runs.scanned:
+            await ui.context.client.connected()
+            await asyncio.to_thread(studio.runs.scan)
+        content.show()
+        if undo:
+            content.offer_undo("Deleted 1 run", [undo])
+        await content.tell_disk()
+
+
+class _Home:
+    """What stands on the first page, kept up to date in every window.
+
+    Args:
+        studio: What all windows share.
+        view: Which runs are shown, by the address.
+    """
+
+    def __init__(self, studio: Studio, view: View) -> None:
+        self._studio, self._view = studio, view
+        self._lines: dict[str, JobLine] = {}
+        self._table: RunsTable | None = None
+        self._deleted: list[Deleted] | None = None
+        self._first = ui.element("div")
+        self._problem = ui.element("div")
+        self._strip = frame.panel("Queue")
+        with self._strip:
+            self._jobs = ui.element("div").classes("op-jobs")
+            self._more = ui.link("", "/queue").classes("op-muted")
+        self._strip.set_visibility(False)
+        self._body = ui.element("div")
+        with self._body:
+            self._wait = ui.label("Reading the runs.").classes("op-muted")
+        self._disk = ui.label().classes("op-muted")
+        self._gone = ui.element("div")
+        self._undo = Undo()
+        studio.changed.subscribe(self._news)
+
+    def show(self) -> None:
+        """Show the runs and the jobs as they are now."""
+        rows = self._studio.runs.rows()
+        jobs = [job for job in self._studio.jobs.jobs() if job.training]
+        self._show_first(not rows and not jobs)
+        self._show_jobs([job for job in jobs if not job.over])
+        if self._table is None and rows:
+            self._body.clear()
+            with self._body:
+                self._table = RunsTable(rows, self._view, self.delete)
+        elif self._table is not None:
+            self._table.show(rows)
+        else:
+            self._body.clear()
+            if jobs:
+                with self._body:
+                    frame.empty("Runs stand here once a training has begun.", "Train", "/train")
+
+    async def _news(self, topic: str) -> None:
+        if topic == "runs":
+            self.show()
+            await self.tell_disk()
+        elif topic == "jobs":
+            jobs = [job for job in self._studio.jobs.jobs() if job.training]
+            self._show_first(not self._studio.runs.rows() and not jobs)
+            self._show_jobs([job for job in jobs if not job.over])
+
+    def _show_first(self, first: bool) -> None:
+        """Show somebody who has nothing yet the one thing to begin with."""
+        if first == bool(self._first.default_slot.children):
+            return
+        self._first.clear()
+        if not first:
+            return
+        with self._first, ui.element("div").classes("op-empty"):
+            ui.label(
+                "Here stand the classifiers that you train. Make a first one: a small network "
+                "learns to tell ten kinds of clothes apart from 60,000 pictures of Fashion-MNIST, "
+                "in a few minutes on this machine."
+            )
+            button = frame.action("Try it on Fashion-MNIST", self._try, primary=True)
+            button.classes("op-try")
+            with ui.element("p").classes("op-muted"):
+                ui.label("Or bring pictures of your own: Data, above.")
+
+    async def _try(self) -> None:
+        """Put the first training into the queue, and go to its page."""
+        words = ("train", *FIRST, "--runs", self._studio.settings.runs.absolute())
+        try:
+            job = await asyncio.to_thread(
+                self._studio.jobs.add, "train", "Fashion-MNIST, cnn, 3 epochs", command(*words)
+            )
+        except OpsinError as error:
+            self._problem.clear()
+            with self._problem:
+                frame.error_line(error)
+            return
+        self._studio.changed.emit("jobs")
+        ui.navigate.to(f"/jobs/{job.id}")
+
+    def _show_jobs(self, jobs: Sequence[Job]) -> None:
+        """Show what is at work and what comes next."""
+        shown = list(jobs[:_STRIP])
+        if [job.id for job in shown] != list(self._lines):
+            self._jobs.clear()
+            with self._jobs:
+                self._lines = {
+                    job.id: JobLine(self._studio, job, controls=False, log=None) for job in shown
+                }
+        for job in shown:
+            self._lines[job.id].show(job)
+        self._strip.set_visibility(bool(jobs))
+        more = len(jobs) - len(shown)
+        self._more.set_text(f"{count(more)} more in the queue" if more else "Order, pause, stop")
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Take runs out of the table, and offer them back."""
+        self._problem.clear()
+        tokens = []
+        for id_ in ids:
+            try:
+                tokens.append(await asyncio.to_thread(self._studio.runs.delete, id_))
+            except OpsinError as error:
+                with self._problem:
+                    frame.error_line(error)
+        if tokens:
+            one = len(tokens) == 1
+            self.offer_undo(f"Deleted {count(len(tokens))} run{'' if one else 's'}", tokens)
+            self._studio.changed.emit("runs")
+
+    def offer_undo(self, text: str, tokens: Sequence[str]) -> None:
+        """Say what was deleted, and offer it back."""
+
+        async def take_back() -> None:
+            for token in tokens:
+                await self._restore(token)
+
+        self._undo.offer(text, take_back)
+
+    async def _restore(self, token: str) -> None:
+        await asyncio.to_thread(self._studio.runs.restore, token)
+        self._studio.changed.emit("runs")
+
+    async def tell_disk(self) -> None:
+        """Say what the runs take on the disk, what is free, and what can be restored."""
+        rows = self._studio.runs.rows()
+        free, deleted = await asyncio.gather(
+            asyncio.to_thread(machine.disk, self._studio.settings.runs),
+            asyncio.to_thread(self._studio.runs.deleted),
+        )
+        taken = f"{total(rows)} on the disk, and " if rows else ""
+        text = f"{taken}{size(free.free)} of {size(free.total)} are free"
+        self._disk.set_text(f"{text[0].upper()}{text[1:]}.")
+        if deleted != self._deleted:
+            self._deleted = deleted
+            self._show_deleted(deleted)
+
+    def _show_deleted(self, deleted: Sequence[Deleted]) -> None:
+        self._gone.clear()
+        if not deleted:
+            return
+        with self._gone, ui.expansion(f"Deleted runs ({count(len(deleted))})").props("dense"):
+            ui.label("They are kept for a week, then removed for good.").classes("op-muted")
+            for each in deleted:
+                with ui.element("div").classes("op-row"):
+                    ui.label(safe(each.folder, 80))
+                    ui.label(f"deleted {ago(each.when)}").classes("op-muted")
+                    button = ui.button("Restore", on_click=lambda each=each: self._take_back(each))
+                    button.props("outline dense padding='0 .7rem'")
+                    button._props["aria-label"] = f"Restore {safe(each.folder, 80)}"
+            ui.button("Remove all for good", on_click=self._ask_to_remove).props("flat dense")
+
+    async def _take_back(self, each: Deleted) -> None:
+        self._problem.clear()
+        try:
+            await self._restore(each.token)
+        except OpsinError as error:
+            with self._problem:
+                frame.error_line(error)
+
+    async def _ask_to_remove(self) -> None:
+        """Ask once more: this is the one thing here that cannot be taken back."""
+        with ui.dialog() as dialog, ui.card().props('role="document"'):
+            dialog._props["aria-label"] = "Remove deleted runs for good"
+            ui.label("Remove the deleted runs for good? Their files are then gone.")
+            with ui.element("div").classes("op-actions"):
+                frame.action("Keep them", lambda: dialog.submit(False))
+                frame.action("Remove", lambda: dialog.submit(True))
+        if await dialog:
+            await asyncio.to_thread(self._studio.runs.remove_deleted)
+            self._studio.changed.emit("runs")
+        dialog.delete()

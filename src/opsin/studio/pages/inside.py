@@ -1,0 +1,363 @@
+"""Inside: what each layer makes of a picture, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
+
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.studio import frame
+from opsin.studio.judged import Judged, read_judged
+from opsin.studio.opened import Opened
+from opsin.studio.parts.gallery import Gallery, Shown
+from opsin.studio.parts.graph import Graph, in_words
+from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.looked import framed
+from opsin.studio.parts.waiting import Waiting
+from opsin.studio.words import count, percent, safe
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# Views in their order: key, and the words of the tab.
+_VIEWS: Final = (
+    ("picture", "What each layer makes of it"),
+    ("why", "Why this answer"),
+    ("units", "What excites the units"),
+    ("network", "Layers and weights"),
+)
+_WORDS: Final = {"test": "test set", "val": "validation set"}
+# Whoever clicks a layer wants to see it: the browser looks for the place before it is there.
+_LOOK: Final = "#look"
+_SCROLL: Final = "location.hash && document.getElementById('look')?.scrollIntoView()"
+_KNOWN: Final = re.compile(r"(test|val)/(\d{1,9})")
+_KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
+# Training pictures that a first look at a layer's units takes; all of them may take a minute.
+_FIRST: Final = 3000
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the address asks for.
+
+    Args:
+        run: The run.
+        picture: ``test/17``, ``val/17`` or ``kept/<key>``.
+        layer: Name of a layer, or ``""`` for all.
+        view: One of the views.
+        all: Whether the units are looked at with all training pictures.
+    """
+
+    run: str
+    picture: str
+    layer: str = ""
+    view: str = "picture"
+    all: bool = False
+
+    def address(self, **changed: Any) -> str:
+        """Return the address of something else of this run."""
+        new = replace(self, **changed)
+        query = {"picture": new.picture, "layer": new.layer, "view": new.view}
+        query |= {"all": "1"} if new.all else {}
+        return (
+            f"/runs/{new.run}/inside?{urlencode({k: v for k, v in query.items() if v}, safe='/')}"
+        )
+
+    @property
+    def question(self) -> tuple[str, dict[str, str | int]]:
+        """What the worker is asked."""
+        kept = _KEPT.fullmatch(self.picture)
+        picture = {"kept": kept[1]} if kept else {"picture": self.picture}
+        if self.view == "network":
+            return "network", {}
+        if self.view == "units":
+            return "layer", {"layer": self.layer, **({} if self.all else {"limit": _FIRST})}
+        if self.view == "why":
+            return "explain", dict(picture)
+        return "picture", {**picture, **({"layer": self.layer} if self.layer else {})}
+
+
+def add(studio: Studio) -> None:
+    """Register the page."""
+
+    @ui.page("/runs/{run}/inside")
+    async def inside(
+        run: str,
+        layer: str = "",
+        picture: str = "",
+        view: str = "picture",
+        all: str = "",  # noqa: A002
+    ) -> None:
+        row, body = studio.runs.row(run), None
+        with frame.page(studio, f"Inside {row.name}", "home"):
+            with ui.element("p"):
+                ui.link("Back to the run", f"/runs/{quote(run)}")
+            found = await asyncio.to_thread(read_judged, studio.runs.get(run))
+            asked = _checked(found, _Asked(run, picture, layer, view, bool(all)))
+            body = _Body(studio, found, asked)
+            body.build()
+        if body is not None:  # else an error is shown in its place
+            await ui.context.client.connected()
+            await body.fill()
+            ui.run_javascript(_SCROLL)
+
+
+def _checked(found: Judged, asked: _Asked) -> _Asked:
+    """Return what was asked for, with what is left out or means nothing put right."""
+    names = [layer["name"] for layer in found.layers]
+    layer = asked.layer if asked.layer in names else ""
+    view = asked.view if asked.view in dict(_VIEWS) else "picture"
+    picture = asked.picture or f"{found.part}/0"
+    known = _KNOWN.fullmatch(picture)
+    if known and known[1] == found.part:
+        picture = f"{found.part}/{min(int(known[2]), max(0, len(found.rows) - 1))}"
+    elif not _KEPT.fullmatch(picture):
+        picture = f"{found.part}/0"
+    if view == "units" and not layer:
+        weights = [each["name"] for each in found.layers if each.get("parameters")]
+        layer = next(iter([*weights, *names]), "input")
+    return replace(asked, layer=layer, view=view, picture=picture)
+
+
+class _Body:
+    """The page below its heading."""
+
+    def __init__(self, studio: Studio, found: Judged, asked: _Asked) -> None:
+        self._studio = studio
+        self._found = found
+        self._asked = asked
+        self._opened: Opened | None = None
+
+    def build(self) -> None:
+        """Show what takes no time: the graph, the choice of a picture, the views."""
+        asked = self._asked
+        with frame.panel("Network"):
+            self._graph()
+        if asked.view in {"picture", "why"}:
+            with frame.panel("Picture"):
+                self._picture()
+        with ui.element("nav").classes("op-tabs").props('aria-label="Views" id="look"'):
+            for key, words in _VIEWS:
+                link = ui.link(words, asked.address(view=key, all=False))
+                if key == asked.view:
+                    link.props('aria-current="page"')
+        self._holder = ui.element("div")
+        with self._holder:
+            self._waiting = Waiting("Looking inside")
+
+    def _graph(self) -> None:
+        found, asked = self._found, self._asked
+        view = asked.view if asked.view in {"picture", "units"} else "picture"
+        graph_view = {"view": view, "all": False}
+        Graph(
+            found.layers,
+            lambda name: asked.address(layer=name, **graph_view) + _LOOK,
+            chosen=asked.layer,
+        )
+        with ui.element("p").classes("op-row op-muted"):
+            chosen = next((each for each in found.layers if each["name"] == asked.layer), None)
+            if chosen is not None:
+                ui.label(in_words(chosen))
+                if asked.view != "units":
+                    ui.link("All layers", asked.address(layer=""))
+            else:
+                parameters = sum(each.get("parameters") or 0 for each in found.layers)
+                weights = f", {count(parameters)} parameters" if parameters else ""
+                words = f"{len(found.layers)} layers{weights}."
+                if not self._studio.runs.row(asked.run).in_steps:
+                    words = f"A model without layers: these are its {len(found.layers)} steps."
+                ui.label(f"{words} Choose one to see it alone.")
+
+    def _picture(self) -> None:
+        """Show which picture is looked at, and offer others."""
+        asked, found = self._asked, self._found
+        with ui.element("div").classes("op-looked"):
+            self._image = ui.element("img").classes("op-pixel")
+            self._image._props["alt"] = "The picture that is looked at"
+            kept = _KEPT.fullmatch(asked.picture)
+            if kept:
+                self._image._props["src"] = f"/kept/{kept[1]}.png"
+            with ui.element("div"):
+                self._said = ui.label(asked.picture)
+                self._numbers(kept is not None)
+        with ui.expansion(f"Mistakes on the {_WORDS[found.part]}") as mistakes:
+            gallery = ui.element("div").style("width: 100%")
+        mistakes.on_value_change(lambda event: self._mistakes(gallery) if event.value else None)
+        with ui.expansion("A picture of your own"), ui.element("div").style("width: 100%"):
+            Intake(
+                "Choose, drop, paste or take a picture",
+                multiple=False,
+                accept="image/*",
+                batch=secrets.token_hex(8),
+                on_all=self._own,
+            )
+
+    def _numbers(self, own: bool) -> None:
+        asked, found = self._asked, self._found
+        at = -1 if own else int(asked.picture.partition("/")[2])
+        last = len(found.rows) - 1
+
+        def go(place: float | None) -> None:
+            if place is not None:
+                where = min(max(int(place), 0), last)
+                ui.navigate.to(asked.address(picture=f"{found.part}/{where}"))
+
+        with ui.element("div").classes("op-actions"):
+            if at > 0:
+                ui.link("Previous", asked.address(picture=f"{found.part}/{at - 1}"))
+            if at < last:
+                ui.link("Next", asked.address(picture=f"{found.part}/{at + 1}"))
+            number = ui.number(
+                f"Number in the {_WORDS[found.part]}, 0 to {count(last)}",
+                value=None if own else at,
+                min=0,
+                max=last,
+                precision=0,
+            ).style("width: 15rem")
+            number.on("keydown.enter", lambda: go(number.value))
+            frame.action("Show", lambda: go(number.value))
+
+    async def _own(self, files: list[Sent]) -> None:
+        """Look at a picture that was sent."""
+        try:
+            content = await asyncio.to_thread(self._studio.uploads.take, files[0]["key"])
+            key = self._studio.tried.put(content, files[0]["name"])
+            await self._studio.tried.answer(self._asked.run, key)  # or it is refused here
+        except OpsinError as error:
+            frame.error_line(error)
+            return
+        ui.navigate.to(self._asked.address(picture=f"kept/{key}"))
+
+    async def _mistakes(self, into: ui.element) -> None:
+        into.clear()
+        found, opened = self._found, await self._open()
+        if opened is None:
+            with into:
+                ui.label("Its pictures are not in the cache any more.").classes("op-muted")
+            return
+        answers = found.probabilities.argmax(axis=1)
+        shown = []
+        for place in found.mistakes():
+            row, said = int(found.rows[place]), opened.classes[answers[place]]
+            actual = opened.classes[found.labels[place]]
+            shown.append(
+                Shown(
+                    f"{found.part}/{place}",
+                    opened.address(row),
+                    f"{found.part}/{place}: {actual}, taken for {said}",
+                    f"{actual} → {said} {percent(found.probabilities[place].max())}",
+                    "wrong",
+                )
+            )
+
+        def go(ids: list[str]) -> None:
+            if ids:
+                ui.navigate.to(self._asked.address(picture=ids[0]))
+
+        with into:
+            if not shown:
+                ui.label("There are none.").classes("op-muted")
+                return
+            Gallery(
+                shown,
+                "Mistakes, the surest first",
+                multiple=False,
+                on_choose=go,
+            )
+
+    async def _open(self) -> Opened | None:
+        if self._opened is None:
+            try:
+                self._opened = await self._studio.open.of_run(self._asked.run)
+            except OpsinError:
+                return None
+        return self._opened
+
+    async def fill(self) -> None:
+        """Show what takes a while, when the page is there."""
+        asked = self._asked
+        if asked.view in {"picture", "why"} and not _KEPT.fullmatch(asked.picture):
+            await self._name_picture()
+        do, with_ = asked.question
+        if asked.view == "why" and not self._studio.inside.known(asked.run, do, **with_):
+            self._offer()
+            return
+        await self._show()
+
+    async def _name_picture(self) -> None:
+        """Say what a known picture is, and what it was taken for."""
+        found, opened = self._found, await self._open()
+        place = int(self._asked.picture.partition("/")[2])
+        if opened is None or place >= len(found.rows):
+            return
+        shares = found.probabilities[place]
+        said, actual = opened.classes[int(shares.argmax())], opened.classes[found.labels[place]]
+        right = said == actual
+        self._image._props["src"] = opened.address(int(found.rows[place]))
+        self._image.update()
+        verdict = f"{said}, {percent(float(shares.max()))}"
+        wrong = "" if right else f"; it is labelled {safe(actual, 60)}"
+        self._said.set_text(f"{self._asked.picture}: {safe(verdict, 80)}{wrong}")
+        self._said.classes("op-right" if right else "op-wrong")
+
+    def _offer(self) -> None:
+        """Say what the explanation is, and that it takes a minute."""
+        self._holder.clear()
+        with self._holder:
+            ui.label(
+                "Heat maps by up to four methods, each checked whether it may be trusted, the "
+                "smallest part of the picture that decides, and the nearest training pictures. "
+                "It takes about a minute; the page can be left meanwhile."
+            ).classes("op-muted")
+            frame.action("Explain this answer", self._explain, primary=True)
+
+    async def _explain(self) -> None:
+        self._holder.clear()
+        with self._holder:
+            self._waiting = Waiting("Explaining")
+        await self._show()
+
+    async def _show(self) -> None:
+        """Ask the worker and show the page that it wrote."""
+        asked, holder = self._asked, self._holder
+        do, with_ = asked.question
+        if do == "explain" or asked.all:
+            with holder:
+                frame.action("Stop", lambda: self._studio.inside.cancel(asked.run, do, **with_))
+        error, said = None, None
+        try:
+            said = await self._studio.inside.ask(
+                asked.run, do, on_progress=self._waiting.tell, **with_
+            )
+        except OpsinError as failed:
+            error = failed
+        if holder.is_deleted:
+            return
+        holder.clear()
+        with holder:
+            if said is None or said.address is None:
+                frame.error_line(error or "expected a page; there is none. Ask again.")
+                return
+            if asked.view == "units":
+                self._how_many(said.said)
+            place = {"picture": "layers", "why": "decision"}.get(asked.view, "")
+            framed(said.address, dict(_VIEWS)[asked.view], place)
+        if _KEPT.fullmatch(asked.picture) and "answer" in said.said:
+            answer = said.said["answer"]
+            name, label = safe(answer["image"], 60), safe(answer["answer"], 60)
+            self._said.set_text(f"{name}: {label}, {percent(answer['confidence'])}")
+
+    def _how_many(self, said: dict[str, Any]) -> None:
+        """Say how many training pictures the units were looked at with."""
+        with ui.element("p").classes("op-row op-muted"):
+            ui.label(
+                f"{count(said['units'])} units over {count(said['images'])} training pictures."
+            )
+            if said["images"] == _FIRST:
+                ui.link("Look at all training pictures", self._asked.address(all=True))

@@ -1,0 +1,325 @@
+"""A training as it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nicegui import ui
+
+from opsin.errors import RunError
+from opsin.run import RunDirectory
+from opsin.studio import frame, machine
+from opsin.studio.parts.curves import Curves
+from opsin.studio.parts.matrix import Matrix
+from opsin.studio.run_row import RunRow
+from opsin.studio.tail import Tail, last_lines
+from opsin.studio.words import clock, count, safe, share, size
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# Lines of the log below the curves, and on its own tab.
+_FEW, _MANY = 8, 500
+# Characters of a line that are shown.
+_LINE = 1_000
+
+
+@dataclass(frozen=True)
+class Now:
+    """What a training is doing, as its ``status.json`` says.
+
+    Args:
+        doing: The work in hand: ``3/10`` while it trains epoch 3.
+        done: Units of it that are done.
+        total: Units that there are, 0 where they are not counted.
+        unit: What these are.
+        left: Seconds that the training still takes, if it knows.
+        at: When this was written, in seconds since 1970.
+        pid: Its process.
+    """
+
+    doing: str
+    done: int
+    total: int
+    unit: str
+    left: float | None
+    at: float
+    pid: int
+
+    @property
+    def share(self) -> float:
+        """How much of the work in hand is done, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def epoch(self) -> tuple[int, int] | None:
+        """The epoch in hand and how many there are, while it trains."""
+        one, _, all_of_them = self.doing.partition("/")
+        if one.isdigit() and all_of_them.isdigit():
+            return int(one), int(all_of_them)
+        return None
+
+    def speed_since(self, before: Now | None) -> float | None:
+        """Return units a second since an earlier look, over epochs too, if that says anything.
+
+        Example:
+            >>> first = Now("1/3", 80, 100, "pictures", None, 5.0, 1)
+            >>> Now("2/3", 30, 100, "pictures", None, 7.0, 1).speed_since(first)
+            25.0
+        """
+        if before is None or self.at <= before.at or before.total != self.total:
+            return None
+        done = self.done - before.done
+        if self.epoch and before.epoch:
+            done += (self.epoch[0] - before.epoch[0]) * self.total
+        elif before.doing != self.doing:
+            return None
+        return max(0.0, done / (self.at - before.at))
+
+    def in_words(self, speed: float | None) -> str:
+        """Say what is done, how far, how fast and how long still.
+
+        Example:
+            >>> Now("2/3", 500, 1000, "pictures", 72.0, 0.0, 1).in_words(250.0)
+            'Epoch 2 of 3 · 500 of 1,000 pictures · 250 pictures/s · 1:12 left'
+        """
+        words = [self.doing[:1].upper() + self.doing[1:]]
+        if self.epoch:
+            words = [f"Epoch {count(self.epoch[0])} of {count(self.epoch[1])}"]
+        if self.total:
+            words.append(f"{count(self.done)} of {count(self.total)} {self.unit}")
+        if speed:
+            words.append(f"{count(speed)} {self.unit}/s")
+        if self.left is not None and self.left < 1e7:
+            words.append(f"{clock(self.left)} left")
+        return safe(" · ".join(words))
+
+
+def read_now(directory: RunDirectory) -> Now | None:
+    """Read what a training is doing; ``None`` where it does not say."""
+    try:
+        status = directory.read(directory.status)
+    except (RunError, OSError):
+        return None
+    doing, pid = status.get("doing"), status.get("pid")
+    if not isinstance(doing, str) or not isinstance(pid, int):
+        return None
+
+    def number(name: str) -> float:
+        value = status.get(name)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+    left = number("left") if status.get("left") is not None else None
+    unit = status.get("unit")
+    return Now(
+        doing, int(number("done")), int(number("total")), unit if isinstance(unit, str) else "",
+        left, number("heartbeat"), pid,
+    )  # fmt: skip
+
+
+async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, epoch: int | None) -> None:
+    """Show bar, machine, curves, confusions by epoch and the log's end, and go on with them.
+
+    Args:
+        studio: What all windows share.
+        row: The run.
+        directory: Its files.
+        epoch: Whose confusion matrix to begin with (default: the last one's).
+    """
+    page = _Live(studio, row, directory)
+    await page.build(epoch)
+
+
+class _Live:
+    def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
+        self._studio, self._row, self._directory = studio, row, directory
+        self._history = Tail(directory.history)
+        self._confusions = Tail(directory.confusions)
+        self._now: Now | None = None
+        self._use: machine.Use | None = None
+        self._epochs: int | None = None
+        self._slider: ui.slider | None = None
+
+    async def build(self, epoch: int | None) -> None:
+        """Show everything as it is, then follow."""
+        self._work = ui.element("div").classes("op-follow")
+        with self._work:
+            self._line = ui.label("").classes("op-work")
+            with ui.element("div").classes("op-progress") as bar:
+                self._bar = ui.element("div")
+            bar.props('role="progressbar" aria-valuemin=0 aria-valuemax=100')
+            self._progress = bar
+            self._machine = ui.label("").classes("op-muted")
+        recipe = await asyncio.to_thread(_recipe, self._directory)
+        self._epochs = recipe.get("training", {}).get("epochs")
+        history, matrices = await asyncio.to_thread(self._read)
+        self._curves: Curves | None = None
+        self._place = ui.element("div")
+        self._matrix_place = ui.element("div")
+        self._wanted = epoch
+        self._draw(history, matrices)
+        if not history and self._row.state != "running":
+            with self._place:
+                frame.empty("No epoch was finished, so there are no curves.")
+        with ui.element("h2"):
+            ui.label("Log")
+        self._log = ui.label("").classes("op-mono op-muted op-lines").props('tabindex="0"')
+        await self._follow()
+        self._studio.changed.subscribe(self._heard)
+
+    def _read(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        return self._history.read(), self._confusions.read()
+
+    def _draw(self, history: list[dict[str, Any]], matrices: list[dict[str, Any]]) -> None:
+        if not self._row.in_steps or (not history and self._row.state != "running"):
+            if (
+                not self._row.in_steps
+                and self._curves is None
+                and not self._place.default_slot.children
+            ):
+                with self._place, ui.element("p").classes("op-muted"):
+                    ui.label("This model is fitted in one go: there is no curve to watch.")
+            return
+        if self._curves is None:
+            with self._place:
+                self._curves = Curves(history, self._epochs)
+        else:
+            self._curves.show(history, self._epochs)
+        self._draw_matrix(history, matrices)
+
+    def _draw_matrix(self, history: list[dict[str, Any]], matrices: list[dict[str, Any]]) -> None:
+        """Show the confusions of an epoch; the slider stays at the end if it was there."""
+        self._matrices = {
+            each["epoch"]: each["confusion"]
+            for each in matrices
+            if isinstance(each.get("epoch"), int) and isinstance(each.get("confusion"), list)
+        }
+        self._accuracy = {each.get("epoch"): each.get("val_accuracy") for each in history}
+        if not self._matrices:
+            return
+        first, last = min(self._matrices), max(self._matrices)
+        if self._slider is None:
+            with self._matrix_place:
+                self._build_matrix(first, last)
+            return
+        at_end = self._slider.value == self._slider._props["max"]
+        self._slider._props["min"], self._slider._props["max"] = first, last
+        self._slider.update()
+        if at_end or not first <= self._slider.value <= last:
+            self._slider.set_value(last)
+
+    def _build_matrix(self, first: int, last: int) -> None:
+        start = last if self._wanted not in self._matrices else self._wanted or last
+        with ui.element("h2"):
+            ui.label("What is taken for what")
+        self._epoch_line = ui.label("")
+        self._slider = ui.slider(min=first, max=last, step=1, value=start).classes("op-slider")
+        self._slider.props('aria-label="Epoch" snap')
+        classes = self._classes()
+        self._matrix = Matrix(self._matrices[start], classes)
+        self._slider.on_value_change(lambda event: self._to_epoch(int(event.value)))
+        self._tell_epoch(start)
+
+    def _classes(self) -> list[str]:
+        names = _recipe_classes(self._directory)
+        size = len(next(iter(self._matrices.values())))
+        return names if len(names) == size else [str(place) for place in range(size)]
+
+    def _to_epoch(self, epoch: int) -> None:
+        nearest = min(self._matrices, key=lambda each: abs(each - epoch))
+        self._matrix.show(self._matrices[nearest])
+        self._tell_epoch(nearest)
+        # So that the address can be kept, and the way back stays as it was.
+        ui.run_javascript(
+            f"history.replaceState(history.state, '', '?tab=live&epoch={int(nearest)}')"
+        )
+
+    def _tell_epoch(self, epoch: int) -> None:
+        accuracy = self._accuracy.get(epoch)
+        said = f", accuracy {share(accuracy)}" if isinstance(accuracy, int | float) else ""
+        self._epoch_line.set_text(f"Epoch {epoch}, on the validation pictures{said}")
+
+    async def _heard(self, topic: str) -> None:
+        if topic != f"run:{self._row.id}":
+            return
+        history, matrices = await asyncio.to_thread(self._read)
+        self._draw(history, matrices)
+        await self._follow()
+
+    async def _follow(self) -> None:
+        now = await asyncio.to_thread(read_now, self._directory)
+        going = self._studio.runs.row(self._row.id).state == "running" and now is not None
+        self._work.set_visibility(going)
+        lines = await asyncio.to_thread(last_lines, self._directory.log, _FEW)
+        self._log.set_text("\n".join(log_line(line) for line in lines))
+        if not going or now is None:
+            return
+        self._line.set_text(now.in_words(now.speed_since(self._now)))
+        self._now = now
+        self._bar.style(f"width: {100 * now.share:.1f}%")
+        self._progress._props["aria-valuenow"] = round(100 * now.share)
+        self._progress.update()
+        self._machine.set_text(await asyncio.to_thread(self._measure, now.pid))
+
+    def _measure(self, pid: int) -> str:
+        """Say what the training takes of the machine; called in a thread."""
+        use = machine.of_process(pid)
+        words = []
+        if use is not None:
+            if self._use is not None:
+                cores = use.cores_since(self._use)
+                words.append(f"{cores:.1f} of {machine.cores()} cores")
+            self._use = use
+            words.append(f"{size(use.memory)} of memory")
+        free = machine.memory()
+        if free is not None:
+            words.append(f"{size(free.free)} of {size(free.total)} free")
+        for each in machine.gpu():
+            share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
+            words.append(f"{each.name}: {share_of}{size(each.used)} of {size(each.memory)}")
+        return safe(" · ".join(words), 400)
+
+
+async def show_log(studio: Studio, row: RunRow, directory: RunDirectory) -> None:
+    """Show the end of the run's log, and go on with it."""
+    log = ui.label("").classes("op-mono op-lines").props('tabindex="0"')
+    none = frame.empty("The log is empty: nothing was told yet.")
+
+    async def tell(topic: str = "") -> None:
+        if topic in ("", f"run:{row.id}"):
+            lines = await asyncio.to_thread(last_lines, directory.log, _MANY)
+            log.set_text("\n".join(log_line(line) for line in lines))
+            none.set_visibility(not lines)
+
+    await tell()
+    studio.changed.subscribe(tell)
+
+
+def log_line(text: str) -> str:
+    """Return a log's line with its columns as they are, and nothing in it that could do harm.
+
+    Example:
+        >>> log_line("Data      digits")
+        'Data      digits'
+    """
+    parts = re.split("( +)", text[:_LINE])
+    return "".join(part if part.isspace() else safe(part) for part in parts)
+
+
+def _recipe(directory: RunDirectory) -> dict[str, Any]:
+    try:
+        return directory.read(directory.recipe)
+    except (RunError, OSError):
+        return {}
+
+
+def _recipe_classes(directory: RunDirectory) -> list[str]:
+    """Return the names of the classes; none where the file is damaged."""
+    try:
+        return [str(name) for name in directory.read(directory.dataset).get("classes", [])]
+    except (RunError, OSError, TypeError):
+        return []

@@ -1,0 +1,181 @@
+"""A run's mistakes, and the way to better labels."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import ui
+
+from opsin.errors import OpsinError, RunError
+from opsin.run import RunDirectory
+from opsin.studio import frame
+from opsin.studio.answers import read_answers
+from opsin.studio.pages.relabel import Relabel, open_relabel
+from opsin.studio.pages.report import shown
+from opsin.studio.run_row import RunRow
+from opsin.studio.words import count, safe
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+#: What can be looked at, and how it is called.
+_KINDS: Final = (
+    ("suspects", "Suspected labels"),
+    ("mistakes", "Most confident mistakes"),
+    ("unsure", "Least certain right answers"),
+)
+# Pictures on a page: of a gallery, and of suspects, each of which has buttons.
+_PER_PAGE, _SUSPECTS = 100, 20
+
+
+async def show(
+    studio: Studio, row: RunRow, directory: RunDirectory, *, kind: str, page: int
+) -> None:
+    """Show the mistakes that can be learnt from, and correct labels.
+
+    Args:
+        studio: What all windows share.
+        row: The run.
+        directory: Its files.
+        kind: ``suspects``, ``mistakes`` or ``unsure``.
+        page: Number of the page, from 0.
+
+    Raises:
+        RunError: One of its files is damaged.
+    """
+    report = await asyncio.to_thread(directory.read, directory.report)
+    suspects = (report.get("failures") or {}).get("suspects") or []
+    if kind not in dict(_KINDS):
+        kind = "suspects" if suspects else "mistakes"
+    _kinds(row, kind, len(suspects))
+    place = ui.element("div")
+    with place:
+        waiting = ui.label("The pictures are being opened …").classes("op-muted")
+    await ui.context.client.connected()
+    with place:
+        try:
+            relabel = await open_relabel(studio, row, directory)
+            waiting.set_visibility(False)
+            relabel.bar()
+            if kind == "suspects":
+                _Suspects(relabel, suspects[page * _SUSPECTS : (page + 1) * _SUSPECTS]).build()
+                _pages(row, kind, page, len(suspects), _SUSPECTS)
+            else:
+                total = await _gallery(relabel, directory, report, kind, page)
+                _pages(row, kind, page, total, _PER_PAGE)
+        except OpsinError as error:
+            waiting.set_visibility(False)
+            frame.error_line(error)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            waiting.set_visibility(False)
+            frame.error_line(
+                RunError(
+                    "a whole report.json", f"it lacks some of its parts ({error!r:.80})",
+                    "Make it again: opsin report RUN",
+                )
+            )  # fmt: skip
+
+
+def _kinds(row: RunRow, chosen: str, suspects: int) -> None:
+    with ui.element("nav").classes("op-tabs").props('aria-label="Kinds of pictures"'):
+        for key, word in _KINDS:
+            number = f" ({count(suspects)})" if key == "suspects" else ""
+            link = ui.link(f"{word}{number}", f"/runs/{row.id}?tab=mistakes&kind={key}")
+            if key == chosen:
+                link.props('aria-current="page"')
+
+
+async def _gallery(
+    relabel: Relabel, directory: RunDirectory, report: dict[str, Any], kind: str, page: int
+) -> int:
+    """Show a page of mistakes, or of right answers; return how many there are."""
+    answers = await asyncio.to_thread(read_answers, directory, report["split"])
+    wrong = kind == "mistakes"
+    places = answers.mistakes() if wrong else answers.least_sure()
+    if not places:
+        frame.empty("There are none: every answer is right." if wrong else "There are none.")
+        return 0
+    names = [each["name"] for each in report["figures"][report["split"]]["classes"]]
+    what = "wrong answers, the surest first" if wrong else "right answers, the least certain first"
+    with ui.element("p").classes("op-muted"):
+        ui.label(
+            f"{count(len(places))} {what}. Below each picture is the answer; choose pictures to "
+            "give them another class."
+        )
+    some = places[page * _PER_PAGE : (page + 1) * _PER_PAGE]
+    relabel.gallery(shown(answers, relabel.opened, some, names), dict(_KINDS)[kind])
+    return len(places)
+
+
+def _pages(row: RunRow, kind: str, page: int, total: int, per: int) -> None:
+    """Show the way to other pages: ordinary links."""
+    if total <= per:
+        return
+    last = (total - 1) // per
+    with ui.element("nav").classes("op-actions").props('aria-label="Pages of pictures"'):
+        base = f"/runs/{row.id}?tab=mistakes&kind={kind}&page="
+        if page > 0:
+            ui.link("Earlier", f"{base}{min(page, last + 1) - 1}")
+        ui.label(f"Page {page + 1:,} of {last + 1:,}")
+        if page < last:
+            ui.link("Later", f"{base}{page + 1}")
+
+
+class _Suspects:
+    """Pictures whose label is probably wrong, each beside one that is surely of the other class.
+
+    Args:
+        relabel: What changes labels.
+        suspects: Those of this page, as ``report.json`` has them.
+    """
+
+    def __init__(self, relabel: Relabel, suspects: list[dict[str, Any]]) -> None:
+        self._relabel, self._suspects = relabel, suspects
+
+    def build(self) -> None:
+        """Show them, and follow what is changed."""
+        if not self._suspects:
+            frame.empty("No label is suspected here: where the answers are sure, they agree.")
+            return
+        with ui.element("p").classes("op-muted"):
+            ui.label("The answers speak against these labels. Nothing changes unless you say so.")
+        self._cards = ui.element("div").classes("op-suspects")
+        self._draw()
+        self._relabel.on_change(self._draw)
+
+    def _draw(self) -> None:
+        self._cards.clear()
+        with self._cards:
+            for suspect in self._suspects:
+                self._card(suspect)
+
+    def _card(self, suspect: dict[str, Any]) -> None:
+        picture, other = int(suspect["row"]), str(suspect["suggested"])
+        relabel = self._relabel
+        with ui.element("article").classes("op-suspect"):
+            with ui.element("div").classes("op-row"):
+                self._figure(picture, f"label {suspect['label']}")
+                if suspect.get("example") is not None:
+                    self._figure(int(suspect["example"]), f"surely {other}")
+            with ui.element("p").classes("op-muted"):
+                ui.label(f"{safe(str(suspect['name']), 60)} · doubt {float(suspect['score']):.3f}")
+            if picture in relabel.now:
+                now = relabel.now[picture]
+                with ui.element("p"):
+                    ui.label("Left out now." if now is None else f"Now {safe(now, 60)}.")
+                frame.action("Undo", lambda: relabel.change([picture], undo=True))
+                return
+            with ui.element("div").classes("op-actions"):
+                if other in relabel.classes:
+                    words = f"It is {safe(other, 40)}"
+                    frame.action(words, lambda: relabel.change([picture], other))
+                frame.action("Leave out", lambda: relabel.change([picture]))
+
+    def _figure(self, picture: int, words: str) -> None:
+        with ui.element("figure"):
+            image = ui.element("img").classes("op-pixel").props('width="112" height="112"')
+            image._props["src"] = self._relabel.opened.address(picture)
+            image._props["alt"] = safe(f"{self._relabel.opened.name(picture)}, {words}")
+            with ui.element("figcaption"):
+                ui.label(safe(words, 40))

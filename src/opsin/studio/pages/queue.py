@@ -1,0 +1,116 @@
+"""Queue: what runs, what waits, what ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from nicegui import ui
+
+from opsin.studio import frame
+from opsin.studio.jobs.job import Job
+from opsin.studio.pages import job as job_page
+from opsin.studio.parts.job_line import JobLine
+from opsin.studio.words import count
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# Jobs that are over and shown without being asked for.
+_RECENT: Final = 20
+# Short work for a page: of no interest here once it is over.
+_PASSING: Final = frozenset({"plan", "preview", "compare", "explain"})
+_SECTIONS: Final = (("active", "At work"), ("pending", "Waiting"), ("over", "Over"))
+
+
+def add(studio: Studio) -> None:
+    """Register the queue's page and the page of each job."""
+    job_page.add(studio)
+
+    @ui.page("/queue")
+    def queue(all: str = "") -> None:  # noqa: A002  it stands in the address
+        with frame.page(studio, "Queue", "queue"):
+            _QueuePage(studio, everything=bool(all))
+
+
+class _QueuePage:
+    """The queue, kept up to date in every window.
+
+    Args:
+        studio: What all windows share.
+        everything: Whether also what ended long ago is shown.
+    """
+
+    def __init__(self, studio: Studio, *, everything: bool) -> None:
+        self._studio, self._everything = studio, everything
+        self._lines: dict[str, JobLine] = {}
+        self._places: dict[str, str] = {}
+        with ui.element("div").classes("op-actions"):
+            self._switch = ui.button(on_click=self._pause_or_go_on).props("outline")
+            self._said = ui.label().classes("op-muted").props('role="status"')
+        self._panels: dict[str, ui.element] = {}
+        self._lists: dict[str, ui.element] = {}
+        for key, heading in _SECTIONS:
+            self._panels[key] = frame.panel(heading)
+            with self._panels[key]:
+                self._lists[key] = ui.element("div").classes("op-jobs")
+        with self._panels["over"]:
+            self._older = ui.link("", "/queue?all=1").classes("op-muted")
+        self._empty = frame.empty(
+            "Trainings stand here while they wait for their turn, and while they run.",
+            "Train", "/train",
+        )  # fmt: skip
+        self._show()
+        studio.changed.subscribe(self._news)
+
+    async def _news(self, topic: str) -> None:
+        # Which run a job writes, and whether it can be resumed, is known by the runs.
+        if topic in {"jobs", "runs"}:
+            self._show()
+            for line in list(self._lines.values()):
+                if line.job.active:
+                    await line.read_log()
+
+    def _show(self) -> None:
+        jobs = [job for job in self._studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
+        over = [job for job in jobs if job.over]
+        shown = over if self._everything else over[:_RECENT]
+        self._older.set_text(f"{count(len(over) - len(shown))} older ones")
+        self._older.set_visibility(len(over) > len(shown))
+        self._arrange([job for job in jobs if not job.over] + shown)
+        self._empty.set_visibility(not jobs)
+        paused = self._studio.jobs.paused
+        self._switch.set_text("Let the queue go on" if paused else "Pause the queue")
+        waiting = any(job.pending for job in jobs)
+        self._switch.set_visibility(paused or waiting)
+        self._said.set_text(
+            "The queue is paused: what runs goes on, and no training begins." if paused else ""
+        )
+
+    def _arrange(self, jobs: Sequence[Job]) -> None:
+        """Put each job into its section, in order; those that stay keep what is unfolded."""
+        places = {job.id: _section(job) for job in jobs}
+        for id_ in [id_ for id_, place in self._places.items() if places.get(id_) != place]:
+            self._lines.pop(id_).element.delete()
+        for key, _ in _SECTIONS:
+            here = [job for job in jobs if places[job.id] == key]
+            for index, job in enumerate(here):
+                line = self._lines.get(job.id)
+                if line is None:
+                    with self._lists[key]:
+                        line = self._lines[job.id] = JobLine(self._studio, job)
+                else:
+                    line.show(job)
+                if self._lists[key].default_slot.children[index] is not line.element:
+                    line.element.move(target_index=index)
+            self._panels[key].set_visibility(bool(here))
+        self._places = places
+
+    async def _pause_or_go_on(self) -> None:
+        await asyncio.to_thread(self._studio.jobs.pause_all, not self._studio.jobs.paused)
+        self._studio.changed.emit("jobs")
+
+
+def _section(job: Job) -> str:
+    return "active" if job.active else "pending" if job.pending else "over"

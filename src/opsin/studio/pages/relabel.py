@@ -1,0 +1,208 @@
+"""Give a run's pictures other labels, and train again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.run import RunDirectory
+from opsin.studio import asking, frame
+from opsin.studio.parts.gallery import Gallery, Mark, Shown
+from opsin.studio.run_corrections import RunCorrections, of_run
+from opsin.studio.run_row import RunRow
+from opsin.studio.words import count, safe
+
+if TYPE_CHECKING:
+    from opsin.studio.opened import Opened
+    from opsin.studio.sets import Set
+    from opsin.studio.state import Studio
+
+
+class Relabel:
+    """What a run's pictures are labelled now, in every window, and how that is changed.
+
+    Made by `open_relabel`; `bar` is shown once.
+
+    Args:
+        studio: What all windows share.
+        row: The run.
+        directory: Its files.
+
+    Attributes:
+        opened: The run's pictures.
+        now: The label of each picture that is another than the run was trained with, by row;
+            ``None`` is left out.
+    """
+
+    opened: Opened
+    _set: Set
+    _corrections: RunCorrections
+
+    def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
+        self._studio, self._row, self._directory = studio, row, directory
+        self.now: dict[int, str | None] = {}
+        self._chosen: list[int] = []
+        self._plain: list[Shown] = []
+        self._gallery: Gallery | None = None
+        self._redraw: Callable[[], None] | None = None
+
+    async def open(self) -> None:
+        """Open the run's pictures and the corrections of their set.
+
+        Raises:
+            OpsinError: They are gone, or have changed since.
+        """
+        self.opened = await self._studio.open.of_run(self._row.id)
+        self._set, self._corrections = await of_run(self._studio, self._row.id)
+        self.now = await asyncio.to_thread(self._corrections.now)
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that a picture may be given."""
+        return self._corrections.whole.classes
+
+    def bar(self) -> None:
+        """Show how many labels are others now, and what can be done with that; follow changes."""
+        with ui.element("div").classes("op-actions"):
+            self._words = ui.label("").props('role="status"')
+            self._undo = frame.action("Undo the last", self._take_back)
+            self._again = frame.action("Train again with corrections", self._train, primary=True)
+            ui.link("All pictures of the set", f"/data/{self._set.id}")
+        self._trouble = ui.element("div")
+        self._tell()
+        self._studio.changed.subscribe(self._heard)
+
+    def gallery(self, pictures: Sequence[Shown], label: str) -> None:
+        """Show pictures that can be chosen and given another class.
+
+        Args:
+            pictures: Their ids are the run's rows.
+            label: What they are.
+        """
+        self._plain = list(pictures)
+        choices = {place: safe(name, 60) for place, name in enumerate(self.classes)}
+        with ui.element("div").classes("op-actions"):
+            self._label = ui.select(choices, label="Class", with_input=True).classes("op-choice")
+            self._label.props("dense options-dense")
+            self._give = frame.action("Give the chosen this class", self._give_class)
+            self._leave = frame.action("Leave the chosen out", self._leave_out)
+        self._gallery = Gallery(self._marked(), label, on_choose=self._choose)
+        self._enable()
+
+    def on_change(self, redraw: Callable[[], None]) -> None:
+        """Call something whenever a label was changed, in whichever window."""
+        self._redraw = redraw
+
+    async def change(
+        self, pictures: Sequence[int], label: str | None = None, *, undo: bool = False
+    ) -> None:
+        """Give pictures a class, leave them out (no class), or take that back."""
+        corrections = self._corrections
+        if undo:
+            await self._do(lambda: corrections.take_back(pictures))
+        else:
+            await self._do(lambda: corrections.put(pictures, label))
+
+    def _tell(self) -> None:
+        number = len(self.now)
+        labels = "1 label is another" if number == 1 else f"{count(number)} labels are others"
+        self._words.set_text(
+            f"{labels} than this run was trained with."
+            if number
+            else "No label of this run's pictures was changed."
+        )
+        self._again.set_visibility(bool(number))
+        self._undo.set_visibility(bool(number))
+
+    def _marked(self) -> list[Shown]:
+        """Return the pictures, those that were corrected with what they are now."""
+        found = []
+        for each in self._plain:
+            picture = int(each.id)
+            if picture not in self.now:
+                found.append(each)
+                continue
+            label = self.now[picture]
+            words = "left out" if label is None else label
+            mark: Mark = "left out" if label is None else "corrected"
+            found.append(replace(each, alt=f"{each.alt}, now {words}", caption=words, mark=mark))
+        return found
+
+    def _choose(self, ids: Sequence[str]) -> None:
+        self._chosen = [int(each) for each in ids]
+        self._enable()
+
+    def _enable(self) -> None:
+        for button in (self._give, self._leave):
+            button.set_enabled(bool(self._chosen))
+
+    async def _give_class(self) -> None:
+        if isinstance(self._label.value, int):
+            await self.change(self._chosen, self.classes[self._label.value])
+
+    async def _leave_out(self) -> None:
+        await self.change(self._chosen)
+
+    async def _take_back(self) -> None:
+        await self._do(self._corrections.whole.undo)
+
+    async def _do(self, work: Callable[[], object]) -> None:
+        self._trouble.clear()
+        try:
+            await asyncio.to_thread(work)
+        except OpsinError as error:
+            with self._trouble:
+                frame.error_line(error)
+            return
+        self._studio.changed.emit(f"set:{self._set.id}")
+
+    async def _heard(self, topic: str) -> None:
+        if topic != f"set:{self._set.id}":
+            return
+        self.now = await asyncio.to_thread(self._corrections.now)
+        self._tell()
+        if self._gallery is not None:
+            self._gallery.show(self._marked())
+        if self._redraw is not None:
+            self._redraw()
+
+    async def _train(self) -> None:
+        """Put a training with the same settings and the corrected labels into the queue."""
+        self._trouble.clear()
+        try:
+            job = await asyncio.to_thread(self._add_training)
+        except OpsinError as error:
+            with self._trouble:
+                frame.error_line(error)
+            return
+        self._studio.changed.emit("jobs")
+        ui.navigate.to(f"/jobs/{job}")
+
+    def _add_training(self) -> str:
+        pictures, _ = asking.words_of_location(self._directory.location())
+        words = asking.argv(
+            pictures,
+            {},
+            runs=self._studio.settings.runs,
+            recipe=self._directory.recipe,
+            labels=self._studio.sets.corrections_path(self._set.id),
+            name=f"{self._row.source}-{self._row.model}-corrected",
+        )
+        title = f"{self._row.name}, labels corrected"
+        return self._studio.jobs.add("train", title, words).id
+
+
+async def open_relabel(studio: Studio, row: RunRow, directory: RunDirectory) -> Relabel:
+    """Open the run's pictures to be looked at and relabelled; see `Relabel`.
+
+    Raises:
+        OpsinError: They are gone, or have changed since.
+    """
+    relabel = Relabel(studio, row, directory)
+    await relabel.open()
+    return relabel

@@ -1,0 +1,368 @@
+"""A run's report: verdict, figures, matrix and its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import ui
+
+from opsin.errors import OpsinError, RunError
+from opsin.run import RunDirectory
+from opsin.studio import frame
+from opsin.studio.answers import Answers, read_answers
+from opsin.studio.pages.planned import layer_sheet
+from opsin.studio.pages.relabel import open_relabel
+from opsin.studio.parts.gallery import Shown
+from opsin.studio.parts.matrix import MOST, Matrix
+from opsin.studio.parts.sheet import Sheet
+from opsin.studio.run_row import RunRow
+from opsin.studio.words import clock, count, percent, safe, share, size
+
+if TYPE_CHECKING:
+    from opsin.studio.opened import Opened
+    from opsin.studio.state import Studio
+
+# Pictures of a cell that are shown.
+_OF_CELL: Final = 200
+# Pairs of classes that are told where there are too many for a matrix.
+_PAIRS: Final = 20
+#: Figures of a run's folder that are shown, and what each is.
+_DRAWN: Final = (
+    ("curves", "Loss and accuracy by epoch"),
+    ("calibration", "Said confidence and share of right answers"),
+    ("roc", "Right alarms by false alarms, for each class"),
+    ("slices", "Accuracy by brightness, contrast and other traits"),
+    ("answers", "Typical answers"),
+    ("mistakes", "Mistakes"),
+    ("map", "The test pictures by what the network sees in them"),
+    ("robustness", "Accuracy on disturbed pictures"),
+)
+#: Figures with their names, and the intervals' keys; those of rates are told in percent.
+_FIGURES: Final = (
+    ("accuracy", "Accuracy"),
+    ("top5_accuracy", "Among the first 5"),
+    ("balanced_accuracy", "Balanced accuracy"),
+    ("macro_f1", "Macro F1"),
+    ("log_loss", "Log loss (nats)"),
+    ("brier", "Brier score"),
+    ("calibration_error", "Calibration error"),
+)
+
+
+async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: str) -> None:
+    """Show the whole report.
+
+    Args:
+        studio: What all windows share.
+        row: The run.
+        directory: Its files.
+        cell: The cell whose pictures are shown: right class and answer, as ``3-5``; or nothing.
+
+    Raises:
+        RunError: ``report.json`` is damaged.
+    """
+    report = await asyncio.to_thread(directory.read, directory.report)
+    drawn = await asyncio.to_thread(_drawn, directory)
+    try:
+        figures = report["figures"][report["split"]]
+        chosen = _cell(cell, len(figures["classes"]))
+        place = _above(row, report, figures, chosen)
+        _below(row, report, figures, drawn)
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise RunError(
+            "a whole report.json", f"it lacks some of its parts ({error!r:.80})",
+            "Make it again: opsin report RUN",
+        ) from error  # fmt: skip
+    if chosen:
+        await ui.context.client.connected()
+        with place:
+            await _show_cell(studio, row, directory, report, chosen)
+
+
+def _above(
+    row: RunRow, report: dict[str, Any], figures: dict[str, Any], chosen: tuple[int, int] | None
+) -> ui.element:
+    """Show verdict, figures and matrix; return the place of the chosen cell's pictures."""
+    with ui.element("p").classes("op-verdict"):
+        ui.label(verdict(report))
+    frame.figures(figure_rows(figures))
+    for line in _warnings(report, figures):
+        with ui.element("p").classes("op-muted"):
+            ui.label(safe(line, 400))
+    names = [entry["name"] for entry in figures["classes"]]
+    with frame.panel("What is taken for what"):
+        if len(names) <= MOST:
+            Matrix(
+                figures["confusion"], names, address=f"/runs/{row.id}?tab=report&cell=",
+                chosen=chosen,
+            )  # fmt: skip
+            with ui.element("p").classes("op-muted"):
+                ui.label("Each number leads to its pictures.")
+        _pairs(row, figures, names)
+        place = ui.element("div").props('id="cell"')
+    with frame.panel("By class"):
+        _by_class(figures)
+    return place
+
+
+def _below(
+    row: RunRow, report: dict[str, Any], figures: dict[str, Any], drawn: Sequence[str]
+) -> None:
+    """Show calibration, slices, layers, figures, times and files."""
+    slices = (report.get("failures") or {}).get("slices")
+    with ui.element("div").classes("op-columns op-below"):
+        # Runs of earlier versions lack it.
+        if "reliability" in figures:
+            with frame.panel("How far its confidence can be believed"):
+                _calibration(report, figures)
+        if slices:
+            with frame.panel("Where it fails"):
+                _slices(slices)
+    with ui.element("section").classes("op-panel"), ui.expansion("Pictures of the report"):
+        for name, what in _DRAWN:
+            if f"{name}.png" in drawn:
+                with ui.element("figure").classes("op-figure"):
+                    picture = ui.element("img").props('loading="lazy"')
+                    picture._props["src"] = f"/files/{row.id}/{name}.png"
+                    picture._props["alt"] = what
+                    with ui.element("figcaption"):
+                        ui.label(what)
+    with ui.element("section").classes("op-panel"), ui.expansion("Layers"):
+        if report.get("layers"):
+            layer_sheet(report["layers"])
+    with frame.panel("How it was made"):
+        _made(row, report)
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Say in one sentence how good the classifier is, and on what grounds.
+
+    Example:
+        >>> figures = {"accuracy": 0.92, "low": 0.91, "high": 0.93, "images": 1000}
+        >>> verdict({"split": "test", "figures": {"test": figures}})[:36]
+        'Right for 92.0% of 1,000 test pictur'
+    """
+    figures = report["figures"][report["split"]]
+    span = f"95% interval {percent(figures['low'])} to {percent(figures['high'])}"
+    right = f"Right for {percent(figures['accuracy'])} of {count(figures['images'])}"
+    if report["split"] == "test":
+        return f"{right} test pictures that it had never seen ({span})."
+    return (
+        f"{right} validation pictures ({span}). This is optimistic: choices were made on them, and "
+        "there are no test pictures."
+    )
+
+
+def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the figures with their 95% intervals, where these are known."""
+    intervals = dict(figures.get("intervals") or {})
+    intervals.setdefault("accuracy", [figures["low"], figures["high"]])
+    rows = []
+    for key, name in _FIGURES:
+        value = figures.get(key)
+        if isinstance(value, int | float):
+            low, high = intervals.get(key) or (None, None)
+            rows.append((name, share(value, low, high)))
+    return rows
+
+
+def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+    """Return what limits the figures."""
+    said = []
+    if report["training"].get("diverged"):
+        cause = report["training"]["diverged"]
+        said.append(f"The training broke off: {cause}. The file is of the best epoch before.")
+    looks = report.get("looks", 1)
+    if report["split"] == "test" and looks > 1:
+        said.append(f"{count(looks)} runs were measured on this test set: the best of several is a "
+                    "little too good.")  # fmt: skip
+    leaks = report.get("leaks") or {}
+    shared = leaks.get("exact", 0) + leaks.get("near", 0)
+    if shared:
+        said.append(
+            f"{count(shared)} test pictures have a copy or a near duplicate among the training "
+            "pictures (kept, as they were given)."
+        )
+    without = figures.get("without_leaks")
+    if without:
+        said.append(f"Without them: {share(without['accuracy'], without['low'], without['high'])} "
+                    f"on {count(without['images'])}.")  # fmt: skip
+    refused = figures.get("refused")
+    if refused:
+        said.append(
+            f"{count(refused['count'])} of {count(refused['images'])} pictures get the answer "
+            f'"none of these" ({percent(refused["share"])}), since they look unlike the training.'
+        )
+    return said
+
+
+def _pairs(row: RunRow, figures: dict[str, Any], names: Sequence[str]) -> None:
+    """List the pairs that are most often confused, each with the way to its pictures."""
+    pairs = figures["confused"][:_PAIRS] if len(names) > MOST else figures["confused"][:5]
+    if not pairs:
+        with ui.element("p"):
+            ui.label("Nothing is confused.")
+        return
+    with ui.element("ul").classes("op-pairs"):
+        for pair in pairs:
+            at = f"{names.index(pair['actual'])}-{names.index(pair['predicted'])}"
+            with ui.element("li"):
+                words = f"{safe(pair['actual'], 60)} → {safe(pair['predicted'], 60)}"
+                ui.link(words, f"/runs/{row.id}?tab=report&cell={at}")
+                ui.label(f"{count(pair['count'])} of {count(pair['of'])}").classes("op-muted")
+
+
+def _by_class(figures: dict[str, Any]) -> None:
+    rows = []
+    for entry in figures["classes"]:
+        cells = [entry["name"]]
+        for what in ("precision", "recall", "f1"):
+            low, high = entry.get(f"{what}_interval") or (None, None)
+            cells.append(share(entry[what], low, high))
+        rows.append([*cells, count(entry["count"])])
+    Sheet(["Class", "Precision", "Recall", "F1", "Pictures"], rows, "Figures of each class")
+
+
+def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
+    with ui.element("p"):
+        text = f"Calibration error {figures['calibration_error']:.4f}"
+        before = figures.get("uncalibrated") or {}
+        if isinstance(before.get("calibration_error"), int | float):
+            text += f" (before calibration {before['calibration_error']:.4f})"
+        found = report.get("calibration") or {}
+        if isinstance(found.get("temperature"), int | float):
+            text += f"; temperature {found['temperature']:.3f}"
+        ui.label(f"{text}. 0 means: of the answers given at 80%, four out of five are right.")
+    rows = [
+        [
+            f"{percent(entry['low'])} to {percent(entry['high'])}",
+            percent(entry["confidence"]),
+            percent(entry["accuracy"]),
+            count(entry["count"]),
+        ]
+        for entry in figures["reliability"]
+    ]
+    Sheet(["Confidence", "Mean", "Right", "Pictures"], rows, "Confidence and accuracy")
+
+
+def _slices(slices: dict[str, Any]) -> None:
+    rows = []
+    for entry in slices.get("weakest", []):
+        why = (
+            "as its classes explain" if entry.get("explained") else "more than its classes explain"
+        )
+        rows.append(
+            [entry["name"], share(entry["accuracy"], entry["low"], entry["high"]),
+             count(entry["images"]), why if entry.get("weak") else "within chance"]
+        )  # fmt: skip
+    if not rows:
+        with ui.element("p"):
+            ui.label("No kind of picture stands out.")
+        return
+    Sheet(["Pictures with", "Accuracy", "Pictures", "Lower than the rest"], rows, "Weakest slices")
+
+
+def _made(row: RunRow, report: dict[str, Any]) -> None:
+    training, seconds, file = report["training"], report["seconds"], report["file"]
+    with ui.element("p"):
+        ui.label(safe(str(report["dataset"])))
+    steps = f"{training['epochs']} of {training['asked']}, best {training['best_epoch']}"
+    length = ("Epochs", steps)
+    if "fitted_to" in training:
+        length = ("Fitted to", f"{count(training['fitted_to'])} pictures")
+    frame.figures(
+        [
+            ("Device", safe(str(training["device"]))),
+            length,
+            ("Parameters", count(training["parameters"])),
+            ("Training", clock(seconds["train"])),
+            ("In all", clock(sum(seconds.values()))),
+            ("classifier.onnx", size(file["bytes"])),
+        ]
+    )
+    for name, reason in (report.get("reasons") or {}).items():
+        with ui.element("p").classes("op-muted"):
+            ui.label(safe(f"{name}: {reason}", 400))
+    with ui.element("div").classes("op-actions"):
+        for name in (
+            "classifier.onnx",
+            "report.html",
+            "report.json",
+            "recipe.json",
+            "pictures.csv",
+        ):
+            ui.link(name, f"/files/{row.id}/{name}")
+
+
+def _drawn(directory: RunDirectory) -> list[str]:
+    return [path.name for path in directory.figures.glob("*.png")]
+
+
+# The pictures of a cell.
+
+
+def _cell(text: str, classes: int) -> tuple[int, int] | None:
+    """Read ``3-5``; nothing where that is no cell."""
+    parts = text.split("-")
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and len(p) < 7 for p in parts):
+        return None
+    actual, predicted = map(int, parts)
+    return (actual, predicted) if max(actual, predicted) < classes else None
+
+
+async def _show_cell(
+    studio: Studio,
+    row: RunRow,
+    directory: RunDirectory,
+    report: dict[str, Any],
+    chosen: tuple[int, int],
+) -> None:
+    names = [entry["name"] for entry in report["figures"][report["split"]]["classes"]]
+    actual, predicted = (safe(names[each], 60) for each in chosen)
+    title = f"{actual}, known" if chosen[0] == chosen[1] else f"{actual} taken for {predicted}"
+    with ui.element("h3"):
+        ui.label(title)
+    try:
+        answers = await asyncio.to_thread(read_answers, directory, report["split"])
+        relabel = await open_relabel(studio, row, directory)
+    except OpsinError as error:
+        frame.error_line(error)
+        return
+    places = answers.of_cell(*chosen)
+    with ui.element("p").classes("op-muted"):
+        more = f", the first {_OF_CELL} by confidence" if len(places) > _OF_CELL else ""
+        ui.label(f"{count(len(places))} pictures{more}. Choose some to give them another class.")
+    relabel.bar()
+    if places:
+        relabel.gallery(shown(answers, relabel.opened, places[:_OF_CELL], names), title)
+    ui.run_javascript("document.getElementById('cell').scrollIntoView({block: 'start'})")
+
+
+def shown(
+    answers: Answers, opened: Opened, places: Sequence[int], names: Sequence[str]
+) -> list[Shown]:
+    """Return pictures with their answers, as a gallery shows them.
+
+    Args:
+        answers: Those of the run.
+        opened: Its pictures.
+        places: Which of the answers.
+        names: The classes.
+    """
+    found = []
+    for place in places:
+        picture, right = int(answers.rows[place]), bool(answers.right[place])
+        label, answer = names[int(answers.labels[place])], names[int(answers.answers[place])]
+        sure = percent(float(answers.confidence[place]))
+        found.append(
+            Shown(
+                str(picture),
+                opened.address(picture),
+                f"{opened.name(picture)}, {label}, answer {answer} {sure}",
+                f"{answer} {sure}",
+                "right" if right else "wrong",
+            )
+        )
+    return found

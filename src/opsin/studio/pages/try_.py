@@ -1,0 +1,365 @@
+"""Try: give it pictures and see what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote, urlencode
+
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.predict import Prediction
+from opsin.studio import frame
+from opsin.studio.jobs.job import command
+from opsin.studio.parts.answers import answer_row, summary, table
+from opsin.studio.parts.bars import bars
+from opsin.studio.parts.gallery import Gallery, Shown
+from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.looked import figure
+from opsin.studio.parts.waiting import Waiting
+from opsin.studio.words import count, percent, safe, share
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+#: Pictures that are answered at once; more of them are a job.
+MOST: Final = 50
+# Classes that are shown with a bar.
+_BARS: Final = 10
+_KEYS: Final = re.compile(r"[0-9a-f]{16}(,[0-9a-f]{16})*")
+# Seconds that answers and uploaded pictures are kept.
+_STAYS: Final = 86_400.0
+_PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the address asks for.
+
+    Args:
+        run: The run that answers.
+        pictures: Keys in `Tried`.
+        folder: Id of a folder on this machine that is being chosen.
+        job: The job that classifies many.
+    """
+
+    run: str = ""
+    pictures: tuple[str, ...] = ()
+    folder: str = ""
+    job: str = ""
+
+    def address(self, **changed: Any) -> str:
+        """Return the address of something else."""
+        new = replace(self, **changed)
+        query = {
+            "run": new.run, "pictures": ",".join(new.pictures), "folder": new.folder,
+            "job": new.job,
+        }  # fmt: skip
+        return f"/try?{urlencode({k: v for k, v in query.items() if v}, safe=',')}"
+
+
+def add(studio: Studio) -> None:
+    """Register the page."""
+
+    @ui.page("/try")
+    async def try_(run: str = "", pictures: str = "", folder: str = "", job: str = "") -> None:
+        keys = tuple(pictures.split(",")[:MOST]) if _KEYS.fullmatch(pictures) else ()
+        body = None
+        with frame.page(studio, "Try a classifier", "try"):
+            able = _able(studio)
+            if not able:
+                frame.empty(
+                    "Pictures are classified here, by a run of yours. There is none yet.",
+                    "Train one",
+                    "/train",
+                )
+                return
+            asked = _Asked(run or next(iter(able)), keys, folder, job)
+            body = _Body(studio, asked, able)
+            await body.build()
+        if body is not None:  # else an error is shown in its place
+            await ui.context.client.connected()
+            await body.fill()
+
+
+def _able(studio: Studio) -> dict[str, str]:
+    """Return the runs that can answer, with their names, the newest first."""
+    return {
+        row.id: f"{safe(row.name, 60)} · {share(row.accuracy, row.low, row.high)}"
+        for row in studio.runs.rows()
+        if row.accuracy is not None
+    }
+
+
+class _Body:
+    """The page below its heading."""
+
+    def __init__(self, studio: Studio, asked: _Asked, able: dict[str, str]) -> None:
+        self._studio = studio
+        self._asked = asked
+        self._able = able
+
+    async def build(self) -> None:
+        """Show what is asked for: a run, pictures, or a folder."""
+        asked, studio = self._asked, self._studio
+        row = studio.runs.row(asked.run)
+        with frame.panel():
+            self._able.setdefault(asked.run, safe(row.name, 60))
+            ui.select(
+                self._able,
+                value=asked.run,
+                label="Classifier",
+                with_input=len(self._able) > 12,
+                on_change=lambda event: ui.navigate.to(asked.address(run=event.value)),
+            ).style("width: min(100%, 34rem); margin-bottom: .8rem")
+            Intake(
+                "Choose, drop, paste or take pictures; a folder or zip becomes a table",
+                batch=secrets.token_hex(8),
+                folders=True,
+                on_all=self._take,
+            )
+            self._trouble = ui.element("div")
+            with (
+                ui.expansion("A folder on this machine", value=bool(asked.folder)),
+                ui.element("div").style("width: 100%"),
+            ):
+                await self._folders()
+        self._holder = ui.element("div")
+        if asked.pictures or asked.job:
+            with self._holder:
+                self._waiting = Waiting("Classifying")
+
+    async def _take(self, files: list[Sent]) -> None:
+        """Answer a few pictures at once; of many, or of a zip, make a job."""
+        self._trouble.clear()
+        try:
+            packed = any(file["name"].lower().endswith(_PACKED) for file in files)
+            if packed or len(files) > MOST or any("/" in file["path"] for file in files):
+                target = await self._many(files)
+            else:
+                target = await self._few(files)
+        except OpsinError as error:
+            with self._trouble:
+                frame.error_line(error)
+            return
+        ui.navigate.to(target)
+
+    async def _few(self, files: list[Sent]) -> str:
+        keys = []
+        for file in files:
+            content = await asyncio.to_thread(self._studio.uploads.take, file["key"])
+            keys.append(self._studio.tried.put(content, file["name"]))
+        return self._asked.address(pictures=tuple(keys), job="", folder="")
+
+    async def _many(self, files: list[Sent]) -> str:
+        batch, home = secrets.token_hex(8), self._studio.settings.home
+        folder = await asyncio.to_thread(_place, home)
+        source = await asyncio.to_thread(
+            lambda: self._studio.uploads.finish(batch, files, folder / "pictures", loose="pictures")
+        )
+        # Below the folder that jobs work in: the table names pictures from there on, no more.
+        name = f"{count(len(files))} pictures" if len(files) > 1 else files[0]["name"]
+        return self._add(str(source.relative_to(home)), name, folder)
+
+    def _add(self, source: str, name: str, folder: Path) -> str:
+        """Make a job of many pictures and return its address."""
+        run = self._studio.runs.get(self._asked.run)
+        argv = command(
+            "predict", run.path.absolute(), source, "--out", folder.absolute() / "answers.csv"
+        )
+        title = f"{safe(name, 60)} by {safe(self._studio.runs.row(self._asked.run).name, 60)}"
+        job = self._studio.jobs.add("predict", title, argv, run=run.path.name)
+        return self._asked.address(pictures=(), folder="", job=job.id)
+
+    async def _folders(self) -> None:
+        """Show the folders of this machine that may be looked into."""
+        asked, folders = self._asked, self._studio.folders
+        roots = folders.root_ids()
+        try:
+            where = asked.folder or (roots[0] if len(roots) == 1 else "")
+            listings = [where] if where else list(roots)
+            found = [await asyncio.to_thread(folders.list, each) for each in listings]
+        except OpsinError as error:
+            frame.error_line(error)
+            return
+        if not where:
+            self._links([(each.here.id, each.here.name) for each in found])
+            return
+        (listing,) = found
+        with ui.element("p").classes("op-row"):
+            for above in listing.parents:
+                ui.link(safe(above.name, 40), asked.address(folder=above.id))
+            ui.label(safe(listing.here.name, 60))
+        if listing.pictures or listing.folders:
+            words = f"Classify all pictures in {safe(listing.here.name, 40)}"
+            frame.action(words, lambda: self._classify(where, "folder"))
+        self._links([(each.id, each.name) for each in listing.folders])
+        with ui.element("div").classes("op-actions"):
+            for file in listing.files:
+                if file.name.lower().endswith(_PACKED):
+                    self._file(file.id, file.name)
+
+    def _file(self, file: str, name: str) -> None:
+        frame.action(f"Classify {safe(name, 60)}", lambda: self._classify(file, "file"))
+
+    def _links(self, entries: list[tuple[str, str]]) -> None:
+        with ui.element("p").classes("op-row"):
+            for entry, name in entries:
+                ui.link(safe(name, 60), self._asked.address(folder=entry, job="", pictures=()))
+
+    async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
+        try:
+            source = self._studio.folders.path(entry, kind)
+            folder = await asyncio.to_thread(_place, self._studio.settings.home)
+            target = self._add(str(source), source.name, folder)
+        except OpsinError as error:
+            frame.error_line(error)
+            return
+        ui.navigate.to(target)
+
+    async def fill(self) -> None:
+        """Show the answers, when the page is there."""
+        try:
+            if self._asked.job:
+                await self._follow()
+            elif len(self._asked.pictures) == 1:
+                await self._one(self._asked.pictures[0])
+            elif self._asked.pictures:
+                await self._some()
+        except OpsinError as error:
+            if not self._holder.is_deleted:
+                self._holder.clear()
+                with self._holder:
+                    frame.error_line(error)
+
+    async def _one(self, key: str) -> None:
+        """Show one picture with its answer, and why."""
+        asked = self._asked
+        answer = await self._studio.tried.answer(asked.run, key)
+        if self._holder.is_deleted:
+            return
+        self._holder.clear()
+        with self._holder, ui.element("div").classes("op-columns op-below"):
+            with frame.panel("Answer"):
+                self._verdict(answer)
+                bars(answer.top(_BARS), f"Probabilities of {answer.name}")
+                for note in answer.notes:
+                    ui.label(safe(note)).classes("op-muted")
+                inside = f"/runs/{quote(asked.run)}/inside?picture=kept/{key}"
+                with ui.element("p").classes("op-row"):
+                    ui.link("What each layer makes of it", inside)
+                    ui.link("Can the heat map be trusted?", f"{inside}&view=why")
+            with frame.panel("Why"), ui.element("div").classes("op-tried"):
+                figure(f"/kept/{key}.png", "The picture", safe(answer.name, 60))
+                figure(
+                    f"/heat/{quote(asked.run)}/{key}.png",
+                    f"Heat map: what {answer.label} hangs on",
+                    f"Bright: hiding it makes {safe(answer.label, 40)} less probable",
+                )
+        with self._holder, frame.panel("Nearest training pictures"):
+            near = ui.element("div")
+            with near:
+                waiting = Waiting("Looking for the nearest training pictures")
+        await self._nearest(key, near, waiting)
+
+    def _verdict(self, answer: Prediction) -> None:
+        if answer.rejected:
+            ui.label("None of these").classes("op-answer")
+            ui.label(
+                f"It looks unlike the training pictures. Nearest: {safe(answer.label, 60)}, "
+                f"{percent(answer.confidence)}."
+            )
+        else:
+            said = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
+            ui.label(said).classes("op-answer")
+        if answer.familiarity is not None:
+            ui.label(
+                f"Familiarity {answer.familiarity:.3f}: how much it is like the training "
+                "pictures, 1 at most."
+            ).classes("op-muted")
+
+    async def _nearest(self, key: str, near: ui.element, waiting: Waiting) -> None:
+        """Show the training pictures that the network sees most like it."""
+        error, found = None, []
+        try:
+            said = await self._studio.inside.ask(
+                self._asked.run, "nearest", on_progress=waiting.tell, kept=key
+            )
+            found = said.said["nearest"]
+        except OpsinError as failed:
+            error = failed
+        if near.is_deleted:
+            return
+        near.clear()
+        with near:
+            if error is not None:
+                frame.error_line(error)
+                return
+            shown = [
+                Shown(
+                    f"{place}",
+                    each["shown"],
+                    f"Training picture {each['name']}, class {each['class']}",
+                    f"{each['class']} {'the very picture' if each['same'] else ''}"
+                    f"{'' if each['same'] else format(each['similarity'], '.3f')}",
+                )
+                for place, each in enumerate(found)
+            ]
+            Gallery(shown, "Nearest training pictures, the nearest first")
+            ui.label(
+                "The number is the cosine of what the last layer sees: 1 points the same way."
+            ).classes("op-muted")
+
+    async def _some(self) -> None:
+        """Show several pictures as a table, each with a link to its own page."""
+        asked = self._asked
+        rows = []
+        for key in asked.pictures:
+            try:
+                rows.append(answer_row(key, await self._studio.tried.answer(asked.run, key)))
+                rows[-1]["href"] = asked.address(pictures=(key,))
+            except OpsinError as error:
+                rows.append({"id": key, "src": "", "href": "", "said": safe(str(error), 300)})
+        if self._holder.is_deleted:
+            return
+        self._holder.clear()
+        with self._holder:
+            table(rows)
+
+    async def _follow(self) -> None:
+        """Show how far a job is, then what it found."""
+        asked, jobs = self._asked, self._studio.jobs
+        while (job := jobs.get(asked.job)) and not job.over:
+            if self._holder.is_deleted:
+                return
+            lines = await asyncio.to_thread(jobs.log_tail, job.id, 1)
+            self._waiting.tell(lines[-1].strip() if lines and job.active else "Waiting to begin")
+            await asyncio.sleep(0.5)
+        if self._holder.is_deleted:
+            return
+        said = jobs.output(job.id)
+        self._holder.clear()
+        with self._holder:
+            if job.state != "done" or said is None or "answers" not in said:
+                frame.error_line(job.cause or "expected a table; the job ended without one.")
+                return
+            summary(job, said)
+
+
+def _place(home: Path) -> Path:
+    """Return a new folder for pictures and answers; those of yesterday are removed."""
+    parent = home / "tried"
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.iterdir():
+        if time.time() - old.stat().st_mtime > _STAYS:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = parent / secrets.token_hex(6)
+    folder.mkdir()
+    return folder

@@ -1,0 +1,154 @@
+"""Files from a visitor: chosen, dropped, pasted, or taken by camera."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from nicegui import events
+from nicegui.element import Element
+
+from opsin.studio.words import safe
+
+#: What is told of a file: ``key`` for `Uploads`, ``name``, ``path`` (its folders and name where it
+#: came in folders, or ``""``), ``size`` in bytes.
+Sent = dict[str, Any]
+
+_KEY: Final = re.compile(r"[0-9a-f]{16}")
+_NAME_MOST, _PATH_MOST = 1_000, 4_000
+# Files of one sending that are remembered; the studio takes no more of one upload.
+_MOST: Final = 1_000_000
+
+CSS: Final = """
+.op-intake { border: 1px dashed var(--line); border-radius: .7rem; padding: .9rem 1.1rem;
+  background: var(--panel); min-width: 0; }
+.op-intake.op-over { border-color: var(--accent); background: var(--right-soft); }
+.op-intake p { margin: .2rem 0; max-width: none; }
+.op-intake .op-intake-say { font-weight: 600; }
+.op-intake button, .op-intake-choose { font: inherit; color: var(--ink); background: var(--paper);
+  border: 1px solid var(--line); border-radius: .4rem; padding: .32rem .9rem; cursor: pointer; }
+.op-intake button:hover, .op-intake-choose:hover { border-color: var(--accent); }
+.op-intake button:disabled { opacity: .55; cursor: default; }
+.op-intake button.op-primary { background: var(--accent); color: var(--on-accent);
+  border-color: var(--accent); }
+.op-intake-choose { position: relative; display: inline-block; }
+.op-intake-choose input { position: absolute; width: 1px; height: 1px; opacity: 0; left: 0;
+  overflow: hidden; }
+.op-intake-choose:has(input:focus-visible) { outline: 2px solid var(--accent);
+  outline-offset: 2px; }
+.op-intake-choose:has(input:disabled) { opacity: .55; cursor: default; }
+.op-intake-camera video { width: min(100%, 30rem); border-radius: .5rem; background: #000;
+  display: block; }
+.op-intake-state { display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center;
+  margin-top: .4rem; }
+.op-intake-state progress { flex: 1 1 12rem; min-width: 0; height: .55rem;
+  accent-color: var(--accent); }
+.op-state-line:not(:empty) { margin: .7rem 0; }
+.op-fields { display: grid; gap: .7rem; margin: 0 0 .8rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+"""
+
+
+class Intake(Element, component="intake.js"):
+    """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
+
+    What it takes goes to `opsin.studio.uploads` in parts. A file that is sent again with the same
+    ``batch``, after a reload, say, goes on where it stopped.
+
+    Args:
+        label: What is to be brought, as a request: it is shown, and read to those who do not see.
+        multiple: Whether more than one file can be chosen at once.
+        accept: What is taken, as in HTML; other files are passed over, and that is said.
+        camera: Whether pictures can be taken; where the browser allows no camera, a line says so.
+        batch: 16 hexadecimal digits that say what these files are for.
+        on_file: Is given each file that has arrived: see `Sent`.
+        on_all: Is given all of them, once none is on its way any more.
+        folders: Whether a whole folder can be chosen.
+        part: Bytes that are sent at once.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        multiple: bool = True,
+        accept: str = "image/*,.zip",
+        camera: bool = True,
+        batch: str,
+        on_file: Callable[[Sent], Awaitable[object] | object] | None = None,
+        on_all: Callable[[list[Sent]], Awaitable[object] | object] | None = None,
+        folders: bool = False,
+        part: int = 4 << 20,
+    ) -> None:
+        super().__init__()
+        self._props["label"] = safe(label)
+        self._props["multiple"] = multiple
+        self._props["accept"] = accept
+        self._props["camera"] = camera
+        self._props["folders"] = folders
+        self._props["batch"] = batch
+        self._props["part"] = part
+        self._props["disabled"] = False
+        self._on_file, self._on_all = on_file, on_all
+        self._arrived: dict[str, Sent] = {}
+        # What arrives is told in order, though telling may take its time.
+        self._order = asyncio.Lock()
+        self.on("files", self._take)
+        self.on("all", self._end)
+        self.on("discard", self._forget)
+
+    def enable(self, enabled: bool = True) -> None:
+        """Take files, or take none for now."""
+        self._props["disabled"] = not enabled
+        self.update()
+
+    async def _take(self, event: events.GenericEventArguments) -> None:
+        async with self._order:
+            for file in map(_sent, event.args if isinstance(event.args, list) else ()):
+                if file and len(self._arrived) < _MOST:
+                    self._arrived[file["key"]] = file
+                    await _tell(self._on_file, file)
+
+    def _forget(self) -> None:
+        self._arrived.clear()
+
+    async def _end(self) -> None:
+        async with self._order:
+            files = list(self._arrived.values())
+            self._arrived.clear()
+            if files:
+                await _tell(self._on_all, files)
+
+
+async def _tell(whom: Callable[[Any], Awaitable[object] | object] | None, what: object) -> None:
+    said = whom(what) if whom else None
+    if inspect.isawaitable(said):
+        await said
+
+
+def _sent(told: object) -> Sent | None:
+    """Return what a browser says of a file, if it is what ours say.
+
+    Example:
+        >>> _sent({"key": "00000000000000aa", "name": "a.png", "path": "", "size": 3})["size"]
+        3
+        >>> _sent({"key": "../../etc/passwd", "name": "a.png", "path": "", "size": 3}) is None
+        True
+    """
+    if not isinstance(told, dict):
+        return None
+    key, name, path, size = (told.get(each) for each in ("key", "name", "path", "size"))
+    texts = isinstance(key, str) and isinstance(name, str) and isinstance(path, str)
+    # A bool is an int, to Python.
+    counted = isinstance(size, int) and not isinstance(size, bool) and size >= 0
+    if not (texts and counted and _KEY.fullmatch(str(key))):
+        return None
+    return {
+        "key": key,
+        "name": str(name)[:_NAME_MOST],
+        "path": str(path)[:_PATH_MOST],
+        "size": size,
+    }

@@ -1,0 +1,263 @@
+"""One job: state, progress, log, what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.studio import frame
+from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.progress import Progress
+from opsin.studio.words import ago, clock, count, safe
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+CSS: Final = """
+.op-job { border-top: 1px solid var(--line); padding: .7rem 0; }
+.op-jobs > .op-job:first-child { border-top: 0; padding-top: 0; }
+.op-job-head { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline; }
+.op-job-title { font-weight: 600; overflow-wrap: anywhere; min-width: 0; }
+.op-job progress { width: 100%; height: .5rem; margin: .45rem 0 .1rem; display: block;
+  accent-color: var(--accent); border: 0; border-radius: .25rem; background: var(--line);
+  appearance: none; overflow: hidden; }
+.op-job progress::-webkit-progress-bar { background: transparent; }
+.op-job progress:not([value]) { background: linear-gradient(90deg, var(--line) 42%, var(--bar) 50%,
+  var(--line) 58%) 0 0 / 250% 100%; animation: op-busy 2s linear infinite; }
+@keyframes op-busy { from { background-position: 100% 0; } to { background-position: -66% 0; } }
+@media (prefers-reduced-motion: reduce) { .op-job progress:not([value]) { animation: none; } }
+.op-job progress::-webkit-progress-value { background: var(--accent); }
+.op-job progress::-moz-progress-bar { background: var(--accent); }
+.op-job .op-actions { margin: .4rem 0 0; }
+.op-job .q-btn { min-height: 1.9rem; }
+.op-job .q-expansion-item .q-item { min-height: 2rem; padding: 0; width: max-content; }
+.op-job .q-expansion-item__content { padding: 0; }
+.op-log { background: var(--panel); border-radius: .5rem; padding: .6rem .8rem; max-height: 22rem;
+  overflow: auto; max-width: 100%; display: flex; flex-direction: column-reverse; }
+.op-log > .op-mono { white-space: pre; overflow-wrap: normal; width: max-content; }
+"""
+
+#: Lines of a log that are shown.
+LINES: Final = 60
+
+
+def progress_in_words(progress: Progress | None) -> str:
+    """Return how far a job is, and how long it still takes.
+
+    Example:
+        >>> progress_in_words(Progress("3/10", 500, 1000, "pictures", 3, 10, left=75.0))
+        'epoch 3 of 10 · 25% of all · about 1:15 left'
+    """
+    if progress is None:
+        return ""
+    words = []
+    if progress.epoch and progress.epochs:
+        words.append(f"epoch {progress.epoch} of {progress.epochs}")
+        words.append(f"{100 * (progress.share or 0):.0f}% of all")
+    elif progress.total > 0:
+        words.append(safe(progress.doing, 60).lower())
+        done = f"{count(progress.done)} of {count(progress.total)}"
+        words.append(f"{done} {safe(progress.unit, 30)}".strip())
+    else:
+        words.append(f"busy with {safe(progress.doing, 60)}")
+    if progress.left is not None:
+        words.append(f"about {clock(progress.left)} left")
+    return " · ".join(word for word in words if word)
+
+
+class JobLine:
+    """A job as the queue, the first page and its own page show it, kept up to date.
+
+    Args:
+        studio: What all windows share.
+        job: The job.
+        controls: Whether it can be changed here.
+        titled: Whether its title stands here.
+        log: Whether the log is there: folded, or open from the start.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        job: Job,
+        *,
+        controls: bool = True,
+        titled: bool = True,
+        log: str | None = "folded",
+    ) -> None:
+        self._studio, self.job, self._controls = studio, job, controls
+        self._offered: tuple[object, ...] = ()
+        self._log: ui.label | None = None
+        self.element = ui.element("article").classes("op-job")
+        self.element._props["aria-label"] = safe(job.title, 120)
+        with self.element:
+            with ui.element("div").classes("op-job-head"):
+                self._title = ui.link(safe(job.title, 120), "").classes("op-job-title")
+                self._title.set_visibility(titled)
+                self._state = ui.label()
+                self._when = ui.label().classes("op-muted")
+            self._bar = ui.element("progress").props("max=1")
+            self._bar._props["aria-label"] = f"Progress of {safe(job.title, 80)}"
+            self._words = ui.label().classes("op-muted")
+            self._cause = ui.label().classes("op-muted")
+            self._problem = ui.element("div")
+            self._actions = ui.element("div").classes("op-actions")
+            if log is not None:
+                self._fold = ui.expansion("Log", value=log == "open", on_value_change=self.read_log)
+                self._fold.props("dense")
+                # Its end is what is seen, however much is added.
+                with self._fold, ui.element("div").classes("op-log").props('tabindex="0"') as place:
+                    place.props('role="log" aria-live="off"')
+                    place._props["aria-label"] = "Log"
+                    self._log = ui.label().classes("op-mono")
+        self.show(job)
+
+    def show(self, job: Job) -> None:
+        """Show the job as it is now."""
+        self.job = job
+        target = run_address(self._studio, job) or f"/jobs/{job.id}"
+        if self._title._props.get("href") != target:
+            self._title._props["href"] = target
+            self._title.update()
+        self._state.set_text(state_in_words(self._studio, job))
+        self._state.classes(replace=f"op-state op-state-{job.state}")
+        self._when.set_text(_when(job))
+        self._tell_progress()
+        self._cause.set_text(safe(job.cause or "", 600))
+        self._cause.set_visibility(bool(job.cause))
+        self._cause.classes(replace="op-wrong" if job.state == "failed" else "op-muted")
+        if self._controls:
+            offered = tuple(offers(self._studio, job))
+            if offered != self._offered:
+                self._offered = offered
+                self._offer(offered)
+        self._actions.set_visibility(bool(self._offered))
+        if self._log is not None:
+            self._fold.set_visibility(not job.pending or job.goes_on)
+
+    def _tell_progress(self) -> None:
+        progress = self._studio.jobs.progress(self.job.id) if self.job.active else None
+        share = progress.share if progress else None
+        if self._bar._props.get("value") != share:
+            if share is None:
+                self._bar._props.pop("value", None)
+            else:
+                self._bar._props["value"] = round(share, 3)
+            self._bar.update()
+        self._bar.set_visibility(self.job.active)
+        words = progress_in_words(progress) if progress else "starts" * self.job.active
+        self._words.set_text(words)
+        self._words.set_visibility(bool(words))
+
+    async def read_log(self) -> None:
+        """Show the log's end as it is now, where it is unfolded."""
+        if self._log is None or not self._fold.value:
+            return
+        try:
+            lines = await asyncio.to_thread(self._studio.jobs.log_tail, self.job.id, LINES)
+        except OpsinError:  # removed meanwhile, in another window
+            return
+        self._log.set_text(log_text(lines) or "Nothing was said yet.")
+
+    def _offer(self, offered: tuple[object, ...]) -> None:
+        self._actions.clear()
+        asks: dict[str, Callable[[], object]] = {
+            "Pause": lambda: self._studio.jobs.pause(self.job.id),
+            "Stop": lambda: self._studio.jobs.stop(self.job.id),
+            "Stop at once": lambda: self._studio.jobs.stop(self.job.id),
+            "Up": lambda: self._move(-1),
+            "Down": lambda: self._move(1),
+            "Hold": lambda: self._studio.jobs.hold(self.job.id),
+            "Release": lambda: self._studio.jobs.release(self.job.id),
+            "Resume": lambda: self._studio.jobs.resume(self.job.id),
+            "Try again": lambda: self._studio.jobs.resume(self.job.id),
+            "Remove": lambda: self._studio.jobs.remove(self.job.id),
+        }
+        with self._actions:
+            for word in map(str, offered):
+                button = ui.button(word, on_click=lambda word=word: self._do(asks[word]))
+                button.props("outline dense padding='0 .7rem'")
+                button._props["aria-label"] = f"{word}: {safe(self.job.title, 80)}"
+
+    def _move(self, by: int) -> None:
+        waiting = [job.id for job in self._studio.jobs.jobs() if job.pending]
+        if self.job.id in waiting:
+            self._studio.jobs.move(self.job.id, max(0, waiting.index(self.job.id) + by))
+
+    async def _do(self, ask: Callable[[], object]) -> None:
+        """Ask the queue for something, tell all windows, and show a refusal here."""
+        self._problem.clear()
+        try:
+            await asyncio.to_thread(ask)
+        except OpsinError as error:
+            with self._problem:
+                frame.error_line(error)
+        self._studio.changed.emit("jobs")
+
+
+def log_text(lines: Sequence[str]) -> str:
+    r"""Return lines of a log with their columns as they stood, and nothing that hides in them.
+
+    Example:
+        >>> log_text(["epoch   loss", "    1  0.431"])
+        'epoch   loss\n    1  0.431'
+    """
+    return "\n".join(
+        "".join(part if part.isspace() else safe(part, 1000) for part in re.split("( +)", line))
+        for line in lines
+    )
+
+
+def run_address(studio: Studio, job: Job) -> str | None:
+    """Return the address of the run that a job writes, once its directory is there."""
+    if job.run is None:
+        return None
+    found = [row.id for row in studio.runs.rows() if row.folder == job.run]
+    return f"/runs/{found[0]}" if found else None
+
+
+def state_in_words(studio: Studio, job: Job) -> str:
+    """Return a job's state as people read it."""
+    if job.state == "waiting" and job.training and studio.jobs.paused:
+        return "waiting for the queue to go on"
+    words = {
+        "held": "held back",
+        "pausing": "pausing: keeps its state",
+        "stopping": "stopping" if job.signals < 2 else "stopping at once",
+    }
+    return words.get(job.state, job.state)
+
+
+def offers(studio: Studio, job: Job) -> list[str]:
+    """Return what can be asked for a job as it is, as the buttons call it."""
+    if job.state == "running":
+        return ["Pause"] * _in_steps(studio, job) + ["Stop"]
+    if job.active:
+        return ["Stop at once"]
+    if job.pending:
+        order = ["Up", "Down"] if job.training else []
+        return [*order, "Hold" if job.state == "waiting" else "Release", "Remove"]
+    again = [] if job.state == "done" else ["Resume" if _in_steps(studio, job) else "Try again"]
+    return [*again, "Remove"]
+
+
+def _in_steps(studio: Studio, job: Job) -> bool:
+    """Tell whether a job trains something that can be gone on with."""
+    if not (job.training and job.run):
+        return False
+    return any(row.folder == job.run and row.in_steps for row in studio.runs.rows())
+
+
+def _when(job: Job) -> str:
+    if job.ended is not None:
+        took = f", took {clock(job.ended - job.started)}" if job.started else ""
+        return f"{ago(job.ended)}{took}"
+    if job.started is not None:
+        return f"{clock(time.time() - job.started)} so far" if job.active else ""
+    return f"asked {ago(job.created)}"

@@ -1,0 +1,106 @@
+"""How pictures are prepared and varied for training."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from nicegui import ui
+
+from opsin.errors import OpsinError
+from opsin.studio import frame
+from opsin.studio.jobs.job import command
+from opsin.studio.words import safe
+
+if TYPE_CHECKING:
+    from opsin.studio.sets import Set
+    from opsin.studio.state import Studio
+
+# Policies of augmentation, with what a picture must be for each.
+_SHOW: Final = {
+    "photos": "photographs: things from any side",
+    "documents": "pages and forms: upright, seldom turned",
+    "symbols": "letters, digits, signs: never mirrored",
+    "none": "left as they are",
+}
+_EVERY: Final = 0.5
+
+CSS: Final = """
+.op-preview { width: 100%; background: #fff; border-radius: .5rem; margin-top: .5rem; }
+"""
+
+
+class Preview:
+    """Some training pictures, each as it is prepared and as training varies it.
+
+    Args:
+        studio: Its queue draws them.
+        the_set: The set.
+        mirrored: Whether a mirrored picture is still of its class.
+    """
+
+    def __init__(self, studio: Studio, the_set: Set, *, mirrored: bool) -> None:
+        self._studio, self._set = studio, the_set
+        with frame.panel("Preparation and augmentation"):
+            ui.label(
+                "Training sees each picture moved, turned or mirrored a little, so that it learns "
+                "more from few."
+            ).classes("op-muted")
+            with ui.element("div").classes("op-actions"):
+                usual = "photos" if mirrored else "symbols"
+                self._policy = ui.select(_SHOW, label="The pictures show", value=usual).props(
+                    "dense outlined options-dense"
+                )
+                self._button = frame.action("Draw some", self._draw)
+            self._place = ui.element("div").props('role="status"')
+
+    async def _draw(self) -> None:
+        """Ask for the picture, and show it when it is there."""
+        policy = str(self._policy.value)
+        if policy not in _SHOW:
+            return
+        self._button.disable()
+        try:
+            await self._drawn(policy)
+        except OpsinError as error:
+            self._tell(error)
+        finally:
+            if not self._button.is_deleted:
+                self._button.enable()
+
+    async def _drawn(self, policy: str) -> None:
+        studio = self._studio
+        out = studio.sets.folder(self._set.id) / "previews" / policy
+        words = command("data", "--augment", policy, "--out", out)
+        title = f"Draw variations of {self._set.title}"
+        job = await asyncio.to_thread(
+            studio.jobs.add, "preview", title, [*words, *self._set.words()]
+        )
+        self._tell("Drawing: some seconds …")
+        while not (job := studio.jobs.get(job.id)).over:
+            await asyncio.sleep(_EVERY)
+            if self._place.is_deleted:
+                return
+        said = await asyncio.to_thread(studio.jobs.output, job.id)
+        if job.state != "done" or not said or "augment" not in said:
+            self._tell(job.cause or "It was stopped.", wrong=True)
+            return
+        self._place.clear()
+        with self._place:
+            text = str(said["augment"]["words"])
+            ui.label(safe(text[:1].upper() + text[1:], 300))
+            address = f"/previews/{self._set.id}/{policy}?v={job.id}"
+            with ui.link(target=address, new_tab=True):
+                image = ui.element("img").classes("op-preview")
+                image._props["src"] = address
+                image._props["alt"] = f"Some training pictures, and each of them {safe(text, 300)}"
+
+    def _tell(self, what: OpsinError | str, *, wrong: bool = False) -> None:
+        if self._place.is_deleted:
+            return
+        self._place.clear()
+        with self._place:
+            if wrong or isinstance(what, OpsinError):
+                frame.error_line(what)
+            else:
+                ui.label(what).classes("op-muted")

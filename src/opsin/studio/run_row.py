@@ -1,0 +1,215 @@
+"""A run's row, from its plain files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.errors import OpsinError
+from opsin.run import RunDirectory
+
+#: Points that a run's small curve has at most.
+CURVE: Final = 40
+# What a row is read from: a row is read again only when one of these changed.
+_FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
+# Models that are fitted in one go: nothing to pause, nothing to go on from.
+_IN_ONE_GO: Final = frozenset({"logistic", "forest", "knn", "svm", "hist-gradient-boosting"})
+
+Stamp = tuple[tuple[int, int], ...]
+
+
+def opaque(text: str | os.PathLike[str]) -> str:
+    """Return a number that stands for a name in addresses: the same one after every start.
+
+    Example:
+        >>> opaque("2026-11-21-fashion-mnist-cnn")
+        'f69114b8c23863ba'
+    """
+    return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as the table shows it; what is not known is ``None``.
+
+    Args:
+        id: What addresses call it.
+        folder: Name of its directory.
+        name: What people call it: the name they gave, else the directory's.
+        note: What they wrote about it.
+        state: ``running``, ``done``, ``stopped``, ``failed`` or ``damaged``.
+        cause: Why it stands there.
+        source: What it was trained on.
+        model: Name of its model.
+        split: On what it was measured: ``test``, or ``val`` where there is no test data.
+        accuracy: Share of right answers there.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        seconds: Time spent training.
+        started: When it began, in seconds since 1970.
+        curve: Validation accuracy over the epochs, at most `CURVE` points.
+        bytes: What the directory takes on the disk.
+        stamp: Times and sizes of what this was read from.
+    """
+
+    id: str
+    folder: str
+    name: str
+    note: str = ""
+    state: str = "damaged"
+    cause: str | None = None
+    source: str | None = None
+    model: str | None = None
+    split: str | None = None
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seconds: float | None = None
+    started: float | None = None
+    curve: tuple[float, ...] = ()
+    bytes: int = 0
+    stamp: Stamp = ()
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether it is trained in steps, so that it can be paused and gone on with."""
+        return self.model is not None and self.model not in _IN_ONE_GO
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return time and size of each file that a row is read from; zeros for one that is missing."""
+    found = []
+    for name in _FILES:
+        try:
+            # Strings: a second's work would otherwise be made of building paths.
+            stat = os.stat(f"{path}/{name}")  # noqa: PTH116
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+def read_row(path: Path, stamp: Stamp) -> RunRow:
+    """Read a run's row; one whose files were damaged has this state and its cause."""
+    run = RunDirectory(path)
+    name = path.name.encode("utf-8", "backslashreplace").decode()
+    row = RunRow(opaque(path.name), path.name, name, stamp=stamp, started=stamp[0][0] / 1e9)
+    row = replace(row, bytes=_size(path), curve=_curve(run))
+    try:
+        row = _with_notes(row, run)
+        state, cause = run.state()
+        began = _began(run)
+        recipe = run.read(run.recipe)
+        sources = [str(each) for each in recipe["data"]["sources"]]
+        row = replace(
+            row, state=str(state), cause=None if cause is None else str(cause),
+            source=" + ".join(map(_short, sources)), model=str(recipe["model"]["name"]),
+            started=row.started if began is None else began,
+        )  # fmt: skip
+        if run.report.is_file():
+            row = _with_figures(row, run.read(run.report))
+        elif row.state != "running":
+            row = replace(row, seconds=_seconds(run))
+    except (OpsinError, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
+        cause = (
+            str(error)
+            if isinstance(error, OpsinError)
+            else f"one of its files is damaged: {error!r}"
+        )
+        row = replace(row, state="damaged", cause=cause)
+    return row
+
+
+def with_state(row: RunRow, run: RunDirectory) -> RunRow:
+    """Return a row with the run's state as it is now."""
+    try:
+        state, cause = run.state()
+    except (OpsinError, OSError, TypeError, ValueError) as error:
+        return replace(row, state="damaged", cause=str(error))
+    return replace(row, state=str(state), cause=None if cause is None else str(cause))
+
+
+def _with_notes(row: RunRow, run: RunDirectory) -> RunRow:
+    name, note = run.read_notes()
+    return replace(row, name=name or row.name, note=note)
+
+
+def _with_figures(row: RunRow, report: dict[str, Any]) -> RunRow:
+    split = str(report["split"])
+    figures = report["figures"][split]
+    return replace(
+        row,
+        split=split,
+        accuracy=float(figures["accuracy"]),
+        low=float(figures["low"]),
+        high=float(figures["high"]),
+        seconds=float(report["seconds"]["train"]),
+    )
+
+
+def _began(run: RunDirectory) -> float | None:
+    """Return when the run began by its own word: a copied directory's files are all new."""
+    return _finite(run.read(run.status).get("started")) if run.status.is_file() else None
+
+
+def _short(source: str) -> str:
+    """Return a source as a table names it: of a path its last part."""
+    return Path(source).name or source
+
+
+def _seconds(run: RunDirectory) -> float | None:
+    """Return how long a run without a report trained: the sum of its epochs."""
+    lengths = [_finite(event.get("seconds")) for event in _events(run)]
+    return sum(each for each in lengths if each is not None) if lengths else None
+
+
+def _curve(run: RunDirectory) -> tuple[float, ...]:
+    """Return validation accuracy over the epochs; of a long training evenly chosen ones."""
+    points = [
+        value for event in _events(run) if (value := _finite(event.get("val_accuracy"))) is not None
+    ]
+    return tuple(thin(points, CURVE))
+
+
+def thin(points: Sequence[float], most: int) -> list[float]:
+    """Return at most so many of the points, evenly chosen, the first and the last among them.
+
+    Example:
+        >>> thin([1.0, 2.0, 3.0, 4.0, 5.0], 3)
+        [1.0, 3.0, 5.0]
+    """
+    if len(points) <= most:
+        return list(points)
+    return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
+
+
+def _events(run: RunDirectory) -> list[dict[str, Any]]:
+    try:
+        return [event for event in run.read_history() if isinstance(event, dict)]
+    except (OSError, RecursionError):
+        return []
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 else None
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    total += _size(Path(entry.path))
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total

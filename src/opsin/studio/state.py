@@ -1,0 +1,93 @@
+"""Everything that all windows share, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from filelock import FileLock, Timeout
+from nicegui import Event
+
+from opsin.errors import RunError
+from opsin.storage import told_plainly
+from opsin.studio.folders import Folders
+from opsin.studio.index import RunIndex
+from opsin.studio.inside import Workers
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.opened import OpenSets
+from opsin.studio.sets import Sets
+from opsin.studio.settings import Settings
+from opsin.studio.tried import Tried
+from opsin.studio.uploads import Uploads
+from opsin.studio.watch import watch
+
+
+class Studio:
+    """The state behind the pages: what is on the disk, what is open, and who waits for news.
+
+    Args:
+        settings: How the studio is set up.
+
+    Attributes:
+        changed: Tells all windows what changed: ``runs``, ``jobs``, ``sets``, ``run:<id>`` or
+            ``set:<id>``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.changed = Event[str]()
+        self.runs = RunIndex(settings.runs)
+        self.jobs = Queue(settings.home, settings.at_once, settings.runs)
+        self.sets = Sets(settings.home, self.jobs)
+        self.folders = Folders(settings.roots)
+        self.uploads = Uploads(settings.home, settings.upload_bytes, settings.upload_files)
+        self.open = OpenSets(self)
+        self.tried = Tried(self)
+        self.inside = Workers(self)
+        self._lock = FileLock(settings.home / "studio.lock")
+        self._watcher: asyncio.Task[None] | None = None
+
+    def hold(self, address: str) -> None:
+        """Keep the studio's files to this process, and write down where it can be found.
+
+        Raises:
+            RunError: Another studio works with them.
+        """
+        home = self.settings.home
+        with told_plainly(home):
+            home.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                there = (
+                    (home / "address").read_text(encoding="utf-8")
+                    if (home / "address").is_file()
+                    else "?"
+                )
+                raise RunError(
+                    "no other studio with the same files",
+                    f"one is open at {there}",
+                    "Open that page, or choose other files: opsin studio --home FOLDER",
+                ) from None
+            (home / "address").write_text(address, encoding="utf-8")
+
+    async def start(self) -> None:
+        """Look at what there is, and go on looking."""
+        self._watcher = asyncio.create_task(watch(self), name="watch")
+
+    async def stop(self) -> None:
+        """End what belongs to the studio alone; trainings go on."""
+        if self._watcher:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        await self.inside.stop()
+        self._lock.release()
+
+    def queue_in_words(self) -> str:
+        """Return what the queue does in a few words, or nothing where it is empty."""
+        states = [job.state for job in self.jobs.jobs()]
+        running = sum(state in {"running", "pausing", "stopping"} for state in states)
+        waiting = sum(state in {"waiting", "held"} for state in states)
+        words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
+        return " · ".join(words)

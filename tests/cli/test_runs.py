@@ -1,0 +1,39 @@
+"""The table of runs names them as people did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from opsin.cli.runs import runs
+from opsin.errors import RecipeError, RunError
+from opsin.run import RunDirectory
+from opsin.storage import write_json
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    made = RunDirectory.create(tmp_path, "digits-mlp")
+    write_json(made.recipe, {})
+    return made
+
+
+def test_a_name_and_a_note_are_kept_and_shown(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs(run.path, name="Boots [b]second[/b] :dog:", note="less\naugmentation")
+    shown = capsys.readouterr().out
+    assert "Boots [b]second[/b] :dog:" in shown
+    assert "less\naugmentation" in shown
+    runs(run.path, as_json=True)
+    row = json.loads(capsys.readouterr().out)["runs"][0]
+    assert (row["name"], row["note"]) == ("Boots [b]second[/b] :dog:", "less\naugmentation")
+
+
+def test_a_name_needs_its_run(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the run that the name or note is for"):
+        runs(name="Boots")
+    with pytest.raises(RunError, match="does not exist"):
+        runs(tmp_path / "none", name="Boots")

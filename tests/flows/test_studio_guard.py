@@ -1,0 +1,138 @@
+"""Nobody gets past the studio's guard: every route that it has, NiceGUI's own included."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+import httpx
+
+from tests.gate.made_requests import TOKEN
+from tests.studio_browser import StudioProcess, studio
+
+# In a process of its own: NiceGUI keeps one application a process.
+LIST_AND_TRY = """
+import asyncio, json, sys
+from pathlib import Path
+from opsin.studio.app import build
+from opsin.studio.door import guarded
+from opsin.studio.settings import Settings
+from opsin.studio.state import Studio
+from tests.gate.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
+
+folder = Path(sys.argv[1])
+settings = Settings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)
+app = build(Studio(settings))
+door = guarded(app, host="127.0.0.1", port=8000, token=TOKEN)
+paths = sorted({*paths_of(app.routes, "0123456789abcdef"), "/nowhere"})
+print(json.dumps({"paths": paths, "passed": asyncio.run(passed(door, paths))}))
+"""
+
+
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What the built application answers to, and the strangers that it answered."""
+    folder = tmp_path_factory.mktemp("routes")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LIST_AND_TRY, str(folder)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def guarded_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    folder = tmp_path_factory.mktemp("guarded")
+    token = folder / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    with studio(folder, words=["--token-file", str(token)]) as running:
+        yield running
+
+
+def test_no_stranger_passes_anywhere(routes: dict[str, list[str]]) -> None:
+    assert {
+        "/", "/data", "/train", "/try", "/compare", "/queue", "/runs/0123456789abcdef",
+        "/runs/0123456789abcdef/inside", "/data/0123456789abcdef", "/uploads/0123456789abcdef",
+        "/pictures/0123456789abcdef/0123456789abcdef", "/_nicegui_ws/anything",
+    } <= set(routes["paths"])  # fmt: skip
+    assert any(path.startswith("/_nicegui/") for path in routes["paths"])
+    assert routes["passed"] == []
+
+
+def test_who_signed_in_meets_no_fault(
+    routes: dict[str, list[str]], guarded_studio: StudioProcess
+) -> None:
+    with httpx.Client(base_url=guarded_studio.address, timeout=30) as client:
+        assert client.get("/", params={"token": TOKEN}).status_code == 303
+        statuses = {path: client.get(path).status_code for path in routes["paths"]}
+        statuses |= {f"PUT {path}": client.put(path).status_code for path in routes["paths"]}
+    assert statuses["/"] == statuses["/data"] == 200
+    assert statuses["/runs/0123456789abcdef"] == 404
+    odd = {path: status for path, status in statuses.items() if status in (401, 403, 421)}
+    faults = {path: status for path, status in statuses.items() if status >= 500}
+    assert (odd, faults) == ({}, {})
+    assert "Traceback" not in guarded_studio.said()
+
+
+def upgrade(port: int, *headers: str, host: str = "") -> int:
+    """Ask for the pages' WebSocket by hand, and return the status of the answer."""
+    lines = [
+        "GET /_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1",
+        f"Host: {host or f'127.0.0.1:{port}'}", "Connection: Upgrade", "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers,
+    ]  # fmt: skip
+    with socket.create_connection(("127.0.0.1", port), 10) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        first = connection.recv(4096)
+    found = re.match(rb"HTTP/1.1 (\d{3})", first)
+    assert found, first
+    return int(found[1])
+
+
+def test_the_web_socket_of_pages(guarded_studio: StudioProcess) -> None:
+    port = guarded_studio.port
+    with httpx.Client(base_url=guarded_studio.address) as client:
+        client.get("/", params={"token": TOKEN})
+        ((name, value),) = client.cookies.items()
+    cookie, own = f"Cookie: {name}={value}", f"Origin: http://127.0.0.1:{port}"
+    assert name == f"opsin-studio-{port}"
+    assert upgrade(port, own, cookie) == 101
+    assert upgrade(port, f"Authorization: Bearer {TOKEN}") == 101
+    for strange in (
+        (own,), (own, cookie[:-1]), ("Origin: http://evil.example", cookie),
+        ("Origin: null", cookie), (f"Origin: http://127.0.0.1:{port + 1}", cookie),
+        ("Sec-Fetch-Site: cross-site", cookie),
+    ):  # fmt: skip
+        assert upgrade(port, *strange) == 403, strange
+    assert upgrade(port, "Origin: http://evil.example", cookie, host="evil.example") == 403
+
+
+def test_signing_in(guarded_studio: StudioProcess) -> None:
+    html = {"accept": "text/html"}
+    with httpx.Client(base_url=guarded_studio.address, headers=html) as client:
+        asked = client.get("/queue?a=1&token=sesame")
+        assert (asked.status_code, 'role="alert"' in asked.text) == (401, True)
+        assert 'name="a" value="1"' in asked.text
+        there = client.get(f"/queue?a=1&token={TOKEN}")
+        assert (there.status_code, there.headers["location"]) == (303, "/queue?a=1")
+        assert client.get(there.headers["location"]).status_code == 200
+        for reply in (asked, there):
+            assert "script-src-attr 'none'" in reply.headers["content-security-policy"]
+    # Told once, to who started it, and by no request since.
+    assert guarded_studio.said().count(TOKEN) == 1
+    assert TOKEN not in "".join(
+        path.read_text(errors="replace")
+        for path in guarded_studio.home.rglob("*") if path.is_file()
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""Hostile names of classes, files, runs, notes, sets and jobs: text on every page, and no more."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+
+from opsin.run import RunDirectory
+from opsin.studio.jobs.job import new_job, write_job
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.sets import Sets
+from opsin.studio.words import safe
+from tests.browser import chromium, console, needs_chromium, resize
+from tests.hostile import CLASSES, FILES, NAMES, write_pictures
+from tests.made_studio import addresses
+from tests.settled import usable
+from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, until
+
+pytestmark = [pytest.mark.torch, needs_chromium]
+
+
+def furnish(folder: Path) -> dict[str, str]:
+    """Fill a studio's folders with hostile names of every kind; return its pages' addresses."""
+    table = write_pictures(folder / FILES[0])
+    words = ["train", str(table), "--model", "mlp", "--epochs", "2", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "opsin", *words],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trained = folder / json.loads(done.stdout)["run"]
+    for number, name in enumerate(NAMES):
+        run = RunDirectory(folder / "runs" / FILES[number])
+        shutil.copytree(trained, run.path)
+        run.write_notes(name=name[:200], note=name[:10_000])
+        if number % 3 == 2:
+            run.set_status("failed", cause=name)
+    shutil.rmtree(trained)
+    jobs = Queue(folder / "home")
+    sets = Sets(folder / "home", jobs)
+    for number, name in enumerate(NAMES):
+        sets.new_empty(["a", f"b{number}"], title=name)
+        job = jobs.add("train", name, [sys.executable, "-c", "", name])
+        jobs.hold(job.id)
+        over = new_job("train", name, [name], run=FILES[number])
+        write_job(folder / "home" / "jobs" / over.id, replace(over, state="failed", cause=name))
+    the_set = sets.add_source(str(table), title=NAMES[0])
+    return addresses(FILES[0], FILES[1], the_set.id, CLASSES[0])
+
+
+@pytest.fixture(scope="module")
+def hostile(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[StudioProcess, dict[str, str]]]:
+    folder = tmp_path_factory.mktemp("hostile")
+    pages = furnish(folder)
+    with studio(folder) as running:
+        yield running, pages
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def refusals(browser: webdriver.Chrome) -> list[str]:
+    """Return what was answered with an error since this was last asked."""
+    found = []
+    for entry in console(browser, "performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.responseReceived":
+            reply = message["params"]["response"]
+            if reply["status"] >= 400:
+                found.append(f"{reply['status']} {reply['url']}")
+    return found
+
+
+def hacked(browser: webdriver.Chrome) -> list[str]:
+    """Return the marks that scripts left in the page and in its frames."""
+    marks = [browser.execute_script("return window.HACKED")]
+    for frame in browser.find_elements("css selector", "iframe"):
+        browser.switch_to.frame(frame)
+        marks.append(browser.execute_script("return window.HACKED"))
+        browser.switch_to.default_content()
+    return [f"ran: {mark}" for mark in marks if mark is not None]
+
+
+def faults_of(browser: webdriver.Chrome) -> list[str]:
+    """Return what is wrong with the page as it stands there."""
+    text = shown(browser)
+    found = hacked(browser)
+    found += [f"evaluated: {text}" for _ in range("49 ${7*7}" in text)]
+    found += complaints(browser) + refusals(browser)
+    found += [f"wider by {wider} pixels" for wider in [sideways(browser)] if wider > 0]
+    return found
+
+
+def test_names_are_text_on_every_page(
+    hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    running, pages = hostile
+    faults = {}
+    for name, address in pages.items():
+        resize(browser, 1600)
+        usable(browser, running.address + address, quiet=0.8)
+        if name.startswith("Inside"):  # a process of its own writes that page
+            until(browser, lambda: browser.find_elements("css selector", "iframe"))
+        if found := faults_of(browser):
+            faults[name] = found
+        resize(browser, 400)
+        time.sleep(0.3)
+        if found := faults_of(browser):
+            faults[f"{name}, narrow"] = found
+    assert faults == {}
+    assert "Traceback" not in running.said()
+
+
+def is_called(browser: webdriver.Chrome, name: str) -> bool:
+    """Tell whether the page's heading begins like that."""
+    return browser.find_element("tag name", "h1").text.startswith(name)
+
+
+def test_names_that_people_give_here(
+    hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    running, pages = hostile
+    resize(browser, 1600)
+    address = running.address + pages["A run, log"]
+    for name in (NAMES[1], NAMES[2], NAMES[5], NAMES[10]):
+        usable(browser, address)
+        browser.find_element("css selector", ".op-more .q-item").click()
+        field = browser.find_element("css selector", ".op-more input")
+        until(browser, field.is_displayed)
+        field.clear()
+        # As if typed: the driver cannot type every character.
+        set_value = """
+            const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set;
+            set.call(arguments[0], arguments[1]);
+            arguments[0].dispatchEvent(new Event('input', {bubbles: true}));"""
+        browser.execute_script(set_value, field, name)
+        field.send_keys(Keys.ENTER)
+        until(browser, functools.partial(is_called, browser, safe(name)[:20]))
+        assert faults_of(browser) == [], name
+    assert RunDirectory(running.runs / FILES[0]).read_notes()[0] == NAMES[10].strip()
+
+
+def test_files_that_people_choose(
+    hostile: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    running, pages = hostile
+    usable(browser, running.address + pages["Try"])
+    folder = running.folder / "chosen"
+    folder.mkdir()
+    for number in (0, 2, 5, 7, 10):
+        Image.new("L", (12, 12), 20 * number).save(folder / f"{FILES[number]}.png")
+    files = "\n".join(str(file) for file in folder.iterdir())
+    browser.find_element("css selector", "input[type=file]").send_keys(files)
+    until(browser, lambda: "pictures=" in browser.current_url)
+    until(browser, lambda: "{{7*7}}" in shown(browser))
+    assert faults_of(browser) == []
+    resize(browser, 400)
+    time.sleep(0.3)
+    assert faults_of(browser) == []

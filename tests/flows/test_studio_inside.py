@@ -1,0 +1,171 @@
+"""Try a picture, look inside at a layer, and compare two runs, in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from opsin.data.dataset import Dataset
+from opsin.predict import Classifier
+from opsin.run import RunDirectory
+from opsin.storage import write_json
+from opsin.studio.run_row import opaque
+from tests.browser import chromium, needs_chromium, resize
+from tests.made_runs import answers_right, write_run
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+GOOD, BETTER = opaque("good"), opaque("better")
+
+
+@pytest.fixture(scope="module")
+def running(
+    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+) -> Iterator[StudioProcess]:
+    """A studio with two runs on the digits."""
+    folder = tmp_path_factory.mktemp("studio")
+    for name, right in (("good", 0.8), ("better", 0.97)):
+        answers = answers_right(digits, right)
+        path = write_run(folder / "runs", name, digits, answers, classifier=nearest_mean)
+        report = RunDirectory(path).read(RunDirectory(path).report)
+        layers = Classifier(path, threads=1).metadata.layers
+        report["layers"] = [layer.model_dump(mode="json") for layer in layers]
+        write_json(RunDirectory(path).report, report)
+    for number in range(3):
+        Image.fromarray(digits.images[number][..., 0]).save(folder / f"{number}.png")
+    with studio(folder) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        yield browser
+
+
+def drawn(browser: webdriver.Chrome, selector: str) -> bool:
+    """Tell whether all pictures that a selector finds have arrived, and there are some."""
+    script = (
+        "const all = [...document.querySelectorAll(arguments[0])];"
+        "return all.length > 0 && all.every((image) => image.complete && image.naturalWidth > 0)"
+    )
+    return bool(browser.execute_script(script, selector))
+
+
+def send(browser: webdriver.Chrome, *files: Path) -> None:
+    """Choose files as a visitor does."""
+    until(browser, lambda: one(browser, "input[type=file]"))
+    one(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
+
+
+def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    """Check what holds for every page, on a telephone too."""
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
+    resize(browser, 400)
+    assert sideways(browser) == 0
+    resize(browser, 1200)
+
+
+def test_a_picture_is_answered_and_explained(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/try?run={GOOD}")
+    send(browser, running.folder / "0.png")
+    until(browser, lambda: one(browser, ".op-bars .op-best"))
+    assert one(browser, ".op-bars .op-best").text == "0"
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".op-bars dt")) == 10
+    until(browser, lambda: drawn(browser, ".op-tried img"))
+    until(browser, lambda: drawn(browser, ".op-gallery img"))
+    assert "the very picture" in shown(browser)
+    # The address alone brings it back, and another run answers the same picture.
+    browser.get(browser.current_url.replace(GOOD, BETTER))
+    until(browser, lambda: "Familiarity" in shown(browser) or one(browser, ".op-answer"))
+    calm(running, browser)
+
+
+def test_several_pictures_become_a_table(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    bad = running.folder / "bad <b>.png"
+    bad.write_bytes(b"no picture")
+    browser.get(f"{running.address}/try?run={GOOD}")
+    send(browser, running.folder / "1.png", running.folder / "2.png", bad)
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3)
+    until(browser, lambda: drawn(browser, "tbody img"))
+    assert "bad <b>.png: no picture of a known format" in shown(browser)
+    button(browser, "1").click()
+    until(browser, lambda: one(browser, ".op-bars"))
+    calm(running, browser)
+
+
+def test_a_folder_becomes_a_table_to_download(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/try?run={GOOD}")
+    until(browser, lambda: one(browser, ".q-expansion-item"))
+    one(browser, ".q-expansion-item .q-item").click()
+    words = f"Classify all pictures in {running.folder.name}"
+    until(browser, lambda: button(browser, words).is_displayed())
+    button(browser, words).click()
+    until(browser, lambda: one(browser, "a[href$='.csv']"))
+    script = "return fetch(arguments[0]).then((answer) => answer.text())"
+    address = one(browser, "a[href$='.csv']").get_attribute("href")
+    table = browser.execute_script(script, address)
+    assert table.startswith("image,answer,label")
+    assert "0.png,0" in table
+    calm(running, browser)
+
+
+def test_a_layer_of_the_graph_shows_its_maps(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/runs/{GOOD}/inside?picture=test/5")
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".op-graph a")) == 3)
+    first = browser.find_elements(By.CSS_SELECTOR, ".op-graph a")[0]
+    first.send_keys(Keys.ARROW_DOWN)
+    assert "flatten" in (browser.switch_to.active_element.get_attribute("aria-label") or "")
+    browser.switch_to.active_element.send_keys(Keys.ARROW_UP)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    until(browser, lambda: "layer=input" in browser.current_url)
+    until(browser, lambda: one(browser, "iframe"))
+    assert one(browser, ".op-graph a[aria-current]").text.startswith("input")
+    until(browser, lambda: drawn(browser, ".op-looked img"))
+    browser.switch_to.frame(one(browser, "iframe"))
+    until(browser, lambda: one(browser, ".layers-maps button").is_displayed())
+    one(browser, ".layers-maps button").send_keys(Keys.ENTER)
+    until(browser, lambda: one(browser, ".layers-dialog[open] canvas").is_displayed())
+    browser.switch_to.default_content()
+    calm(running, browser)
+    browser.back()
+    until(browser, lambda: "layer=" not in browser.current_url)
+
+
+def test_two_runs_are_compared(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    browser.get(f"{running.address}/compare?runs={GOOD},{BETTER}")
+    until(browser, lambda: "B is better than A" in shown(browser))
+    until(browser, lambda: "Only B is right" in shown(browser))
+    until(browser, lambda: one(browser, ".op-gallery img"))
+    assert "exact McNemar p" in shown(browser)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".op-chart svg")) == 2
+    assert [job for job in running.jobs() if job["kind"] == "compare"] == []  # kept elsewhere
+    calm(running, browser)

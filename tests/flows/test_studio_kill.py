@@ -1,0 +1,171 @@
+"""Whatever is killed, the studio shows what is true, in every window."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from opsin.run import RunDirectory
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import Queue
+from tests.browser import chromium, console, needs_chromium
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    shown,
+    studio,
+    until,
+    wait_for,
+)
+
+pytestmark = [pytest.mark.torch, needs_chromium]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("studio")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def training(running: StudioProcess, name: str, epochs: int) -> list[str]:
+    """Return the command line of a training that takes seconds, or for ever."""
+    words = ["train", "digits", "--model", "mlp", "--epochs", str(epochs), "--batch-size", "16"]
+    return [*command(*words, "--checkpoint-every", "1", "--name", name, "--runs", running.runs)]
+
+
+def ask(
+    running: StudioProcess,
+    browser: webdriver.Chrome,
+    *names: str,
+    epochs: int = 9999,
+    paused: bool = False,
+) -> None:
+    """Put trainings into the queue while the studio is not there, then bring it back."""
+    browser.get("about:blank")
+    running.kill()
+    queue = Queue(running.home, runs=running.runs)
+    for job in queue.jobs():
+        if job.over:
+            queue.remove(job.id)
+    for name in names:
+        queue.add("train", name, training(running, name, epochs))
+    queue.pause_all(paused)
+    running.restart()
+
+
+def job(running: StudioProcess) -> dict[str, Any]:
+    [job] = running.jobs()
+    return job
+
+
+def epochs(running: StudioProcess) -> int:
+    directory = RunDirectory(running.runs / str(job(running)["run"]))
+    return len(directory.read_history())
+
+
+def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    ask(running, browser, "outlives", epochs=30)
+    browser.get(running.address + "/queue")
+    until(browser, lambda: "% of all" in shown(browser))
+    running.kill()
+    pid, before = job(running)["pid"], epochs(running)
+    wait_for(lambda: epochs(running) > before)
+    # It waits, so that it is not over before somebody looks.
+    os.kill(pid, signal.SIGSTOP)
+    running.restart()
+    browser.get(running.address + "/queue")
+    until(browser, lambda: "running" in shown(browser) and "outlives" in shown(browser))
+    assert job(running)["pid"] == pid
+    os.kill(pid, signal.SIGCONT)
+    until(browser, lambda: "Over" in shown(browser) and "done" in shown(browser), 120)
+    assert job(running)["state"] == "done"
+    browser.find_element(By.LINK_TEXT, "outlives").click()
+    until(browser, lambda: "/runs/" in browser.current_url)
+    # While the studio was away, its windows could not reach it.
+    console(browser, "browser")
+
+
+def test_a_killed_training_is_failed_and_one_click_resumes_it(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    ask(running, browser, "killed")
+    browser.get(running.address + "/queue")
+    until(browser, lambda: "% of all" in shown(browser))
+    wait_for(lambda: epochs(running) > 1)
+    before = epochs(running)
+    os.kill(job(running)["pid"], signal.SIGKILL)
+    until(browser, lambda: "failed" in shown(browser), 10)
+    assert "ended by SIGKILL" in shown(browser)
+    assert job(running)["state"] == "failed"
+    button(browser, "Resume").click()
+    until(browser, lambda: "% of all" in shown(browser))
+    wait_for(lambda: epochs(running) > before)
+    button(browser, "Stop").click()
+    until(browser, lambda: "stopped" in shown(browser), 120)
+    # It went on in its own run, and is usable where it was stopped.
+    runs = [path for path in running.runs.iterdir() if path.name.endswith("-killed")]
+    assert [path.name for path in runs] == [job(running)["run"]]
+    assert json.loads((runs[0] / "report.json").read_text("utf-8"))["training"]["stopped"]
+    assert complaints(browser) == []
+
+
+def test_two_windows_agree(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    ask(running, browser, "first", "second", paused=True)
+    one, two = browser.current_window_handle, ""
+    browser.get(running.address + "/queue")
+    browser.switch_to.new_window("tab")
+    two = browser.current_window_handle
+    browser.get(running.address + "/queue")
+    until(browser, lambda: titles(browser)[:2] == ["first", "second"])
+    button(browser, "Down").click()
+    until(browser, lambda: titles(browser)[:2] == ["second", "first"])
+    browser.switch_to.window(one)
+    until(browser, lambda: titles(browser)[:2] == ["second", "first"])
+    button(browser, "Hold").click()
+    browser.switch_to.window(two)
+    until(browser, lambda: "held back" in shown(browser))
+    browser.get(running.address + "/")
+    until(browser, lambda: rows(browser) == 2)
+    ticks = browser.find_elements(By.CSS_SELECTOR, ".op-runs tbody input")
+    ticks[0].click()
+    until(browser, lambda: "tick=" in browser.current_url)
+    browser.switch_to.window(one)
+    browser.get(running.address + "/")
+    until(browser, lambda: rows(browser) == 2)
+    browser.switch_to.window(two)
+    button(browser, "Delete").click()
+    until(browser, lambda: rows(browser) == 1 and "Deleted 1 run" in shown(browser))
+    browser.switch_to.window(one)
+    until(browser, lambda: rows(browser) == 1)
+    browser.switch_to.window(two)
+    button(browser, "Undo").click()
+    until(browser, lambda: rows(browser) == 2)
+    browser.close()
+    browser.switch_to.window(one)
+    until(browser, lambda: rows(browser) == 2)
+    assert complaints(browser) == []
+
+
+def titles(browser: webdriver.Chrome) -> list[str]:
+    return [each.text for each in browser.find_elements(By.CSS_SELECTOR, ".op-job-title")]
+
+
+def rows(browser: webdriver.Chrome) -> int:
+    return len(browser.find_elements(By.CSS_SELECTOR, ".op-runs tbody tr"))

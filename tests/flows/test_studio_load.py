@@ -1,0 +1,72 @@
+"""Five hundred runs and 70,000 pictures: every page answers, and the studio stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from selenium import webdriver
+
+import opsin
+from opsin.errors import SourceError
+from tests.browser import chromium, needs_chromium, resize
+from tests.made_studio import furnish
+from tests.settled import usable
+from tests.studio_browser import StudioProcess, complaints, shown, studio, until
+
+pytestmark = [pytest.mark.torch, needs_chromium]
+
+RUNS = 500
+#: Bytes that the studio's process may hold.
+MOST = 500_000_000
+
+
+@pytest.fixture(scope="module")
+def full(
+    run: opsin.Run, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[StudioProcess, dict[str, str]]]:
+    """A studio with all of it, and the addresses of its pages."""
+    folder = tmp_path_factory.mktemp("load")
+    try:
+        addresses = furnish(folder, run.path, "fashion-mnist", RUNS)
+    except SourceError as error:
+        pytest.skip(f"needs Fashion-MNIST: {error}")
+    with studio(folder) as running:
+        yield running, addresses
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1600)
+        yield browser
+
+
+def test_every_page_answers_and_memory_stays_small(
+    full: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    running, addresses = full
+    memory, faults = {}, {}
+    for name, address in addresses.items():
+        usable(browser, running.address + address, most=60)
+        if name.startswith("A set"):  # its pictures are read first
+            until(browser, lambda: browser.find_elements("css selector", ".op-gallery img"), 120)
+        memory[name] = running.memory()
+        if complaints(browser) or "Opsin" not in shown(browser):
+            faults[name] = shown(browser)[:300]
+    assert faults == {}
+    assert max(memory.values()) < MOST, memory
+    assert "Traceback" not in running.said()
+
+
+def test_the_table_tells_of_all_runs(
+    full: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    usable(browser, full[0].address + "/", most=60)
+    assert f"{RUNS}" in shown(browser)
+    # Only a page of them is built: more would take seconds and much memory.
+    rows = browser.find_elements("css selector", "tbody tr")
+    assert 10 <= len(rows) <= 60

@@ -1,0 +1,222 @@
+"""Wrong labels in the studio: chosen, corrected, undone, in every window, and used by training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from opsin.data.dataset import Dataset
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.sets import Sets
+from tests.browser import chromium, needs_chromium, resize
+from tests.conftest import Cli
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def running(
+    digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[StudioProcess, str]]:
+    """A studio with the digits, which the cache has, and their set's number."""
+    assert len(digits) == 1797
+    folder = tmp_path_factory.mktemp("studio")
+    the_set = Sets(folder / "home", Queue(folder / "home")).add_source("digits")
+    with studio(folder) as process:
+        yield process, the_set.id
+        assert "Traceback" not in process.said()
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        resize(opened, 1280)
+        yield opened
+
+
+@pytest.fixture
+def browser(
+    window: webdriver.Chrome, running: tuple[StudioProcess, str]
+) -> Iterator[webdriver.Chrome]:
+    process, set_id = running
+    complaints(window)
+    window.get(f"{process.address}/data/{set_id}")
+    until(window, lambda: pictures(window))
+    yield window
+    assert complaints(window) == []
+    assert requests_elsewhere(window, process.address) == []
+
+
+def pictures(browser: webdriver.Chrome) -> list[WebElement]:
+    """Return the pictures that can be chosen."""
+    return browser.find_elements(By.CSS_SELECTOR, ".op-gallery [role=option]")
+
+
+def marked(browser: webdriver.Chrome, how: str) -> list[str | None]:
+    """Return the numbers of the pictures with a mark."""
+    found = browser.find_elements(By.CSS_SELECTOR, f".op-gallery .op-mark-{how}")
+    return [each.get_attribute("data-id") for each in found]
+
+
+def told(browser: webdriver.Chrome) -> str:
+    return one(browser, ".op-told").text
+
+
+def press(browser: webdriver.Chrome, words: str) -> None:
+    until(browser, lambda: button(browser, words).is_enabled())
+    button(browser, words).click()
+
+
+def relabel(browser: webdriver.Chrome, label: str) -> None:
+    """Give the chosen pictures a class."""
+    one(browser, ".op-picking-bar .q-select").click()
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"))
+    items = browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
+    next(item for item in items if item.text == label).click()
+    press(browser, "Relabel")
+
+
+def table(process: StudioProcess, set_id: str) -> dict[str, str]:
+    """Return what training reads: the label of each picture that is corrected, by its name."""
+    path = process.home / "sets" / set_id / "corrections.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["name"]: row["label"] for row in csv.DictReader(file)}
+
+
+def test_pictures_are_relabelled_left_out_and_all_of_it_undone(
+    browser: webdriver.Chrome, running: tuple[StudioProcess, str]
+) -> None:
+    process, set_id = running
+    assert len(pictures(browser)) == 100
+    pictures(browser)[4].click()
+    shift = ActionChains(browser).key_down(Keys.SHIFT).click(pictures(browser)[6])
+    shift.key_up(Keys.SHIFT).perform()
+    until(browser, lambda: told(browser) == "3 chosen")
+    relabel(browser, "9")
+    until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
+    assert table(process, set_id) == {"4": "9", "5": "9", "6": "9"}
+    assert "now 9, corrected" in str(pictures(browser)[4].get_attribute("aria-label"))
+
+    pictures(browser)[5].click()
+    press(browser, "Leave out")
+    until(browser, lambda: marked(browser, "left-out") == ["5"])
+    assert table(process, set_id) == {"4": "9", "5": "-", "6": "9"}
+
+    press(browser, "Undo")
+    until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
+    process.kill()
+    process.restart()
+    browser.refresh()
+    until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
+    complaints(browser)  # about the connection that was lost
+    press(browser, "Redo")
+    until(browser, lambda: marked(browser, "left-out") == ["5"])
+    press(browser, "Undo")
+    until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
+    press(browser, "Undo")
+    until(browser, lambda: marked(browser, "corrected") == [])
+    assert table(process, set_id) == {}
+    assert not button(browser, "Undo").is_enabled()
+
+
+def test_two_windows_agree(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> None:
+    first = browser.current_window_handle
+    browser.switch_to.new_window("window")
+    second = browser.current_window_handle
+    browser.get(f"{running[0].address}/data/{running[1]}?class=0")
+    until(browser, lambda: pictures(browser))
+    pictures(browser)[0].click()
+    press(browser, "Leave out")
+    until(browser, lambda: marked(browser, "left-out") == ["0"])
+    browser.switch_to.window(first)
+    until(browser, lambda: marked(browser, "left-out") == ["0"])
+    assert "1 left out" in told(browser)
+    press(browser, "Undo")
+    browser.switch_to.window(second)
+    until(browser, lambda: marked(browser, "left-out") == [])
+    browser.close()
+    browser.switch_to.window(first)
+
+
+def test_pictures_are_chosen_by_keyboard(browser: webdriver.Chrome) -> None:
+    pictures(browser)[0].send_keys(Keys.ARROW_RIGHT)
+    focused = browser.switch_to.active_element
+    assert focused.get_attribute("data-id") == "1"
+    focused.send_keys(Keys.SPACE)
+    until(browser, lambda: told(browser) == "1 chosen")
+    assert pictures(browser)[1].get_attribute("aria-selected") == "true"
+    browser.switch_to.active_element.send_keys(Keys.SHIFT, Keys.ARROW_DOWN)
+    until(browser, lambda: int(told(browser).split()[0]) > 3)
+    browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    until(browser, lambda: told(browser).startswith("Choose pictures"))
+
+
+def test_every_view_has_an_address_and_only_pictures_in_sight_are_fetched(
+    browser: webdriver.Chrome, running: tuple[StudioProcess, str]
+) -> None:
+    script = "return performance.getEntriesByType('resource').map((each) => each.name)"
+    asked = browser.execute_script(script)
+    assert 0 < sum("/pictures/" in each for each in asked) < 100
+    images = browser.find_elements(By.CSS_SELECTOR, ".op-gallery [role=option] img")
+    sources = [image.get_attribute("src") for image in images]
+    assert len(set(sources)) == 100
+    browser.get(f"{running[0].address}/data/{running[1]}")
+    until(browser, lambda: "test 195" in shown(browser), 60)  # somebody has looked by now
+    button(browser, "3").click()
+    until(browser, lambda: "3 (183)" in shown(browser))
+    button(browser, "test 22").click()
+    until(browser, lambda: "3, test (22)" in shown(browser))
+    assert browser.current_url.endswith("?class=3&part=test")
+    browser.refresh()
+    until(browser, lambda: len(pictures(browser)) == 22)
+    browser.back()
+    until(browser, lambda: "3 (183)" in shown(browser))
+    button(browser, "Next").click()
+    until(browser, lambda: len(pictures(browser)) == 83)
+    resize(browser, 400)
+    until(browser, lambda: sideways(browser) == 0)
+    resize(browser, 1280)
+
+
+@pytest.mark.torch
+def test_training_takes_what_was_corrected(
+    browser: webdriver.Chrome, running: tuple[StudioProcess, str], cli: Cli, tmp_path: Path
+) -> None:
+    process, set_id = running
+    pictures(browser)[2].click()
+    relabel(browser, "5")
+    until(browser, lambda: marked(browser, "corrected") == ["2"])
+    pictures(browser)[3].click()
+    press(browser, "Leave out")
+    until(browser, lambda: marked(browser, "left-out") == ["3"])
+    path = process.home / "sets" / set_id / "corrections.csv"
+    done = cli("train", "digits", "--model", "mlp", "--epochs", "1", "--labels", path,
+               "--runs", tmp_path, "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = Path(json.loads(done.stdout)["run"])
+    about = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
+    assert about["images"] == 1796
+    assert (about["corrections"]["relabelled"], about["corrections"]["left_out"]) == (1, 1)

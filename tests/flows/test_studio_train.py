@@ -1,0 +1,126 @@
+"""From the first visit to a report: plan, train, reload, stop, resume, and look at a mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from tests.browser import chromium, needs_chromium, resize
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = [pytest.mark.torch, needs_chromium]
+
+# Long enough to be stopped on any machine.
+EPOCHS = 600
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("studio")) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        yield browser
+
+
+def field(browser: webdriver.Chrome, label: str) -> str:
+    """Return the selector of the input that a label names."""
+    return f'[aria-label="{label}"]'
+
+
+def last_epoch(browser: webdriver.Chrome) -> int:
+    """Return up to which epoch the curve of the loss goes."""
+    said = one(browser, ".op-chart[aria-label^=Loss]").get_attribute("aria-label") or ""
+    found = re.search(r"in epoch (\d+)$", said)
+    return int(found[1]) if found else 0
+
+
+def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
+    """Choose an option of a list."""
+    one(browser, field(browser, label)).click()
+    path = f"//*[@role='option'][contains(., '{option}')]"
+    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
+    browser.find_element(By.XPATH, path).click()
+
+
+def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    browser.get(f"{running.address}/train?set=digits")
+    until(browser, lambda: one(browser, field(browser, "Model")))
+    choose(browser, "Model", "dense layers")
+    one(browser, field(browser, "Epochs")).send_keys(str(EPOCHS))
+    # The plan is made in a process of its own, while the page can be used.
+    until(browser, lambda: "9,610" in shown(browser), 120)
+    assert f"{EPOCHS} epochs" in shown(browser)
+    assert "dense1" in shown(browser)
+    assert browser.find_elements(By.CSS_SELECTOR, ".op-chart svg path")
+    assert not sideways(browser)
+
+    button(browser, "Start").click()
+    until(browser, lambda: "/runs/" in browser.current_url, 120)
+    until(browser, lambda: last_epoch(browser) >= 1, 120)
+    before = last_epoch(browser)
+    until(browser, lambda: last_epoch(browser) > before, 60)
+    until(browser, lambda: "pictures/s" in one(browser, ".op-work").text, 60)
+    before = last_epoch(browser)
+    browser.refresh()
+    until(browser, lambda: last_epoch(browser) >= before)
+    assert browser.find_elements(By.CSS_SELECTOR, ".op-matrix")
+
+    button(browser, "Stop").click()
+    until(browser, lambda: "Stopped" in one(browser, ".op-run-state").text, 120)
+    until(browser, lambda: "Right for" in shown(browser), 60)  # it was evaluated all the same
+    stopped_at = re.search(r"(\d+) of 600, best", shown(browser))
+    assert stopped_at
+    assert int(stopped_at[1]) < EPOCHS
+
+    until(browser, lambda: button(browser, "Resume").is_displayed(), 60)
+    button(browser, "Resume").click()
+    until(browser, lambda: "Done" in one(browser, ".op-run-state").text, 240)
+    until(browser, lambda: f"{EPOCHS} of {EPOCHS}, best" in shown(browser), 60)
+    assert "±" in one(browser, ".op-figures").text
+
+    cell = one(browser, ".op-matrix a.op-cell-wrong")
+    wrong = int(cell.text)
+    cell.click()
+    pictures = ".op-gallery img"
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, pictures), 60)
+    assert len(browser.find_elements(By.CSS_SELECTOR, pictures)) == wrong
+    loaded = "return [...document.querySelectorAll('.op-gallery img')].every(i => i.naturalWidth)"
+    until(browser, lambda: browser.execute_script(loaded))
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
+
+
+def test_what_cannot_be_planned_is_said_in_its_place(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/train?set=digits")
+    until(browser, lambda: one(browser, field(browser, "Epochs")))
+    one(browser, field(browser, "Epochs")).send_keys("-4")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-page .op-error"), 120)
+    assert "epochs" in one(browser, ".op-page .op-error").text
+    resize(browser, 400)
+    assert not sideways(browser)
+    resize(browser, 1200)
+    assert complaints(browser) == []

@@ -1,0 +1,222 @@
+"""Pictures come into the studio: an upload that breaks off, folders, names, a camera."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from opsin.studio.folders import Folders
+from tests.browser import chromium, needs_chromium, resize
+from tests.conftest import write_shapes
+from tests.server.made_engine import png
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+    until,
+    wait_for,
+)  # fmt: skip
+
+pytestmark = needs_chromium
+
+HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
+FILES = ".op-intake input[type=file]"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    folder = tmp_path_factory.mktemp("studio")
+    write_shapes(folder / "root" / "shapes")
+    write_shapes(folder / "outside" / "secret")
+    (folder / "root" / "way-out").symlink_to(folder / "outside")
+    with studio(folder, roots=[folder / "root"]) as running:
+        yield running
+        assert "Traceback" not in running.said()
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        resize(opened, 1280)
+        yield opened
+
+
+@pytest.fixture
+def browser(window: webdriver.Chrome, running: StudioProcess) -> Iterator[webdriver.Chrome]:
+    complaints(window)
+    yield window
+    assert complaints(window) == []
+    assert window.execute_script("return window.HACKED") is None
+    assert requests_elsewhere(window, running.address) == []
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of noise in 9 MB that no packing makes smaller."""
+    path, random = tmp_path_factory.mktemp("packed") / f"pets {HOSTILE[:16]}.zip", np.random
+    with zipfile.ZipFile(path, "w") as archive:
+        for label in ("cat", "dog", HOSTILE):
+            for number in range(4):
+                noise = random.default_rng(number + 9 * len(label)).integers(0, 256, (512, 512, 3))
+                archive.writestr(f"pets/{label}/{number}.png", png(noise.astype(np.uint8)))
+    return path
+
+
+def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
+    limits = {
+        "offline": False, "latency": 0, "downloadThroughput": -1,
+        "uploadThroughput": bytes_a_second,
+    }  # fmt: skip
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
+
+
+def settled(browser: webdriver.Chrome) -> bool:
+    """Tell whether the page listens, and nothing on it is still going to move."""
+    listens = browser.execute_script("return window.socket?.connected === true")
+    return bool(listens) and "Counting …" not in shown(browser)
+
+
+def arrived(running: StudioProcess) -> int:
+    """Return how many bytes of uploads lie in the studio's folder."""
+    return sum(file.stat().st_size for file in (running.home / "uploads").glob("*"))
+
+
+def panel(browser: webdriver.Chrome, title: str) -> str:
+    """Return the text of a set's panel, or nothing."""
+    panels = browser.find_elements(By.CSS_SELECTOR, ".op-set-panel")
+    return next((each.text for each in panels if each.text.startswith(title)), "")
+
+
+def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
+    browser: webdriver.Chrome, running: StudioProcess, packed: Path
+) -> None:
+    browser.get(f"{running.address}/data")
+    until(browser, lambda: one(browser, FILES))
+    slow_down(browser, 1_500_000)
+    one(browser, FILES).send_keys(str(packed))
+    wait_for(lambda: arrived(running) > 2_000_000)
+    browser.refresh()
+    slow_down(browser, -1)
+    until(browser, lambda: one(browser, FILES))
+    # Chromium asks nobody who has not touched the page whether to leave it.
+    assert all("beforeunload" in each for each in complaints(browser))
+    kept = arrived(running)
+    assert 2_000_000 < kept < packed.stat().st_size
+    browser.execute_script(
+        """const send = window.fetch; window.SENT = [];
+        window.fetch = (address, how) => {
+          if (how?.method === 'PUT') window.SENT.push([address, how.body.size]);
+          return send(address, how); };"""
+    )
+    one(browser, FILES).send_keys(str(packed))
+    until(browser, lambda: "Added: pets" in shown(browser))
+    sent = browser.execute_script("return window.SENT")
+    assert sum(size for _, size in sent) <= packed.stat().st_size - kept
+    assert arrived(running) == 0
+    # A process of its own has read them: counts, and what it found.
+    until(browser, lambda: "Findings\n–" not in panel(browser, "pets <img"))
+    told = panel(browser, "pets <img")
+    assert "Classes\n3\nPictures\n12" in told
+    assert "cat\n4" in told
+    assert f"{HOSTILE[:15]}…" in told
+    assert sideways(browser) == 0
+
+
+def test_folders_below_the_root_can_be_added_and_no_others(
+    browser: webdriver.Chrome, running: StudioProcess
+) -> None:
+    browser.get(f"{running.address}/data?add=folder")
+    until(browser, lambda: settled(browser) and "1 folder" in one(browser, "#add").text)
+    assert "way-out" not in shown(browser)
+    button(browser, "Add this folder").click()  # its only folder holds folders
+    until(browser, lambda: "shapes" in shown(browser) and "Added" in shown(browser))
+    button(browser, "shapes").click()
+    until(browser, lambda: settled(browser) and "2 folders" in one(browser, "#add").text)
+    button(browser, "Add this folder").click()
+    until(browser, lambda: "disc\n12\nsquare\n12" in panel(browser, "shapes"))
+    browser.back()
+    until(browser, lambda: "1 folder" in one(browser, "#add").text)
+    outside = running.folder / "outside"
+    there = Folders([outside])
+    for asked in (there.root_ids()[0], str(outside), "../outside", "%2e%2e"):
+        browser.get(f"{running.address}/data?add=folder&folder={asked}")
+        until(browser, lambda: "Begin again at the top" in shown(browser))
+        assert "secret" not in shown(browser)
+
+
+def test_a_removed_set_comes_back_and_other_windows_see_it(
+    browser: webdriver.Chrome, running: StudioProcess
+) -> None:
+    browser.get(f"{running.address}/data?add=name")
+    until(browser, lambda: settled(browser))
+    one(browser, "[role=combobox]").click()
+    until(browser, lambda: "digits: 1,797" in shown(browser))
+    items = browser.find_elements(By.CSS_SELECTOR, ".q-item")
+    next(item for item in items if item.text.startswith("digits")).click()
+    button(browser, "Add").click()
+    until(browser, lambda: panel(browser, "digits"))
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    browser.get(f"{running.address}/data")
+    until(browser, lambda: panel(browser, "digits"))
+    second = browser.current_window_handle
+    browser.switch_to.window(first)
+    digits = next(
+        each for each in browser.find_elements(By.CSS_SELECTOR, ".op-set-panel")
+        if each.text.startswith("digits")
+    )  # fmt: skip
+    digits.find_element(By.XPATH, ".//button[normalize-space(.)='Remove']").click()
+    until(browser, lambda: not panel(browser, "digits"))
+    browser.switch_to.window(second)
+    until(browser, lambda: not panel(browser, "digits"))
+    browser.switch_to.window(first)
+    button(browser, "Undo").click()
+    until(browser, lambda: panel(browser, "digits"))
+    browser.switch_to.window(second)
+    until(browser, lambda: panel(browser, "digits"))
+    browser.close()
+    browser.switch_to.window(first)
+
+
+def test_an_empty_set_takes_pictures_from_the_camera(
+    browser: webdriver.Chrome, running: StudioProcess
+) -> None:
+    browser.get(f"{running.address}/data?add=empty")
+    until(browser, lambda: settled(browser))
+    field = one(browser, '[aria-label="Classes, separated by commas"]')
+    field.send_keys("boot, ../out")
+    button(browser, "Make the set").click()
+    until(browser, lambda: "got '../out'" in shown(browser))
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(f"boot, {HOSTILE}")
+    until(browser, lambda: field.get_attribute("value") == f"boot, {HOSTILE}")
+    button(browser, "Make the set").click()
+    until(browser, lambda: "/data/" in browser.current_url and button(browser, "Use the camera"))
+    browser.execute_script(
+        """const drawn = Object.assign(document.createElement('canvas'), {width: 64, height: 48});
+        setInterval(() => { const c = drawn.getContext('2d');
+          c.fillStyle = `rgb(${Date.now() % 255}, 9, 9)`; c.fillRect(0, 0, 64, 48); }, 50);
+        navigator.mediaDevices.getUserMedia = async () => drawn.captureStream(20);"""
+    )
+    button(browser, "Use the camera").send_keys(Keys.ENTER)
+    until(browser, lambda: one(browser, "video").get_property("videoWidth"))
+    for _ in range(2):
+        browser.switch_to.active_element.send_keys(Keys.SPACE)
+    made = browser.current_url.rpartition("/")[2]
+    wait_for(lambda: len(list((running.home / "pictures" / made).glob("*/*.jpg"))) == 2)

@@ -1,0 +1,185 @@
+"""Two windows agree, addresses last, and nothing is asked of another host."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("nicegui")
+
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from opsin.data.dataset import Dataset
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.run_row import opaque
+from opsin.studio.sets import Sets
+from tests.browser import chromium, needs_chromium, resize
+from tests.made_runs import answers_right, write_run
+from tests.settled import usable
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    requests_elsewhere,
+    shown,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+JOBS = ("First job", "Second job", "Third job")
+
+
+@pytest.fixture(scope="module")
+def running(
+    digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[StudioProcess, str]]:
+    """A studio with a run, a set and three jobs that are held back, and the set's address."""
+    folder = tmp_path_factory.mktemp("windows")
+    write_run(folder / "runs", "trial", digits, answers_right(digits, 0.9))
+    jobs = Queue(folder / "home")
+    for title in JOBS:
+        jobs.hold(jobs.add("train", title, command("train", "digits")).id)
+    the_set = Sets(folder / "home", jobs).add_source("digits")
+    with studio(folder) as process:
+        yield process, f"/data/{the_set.id}"
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Chromium with two windows."""
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        resize(browser, 1200)
+        browser.switch_to.new_window("window")
+        resize(browser, 1200)
+        yield browser
+
+
+@pytest.fixture
+def browser(
+    running: tuple[StudioProcess, str], windows: webdriver.Chrome
+) -> Iterator[webdriver.Chrome]:
+    """Two windows, which complain of nothing and stay on this host."""
+    yield windows
+    for window in windows.window_handles:
+        windows.switch_to.window(window)
+        assert requests_elsewhere(windows, running[0].address) == []
+    assert complaints(windows) == []
+    assert "Traceback" not in running[0].said()
+
+
+def both(browser: webdriver.Chrome, *addresses: str) -> tuple[str, str]:
+    """Open an address in each window."""
+    one_window, other = browser.window_handles
+    for window, address in zip((one_window, other), addresses, strict=True):
+        browser.switch_to.window(window)
+        usable(browser, address)
+    return one_window, other
+
+
+def options(browser: webdriver.Chrome) -> list[WebElement]:
+    return browser.find_elements("css selector", "[role=option][data-id]")
+
+
+def test_the_name_of_a_run(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
+    process, _ = running
+    run = f"{process.address}/runs/{opaque('trial')}?tab=log"
+    here, there = both(browser, run, process.address + "/")
+    browser.switch_to.window(here)
+    one(browser, ".op-more .q-item").click()
+    field = one(browser, ".op-more input")
+    until(browser, field.is_displayed)
+    field.send_keys("Night shift", Keys.ENTER)
+    until(browser, lambda: one(browser, "h1").text == "Night shift")
+    browser.switch_to.window(there)
+    until(browser, lambda: "Night shift" in shown(browser))
+    # The other way round, from a page that was open meanwhile.
+    browser.get(run)
+    one(browser, ".op-more .q-item").click()
+    field = one(browser, ".op-more input")
+    until(browser, field.is_displayed)
+    field.send_keys(" again", Keys.ENTER)
+    browser.switch_to.window(here)
+    until(browser, lambda: one(browser, "h1").text == "Night shift again")
+    until(browser, lambda: browser.title.startswith("Night shift again"))
+
+
+def test_the_queue(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
+    process, _ = running
+    here, there = both(browser, f"{process.address}/queue", f"{process.address}/queue")
+
+    def titles() -> list[str]:
+        found = [each.text for each in browser.find_elements("css selector", ".op-job-title")]
+        return [text for text in found if text in JOBS]
+
+    first, second, third = JOBS
+    browser.switch_to.window(here)
+    assert titles() == [first, second, third]
+    job = one(browser, f"article[aria-label='{third}']")
+    next(each for each in job.find_elements("css selector", "button") if each.text == "Up").click()
+    for window in (here, there):
+        browser.switch_to.window(window)
+        until(browser, lambda: titles() == [first, third, second])
+    button(browser, "Pause the queue").click()
+    browser.switch_to.window(here)
+    until(browser, lambda: "Pause the queue" not in shown(browser))
+
+
+def test_a_correction(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
+    process, the_set = running
+    here, there = both(browser, process.address + the_set, process.address + the_set)
+    for window in (here, there):
+        browser.switch_to.window(window)
+        until(browser, lambda: options(browser))
+    options(browser)[3].click()
+    leave_out = button(browser, "Leave out")
+    until(browser, leave_out.is_enabled)
+    leave_out.click()
+    for window in (there, here):
+        browser.switch_to.window(window)
+        until(
+            browser, lambda: "op-mark-left-out" in str(options(browser)[3].get_attribute("class"))
+        )
+        until(browser, lambda: "Corrected 1" in shown(browser))
+    undo = button(browser, "Undo")
+    until(browser, undo.is_enabled)
+    undo.click()
+    browser.switch_to.window(there)
+    until(browser, lambda: "Corrected 1" not in shown(browser))
+
+
+def test_addresses_last(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
+    process, the_set = running
+    way = ["/", "/data", the_set, f"{the_set}?class=3", f"{the_set}?class=3&part=test", "/queue"]
+    seen = []
+    for address in way:
+        usable(browser, process.address + address)
+        seen.append(headings(browser))
+    assert len(set(seen)) == len(way)
+    # Back through all of them, with a reload in the middle, and forward again.
+    for place in reversed(range(len(way) - 1)):
+        browser.back()
+        if place == 2:
+            browser.refresh()
+        until(browser, functools.partial(stands, browser, seen[place]))
+        assert browser.current_url == process.address + way[place]
+    browser.forward()
+    until(browser, functools.partial(stands, browser, seen[1]))
+
+
+def stands(browser: webdriver.Chrome, wanted: tuple[str, ...]) -> bool:
+    """Tell whether the page with these headings is there."""
+    return headings(browser) == wanted
+
+
+def headings(browser: webdriver.Chrome) -> tuple[str, ...]:
+    """Return what tells one page from another, without numbers that change."""
+    found = browser.find_elements("css selector", "h1, .op-tabs [aria-current], h2")
+    return tuple(each.text for each in found)

@@ -1,0 +1,150 @@
+"""Browsers get in by a cookie that only the token brings."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
+
+from opsin.gate.guard import HEADERS, Guard
+from opsin.gate.sign_in import Fields, SignIn
+from tests.gate.made_requests import BEARER, HOST, TOKEN, ask, messages
+
+HTML = (b"accept", b"text/html,*/*;q=0.8")
+
+
+async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+def _page(wrong: bool, further: Fields) -> str:
+    return f"wrong={wrong} further={further}"
+
+
+def guard() -> Guard:
+    return Guard(
+        _nobody,
+        host="127.0.0.1",
+        headers=HEADERS,
+        token=TOKEN,
+        sign_in=SignIn("opsin-studio-8000", _page),
+    )
+
+
+def signed_in(guarded: Guard) -> tuple[bytes, bytes]:
+    """Return the header of a browser that showed the token."""
+    first = ask(guarded, [HOST], query=b"token=" + TOKEN.encode())
+    found = re.match(rb"[^;]*", dict(first["headers"])[b"set-cookie"])
+    assert found
+    return (b"cookie", found[0])
+
+
+def test_the_token_brings_a_cookie_and_leaves_the_address() -> None:
+    guarded = guard()
+    query = b"tab=report&token=" + TOKEN.encode() + b"&q=a+b%26c&empty="
+    first = ask(guarded, [HOST], path="/runs/abc", query=query)
+    headers = dict(first["headers"])
+    assert first["status"] == 303
+    assert headers[b"location"] == b"/runs/abc?tab=report&q=a+b%26c&empty="
+    assert headers[b"cache-control"] == b"no-store"
+    name, _, rest = headers[b"set-cookie"].decode().partition("=")
+    value, *marks = rest.split("; ")
+    assert name == "opsin-studio-8000"
+    assert sorted(marks) == ["HttpOnly", "Path=/", "SameSite=Strict"]
+    assert len(value) >= 43
+    assert TOKEN not in headers[b"set-cookie"].decode() + headers[b"location"].decode()
+
+
+def test_the_cookie_opens_everything() -> None:
+    guarded = guard()
+    cookie = signed_in(guarded)
+    assert ask(guarded, [HOST, cookie], method="POST")["status"] == 204
+    assert ask(guarded, [HOST, cookie], kind="websocket") == {"type": "websocket.accept"}
+    among = (cookie[0], b"other=1; " + cookie[1] + b"; opsin-studio-8001=2")
+    assert ask(guarded, [HOST, among])["status"] == 204
+    # The page of another server on this machine is given the same cookies by the browser.
+    foreign = (b"origin", b"http://127.0.0.1:9000")
+    assert ask(guarded, [HOST, foreign, cookie], method="POST")["status"] == 403
+    assert ask(guarded, [HOST, foreign, cookie], kind="websocket")["type"] == "websocket.close"
+    # Programs show the token itself.
+    assert ask(guarded, [HOST, BEARER], method="POST")["status"] == 204
+
+
+def test_cookies_of_others_open_nothing() -> None:
+    guarded = guard()
+    kind, cookie = signed_in(guarded)
+    for wrong in (
+        cookie[:-1], cookie + b"x", cookie.replace(b"8000", b"8001"), b"opsin-studio-8000=",
+        b"opsin-studio-8000", b"", b"x" + cookie, b"opsin-studio-8000=" + TOKEN.encode(),
+        signed_in(guard())[1],  # of another start
+    ):  # fmt: skip
+        assert ask(guarded, [HOST, (kind, wrong)])["status"] == 401, wrong
+        refused = ask(guarded, [HOST, (kind, wrong)], kind="websocket")
+        assert refused["type"] == "websocket.close"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_only_reading_signs_in(method: str) -> None:
+    query = b"token=" + TOKEN.encode()
+    assert ask(guard(), [HOST], method=method, query=query)["status"] == 401
+    assert ask(guard(), [HOST], kind="websocket", query=query)["type"] == "websocket.close"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [b"token=", b"token", b"token=" + TOKEN[:-1].encode(), b"Token=" + TOKEN.encode(),
+     b"token=" + TOKEN.encode() + b"&token=" + TOKEN.encode(), b"token=%ff%fe", b"token=%c3%a4",
+     b"\xff\xfe", b"&&;=%", TOKEN.encode()],
+)  # fmt: skip
+def test_other_queries_sign_nobody_in(query: bytes) -> None:
+    first = ask(guard(), [HOST], query=query)
+    assert first["status"] == 401
+    assert b"set-cookie" not in dict(first["headers"])
+
+
+@given(st.text(max_size=30), st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8))))
+def test_the_way_on_never_leaves_the_host(path: str, fields: Fields) -> None:
+    from urllib.parse import urlencode
+
+    fields = [(name, value) for name, value in fields if name != "token"]
+    query = urlencode([*fields, ("token", TOKEN)], errors="replace").encode()
+    reply = SignIn("c", _page).reply(
+        {"type": "http", "method": "GET", "path": path, "query_string": query}, TOKEN.encode()
+    )
+    assert reply is not None
+    where = reply.headers["location"]
+    assert re.fullmatch(r"/(?![/\\])[!-~]*", where)
+    parts = urlsplit(where)
+    assert (parts.scheme, parts.netloc) == ("", "")
+    kept = [tuple(part.encode("utf-8", "replace") for part in pair) for pair in fields]
+    sent = parse_qsl(parts.query, keep_blank_values=True)
+    assert [tuple(part.encode() for part in pair) for pair in sent] == kept
+
+
+def body(headers: list[tuple[bytes, bytes]], **named: Any) -> tuple[dict[bytes, bytes], bytes]:
+    first, *rest = asyncio.run(messages(guard(), headers, **named))
+    assert first["status"] == 401
+    return dict(first["headers"]), b"".join(each["body"] for each in rest)
+
+
+def test_people_are_asked_by_a_page_and_programs_by_an_error() -> None:
+    headers, page = body([HOST, HTML], query=b"page=3")
+    assert headers[b"content-type"].startswith(b"text/html")
+    assert page == b"wrong=False further=[('page', '3')]"
+    assert body([HOST, HTML], query=b"token=sesame")[1] == b"wrong=True further=[]"
+    for sent, method in (([HOST], "GET"), ([HOST, HTML], "POST")):
+        headers, text = body(sent, method=method)
+        assert headers[b"content-type"] == b"application/json"
+        assert text.startswith(b'{"error":{"kind":"Unauthorized"')
+        # A browser would open a dialog of its own for Basic.
+        assert headers[b"www-authenticate"] == b"Bearer"

@@ -1,0 +1,60 @@
+"""A studio's folders with much in them, and the addresses of all its pages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import urlencode
+
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.run_row import opaque
+from opsin.studio.sets import Sets
+from tests.made_runs import copies
+
+
+def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
+    """Fill a studio's folders with runs and a set, and return the address of each page.
+
+    Args:
+        folder: The studio's; on the same disk as nothing that matters.
+        run: A finished run directory of the source; it is copied.
+        source: A source's name, or its path.
+        count: Runs to make of it.
+    """
+    whole = folder / "whole"
+    shutil.copytree(run, whole)
+    made = copies(folder / "runs", whole, count)
+    the_set = Sets(folder / "home", Queue(folder / "home")).add_source(source)
+    label = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["classes"][0]
+    return addresses(made[0].name, made[1].name, the_set.id, label)
+
+
+def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, str]:
+    """Return the address of each page, of each of its tabs too.
+
+    Args:
+        first: Name of a run's directory.
+        second: Of another one.
+        the_set: Number of a set.
+        label: One of its classes.
+    """
+    one, other, of_set = opaque(first), opaque(second), f"/data/{the_set}"
+    return {
+        "Runs": "/",
+        "Runs, filtered": f"/?{urlencode({'q': label[:40], 'sort': 'accuracy'})}",
+        "Data": "/data",
+        "A set": of_set,
+        "A set, one class": f"{of_set}?class=0&page=1",
+        "Train": f"/train?set={the_set}",
+        "Train as before": f"/train?from={one}",
+        "A run, live": f"/runs/{one}?tab=live",
+        "A run, report": f"/runs/{one}?tab=report",
+        "A run, mistakes": f"/runs/{one}?tab=mistakes",
+        "A run, log": f"/runs/{one}?tab=log",
+        "Inside": f"/runs/{one}/inside",
+        "Inside, a picture": f"/runs/{one}/inside?picture=test/0",
+        "Try": f"/try?run={one}",
+        "Compare": f"/compare?runs={one},{other}",
+        "Queue": "/queue",
+    }

@@ -1,0 +1,50 @@
+"""A studio's state without its pages: runs, a queue, workers and tried pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import httpx
+from fastapi import FastAPI
+
+from opsin.studio.index import RunIndex
+from opsin.studio.inside import Workers
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.settings import Settings
+from opsin.studio.tried import Tried
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+
+class Looking:
+    """What `Workers`, `Tried` and `Compared` need of a studio.
+
+    Args:
+        folder: Its runs lie in ``runs``, its own files in ``home``.
+        most: Workers at a time.
+        idle: Seconds after which an idle one is ended.
+    """
+
+    def __init__(self, folder: Path, *, most: int = 2, idle: float = 120.0) -> None:
+        home = folder / "home"
+        home.mkdir(exist_ok=True)
+        self.settings = Settings(folder / "runs", home, roots=(folder,))
+        self.runs = RunIndex(self.settings.runs)
+        self.runs.scan()
+        self.jobs = Queue(home, runs=self.settings.runs)
+        self.tried = Tried(self.studio)
+        self.inside = Workers(self.studio, most=most, idle=idle)
+
+    @property
+    def studio(self) -> Studio:
+        """Itself, as those see it that it is made for."""
+        return cast("Studio", self)
+
+
+async def fetch(api: FastAPI, address: str) -> httpx.Response:
+    """Return what an application replies to a GET."""
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
+        return await client.get(address)

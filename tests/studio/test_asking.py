@@ -1,0 +1,93 @@
+"""What a form says becomes a command line that means just that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.classical.recipe import MODELS, resolve_classical
+from opsin.cli.recipe_file import merge_options, read_options
+from opsin.defaults import AUGMENTATIONS
+from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
+from opsin.studio import asking
+
+
+def test_every_option_of_a_network_can_be_asked_for() -> None:
+    shown = {field.name for fields in asking.fields_for("auto").values() for field in fields}
+    wanted = {*ModelRecipe.model_fields, *TrainingRecipe.model_fields} - {"name"}
+    assert wanted <= shown | set(asking.FRONT)
+    assert all(field.text for fields in asking.fields_for("cnn").values() for field in fields)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_without_layers_is_asked_for_its_own_options_only(model: str) -> None:
+    shown = {field.name for field in asking.fields_for(model)["Model"]}
+    assert shown == set(MODELS[model].model_fields) - {"name"}
+
+
+def test_words_cover_what_there_is() -> None:
+    assert set(asking.AUGMENT_WORDS) == {"", *AUGMENTATIONS}
+    assert set(asking.MODEL_WORDS) == {"auto", "mlp", "cnn", "resnet", *MODELS}
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
+    text: str, name: str
+) -> None:
+    words = asking.argv(
+        ["--", "-source"], {"group_by": text, "rate": "0.1"}, runs=Path("/runs"), name=name
+    )
+    typed = [word for word in words if word.startswith("--group-by")]
+    assert typed == ([f"--group-by={text.strip()}"] if text.strip() else [])
+    assert words[words.index("--") :] == ["--", "-source"]
+    assert all(word.startswith("--") for word in words[4 : words.index("--")])
+
+
+def recipe_of(model: str, **options: Any) -> dict[str, Any]:
+    data = DataRecipe.of("digits", size=(8, 8), labels="old.csv")
+    made = resolve_classical if model in MODELS else resolve
+    return made(data, model=model, **options).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *MODELS])
+def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
+    recipe = recipe_of(model, seed=7)
+    path = asking.keep_recipe(tmp_path, recipe, {}, same_pictures=True)
+    options = merge_options(read_options(path), {})
+    assert not {"sources", "labels", "test"} & set(options)
+    model_name = options.pop("model")
+    data = {name: options.pop(name) for name in list(options) if name in DataRecipe.model_fields}
+    made = resolve_classical if model in MODELS else resolve
+    again = made(DataRecipe.of("digits", **data), model=model_name, **options)
+    assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
+    # What the form shows of it is what it is.
+    values = asking.values_of(recipe)
+    assert (values["model"], values["seed"]) == (model, "7")
+
+
+def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
+    recipe = recipe_of("cnn", epochs=4)
+
+    def kept(same_pictures: bool = True, **changed: str) -> dict[str, Any]:
+        path = asking.keep_recipe(tmp_path, recipe, changed, same_pictures=same_pictures)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    assert "flip" in kept()
+    assert not {"augment", "flip", "shift", "erase"} & set(kept(augment="documents"))
+    assert not {"rate", "momentum"} & set(kept(optimizer="sgd"))
+    assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
+    assert "size" not in kept(same_pictures=False)
+    assert set(kept(model="mlp")) <= set(DataRecipe.model_fields)
+
+
+def test_a_runs_own_pictures_are_found_again() -> None:
+    location = {"sources": ["/a/b", "digits"], "test": "/t", "labels": "/run/corrections.csv"}
+    words, labels = asking.words_of_location(location)
+    assert words == ["--test=/t", "--", "/a/b", "digits"]
+    assert labels == Path("/run/corrections.csv")

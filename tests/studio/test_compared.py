@@ -1,0 +1,76 @@
+"""A comparison is made once, kept until a run changes, and refused without naming a place."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from opsin.data.dataset import Dataset, load
+from opsin.errors import OpsinError, RecipeError
+from opsin.studio.compared import Compared
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
+from opsin.studio.run_row import opaque
+from tests.made_runs import answers_right, write_run
+from tests.studio.looking import Looking
+
+A, B, OTHER = map(opaque, ("good", "better", "other"))
+
+
+@pytest.fixture
+def looking(tmp_path: Path, digits: Dataset) -> Looking:
+    runs = tmp_path / "runs"
+    write_run(runs, "good", digits, answers_right(digits, 0.7))
+    write_run(runs, "better", digits, answers_right(digits, 0.95, seed=1))
+    few = load("digits", classes=["0", "1"])
+    write_run(runs, "other", few, answers_right(few, 0.9))
+    return Looking(tmp_path)
+
+
+def over(looking: Looking, job: Job) -> Job:
+    """Return a job once its process is gone."""
+    while not job.over:
+        looking.jobs.tick()
+        job = looking.jobs.get(job.id)
+        time.sleep(0.05)
+    return job
+
+
+def test_it_is_made_once_and_kept(looking: Looking) -> None:
+    compared = Compared(looking.studio, [A, B])
+    assert compared.known() is None
+    job = compared.start()
+    assert compared.start().id == job.id
+    said = compared.keep(over(looking, job))
+    assert said["pairs"][0]["better"] == "B"
+    assert looking.jobs.jobs() == []
+    assert Compared(looking.studio, [A, B]).known() == said
+    assert Compared(looking.studio, [B, A]).known() is None
+    report = looking.runs.get(B).report
+    report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert Compared(looking.studio, [A, B]).known() is None
+
+
+def test_other_pictures_are_refused_in_one_line_of_names(looking: Looking) -> None:
+    compared = Compared(looking.studio, [A, OTHER])
+    with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
+        compared.keep(over(looking, compared.start()))
+    assert str(looking.settings.runs) not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert compared.known() is None
+    assert looking.jobs.jobs() == []
+
+
+@pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
+def test_two_to_ten_can_be_compared(looking: Looking, ids: list[str]) -> None:
+    with pytest.raises(RecipeError, match="two to 10 runs"):
+        Compared(looking.studio, ids)
+
+
+def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
+    with pytest.raises(NotThere):
+        Compared(looking.studio, [A, "0" * 16])

@@ -1,0 +1,389 @@
+"""Jobs are files and a lock: their states stay true whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from opsin.errors import OpsinError, RunError
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job, command, new_job, read_job, write_job
+from opsin.studio.jobs.process import _held
+from opsin.studio.jobs.queue import BESIDE, Queue
+
+#: Answers as a verb does, when its file `go` is there.
+WAITS = """
+import pathlib, time
+while not pathlib.Path("go").exists(): time.sleep(0.01)
+print('{"answer": 42}')
+"""
+#: Writes a run as a training does, and takes one Ctrl-C as "end well", two as "break off".
+TRAINS = """
+import json, os, pathlib, signal, sys, time
+run = pathlib.Path(sys.argv[1]); run.mkdir(parents=True); (run / "checkpoints").mkdir()
+(run / "recipe.json").write_text("{}")
+asked = []
+def on_signal(*_):
+    asked.append(1)
+    if len(asked) == 1: (run / "checkpoints" / "step-1.json").write_text("{}")
+    if len(asked) > 1:
+        parts = {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}
+        print(json.dumps({"error": parts}))
+        sys.exit(130)
+signal.signal(signal.SIGINT, on_signal)
+status = {"state": "running", "pid": os.getpid(), "started": time.time()}
+status |= {"doing": "2/4", "done": 5, "total": 10, "unit": "pictures"}
+(run / "status.json").write_text(json.dumps(status))
+while not asked or "pauses" in sys.argv: time.sleep(0.01)
+print(json.dumps({"run": str(run), "training": {"stopped": True}}))
+sys.exit(130)
+"""
+
+
+def python(code: str, *words: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code, *words]
+
+
+def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
+    """Tick until something is true."""
+    end = time.monotonic() + seconds
+    queue.tick()
+    while not true():
+        assert time.monotonic() < end, queue.jobs()
+        time.sleep(0.02)
+        queue.tick()
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Iterator[Queue]:
+    queue = Queue(tmp_path, runs=tmp_path / "runs")
+    yield queue
+    for job in queue.jobs():
+        if job.pid is not None:
+            queue._children.end(queue._shelf.folder(job), job.pid)
+            queue._children.status(queue._shelf.folder(job))
+
+
+def test_a_job_is_started_answers_and_is_done(queue: Queue, tmp_path: Path) -> None:
+    job = queue.add(
+        "plan", "a plan", python("import sys; print('{\"a\": 1}'); print('x', file=sys.stderr)")
+    )
+    assert queue.get(job.id).state == "waiting"
+    until(queue, lambda: queue.get(job.id).over)
+    job = queue.get(job.id)
+    assert (job.state, job.cause) == ("done", None)
+    assert queue.output(job.id) == {"a": 1}
+    assert queue.log_tail(job.id) == ["x"]
+    assert job.started is not None and job.ended is not None and job.started <= job.ended
+
+
+def test_trainings_run_one_at_a_time_in_their_order(queue: Queue, tmp_path: Path) -> None:
+    first, second, third = (queue.add("train", name, python(WAITS)) for name in "abc")
+    queue.move(third.id, 0)
+    queue.tick()
+    assert [job.title for job in queue.jobs()] == ["c", "a", "b"]
+    assert [job.state for job in queue.jobs()] == ["running", "waiting", "waiting"]
+    queue.hold(first.id)
+    queue.move(second.id, 0)
+    (tmp_path / "go").touch()
+    until(queue, lambda: queue.get(second.id).over)
+    queue.tick()
+    assert queue.get(first.id).state == "held"
+    queue.release(first.id)
+    until(queue, lambda: queue.get(first.id).over)
+    # The last ended comes first.
+    assert [job.title for job in queue.jobs()] == ["a", "b", "c"]
+
+
+def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
+    queue.add("train", "training", python(WAITS))
+    short = [queue.add("plan", f"plan {number}", python(WAITS)) for number in range(4)]
+    queue.pause_all(False)
+    queue.tick()
+    assert sum(job.state == "running" for job in queue.jobs()) == 1 + BESIDE
+    for job in short:
+        queue.remove(job.id)  # also those at work
+    queue.tick()
+    assert [job.title for job in queue.jobs()] == ["training"]
+
+
+def test_a_paused_queue_begins_no_training(queue: Queue, tmp_path: Path) -> None:
+    queue.pause_all(True)
+    job = queue.add("train", "a", python(WAITS))
+    queue.tick()
+    assert queue.get(job.id).state == "waiting"
+    assert Queue(tmp_path).paused
+    queue.pause_all(False)
+    queue.tick()
+    assert queue.get(job.id).state == "running"
+
+
+def test_a_refusal_is_the_cause(queue: Queue) -> None:
+    said = {
+        "error": {
+            "kind": "SourceError",
+            "expected": "a folder",
+            "received": "x is none",
+            "advice": "Look.",
+        }
+    }
+    job = queue.add("train", "x", python(f"import sys; print({json.dumps(said)!r}); sys.exit(1)"))
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "failed"
+    assert queue.get(job.id).cause == "expected a folder; x is none. Look."
+
+
+def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
+    job = queue.add("train", "x", python(WAITS))
+    queue.tick()
+    pid = queue.get(job.id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(queue, lambda: queue.get(job.id).over)
+    job = queue.get(job.id)
+    assert job.state == "failed"
+    assert job.cause == "its process was ended by SIGKILL (killed, or out of memory)"
+
+
+def test_a_crash_repeats_the_last_line_of_the_log(queue: Queue) -> None:
+    job = queue.add("look", "x", python("raise ValueError('no picture')"))
+    until(queue, lambda: queue.get(job.id).over)
+    cause = queue.get(job.id).cause
+    assert cause == "its process ended with status 1; its last words: ValueError: no picture"
+
+
+def test_a_program_that_is_missing_is_told(queue: Queue) -> None:
+    job = queue.add("look", "x", ["/no/such/program"])
+    queue.tick()
+    assert queue.get(job.id).state == "failed"
+    assert "No such file" in str(queue.get(job.id).cause)
+
+
+def test_stop_lets_a_training_end_well(queue: Queue, tmp_path: Path) -> None:
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
+    until(queue, lambda: queue.progress(job.id) is not None)
+    progress = queue.progress(job.id)
+    assert progress is not None and (progress.epoch, progress.epochs, progress.share) == (
+        2,
+        4,
+        0.375,
+    )
+    assert queue.get(job.id).run == "one"
+    assert queue.of_run("one") == queue.get(job.id)
+    queue.stop(job.id)
+    assert queue.get(job.id).state == "stopping"
+    until(queue, lambda: queue.get(job.id).over)
+    assert (queue.get(job.id).state, queue.get(job.id).cause) == ("stopped", None)
+    assert queue.progress(job.id) is None
+
+
+def test_pause_breaks_off_once_the_state_is_on_the_disk_and_resume_goes_on(
+    queue: Queue, tmp_path: Path
+) -> None:
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "pauses"))
+    until(queue, lambda: queue.get(job.id).run is not None)
+    queue.pause(job.id)
+    queue.pause(job.id)  # a second window changes nothing
+    assert (queue.get(job.id).state, queue.get(job.id).signals) == ("pausing", 1)
+    until(queue, lambda: queue.get(job.id).over)
+    assert (queue.get(job.id).state, queue.get(job.id).signals) == ("paused", 2)
+    other = queue.add("train", "y", python(WAITS))
+    queue.pause_all(True)
+    queue.resume(job.id)
+    assert [each.id for each in queue.jobs()] == [job.id, other.id]
+    assert queue._argv(queue.get(job.id)) == command("resume", tmp_path / "runs" / "one")
+
+
+def test_stopping_three_times_kills(queue: Queue) -> None:
+    stubborn = (
+        "import signal, time; signal.signal(2, signal.SIG_IGN); open('up', 'w'); time.sleep(60)"
+    )
+    job = queue.add("train", "x", python(stubborn))
+    until(queue, (queue.home / "up").exists)
+    for _ in range(3):
+        assert queue.get(job.id).active
+        queue.stop(job.id)
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "stopped"
+    assert "at once" in str(queue.get(job.id).cause)
+
+
+def test_stopping_twice_says_that_there_are_no_figures(queue: Queue, tmp_path: Path) -> None:
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one"), "pauses"))
+    until(queue, lambda: queue.get(job.id).run is not None)
+    queue.stop(job.id)
+    # Two signals at the same moment would be one.
+    until(queue, (tmp_path / "runs" / "one" / "checkpoints" / "step-1.json").exists)
+    queue.stop(job.id)
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "stopped"
+    assert "before it was evaluated" in str(queue.get(job.id).cause)
+
+
+def test_a_stop_nobody_asked_for_says_so(queue: Queue, tmp_path: Path) -> None:
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
+    until(queue, lambda: queue.get(job.id).run is not None)
+    pid = queue.get(job.id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGINT)
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "stopped"
+    assert "outside the studio" in str(queue.get(job.id).cause)
+
+
+STUDIO = """
+import sys, time
+from pathlib import Path
+from opsin.studio.jobs.queue import Queue
+queue = Queue(Path(sys.argv[1]))
+for code in sys.argv[2:]: queue.add("train", "x", [sys.executable, "-S", "-c", code])
+queue.tick()
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_work_goes_on_when_the_studio_is_killed(tmp_path: Path) -> None:
+    studio = subprocess.Popen(
+        [sys.executable, "-c", STUDIO, str(tmp_path), WAITS, WAITS], stdout=subprocess.PIPE
+    )
+    assert studio.stdout is not None
+    assert studio.stdout.readline() == b"started\n"
+    studio.kill()
+    studio.wait()
+    studio.stdout.close()
+    queue = Queue(tmp_path)
+    first, second = queue.jobs()
+    assert (first.state, second.state) == ("running", "waiting")
+    queue.tick()
+    assert [job.state for job in queue.jobs()] == ["running", "waiting"]
+    (tmp_path / "go").touch()
+    until(queue, lambda: queue.get(second.id).over)
+    assert queue.get(first.id).state == queue.get(second.id).state == "done"
+
+
+def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_waits(
+    tmp_path: Path,
+) -> None:
+    before = Queue(tmp_path)
+    before.pause_all(True)
+    ran, waits, held = (before.add("train", name, python(WAITS)) for name in "abc")
+    before.hold(held.id)
+    # As the power cut left it: the number belongs to another process by now, the lock to nobody.
+    write_job(
+        tmp_path / "jobs" / ran.id, replace(ran, state="running", pid=os.getpid(), started=1.0)
+    )
+    (tmp_path / "jobs" / ran.id / "alive.lock").touch()
+    after = Queue(tmp_path)
+    after.tick()
+    assert [job.state for job in after.jobs()] == ["waiting", "held", "failed"]
+    assert "ended without a word" in str(after.get(ran.id).cause)
+    after.resume(ran.id)
+    assert [job.id for job in after.jobs()] == [ran.id, waits.id, held.id]
+
+
+def test_what_a_dead_process_left_running_is_ended(queue: Queue, tmp_path: Path) -> None:
+    forks = """
+import os, time
+if os.fork() == 0: open("up", "w").write(str(os.getpid()))
+time.sleep(60)
+"""
+    job = queue.add("train", "x", python(forks))
+    until(queue, lambda: (tmp_path / "up").exists() and bool((tmp_path / "up").read_text()))
+    pid = queue.get(job.id).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "failed"
+    until(queue, lambda: not _held(queue._shelf.folder(job)))
+
+
+def test_a_job_is_running_on_the_disk_before_its_process_is(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = []
+
+    def dies(folder: Path, argv: object, *, cwd: Path) -> int:
+        states.append(read_job(folder).state)
+        raise OSError("the studio was killed here")
+
+    monkeypatch.setattr(queue._children, "start", dies)
+    queue.add("train", "x", python(WAITS))
+    queue.tick()
+    assert states == ["running"]
+
+
+def test_children_see_nothing_of_the_studio(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPSIN_TOKEN", "secret")
+    monkeypatch.setenv("NICEGUI_SCREEN_TEST_PORT", "1")
+    shows = "import json, os, sys; print(json.dumps({'env': sorted(os.environ), 'path': sys.path}))"
+    job = queue.add("look", "x", python(shows))
+    until(queue, lambda: queue.get(job.id).over)
+    said = queue.output(job.id)
+    assert said is not None
+    assert not [key for key in said["env"] if key.startswith(("OPSIN_TOKEN", "NICEGUI", "PYTEST"))]
+    assert "" not in said["path"]
+
+
+def test_a_training_at_work_is_not_removed(queue: Queue) -> None:
+    job = queue.add("train", "x", python(WAITS))
+    queue.tick()
+    with pytest.raises(RunError, match="at work"):
+        queue.remove(job.id)
+    queue.remove("no such job")
+    with pytest.raises(NotThere):
+        queue.get("no such job")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"kind": "train"}', '{"kind": 3, "title": "", "argv": []}',
+                '{"kind": "train", "title": 5, "argv": []}', "[" * 5000]
+)  # fmt: skip
+def test_a_damaged_job_is_shown_as_failed(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "jobs" / "0123456789ab"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(content)
+    (tmp_path / "queue.json").write_text(content)
+    queue = Queue(tmp_path)
+    queue.tick()
+    [job] = queue.jobs()
+    assert job.state == "failed"
+    assert "damaged" in str(job.cause)
+    queue.remove(job.id)
+    assert Queue(tmp_path).jobs() == []
+
+
+def test_names_that_are_no_unicode_survive(tmp_path: Path) -> None:
+    job = new_job("train", "a\udcff" + "x" * 10_000, ["a", "\udcff", "--", "-x\n"])
+    (tmp_path / job.id).mkdir()
+    write_job(tmp_path / job.id, job)
+    again = read_job(tmp_path / job.id)
+    assert again == job
+    assert len(again.title) < 1000
+
+
+def test_changes_are_told_once(queue: Queue) -> None:
+    queue.pause_all(True)
+    job: Job = queue.add("train", "x", python(WAITS))
+    assert job.id in queue.tick()
+    assert queue.tick() == set()
+    queue.hold(job.id)
+    assert queue.tick() == {job.id}
+
+
+def test_a_full_disk_is_told_and_leaves_no_job(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").write_text("a file where the folder would be")
+    with pytest.raises(OpsinError, match="expected to write"):
+        queue.add("train", "x", python(WAITS))
+    assert queue.jobs() == []

@@ -1,0 +1,48 @@
+"""How a job ended is told from its files alone, whoever saw it end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from opsin.studio.jobs.job import State, new_job
+from opsin.studio.jobs.verdict import ended
+
+STOPPED = {"run": "/runs/one", "training": {"stopped": True}}
+CTRL_C = {"error": {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}}
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "status", "expected"),
+    [
+        # The studio was started since: nobody knows the status.
+        ("running", STOPPED, None, "stopped"),
+        ("stopping", STOPPED, None, "stopped"),
+        ("pausing", STOPPED, None, "paused"),
+        ("running", CTRL_C, None, "stopped"),
+        ("pausing", CTRL_C, None, "paused"),
+        ("pausing", None, None, "paused"),
+        ("running", None, None, "failed"),
+        ("running", {"run": "/runs/one", "training": {"stopped": False}}, None, "done"),
+        # It was over before the request reached it.
+        ("stopping", {"run": "/runs/one", "training": {"stopped": False}}, 0, "done"),
+        ("running", {"run": "/runs/one", "training": {"diverged": "a loss"}}, 1, "failed"),
+        ("stopping", {"error": {"expected": "room", "received": "none"}}, 1, "failed"),
+        ("running", None, 0, "failed"),
+        ("running", {"answer": 42}, 0, "done"),
+    ],
+)
+def test_an_end_is_told_from_the_files(
+    tmp_path: Path, state: State, said: object, status: int | None, expected: State
+) -> None:
+    job = replace(new_job("train", "x", ["x"]), state=state, pid=1, started=1.0)
+    (tmp_path / "out.json").write_text(json.dumps(said) if said else "")
+    now = ended(job, tmp_path, status)
+    assert now.state == expected
+    assert now.run == ("one" if said and "run" in str(said) else None)
+    unasked = state == "running" and expected == "stopped"
+    unkept = state == "pausing" and said is None
+    assert bool(now.cause) == (expected == "failed" or unasked or unkept)

@@ -1,0 +1,86 @@
+"""Whatever is asked of a queue in whatever order, its laws hold."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.progress import Pace, Progress
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.run_row import thin
+
+ASKS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "first", "move", "hold", "release", "stop", "resume", "remove"]),
+        st.integers(0, 5),
+        st.integers(0, 5),
+    ),
+    max_size=25,
+)
+
+
+def ask(queue: Queue, what: str, number: int, place: int) -> str:
+    """Ask for something, and return whom it was about."""
+    ids = sorted(job.id for job in queue.jobs())
+    if what in {"add", "first"}:
+        return queue.add("train", "x", ["true"], first=what == "first").id
+    if not ids:
+        return ""
+    about = ids[number % len(ids)]
+    if what == "move":
+        queue.move(about, place)
+    else:
+        getattr(queue, what)(about)
+    return about
+
+
+def rank(job: Job) -> int:
+    return 0 if job.active else 1 if job.pending else 2
+
+
+@given(ASKS)
+def test_order_is_kept_in_memory_and_on_the_disk(asks: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        queue = Queue(Path(folder))
+        for what, number, place in asks:
+            before = [job.id for job in queue.jobs() if job.pending]
+            about = ask(queue, what, number, place)
+            after = [job.id for job in queue.jobs() if job.pending]
+            # What one asks of a job changes nothing in the order of the others.
+            others = set(before) & set(after) - {about}
+            assert [id_ for id_ in before if id_ in others] == [i for i in after if i in others]
+        ranks = [rank(job) for job in queue.jobs()]
+        assert ranks == sorted(ranks)
+        assert Queue(Path(folder)).jobs() == queue.jobs()
+
+
+@given(st.lists(st.floats(0, 1), max_size=200), st.integers(2, 50))
+def test_a_thinned_curve_keeps_its_ends(points: list[float], most: int) -> None:
+    kept = thin(points, most)
+    assert len(kept) == min(len(points), most)
+    assert kept[:1] == points[:1]
+    assert kept[-1:] == points[-1:]
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.floats(0, 1e9), st.floats(0, 1e9))
+def test_a_share_is_between_nothing_and_all(
+    epoch: int, epochs: int, done: float, total: float
+) -> None:
+    for progress in (
+        Progress("x", done, total, "pictures", epoch=epoch, epochs=epochs),
+        Progress("x", done, total, "pictures"),
+    ):
+        assert progress.share is None or 0 <= progress.share <= 1
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), max_size=20))
+def test_a_pace_is_never_below_zero(steps: list[tuple[float, float]]) -> None:
+    pace, now, done = Pace(), 0.0, 0.0
+    for seconds, more in steps:
+        now, done = now + seconds, done + more
+        left = pace.left("Read", done, 500.0, now)
+        assert left is None or left >= 0

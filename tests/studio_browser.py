@@ -1,0 +1,171 @@
+"""`opsin studio` as a process of its own, and the browser that looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.browser import console
+
+START = (sys.executable, "-W", "error", "-m", "opsin", "studio", "--json", "--no-browser")
+
+
+class StudioProcess:
+    """A studio that runs.
+
+    Args:
+        folder: Its runs lie in ``runs``, its own files in ``home``.
+        roots: Folders in which it may browse.
+        words: Further options.
+    """
+
+    def __init__(self, folder: Path, roots: Sequence[Path] = (), words: Sequence[str] = ()) -> None:
+        self.folder, self.runs, self.home = folder, folder / "runs", folder / "home"
+        self.runs.mkdir(parents=True, exist_ok=True)
+        self._words = [*words]
+        for root in roots or [folder]:
+            self._words += ["--root", str(root)]
+        self.address = ""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, port: int = 0) -> None:
+        """Start it and wait until it answers."""
+        command = [
+            *START, "--runs", str(self.runs), "--home", str(self.home), "--port", str(port),
+            *self._words,
+        ]  # fmt: skip
+        with (self.folder / "stderr").open("ab") as errors:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=errors,
+            )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.said()
+        self.address = json.loads(line)["url"].rstrip("/")
+
+    @property
+    def port(self) -> int:
+        """Return where it listens."""
+        return int(self.address.rpartition(":")[2])
+
+    def said(self) -> str:
+        """Return what it has written on standard error."""
+        return (self.folder / "stderr").read_text("utf-8", "replace")
+
+    def memory(self) -> int:
+        """Return the bytes of memory that its process holds (Linux)."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return 1024 * int(line.split()[1])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return its jobs as they lie on the disk."""
+        files = sorted((self.home / "jobs").glob("*/job.json"))
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> int:
+        """End it, at once where nothing else is said; return its exit status."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        self.process.send_signal(by)
+        status = self.process.wait(60)
+        self.process.stdout.close()
+        return status
+
+    def restart(self) -> None:
+        """Start it again at its address, as open windows expect."""
+        self.start(self.port)
+
+
+@contextlib.contextmanager
+def studio(
+    folder: Path, *, roots: Sequence[Path] = (), words: Sequence[str] = ()
+) -> Iterator[StudioProcess]:
+    """Run a studio with files of its own; what it started ends with the block.
+
+    Args:
+        folder: Where its files lie.
+        roots: Folders in which it may browse (default: ``folder``).
+        words: Further options.
+    """
+    running = StudioProcess(folder, roots, words)
+    running.start()
+    try:
+        yield running
+    finally:
+        if running.process and running.process.poll() is None:
+            running.kill()
+        for job in running.jobs():
+            if job["state"] in {"running", "pausing", "stopping"} and job.get("pid"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(job["pid"], signal.SIGKILL)
+
+
+def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until something holds, which may look at elements that are just being replaced."""
+    passing = (StaleElementReferenceException, NoSuchElementException)
+    WebDriverWait(browser, seconds, ignored_exceptions=passing).until(lambda _: holds())
+
+
+def wait_for(holds: Callable[[], object], seconds: float = 30) -> None:
+    """Wait until something holds on the disk."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def one(browser: webdriver.Chrome, selector: str) -> WebElement:
+    """Return the first element that a CSS selector finds."""
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def button(browser: webdriver.Chrome, words: str) -> WebElement:
+    """Return the button, or the link, with these words."""
+    path = f"//*[self::button or self::a][normalize-space(.)={json.dumps(words)}]"
+    return browser.find_element(By.XPATH, path)
+
+
+def shown(browser: webdriver.Chrome) -> str:
+    """Return the text of the page."""
+    return one(browser, "body").text
+
+
+def complaints(browser: webdriver.Chrome) -> list[str]:
+    """Return errors of the console since it was last asked for."""
+    return [each["message"] for each in console(browser, "browser") if each["level"] == "SEVERE"]
+
+
+def requests_elsewhere(browser: webdriver.Chrome, address: str) -> list[str]:
+    """Return the addresses that pages asked for on any other host."""
+    found = []
+    ours = (address, address.replace("http:", "ws:"), "data:", "blob:", "chrome:", "about:")
+    for entry in console(browser, "performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked = message["params"]["request"]["url"]
+            if not asked.startswith(ours):
+                found.append(asked)
+    return found
+
+
+def sideways(browser: webdriver.Chrome) -> int:
+    """Return by how many pixels the page is wider than the window."""
+    script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    return int(browser.execute_script(script))

@@ -1,0 +1,176 @@
+"""Processes of the command line that begin with the large libraries loaded.
+
+Most of a short command's time goes into loading PyTorch, matplotlib and scikit-learn, which no test
+of a command is about. So one process of each test worker loads them once, and every command is a
+fork of it: with its own memory, working directory, environment, standard streams and exit status.
+Nothing of Opsin is loaded before the fork. That the libraries are loaded where they are needed, and
+nowhere else, is asked by tests that start Python anew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+#: What the larger commands load.
+LIBRARIES: Final = (
+    "captum.attr", "cleanlab.filter", "filelock", "jinja2", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "matplotlib.font_manager", "numpy.ma",
+    "onnx.reference", "onnxruntime.quantization", "PIL.AvifImagePlugin", "PIL.ImageDraw",
+    "PIL.ImageOps", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin",
+    "PIL.WebPImagePlugin", "platformdirs", "pydantic.main", "rich.progress", "safetensors.torch",
+    "scipy.optimize", "scipy.special", "scipy.stats", "simplejpeg", "sklearn.datasets",
+    "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics", "sklearn.model_selection",
+    "sklearn.neighbors", "sklearn.pipeline", "sklearn.svm", "torch._dynamo", "torch.nn.functional",
+    "typer",
+)  # fmt: skip
+
+
+class Warm:
+    """Runs commands of Opsin as forks of a process that has loaded the libraries.
+
+    Where the system cannot fork safely, each is a process of its own from the start.
+    """
+
+    def __init__(self) -> None:
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(
+        self, words: Sequence[str], *, cwd: Path, timeout: float = 240
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command without input, as ``python -W error -m opsin`` does.
+
+        Raises:
+            TimeoutExpired: It took longer; it was ended.
+        """
+        if sys.platform != "linux":
+            return subprocess.run(
+                [sys.executable, "-W", "error", "-m", "opsin", *words],
+                check=False, cwd=cwd, text=True, capture_output=True, timeout=timeout,
+            )  # fmt: skip
+        channel = self._open()
+        task = {"words": list(words), "cwd": str(cwd), "environment": dict(os.environ)}
+        with (
+            Path(os.devnull).open("rb") as nothing,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+        ):
+            streams = [file.fileno() for file in (nothing, out, err)]
+            socket.send_fds(channel, [json.dumps(task).encode() + b"\n"], streams)
+            pid = int(_line(channel))
+            channel.settimeout(timeout)
+            try:
+                status = int(_line(channel))
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                channel.settimeout(None)
+                _line(channel)
+                raise subprocess.TimeoutExpired(list(words), timeout) from None
+            finally:
+                channel.settimeout(None)
+            texts = []
+            for file in (out, err):
+                file.seek(0)
+                texts.append(file.read().decode())
+        return subprocess.CompletedProcess(list(words), status, *texts)
+
+    def _open(self) -> socket.socket:
+        if self._channel is None:
+            self._channel, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-W", "error", __file__, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+        return self._channel
+
+    def close(self) -> None:
+        """End the process that forks."""
+        if self._channel is not None and self._process is not None:
+            self._channel.close()
+            self._process.wait(60)
+
+
+def _line(channel: socket.socket) -> bytes:
+    """Read up to the end of a line; nothing follows it."""
+    read = b""
+    while not read.endswith(b"\n"):
+        piece = channel.recv(4096)
+        if not piece:
+            raise RuntimeError("the process that forks commands is gone")
+        read += piece
+    return read
+
+
+def _serve(channel: socket.socket) -> None:
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):  # the runtime half has fewer
+            importlib.import_module(name)
+    # What was loaded stays shared: no fork's collector touches it.
+    gc.collect()
+    gc.freeze()
+    while True:
+        content, streams, _, _ = socket.recv_fds(channel, 1 << 20, 3)
+        if not content:
+            return
+        content += b"" if content.endswith(b"\n") else _line(channel)
+        pid = os.fork()
+        if not pid:
+            channel.close()
+            _become(json.loads(content), streams)
+        for stream in streams:
+            os.close(stream)
+        channel.sendall(b"%d\n" % pid)
+        _, ended = os.waitpid(pid, 0)
+        channel.sendall(b"%d\n" % os.waitstatus_to_exitcode(ended))
+
+
+def _become(task: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
+    """Do what a process does that was started for a command, to its end."""
+    status: object = 1
+    try:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.chdir(task["cwd"])
+        os.environ.clear()
+        os.environ.update(task["environment"])
+        sys.argv = ["opsin", *task["words"]]
+        sys.path[0] = task["cwd"]
+        runpy.run_module("opsin", run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        status = end.code or 0
+    except BaseException:  # noqa: BLE001  as the interpreter does
+        traceback.print_exc()
+    if not isinstance(status, int):
+        sys.stderr.write(f"{status}\n")
+        status = 1
+    with contextlib.suppress(BaseException):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    for text in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            text.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as own:
+        _serve(own)
