@@ -94,7 +94,7 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
         assert done.returncode == 0, f"{words}\n{done.stderr}"
 
     def serve(*words: str) -> None:
-        command = [sys.executable, "-m", "opsin", "serve", *words, "--port", "0", "--json"]
+        command = [sys.executable, "-m", "opsin", *words, "--port", "0", "--json"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) as server:
             assert server.stdout is not None
             assert b"http://" in server.stdout.readline(), words
@@ -128,8 +128,10 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
             words += ["--force"]  # one of so few pictures is more than 0.3 points
         if words[0] == "bench":
             words += ["--seconds", "0.05"]
-        if words[0] == "serve":
-            serve(*words[1:])
+        if words[0] == "studio":
+            words += ["--home", "home", "--root", "photos"]
+        if words[0] in {"serve", "studio"}:
+            serve(*words)
         else:
             opsin(*words)
 

@@ -73,12 +73,13 @@ def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
     assert after["pid"] == os.getpid()
 
 
-def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
+def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> None:
     run = started(tmp_path)
     run.append_history('{"epoch": 1}')
     run.append_history('{"epoch": 2}')
     with run.history.open("a") as file:
-        file.write('{"epoch": 3, "tr')
+        file.write(end)
     assert [event["epoch"] for event in run.read_history()] == [1, 2]
 
 

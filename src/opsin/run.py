@@ -328,14 +328,17 @@ class RunDirectory:
 
 
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Read lines of JSON up to the first that is none, as a crash may have cut the last."""
-    found = []
+    """Read lines of JSON up to the first that is no object: a crash may have cut the last."""
+    found: list[dict[str, Any]] = []
     if file.is_file():
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                content = json.loads(line)
+            except (ValueError, RecursionError):
                 break
+            if not isinstance(content, dict):
+                break
+            found.append(content)
     return found
 
 

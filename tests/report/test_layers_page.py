@@ -172,6 +172,14 @@ def test_a_grey_picture_and_a_large_one() -> None:
     assert "--w:74.6667px" in html
 
 
+def test_one_layer_is_not_told_in_the_plural() -> None:
+    alone, both = shown([maps(2)]), shown([maps(2), maps(2, name="relu2")])
+    assert "One layer alone, the strongest units first" in alone
+    assert "Its numbers in a table" in alone
+    assert "2 layers in the order of their work, the strongest units first" in both
+    assert "All layers in a table" in both
+
+
 def test_layers_that_pass_on_are_folded() -> None:
     html = shown([maps(3), view("flatten", "Flatten", np.ones(100, np.float32))])
     folded = html.partition("<summary>The same numbers as before it</summary>")[2]

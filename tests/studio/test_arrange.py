@@ -151,6 +151,12 @@ def test_pictures_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path
     ]  # fmt: skip
 
 
+def test_an_archive_to_be_classified_needs_no_classes(uploads: Uploads, tmp_path: Path) -> None:
+    file = put(uploads, "flat.zip", packed({"1.png": picture(1)}), 1)
+    source = uploads.finish(BATCH, [file], tmp_path / "new", loose="pictures")
+    assert source == tmp_path / "new" / "pictures.zip"
+
+
 def test_more_pictures_are_added_and_the_same_one_is_kept_once(
     uploads: Uploads, tmp_path: Path
 ) -> None:

@@ -83,6 +83,10 @@ def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
     assert not {"rate", "momentum"} & set(kept(optimizer="sgd"))
     assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
     assert "size" not in kept(same_pictures=False)
+    # What was emptied is decided anew; what it goes with is still as the form shows it.
+    assert "epochs" not in kept(epochs="")
+    assert "optimizer" not in kept(optimizer="")
+    assert {"momentum", "epochs"} <= set(kept(optimizer="", budget=""))
     assert set(kept(model="mlp")) <= set(DataRecipe.model_fields)
 
 

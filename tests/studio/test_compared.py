@@ -74,3 +74,16 @@ def test_two_to_ten_can_be_compared(looking: Looking, ids: list[str]) -> None:
 def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
     with pytest.raises(NotThere):
         Compared(looking.studio, [A, "0" * 16])
+
+
+def test_of_many_comparisons_the_last_are_kept(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsin.studio.compared._KEPT", 1)
+    kept = looking.settings.home / "compare"
+    kept.mkdir()
+    (kept / "0.json").write_text("{}", encoding="utf-8")
+    compared = Compared(looking.studio, [A, B])
+    said = compared.keep(over(looking, compared.start()))
+    assert compared.known() == said
+    assert len(list(kept.iterdir())) == 1

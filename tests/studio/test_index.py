@@ -118,6 +118,9 @@ def test_a_damaged_run_says_so_and_hides_nobody(tmp_path: Path, file: str, conte
     assert rows["good"].state == "done"
     assert rows["bad"].state == "damaged"
     assert rows["bad"].cause
+    assert str(tmp_path) not in rows["bad"].cause  # pages show no paths
+    assert index.find("bad") == rows["bad"]
+    assert index.find("other") is None
 
 
 @pytest.mark.parametrize("line", ["", "{", "3", '{"val_accuracy": "x"}', '{"val_accuracy": null}'])
@@ -212,6 +215,7 @@ def test_what_was_deleted_goes_after_a_week(tmp_path: Path) -> None:
     assert [each.folder for each in index.deleted()] == ["new"]
     index.remove_deleted()
     assert index.deleted() == []
+    assert list((tmp_path / ".deleted").iterdir()) == []
 
 
 def test_tokens_name_nothing_outside(tmp_path: Path) -> None:

@@ -7,60 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from opsin.errors import OpsinError, RunError
+from opsin.errors import OpsinError, RunError, StorageError
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job, command, new_job, read_job, write_job
 from opsin.studio.jobs.process import _held
 from opsin.studio.jobs.queue import BESIDE, Queue
-
-#: Answers as a verb does, when its file `go` is there.
-WAITS = """
-import pathlib, time
-while not pathlib.Path("go").exists(): time.sleep(0.01)
-print('{"answer": 42}')
-"""
-#: Writes a run as a training does, and takes one Ctrl-C as "end well", two as "break off".
-TRAINS = """
-import json, os, pathlib, signal, sys, time
-run = pathlib.Path(sys.argv[1]); run.mkdir(parents=True); (run / "checkpoints").mkdir()
-(run / "recipe.json").write_text("{}")
-asked = []
-def on_signal(*_):
-    asked.append(1)
-    if len(asked) == 1: (run / "checkpoints" / "step-1.json").write_text("{}")
-    if len(asked) > 1:
-        parts = {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}
-        print(json.dumps({"error": parts}))
-        sys.exit(130)
-signal.signal(signal.SIGINT, on_signal)
-status = {"state": "running", "pid": os.getpid(), "started": time.time()}
-status |= {"doing": "2/4", "done": 5, "total": 10, "unit": "pictures"}
-(run / "status.json").write_text(json.dumps(status))
-while not asked or "pauses" in sys.argv: time.sleep(0.01)
-print(json.dumps({"run": str(run), "training": {"stopped": True}}))
-sys.exit(130)
-"""
-
-
-def python(code: str, *words: str) -> list[str]:
-    return [sys.executable, "-S", "-c", code, *words]
-
-
-def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
-    """Tick until something is true."""
-    end = time.monotonic() + seconds
-    queue.tick()
-    while not true():
-        assert time.monotonic() < end, queue.jobs()
-        time.sleep(0.02)
-        queue.tick()
+from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 
 @pytest.fixture
@@ -387,3 +345,30 @@ def test_a_full_disk_is_told_and_leaves_no_job(
     with pytest.raises(OpsinError, match="expected to write"):
         queue.add("train", "x", python(WAITS))
     assert queue.jobs() == []
+
+
+@pytest.mark.parametrize("argv", [[], ["a\0b"], ["\ud800"]])
+def test_what_cannot_be_a_process_fails_and_lets_others_go_on(
+    queue: Queue, argv: list[str]
+) -> None:
+    strange = queue.add("train", "x", argv)
+    other = queue.add("train", "y", python("print('{}')"))
+    until(queue, lambda: queue.get(other.id).over)
+    assert (queue.get(strange.id).state, queue.get(other.id).state) == ("failed", "done")
+    assert queue.get(strange.id).cause
+
+
+def test_a_training_can_be_stopped_where_the_disk_is_full(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, job: Job) -> None:
+        raise StorageError("to write", "the disk is full", "Make room.")
+
+    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
+    waits = queue.add("train", "y", python(WAITS))
+    until(queue, lambda: queue.get(job.id).run is not None)
+    monkeypatch.setattr("opsin.studio.jobs.shelf.write_job", full)
+    queue.stop(job.id)
+    until(queue, lambda: queue.get(job.id).over and queue.get(waits.id).over)
+    assert queue.get(job.id).state == "stopped"
+    assert "the disk is full" in str(queue.get(waits.id).cause)

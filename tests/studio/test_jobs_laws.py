@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.studio.jobs.job import Job
@@ -42,6 +42,7 @@ def rank(job: Job) -> int:
     return 0 if job.active else 1 if job.pending else 2
 
 
+@settings(max_examples=20)  # each writes dozens of files
 @given(ASKS)
 def test_order_is_kept_in_memory_and_on_the_disk(asks: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

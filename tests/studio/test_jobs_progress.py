@@ -34,6 +34,13 @@ def test_inside_an_epoch(run: RunDirectory) -> None:
     assert found.left == 7.5 * 15.0
 
 
+def test_a_status_that_was_tampered_with_stops_nobody(run: RunDirectory) -> None:
+    status(run, doing="9" * 5000 + "/1", done=10**400, total=1, unit="pictures", left=10**400)
+    found = progress_of(run, Pace())
+    assert found is not None
+    assert (found.epoch, found.share) == (None, 0.0)
+
+
 def test_the_trainings_own_estimate_wins(run: RunDirectory) -> None:
     status(run, doing="3/10", done=500, total=1000, unit="pictures", left=3.5)
     found = progress_of(run, Pace())

@@ -1,4 +1,4 @@
-"""What is known of a run: its mistakes, the surest first."""
+"""What is known of a run without asking its classifier."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ import pytest
 from opsin.data.dataset import Dataset
 from opsin.errors import RunError
 from opsin.run import RunDirectory
-from opsin.studio.judged import MISTAKES, read_judged
+from opsin.studio.judged import read_judged
 from tests.made_runs import answers_right, write_run
 
 
-def test_the_mistakes_are_all_wrong_and_the_surest_first(
+def test_layers_part_and_answers_are_those_of_the_runs_files(
     tmp_path: Path, digits: Dataset, nearest_mean: Path
 ) -> None:
     answers = answers_right(digits, 0.6)
-    answers["test"] *= np.linspace(0.5, 1, len(answers["test"]))[:, None].astype(np.float32)
     path = write_run(tmp_path, "run", digits, answers, classifier=nearest_mean)
-    judged = read_judged(RunDirectory(path))
-    places = judged.mistakes()
+    directory = RunDirectory(path)
+    judged = read_judged(directory)
     assert judged.part == "test"
-    assert len(places) == MISTAKES
-    assert np.array_equal(judged.rows, digits.split.test)
-    said = judged.probabilities[places].argmax(axis=1)
-    assert (said != digits.labels[digits.split.test[places]]).all()
-    assert (np.diff(judged.probabilities[places].max(axis=1)) <= 0).all()
+    assert judged.layers == directory.read(directory.report).get("layers", [])
+    assert np.array_equal(judged.answers.rows, digits.split.test)
+    assert np.array_equal(judged.answers.answers, answers["test"].argmax(axis=1))
 
 
 def test_a_run_without_a_classifier_or_with_damaged_files_says_so(
@@ -38,6 +35,12 @@ def test_a_run_without_a_classifier_or_with_damaged_files_says_so(
     with pytest.raises(RunError, match="none yet"):
         read_judged(directory)
     directory.classifier.write_bytes(nearest_mean.read_bytes())
-    directory.report.write_text('{"split": "train"}', encoding="utf-8")
-    with pytest.raises(RunError, match="damaged"):
+    whole = directory.report.read_text(encoding="utf-8")
+    for damaged in ('{"split": "train"}', '{"layers": []}', '{"split": "test", "layers": [1]}'):
+        directory.report.write_text(damaged, encoding="utf-8")
+        with pytest.raises(RunError):
+            read_judged(directory)
+    directory.report.write_text(whole, encoding="utf-8")
+    directory.predictions.unlink()
+    with pytest.raises(RunError):
         read_judged(directory)

@@ -105,6 +105,10 @@ def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> Non
     get = f"/files/{opaque('one')}/"
     assert routes.get(f"{get}curves.png").headers["content-type"] == "image/png"
     assert routes.get(f"{get}report.html").text == "<p>report</p>"
+    # Whoever made the run, its page gets nothing of the studio's.
+    policy = routes.get(f"{get}report.html").headers["content-security-policy"]
+    assert "sandbox" in policy
+    assert "allow-same-origin" not in policy
     classifier = routes.get(f"{get}classifier.onnx")
     assert classifier.content == b"network"
     assert classifier.headers["content-disposition"] == 'attachment; filename="one-classifier.onnx"'

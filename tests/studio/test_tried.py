@@ -107,6 +107,8 @@ def test_routes_lead_to_pictures_by_key_and_nowhere_else(looking: Looking, digit
     for address in (f"/kept/{key}.png", f"/heat/{RUN}/{key}.png"):
         answer = asyncio.run(fetch(api, address))
         assert answer.headers["content-type"] == "image/png"
+        # The run may get another classifier; a key is never given to another picture.
+        assert ("no-store" in answer.headers["cache-control"]) == address.startswith("/heat")
         Image.open(io.BytesIO(answer.content)).verify()
     for address, status in (
         ("/kept/0000000000000000.png", 404), (f"/kept/{bad}.png", 422),

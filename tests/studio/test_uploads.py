@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -244,3 +245,23 @@ def test_what_nobody_goes_on_with_is_swept(uploads: Uploads, tmp_path: Path) -> 
     assert uploads.offset(KEY) == 0
     assert uploads.offset("1" * 16) == 3
     assert uploads.append("2" * 16, 0, bytes(2_999_997)) == 2_999_997
+
+
+def test_two_windows_that_add_to_one_set_lose_no_picture(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=1000)
+    into = tmp_path / "pictures"
+    (into / "cat").mkdir(parents=True)
+
+    def send(window: int) -> None:
+        keys = [f"{window:08x}{number:08x}" for number in range(30)]
+        for number, key in enumerate(keys):
+            uploads.append(key, 0, f"{window} {number}".encode())
+        files = [
+            {"key": key, "name": "1.png", "path": "cat/1.png", "size": uploads.offset(key)}
+            for key in keys
+        ]
+        uploads.finish(f"{window:016x}", files, into)
+
+    with ThreadPoolExecutor(4) as windows:
+        list(windows.map(send, range(4)))
+    assert len({file.read_bytes() for file in into.rglob("*.png")}) == 4 * 30

@@ -81,7 +81,8 @@ def runs(
     screen.print(table)
     for row in rows:
         if run is not None and row["note"]:
-            screen.print(row["note"], markup=False)
+            for line in row["note"].splitlines():
+                screen.print(printable(line), markup=False)
         if row["cause"]:
             screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)
 

@@ -1,4 +1,4 @@
-"""A run's answers on the pictures it was measured on."""
+"""What a run answers on its test pictures."""
 
 from __future__ import annotations
 

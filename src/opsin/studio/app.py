@@ -13,9 +13,9 @@ from typing import Final
 os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
-from nicegui import Client, ui
+from fastapi import FastAPI
 from nicegui import app as nicegui_app
+from nicegui import ui
 
 from opsin.events import SILENT, Watcher
 from opsin.gate.address import url_of
@@ -24,8 +24,7 @@ from opsin.gate.process import Server
 from opsin.studio import frame, inside, pictures, tried, uploads
 from opsin.studio.door import address as address_to_open
 from opsin.studio.door import guarded
-from opsin.studio.errors import NotThere
-from opsin.studio.pages import compare, data, home, queue, run, train, try_
+from opsin.studio.pages import compare, data, home, queue, run, train, trouble, try_
 from opsin.studio.pages import inside as inside_page
 from opsin.studio.pages import set as set_page
 from opsin.studio.settings import Settings
@@ -36,7 +35,7 @@ _RECONNECT: Final = 10.0
 # Ports tried after the one that is wanted.
 _FURTHER: Final = 20
 
-_PAGES: Final = (home, data, set_page, train, run, inside_page, try_, compare, queue)
+_PAGES: Final = (home, data, set_page, train, run, inside_page, try_, compare, queue, trouble)
 
 
 def build(studio: Studio) -> FastAPI:
@@ -57,13 +56,6 @@ def build(studio: Studio) -> FastAPI:
         page.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
-
-    @nicegui_app.exception_handler(NotThere)
-    async def gone(request: Request, error: Exception) -> Response:
-        with Client(ui.page(""), request=request) as client, frame.page(studio, "Not there", ""):
-            frame.error_line(error if isinstance(error, NotThere) else str(error))
-            frame.empty("What was here may have been deleted or moved.", "All runs", "/")
-        return client.build_response(request, 404)
 
     ui.run_with(
         api,
@@ -128,8 +120,8 @@ def serve(settings: Settings, *, open_browser: bool = True, watcher: Watcher = S
 def _announce(port: int, settings: Settings, open_browser: bool, watcher: Watcher) -> None:
     watcher.fact("Studio", address_to_open(settings.host, port, None))
     to_open = address_to_open(settings.host, port, settings.token)
-    if settings.token:
-        # Only where a person reads it: whoever has this line may come in.
+    if settings.token and sys.stderr.isatty():
+        # Only where a person reads it, and no log keeps it: whoever has this line may come in.
         sys.stderr.write(f"Sign in   {to_open}\n")
     watcher.fact("Runs", str(settings.runs))
     if open_browser:

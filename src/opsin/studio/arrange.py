@@ -35,7 +35,8 @@ def arrange(files: Mapping[Path, str], into: Path, *, loose: str = "") -> Path:
     Args:
         files: Where each file lies, and what it was called, folders parted by ``/``.
         into: A folder on the same disk.
-        loose: Class of the pictures that came without a folder.
+        loose: Class of the pictures that came without a folder; an archive may then hold such
+            pictures too, and is checked by whoever reads it.
 
     Returns:
         The source: the archive, or ``into``.
@@ -48,7 +49,7 @@ def arrange(files: Mapping[Path, str], into: Path, *, loose: str = "") -> Path:
     packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
     if packed and len(files) == 1:
         ((path, suffix),) = packed.items()
-        return _keep_archive(path, files[path], into, suffix)
+        return _keep_archive(path, files[path], into, suffix, check=not loose)
     places = _places(files, loose)
     if not places:
         raise SourceError(
@@ -104,7 +105,7 @@ def _packed(name: str) -> str:
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 
-def _keep_archive(path: Path, name: str, into: Path, suffix: str) -> Path:
+def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool) -> Path:
     if into.exists():
         raise SourceError(
             "pictures to add to the others",
@@ -116,7 +117,7 @@ def _keep_archive(path: Path, name: str, into: Path, suffix: str) -> Path:
         into.mkdir(parents=True)
         path.rename(target)
     try:
-        if archive.is_archive(target):
+        if check and archive.is_archive(target):
             _check_archive(target, name.rpartition("/")[2])
     except SourceError:
         shutil.rmtree(into)

@@ -1,4 +1,4 @@
-"""What people ask of a training, as a command line."""
+"""What people ask of a training, as arguments."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
 #: Those in front of the others.
 FRONT: Final = ("model", "epochs", "budget", "augment")
 _VARIED: Final = ("flip", "shift", "zoom", "rotate", "light", "erase")
-# Of the data part those that are about preparing and splitting; the others are the set's own.
-_DATA: Final = (
+#: Of the data part those that are about preparing and splitting; the others are the set's own.
+PREPARED: Final = (
     "size", "channels", "resize", "val_fraction", "test_fraction", "split_seed",
     "near_duplicates", "assignment", "fold", "group_by",
 )  # fmt: skip
@@ -88,7 +88,7 @@ def fields_for(model: str) -> dict[str, list[Field]]:
         >>> [field.name for field in fields_for("forest")["Model"]]
         ['trees', 'leaves', 'side', 'pictures']
     """
-    data = [_field(DataRecipe, name) for name in _DATA]
+    data = [_field(DataRecipe, name) for name in PREPARED]
     if model in MODELS:
         own = [_field(MODELS[model], name) for name in MODELS[model].model_fields if name != "name"]
         fitting = [_field(Fitting, "seed")]
@@ -241,7 +241,7 @@ def keep_recipe(
     Args:
         folder: Where such files are kept.
         recipe: What the run's ``recipe.json`` holds.
-        changed: The options that are others now.
+        changed: The options that are others now; an empty one is left to be decided again.
         same_pictures: Whether it is trained on the run's own pictures; on others the data part
             does not apply.
 
@@ -251,7 +251,7 @@ def keep_recipe(
     options = options_of(recipe)
     # Where the pictures are is said by the caller.
     gone = {"sources", "test", "labels", *changed}
-    gone |= {other for name in changed for other in _GO_WITH.get(name, ())}
+    gone |= {other for name, new in changed.items() if new for other in _GO_WITH.get(name, ())}
     if not same_pictures:
         gone |= set(DataRecipe.model_fields)
     kept = {key: v for key, v in options.items() if key not in gone and v is not None}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Runs that are compared at once, at most.
 MOST: Final = 10
+# Comparisons that are kept: each takes up to some megabytes.
+_KEPT: Final = 50
 
 
 class Compared:
@@ -42,8 +44,9 @@ class Compared:
         self._runs: list[RunDirectory] = [studio.runs.get(each) for each in ids]
         self._names = [studio.runs.row(each).name for each in ids]
         stamps = [(each, _stamp(run)) for each, run in zip(ids, self._runs, strict=True)]
-        name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
-        self._file: Path = studio.settings.home / "compare" / f"{name}.json"
+        #: The same for the same runs as they are now, and no others.
+        self.name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
+        self._file: Path = studio.settings.home / "compare" / f"{self.name}.json"
 
     def known(self) -> dict[str, Any] | None:
         """Return the comparison, if it was made before."""
@@ -78,6 +81,7 @@ class Compared:
         if said is None or "pairs" not in said:
             raise self._refusal(job, said)
         write_json(self._file, said)
+        self._sweep()
         return said
 
     def in_names(self, text: str) -> str:
@@ -85,6 +89,13 @@ class Compared:
         for run, name in zip(self._runs, self._names, strict=True):
             text = text.replace(str(run.path.absolute()), name).replace(str(run.path), name)
         return text
+
+    def _sweep(self) -> None:
+        """Remove the comparisons made longest ago: those of runs that changed are never asked."""
+        with contextlib.suppress(OSError):
+            kept = sorted(self._file.parent.glob("*.json"), key=lambda each: each.stat().st_mtime)
+            for old in kept[:-_KEPT]:
+                old.unlink()
 
     def _refusal(self, job: Job, said: dict[str, Any] | None) -> OpsinError:
         error = (said or {}).get("error")

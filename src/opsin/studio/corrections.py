@@ -1,4 +1,4 @@
-"""Relabel, leave out, undo: one small file a set."""
+"""Relabel, leave out, undo, in one file."""
 
 from __future__ import annotations
 
@@ -232,7 +232,8 @@ class Corrections:
         """Keep others out, and learn first what they have written."""
         with told_plainly(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
+            held = self._lock.acquire()
+        with held:
             if self._stamps() != self._stamp:
                 self._read()
                 self._stamp = self._stamps()

@@ -77,6 +77,8 @@ def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None
         with ui.element("h1"):
             heading = ui.label(safe(title))
 
+        _say_faults()
+
         def retitle(text: str) -> None:
             heading.set_text(safe(text))
             region._props["aria-label"] = safe(text, 80)
@@ -103,6 +105,31 @@ def _queue_line(studio: Studio) -> None:
 
     tell()
     studio.changed.subscribe(tell)
+
+
+def _say_faults() -> None:
+    """Let a button whose work raises say so: nobody looks into the terminal then."""
+    place = ui.element("div")
+
+    def say(error: Exception) -> None:
+        place.clear()
+        with place:
+            error_line(error if isinstance(error, OpsinError) else fault_in_words(error))
+
+    ui.on_exception(say)
+
+
+def fault_in_words(error: Exception) -> str:
+    """Return what a visitor is told of an error that nobody thought of: no paths, no traceback.
+
+    Example:
+        >>> "/home" in fault_in_words(KeyError("/home/me"))
+        False
+    """
+    return (
+        f"the studio came upon a fault of its own ({type(error).__name__}). The terminal that it "
+        "was started in tells more; load the page again."
+    )
 
 
 def error_line(error: OpsinError | str) -> ui.element:

@@ -56,7 +56,7 @@ class RunIndex:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        # Replaced as a whole by each scan, so that pages read it without waiting.
+        # Replaced as a whole by each scan, so that pages read it without waiting: newest first.
         self._rows: dict[str, RunRow] = {}
         self._guard = threading.Lock()
         self._swept = 0.0
@@ -84,7 +84,8 @@ class RunIndex:
                     # Its process may have gone without a word.
                     row = with_state(row, RunDirectory(self.root / folder))
                 rows[row.id] = row
-            before, self._rows, self.scanned = self._rows, rows, True
+            newest = sorted(rows.values(), key=lambda row: row.started or 0.0, reverse=True)
+            before, self._rows, self.scanned = self._rows, {row.id: row for row in newest}, True
             changed = {
                 id_ for id_ in before.keys() | rows.keys() if before.get(id_) != rows.get(id_)
             }
@@ -97,7 +98,11 @@ class RunIndex:
 
     def rows(self) -> list[RunRow]:
         """Return all runs, the newest first, as of the last scan."""
-        return sorted(self._rows.values(), key=lambda row: row.started or 0.0, reverse=True)
+        return list(self._rows.values())
+
+    def find(self, folder: str) -> RunRow | None:
+        """Return the row of a run by its directory's name, or ``None`` where there is none."""
+        return self._rows.get(opaque(folder))
 
     def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
         """Return one run's row, as of the last scan.
@@ -179,10 +184,15 @@ class RunIndex:
         self._sweep(kept=0.0)
 
     def _sweep(self, kept: float = _KEPT) -> None:
+        deleted = self.root / _DELETED
         for each in self.deleted():
             if time.time() - each.when >= kept:
                 name = f"{each.when:.3f}-{each.folder}"
-                shutil.rmtree(self.root / _DELETED / name, ignore_errors=True)
+                # Under a hidden name first: nobody restores half of a run meanwhile.
+                with contextlib.suppress(OSError):
+                    (deleted / name).rename(deleted / f".{name}")
+        for folder in deleted.glob(".*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(root: Path) -> list[str]:

@@ -19,6 +19,7 @@ from fastapi.responses import FileResponse
 from opsin.errors import OpsinError
 from opsin.run import RunDirectory
 from opsin.studio.looker import PARTS, Looker, Told, stamp_of, without_path
+from opsin.studio.pictures import ALONE
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -250,7 +251,8 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
         file = studio.inside.page(run_id, key)
         if file is None or not file.is_file():
             return Response("This page is gone; load the one around it again.", 404)
-        return FileResponse(file, media_type="text/html", headers={"cache-control": "no-store"})
+        headers = {"cache-control": "no-store", **ALONE}
+        return FileResponse(file, media_type="text/html", headers=headers)
 
 
 def _slow(do: str, with_: dict[str, str | int]) -> bool:

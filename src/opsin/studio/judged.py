@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from opsin.errors import RunError
+from opsin.studio.answers import Answers, read_answers
 
 if TYPE_CHECKING:
     from opsin.run import RunDirectory
-
-#: Mistakes that are offered, the surest.
-MISTAKES: Final = 60
 
 
 @dataclass(frozen=True)
@@ -25,24 +20,12 @@ class Judged:
         layers: Of ``report.json``: ``name``, ``kind``, ``shape``, ``parameters``; runs of earlier
             versions have none.
         part: The part that it was measured on: ``test`` or ``val``.
-        rows: Rows of its pictures, ``int64[N]``.
-        labels: Their classes, ``int64[N]``.
-        probabilities: The answers, ``float32[N, K]``.
+        answers: Its answers there.
     """
 
     layers: list[dict[str, Any]]
     part: str
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-
-    def mistakes(self) -> list[int]:
-        """Return the places of the mistakes, the surest first."""
-        answers = self.probabilities.argmax(axis=1)
-        wrong = np.flatnonzero(answers != self.labels)
-        order = np.argsort(-self.probabilities[wrong, answers[wrong]], kind="stable")
-        places: list[int] = wrong[order][:MISTAKES].tolist()
-        return places
+    answers: Answers
 
 
 def read_judged(directory: RunDirectory) -> Judged:
@@ -55,15 +38,12 @@ def read_judged(directory: RunDirectory) -> Judged:
         raise RunError(
             "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
         )
-    report, arrays = directory.read(directory.report), directory.load_arrays(directory.predictions)
+    report = directory.read(directory.report)
     try:
         part = str(report["split"])
-        rows, labels, shares = (
-            arrays[f"{part}_{name}"] for name in ("rows", "labels", "probabilities")
-        )
         layers = [dict(layer) for layer in report.get("layers", ())]
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            "a run's report and answers", "its files are damaged", "Evaluate the run again."
+            "a run's report", "its file is damaged", "Make it again: opsin report RUN"
         ) from error
-    return Judged(layers, part, rows, labels, shares)
+    return Judged(layers, part, read_answers(directory, part))

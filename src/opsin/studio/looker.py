@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from opsin.errors import OpsinError
 from opsin.run import RunDirectory
+from opsin.studio.jobs.process import environment
 
 #: Told how far the work is: what is done, units done, units in all (0: nobody knows).
 Told = Callable[[str, int, int], object]
@@ -22,8 +23,6 @@ Told = Callable[[str, int, int], object]
 _LINE: Final = 64 << 20
 # Seconds that a busy worker gets to leave nothing half written behind.
 _GRACE: Final = 2.0
-# Not for children: what belongs to the web framework, to a test, or opens this studio's door.
-_PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
 #: The parts of an error.
 PARTS: Final = ("expected", "received", "advice")
 
@@ -76,14 +75,12 @@ class Looker:
         """Start the process, if that was not done yet."""
         if self._process is not None:
             return
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "opsin", "inspect", str(self._directory.path.absolute()),
                 "--worker", "--quiet", "--out", str(self._folder),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-                cwd=self._folder, env=kept | {"PYTHONSAFEPATH": "1"}, start_new_session=True,
-                limit=_LINE,
+                cwd=self._folder, env=environment(), start_new_session=True, limit=_LINE,
             )  # fmt: skip
 
     async def ask(self, line: bytes, tell: Told) -> dict[str, Any]:

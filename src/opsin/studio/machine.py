@@ -79,13 +79,6 @@ def of_process(pid: int) -> Use | None:
     return None
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def memory() -> Free | None:
     """Return the machine's memory, all of it and what can be had; ``None`` if nobody tells."""
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError):

@@ -1,4 +1,4 @@
-"""Routes of pictures and files, by opaque ids only."""
+"""Routes of pictures and files, by ids."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 # A picture's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
+
+#: A page in a run's folder may be anybody's, since runs are copied from machine to machine: opened
+#: by its address, it may run scripts of its own and reach nothing of the studio's.
+ALONE: Final = {
+    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
+    "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+}
 
 # Kinds of a run's files by suffix; the others are saved, not shown.
 _SHOWN: Final = {
@@ -112,7 +121,7 @@ def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
     headers = {"cache-control": "no-cache"}
     kind = _SHOWN.get(file.suffix)
     if kind:
-        return FileResponse(file, media_type=kind, headers=headers)
+        return FileResponse(file, media_type=kind, headers=headers | ALONE)
     return FileResponse(
         file, media_type="application/octet-stream", headers=headers, filename=f"{run}-{file.name}"
     )

@@ -8,9 +8,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from opsin.errors import OpsinError
+from opsin.recipe import ClassicalName
 from opsin.run import RunDirectory
 
 #: Points that a run's small curve has at most.
@@ -18,7 +19,7 @@ CURVE: Final = 40
 # What a row is read from: a row is read again only when one of these changed.
 _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
 # Models that are fitted in one go: nothing to pause, nothing to go on from.
-_IN_ONE_GO: Final = frozenset({"logistic", "forest", "knn", "svm", "hist-gradient-boosting"})
+_IN_ONE_GO: Final = frozenset(get_args(ClassicalName))
 
 Stamp = tuple[tuple[int, int], ...]
 
@@ -123,7 +124,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             else f"one of its files is damaged: {error!r}"
         )
         row = replace(row, state="damaged", cause=cause)
-    return row
+    return _without_place(row, path)
 
 
 def with_state(row: RunRow, run: RunDirectory) -> RunRow:
@@ -131,8 +132,17 @@ def with_state(row: RunRow, run: RunDirectory) -> RunRow:
     try:
         state, cause = run.state()
     except (OpsinError, OSError, TypeError, ValueError) as error:
-        return replace(row, state="damaged", cause=str(error))
-    return replace(row, state=str(state), cause=None if cause is None else str(cause))
+        state, cause = "damaged", str(error)
+    row = replace(row, state=str(state), cause=None if cause is None else str(cause))
+    return _without_place(row, run.path)
+
+
+def _without_place(row: RunRow, path: Path) -> RunRow:
+    """Return the row with a cause that does not say where the run lies: pages show no paths."""
+    if row.cause is None:
+        return row
+    cause = row.cause.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
+    return replace(row, cause=cause)
 
 
 def _with_notes(row: RunRow, run: RunDirectory) -> RunRow:
@@ -191,8 +201,8 @@ def thin(points: Sequence[float], most: int) -> list[float]:
 
 def _events(run: RunDirectory) -> list[dict[str, Any]]:
     try:
-        return [event for event in run.read_history() if isinstance(event, dict)]
-    except (OSError, RecursionError):
+        return run.read_history()
+    except OSError:
         return []
 
 

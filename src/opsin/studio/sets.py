@@ -17,7 +17,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -141,10 +141,6 @@ class Sets:
             Set(id_of((source,), options), name[:_TITLE_MOST], (source,), options)
         )
 
-    def add_folder(self, path: Path, *, title: str | None = None, **options: Any) -> Set:
-        """Add a folder of this machine; raises what `add_source` does."""
-        return self.add_source(str(path), title=title, **options)
-
     def new_place(self) -> Path:
         """Return a folder that is not there yet, for an upload."""
         return self._pictures / secrets.token_hex(8)
@@ -225,16 +221,6 @@ class Sets:
         if not path.exists():
             write_bytes(path, content)
         return path
-
-    def rename(self, id: str, title: str) -> Set:  # noqa: A002
-        """Give a set another title.
-
-        Raises:
-            NotThere: There is no such set.
-            StorageError: The disk refuses the write.
-        """
-        the_set = self.get(id)
-        return self._add(replace(the_set, title=_titled(title, the_set.title)))
 
     def remove(self, id: str) -> str:  # noqa: A002
         """Remove a set; for seven days `restore` brings it back. Sources stay where they are.

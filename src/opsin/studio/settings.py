@@ -9,7 +9,7 @@ from typing import Final
 from platformdirs import user_data_path
 
 from opsin.errors import RecipeError
-from opsin.gate.address import check_address, is_loopback
+from opsin.gate.address import check_address
 
 #: Port on which a studio listens where nobody says.
 PORT: Final = 8600
@@ -40,8 +40,8 @@ class Settings:
         RecipeError: A value cannot work, or a token is missing.
 
     Example:
-        >>> Settings(runs=Path("runs"), home=Path("home"), roots=(Path.home(),)).loopback
-        True
+        >>> Settings(runs=Path("runs"), home=Path("home"), roots=(Path.home(),)).at_once
+        1
     """
 
     runs: Path
@@ -61,13 +61,15 @@ class Settings:
             raise RecipeError("a port from 0 to 65,535", f"got {self.port}", f"Say {PORT}.")
         if self.at_once < 1:
             raise RecipeError("1 or more trainings at once", f"got {self.at_once}", "Say 1.")
+        for folder in (self.runs, self.home):
+            if folder.exists() and not folder.is_dir():
+                raise RecipeError(
+                    "folders for runs and for the studio's files",
+                    f"{folder} is a file",
+                    "Name a folder; it is made if there is none.",
+                )
         for root in self.roots:
             if not root.is_dir():
                 raise RecipeError(
                     "folders to browse in", f"{root} is none", "Give folders that are there."
                 )
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the studio."""
-        return is_loopback(self.host)

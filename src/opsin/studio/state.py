@@ -86,8 +86,7 @@ class Studio:
 
     def queue_in_words(self) -> str:
         """Return what the queue does in a few words, or nothing where it is empty."""
-        states = [job.state for job in self.jobs.jobs()]
-        running = sum(state in {"running", "pausing", "stopping"} for state in states)
-        waiting = sum(state in {"waiting", "held"} for state in states)
+        jobs = self.jobs.jobs()
+        running, waiting = sum(job.active for job in jobs), sum(job.pending for job in jobs)
         words = [f"{running} running"] * bool(running) + [f"{waiting} waiting"] * bool(waiting)
         return " · ".join(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,12 +38,18 @@ class Tail:
         self._file = (0, 0)
         self._at = 0
         self._found: list[dict[str, Any]] = []
+        # Two pieces of news at once must not add the same lines twice.
+        self._guard = threading.Lock()
 
     def read(self) -> list[dict[str, Any]]:
         """Return all lines that count now, the oldest first; lines that are no object are left out.
 
-        May be called from any thread, one at a time.
+        May be called from any thread.
         """
+        with self._guard:
+            return self._read()
+
+    def _read(self) -> list[dict[str, Any]]:
         try:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())

@@ -24,7 +24,7 @@ from opsin.report.maps import PALETTES, Scale
 from opsin.run import RunDirectory
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
-from opsin.studio.looker import without_path
+from opsin.studio.looker import stamp_of, without_path
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -187,14 +187,16 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
     @api.get("/kept/{key}.png")
     async def kept(key: str) -> Response:
         try:
-            return _png(await studio.tried.picture(key))
+            # A key is never given to another picture.
+            return _png(await studio.tried.picture(key), "private, max-age=86400")
         except OpsinError as error:
             return _missing(error)
 
     @api.get("/heat/{run}/{key}.png")
     async def heat(run: str, key: str) -> Response:
         try:
-            return _png(await studio.tried.heat(run, key))
+            # The run may get another classifier.
+            return _png(await studio.tried.heat(run, key), "no-store")
         except OpsinError as error:
             return _missing(error)
 
@@ -220,10 +222,8 @@ def answers_of(job: Job) -> Path:
     return Path(job.argv[job.argv.index("--out") + 1])
 
 
-def _png(content: bytes) -> Response:
-    # A key is never given to another picture.
-    headers = {"cache-control": "private, max-age=86400"}
-    return Response(content, media_type="image/png", headers=headers)
+def _png(content: bytes, kept: str) -> Response:
+    return Response(content, media_type="image/png", headers={"cache-control": kept})
 
 
 def _missing(error: OpsinError) -> Response:
@@ -233,12 +233,7 @@ def _missing(error: OpsinError) -> Response:
 
 
 def _stamp(directory: RunDirectory) -> _Stamp:
-    """Return what changes when a run gets another classifier."""
-    try:
-        found = directory.classifier.stat()
-    except OSError:
-        return (str(directory.path), 0, 0)
-    return (str(directory.path), found.st_mtime_ns, found.st_size)
+    return (str(directory.path), *stamp_of(directory))
 
 
 def _remember(cache: OrderedDict[_Asked, _Found], key: _Asked, value: _Found) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
+from opsin.data.images import content_of
 from opsin.errors import OpsinError, SourceError, StorageError
 from opsin.gate.replies import BadRequest, RequestError, error_parts, json_reply
 from opsin.storage import told_plainly
@@ -75,6 +76,8 @@ class Uploads:
         self._total = 0
         self._counting = threading.Lock()
         self._finishing: set[str] = set()
+        # One at a time adds to a folder: two would choose the same free name for two pictures.
+        self._adding = threading.Lock()
         # Who writes to a file, and how many wait for it or do.
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
         self._swept = 0.0
@@ -134,15 +137,18 @@ class Uploads:
         return path
 
     def take(self, key: str) -> bytes:
-        """Return a file's content, and keep it no longer.
+        """Return a picture file's content, and keep it no longer.
 
         Raises:
             BadRequest: It is no key.
             SourceError: Nothing has arrived under it.
+            ImageError: It is larger than any picture may be.
         """
-        content = self.path(key).read_bytes()
-        self.drop(key)
-        return content
+        path = self.path(key)
+        try:
+            return content_of(path, name="the file")
+        finally:
+            self.drop(key)
 
     def drop(self, key: str) -> None:
         """Forget what has arrived of a file.
@@ -198,7 +204,8 @@ class Uploads:
                 )
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
         try:
-            source = arrange(places, into, loose=loose)
+            with self._adding if into.is_dir() else contextlib.nullcontext():
+                source = arrange(places, into, loose=loose)
         except StorageError as error:
             raise _plainly(error) from error
         except SourceError:
@@ -297,7 +304,7 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
     async def forget(key: str) -> Response:
         try:
             async with uploads.alone(_check(key)):
-                uploads.drop(key)
+                await asyncio.to_thread(uploads.drop, key)  # of a large file it takes a while
             return json_reply({"offset": 0})
         except OpsinError as error:
             return _refused(error)

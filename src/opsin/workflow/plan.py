@@ -10,14 +10,14 @@ from typing import Any, Final
 
 from opsin.classical.recipe import MODELS, ClassicalRecipe, resolve_classical
 from opsin.data.audit import Audit
-from opsin.data.dataset import Dataset, load
-from opsin.errors import RecipeError
+from opsin.data.dataset import Dataset
 from opsin.events import Watcher
 from opsin.metadata import Layer
-from opsin.recipe import DATA_OPTIONS, Recipe
+from opsin.recipe import Recipe
 from opsin.report.terminal import Both, for_people
 from opsin.workflow.classical_job import ClassicalJob
 from opsin.workflow.decide import decide
+from opsin.workflow.given import dataset_given
 from opsin.workflow.job import Job, need_training
 
 #: Points of the learning-rate curve.
@@ -125,18 +125,7 @@ def plan(
     need_training(model)
     noted = _Noted()
     watcher = Both(watcher or for_people(quiet=quiet), noted)
-    data_options = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
-    if isinstance(data, Dataset):
-        if data_options:
-            raise RecipeError(
-                "options of the model and the training beside a loaded dataset",
-                f"got {', '.join(data_options)}",
-                "Give these to opsin.load.",
-            )
-        dataset = data
-    else:
-        given = [data] if isinstance(data, str | os.PathLike) else data
-        dataset = load(*given, watcher=watcher, **data_options)
+    dataset = dataset_given(data, options, watcher)
     if model in MODELS:
         options = {**options, "budget": budget}
         return _without_layers(dataset, resolve_classical(dataset.recipe, model=model, **options))

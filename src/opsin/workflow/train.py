@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from opsin.classical.recipe import MODELS
 from opsin.data.audit import audit
-from opsin.data.dataset import Dataset, load
-from opsin.errors import RecipeError
+from opsin.data.dataset import Dataset
 from opsin.events import Watcher
-from opsin.recipe import DATA_OPTIONS
 from opsin.report.terminal import for_people
 from opsin.run import RunDirectory
 from opsin.storage import check_writable
 from opsin.workflow.decide import Decided, decide
+from opsin.workflow.given import dataset_given
 from opsin.workflow.job import Job, make, need_training, write_request
 from opsin.workflow.recorder import recorded
 from opsin.workflow.runs import Run
@@ -81,18 +80,7 @@ def train(
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
-    data_options = {key: options.pop(key) for key in DATA_OPTIONS if key in options}
-    if isinstance(data, Dataset):
-        if data_options:
-            raise RecipeError(
-                "options of the model and the training beside a loaded dataset",
-                f"got {', '.join(data_options)}",
-                "Give these to opsin.load.",
-            )
-        dataset = data
-    else:
-        given = [data] if isinstance(data, str | os.PathLike) else data
-        dataset = load(*given, watcher=watcher, **data_options)
+    dataset = dataset_given(data, options, watcher)
     source = Path(dataset.recipe.sources[0]).stem
     if model in MODELS:
         from opsin.workflow.classical_job import train_classical  # noqa: PLC0415  quicker without

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.studio.parts.runs_view import PER, SORTS, View, cells, view_of
+from opsin.studio.parts.runs_view import PER, SORTS, STATES, View, cells, view_of
 from opsin.studio.run_row import RunRow, opaque
 
 
@@ -48,6 +48,7 @@ def test_any_address_is_some_view(q: str, state: str, sort: str, page: str, tick
     view = view_of(q, state, sort, page, tick)
     assert view.sort.removeprefix("-") in SORTS
     assert view.page >= 1
+    assert view.state in {"", *STATES}
     view.choose([run(1), run(2, accuracy=0.5)])
 
 

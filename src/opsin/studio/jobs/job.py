@@ -145,7 +145,7 @@ def read_job(folder: Path) -> Job:
                 raise TypeError(number)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RunError(
-            "a job of the studio's queue", f"{folder / _JOB} is damaged", "Remove its folder."
+            "a job of the studio's queue", f"its file {_JOB} is damaged", "Remove it."
         ) from error
     return job
 

@@ -39,13 +39,19 @@ class Children:
 
         Raises:
             OSError: It cannot be started.
-            RunError: One is at work for this job, or the system has no such locks.
+            ValueError: The command line holds what no process can be given.
+            RunError: One is at work for this job, there is no command line, or the system has no
+                such locks.
         """
         if sys.platform == "win32":
             raise RunError(
                 "Linux or macOS, where a job is a lock that its process holds",
                 "this is Windows",
                 "Train from the command line: opsin train …",
+            )
+        if not argv:
+            raise RunError(
+                "a job with a command line", "its file was damaged", "Remove it, and ask again."
             )
         handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -58,7 +64,7 @@ class Children:
             with (folder / OUTPUT).open("wb") as out, (folder / LOG).open("ab") as log:
                 child = subprocess.Popen(  # noqa: S603  a list that we built
                     argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
-                    start_new_session=True, pass_fds=(handle,), env=_environment(),
+                    start_new_session=True, pass_fds=(handle,), env=environment(),
                 )  # fmt: skip
         finally:
             # From here on the child alone holds the lock.
@@ -141,7 +147,8 @@ def _signal_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of the studio's children: this one's, without what is the studio's."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
     # What people upload lies below the folder that children work in: nothing there is a module.
     return kept | {"PYTHONSAFEPATH": "1"}

@@ -22,7 +22,9 @@ _RECENT: Final = 3
 _ENOUGH: Final = 2.0
 # A run's clock and a job's may differ by what starting takes, and by a file system's rounding.
 _SLACK: Final = 5.0
-_OF: Final = re.compile(r"(\d+)/(\d+)")
+# No count and no time is as large.
+_ENDLESS: Final = 1e18
+_OF: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ def progress_of(run: RunDirectory, pace: Pace) -> Progress | None:
             left = max(0.0, epochs - epoch + 1 - share) * seconds
         elif left is not None and share < 1:
             left *= 1 + (epochs - epoch) / (1 - share)
-    if isinstance(status.get("left"), int | float):  # the training's own estimate knows more
-        left = max(0.0, float(status["left"]))
+    if status.get("left") is not None:  # the training's own estimate knows more
+        left = max(0.0, _number(status, "left"))
     unit = str(status.get("unit", ""))
     return Progress(doing, done, total, unit, epoch=epoch, epochs=epochs or None, left=left)
 
@@ -162,4 +164,6 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _number(content: dict[str, Any], key: str) -> float:
     value = content.get(key, 0)
-    return float(value) if isinstance(value, int | float) else 0.0
+    # A status that was tampered with must not keep the queue from going on.
+    plain = isinstance(value, int | float) and abs(value) < _ENDLESS
+    return float(value) if plain else 0.0

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.errors import OpsinError, RunError
+from opsin.errors import OpsinError, RunError, StorageError
 from opsin.run import RunDirectory
 from opsin.studio.jobs.job import Job, Kind, command, new_job, read_log, read_output
 from opsin.studio.jobs.process import Children
@@ -235,11 +235,11 @@ class Queue:
             # What it wrote last may name its run, whatever became of it.
             job = replace(job, run=run_of(job, self.runs))
             self._forget_progress(job)
-            self._shelf.put_over(ended(job, folder, self._children.status(folder)))
+            self._shelf.put_anyway(ended(job, folder, self._children.status(folder)))
             return
         if job.run is None and (run := run_of(job, self.runs)) is not None:
             job = replace(job, run=run)
-            self._shelf.put(job)
+            self._shelf.put_anyway(job)
         if job.state == "pausing" and job.signals == 1 and self._may_break_off(job):
             self._ask(job)
         if job.training and job.run is not None:
@@ -282,21 +282,22 @@ class Queue:
     def _start(self, job: Job) -> None:
         """Start a job's process, and write down that it runs."""
         folder = self._shelf.folder(job)
-        # On the disk before the process is: a studio that dies in between starts no second one.
         job = replace(job, state="running", started=time.time())
-        self._shelf.put(job)
         try:
+            # Before the process is: a studio that dies in between starts no second one.
+            self._shelf.put(job)
             pid = self._children.start(folder, self._argv(job), cwd=self.home.absolute())
-        except (OSError, OpsinError) as error:
+        except (OSError, ValueError, OpsinError) as error:
             cause = (
                 str(error) if isinstance(error, OpsinError) else f"it cannot be started: {error}"
             )
-            self._shelf.put_over(replace(job, state="failed", cause=cause, ended=time.time()))
+            self._shelf.put_anyway(replace(job, state="failed", cause=cause, ended=time.time()))
             return
         # A new attempt, unless it works on a run that is there, writes a run of its own.
         run = job.run if self._resumable(job) or job.kind == "resume" else None
-        self._shelf.put(replace(job, pid=pid, run=run if job.training else job.run))
-        self._shelf.arrange(self._shelf.pending())
+        self._shelf.put_anyway(replace(job, pid=pid, run=run if job.training else job.run))
+        with contextlib.suppress(StorageError):
+            self._shelf.arrange(self._shelf.pending())
 
     def _argv(self, job: Job) -> Sequence[str]:
         """Return the job's command line, or that which goes on with its run."""
@@ -313,7 +314,7 @@ class Queue:
     def _ask(self, job: Job) -> None:
         """Tell a job's process to stop: gently, then at once, then by force."""
         job = replace(job, signals=job.signals + 1)
-        self._shelf.put(job)
+        self._shelf.put_anyway(job)
         if job.signals > 2:
             self._children.end(self._shelf.folder(job), job.pid)
         else:

@@ -90,8 +90,11 @@ class Shelf:
         self._jobs = {**self._jobs, job.id: job}
         self.touched.add(job.id)
 
-    def put_over(self, job: Job) -> None:
-        """Keep a job whose process is gone; that is shown even where the disk is full."""
+    def put_anyway(self, job: Job) -> None:
+        """Keep a job as it now is, in memory at least, even where the disk is full.
+
+        For what has happened already, or must: a process that came or went, a wish to stop one.
+        """
         with contextlib.suppress(StorageError):
             write_job(self.folder(job), job)
         self._jobs = {**self._jobs, job.id: job}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from opsin.errors import OpsinError
 from opsin.studio import frame, words
 from opsin.studio.parts.folder_list import folder_links, holds, path_to
 from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.paging import page_links
 
 if TYPE_CHECKING:
     from opsin.studio.folders import Entry, Listing
@@ -100,17 +102,19 @@ class _Upload:
                 else await asyncio.to_thread(sets.add_upload, source, title=title)
             )
         except OpsinError as error:
-            self._failed(error)
+            await self._failed(error)
             return
         finally:
             self._intake.enable()
         self._files = []
         await _added(self._studio, added, self._state)
 
-    def _failed(self, error: OpsinError) -> None:
-        self._state.clear()
+    async def _failed(self, error: OpsinError) -> None:
         # An archive that was refused is gone; pictures wait for a class to be named.
-        self._files = [each for each in self._files if self._studio.uploads.offset(each["key"])]
+        self._files = await asyncio.to_thread(self._still_there)
+        if self._state.is_deleted:
+            return
+        self._state.clear()
         with self._state:
             frame.error_line(error)
             if self._files:
@@ -118,15 +122,24 @@ class _Upload:
                     frame.action("Try again", self._finish, primary=True)
                     frame.action("Forget these files", self._forget)
 
-    def _forget(self) -> None:
-        for file in self._files:
-            self._studio.uploads.drop(file["key"])
-        self._files = []
+    def _still_there(self) -> list[Sent]:
+        return [each for each in self._files if self._studio.uploads.offset(each["key"])]
+
+    async def _forget(self) -> None:
+        files, self._files = self._files, []
         self._state.clear()
+
+        def drop() -> None:
+            for file in files:
+                self._studio.uploads.drop(file["key"])
+
+        await asyncio.to_thread(drop)
 
 
 async def by_folder(studio: Studio, identity: str, page: int) -> None:
     """Build the look into folders of this machine, below the roots."""
+    # Of a large folder the counting takes longer than a page may take.
+    await ui.context.client.connected()
     roots = studio.folders.root_ids()
     listing: Listing | None = None
     try:
@@ -139,7 +152,7 @@ async def by_folder(studio: Studio, identity: str, page: int) -> None:
         tops = [await asyncio.to_thread(studio.folders.entry, root) for root in roots]
         folder_links(tops)
         return
-    page = max(1, page)
+    page = min(page, max(1, math.ceil(len(listing.folders) / _PER)))
     with ui.element("p").classes("op-muted"):
         ui.label("Choose the folder that holds a sub-folder for each class. It stays as it is.")
     path_to(listing, several=len(roots) > 1)
@@ -154,7 +167,7 @@ async def by_folder(studio: Studio, identity: str, page: int) -> None:
     folder_links(listing.folders[(page - 1) * _PER : page * _PER])
     if len(listing.folders) > _PER:
         base = f"/data?add=folder&folder={listing.here.id}&page="
-        pages(base, page, len(listing.folders), _PER, "#add")
+        page_links(base, page, len(listing.folders), _PER, "#add")
     for file in listing.files:
         with ui.element("div").classes("op-row op-folder"):
             ui.label(words.safe(file.name, 80))
@@ -209,17 +222,6 @@ def empty(studio: Studio) -> None:
 
     with ui.element("div").classes("op-actions"):
         frame.action("Make the set", make, primary=True)
-
-
-def pages(address: str, page: int, total: int, per: int, end: str = "") -> None:
-    """Link the pages before and after this one."""
-    last = max(1, -(-total // per))
-    with ui.element("nav").classes("op-row").props('aria-label="Pages of the list"'):
-        if page > 1:
-            ui.link("Before", f"{address}{page - 1}{end}")
-        ui.label(f"Page {words.count(page)} of {words.count(last)}").classes("op-muted")
-        if page < last:
-            ui.link("Next", f"{address}{page + 1}{end}")
 
 
 async def _add(studio: Studio, state: ui.element, source: Callable[[], Any]) -> None:

@@ -1,9 +1,8 @@
-"""Compare: which run is better, if any is shown to be."""
+"""Compare: which run is better, if any."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +13,7 @@ from opsin.errors import OpsinError
 from opsin.studio import frame
 from opsin.studio.compared import MOST, Compared
 from opsin.studio.opened import Opened
+from opsin.studio.parts.curves import points_of
 from opsin.studio.parts.gallery import Gallery, Mark, Shown
 from opsin.studio.parts.sheet import Sheet
 from opsin.studio.parts.waiting import Waiting
@@ -34,13 +34,15 @@ _CURVES: Final = (
     ("val_loss", "Validation loss (cross entropy, nats)"),
     ("val_accuracy", "Validation accuracy"),
 )
-# Points of a curve, and pictures of each kind of disagreement.
-_POINTS: Final = 400
+# Pictures of each kind of disagreement.
 _PICTURES: Final = 48
+
+_Making = dict[str, asyncio.Task[dict[str, Any]]]
 
 
 def add(studio: Studio) -> None:
     """Register the page."""
+    making: _Making = {}
 
     @ui.page("/compare")
     async def compare(runs: str = "") -> None:
@@ -49,7 +51,7 @@ def add(studio: Studio) -> None:
         with frame.page(studio, "Compare runs", "compare"):
             if not _choose(studio, ids):
                 return
-            body = _Body(studio, ids)
+            body = _Body(studio, ids, making)
             await body.build()
         if body is not None:  # else an error is shown in its place
             await ui.context.client.connected()
@@ -92,15 +94,17 @@ class _Body:
     Args:
         studio: What all windows share.
         ids: The runs.
+        making: Comparisons that are being made, for all windows.
 
     Raises:
         NotThere: There is no such run.
         RecipeError: They are too few or too many.
     """
 
-    def __init__(self, studio: Studio, ids: Sequence[str]) -> None:
+    def __init__(self, studio: Studio, ids: Sequence[str], making: _Making) -> None:
         self._studio = studio
         self._ids = ids
+        self._making = making
         self._rows: list[RunRow] = [studio.runs.row(each) for each in ids]
         self._compared = Compared(studio, ids)
 
@@ -129,10 +133,10 @@ class _Body:
         error, found = None, await asyncio.to_thread(self._compared.known)
         try:
             if found is None:
-                found = await self._make()
+                found = await self._wait()
         except OpsinError as failed:
             error = failed
-        if self._holder.is_deleted or (found is None and error is None):
+        if self._holder.is_deleted:
             return
         self._holder.clear()
         with self._holder:
@@ -152,11 +156,26 @@ class _Body:
             for place, pair in enumerate(found["pairs"], start=1):
                 self._disagreements(pair, place, opened, rows)
 
-    async def _make(self) -> dict[str, Any] | None:
+    async def _wait(self) -> dict[str, Any]:
+        """Return the comparison that some window waits for already, or make it.
+
+        Whoever leaves the page leaves the work alone: its answer is kept all the same.
+        """
+        name, making = self._compared.name, self._making
+        if name not in making:
+
+            def over(task: asyncio.Task[dict[str, Any]]) -> None:
+                del making[name]
+                # Nobody may be waiting for it any more when it fails.
+                task.cancelled() or task.exception()
+
+            making[name] = asyncio.create_task(self._make(), name="compare")
+            making[name].add_done_callback(over)
+        return await asyncio.shield(making[name])
+
+    async def _make(self) -> dict[str, Any]:
         job = await asyncio.to_thread(self._compared.start)
         while not job.over:
-            if self._holder.is_deleted:
-                return None
             self._waiting.tell("Comparing" if job.active else "Waiting to begin")
             await asyncio.sleep(0.3)
             job = self._studio.jobs.get(job.id)
@@ -216,7 +235,10 @@ class _Body:
                     _names(shown, one, other)
                 else:
                     Gallery(
-                        [_shown(each, opened, rows, (one, other), place) for each in shown],
+                        [
+                            _shown(f"{place}-{number}", each, opened, rows, (one, other))
+                            for number, each in enumerate(shown)
+                        ],
                         title,
                         side=96,
                     )
@@ -246,11 +268,11 @@ def _said(picture: dict[str, Any], letters: tuple[str, str]) -> str:
 
 
 def _shown(
+    id_: str,
     picture: dict[str, Any],
     opened: Opened,
     rows: dict[str, int],
     letters: tuple[str, str],
-    place: int,
 ) -> Shown:
     """Return a picture with both answers; one whose row nobody knows has no address."""
     row = rows.get(picture["digest"])
@@ -258,7 +280,7 @@ def _shown(
     said = _said(picture, letters)
     label = f"{safe(picture['actual'], 24)}? " if mark else ""
     return Shown(
-        f"{place}-{picture['digest']}",
+        id_,  # not the digest: the same picture may be there twice
         "" if row is None else opened.address(row),
         f"{picture['actual']}; {said}",
         f"{label}{said}",
@@ -298,7 +320,7 @@ def _options(histories: Sequence[Sequence[dict[str, Any]]], field: str) -> dict[
     text = {"color": "var(--muted)", "fontSize": 12}
     series = []
     for place, history in enumerate(histories):
-        points = _points(history, field)
+        points = points_of(history, field)
         colour = _COLOURS[place]
         if points:
             series.append(
@@ -323,15 +345,3 @@ def _options(histories: Sequence[Sequence[dict[str, Any]]], field: str) -> dict[
         },
         "series": series,
     }  # fmt: skip
-
-
-def _points(history: Sequence[dict[str, Any]], field: str) -> list[list[float]]:
-    points = [
-        [float(event["epoch"]), float(event[field])]
-        for event in history
-        if isinstance(event.get("epoch"), int)
-        and isinstance(event.get(field), int | float)
-        and math.isfinite(event[field])
-    ]
-    every = max(1, -(-len(points) // _POINTS))
-    return points[::every]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Final
 
 from nicegui import background_tasks, ui
@@ -10,6 +11,7 @@ from nicegui import background_tasks, ui
 from opsin.errors import OpsinError
 from opsin.studio import frame, words
 from opsin.studio.pages import adding
+from opsin.studio.parts.paging import page_links, page_number
 from opsin.studio.parts.set_panel import SetPanel
 from opsin.studio.parts.undo import Undo
 
@@ -34,11 +36,11 @@ def add(studio: Studio) -> None:
     """Register ``/data``."""
 
     @ui.page("/data")
-    async def data(add: str = "upload", folder: str = "", page: int = 1, sets: int = 1) -> None:
+    async def data(add: str = "upload", folder: str = "", page: str = "", sets: str = "") -> None:
         way = add if add in _WAYS else "upload"
         with frame.page(studio, "Data", "data"):
             undo = Undo()
-            await _Sets(studio, sets, undo).build()
+            await _Sets(studio, page_number(sets), undo).build()
             with frame.panel("Add pictures").props("id=add"):
                 with ui.element("nav").classes("op-tabs").props('aria-label="Ways to add"'):
                     for key, word in _WAYS.items():
@@ -49,7 +51,7 @@ def add(studio: Studio) -> None:
                     case "upload":
                         adding.by_upload(studio)
                     case "folder":
-                        await adding.by_folder(studio, folder, page)
+                        await adding.by_folder(studio, folder, page_number(page))
                     case "name":
                         adding.by_name(studio)
                     case "empty":
@@ -61,7 +63,7 @@ class _Sets:
 
     def __init__(self, studio: Studio, page: int, undo: Undo) -> None:
         self._studio, self._undo = studio, undo
-        self._page = max(1, page)
+        self._wanted = page
         self._panels: dict[str, SetPanel] = {}
         self._asked = 0
 
@@ -80,6 +82,7 @@ class _Sets:
             return
         self._list.clear()
         self._panels = {}
+        page = min(self._wanted, max(1, math.ceil(len(sets) / _PER)))
         with self._list:
             if not sets:
                 frame.empty(
@@ -90,10 +93,10 @@ class _Sets:
                 with ui.element("div").classes("op-actions"):
                     ui.link("Add pictures", "#add").classes("op-button")
             with ui.element("div").classes("op-columns op-sets"):
-                for each in sets[(self._page - 1) * _PER : self._page * _PER]:
+                for each in sets[(page - 1) * _PER : page * _PER]:
                     self._panels[each.id] = SetPanel(self._studio, each, self._remove)
             if len(sets) > _PER:
-                adding.pages("/data?sets=", self._page, len(sets), _PER)
+                page_links("/data?sets=", page, len(sets), _PER)
         filling = background_tasks.create(self._fill([*self._panels.values()]))
         # Mostly they are known at once; then nothing moves under a hand that clicks.
         await asyncio.wait([filling], timeout=_PATIENCE)

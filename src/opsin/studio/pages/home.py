@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
 # Jobs that the strip shows.
 _STRIP: Final = 3
+# Deleted runs that are shown: a page of hundreds of elements takes seconds.
+_RESTORABLE: Final = 50
 
 
 def add(studio: Studio) -> None:
@@ -46,9 +48,8 @@ def add(studio: Studio) -> None:
             await ui.context.client.connected()
             await asyncio.to_thread(studio.runs.scan)
         content.show()
-        if undo:
-            content.offer_undo("Deleted 1 run", [undo])
         await content.tell_disk()
+        content.offer_again(undo)
 
 
 class _Home:
@@ -64,6 +65,7 @@ class _Home:
         self._lines: dict[str, JobLine] = {}
         self._table: RunsTable | None = None
         self._deleted: list[Deleted] | None = None
+        self._asked = False
         self._first = ui.element("div")
         self._problem = ui.element("div")
         self._strip = frame.panel("Queue")
@@ -125,13 +127,17 @@ class _Home:
                 ui.label("Or bring pictures of your own: Data, above.")
 
     async def _try(self) -> None:
-        """Put the first training into the queue, and go to its page."""
+        """Put the first training into the queue, and go to its page; a double click is one."""
+        if self._asked:
+            return
+        self._asked = True
         words = ("train", *FIRST, "--runs", self._studio.settings.runs.absolute())
         try:
             job = await asyncio.to_thread(
                 self._studio.jobs.add, "train", "Fashion-MNIST, cnn, 3 epochs", command(*words)
             )
         except OpsinError as error:
+            self._asked = False
             self._problem.clear()
             with self._problem:
                 frame.error_line(error)
@@ -169,6 +175,12 @@ class _Home:
             self.offer_undo(f"Deleted {count(len(tokens))} run{'' if one else 's'}", tokens)
             self._studio.changed.emit("runs")
 
+    def offer_again(self, token: str) -> None:
+        """Offer back a run that another page deleted, as long as it can be restored."""
+        for each in self._deleted or ():
+            if each.token == token:
+                self.offer_undo(f"Deleted {safe(each.folder, 80)}", [token])
+
     def offer_undo(self, text: str, tokens: Sequence[str]) -> None:
         """Say what was deleted, and offer it back."""
 
@@ -202,7 +214,9 @@ class _Home:
             return
         with self._gone, ui.expansion(f"Deleted runs ({count(len(deleted))})").props("dense"):
             ui.label("They are kept for a week, then removed for good.").classes("op-muted")
-            for each in deleted:
+            if len(deleted) > _RESTORABLE:
+                ui.label(f"These are the last {_RESTORABLE}.").classes("op-muted")
+            for each in deleted[:_RESTORABLE]:
                 with ui.element("div").classes("op-row"):
                     ui.label(safe(each.folder, 80))
                     ui.label(f"deleted {ago(each.when)}").classes("op-muted")

@@ -1,4 +1,4 @@
-"""Inside: what each layer makes of a picture, and why."""
+"""Inside: what layers make of a picture."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ _KNOWN: Final = re.compile(r"(test|val)/(\d{1,9})")
 _KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
 # Training pictures that a first look at a layer's units takes; all of them may take a minute.
 _FIRST: Final = 3000
+# Mistakes that are offered, the surest.
+_MISTAKES: Final = 60
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,8 @@ def add(studio: Studio) -> None:
             body.build()
         if body is not None:  # else an error is shown in its place
             await ui.context.client.connected()
-            await body.fill()
-            ui.run_javascript(_SCROLL)
+            if await body.fill():
+                ui.run_javascript(_SCROLL)
 
 
 def _checked(found: Judged, asked: _Asked) -> _Asked:
@@ -116,7 +118,7 @@ def _checked(found: Judged, asked: _Asked) -> _Asked:
     picture = asked.picture or f"{found.part}/0"
     known = _KNOWN.fullmatch(picture)
     if known and known[1] == found.part:
-        picture = f"{found.part}/{min(int(known[2]), max(0, len(found.rows) - 1))}"
+        picture = f"{found.part}/{min(int(known[2]), max(0, len(found.answers.rows) - 1))}"
     elif not _KEPT.fullmatch(picture):
         picture = f"{found.part}/0"
     if view == "units" and not layer:
@@ -197,11 +199,12 @@ class _Body:
                 batch=secrets.token_hex(8),
                 on_all=self._own,
             )
+            self._trouble = ui.element("div")
 
     def _numbers(self, own: bool) -> None:
         asked, found = self._asked, self._found
         at = -1 if own else int(asked.picture.partition("/")[2])
-        last = len(found.rows) - 1
+        last = len(found.answers.rows) - 1
 
         def go(place: float | None) -> None:
             if place is not None:
@@ -230,28 +233,31 @@ class _Body:
             key = self._studio.tried.put(content, files[0]["name"])
             await self._studio.tried.answer(self._asked.run, key)  # or it is refused here
         except OpsinError as error:
-            frame.error_line(error)
+            self._trouble.clear()
+            with self._trouble:
+                frame.error_line(error)
             return
         ui.navigate.to(self._asked.address(picture=f"kept/{key}"))
 
     async def _mistakes(self, into: ui.element) -> None:
         into.clear()
         found, opened = self._found, await self._open()
+        if into.is_deleted:
+            return
         if opened is None:
             with into:
                 ui.label("Its pictures are not in the cache any more.").classes("op-muted")
             return
-        answers = found.probabilities.argmax(axis=1)
-        shown = []
-        for place in found.mistakes():
-            row, said = int(found.rows[place]), opened.classes[answers[place]]
-            actual = opened.classes[found.labels[place]]
+        answers, shown = found.answers, []
+        for place in answers.mistakes()[:_MISTAKES]:
+            row, said = int(answers.rows[place]), opened.classes[answers.answers[place]]
+            actual = opened.classes[answers.labels[place]]
             shown.append(
                 Shown(
                     f"{found.part}/{place}",
                     opened.address(row),
                     f"{found.part}/{place}: {actual}, taken for {said}",
-                    f"{actual} → {said} {percent(found.probabilities[place].max())}",
+                    f"{actual} → {said} {percent(answers.confidence[place])}",
                     "wrong",
                 )
             )
@@ -279,35 +285,38 @@ class _Body:
                 return None
         return self._opened
 
-    async def fill(self) -> None:
-        """Show what takes a while, when the page is there."""
+    async def fill(self) -> bool:
+        """Show what takes a while; return whether the page is still there then."""
         asked = self._asked
         if asked.view in {"picture", "why"} and not _KEPT.fullmatch(asked.picture):
             await self._name_picture()
         do, with_ = asked.question
         if asked.view == "why" and not self._studio.inside.known(asked.run, do, **with_):
             self._offer()
-            return
-        await self._show()
+        else:
+            await self._show()
+        return not self._holder.is_deleted
 
     async def _name_picture(self) -> None:
         """Say what a known picture is, and what it was taken for."""
         found, opened = self._found, await self._open()
         place = int(self._asked.picture.partition("/")[2])
-        if opened is None or place >= len(found.rows):
+        answers = found.answers
+        if opened is None or place >= len(answers.rows) or self._image.is_deleted:
             return
-        shares = found.probabilities[place]
-        said, actual = opened.classes[int(shares.argmax())], opened.classes[found.labels[place]]
-        right = said == actual
-        self._image._props["src"] = opened.address(int(found.rows[place]))
+        said, actual = (opened.classes[each[place]] for each in (answers.answers, answers.labels))
+        right = bool(answers.right[place])
+        self._image._props["src"] = opened.address(int(answers.rows[place]))
         self._image.update()
-        verdict = f"{said}, {percent(float(shares.max()))}"
+        verdict = f"{said}, {percent(float(answers.confidence[place]))}"
         wrong = "" if right else f"; it is labelled {safe(actual, 60)}"
         self._said.set_text(f"{self._asked.picture}: {safe(verdict, 80)}{wrong}")
         self._said.classes("op-right" if right else "op-wrong")
 
     def _offer(self) -> None:
         """Say what the explanation is, and that it takes a minute."""
+        if self._holder.is_deleted:
+            return
         self._holder.clear()
         with self._holder:
             ui.label(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
+from opsin import defaults
 from opsin.errors import RunError
 from opsin.run import RunDirectory
 from opsin.studio import frame, machine
@@ -272,7 +273,7 @@ class _Live:
         if use is not None:
             if self._use is not None:
                 cores = use.cores_since(self._use)
-                words.append(f"{cores:.1f} of {machine.cores()} cores")
+                words.append(f"{cores:.1f} of {defaults.cores()} cores")
             self._use = use
             words.append(f"{size(use.memory)} of memory")
         free = machine.memory()

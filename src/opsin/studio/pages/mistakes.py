@@ -1,4 +1,4 @@
-"""A run's mistakes, and the way to better labels."""
+"""A run's mistakes, and better labels."""
 
 from __future__ import annotations
 
@@ -56,10 +56,13 @@ async def show(
     with place:
         try:
             relabel = await open_relabel(studio, row, directory)
+            if place.is_deleted:
+                return  # the window was closed meanwhile
             waiting.set_visibility(False)
             relabel.bar()
             if kind == "suspects":
-                _Suspects(relabel, suspects[page * _SUSPECTS : (page + 1) * _SUSPECTS]).build()
+                first = _SUSPECTS * min(page, _last(len(suspects), _SUSPECTS))
+                _Suspects(relabel, suspects[first : first + _SUSPECTS]).build()
                 _pages(row, kind, page, len(suspects), _SUSPECTS)
             else:
                 total = await _gallery(relabel, directory, report, kind, page)
@@ -103,7 +106,8 @@ async def _gallery(
             f"{count(len(places))} {what}. Below each picture is the answer; choose pictures to "
             "give them another class."
         )
-    some = places[page * _PER_PAGE : (page + 1) * _PER_PAGE]
+    first = _PER_PAGE * min(page, _last(len(places), _PER_PAGE))
+    some = places[first : first + _PER_PAGE]
     relabel.gallery(shown(answers, relabel.opened, some, names), dict(_KINDS)[kind])
     return len(places)
 
@@ -112,14 +116,20 @@ def _pages(row: RunRow, kind: str, page: int, total: int, per: int) -> None:
     """Show the way to other pages: ordinary links."""
     if total <= per:
         return
-    last = (total - 1) // per
+    last = _last(total, per)
+    page = min(page, last)
     with ui.element("nav").classes("op-actions").props('aria-label="Pages of pictures"'):
         base = f"/runs/{row.id}?tab=mistakes&kind={kind}&page="
         if page > 0:
-            ui.link("Earlier", f"{base}{min(page, last + 1) - 1}")
+            ui.link("Earlier", f"{base}{page - 1}")
         ui.label(f"Page {page + 1:,} of {last + 1:,}")
         if page < last:
             ui.link("Later", f"{base}{page + 1}")
+
+
+def _last(total: int, per: int) -> int:
+    """Return the number of the last page, from 0."""
+    return max(0, (total - 1) // per)
 
 
 class _Suspects:

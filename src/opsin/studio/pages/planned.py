@@ -1,4 +1,4 @@
-"""The plan of a training, shown before it starts."""
+"""A training's plan, before it starts."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ class Planner:
             self._show_error(job.cause or "The plan could not be made.")
 
     def _show_error(self, error: OpsinError | str) -> None:
+        if self._state.is_deleted:
+            return
         self._state.set_text("")
         self._place.clear()
         with self._place:

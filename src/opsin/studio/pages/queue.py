@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
+from opsin.errors import OpsinError
 from opsin.studio import frame
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages import job as job_page
 from opsin.studio.parts.job_line import JobLine
-from opsin.studio.words import count
+from opsin.studio.parts.paging import page_links, page_number
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-# Jobs that are over and shown without being asked for.
-_RECENT: Final = 20
+# Jobs that are over, on one page.
+_PER: Final = 20
 # Short work for a page: of no interest here once it is over.
 _PASSING: Final = frozenset({"plan", "preview", "compare", "explain"})
 _SECTIONS: Final = (("active", "At work"), ("pending", "Waiting"), ("over", "Over"))
@@ -29,9 +31,9 @@ def add(studio: Studio) -> None:
     job_page.add(studio)
 
     @ui.page("/queue")
-    def queue(all: str = "") -> None:  # noqa: A002  it stands in the address
+    def queue(page: str = "") -> None:
         with frame.page(studio, "Queue", "queue"):
-            _QueuePage(studio, everything=bool(all))
+            _QueuePage(studio, page_number(page))
 
 
 class _QueuePage:
@@ -39,16 +41,18 @@ class _QueuePage:
 
     Args:
         studio: What all windows share.
-        everything: Whether also what ended long ago is shown.
+        page: Which page of what is over is shown, from 1.
     """
 
-    def __init__(self, studio: Studio, *, everything: bool) -> None:
-        self._studio, self._everything = studio, everything
+    def __init__(self, studio: Studio, page: int) -> None:
+        self._studio, self._page = studio, page
+        self._pages_told = (0, 0)
         self._lines: dict[str, JobLine] = {}
         self._places: dict[str, str] = {}
         with ui.element("div").classes("op-actions"):
             self._switch = ui.button(on_click=self._pause_or_go_on).props("outline")
             self._said = ui.label().classes("op-muted").props('role="status"')
+        self._problem = ui.element("div")
         self._panels: dict[str, ui.element] = {}
         self._lists: dict[str, ui.element] = {}
         for key, heading in _SECTIONS:
@@ -56,7 +60,7 @@ class _QueuePage:
             with self._panels[key]:
                 self._lists[key] = ui.element("div").classes("op-jobs")
         with self._panels["over"]:
-            self._older = ui.link("", "/queue?all=1").classes("op-muted")
+            self._pages = ui.element("div")
         self._empty = frame.empty(
             "Trainings stand here while they wait for their turn, and while they run.",
             "Train", "/train",
@@ -75,18 +79,27 @@ class _QueuePage:
     def _show(self) -> None:
         jobs = [job for job in self._studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
         over = [job for job in jobs if job.over]
-        shown = over if self._everything else over[:_RECENT]
-        self._older.set_text(f"{count(len(over) - len(shown))} older ones")
-        self._older.set_visibility(len(over) > len(shown))
+        page = min(self._page, max(1, math.ceil(len(over) / _PER)))
+        self._tell_pages(page, len(over))
+        shown = over[(page - 1) * _PER : page * _PER]
         self._arrange([job for job in jobs if not job.over] + shown)
         self._empty.set_visibility(not jobs)
-        paused = self._studio.jobs.paused
+        # What the button says is what it does, whatever another window did meanwhile.
+        paused = self._paused = self._studio.jobs.paused
         self._switch.set_text("Let the queue go on" if paused else "Pause the queue")
         waiting = any(job.pending for job in jobs)
         self._switch.set_visibility(paused or waiting)
         self._said.set_text(
             "The queue is paused: what runs goes on, and no training begins." if paused else ""
         )
+
+    def _tell_pages(self, page: int, over: int) -> None:
+        if (page, over) != self._pages_told:
+            self._pages_told = (page, over)
+            self._pages.clear()
+            if over > _PER:
+                with self._pages:
+                    page_links("/queue?page=", page, over, _PER)
 
     def _arrange(self, jobs: Sequence[Job]) -> None:
         """Put each job into its section, in order; those that stay keep what is unfolded."""
@@ -108,7 +121,12 @@ class _QueuePage:
         self._places = places
 
     async def _pause_or_go_on(self) -> None:
-        await asyncio.to_thread(self._studio.jobs.pause_all, not self._studio.jobs.paused)
+        self._problem.clear()
+        try:
+            await asyncio.to_thread(self._studio.jobs.pause_all, not self._paused)
+        except OpsinError as error:
+            with self._problem:
+                frame.error_line(error)
         self._studio.changed.emit("jobs")
 
 

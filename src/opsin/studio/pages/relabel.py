@@ -1,4 +1,4 @@
-"""Give a run's pictures other labels, and train again."""
+"""Other labels for a run's pictures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
+from opsin.data.corrections import write_corrections
 from opsin.errors import OpsinError
 from opsin.run import RunDirectory
 from opsin.studio import asking, frame
@@ -46,6 +47,7 @@ class Relabel:
     def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
         self._studio, self._row, self._directory = studio, row, directory
         self.now: dict[int, str | None] = {}
+        self._done = 0
         self._chosen: list[int] = []
         self._plain: list[Shown] = []
         self._gallery: Gallery | None = None
@@ -60,6 +62,7 @@ class Relabel:
         self.opened = await self._studio.open.of_run(self._row.id)
         self._set, self._corrections = await of_run(self._studio, self._row.id)
         self.now = await asyncio.to_thread(self._corrections.now)
+        self._done, _ = await asyncio.to_thread(self._corrections.whole.steps)
 
     @property
     def classes(self) -> list[str]:
@@ -117,7 +120,7 @@ class Relabel:
             else "No label of this run's pictures was changed."
         )
         self._again.set_visibility(bool(number))
-        self._undo.set_visibility(bool(number))
+        self._undo.set_visibility(bool(number and self._done))
 
     def _marked(self) -> list[Shown]:
         """Return the pictures, those that were corrected with what they are now."""
@@ -165,6 +168,7 @@ class Relabel:
         if topic != f"set:{self._set.id}":
             return
         self.now = await asyncio.to_thread(self._corrections.now)
+        self._done, _ = await asyncio.to_thread(self._corrections.whole.steps)
         self._tell()
         if self._gallery is not None:
             self._gallery.show(self._marked())
@@ -185,12 +189,16 @@ class Relabel:
 
     def _add_training(self) -> str:
         pictures, _ = asking.words_of_location(self._directory.location())
+        labels = self._studio.sets.corrections_path(self._set.id)
+        if not labels.is_file():
+            # The run was corrected from elsewhere, its set never was: no table says it better.
+            write_corrections(labels, [])
         words = asking.argv(
             pictures,
             {},
             runs=self._studio.settings.runs,
             recipe=self._directory.recipe,
-            labels=self._studio.sets.corrections_path(self._set.id),
+            labels=labels,
             name=f"{self._row.source}-{self._row.model}-corrected",
         )
         title = f"{self._row.name}, labels corrected"

@@ -1,4 +1,4 @@
-"""A run's report: verdict, figures, matrix and its pictures."""
+"""A run's report, with its pictures."""
 
 from __future__ import annotations
 
@@ -120,17 +120,18 @@ def _below(
         if slices:
             with frame.panel("Where it fails"):
                 _slices(slices)
-    with ui.element("section").classes("op-panel"), ui.expansion("Pictures of the report"):
-        for name, what in _DRAWN:
-            if f"{name}.png" in drawn:
+    known = [(name, what) for name, what in _DRAWN if f"{name}.png" in drawn]
+    if known:
+        with ui.element("section").classes("op-panel"), ui.expansion("Pictures of the report"):
+            for name, what in known:
                 with ui.element("figure").classes("op-figure"):
                     picture = ui.element("img").props('loading="lazy"')
                     picture._props["src"] = f"/files/{row.id}/{name}.png"
                     picture._props["alt"] = what
                     with ui.element("figcaption"):
                         ui.label(what)
-    with ui.element("section").classes("op-panel"), ui.expansion("Layers"):
-        if report.get("layers"):
+    if report.get("layers"):
+        with ui.element("section").classes("op-panel"), ui.expansion("Layers"):
             layer_sheet(report["layers"])
     with frame.panel("How it was made"):
         _made(row, report)
@@ -322,7 +323,7 @@ async def _show_cell(
     names = [entry["name"] for entry in report["figures"][report["split"]]["classes"]]
     actual, predicted = (safe(names[each], 60) for each in chosen)
     title = f"{actual}, known" if chosen[0] == chosen[1] else f"{actual} taken for {predicted}"
-    with ui.element("h3"):
+    with ui.element("h3") as heading:
         ui.label(title)
     try:
         answers = await asyncio.to_thread(read_answers, directory, report["split"])
@@ -330,6 +331,8 @@ async def _show_cell(
     except OpsinError as error:
         frame.error_line(error)
         return
+    if heading.is_deleted:
+        return  # the window was closed meanwhile
     places = answers.of_cell(*chosen)
     with ui.element("p").classes("op-muted"):
         more = f", the first {_OF_CELL} by confidence" if len(places) > _OF_CELL else ""

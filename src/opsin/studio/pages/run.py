@@ -1,4 +1,4 @@
-"""A run: live, its report, its mistakes, its log."""
+"""A run: training, report, mistakes, log."""
 
 from __future__ import annotations
 
@@ -138,7 +138,6 @@ class _Head:
             self._state.refresh()
             if before.name != self._row.name:
                 self._name.set_value(self._own_name())
-                self._retitle(self._row.name)
                 self._retitle(self._row.name)
             if before.note != self._row.note:
                 self._note.set_value(self._row.note)

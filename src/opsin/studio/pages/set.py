@@ -1,4 +1,4 @@
-"""One set: its classes, what is wrong, its pictures."""
+"""One set: its classes, findings and pictures."""
 
 from __future__ import annotations
 
@@ -182,7 +182,11 @@ class _SetPage:
                     frame.action("Look again", self._look_again)
 
     async def _look_again(self) -> None:
-        await asyncio.to_thread(self._studio.sets.look, self._set.id, again=True)
+        try:
+            await asyncio.to_thread(self._studio.sets.look, self._set.id, again=True)
+        except OpsinError as error:
+            self._say(str(error), wrong=True)
+            return
         await self._follow()
 
     async def _fill(self) -> None:

@@ -1,4 +1,4 @@
-"""Train: what on, which model, and what comes of it."""
+"""Train: pictures, model, and what it takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import Query
 from nicegui import ui
 
+from opsin.classical.recipe import MODELS
 from opsin.data.sources.named import NAMES
 from opsin.errors import OpsinError
 from opsin.studio import asking, frame
@@ -127,7 +128,7 @@ class _Train:
 
     @property
     def _classical(self) -> bool:
-        return "without layers" in asking.MODEL_WORDS[self._values.get("model", "auto")]
+        return self._values.get("model") in MODELS
 
     @ui.refreshable_method
     def _rest_of_form(self) -> None:
@@ -159,7 +160,12 @@ class _Train:
     # What changes.
 
     def _choose(self, event: Any) -> None:
-        self._chosen = event.value
+        before, self._chosen = self._chosen, event.value
+        if self._cloned and "run" in (before, self._chosen):
+            # How a run's pictures were prepared says nothing about others.
+            own = self._before if self._chosen == "run" else {}
+            self._values |= {name: own.get(name, "") for name in asking.PREPARED}
+            self._rest_of_form.refresh()
         self._replan()
 
     def _choose_model(self, event: Any) -> None:
@@ -192,7 +198,7 @@ class _Train:
             recipe = asking.keep_recipe(
                 settings.home / "recipes",
                 self._recipe,
-                {name: value for name, value in values.items() if value},
+                values,
                 same_pictures=self._chosen == "run",
             )
         pictures, labels = self._source()

@@ -1,4 +1,4 @@
-"""Try: give it pictures and see what it says."""
+"""Try: give it pictures, see its answers."""
 
 from __future__ import annotations
 
@@ -161,9 +161,14 @@ class _Body:
     async def _many(self, files: list[Sent]) -> str:
         batch, home = secrets.token_hex(8), self._studio.settings.home
         folder = await asyncio.to_thread(_place, home)
-        source = await asyncio.to_thread(
-            lambda: self._studio.uploads.finish(batch, files, folder / "pictures", loose="pictures")
-        )
+        into = folder / "pictures"
+        try:
+            source = await asyncio.to_thread(
+                lambda: self._studio.uploads.finish(batch, files, into, loose="pictures")
+            )
+        except OpsinError:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            raise
         # Below the folder that jobs work in: the table names pictures from there on, no more.
         name = f"{count(len(files))} pictures" if len(files) > 1 else files[0]["name"]
         return self._add(str(source.relative_to(home)), name, folder)
@@ -220,7 +225,9 @@ class _Body:
             folder = await asyncio.to_thread(_place, self._studio.settings.home)
             target = self._add(str(source), source.name, folder)
         except OpsinError as error:
-            frame.error_line(error)
+            self._trouble.clear()
+            with self._trouble:
+                frame.error_line(error)
             return
         ui.navigate.to(target)
 

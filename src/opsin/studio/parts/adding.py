@@ -1,11 +1,11 @@
-"""Pictures into a class of a set that was made here."""
+"""Pictures into a class that was chosen."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
@@ -17,6 +17,9 @@ from opsin.studio.words import count, safe
 if TYPE_CHECKING:
     from opsin.studio.sets import Set
     from opsin.studio.state import Studio
+
+# Files of one sending whose refusal is told one by one.
+_TOLD: Final = 5
 
 
 class Adding:
@@ -32,7 +35,8 @@ class Adding:
         self, studio: Studio, the_set: Set, on_added: Callable[[], Awaitable[None]]
     ) -> None:
         self._studio, self._set, self._on_added = studio, the_set, on_added
-        self._kept = 0
+        self._kept = self._refused = 0
+        self._over = True
         names = studio.sets.classes(the_set.id)
         with frame.panel("Add pictures"):
             with ui.element("div").classes("op-actions"):
@@ -70,14 +74,27 @@ class Adding:
     async def _keep(self, file: Sent) -> None:
         """Put one picture where it belongs; what is none is said and dropped."""
         place = self._class.value
+        if self._over:
+            self._over, self._refused = False, 0
+            self._trouble.clear()
         try:
             await asyncio.to_thread(self._put, file["key"], place)
         except OpsinError as error:
-            with self._trouble:
-                frame.error_line(f"{safe(file['name'], 60)}: {error}")
+            self._refuse(f"{safe(file['name'], 60)}: {error}")
             return
         self._kept += 1
         self._line.set_text(f"{count(self._kept)} added")
+
+    def _refuse(self, said: str) -> None:
+        """Tell of a file that is not taken; of many, how many more."""
+        self._refused += 1
+        with self._trouble:
+            if self._refused <= _TOLD:
+                frame.error_line(said)
+            elif self._refused == _TOLD + 1:
+                self._more = ui.label("").classes("op-muted")
+        if self._refused > _TOLD:
+            self._more.set_text(f"… and {count(self._refused - _TOLD)} more")
 
     def _put(self, key: str, place: Any) -> None:
         content = self._studio.uploads.take(key)
@@ -85,6 +102,7 @@ class Adding:
         self._studio.sets.keep_picture(self._set.id, name, content)
 
     async def _all(self, _: list[Sent]) -> None:
+        self._over = True
         await self._on_added()
 
 

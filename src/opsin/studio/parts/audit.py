@@ -1,4 +1,4 @@
-"""What is wrong with a set's pictures, the worst first."""
+"""What is wrong with a set, worst first."""
 
 from __future__ import annotations
 

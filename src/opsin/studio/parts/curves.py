@@ -42,13 +42,9 @@ class Curves:
     Args:
         history: The epochs so far: lines of ``history.jsonl``.
         epochs: How many were asked for: so far the axis goes.
-        unit: What the steps are called.
     """
 
-    def __init__(
-        self, history: Sequence[dict[str, Any]], epochs: int | None = None, unit: str = "epoch"
-    ) -> None:
-        self._unit = unit
+    def __init__(self, history: Sequence[dict[str, Any]], epochs: int | None = None) -> None:
         self._charts: dict[str, ui.echart] = {}
         self._shown: list[dict[str, Any]] | None = None
         with ui.element("div").classes("op-curves"):
@@ -56,7 +52,7 @@ class Curves:
                 with ui.element("div"):
                     with ui.element("h3"):
                         ui.label(heading)
-                    self._charts[name] = _chart(chart_options(name, [], epochs, unit), heading)
+                    self._charts[name] = _chart(chart_options(name, [], epochs), heading)
         self.show(history, epochs)
 
     def show(self, history: Sequence[dict[str, Any]], epochs: int | None = None) -> None:
@@ -66,18 +62,11 @@ class Curves:
             return
         self._shown = events
         for name, chart in self._charts.items():
-            options = chart_options(name, events, epochs, self._unit)
+            options = chart_options(name, events, epochs)
             chart.options.clear()
             chart.options.update(options)
             chart._props["aria-label"] = in_words(name, events)
             chart.update()
-
-
-def curves(
-    history: Sequence[dict[str, Any]], epochs: int | None = None, unit: str = "epoch"
-) -> Curves:
-    """Show loss, accuracy and learning rate of a training; see `Curves`."""
-    return Curves(history, epochs, unit)
 
 
 def rate_curve(rates: Sequence[Sequence[float]], epochs: int | None) -> ui.echart:
@@ -90,7 +79,7 @@ def rate_curve(rates: Sequence[Sequence[float]], epochs: int | None) -> ui.echar
     whole = epochs or 1
     points = [[progress * whole, rate] for progress, rate in rates]
     lines = [_line("rate", "var(--train)", points, label=False)]
-    options = _options(lines, whole, "epoch", dots=False)
+    options = _options(lines, whole, dots=False)
     most = max((rate for _, rate in points), default=0.0)
     return _chart(options, f"Learning rate over {whole} epochs, {most:.2g} at most")
 
@@ -102,7 +91,7 @@ def _chart(options: dict[str, Any], label: str) -> ui.echart:
 
 
 def chart_options(
-    quantity: str, history: Sequence[dict[str, Any]], epochs: int | None, unit: str = "epoch"
+    quantity: str, history: Sequence[dict[str, Any]], epochs: int | None
 ) -> dict[str, Any]:
     """Return what ECharts draws of a history.
 
@@ -110,7 +99,6 @@ def chart_options(
         quantity: ``loss``, ``accuracy`` or ``rate``.
         history: The epochs so far.
         epochs: How many were asked for.
-        unit: What the steps are called.
 
     Example:
         >>> chart_options("rate", [{"epoch": 1, "rate": 0.1}], 3)["series"][0]["data"]
@@ -118,12 +106,12 @@ def chart_options(
     """
     fields = next(lines for name, _, lines in _CHARTS if name == quantity)
     lines = [
-        _line(name, colour, _points(history, field), label=len(fields) > 1)
+        _line(name, colour, points_of(history, field), label=len(fields) > 1)
         for field, name, colour in fields
     ]
     _part_labels(lines)
     last = max((int(event.get("epoch", 0)) for event in history), default=1)
-    return _options(lines, max(last, epochs or 1), unit, dots=len(history) <= 30)
+    return _options(lines, max(last, epochs or 1), dots=len(history) <= 30)
 
 
 def in_words(quantity: str, history: Sequence[dict[str, Any]]) -> str:
@@ -136,14 +124,14 @@ def in_words(quantity: str, history: Sequence[dict[str, Any]]) -> str:
     _, heading, fields = next(chart for chart in _CHARTS if chart[0] == quantity)
     said = []
     for field, name, _ in fields:
-        points = _points(history, field)
+        points = points_of(history, field)
         if points:
             said.append(f"{name} {points[-1][1]:.4g} in epoch {points[-1][0]:g}")
     return ", ".join([heading, *said]) if said else f"{heading}, no epoch yet"
 
 
-def _points(history: Sequence[dict[str, Any]], field: str) -> list[list[float]]:
-    """Return pairs of epoch and value; what is no number leaves a gap nowhere."""
+def points_of(history: Sequence[dict[str, Any]], field: str) -> list[list[float]]:
+    """Return pairs of epoch and value, at most `POINTS`; what is no number is left out."""
     points = [
         [event["epoch"], event[field]]
         for event in history
@@ -182,7 +170,7 @@ def _part_labels(lines: list[dict[str, Any]]) -> None:
             line["endLabel"]["offset"] = [0, -_APART if place == up else _APART]
 
 
-def _options(lines: list[dict[str, Any]], last: float, unit: str, *, dots: bool) -> dict[str, Any]:
+def _options(lines: list[dict[str, Any]], last: float, *, dots: bool) -> dict[str, Any]:
     """Return the frame of a chart: no legend, no box, a light grid."""
     named = any(line["endLabel"]["show"] for line in lines)
     text = {"color": _MUTED, "fontSize": 12}
@@ -195,7 +183,7 @@ def _options(lines: list[dict[str, Any]], last: float, unit: str, *, dots: bool)
                  "containLabel": True},
         "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
         "xAxis": {
-            "type": "value", "min": 0, "max": last, "minInterval": 1, "name": unit,
+            "type": "value", "min": 0, "max": last, "minInterval": 1, "name": "epoch",
             "nameLocation": "middle", "nameGap": 24, "nameTextStyle": text, "axisLabel": text,
             "splitLine": {"show": False}, "axisLine": {"lineStyle": {"color": _LINE}},
             "axisTick": {"show": False},

@@ -1,4 +1,4 @@
-"""Pictures in rows, to look at and to choose."""
+"""Pictures in rows, to see and choose."""
 
 from __future__ import annotations
 

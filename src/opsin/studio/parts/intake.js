@@ -183,7 +183,6 @@ export default {
         this.fault = '';
         this.round = { breaker: new AbortController(), workers: 0 };
         [this.began, this.before] = [Date.now(), this.done];
-        this.$emit('begin', {});
       }
       while (this.round.workers < AT_ONCE && this.waiting.length) this.work(this.round);
       this.say();
@@ -215,6 +214,11 @@ export default {
           ? await this.ask(address, { signal })
           : await this.ask(`${address}?offset=${entry.offset}`, { method: 'PUT', signal, body: file.slice(entry.offset, entry.offset + this.part) });
         if (signal.aborted) return false;
+        if (!answer && !(await this.readable(file))) {
+          [this.total, this.count] = [this.total - file.size + entry.offset, this.count - 1]; // the others can go on
+          this.fail({ expected: 'a file that can be read', received: file.name + ' cannot be', advice: 'It may have been moved or changed: choose it again, or go on without it.' });
+          return true;
+        }
         if (!answer) { // the studio is away, or the network is
           this.text = 'waiting for the studio';
           await new Promise((take) => setTimeout(take, 1000));
@@ -242,6 +246,9 @@ export default {
       } catch (error) {
         return null; // of no matter where it was stopped: the caller asks
       }
+    },
+    async readable(file) {
+      try { await file.slice(0, 1).arrayBuffer(); return true; } catch (error) { return false; }
     },
     fail(error) {
       this.stop();

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from nicegui import ui
 
@@ -89,7 +89,7 @@ class JobLine:
         *,
         controls: bool = True,
         titled: bool = True,
-        log: str | None = "folded",
+        log: Literal["folded", "open"] | None = "folded",
     ) -> None:
         self._studio, self.job, self._controls = studio, job, controls
         self._offered: tuple[object, ...] = ()
@@ -218,8 +218,8 @@ def run_address(studio: Studio, job: Job) -> str | None:
     """Return the address of the run that a job writes, once its directory is there."""
     if job.run is None:
         return None
-    found = [row.id for row in studio.runs.rows() if row.folder == job.run]
-    return f"/runs/{found[0]}" if found else None
+    row = studio.runs.find(job.run)
+    return f"/runs/{row.id}" if row else None
 
 
 def state_in_words(studio: Studio, job: Job) -> str:
@@ -243,7 +243,8 @@ def offers(studio: Studio, job: Job) -> list[str]:
     if job.pending:
         order = ["Up", "Down"] if job.training else []
         return [*order, "Hold" if job.state == "waiting" else "Release", "Remove"]
-    again = [] if job.state == "done" else ["Resume" if _in_steps(studio, job) else "Try again"]
+    nothing = job.state == "done" or not job.argv
+    again = [] if nothing else ["Resume" if _in_steps(studio, job) else "Try again"]
     return [*again, "Remove"]
 
 
@@ -251,7 +252,8 @@ def _in_steps(studio: Studio, job: Job) -> bool:
     """Tell whether a job trains something that can be gone on with."""
     if not (job.training and job.run):
         return False
-    return any(row.folder == job.run and row.in_steps for row in studio.runs.rows())
+    row = studio.runs.find(job.run)
+    return row is not None and row.in_steps
 
 
 def _when(job: Job) -> str:

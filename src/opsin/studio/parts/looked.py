@@ -1,4 +1,4 @@
-"""Pages from inside a run, and pictures beside words."""
+"""Pages from inside a run, and figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A confusion matrix whose cells lead to their pictures."""
+"""A confusion matrix whose cells are links."""
 
 from __future__ import annotations
 

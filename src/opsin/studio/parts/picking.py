@@ -1,4 +1,4 @@
-"""A set's pictures, paged, to choose and to correct."""
+"""A set's pictures, to choose and correct."""
 
 from __future__ import annotations
 

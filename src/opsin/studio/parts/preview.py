@@ -9,6 +9,7 @@ from nicegui import ui
 
 from opsin.errors import OpsinError
 from opsin.studio import frame
+from opsin.studio.asking import AUGMENT_WORDS
 from opsin.studio.jobs.job import command
 from opsin.studio.words import safe
 
@@ -16,13 +17,9 @@ if TYPE_CHECKING:
     from opsin.studio.sets import Set
     from opsin.studio.state import Studio
 
-# Policies of augmentation, with what a picture must be for each.
-_SHOW: Final = {
-    "photos": "photographs: things from any side",
-    "documents": "pages and forms: upright, seldom turned",
-    "symbols": "letters, digits, signs: never mirrored",
-    "none": "left as they are",
-}
+# Policies of augmentation, as the form of a training has them.
+_SHOW: Final = {policy: words for policy, words in AUGMENT_WORDS.items() if policy}
+# Seconds between two looks at the job that draws.
 _EVERY: Final = 0.5
 
 CSS: Final = """

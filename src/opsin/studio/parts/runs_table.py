@@ -9,7 +9,7 @@ from typing import Any, Final
 from nicegui import events, ui
 from nicegui.element import Element
 
-from opsin.studio.parts.runs_view import PER, View, cells
+from opsin.studio.parts.runs_view import PER, STATES, View, cells
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import count
 
@@ -71,7 +71,6 @@ _COLUMNS: Final = (
     ("seconds", "Time", "op-broad op-middle op-number"),
     ("started", "Date", "op-broad op-number"),
 )
-_STATES: Final = ("running", "done", "stopped", "failed", "damaged")
 
 
 class _Table(Element, component="runs_table.js"):
@@ -95,16 +94,17 @@ class RunsTable:
     ) -> None:
         self._rows, self._view, self._delete = list(rows), view, delete
         self._shown: list[dict[str, Any]] = []
+        # What stands around the rows; built anew only for another view, as somebody may be at it.
+        self._told: tuple[object, ...] = ()
         with ui.element("div").classes("op-find").props('role="search"'):
             find = ui.input(
                 "Find by name, source, model or note", value=view.q, on_change=self._find
             )
             find.classes("op-find-text").props("dense outlined debounce=300 clearable")
-            choices = {"": "All states"} | {state: state for state in _STATES}
+            choices = {"": "All states"} | {state: state for state in STATES}
             state = ui.select(
-                choices, value=view.state if view.state in choices else "", label="State",
-                on_change=self._choose_state,
-            )  # fmt: skip
+                choices, value=view.state, label="State", on_change=self._choose_state
+            )
             state.props("dense outlined options-dense")
         self._actions = ui.element("div").classes("op-actions").props('role="status"')
         self._table = _Table()
@@ -160,8 +160,11 @@ class RunsTable:
             self._table.update()
         self._table.set_visibility(bool(rows))
         self._none.set_visibility(not rows)
-        self._tell_pages(len(chosen), pages)
-        self._tell_actions()
+        told = (view, len(chosen), pages)
+        if told != self._told:
+            self._told = told
+            self._tell_pages(len(chosen), pages)
+            self._tell_actions()
 
     def _tell_pages(self, found: int, pages: int) -> None:
         self._pages.clear()

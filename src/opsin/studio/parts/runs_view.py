@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from opsin.studio.parts.paging import page_number
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import clock, count, day, safe, share, size
 
@@ -23,6 +24,8 @@ SORTS: Final[Mapping[str, bool]] = {
     "seconds": True,
     "started": True,
 }
+#: What a run's state can be.
+STATES: Final = ("running", "done", "stopped", "failed", "damaged")
 _USUAL: Final = "-started"
 # Size of the small curve's drawing, in its own units, and its margin.
 _WIDTH, _HEIGHT, _EDGE = 96.0, 24.0, 3.0
@@ -90,9 +93,9 @@ class View:
 def view_of(q: str = "", state: str = "", sort: str = "", page: str = "", tick: str = "") -> View:
     """Return the view that an address asks for; what it cannot mean is as if it were not there."""
     known = sort if sort.removeprefix("-") in SORTS else _USUAL
-    number = int(page) if page.isascii() and page.isdigit() and len(page) < 7 else 1
     ticked = [part for part in tick.split(",") if len(part) == 16][:100]
-    return View(q[:200], state[:20], known, max(1, number), tuple(dict.fromkeys(ticked)))
+    state = state if state in STATES else ""
+    return View(q[:200], state, known, page_number(page), tuple(dict.fromkeys(ticked)))
 
 
 def cells(row: RunRow) -> dict[str, Any]:

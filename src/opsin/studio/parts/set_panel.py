@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -128,7 +129,9 @@ class SetPanel:
     def _doing(self, job: Job) -> str:
         if job.pending:
             return "Waits to be looked at."
-        said = self._studio.jobs.log_tail(job.id, 1)
+        said: list[str] = []
+        with contextlib.suppress(NotThere):  # somebody has just removed the job
+            said = self._studio.jobs.log_tail(job.id, 1)
         what = f": {words.safe(said[0], 120)}" if said else " …"
         return f"Reading, and looking for duplicates, leaks and odd pictures{what}"
 

@@ -1,4 +1,4 @@
-"""What is being done, and how far it is."""
+"""What is being done, and how far."""
 
 from __future__ import annotations
 

@@ -1,0 +1,51 @@
+"""Processes that behave as verbs do, for the queue's tests."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+from opsin.studio.jobs.queue import Queue
+
+#: Answers as a verb does, when its file `go` is there.
+WAITS = """
+import pathlib, time
+while not pathlib.Path("go").exists(): time.sleep(0.01)
+print('{"answer": 42}')
+"""
+#: Writes a run as a training does, and takes one Ctrl-C as "end well", two as "break off".
+TRAINS = """
+import json, os, pathlib, signal, sys, time
+run = pathlib.Path(sys.argv[1]); run.mkdir(parents=True); (run / "checkpoints").mkdir()
+(run / "recipe.json").write_text("{}")
+asked = []
+def on_signal(*_):
+    asked.append(1)
+    if len(asked) == 1: (run / "checkpoints" / "step-1.json").write_text("{}")
+    if len(asked) > 1:
+        parts = {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}
+        print(json.dumps({"error": parts}))
+        sys.exit(130)
+signal.signal(signal.SIGINT, on_signal)
+status = {"state": "running", "pid": os.getpid(), "started": time.time()}
+status |= {"doing": "2/4", "done": 5, "total": 10, "unit": "pictures"}
+(run / "status.json").write_text(json.dumps(status))
+while not asked or "pauses" in sys.argv: time.sleep(0.01)
+print(json.dumps({"run": str(run), "training": {"stopped": True}}))
+sys.exit(130)
+"""
+
+
+def python(code: str, *words: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code, *words]
+
+
+def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
+    """Tick until something is true."""
+    end = time.monotonic() + seconds
+    queue.tick()
+    while not true():
+        assert time.monotonic() < end, queue.jobs()
+        time.sleep(0.02)
+        queue.tick()
