@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from opsin.studio.jobs.job import State, new_job
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.jobs.verdict import ended
+from tests.studio.made_jobs import TRAINS, python, until
 
 STOPPED = {"run": "/runs/one", "training": {"stopped": True}}
 CTRL_C = {"error": {"expected": "to finish", "received": "Ctrl-C stopped it", "advice": "Again."}}
@@ -46,3 +48,16 @@ def test_an_end_is_told_from_the_files(
     unasked = state == "running" and expected == "stopped"
     unkept = state == "pausing" and said is None
     assert bool(now.cause) == (expected == "failed" or unasked or unkept)
+
+
+def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
+    queue, folder = Queue(tmp_path / "home", runs=tmp_path / "runs"), tmp_path / "runs" / "one"
+    job = queue.add("train", "x", python(TRAINS, str(folder)))
+    until(queue, lambda: queue.get(job.id).run is not None)
+    queue.stop(job.id)
+    until(queue, lambda: queue.get(job.id).over)
+    queue.resume(job.id)
+    folder.rename(tmp_path / "runs" / ".deleted")
+    until(queue, lambda: queue.get(job.id).over)
+    assert queue.get(job.id).state == "failed"
+    assert "one is gone" in str(queue.get(job.id).cause)

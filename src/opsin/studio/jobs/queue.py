@@ -300,7 +300,15 @@ class Queue:
             self._shelf.arrange(self._shelf.pending())
 
     def _argv(self, job: Job) -> Sequence[str]:
-        """Return the job's command line, or that which goes on with its run."""
+        """Return the job's command line, or that which goes on with its run.
+
+        Raises:
+            RunError: The run that it was to go on with was deleted meanwhile.
+        """
+        if job.goes_on and job.run is not None and not (self.runs / job.run).is_dir():
+            raise RunError(
+                "the run that it goes on with", f"{job.run} is gone", "Restore it, or train again."
+            )
         if job.run is not None and self._resumable(job):
             return command("resume", self.runs / job.run)
         return job.argv
