@@ -32,6 +32,7 @@ def studio(
         list[Path] | None,
         typer.Option(
             "--root",
+            metavar="FOLDER",
             help="A folder below which people may browse for pictures (default: your home).",
             show_default=False,
         ),
