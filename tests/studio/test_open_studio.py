@@ -25,5 +25,5 @@ def test_what_is_not_installed_is_named(
 def test_any_other_address_needs_a_token(tmp_path: Path) -> None:
     with pytest.raises(opsin.RecipeError, match="a token, since other machines can reach"):
         opsin.open_studio(tmp_path, roots=[tmp_path], host="0.0.0.0")
-    with pytest.raises(opsin.RecipeError, match="folders to browse in; .*none is none"):
+    with pytest.raises(opsin.RecipeError, match=r"folders to browse in; .*none is none"):
         opsin.open_studio(tmp_path, roots=[tmp_path / "none"])
