@@ -33,12 +33,12 @@ collect_ignore_glob = (
     ]
 )
 if importlib.util.find_spec("selenium") is None:
-    collect_ignore_glob.append("tests/browser.py")
+    collect_ignore_glob += ["tests/browser.py", "tests/settled.py", "tests/studio_browser.py"]
 
 _TRAINING_HALF = ("attribution", "models", "training")
 
 # An example that trains, whatever it is an example of.
-_TRAINS = re.compile(r">>> .*\b(train|train_folds|train_repeats)\((?!.*logistic)")
+_TRAINS = re.compile(r">>> .*\b(train|plan|train_folds|train_repeats)\((?!.*logistic)")
 
 
 def _is_training_example(item: pytest.Item) -> bool:

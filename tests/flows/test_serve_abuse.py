@@ -110,7 +110,7 @@ def test_more_than_it_can_answer_is_refused_politely(small: Server) -> None:
 
 def test_who_goes_away_frees_the_place(server: Server) -> None:
     whole = request(server.port, picture(1))
-    name = 'opsin_requests_total{model="",route="/predict",status="499"}'
+    name = 'opsin_requests_total{model="digits",route="/predict",status="499"}'
     gone = server.figure(name)
 
     async def come_and_go() -> None:

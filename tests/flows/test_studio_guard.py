@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
 
 import httpx
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
 
 from selenium import webdriver
 

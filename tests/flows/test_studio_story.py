@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
 
 from PIL import Image
 from selenium import webdriver

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
