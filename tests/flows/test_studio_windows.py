@@ -182,5 +182,6 @@ def stands(browser: webdriver.Chrome, wanted: tuple[str, ...]) -> bool:
 
 def headings(browser: webdriver.Chrome) -> tuple[str, ...]:
     """Return what tells one page from another, without numbers that change."""
-    found = browser.find_elements("css selector", "h1, .op-tabs [aria-current], h2")
-    return tuple(each.text for each in found)
+    # At one moment: elements that were found may be replaced before they are asked.
+    script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText)"
+    return tuple(browser.execute_script(script, "h1, .op-tabs [aria-current], h2"))
