@@ -352,3 +352,12 @@ def test_options_are_said_as_the_command_line_reads_them(
         text = not flag.startswith("--no-") if how.kind is bool else rest.pop(0)
         read[name] = how.read(text) if how.read else how.kind(text)  # type: ignore[arg-type]
     assert DataRecipe.of("-x.zip", **read) == recipe
+
+
+def test_texts_call_sets_by_their_titles_alone(sets: Sets, tmp_path: Path) -> None:
+    for name in ("photos", "photos of boots"):
+        folder = tmp_path / name
+        write_shapes(folder)
+        sets.add_source(str(folder), title=f"The {name}")
+    said = f"{tmp_path / 'photos of boots'} has 1; {tmp_path / 'photos'} has 2; digits has 10"
+    assert sets.in_names(said) == "The photos of boots has 1; The photos has 2; digits has 10"

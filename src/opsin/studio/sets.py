@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 import shutil
 import time
@@ -354,6 +355,13 @@ class Sets:
         with without_places(the_set.sources[0], the_set.title):
             found = sources.find_all(recipe)
         return hashlib.sha256(repr((found.key, the_set.words())).encode()).hexdigest()
+
+    def in_names(self, text: str) -> str:
+        """Return a text in which sets are called by their titles, and not by where they lie."""
+        places = {place: each.title for each in self.all() for place in each.sources}
+        for place in sorted(filter(os.path.isabs, places), key=len, reverse=True):
+            text = text.replace(place, places[place])
+        return text
 
 
 @contextlib.contextmanager

@@ -187,8 +187,11 @@ class _Body:
             with ui.element("p"):
                 ui.label(f"{safe(found['headline'], 400)}.").classes("op-answer")
             for pair in found["pairs"]:
+                said = str(pair["sentence"])
+                if said.startswith(found["headline"]):  # of the only one, it is the beginning
+                    said = said.removeprefix(found["headline"]).strip(" ()")
                 with ui.element("p").classes("op-muted"):
-                    ui.label(f"{safe(pair['sentence'], 600)}.")
+                    ui.label(f"{safe(said, 600)}.")
             for note in (*found.get("remarks", ()), *found.get("notes", ())):
                 with ui.element("p").classes("op-muted"):
                     ui.label(safe(self._compared.in_names(str(note)), 600))

@@ -94,7 +94,8 @@ class Planner:
         if job.state == "done" and found:
             self._show(found)
         else:
-            self._show_error(job.cause or "The plan could not be made.")
+            cause = self._studio.sets.in_names(job.cause or "The plan could not be made.")
+            self._show_error(cause)
 
     def _show_error(self, error: OpsinError | str) -> None:
         if self._state.is_deleted:
