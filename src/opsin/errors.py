@@ -9,6 +9,7 @@
     ├── ModelFileError          a file that is no Opsin classifier
     ├── ParityError             an exported file that answers otherwise than its network
     ├── StorageError            the disk refused a write
+    ├── SandboxError            a file whose opening took too long, too much memory, or crashed
     └── MissingExtraError       an optional part of Opsin that is not installed
 
 The command line prints the line and exits with status 1; only a bug shows a traceback.
@@ -70,6 +71,10 @@ class ParityError(OpsinError):
 
 class StorageError(OpsinError):
     """The disk refused a write."""
+
+
+class SandboxError(OpsinError):
+    """A file whose opening took too long, took too much memory, or crashed the process."""
 
 
 class MissingExtraError(OpsinError):

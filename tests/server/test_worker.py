@@ -16,9 +16,9 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from opsin.errors import ImageError, ModelFileError
+from opsin.frames import Unpacker, pack, receive
 from opsin.inspection.occlusion import occlusion_map
 from opsin.predict import Classifier
-from opsin.server.frames import Unpacker, pack, receive
 from opsin.server.worker import Model, answer, is_steady, load, mean_of, prepare, size_of
 from tests.server.made_engine import png, write_leaning
 
@@ -128,10 +128,11 @@ def test_frames_over_a_socket() -> None:
         body = bytes(range(256)) * 4000
         sender = threading.Thread(target=ours.sendall, args=(b"".join(pack({"a": 1}, [body])),))
         sender.start()
-        frame = receive(theirs)
+        stream = theirs.makefile("rb", buffering=0)
+        frame = receive(stream)
         sender.join()
         assert frame is not None
         assert (frame[0], bytes(frame[1])) == ({"a": 1}, body)
         ours.sendall(b"half")
         ours.shutdown(socket.SHUT_WR)
-        assert receive(theirs) is None
+        assert receive(stream) is None

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from opsin.cli import options
-from opsin.cli.output import STOP_TOLD, print_json
+from opsin.cli import listening, options
+from opsin.cli.output import STOP_TOLD
 from opsin.errors import RecipeError
-from opsin.events import Watcher
-from opsin.gate.tokens import TOKEN_VARIABLE, token_from_file
 from opsin.report.terminal import Both, for_people
 from opsin.server import serve as run_server
 from opsin.server.settings import Settings
@@ -28,31 +24,10 @@ def serve(
         ),
     ],
     *,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host", help="Address to listen on; any but this machine's own needs a token."
-        ),
-    ] = "127.0.0.1",
+    host: listening.Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port; 0 takes one that is free.")] = 8000,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help="File with the token that clients must show; made if there is none. The variable "
-            "OPSIN_TOKEN does as well.",
-            show_default=False,
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-host",
-            metavar="NAME",
-            help="A further name by which clients may call this server.",
-            show_default=False,
-        ),
-    ] = None,
+    token_file: listening.TokenFile = None,
+    allow_host: listening.AllowHost = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -100,7 +75,7 @@ def serve(
 
     Example: opsin serve runs/2026-11-21-fashion-mnist-cnn
     """
-    token = token_from_file(token_file) if token_file else os.environ.get(TOKEN_VARIABLE) or None
+    token = listening.token_given(token_file)
     settings = Settings(
         host=host,
         port=port,
@@ -116,7 +91,7 @@ def serve(
         access_log=access_log,
     )
     people = for_people(quiet=quiet)
-    watcher = Both(people, _Address()) if as_json else people
+    watcher = Both(people, listening.Address("Page")) if as_json else people
     try:
         run_server(models, settings, watcher=watcher)
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
@@ -128,12 +103,3 @@ def _millions(option: str, value: float) -> int:
     if not 1e-6 <= value <= 1e6:  # of what is not a number, neither holds
         raise RecipeError(f"{option} above 0", f"got {value:g}", f"Say {option} 10.")
     return round(value * 1e6)
-
-
-class _Address(Watcher):
-    """Tells scripts the server's address, once it answers."""
-
-    def fact(self, name: str, text: str) -> None:
-        """Print the address when it comes by."""
-        if name == "Page":
-            print_json({"url": text})

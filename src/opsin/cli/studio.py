@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from opsin.cli import options
-from opsin.cli.output import STOP_TOLD, print_json
-from opsin.events import Watcher
-from opsin.gate.tokens import TOKEN_VARIABLE, token_from_file
+from opsin.cli import listening, options
+from opsin.cli.output import STOP_TOLD
 from opsin.report.terminal import Both, for_people
 from opsin.studio import open_studio
 
@@ -37,34 +34,13 @@ def studio(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str,
-        typer.Option(
-            "--host", help="Address to listen on; any but this machine's own needs a token."
-        ),
-    ] = "127.0.0.1",
+    host: listening.Host = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option("--port", help="Port, or the next that is free; 0 takes any.", min=0),
     ] = 8600,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help="File with the token that visitors must show; made if there is none. The variable "
-            "OPSIN_TOKEN does as well.",
-            show_default=False,
-        ),
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow-host",
-            metavar="NAME",
-            help="A further name by which the studio may be called.",
-            show_default=False,
-        ),
-    ] = None,
+    token_file: listening.TokenFile = None,
+    allow_host: listening.AllowHost = None,
     at_once: Annotated[
         int, typer.Option("--at-once", min=1, help="Trainings that run at the same time.")
     ] = 1,
@@ -81,7 +57,7 @@ def studio(
 
     Example: opsin studio
     """
-    token = token_from_file(token_file) if token_file else os.environ.get(TOKEN_VARIABLE) or None
+    token = listening.token_given(token_file)
     people = for_people(quiet=quiet)
     try:
         open_studio(
@@ -94,17 +70,8 @@ def studio(
             allowed_hosts=allow_host or (),
             at_once=at_once,
             open_browser=not (no_browser or as_json),
-            watcher=Both(people, _Address()) if as_json else people,
+            watcher=Both(people, listening.Address("Studio")) if as_json else people,
         )
     except KeyboardInterrupt:  # the usual way to end it, and nothing is lost
         STOP_TOLD.set()
         raise typer.Exit(130) from None
-
-
-class _Address(Watcher):
-    """Tells scripts the studio's address, once it answers."""
-
-    def fact(self, name: str, text: str) -> None:
-        """Print the address when it comes by."""
-        if name == "Studio":
-            print_json({"url": text})

@@ -9,8 +9,8 @@ from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import Any, Final
 
 from opsin.errors import ModelFileError, OpsinError
+from opsin.frames import Header
 from opsin.server.asks import WorkerDied
-from opsin.server.frames import Header
 from opsin.server.process import Batch, WorkerProcess
 from opsin.server.served import Model
 

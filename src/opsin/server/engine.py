@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from opsin.defaults import cores
 from opsin.errors import ImageError, RecipeError
+from opsin.frames import Header
 from opsin.server.asks import (
     Answer,
     Ask,
@@ -23,7 +24,6 @@ from opsin.server.asks import (
     WorkerDied,
 )
 from opsin.server.crew import Crew, tell_why
-from opsin.server.frames import Header
 from opsin.server.observer import SILENT_OBSERVER, Load, Observer
 from opsin.server.process import Batch, WorkerProcess
 from opsin.server.request import Request, to_bytes, to_results

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import opsin.errors
 from opsin.errors import ModelFileError, OpsinError
+from opsin.frames import Header, Unpacker, pack
 from opsin.server.asks import WorkerDied
-from opsin.server.frames import Header, Unpacker, pack
 from opsin.server.served import Model
 
 # Seconds that loading a model may take before its worker is taken for stuck.

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.errors import ImageError
+from opsin.frames import Header
 from opsin.metadata import Preparation
 from opsin.server.asks import Answer, Ask
-from opsin.server.frames import Header
 from opsin.server.served import Model
 from opsin.server.waiting import Waiter
 

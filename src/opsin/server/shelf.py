@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from opsin.errors import OpsinError
+from opsin.frames import Header
 from opsin.metadata import Metadata
 from opsin.server.crew import Crew
-from opsin.server.frames import Header
 from opsin.server.observer import Observer
 from opsin.server.served import Model, Served, mix_of, read_model, stamp_of
 

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from opsin.data.images import look_at
 from opsin.errors import ImageError, ModelFileError, OpsinError
+from opsin.frames import Header, pack, receive
 from opsin.inspection.occlusion import occlusion_map
 from opsin.predict import Answers, Classifier, Prepared
-from opsin.server.frames import Header, pack, receive
 
 # Seconds that trying out batches may take. A network that is slower gains nothing by them.
 _TRIAL: Final = 3.0
@@ -308,9 +308,10 @@ def _receive(
     connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
 ) -> None:
     """Fetch the next frame while one is computed; end the process where none can come."""
+    stream = connection.makefile("rb", buffering=0)
     while True:
         try:
-            frame = receive(connection)
+            frame = receive(stream)
         except OSError:
             frame = None
         if frame is None:

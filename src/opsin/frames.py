@@ -1,4 +1,4 @@
-"""What the server and its workers send each other.
+"""What a process and its children send each other.
 
 A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header
 (short JSON), the body. Pictures and arrays travel in the body as they are, so nothing is encoded
@@ -7,8 +7,8 @@ twice, and nothing that arrives is ever run, as it would be with pickle.
 
 from __future__ import annotations
 
+import io
 import json
-import socket
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -57,23 +57,23 @@ class Unpacker:
             yield header, content
 
 
-def receive(connection: socket.socket) -> tuple[Header, memoryview] | None:
-    """Wait for a frame; ``None``: the other side has closed."""
-    lengths = _exactly(connection, _LENGTHS.size)
+def receive(stream: io.RawIOBase | io.BufferedIOBase) -> tuple[Header, memoryview] | None:
+    """Wait for a frame from a pipe or socket; ``None``: the other side has closed."""
+    lengths = _exactly(stream, _LENGTHS.size)
     if lengths is None:
         return None
     head, body = _LENGTHS.unpack(lengths)
-    content = _exactly(connection, head + body)
+    content = _exactly(stream, head + body)
     if content is None:
         return None
     return json.loads(bytes(content[:head])), content[head:]
 
 
-def _exactly(connection: socket.socket, count: int) -> memoryview | None:
+def _exactly(stream: io.RawIOBase | io.BufferedIOBase, count: int) -> memoryview | None:
     view = memoryview(bytearray(count))
     done = 0
     while done < count:
-        got = connection.recv_into(view[done:])
+        got = stream.readinto(view[done:])
         if not got:
             return None
         done += got
