@@ -41,6 +41,11 @@ def misbehave(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]
     return {"pid": os.getpid()}, [bytes(body)]
 
 
+@pytest.fixture(autouse=True)
+def _find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+
+
 @pytest.fixture
 def sandbox() -> object:
     with Sandbox(HERE, seconds=1.5, memory=64 << 20) as kept:
