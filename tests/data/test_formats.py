@@ -339,3 +339,14 @@ def test_a_transparent_level_of_16_bits_becomes_white() -> None:
     chunk = struct.pack(">I", 2) + b"tRNS" + key + struct.pack(">I", zlib.crc32(b"tRNS" + key))
     read = np.asarray(open_image(png(4, 2, 16, 0, rows, chunk)))
     assert read[0].tolist() == [0, 255, 7, 156]
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"msf1"])
+def test_heic_is_called_by_its_name(brand: bytes, tmp_path: Path) -> None:
+    photo = tmp_path / "IMG_0042.heic"
+    photo.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + bytes(64))
+    for ask in (images.open_image, images.look_at):
+        with pytest.raises(ImageError, match=r"IMG_0042\.heic is HEIC") as refused:
+            ask(photo)
+        assert "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF" in refused.value.expected
+        assert "JPEG" in refused.value.advice

@@ -49,6 +49,13 @@ SUFFIXES: Final = (
     ".ppm", ".pgm", ".pbm", ".pnm", *([".avif"] if "AVIF" in FORMATS else []),
 )  # fmt: skip
 
+#: Suffixes of HEIC and HEIF files, as many phones save photos. They are told apart, not read.
+HEIF_SUFFIXES: Final = (".heic", ".heif", ".hif")
+# Brands of such files (ISO/IEC 23008-12, annexes B to D); the last two are containers.
+_HEIF_BRANDS: Final = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+
 #: Pixels of the largest picture that is opened; more is taken for a decompression bomb.
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
@@ -81,7 +88,7 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
 
     Raises:
         UnidentifiedImageError: It is no picture of a known format.
-        ImageError: It is too large.
+        ImageError: It is too large, or HEIC.
     """
     for kind, opener in _OPENERS.items():
         accept = Image.OPEN[kind][1]
@@ -94,7 +101,28 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
             header = opener(io.BytesIO(content), "")
             _check_limits(header, content, name)
             return header
+    if is_heif(content):
+        raise heif_error(name)
     raise UnidentifiedImageError(name)
+
+
+def is_heif(content: bytes) -> bool:
+    r"""Tell a HEIC or HEIF file by its first bytes; a readable AVIF may begin alike.
+
+    Example:
+        >>> is_heif(b"\0\0\0\x18ftypheic"), is_heif(b"\x89PNG")
+        (True, False)
+    """
+    return content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS
+
+
+def heif_error(name: str) -> ImageError:
+    """Return what is said of a HEIC or HEIF file."""
+    return ImageError(
+        "an image in JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF",
+        f"{name} is HEIC or HEIF, which Opsin does not read",
+        "Export it as JPEG, and let the phone save its next photos as JPEG.",
+    )
 
 
 def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> None:

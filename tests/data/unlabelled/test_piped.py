@@ -19,7 +19,7 @@ from PIL import Image
 from opsin.data.images import FORMATS
 from opsin.data.unlabelled import Stream, open_stream, piped
 from opsin.data.unlabelled.piped import begins_like_a_picture
-from opsin.errors import SourceError
+from opsin.errors import OpsinError, SourceError
 
 
 @pytest.fixture
@@ -113,10 +113,10 @@ def test_names_that_look_like_formats_are_names(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "it is empty"), (b"\0\0\0\x1cftypheic", "something else"), (b"PK\3\4\0\0", "else")],
+    [(b"", "it is empty"), (b"\0\0\0\x1cftypheic", "HEIC"), (b"PK\3\4\0\0", "something else")],
 )
 def test_other_input_is_refused(content: bytes, words: str) -> None:
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(OpsinError, match=words):
         open_stream("-", stdin=io.BytesIO(content))
 
 

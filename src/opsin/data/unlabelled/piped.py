@@ -10,6 +10,7 @@ import select
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from opsin.data.formats import heif_error, is_heif
 from opsin.data.images import MAX_BYTES
 from opsin.data.unlabelled.picture import Stream, Unlabelled
 from opsin.errors import ImageError, SourceError
@@ -77,6 +78,7 @@ def open_piped(stdin: BinaryIO) -> Stream:
 
     Raises:
         SourceError: It is empty, or neither.
+        ImageError: It is a HEIC picture.
     """
     pipe = _Pipe(stdin)
     start = pipe.read()
@@ -84,6 +86,8 @@ def open_piped(stdin: BinaryIO) -> Stream:
         start += more
     if begins_like_a_picture(start):
         return Stream(_SOURCE, "picture", lambda: _picture(start, pipe), lambda: 1, pipe.close)
+    if is_heif(start):
+        raise heif_error(_CALLED)
     if not start or start.startswith(b"\0") or b"\0\0" in start:
         raise SourceError(
             "a picture of a known format, or names of files, on standard input",
