@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.cache import short_digest
 from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import SourceError
@@ -27,6 +26,7 @@ from opsin.run import RunDirectory
 from opsin.storage import check_writable, write_bytes, write_json
 from opsin.workflow.evaluate import measure_run
 from opsin.workflow.failures import find_failures, look_deeper
+from opsin.workflow.own_parts import in_own_parts, rows_now
 from opsin.workflow.runs import Run
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def write_report(
             f"{data.recipe.source} has changed since",
             "Restore them, or train again.",
         )
+    data = in_own_parts(directory, data)
     classifier = opened.classifier()
     kept = answers_of(directory, data)
     leaking = np.concatenate(data.leaking)
@@ -98,13 +99,10 @@ def answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[A
     By content, since files may have been renamed, and so reordered, since the training.
     """
     kept = directory.load_arrays(directory.predictions)
-    written = directory.load_arrays(directory.split)["digests"]
-    place_of = {short_digest(d).tobytes(): row for row, d in enumerate(dataset.digests)}
+    place = rows_now(directory, dataset)
     for part in ("val", "test"):
-        rows = kept.get(f"{part}_rows")
-        if rows is not None:
-            found = [place_of[written[row].tobytes()] for row in rows]
-            kept[f"{part}_rows"] = np.array(found, np.int64)
+        if f"{part}_rows" in kept:
+            kept[f"{part}_rows"] = place[kept[f"{part}_rows"]]
     return kept
 
 

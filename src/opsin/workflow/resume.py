@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opsin.classical.recipe import ClassicalRecipe
+from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.errors import RecipeError, RunError
 from opsin.events import Watcher
@@ -21,6 +22,7 @@ from opsin.report.terminal import for_people
 from opsin.run import RunDirectory
 from opsin.workflow.decide import Decided, balanced
 from opsin.workflow.job import need_training, versions
+from opsin.workflow.own_parts import in_own_parts
 from opsin.workflow.runs import Run
 from opsin.workflow.train import carry_out
 
@@ -73,7 +75,7 @@ def resume(
     need_training()
     _check_state(parent, recipe, changes, name)
     dataset = data or load_recipe(_data_of(parent, recipe), watcher=watcher)
-    _check_same(parent, dataset)
+    dataset = _with_own_parts(parent, dataset)
     _tell_versions(recipe, watcher)
     if not changes:
         found = _own(parent, recipe, watcher)
@@ -189,21 +191,20 @@ def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> tuple[
     return tensors, place.model_copy(update=fresh)
 
 
-def _check_same(parent: RunDirectory, dataset: Dataset) -> None:
-    """See that the pictures and their split are those of the run."""
+def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
+    """See that the pictures are those of the run, in its order; return them in its parts."""
     if not parent.dataset.is_file() or not parent.split.is_file():
-        return  # killed before it had written them: it begins again
+        return dataset  # killed before it had written them: it begins again
     fingerprint = parent.read(parent.dataset).get("fingerprint")
-    split = parent.load_arrays(parent.split)
-    same = fingerprint == dataset.fingerprint and all(
-        np.array_equal(split[part], dataset.split.rows(part)) for part in ("train", "val", "test")
-    )
-    if not same:
+    digests = parent.load_arrays(parent.split)["digests"]
+    same = np.array_equal(digests, short_digest(dataset.digests))
+    if not same or fingerprint != dataset.fingerprint:
         raise RunError(
             "the pictures that the run was trained on",
             f"those of {dataset.recipe.source} have changed since",
             f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
         )
+    return in_own_parts(parent, dataset)
 
 
 def _tell_versions(recipe: Recipe, watcher: Watcher) -> None:

@@ -15,6 +15,7 @@ from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
+from opsin.workflow.own_parts import in_own_parts
 from opsin.workflow.runs import Run
 
 
@@ -122,4 +123,4 @@ def _of_run(classifier: Classifier, watcher: Watcher) -> Dataset:
             f"{data.recipe.source} has changed since",
             "Restore them, or name others: --data SOURCE.",
         )
-    return data
+    return in_own_parts(directory, data)

@@ -1,0 +1,102 @@
+"""A run keeps its own parts, however Opsin cuts splits by then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.split import Split, make_split
+from opsin.predict import Classifier
+from opsin.run import RunDirectory
+from opsin.workflow.inside.pictures import known_pictures
+from opsin.workflow.own_parts import in_own_parts, rows_now
+from opsin.workflow.report import write_report
+from tests.conftest import Notes
+from tests.made_runs import answers_right, write_run
+
+
+@pytest.fixture
+def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut splits otherwise from here on, as a later Opsin may."""
+
+    def cut(subjects: Any, recipe: Any) -> Split:
+        return make_split(subjects, recipe.model_copy(update={"split_seed": 7}))
+
+    monkeypatch.setattr("opsin.data.dataset.make_split", cut)
+
+
+def same_parts(one: Split, other: Split) -> bool:
+    return all(
+        np.array_equal(one.rows(part), other.rows(part)) for part in ("train", "val", "test")
+    )
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    stopped = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                          watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
+    kept = stopped.directory.load_arrays(stopped.directory.split)
+    request.getfixturevalue("another_rule")
+    assert not np.array_equal(load("digits").split.test, kept["test"])
+    again = opsin.resume(stopped, quiet=True)
+    answers = again.directory.load_arrays(again.directory.predictions)
+    assert np.array_equal(answers["test_rows"], kept["test"])
+    known = known_pictures(Classifier(again.path))
+    assert np.array_equal(known.train, kept["train"])
+    assert np.array_equal(known.test, kept["test"])
+
+
+@pytest.mark.torch
+def test_a_report_drawn_anew_is_of_the_parts_of_the_run(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    before = run.report
+    request.getfixturevalue("another_rule")
+    write_report(run, deep=False)
+    assert run.report["figures"] == before["figures"]
+    assert run.report["failures"] == before["failures"]
+
+
+def doubles() -> Dataset:
+    """Twenty images of two classes, each there twice; one of each class under both labels."""
+    pixels = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    twice = np.concatenate([pixels, pixels])
+    labels = np.concatenate([np.arange(20) % 2, np.arange(20) % 2])
+    labels[20], labels[21] = 1, 0
+    return from_arrays(twice, labels, ["cat", "dog"])
+
+
+def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> None:
+    data = doubles()
+    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
+    order = np.random.default_rng(0).permutation(len(data))
+    other = replace(
+        data,
+        images=np.asarray(data.images)[order],
+        labels=data.labels[order],
+        digests=data.digests[order],
+        names=[f"other/{place}" for place in range(len(order))],
+        split=Split(*(np.zeros(0, np.int64),) * 3),
+    )
+    place = rows_now(directory, other)
+    assert sorted(place.tolist()) == list(range(len(data)))
+    assert np.array_equal(other.digests[place], data.digests)
+    assert np.array_equal(other.labels[place], data.labels)
+    again = in_own_parts(directory, other)
+    for part in ("train", "val", "test"):
+        rows, own = again.split.rows(part), data.split.rows(part)
+        assert Counter(again.digests[r].tobytes() for r in rows) == Counter(
+            data.digests[r].tobytes() for r in own
+        )
+    assert not same_parts(again.split, data.split)
