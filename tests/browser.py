@@ -18,6 +18,22 @@ needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"
 )
 
+#: What browsers show at an address that they visit, as if people had signed in there.
+COOKIES: dict[str, str] = {}
+
+
+class SignedIn(webdriver.Chrome):
+    """Chromium that has the cookies of the studios that the tests have started."""
+
+    def get(self, url: str) -> None:
+        """Open an address."""
+        for address, cookie in COOKIES.items():
+            if url.startswith(address):
+                name, _, value = cookie.partition("=")
+                shown = {"url": address, "name": name, "value": value}
+                self.execute_cdp_cmd("Network.setCookie", shown)
+        super().get(url)
+
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
@@ -34,7 +50,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     ):  # fmt: skip
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(DRIVER))
+    browser = SignedIn(options=options, service=Service(DRIVER))
     try:
         yield browser
     finally:

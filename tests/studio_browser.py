@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
@@ -19,13 +21,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import console
+from tests.browser import COOKIES, console
 
 START = (sys.executable, "-W", "error", "-m", "opsin", "studio", "--json", "--no-browser")
 
 
 class StudioProcess:
-    """A studio that runs.
+    """A studio that runs, into which the tests' browsers are signed in.
 
     Args:
         folder: Its runs lie in ``runs``, its own files in ``home``.
@@ -39,11 +41,11 @@ class StudioProcess:
         self._words = [*words]
         for root in roots or [folder]:
             self._words += ["--root", str(root)]
-        self.address = ""
+        self.address = self.once = self.cookie = ""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, port: int = 0) -> None:
-        """Start it and wait until it answers."""
+        """Start it, wait until it answers, and sign in."""
         command = [
             *START, "--runs", str(self.runs), "--home", str(self.home), "--port", str(port),
             *self._words,
@@ -56,7 +58,16 @@ class StudioProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()
-        self.address = json.loads(line)["url"].rstrip("/")
+        self.once = json.loads(line)["url"]
+        once = urlsplit(self.once)
+        self.address = f"http://{once.netloc}"
+        connection = http.client.HTTPConnection(once.netloc, timeout=30)
+        connection.request("GET", f"{once.path}?{once.query}")
+        reply = connection.getresponse()
+        self.cookie = (reply.getheader("set-cookie") or "").partition(";")[0]
+        connection.close()
+        assert (reply.status, bool(self.cookie)) == (303, True), self.said()
+        COOKIES[self.address] = self.cookie
 
     @property
     def port(self) -> int:

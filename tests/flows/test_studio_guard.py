@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -17,15 +18,16 @@ pytest.importorskip("selenium")
 
 import httpx
 
+from tests.browser import chromium, needs_chromium
 from tests.gate.made_requests import TOKEN
-from tests.studio_browser import StudioProcess, studio
+from tests.studio_browser import START, StudioProcess, shown, studio, until
 
 # In a process of its own: NiceGUI keeps one application a process.
 LIST_AND_TRY = """
 import asyncio, json, sys
 from pathlib import Path
 from opsin.studio.app import build
-from opsin.studio.door import guarded
+from opsin.studio.door import guarded, sign_in_at
 from opsin.studio.settings import Settings
 from opsin.studio.state import Studio
 from tests.gate.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
@@ -33,7 +35,7 @@ from tests.gate.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
 folder = Path(sys.argv[1])
 settings = Settings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)
 app = build(Studio(settings))
-door = guarded(app, host="127.0.0.1", port=8000, token=TOKEN)
+door = guarded(app, host="127.0.0.1", sign_in=sign_in_at(8000), token=TOKEN)
 paths = sorted({*paths_of(app.routes, "0123456789abcdef"), "/nowhere"})
 print(json.dumps({"paths": paths, "passed": asyncio.run(passed(door, paths))}))
 """
@@ -149,3 +151,60 @@ def test_signing_in(guarded_studio: StudioProcess) -> None:
         path.read_text(errors="replace")
         for path in guarded_studio.home.rglob("*") if path.is_file()
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    """A studio as most people start it: on this machine alone, without a token."""
+    with studio(tmp_path_factory.mktemp("own")) as running:
+        yield running
+
+
+def test_other_accounts_of_the_machine_are_strangers(own_studio: StudioProcess) -> None:
+    with httpx.Client(base_url=own_studio.address) as client:
+        for path in ("/", "/queue", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
+            assert client.get(path).status_code == 401, path
+        bearer = {"authorization": "Bearer None"}
+        assert client.get("/", headers=bearer).status_code == 401
+        assert client.get("/", headers={"cookie": own_studio.cookie}).status_code == 200
+    assert upgrade(own_studio.port) == 403
+    assert upgrade(own_studio.port, f"Cookie: {own_studio.cookie}") == 101
+
+
+def test_the_address_for_scripts_works_once(own_studio: StudioProcess) -> None:
+    with httpx.Client(base_url=own_studio.address) as client:
+        assert client.get(own_studio.once).status_code == 401  # the fixture has been there
+        assert not client.cookies
+    code = own_studio.once.partition("token=")[2]
+    assert len(code) >= 43
+    assert code not in own_studio.said()
+
+
+@needs_chromium
+def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
+    own_studio: StudioProcess, tmp_path: Path
+) -> None:
+    page = own_studio.home / "sign-in.html"
+    assert page.stat().st_mode & 0o077 == 0
+    for number in (1, 2):  # the page is another one each time
+        with chromium(tmp_path / str(number)) as browser:
+            browser.get(page.as_uri())
+            until(browser, lambda: browser.current_url == own_studio.address + "/")
+            until(browser, lambda: "Queue" in shown(browser))
+
+
+def test_a_second_studio_names_the_way_into_the_first(own_studio: StudioProcess) -> None:
+    words = ["--runs", str(own_studio.runs), "--home", str(own_studio.home), "--port", "0"]
+    done = subprocess.run([*START, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    error = json.loads(done.stdout)["error"]
+    assert own_studio.address in error["received"]
+    assert str(own_studio.home / "sign-in.html") in error["advice"]
+
+
+def test_the_way_in_goes_with_the_studio(tmp_path: Path) -> None:
+    with studio(tmp_path) as running:
+        page = running.home / "sign-in.html"
+        assert page.is_file()
+        assert running.kill(signal.SIGTERM) == 0
+        assert not page.exists()

@@ -31,14 +31,9 @@ def _page(wrong: bool, further: Fields) -> str:
     return f"wrong={wrong} further={further}"
 
 
-def guard() -> Guard:
-    return Guard(
-        _nobody,
-        host="127.0.0.1",
-        headers=HEADERS,
-        token=TOKEN,
-        sign_in=SignIn("opsin-studio-8000", _page),
-    )
+def guard(sign_in: SignIn | None = None, token: str | None = TOKEN, **named: Any) -> Guard:
+    sign_in = sign_in or SignIn("opsin-studio-8000", _page)
+    return Guard(_nobody, host="127.0.0.1", headers=HEADERS, token=token, sign_in=sign_in, **named)
 
 
 def signed_in(guarded: Guard) -> tuple[bytes, bytes]:
@@ -80,6 +75,68 @@ def test_the_cookie_opens_everything() -> None:
     assert ask(guarded, [HOST, BEARER], method="POST")["status"] == 204
 
 
+def test_a_code_signs_in_once() -> None:
+    sign_in, used = SignIn("c", _page), list[str]()
+    sign_in.used = used.append
+    guarded = guard(sign_in, token=None)
+    first, second = sign_in.new_code(), sign_in.new_code()
+    assert ask(guarded, [HOST])["status"] == 401
+    assert ask(guarded, [HOST, BEARER])["status"] == 401
+    entered = ask(guarded, [HOST], query=f"token={first}".encode())
+    assert entered["status"] == 303
+    cookie = dict(entered["headers"])[b"set-cookie"].partition(b";")[0]
+    assert ask(guarded, [HOST, (b"cookie", cookie)])["status"] == 204
+    assert ask(guarded, [HOST], query=f"token={first}".encode())["status"] == 401
+    # A code is not the token: programs do not get in by one.
+    bearer = (b"authorization", f"Bearer {second}".encode())
+    assert ask(guarded, [HOST, bearer])["status"] == 401
+    assert ask(guarded, [HOST], query=f"token={second}".encode())["status"] == 303
+    assert used == [first, second]
+
+
+def test_without_a_token_and_a_code_nobody_gets_in() -> None:
+    for query in (b"", b"token=", b"token=None", b"token=" + TOKEN.encode()):
+        assert ask(guard(token=None), [HOST], query=query)["status"] == 401
+    for shown in (b"Bearer ", b"Bearer None", b"Basic Og==", b""):
+        headers = [HOST, (b"authorization", shown)]
+        assert ask(guard(token=None), headers)["status"] == 401
+    assert ask(guard(token=None), [HOST], kind="websocket")["type"] == "websocket.close"
+
+
+def test_who_comes_from_elsewhere_is_sent_on_by_a_page_of_ours() -> None:
+    # As when a file or a mail's link is opened: after a redirect, browsers would hold the strict
+    # cookie back.
+    link = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"),
+            (b"sec-fetch-dest", b"document")]  # fmt: skip
+    query = b"q=%22%3E%3Cscript%3E&token=" + TOKEN.encode()
+    first, *rest = asyncio.run(messages(guard(), [HOST, *link], path="/runs", query=query))
+    page = b"".join(each["body"] for each in rest).decode()
+    assert first["status"] == 200
+    assert b"SameSite=Strict" in dict(first["headers"])[b"set-cookie"]
+    assert 'content="0;url=/runs?q=%22%3E%3Cscript%3E"' in page
+    assert TOKEN not in page
+
+
+@pytest.mark.parametrize(
+    ("headers", "secure"),
+    [
+        ([HOST], False),
+        ([HOST, (b"sec-fetch-site", b"none")], False),
+        ([HOST, (b"x-forwarded-proto", b"https")], True),
+        ([HOST, (b"x-forwarded-proto", b"http")], False),
+        ([(b"host", b"pictures.example.org")], False),
+        # Sent by HTTPS alone, whatever the proxy says.
+        ([(b"host", b"pictures.example.org"), (b"sec-fetch-site", b"none")], True),
+    ],
+)
+def test_behind_https_the_cookie_stays_there(
+    headers: list[tuple[bytes, bytes]], secure: bool
+) -> None:
+    guarded = guard(allowed_hosts=["pictures.example.org"], dropped=["x-forwarded-proto"])
+    first = ask(guarded, headers, query=b"token=" + TOKEN.encode())
+    assert (b"; Secure" in dict(first["headers"])[b"set-cookie"]) == secure
+
+
 def test_cookies_of_others_open_nothing() -> None:
     guarded = guard()
     kind, cookie = signed_in(guarded)
@@ -119,7 +176,15 @@ def test_the_way_on_never_leaves_the_host(path: str, fields: Fields) -> None:
     fields = [(name, value) for name, value in fields if name != "token"]
     query = urlencode([*fields, ("token", TOKEN)], errors="replace").encode()
     reply = SignIn("c", _page).reply(
-        {"type": "http", "method": "GET", "path": path, "query_string": query}, TOKEN.encode()
+        {
+            "type": "http",
+            "scheme": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [],
+            "query_string": query,
+        },
+        TOKEN.encode(),
     )
     assert reply is not None
     where = reply.headers["location"]

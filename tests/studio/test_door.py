@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from hypothesis import given
@@ -10,8 +13,8 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from opsin.gate.guard import Guard
-from opsin.studio.door import address, guarded
-from tests.gate.made_requests import HOST, TOKEN, ask
+from opsin.studio.door import Entrance, address, guarded, sign_in_at
+from tests.gate.made_requests import BEARER, HOST, TOKEN, ask
 
 SEEN: list[tuple[bytes, bytes]] = []
 
@@ -23,7 +26,7 @@ async def _app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def door(token: str | None = None, port: int = 8000) -> Guard:
-    return guarded(_app, host="127.0.0.1", port=port, token=token)
+    return guarded(_app, host="127.0.0.1", sign_in=sign_in_at(port), token=token)
 
 
 def test_what_pages_may_do() -> None:
@@ -41,8 +44,30 @@ def test_what_pages_may_do() -> None:
 
 def test_a_proxys_headers_are_not_believed() -> None:
     names = (b"x-forwarded-prefix", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded")
-    ask(door(), [HOST, *((name, b"evil.example") for name in names)])
-    assert SEEN == [HOST]
+    ask(door(TOKEN), [HOST, BEARER, *((name, b"evil.example") for name in names)])
+    assert SEEN == [HOST, BEARER]
+
+
+def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> None:
+    sign_in = sign_in_at(8000)
+    guarded_by = guarded(_app, host="127.0.0.1", sign_in=sign_in)
+    entrance = Entrance(tmp_path / "sign-in.html", "127.0.0.1", 8000, sign_in)
+    assert ask(guarded_by, [HOST])["status"] == 401
+    seen = set[str]()
+    for _ in range(3):
+        if not seen:
+            entrance.write()
+        found = re.search(r'url=http://127\.0\.0\.1:8000/\?([^"]+)"', entrance.file.read_text())
+        assert found
+        seen.add(found[1])
+        assert ask(guarded_by, [HOST], query=found[1].encode())["status"] == 303
+        assert ask(guarded_by, [HOST], query=found[1].encode())["status"] == 401
+        if os.name == "posix":
+            assert stat.S_IMODE(entrance.file.stat().st_mode) == 0o600
+    assert len(seen) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["sign-in.html"]
+    entrance.remove()
+    assert not entrance.file.exists()
 
 
 def test_each_port_has_a_cookie_of_its_own() -> None:

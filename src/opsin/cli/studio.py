@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from opsin.cli import listening, options
-from opsin.cli.output import STOP_TOLD
-from opsin.report.terminal import Both, for_people
+from opsin.cli.output import STOP_TOLD, print_json
+from opsin.report.terminal import for_people
 from opsin.studio import open_studio
 
 
@@ -58,7 +58,6 @@ def studio(
     Example: opsin studio
     """
     token = listening.token_given(token_file)
-    people = for_people(quiet=quiet)
     try:
         open_studio(
             runs,
@@ -70,7 +69,8 @@ def studio(
             allowed_hosts=allow_host or (),
             at_once=at_once,
             open_browser=not (no_browser or as_json),
-            watcher=Both(people, listening.Address("Studio")) if as_json else people,
+            watcher=for_people(quiet=quiet),
+            announce=(lambda address: print_json({"url": address})) if as_json else None,
         )
     except KeyboardInterrupt:  # the usual way to end it, and nothing is lost
         STOP_TOLD.set()

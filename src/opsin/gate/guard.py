@@ -9,7 +9,7 @@ address on this machine, so that nothing but the request itself tells a friend f
 - `Origin` and `Sec-Fetch-Site`, which browsers send and pages cannot change, must be our own.
 - With a token, each request must show it: ``Authorization: Bearer TOKEN``, or ``Basic`` with the
   token as password, which is what a browser's own dialog sends; or, where people sign in, the
-  cookie that they got for it (`opsin.gate.sign_in`).
+  cookie that they got for it or for a code (`opsin.gate.sign_in`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Guard:
         headers: What replies say that do not say otherwise themselves, in small letters.
         allowed_hosts: Further names by which clients may call the server.
         token: What clients must show.
-        sign_in: How browsers show it; without, by the browser's own dialog.
+        sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
+            its codes are the only way in.
         dropped: Names of request headers that the application never sees, in small letters.
         refused: Is told of each request that is refused, and why.
 
@@ -166,7 +167,7 @@ class Guard:
 
     def _admit(self, scope: Scope) -> ASGIApp:
         """Return what answers: the application, to who shows the token, or signing in."""
-        if self._token is None:
+        if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
             reply = self._sign_in.reply(scope, self._token)
@@ -175,7 +176,11 @@ class Guard:
             if self._sign_in.knows(scope):
                 return self.app
         shown = _values(scope, b"authorization")
-        if len(shown) == 1 and hmac.compare_digest(_credentials(shown[0]), self._token):
+        if (
+            self._token is not None
+            and len(shown) == 1
+            and hmac.compare_digest(_credentials(shown[0]), self._token)
+        ):
             return self.app
         error = Unauthorized(
             "this server's token",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from opsin.errors import MissingExtraError
@@ -22,10 +22,12 @@ def open_studio(
     at_once: int = 1,
     open_browser: bool = True,
     watcher: Watcher = SILENT,
+    announce: Callable[[str], None] | None = None,
 ) -> None:
     """Run the studio until the process is asked to stop (Ctrl-C, SIGTERM).
 
-    Trainings are processes of their own and go on without it.
+    Trainings are processes of their own and go on without it. Browsers sign in by an address that
+    works once: other accounts of the machine reach the studio, too.
 
     Args:
         runs: Folder of the run directories.
@@ -33,11 +35,13 @@ def open_studio(
         roots: Folders below which people may browse for pictures (default: the user's home).
         host: Address to listen on; any but this machine's own needs a token.
         port: Port (default: 8600 or the next that is free; 0 takes any).
-        token: What visitors must show on an address that other machines reach.
+        token: What visitors may show; needed on an address that other machines reach.
         allowed_hosts: Further names by which the studio may be called.
         at_once: Trainings that run at the same time.
         open_browser: Whether to show the first page in this machine's browser.
         watcher: Is told the address.
+        announce: Is told an address that signs in once (default: the terminal shows it, where
+            there is one).
 
     Raises:
         MissingExtraError: ``opsin[studio]`` is not installed.
@@ -61,9 +65,14 @@ def open_studio(
         at_once=at_once,
     )
     try:
-        from opsin.studio.app import serve  # noqa: PLC0415  NiceGUI takes a while to load
+        from opsin.studio.app import serve, show_in_terminal  # noqa: PLC0415  takes a while
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("the studio", "studio") from error
-    serve(settings, open_browser=open_browser, watcher=watcher)
+    serve(
+        settings,
+        open_browser=open_browser,
+        watcher=watcher,
+        announce=announce or show_in_terminal,
+    )

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import webbrowser
+from collections.abc import Callable
 from typing import Final
 
 # Read when NiceGUI is imported: nothing is kept in browsers, so nothing is written either.
@@ -22,8 +23,8 @@ from opsin.gate.address import url_of
 from opsin.gate.listening import allow_many_files, listening
 from opsin.gate.process import Server
 from opsin.studio import frame, inside, pictures, tried, uploads
+from opsin.studio.door import Entrance, guarded, sign_in_at
 from opsin.studio.door import address as address_to_open
-from opsin.studio.door import guarded
 from opsin.studio.pages import compare, data, home, queue, run, train, trouble, try_
 from opsin.studio.pages import inside as inside_page
 from opsin.studio.pages import set as set_page
@@ -71,13 +72,26 @@ def build(studio: Studio) -> FastAPI:
     return api
 
 
-def serve(settings: Settings, *, open_browser: bool = True, watcher: Watcher = SILENT) -> None:
+def show_in_terminal(address: str) -> None:
+    """Show the address that signs in where a person reads it; no log keeps it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"Sign in   {address}  (works once)\n")
+
+
+def serve(
+    settings: Settings,
+    *,
+    open_browser: bool = True,
+    watcher: Watcher = SILENT,
+    announce: Callable[[str], None] = show_in_terminal,
+) -> None:
     """Run a studio until Ctrl-C or SIGTERM; trainings that it started go on.
 
     Args:
         settings: How it is set up.
         open_browser: Whether to show the first page in this machine's browser.
         watcher: Is told the address, and what stopping means.
+        announce: Is told an address that signs in once.
 
     Raises:
         RunError: Another studio works with the same files.
@@ -90,13 +104,25 @@ def serve(settings: Settings, *, open_browser: bool = True, watcher: Watcher = S
         address = url_of(settings.host, port) + "/"
         studio = Studio(settings)
         studio.hold(address)
+        sign_in = sign_in_at(port)
+        entrance = Entrance(settings.entrance, settings.host, port, sign_in)
         door = guarded(
             build(studio),
             host=settings.host,
-            port=port,
+            sign_in=sign_in,
             token=settings.token,
             allowed_hosts=settings.allowed_hosts,
         )
+
+        def started() -> None:
+            entrance.write()
+            watcher.fact("Studio", address)
+            announce(address_to_open(settings.host, port, sign_in.new_code()))
+            watcher.fact("Sign in", f"open {entrance.file}")
+            watcher.fact("Runs", str(settings.runs))
+            if open_browser:
+                webbrowser.open(entrance.file.as_uri())
+
         config = uvicorn.Config(
             door,
             log_level="warning",
@@ -107,22 +133,14 @@ def serve(settings: Settings, *, open_browser: bool = True, watcher: Watcher = S
         )
         server = Server(
             config,
-            started=lambda: _announce(port, settings, open_browser, watcher),
+            started=started,
             stopping=lambda: watcher.fact(
                 "Stops", "trainings go on; opsin studio shows them again"
             ),
         )
-        asyncio.run(server.serve([socket]))
+        try:
+            asyncio.run(server.serve([socket]))
+        finally:
+            entrance.remove()
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-
-
-def _announce(port: int, settings: Settings, open_browser: bool, watcher: Watcher) -> None:
-    watcher.fact("Studio", address_to_open(settings.host, port, None))
-    to_open = address_to_open(settings.host, port, settings.token)
-    if settings.token and sys.stderr.isatty():
-        # Only where a person reads it, and no log keeps it: whoever has this line may come in.
-        sys.stderr.write(f"Sign in   {to_open}\n")
-    watcher.fact("Runs", str(settings.runs))
-    if open_browser:
-        webbrowser.open(to_open)

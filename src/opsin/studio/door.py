@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 from collections.abc import Sequence
+from html import escape
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 from starlette.types import ASGIApp
 
+from opsin.errors import StorageError
 from opsin.gate.address import url_of
 from opsin.gate.guard import HEADERS, Guard
 from opsin.gate.sign_in import FIELD, SignIn
-from opsin.studio.pages import sign_in
+from opsin.storage import told_plainly
+from opsin.studio.pages.sign_in import page
 
 #: Pages get everything from here. NiceGUI's templates are compiled in the browser, hence
 #: 'unsafe-inline' and 'unsafe-eval'; no attribute such as onerror= may hold a script, which is how
@@ -31,20 +38,30 @@ _DROPPED: Final = (
 )  # fmt: skip
 
 
+def sign_in_at(port: int) -> SignIn:
+    """Return how browsers sign in to the studio; two studios of one machine differ by port."""
+    return SignIn(f"opsin-studio-{port}", page)
+
+
 def guarded(
-    app: ASGIApp, *, host: str, port: int, token: str | None, allowed_hosts: Sequence[str] = ()
+    app: ASGIApp,
+    *,
+    host: str,
+    sign_in: SignIn,
+    token: str | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> Guard:
-    """Put the guard around the studio.
+    """Put the guard around the studio: nobody gets in without a token, a code or a cookie.
 
     Args:
         app: The studio's application.
         host: Address that is listened on.
-        port: Port that is listened on, where two studios of one machine have different cookies.
-        token: What visitors must show; browsers get a cookie for it.
+        sign_in: Gives the codes, and the cookies for them.
+        token: What visitors may show instead of a code.
         allowed_hosts: Further names by which the studio may be called.
 
     Example:
-        ``guarded(api, host="127.0.0.1", port=8600, token=None)``
+        ``guarded(api, host="127.0.0.1", sign_in=sign_in_at(8600))``
     """
     return Guard(
         app,
@@ -56,17 +73,67 @@ def guarded(
         },
         allowed_hosts=allowed_hosts,
         token=token,
-        sign_in=SignIn(f"opsin-studio-{port}", sign_in.page),
+        sign_in=sign_in,
         dropped=_DROPPED,
     )
 
 
-def address(host: str, port: int, token: str | None) -> str:
+def address(host: str, port: int, code: str) -> str:
     """Return the address at which a browser on this machine finds the studio, signed in.
 
     Example:
         >>> address("0.0.0.0", 8600, "a+b")
         'http://127.0.0.1:8600/?token=a%2Bb'
     """
-    query = "" if token is None else f"?{urlencode({FIELD: token})}"
-    return f"{url_of(host, port)}/{query}"
+    return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
+
+
+class Entrance:
+    """A page on the disk, readable by its owner alone, that opens the studio signed in.
+
+    A browser is started with its file's name: the arguments of programs can be read by every
+    account of the machine, and so could a code among them. The code in the page works once; when
+    it is used, the page gets another.
+
+    Args:
+        file: Where the page is.
+        host: Address that the studio listens on.
+        port: Port that it listens on.
+        sign_in: Gives the codes.
+    """
+
+    def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:
+        self.file = file
+        self._host, self._port, self._sign_in = host, port, sign_in
+        self._code = ""
+        sign_in.used = self._renew
+
+    def _renew(self, used: str) -> None:
+        if used == self._code:
+            with contextlib.suppress(StorageError):  # who came in is in
+                self.write()
+
+    def write(self) -> None:
+        """Write the page, with a new code.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        self._code = self._sign_in.new_code()
+        to = escape(address(self._host, self._port, self._code))
+        with told_plainly(self.file):
+            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".sign-in-")  # mode 0600
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(
+                        '<!doctype html><meta charset="utf-8"><title>Opsin</title>'
+                        f'<meta http-equiv="refresh" content="0;url={to}">'
+                        f'<a href="{to}">Open the studio</a>\n'
+                    )
+                Path(name).replace(self.file)
+            finally:
+                Path(name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Take the page away."""
+        self.file.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ class Settings:
         roots: Folders below which people may browse for pictures.
         host: Address to listen on; any but this machine's own needs a token.
         port: Port; 0 takes one that is free.
-        token: What visitors from elsewhere must show.
+        token: What visitors may show; without, each start has codes of its own.
         allowed_hosts: Further names by which the studio may be called.
         upload_bytes: Most bytes of one upload.
         upload_files: Most files of one upload.
@@ -54,6 +54,11 @@ class Settings:
     upload_bytes: int = 4 << 30
     upload_files: int = 100_000
     at_once: int = 1
+
+    @property
+    def entrance(self) -> Path:
+        """Return the page that signs its owner in as long as the studio runs."""
+        return self.home / "sign-in.html"
 
     def __post_init__(self) -> None:
         check_address(self.host, self.token, self.allowed_hosts)

@@ -67,7 +67,8 @@ class Studio:
                 raise RunError(
                     "no other studio with the same files",
                     f"one is open at {there}",
-                    "Open that page, or choose other files: opsin studio --home FOLDER",
+                    f"Open {self.settings.entrance} in a browser, or choose other files: "
+                    "opsin studio --home FOLDER",
                 ) from None
             (home / "address").write_text(address, encoding="utf-8")
 

@@ -42,7 +42,7 @@ def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
         >>> 'name="tab" value="report"' in page(wrong=False, further=[("tab", "report")])
         True
     """
-    alert = '<p role="alert">This is another token.</p>' if wrong else ""
+    alert = '<p role="alert">This token is wrong, or was used before.</p>' if wrong else ""
     hidden = "".join(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
         for name, value in further
@@ -59,7 +59,9 @@ def page(wrong: bool, further: Sequence[tuple[str, str]]) -> str:
 <body>
 <main>
 <h1>Opsin studio</h1>
-<p>Its token stands in the terminal in which it was started, or in the token file.</p>
+<p>Open the address that the terminal shows after “Sign in”. Each address works once. For another,
+type <code>opsin studio</code> again: it names a file to open. If the studio was started with a
+token, you can enter it here.</p>
 {alert}
 <form method="get">
 {hidden}
