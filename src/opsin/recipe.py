@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,6 +22,10 @@ Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
 _DEEPEST = 16
+# Suffixes of files that are sources by themselves.
+_KIND_OF_FILE = re.compile(
+    r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
+)
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
@@ -99,6 +104,17 @@ class DataRecipe(_Frozen):
         description="GB of decoded pictures kept on the disk; a larger set is read on the fly "
         "(default: half of the free space).",
     )
+
+    @property
+    def title(self) -> str:
+        """What people call the first source: no path, and no suffix of a kind of file.
+
+        Example:
+            >>> DataRecipe.of("photos/pets v1.2.tar.gz").title, DataRecipe.of("pets v1.2").title
+            ('pets v1.2', 'pets v1.2')
+        """
+        name = os.path.basename(os.path.abspath(self.sources[0]))  # noqa: PTH100, PTH119
+        return _KIND_OF_FILE.sub("", name) or name
 
     @property
     def source(self) -> str:

@@ -138,6 +138,39 @@ def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
     assert sideways(browser) == 0
 
 
+def test_a_good_upload_after_a_refused_one_is_taken(
+    browser: webdriver.Chrome, running: StudioProcess, tmp_path: Path
+) -> None:
+    loose, good, photo = (
+        tmp_path / "loose.png",
+        tmp_path / "My animals.zip",
+        tmp_path / "IMG_1.heic",
+    )
+    loose.write_bytes(png(np.zeros((16, 16, 3), np.uint8)))
+    photo.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with zipfile.ZipFile(good, "w") as archive:
+        for label in ("cat", "dog"):
+            for number in range(3):
+                noise = np.random.default_rng(number + ord(label[0])).integers(0, 256, (16, 16, 3))
+                archive.writestr(f"{label}/{number}.png", png(noise.astype(np.uint8)))
+    browser.get(f"{running.address}/data")
+    until(browser, lambda: settled(browser))
+    one(browser, FILES).send_keys(str(photo))
+    until(browser, lambda: "IMG_1.heic: HEIC and HEIF are not read" in shown(browser))
+    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and AVIF" in shown(browser)
+    one(browser, FILES).send_keys(str(loose))
+    until(browser, lambda: "1 of 1 came without" in shown(browser))
+    one(browser, FILES).send_keys(str(good))
+    until(browser, lambda: "Added: My animals" in shown(browser))
+    # What was refused still waits, and needs a class only.
+    one(browser, '[aria-label="Class of pictures without a folder"]').send_keys("zebra")
+    button(browser, "Try again").click()
+    until(browser, lambda: "Added: zebra" in shown(browser))
+    assert "came without" not in shown(browser)
+    made = {each.name for each in (running.home / "pictures").glob("*/*")}
+    assert {"My animals.zip", "zebra"} <= made
+
+
 def test_folders_below_the_root_can_be_added_and_no_others(
     browser: webdriver.Chrome, running: StudioProcess
 ) -> None:
@@ -219,4 +252,4 @@ def test_an_empty_set_takes_pictures_from_the_camera(
     for _ in range(2):
         browser.switch_to.active_element.send_keys(Keys.SPACE)
     made = browser.current_url.rpartition("/")[2]
-    wait_for(lambda: len(list((running.home / "pictures" / made).glob("*/*.jpg"))) == 2)
+    wait_for(lambda: len(list((running.home / "pictures" / made).glob("*/*/*.jpg"))) == 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 import tempfile
 import zipfile
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 from opsin.data.dataset import look_at
 from opsin.errors import SourceError, StorageError
+from opsin.studio.arrange import arrange, class_name, file_name
 from opsin.studio.uploads import Uploads
 from tests.conftest import shape_picture
 from tests.server.made_engine import png
@@ -56,8 +58,8 @@ def test_a_zip_is_kept_and_can_be_read(uploads: Uploads, tmp_path: Path) -> None
         for number in range(3)
     }
     file = put(uploads, "pets.zip", packed(names), 1)
-    source = uploads.finish(BATCH, [file], tmp_path / "pictures" / "new")
-    assert source == tmp_path / "pictures" / "new" / "pictures.zip"
+    source = uploads.finish(BATCH, [file], tmp_path / "pictures" / "id" / "My pets")
+    assert source == tmp_path / "pictures" / "id" / "My pets.zip"  # as people call it
     assert look_at(str(source)).classes == (HOSTILE, "cat")
     assert uploads.offset(file["key"]) == 0
 
@@ -87,10 +89,10 @@ def test_archives_that_are_none_leave_nothing(
 ) -> None:
     file = put(uploads, name, content, 1)
     with pytest.raises(SourceError, match=fault) as caught:
-        uploads.finish(BATCH, [file], tmp_path / "pictures" / "new")
+        uploads.finish(BATCH, [file], tmp_path / "pictures" / "id" / "new")
     assert str(tmp_path) not in str(caught.value)
     assert name in str(caught.value)
-    assert not (tmp_path / "pictures" / "new").exists()
+    assert not (tmp_path / "pictures" / "id").exists()
     assert uploads.offset(file["key"]) == 0
     assert not (tmp_path / "out.png").exists()
 
@@ -151,10 +153,43 @@ def test_pictures_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path
     ]  # fmt: skip
 
 
-def test_an_archive_to_be_classified_needs_no_classes(uploads: Uploads, tmp_path: Path) -> None:
+def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
+    uploads: Uploads, tmp_path: Path
+) -> None:
     file = put(uploads, "flat.zip", packed({"1.png": picture(1)}), 1)
-    source = uploads.finish(BATCH, [file], tmp_path / "new", loose="pictures")
-    assert source == tmp_path / "new" / "pictures.zip"
+    source = uploads.finish(BATCH, [file], tmp_path / "tried" / "flat", labelled=False)
+    assert source == tmp_path / "tried" / "flat.zip"
+    files = [
+        put(uploads, "IMG 1.png", picture(1), 1),
+        put(uploads, "IMG 2.png", picture(2), 2, "holiday/beach/IMG 2.png"),
+    ]
+    root = uploads.finish(BATCH, files, tmp_path / "tried" / "some", labelled=False)
+    assert laid_out(root) == ["IMG 1.png", "holiday/beach/IMG 2.png"]
+
+
+def test_what_can_never_be_a_source_is_named_and_forgotten(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    files = [
+        put(uploads, "IMG_1.HEIC", b"\0\0\0\x18ftypheic", 1),
+        put(uploads, "notes.pdf", b"%PDF", 2),
+    ]
+    with pytest.raises(SourceError, match=r"'IMG_1\.HEIC', 'notes\.pdf': HEIC") as refused:
+        uploads.finish(BATCH, files, tmp_path / "new")
+    assert "JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF" in refused.value.advice
+    assert [uploads.offset(each["key"]) for each in files] == [0, 0]
+
+
+def test_of_many_pictures_with_one_name_none_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "up"
+    folder.mkdir()
+    files = {}
+    for number in range(2_000):
+        path = folder / str(number)
+        path.write_bytes(number.to_bytes(2))
+        files[path] = "image.png"
+    root = arrange(files, tmp_path / "set", loose="cat")
+    assert len(laid_out(root)) == 2_000
 
 
 def test_more_pictures_are_added_and_the_same_one_is_kept_once(
@@ -166,7 +201,9 @@ def test_more_pictures_are_added_and_the_same_one_is_kept_once(
             put(uploads, "b.png", picture(seeds[1]), 2, "dog/b.png"),
         ]
         root = uploads.finish(BATCH, files, tmp_path / "set")
-    assert laid_out(root) == ["cat/a-2.png", "cat/a.png", "dog/b.png"]
+    again, *others = laid_out(root)
+    assert others == ["cat/a.png", "dog/b.png"]
+    assert re.fullmatch(r"cat/a-[0-9a-f]{16}\.png", again)
 
 
 @pytest.mark.parametrize(
@@ -185,15 +222,15 @@ def test_names_that_lead_elsewhere_are_refused_and_nothing_is_moved(
     assert uploads.offset(files[0]["key"]) > 0
 
 
-@settings(max_examples=15)
-@given(st.text(max_size=300), st.text(max_size=300))
-def test_whatever_it_is_called_it_lies_inside(folder: str, name: str) -> None:
+@settings(max_examples=30)
+@given(st.text(max_size=300), st.text(max_size=300), st.booleans())
+def test_whatever_it_is_called_it_lies_inside(folder: str, name: str, labelled: bool) -> None:
     with tempfile.TemporaryDirectory() as home:
         root = Path(home)
         uploads = Uploads(root / "home", 10_000, 10)
         file = put(uploads, "x.png", b"x", 1, f"{folder}/{name}.png")
         try:
-            uploads.finish(BATCH, [file], root / "in" / "new", loose="loose")
+            uploads.finish(BATCH, [file], root / "in" / "new", loose="loose", labelled=labelled)
         except SourceError:
             assert not (root / "in" / "new").exists()
         else:
@@ -232,3 +269,12 @@ def test_an_archive_is_not_added_to_other_pictures_and_is_kept(
     with pytest.raises(SourceError, match="a set by itself"):
         uploads.finish(BATCH, [file], tmp_path / "set")
     assert uploads.finish(BATCH, [file], tmp_path / "other").is_file()
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=300))
+def test_what_people_call_a_set_its_folder_is_called(title: str) -> None:
+    name = file_name(title)
+    assert name == class_name(name)
+    assert len(name.encode()) <= 200
+    assert file_name(name) == name

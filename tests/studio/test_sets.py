@@ -155,10 +155,10 @@ def test_a_look_that_goes_on_does_not_keep_a_removed_set_away(
 
 def test_pictures_of_a_removed_set_wait_as_long_as_it_does(sets: Sets) -> None:
     made = sets.new_empty(["cat", "dog"])
-    path = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 1)))
+    path = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 1)), "1.png")
     token = sets.remove(made.id)
     then = time.time() - 30 * 86_400
-    os.utime(path.parent.parent, (then, then))
+    os.utime(path.parent.parent.parent, (then, then))
     sets.sweep()
     assert path.is_file()
     sets.restore(token)
@@ -177,11 +177,15 @@ def test_an_empty_set_is_filled_by_the_camera(sets: Sets) -> None:
     assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 0}
     assert sets.look(made.id) is None  # there is nothing to see
     content = png(shape_picture("cross", 3))
-    path = sets.keep_picture(made.id, "cat", content)
-    assert sets.keep_picture(made.id, "cat", content) == path
-    assert path.suffix == ".png"
+    path = sets.keep_picture(made.id, "cat", content, "../IMG 0042.PNG")
+    assert sets.keep_picture(made.id, "cat", content, "IMG 0042.PNG") == path
+    assert path.name == "IMG 0042.PNG"
     assert path.read_bytes() == content
-    assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 1}
+    other = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 3)), "IMG 0042.PNG")
+    assert other.name.startswith("IMG 0042-")
+    assert sets.keep_picture(made.id, "cat", png(shape_picture("disc", 3)), other.name) == other
+    assert sets.keep_picture(made.id, "cat", content, "shot").name == "shot.png"
+    assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 3}
     sets.add_class(made.id, "10")
     sets.add_class(made.id, "9")
     assert sets.classes(made.id) == ["9", "10", HOSTILE, "cat"]
@@ -193,7 +197,7 @@ def test_an_empty_set_is_filled_by_the_camera(sets: Sets) -> None:
 def test_what_is_no_picture_is_not_kept(sets: Sets, content: bytes) -> None:
     made = sets.new_empty(["cat", "dog"])
     with pytest.raises(ImageError):
-        sets.keep_picture(made.id, "cat", content)
+        sets.keep_picture(made.id, "cat", content, "x.png")
     assert list((sets.pictures_path(made.id) / "cat").iterdir()) == []
 
 
@@ -202,9 +206,9 @@ def test_pictures_go_into_classes_of_sets_that_were_made_here(sets: Sets, shapes
     made, found = sets.new_empty(["cat", "dog"]), sets.add_source(str(shapes))
     for class_ in ("..", "../../cat", "mouse", "", "cat/"):
         with pytest.raises(SourceError):
-            sets.keep_picture(made.id, class_, content)
+            sets.keep_picture(made.id, class_, content, "x.png")
     with pytest.raises(SourceError, match="belong to its source"):
-        sets.keep_picture(found.id, "disc", content)
+        sets.keep_picture(found.id, "disc", content, "x.png")
     with pytest.raises(SourceError):
         sets.add_class(found.id, "cat")
 
@@ -222,16 +226,18 @@ def test_classes_that_cannot_be_folders_are_refused(sets: Sets, classes: list[st
 
 
 def test_an_upload_becomes_a_set(sets: Sets) -> None:
-    into = sets.new_place()
+    into = sets.new_place("Pets: 2026/07")
+    assert into.name == "Pets: 2026-07"  # runs are called after it
     write_shapes(into)
     added = sets.add_upload(into, title=" ")
     assert (added.title, added.made_here, added.sources) == ("Upload", True, (str(into),))
     assert sets.pictures_path(added.id) == into
     assert sets.glance(added.id).counts == {"disc": 12, "square": 12}
-    place = sets.new_place()
-    place.mkdir(parents=True)
-    (place / "pictures.zip").write_bytes(b"PK")
-    packed = sets.add_upload(place / "pictures.zip", title="x" * 500)
+    place = sets.new_place("x" * 500)
+    place.parent.mkdir(parents=True)
+    archive = place.with_name(f"{place.name}.zip")
+    archive.write_bytes(b"PK")
+    packed = sets.add_upload(archive, title="x" * 500)
     assert not packed.made_here
     assert len(packed.title) == 200
 

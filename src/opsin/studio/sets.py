@@ -6,7 +6,8 @@
 <home>/sets/<id>/rows.npz          rows of each part and each finding
 <home>/sets/<id>/looking.json      the job that looks, until its answer is kept
 <home>/sets/.deleted/<time>-<id>/  what was removed, for seven days
-<home>/pictures/<id>/<class>/      pictures of sets that were made here; an upload's archive
+<home>/pictures/<id>/<title>/      pictures of sets that were made here, a folder a class
+<home>/pictures/<id>/<title>.zip   an archive that was uploaded
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from opsin.data.sources.folder import natural, open_folder
 from opsin.errors import SourceError
 from opsin.recipe import DataRecipe
 from opsin.storage import told_plainly, write_bytes, write_json
-from opsin.studio.arrange import class_name
+from opsin.studio.arrange import class_name, file_name
 from opsin.studio.collection import Set, id_of, is_id, set_of
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
@@ -113,7 +114,7 @@ class Sets:
 
     def pictures_path(self, id: str) -> Path:  # noqa: A002
         """Return the folder of the pictures of a set that was made here."""
-        return self._pictures / self.get(id).id
+        return Path(self.get(id).sources[0])
 
     def classes(self, id: str) -> list[str]:  # noqa: A002
         """Return the classes of a set that was made here, empty ones too."""
@@ -142,12 +143,12 @@ class Sets:
             Set(id_of((source,), options), name[:_TITLE_MOST], (source,), options)
         )
 
-    def new_place(self) -> Path:
-        """Return a folder that is not there yet, for an upload."""
-        return self._pictures / secrets.token_hex(8)
+    def new_place(self, title: str) -> Path:
+        """Return a folder that is not there yet, for an upload: runs are called after it."""
+        return self._pictures / secrets.token_hex(8) / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> Set:
-        """Add what an upload became in a `new_place`: that folder, or an archive in it.
+        """Add what an upload became in a `new_place`: that folder, or an archive beside it.
 
         Raises:
             StorageError: The disk refuses the write.
@@ -171,13 +172,12 @@ class Sets:
                 f"got {', '.join(names) or 'none'}",
                 "Name what is to be told apart.",
             )
-        place = self.new_place()
+        title = _titled(title, ", ".join(names))
+        place = self.new_place(title)
         with told_plainly(place):
             for name in names:
                 (place / name).mkdir(parents=True)
-        return self._add(
-            Set(place.name, _titled(title, ", ".join(names)), (str(place),), made_here=True)
-        )
+        return self._add(Set(place.parent.name, title, (str(place),), made_here=True))
 
     def add_class(self, id: str, name: str) -> str:  # noqa: A002
         """Add a class to a set that was made here; return its name.
@@ -193,16 +193,23 @@ class Sets:
             place.mkdir(parents=True, exist_ok=True)
         return name
 
-    def keep_picture(self, id: str, class_: str, content: bytes) -> Path:  # noqa: A002
-        """Add a picture to a class of a set that was made here; the same one is kept once.
+    def keep_picture(
+        self,
+        id: str,  # noqa: A002
+        class_: str,
+        content: bytes,
+        name: str,
+    ) -> Path:
+        """Add a picture to a class of a set that was made here; the same file is kept once.
 
         Args:
             id: The set.
             class_: One of its `classes`.
             content: The bytes of a picture file.
+            name: What it is called.
 
         Returns:
-            The file, named by its content.
+            The file: of two with one name, the second is called by its content as well.
 
         Raises:
             NotThere: There is no such set.
@@ -215,10 +222,15 @@ class Sets:
             raise SourceError(
                 "a class of this set", f"it has no {class_!r:.80}", "Choose one, or add it."
             )
-        with images.open_upright(content, name="the picture"):
-            kind = formats.open_header(content, "the picture").format or ""
-        suffix = _SUFFIX.get(kind, f".{kind.lower()}")
-        path = place / class_ / f"{hashlib.sha256(content).hexdigest()[:32]}{suffix}"
+        with images.open_upright(content, name=name):
+            kind = formats.open_header(content, name).format or ""
+        stem, suffix = file_name(Path(name).stem), Path(name).suffix
+        if suffix.lower() not in formats.SUFFIXES:
+            suffix = _SUFFIX.get(kind, f".{kind.lower()}")
+        path = place / class_ / f"{stem}{suffix}"
+        if path.exists() and path.read_bytes() != content:
+            digest = hashlib.sha256(content).hexdigest()[:16]
+            path = path.with_name(f"{stem}-{digest}{suffix}")
         if not path.exists():
             write_bytes(path, content)
         return path

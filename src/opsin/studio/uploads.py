@@ -27,7 +27,7 @@ from opsin.data.images import content_of
 from opsin.errors import OpsinError, SourceError, StorageError
 from opsin.gate.replies import BadRequest, RequestError, error_parts, json_reply
 from opsin.storage import told_plainly
-from opsin.studio.arrange import arrange
+from opsin.studio.arrange import arrange, usable
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -136,8 +136,12 @@ class Uploads:
             )
         return path
 
-    def take(self, key: str) -> bytes:
+    def take(self, key: str, name: str = "the file") -> bytes:
         """Return a picture file's content, and keep it no longer.
+
+        Args:
+            key: What it was sent under.
+            name: What to call it in an error.
 
         Raises:
             BadRequest: It is no key.
@@ -146,7 +150,7 @@ class Uploads:
         """
         path = self.path(key)
         try:
-            return content_of(path, name="the file")
+            return content_of(path, name=name)
         finally:
             self.drop(key)
 
@@ -160,7 +164,13 @@ class Uploads:
         self._count(key, None)
 
     def finish(
-        self, batch: str, files: Sequence[dict[str, Any]], into: Path, *, loose: str = ""
+        self,
+        batch: str,
+        files: Sequence[dict[str, Any]],
+        into: Path,
+        *,
+        loose: str = "",
+        labelled: bool = True,
     ) -> Path:
         """Turn what was uploaded together into a source, whole or not at all: see `arrange`.
 
@@ -170,13 +180,15 @@ class Uploads:
                 ``size``.
             into: A folder on the same disk as the studio's.
             loose: Class of the pictures that came without a folder.
+            labelled: Whether each picture needs a class.
 
         Returns:
-            The source: the archive, or ``into``.
+            The source: the archive beside ``into``, or ``into``.
 
         Raises:
             BadRequest: A key or the batch is none.
-            SourceError: A file has not arrived whole, or what has arrived cannot be a source.
+            SourceError: A file has not arrived whole, or what has arrived cannot be a source; what
+                never can is forgotten.
             StorageError: The disk refuses it; what was uploaded is kept for another try.
         """
         for key in (_check(batch), *(file["key"] for file in files)):
@@ -189,12 +201,14 @@ class Uploads:
                 )
             self._finishing |= doing
         try:
-            return self._finish(files, into, loose)
+            return self._finish(files, into, loose, labelled=labelled)
         finally:
             with self._counting:
                 self._finishing -= doing
 
-    def _finish(self, files: Sequence[dict[str, Any]], into: Path, loose: str) -> Path:
+    def _finish(
+        self, files: Sequence[dict[str, Any]], into: Path, loose: str, *, labelled: bool
+    ) -> Path:
         for file in files:
             if self.offset(file["key"]) != file["size"]:
                 raise SourceError(
@@ -205,12 +219,12 @@ class Uploads:
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
         try:
             with self._adding if into.is_dir() else contextlib.nullcontext():
-                source = arrange(places, into, loose=loose)
+                source = arrange(places, into, loose=loose, labelled=labelled)
         except StorageError as error:
             raise _plainly(error) from error
         except SourceError:
-            for path in places:
-                if not path.exists():  # an archive that was refused
+            for path, name in places.items():
+                if not path.exists() or not usable(name):  # an archive that was refused
                     self.drop(path.name)
             raise
         for path in places:

@@ -347,7 +347,7 @@ class _Series:
 
     def _title(self, data: Dataset) -> str:
         model = self.model or resolve(data.recipe).model.name
-        return (self.name or f"{Path(data.recipe.sources[0]).stem}-{model}")[:_LONGEST]
+        return (self.name or f"{data.recipe.title}-{model}")[:_LONGEST]
 
     def _keep(self, made: Sequence[Run], planned: Sequence[_Planned]) -> Repeats:
         """Write the summary beside the runs, under the first one's name, which nobody else has."""

@@ -81,7 +81,7 @@ def train(
     began = time.perf_counter()
     watcher = watcher or for_people(quiet=quiet)
     dataset = dataset_given(data, options, watcher)
-    source = Path(dataset.recipe.sources[0]).stem
+    source = dataset.recipe.title
     if model in MODELS:
         from opsin.workflow.classical_job import train_classical  # noqa: PLC0415  quicker without
 

@@ -13,6 +13,7 @@ from nicegui import ui
 from opsin.data.images import SUFFIXES
 from opsin.errors import OpsinError
 from opsin.studio import frame, words
+from opsin.studio.arrange import common_name
 from opsin.studio.parts.folder_list import folder_links, holds, path_to
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.paging import page_links
@@ -44,11 +45,16 @@ def by_upload(studio: Studio) -> None:
 
 
 class _Upload:
-    """Files that arrive, and what they become once all are there."""
+    """Files that arrive, and what they become once all are there.
+
+    What is sent at once is an upload of its own: one that was refused keeps no other from becoming
+    a set, and waits for another try, with what it lacked, in a place of its own.
+    """
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
-        self._files: list[Sent] = []
+        #: The place of each upload that waits, by the keys of its files.
+        self._waiting: dict[frozenset[str], ui.element] = {}
 
     def build(self) -> None:
         """Show where files are taken, and what they are to become."""
@@ -74,60 +80,62 @@ class _Upload:
             camera=False,
             folders=True,
             batch=_BATCH,
-            on_all=self._all,
+            on_all=self._finish,
         )
         self._state = ui.element("div").classes("op-state-line").props('role="status"')
+        self._refused = ui.element("div")
 
-    async def _all(self, files: list[Sent]) -> None:
-        known = {file["key"]: file for file in (*self._files, *files)}
-        self._files = [*known.values()]
-        await self._finish()
-
-    async def _finish(self) -> None:
+    async def _finish(self, files: list[Sent]) -> None:
         sets, uploads = self._studio.sets, self._studio.uploads
+        self._done_with(files)
         self._state.clear()
         with self._state:
             ui.label("Unpacking, and sorting into classes …").classes("op-muted")
         self._intake.enable(False)
         try:
             chosen = self._into.value
-            into = sets.pictures_path(chosen) if chosen else sets.new_place()
+            title = self._title.value or common_name(files) or self._loose.value or ""
+            into = sets.pictures_path(chosen) if chosen else sets.new_place(title)
             source = await asyncio.to_thread(
-                uploads.finish, _BATCH, self._files, into, loose=self._loose.value or ""
+                uploads.finish, _BATCH, files, into, loose=self._loose.value or ""
             )
-            title = self._title.value or self._loose.value or _common_name(self._files)
             added = (
                 sets.get(chosen)
                 if chosen
                 else await asyncio.to_thread(sets.add_upload, source, title=title)
             )
         except OpsinError as error:
-            await self._failed(error)
+            await self._failed(error, files)
             return
         finally:
             self._intake.enable()
-        self._files = []
         await _added(self._studio, added, self._state)
 
-    async def _failed(self, error: OpsinError) -> None:
+    async def _failed(self, error: OpsinError, files: list[Sent]) -> None:
         # An archive that was refused is gone; pictures wait for a class to be named.
-        self._files = await asyncio.to_thread(self._still_there)
+        offset = self._studio.uploads.offset
+        left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
         if self._state.is_deleted:
             return
         self._state.clear()
-        with self._state:
+        if not left:
+            _tell(self._state, error)
+            return
+        with self._refused, ui.element("div") as place:
             frame.error_line(error)
-            if self._files:
-                with ui.element("div").classes("op-actions"):
-                    frame.action("Try again", self._finish, primary=True)
-                    frame.action("Forget these files", self._forget)
+            with ui.element("div").classes("op-actions"):
+                frame.action("Try again", lambda: self._finish(left), primary=True)
+                frame.action("Forget these files", lambda: self._forget(left))
+        self._waiting[frozenset(each["key"] for each in left)] = place
 
-    def _still_there(self) -> list[Sent]:
-        return [each for each in self._files if self._studio.uploads.offset(each["key"])]
+    def _done_with(self, files: list[Sent]) -> None:
+        """Take the errors of uploads away whose files are all among these."""
+        keys = {each["key"] for each in files}
+        for waiting in [each for each in self._waiting if each <= keys]:
+            self._waiting.pop(waiting).delete()
 
-    async def _forget(self) -> None:
-        files, self._files = self._files, []
-        self._state.clear()
+    async def _forget(self, files: list[Sent]) -> None:
+        self._done_with(files)
 
         def drop() -> None:
             for file in files:
@@ -266,20 +274,3 @@ def _tell(state: ui.element, error: OpsinError) -> None:
     state.clear()
     with state:
         frame.error_line(error)
-
-
-def _common_name(files: list[Sent]) -> str:
-    """Return what an upload is called where nobody says: its archive, or the folder around it.
-
-    Example:
-        >>> _common_name([{"name": "1.png", "path": "pets/cat/1.png"}])
-        'pets'
-        >>> _common_name([{"name": "pets.tar.gz", "path": ""}])
-        'pets'
-    """
-    first = files[0]
-    around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}
-    if len(around) == 1:
-        return str(around.pop())
-    stem = str(first["name"]).partition(".")[0]
-    return stem if len(files) == 1 and stem else "Upload"

@@ -17,6 +17,7 @@ from nicegui import ui
 from opsin.errors import OpsinError
 from opsin.predict import Prediction
 from opsin.studio import frame
+from opsin.studio.arrange import common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.parts.answers import answer_row, summary, table
 from opsin.studio.parts.bars import bars
@@ -154,22 +155,21 @@ class _Body:
     async def _few(self, files: list[Sent]) -> str:
         keys = []
         for file in files:
-            content = await asyncio.to_thread(self._studio.uploads.take, file["key"])
+            content = await asyncio.to_thread(self._studio.uploads.take, file["key"], file["name"])
             keys.append(self._studio.tried.put(content, file["name"]))
         return self._asked.address(pictures=tuple(keys), job="", folder="")
 
     async def _many(self, files: list[Sent]) -> str:
         batch, home = secrets.token_hex(8), self._studio.settings.home
         folder = await asyncio.to_thread(_place, home)
-        into = folder / "pictures"
+        into = folder / file_name(common_name(files))
         try:
             source = await asyncio.to_thread(
-                lambda: self._studio.uploads.finish(batch, files, into, loose="pictures")
+                lambda: self._studio.uploads.finish(batch, files, into, labelled=False)
             )
         except OpsinError:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
-        # Below the folder that jobs work in: the table names pictures from there on, no more.
         name = f"{count(len(files))} pictures" if len(files) > 1 else files[0]["name"]
         return self._add(str(source.relative_to(home)), name, folder)
 

@@ -78,9 +78,10 @@ class Adding:
             self._over, self._refused = False, 0
             self._trouble.clear()
         try:
-            await asyncio.to_thread(self._put, file["key"], place)
+            await asyncio.to_thread(self._put, file, place)
         except OpsinError as error:
-            self._refuse(f"{safe(file['name'], 60)}: {error}")
+            named = safe(file["name"], 60)
+            self._refuse(str(error) if file["name"] in str(error) else f"{named}: {error}")
             return
         self._kept += 1
         self._line.set_text(f"{count(self._kept)} added")
@@ -96,10 +97,10 @@ class Adding:
         if self._refused > _TOLD:
             self._more.set_text(f"… and {count(self._refused - _TOLD)} more")
 
-    def _put(self, key: str, place: Any) -> None:
-        content = self._studio.uploads.take(key)
-        name = self._names[place] if isinstance(place, int) else ""
-        self._studio.sets.keep_picture(self._set.id, name, content)
+    def _put(self, file: Sent, place: Any) -> None:
+        content = self._studio.uploads.take(file["key"], file["name"])
+        class_ = self._names[place] if isinstance(place, int) else ""
+        self._studio.sets.keep_picture(self._set.id, class_, content, file["name"])
 
     async def _all(self, _: list[Sent]) -> None:
         self._over = True

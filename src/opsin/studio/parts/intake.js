@@ -1,6 +1,7 @@
 // Files by button, drop, paste or camera, sent in parts; the same file goes on where it stopped.
 const AT_ONCE = 3;
 const NO_TYPE = /\.(jpe|jfif|ppm|pgm|pbm|pnm|avif|webp|tiff?)$/i;
+const HEIF = /\.(heic|heif|hif)$/i;
 const LITTER = ['Thumbs.db', 'desktop.ini'];
 
 // Everything below a folder that was dropped.
@@ -45,6 +46,13 @@ function clock(seconds) {
   return hours ? `${hours}:${two(rest)}:${two(left)}` : `${minutes}:${two(left)}`;
 }
 
+// The names of some files, and how many more there are.
+function named(files) {
+  const few = files.slice(0, 3).map((name) => name.length > 60 ? name.slice(0, 29) + '…' + name.slice(-30) : name);
+  const more = files.length - few.length;
+  return few.join(', ') + (more > 0 ? ` and ${more.toLocaleString('en')} more` : '');
+}
+
 export default {
   template: `
     <div class="op-intake" :class="{ 'op-over': over }" role="group" :aria-label="label"
@@ -72,8 +80,11 @@ export default {
         <button v-if="state === 'stopped'" type="button" @click="begin">Go on</button>
         <button v-if="state === 'stopped'" type="button" @click="discard">Discard</button>
       </div>
-      <p v-if="passed" class="op-muted">{{ passed === 1 ? '1 file was' : passed.toLocaleString('en') + ' files were' }}
-        passed over: not {{ packed ? 'pictures or archives' : 'pictures' }}.</p>
+      <p v-if="heif.length" class="op-error" role="alert">{{ named(heif) }}: HEIC and HEIF are not read. JPEG, PNG, WebP, GIF,
+        BMP, TIFF, PNM and AVIF are: export {{ heif.length === 1 ? 'it' : 'them' }} as JPEG, then choose
+        {{ heif.length === 1 ? 'it' : 'them' }} again.</p>
+      <p v-if="passed.length" class="op-muted">Passed over, for {{ passed.length === 1 ? 'it is' : 'they are' }} not
+        {{ packed ? 'pictures or archives' : 'pictures' }}: {{ named(passed) }}.</p>
       <p v-if="fault" class="op-error" role="alert">{{ fault }}</p>
     </div>`,
   props: {
@@ -82,7 +93,7 @@ export default {
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
-    done: 0, total: 0, count: 0, text: '', fault: '', passed: 0, taken: 0,
+    done: 0, total: 0, count: 0, text: '', fault: '', passed: [], heif: [], taken: 0,
   }),
   computed: {
     packed() { return this.accept.includes('.zip'); },
@@ -105,6 +116,7 @@ export default {
     this.close();
   },
   methods: {
+    named,
     chosen(event) {
       const files = [...event.target.files];
       event.target.value = ''; // the same file can be chosen again
@@ -154,7 +166,7 @@ export default {
       this.send([{ file: new File([blob], `camera-${Date.now()}.jpg`, { type: 'image/jpeg' }), path: '' }]);
     },
     fits(file) {
-      if (file.name.startsWith('.') || LITTER.includes(file.name)) return false;
+      if (file.name.startsWith('.') || LITTER.includes(file.name) || HEIF.test(file.name)) return false;
       const name = file.name.toLowerCase();
       return this.accept.split(',').map((rule) => rule.trim()).some((rule) => {
         if (rule.startsWith('.')) return name.endsWith(rule);
@@ -165,7 +177,9 @@ export default {
     send(files) {
       if (this.disabled) return;
       const kept = files.filter(({ file }) => this.fits(file)).slice(0, this.multiple ? undefined : 1);
-      this.passed = files.filter(({ file }) => !this.fits(file)).length;
+      const others = files.map(({ file }) => file).filter((file) => !this.fits(file)).map((file) => file.name);
+      this.heif = others.filter((name) => HEIF.test(name));
+      this.passed = others.filter((name) => !HEIF.test(name));
       this.fault = '';
       if (!kept.length) return;
       if (this.state === 'idle' || this.state === 'done') { this.done = this.total = this.count = 0; this.sent = []; }
@@ -262,7 +276,7 @@ export default {
     },
     async discard() {
       const keys = [...this.sent, ...this.waiting.filter((entry) => entry.offset).map((entry) => entry.key)];
-      Object.assign(this, { waiting: [], sent: [], news: [], state: 'idle', fault: '', passed: 0 });
+      Object.assign(this, { waiting: [], sent: [], news: [], state: 'idle', fault: '', passed: [], heif: [] });
       this.$emit('discard', {});
       for (const key of keys) await this.ask('/uploads/' + key, { method: 'DELETE' });
     },
