@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -208,3 +209,27 @@ def test_the_way_in_goes_with_the_studio(tmp_path: Path) -> None:
         assert page.is_file()
         assert running.kill(signal.SIGTERM) == 0
         assert not page.exists()
+
+
+def test_strangers_hold_neither_connections_nor_memory(own_studio: StudioProcess) -> None:
+    address = ("127.0.0.1", own_studio.port)
+    before = own_studio.memory()
+    with contextlib.ExitStack() as stack:
+        half_sent = []
+        for _ in range(800):
+            connection = stack.enter_context(socket.create_connection(address, 30))
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-More: ")
+            half_sent.append(connection)
+        assert [upgrade(own_studio.port) for _ in range(600)] == [403] * 600
+        endless = stack.enter_context(socket.create_connection(address, 30))
+        with contextlib.suppress(ConnectionError):
+            endless.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-More: ")
+            for _ in range(1500):
+                endless.sendall(bytes(100_000).replace(b"\0", b"x"))
+            pytest.fail("150 MB of headers were taken")
+        shown_cookie = {"cookie": own_studio.cookie}
+        assert httpx.get(own_studio.address, headers=shown_cookie, timeout=30).status_code == 200
+        for connection in half_sent:  # each comes to an end without any further word
+            with contextlib.suppress(ConnectionError):
+                assert connection.recv(100) == b""
+    assert own_studio.memory() - before < 100_000_000

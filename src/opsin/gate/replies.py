@@ -41,6 +41,19 @@ class ForeignOrigin(RequestError):  # noqa: N818
     status = 403
 
 
+class LongHeaders(RequestError):  # noqa: N818
+    """More headers than anybody needs."""
+
+    status = 431
+
+
+class TooManyConnections(RequestError):  # noqa: N818
+    """More connections, or WebSockets, than the server holds at a time."""
+
+    status = 503
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
 class WrongHost(RequestError):  # noqa: N818
     """Called by a name that is not this server's."""
 

@@ -13,8 +13,10 @@ status says whose turn it is (those of `opsin.gate.replies` included):
     415 WrongMediaType      a kind of body that is not read here
     421 WrongHost           called by a name that is not this server's
     422 ImageError          understood, and no readable picture
+    431 LongHeaders         more headers than anybody needs
     500 InternalError       a fault of the server; its log says more
-    503 Overloaded, WorkerDied, Stopping        try again after ``Retry-After`` seconds
+    503 Overloaded, WorkerDied, Stopping        try again after ``Retry-After`` seconds;
+        TooManyConnections                      likewise
     504 Expired             no answer in time
 """
 

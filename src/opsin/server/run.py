@@ -15,10 +15,10 @@ import uvicorn
 
 from opsin.events import SILENT, Watcher
 from opsin.gate.address import EVERYWHERE, url_of
+from opsin.gate.connections import Connection
 from opsin.gate.listening import BACKLOG, allow_many_files, bound, listen
 from opsin.gate.process import Server
 from opsin.server.app import Application, build_app
-from opsin.server.connections import Connection
 from opsin.server.engine import Engine
 from opsin.server.measures import Measures
 from opsin.server.served import Served

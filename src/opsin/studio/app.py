@@ -20,6 +20,7 @@ from nicegui import ui
 
 from opsin.events import SILENT, Watcher
 from opsin.gate.address import url_of
+from opsin.gate.connections import Connection
 from opsin.gate.listening import allow_many_files, listening
 from opsin.gate.process import Server
 from opsin.studio import frame, inside, pictures, tried, uploads
@@ -37,6 +38,13 @@ _RECONNECT: Final = 10.0
 _FURTHER: Final = 20
 
 _PAGES: Final = (home, data, set_page, train, run, inside_page, try_, compare, queue, trouble)
+
+
+class _Connection(Connection):
+    """A browser's connection, or a stranger's; each window that is open has a WebSocket."""
+
+    most = 2_000
+    most_web_sockets = 250
 
 
 def build(studio: Studio) -> FastAPI:
@@ -125,7 +133,8 @@ def serve(
 
         config = uvicorn.Config(
             door,
-            log_level="warning",
+            http=_Connection,
+            log_level="error",  # at "warning", each malformed request would be a line
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=2,

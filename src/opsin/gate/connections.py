@@ -1,23 +1,33 @@
-"""HTTP connections that come to an end.
+"""HTTP connections that come to an end, for every server of Opsin's.
 
 uvicorn 0.54 waits for a request's headers as long as the client likes, keeps as many of them as it
 sends, and closes a connection so that a client that still sends cannot read why. Each of these lets
 a few hundred slow clients hold a server ("slowloris"), or its memory.
+
+A request that becomes a WebSocket leaves these connections once its headers are there. How many
+WebSockets there may be is checked here; how large their messages, and whether the other side still
+answers, by uvicorn's settings.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from opsin.errors import OpsinError
-from opsin.gate.replies import BadRequest, json_bytes
-from opsin.server.asks import Overloaded
-from opsin.server.replies import error_object, error_reply
+from opsin.gate.replies import (
+    BadRequest,
+    LongHeaders,
+    RequestError,
+    TooManyConnections,
+    error_parts,
+    json_bytes,
+    refusal,
+)
 
 #: Seconds within which a request's headers must be there.
 HEADER_SECONDS: Final = 10.0
@@ -25,14 +35,20 @@ HEADER_SECONDS: Final = 10.0
 HEADER_BYTES: Final = 65_536
 #: Seconds that a client may take for reading a reply, or for the rest of a body that is refused.
 PATIENCE_SECONDS: Final = 20.0
-#: Connections at a time; beyond them, requests are refused with status 503.
-MOST_CONNECTIONS: Final = 12_000
 # Bytes of a refused body that are read and forgotten, so that the client comes to read the reply.
 _FORGOTTEN: Final = 100_000_000
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection.
+
+    Attributes:
+        most: Connections at a time; beyond them, requests are refused with status 503.
+        most_web_sockets: Of these, WebSockets; beyond them, further ones are refused.
+    """
+
+    most: ClassVar[int] = 12_000
+    most_web_sockets: ClassVar[int] = 0
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -49,8 +65,8 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         """Start to wait for the first request."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            self.app = _too_many
+        if len(self.connections) > self.most:
+            self.app = self._too_many
         self._wait(HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,10 +82,10 @@ class Connection(HttpToolsProtocol):
         """Take what came."""
         self._received += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._is_web_socket():
             return
         if self._in_headers and self._received > HEADER_BYTES:
-            self._refuse(431, "headers of at most 64 KB", "they have more", "Send fewer.")
+            self._refuse(LongHeaders("headers of at most 64 KB", "they have more", "Send fewer."))
         elif self._is_refused() and self._received > _FORGOTTEN:
             self.transport.close()
         elif self._timer is None and self._is_idle():
@@ -89,7 +105,8 @@ class Connection(HttpToolsProtocol):
             self._wrong = "it has a body and asks for another protocol (Upgrade)"
             raise ValueError(self._wrong)
         super().on_headers_complete()
-        self._requests.append(self.cycle)
+        if not self._is_web_socket():
+            self._requests.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
@@ -115,10 +132,25 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self._expect_reading(expected=False)
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to a WebSocket, where one more may be."""
+        self._expect_reading(expected=False)
+        there = sum(not isinstance(each, Connection) for each in self.connections)
+        if there >= self.most_web_sockets or self.app == self._too_many:
+            self._refuse(self._full(f"at most {self.most_web_sockets:,} WebSockets"))
+        else:
+            super().handle_websocket_upgrade()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""
         wrong = self._wrong or f"it is none ({msg})"
-        self._refuse(400, "a request in HTTP/1.1", wrong, "Use an HTTP client, set to HTTP/1.1.")
+        self._refuse(
+            BadRequest("a request in HTTP/1.1", wrong, "Use an HTTP client, set to HTTP/1.1.")
+        )
+
+    def _is_web_socket(self) -> bool:
+        """Tell whether the request asks for a WebSocket, and this server has any."""
+        return self.parser.should_upgrade() and self._should_upgrade()
 
     def _has_body(self) -> bool:
         return any(
@@ -152,21 +184,22 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.close()
 
-    def _refuse(self, status: int, expected: str, received: str, advice: str) -> None:
+    def _refuse(self, error: RequestError) -> None:
         """Answer without a request, and close."""
-        content = json_bytes({"error": error_object(BadRequest(expected, received, advice))})
-        phrase = {400: "Bad Request", 431: "Request Header Fields Too Large"}[status]
+        content = json_bytes({"error": error_parts(error)})
+        further = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items())
         head = (
-            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(content)}\r\nx-content-type-options: nosniff\r\n"
-            "connection: close\r\n\r\n"
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(content)}\r\n{further}"
+            "x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + content)
         self.transport.close()
 
+    async def _too_many(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply = refusal(self._full(f"at most {self.most:,} connections"))
+        reply.headers["connection"] = "close"
+        await reply(scope, receive, send)
 
-async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
-    error: OpsinError = Overloaded(
-        f"at most {MOST_CONNECTIONS:,} connections", "there are more", "Try again.", retry_after=1
-    )
-    await error_reply(error, {"connection": "close"})(scope, receive, send)
+    def _full(self, expected: str) -> RequestError:
+        return TooManyConnections(expected, "there are more", "Try again.")

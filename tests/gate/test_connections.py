@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from opsin.server import connections
-from opsin.server.connections import Connection
+from opsin.gate import connections
+from opsin.gate.connections import Connection
 from opsin.server.run import _loop_factory
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -46,11 +46,11 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def serving(test: Test, app: Any = echo) -> None:
+def serving(test: Test, app: Any = echo, ws: Any = "none") -> None:
     """Run a test against connections on a real socket."""
 
     async def work() -> None:
-        config = uvicorn.Config(app, http=Connection, ws="none", lifespan="off", log_config=None)
+        config = uvicorn.Config(app, http=Connection, ws=ws, lifespan="off", log_config=None)
         config.load()
         state = ServerState()
         server = await asyncio.get_running_loop().create_server(
@@ -288,7 +288,7 @@ def test_who_asks_twice_at_once_and_goes(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 1)
+    monkeypatch.setattr(Connection, "most", 1)
 
     async def test(connect: Callable[[], Awaitable[Client]]) -> None:
         first, second = await connect(), await connect()
@@ -299,6 +299,80 @@ def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
         assert answers[0].startswith(b"HTTP/1.1 200")
         assert answers[1].startswith(b"HTTP/1.1 503")
         assert b"retry-after: 1" in answers[1]
-        assert b'"kind":"Overloaded"' in answers[1]
+        assert b'"kind":"TooManyConnections"' in answers[1]
 
     serving(test)
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+async def parrot(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accept a WebSocket and send back what comes; answer other requests as `echo` does."""
+    if scope["type"] == "http":
+        await echo(scope, receive, send)
+        return
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
+async def upgraded(client: Client) -> bytes:
+    """Ask for a WebSocket, and return the answer's head."""
+    reader, writer = client
+    writer.write(UPGRADE + b"\r\n")
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def said_back(client: Client, text: bytes) -> None:
+    """Send a message by a WebSocket, and see it come back."""
+    reader, writer = client
+    writer.write(bytes([0x82, 0x80 | len(text), 0, 0, 0, 0]) + text)  # masked with zeros
+    assert await ends_with(reader, text) == bytes([0x82, len(text)]) + text
+
+
+def test_web_sockets_last_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "most_web_sockets", 2)
+
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        first, second, third = await connect(), await connect(), await connect()
+        for client in (first, second):
+            assert (await upgraded(client)).startswith(b"HTTP/1.1 101")
+        refused = await upgraded(third)
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"at most 2 WebSockets" in await ends(third[0])
+        await asyncio.sleep(0.6)  # longer than headers may take
+        await said_back(first, b"still here")
+        second[1].close()
+        await asyncio.sleep(0.1)
+        fourth = await connect()
+        assert (await upgraded(fourth)).startswith(b"HTTP/1.1 101")
+
+    serving(test, parrot, ws="auto")
+
+
+def test_headers_of_a_web_socket_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "most_web_sockets", 2)
+
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        reader, writer = await connect()
+        writer.write(UPGRADE)
+        assert await ends(reader) == b""
+
+    serving(test, parrot, ws="auto")
+
+
+def test_more_web_sockets_than_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "most_web_sockets", 9)
+    monkeypatch.setattr(Connection, "most", 1)
+
+    async def test(connect: Callable[[], Awaitable[Client]]) -> None:
+        first, second = await connect(), await connect()
+        assert (await upgraded(second)).startswith(b"HTTP/1.1 503")
+        assert (await upgraded(first)).startswith(b"HTTP/1.1 101")
+
+    serving(test, parrot, ws="auto")
