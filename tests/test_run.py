@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,19 @@ def test_arrays_come_back_and_damage_is_named(tmp_path: Path) -> None:
     run.split.write_bytes(run.split.read_bytes()[:40])
     with pytest.raises(RunError, match=r"split\.npz"):
         run.load_arrays(run.split)
+
+
+def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> None:
+    """359 bytes that state 10^15 rows, and a pipe, which would keep the reader waiting."""
+    run = RunDirectory(tmp_path)
+    stated = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28, 28), }"
+    header = b"\x93NUMPY\1\0" + len(stated).to_bytes(2, "little") + stated.encode()
+    with zipfile.ZipFile(run.split, "w") as archive:
+        archive.writestr("train.npy", header)
+    os.mkfifo(run.predictions)
+    for file in (run.split, run.predictions):
+        with pytest.raises(RunError, match=file.name):
+            run.load_arrays(file)
 
 
 def test_a_half_there_run_says_what_is_missing(tmp_path: Path) -> None:

@@ -107,12 +107,59 @@ def test_two_who_publish_the_same_directory_agree(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def aged(place: Path, days: float) -> Path:
+    os.utime(place, (time.time() - days * 86_400,) * 2)
+    return place
+
+
 def test_scratch_of_a_killed_process_is_swept_away_a_day_later(tmp_path: Path) -> None:
-    old, new = tmp_path / ".scratch-old", tmp_path / ".scratch-new"
-    old.mkdir()
-    new.mkdir()
-    os.utime(old, (time.time() - 90_000,) * 2)
+    old, new = tmp_path / f".scratch-{'0' * 16}", tmp_path / f".scratch-{'1' * 16}"
+    for folder in (old, new, tmp_path / ".scratch-paper"):
+        folder.mkdir()
+    aged(old, 1.1)
+    aged(tmp_path / ".scratch-paper", 400)
     with scratch_directory(tmp_path):
         pass
     assert not old.exists()
     assert new.exists()
+    assert (tmp_path / ".scratch-paper").exists()  # a user's own
+
+
+def test_files_of_a_killed_process_are_swept_away_a_day_later(tmp_path: Path) -> None:
+    """A process that is killed while it writes leaves its file; only such files ever go."""
+    code = (
+        "import os, sys, signal; from pathlib import Path; from opsin.storage import whole_file\n"
+        "with whole_file(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    target = tmp_path / "labels.csv"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    left = sorted(tmp_path.iterdir())
+    assert len(left) == 2
+    mine = [tmp_path / name for name in (".labels.csv.swp", ".labels.csv.20240101", ".unfinished")]
+    for place in mine:
+        place.write_text("mine")
+        aged(place, 400)
+    aged(left[0], 1.1)
+    write_bytes(target, b"x")
+    assert sorted(tmp_path.iterdir()) == sorted([left[1], target, *mine])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_rights_are_those_of_the_umask_and_nobody_touches_that(tmp_path: Path, mask: int) -> None:
+    """Setting the umask, if only to read it, would give other threads' files other rights."""
+    code = (
+        "import os, sys; from pathlib import Path; from opsin import storage\n"
+        "os.umask(int(sys.argv[2]))\n"
+        "def refuse(mask): raise AssertionError('the umask is set')\n"
+        "os.umask = refuse\n"
+        "folder = Path(sys.argv[1])\n"
+        "storage.write_bytes(folder / 'file', b'x')\n"
+        "with storage.scratch_directory(folder) as scratch:\n"
+        "    storage.publish_directory(scratch, folder / 'set')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(mask)], check=True)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert (tmp_path / "set").stat().st_mode & 0o777 == 0o777 & ~mask

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from opsin.errors import RunError
 from opsin.storage import told_plainly, whole_file, write_bytes, write_json
+from opsin.stored_arrays import StoredArrays
 
 State = Literal["running", "done", "stopped", "failed"]
 
@@ -307,10 +306,9 @@ class RunDirectory:
             RunError: The file is missing or damaged.
         """
         try:
-            # Opened here: NumPy would leave a damaged file open.
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            with StoredArrays(file) as arrays:
+                return {name: arrays.read(name) for name in arrays.names}
+        except (OSError, ValueError) as error:
             raise RunError(
                 f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
             ) from error

@@ -6,16 +6,23 @@ import contextlib
 import errno
 import json
 import os
+import re
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from opsin.errors import StorageError
 
-_SCRATCH = ".scratch-"
+# Names of temporary files and folders. What bears one is swept away, so they are none that a user
+# would choose.
+_UNFINISHED: Final = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished", re.DOTALL)
+_SCRATCH: Final = re.compile(r"\.scratch-[0-9a-f]{16}")
+_STALE: Final = 86_400.0
+_swept: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -23,21 +30,27 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it when the block ends well.
 
     The content reaches the disk before the name does (fsync, rename, fsync of the directory), so
-    a reader, or a machine that lost its power, finds the old file or the new one.
+    a reader, or a machine that lost its power, finds the old file or the new one. What a killed
+    process leaves behind is swept away by a later one that writes into the same directory, a day
+    on.
 
     Raises:
         StorageError: The disk is full or refuses the write; nothing is left behind.
     """
     with told_plainly(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}.")
-        os.close(handle)
-    temporary = Path(name)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            for stale in _left_behind(path.parent, _UNFINISHED):
+                with contextlib.suppress(OSError):
+                    stale.unlink()
+        temporary = path.parent / f".{path.name[:32]}.{secrets.token_hex(8)}.unfinished"
+        # The system takes its umask off these rights; a name that is there, even a link, fails.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
     try:
         with told_plainly(path):
             yield temporary
             _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
             _sync(path.parent)
     finally:
@@ -55,11 +68,10 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
     """
     with told_plainly(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        for stale in parent.glob(f"{_SCRATCH}*"):
-            with contextlib.suppress(OSError):
-                if time.time() - stale.stat().st_mtime > 86_400:
-                    shutil.rmtree(stale, ignore_errors=True)
-        temporary = Path(tempfile.mkdtemp(dir=parent, prefix=_SCRATCH))
+        for stale in _left_behind(parent, _SCRATCH):
+            shutil.rmtree(stale, ignore_errors=True)
+        temporary = parent / f".scratch-{secrets.token_hex(8)}"
+        temporary.mkdir()
     try:
         with told_plainly(parent):
             yield temporary
@@ -79,7 +91,6 @@ def publish_directory(scratch: Path, path: Path) -> None:
         for file in scratch.iterdir():
             _sync(file)
         _sync(scratch)
-        scratch.chmod(0o777 & ~_umask())
         try:
             scratch.rename(path)
         except OSError:
@@ -150,8 +161,11 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _left_behind(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    """Return what killed processes left in a directory and nobody has written to for a day."""
+    found = []
+    with contextlib.suppress(OSError):
+        for place in folder.iterdir():
+            if name.fullmatch(place.name) and time.time() - place.lstat().st_mtime > _STALE:
+                found.append(place)
+    return found

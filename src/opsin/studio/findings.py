@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.stored_arrays import StoredArrays
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -55,8 +57,8 @@ def read_findings(
         KeyError: …
         TypeError: …
     """
-    with arrays.open("rb") as stream, np.load(stream, allow_pickle=False) as loaded:
-        parts = {part: loaded[part] for part in ("train", "val", "test")}
+    with StoredArrays(arrays) as stored:
+        parts = {part: stored.read(part) for part in ("train", "val", "test")}
     return parts, {each["kind"]: _finding(each, place) for each in found.get("findings", ())}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from opsin.inspection.network import Network
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
 from opsin.storage import whole_file
+from opsin.stored_arrays import Stated, StoredArrays
 from opsin.tail import SCALES
 from opsin.workflow.inside.pictures import Known
 
@@ -183,25 +183,17 @@ def _write(
 def _fits(path: Path, key: str, count: int, size: int) -> bool:
     """Tell whether a file is whole and holds the directions of these pictures."""
     try:
-        with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
-            if file.testzip() is not None:
+        with StoredArrays(path) as file:
+            wanted = Stated((count, size), np.dtype("<f2"), by_columns=False)
+            if file.stated("directions") != wanted or str(file.read("key")) != key:
                 return False
-            with file.open("key.npy") as stream:
-                there = np.lib.format.read_array(cast(BinaryIO, stream), allow_pickle=False)
-            with file.open("directions.npy") as stream:
-                shape, _, kind = _header(stream)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+            for _ in file.blocks("directions", _ROWS):
+                pass  # the checksum is looked at behind the last
+    except (OSError, ValueError, KeyError):
         return False
-    return str(there) == key and shape == (count, size) and kind == np.dtype("<f2")
+    return True
 
 
 def _read(path: Path) -> Iterator[NDArray[Any]]:
-    with zipfile.ZipFile(path) as file, file.open("directions.npy") as stream:
-        (_, size), _, kind = _header(stream)
-        while block := stream.read(_ROWS * size * kind.itemsize):
-            yield np.frombuffer(block, kind).reshape(-1, size)
-
-
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    np.lib.format.read_magic(stream)
-    return np.lib.format.read_array_header_1_0(stream)
+    with StoredArrays(path) as file:
+        yield from file.blocks("directions", _ROWS)

@@ -1,0 +1,55 @@
+"""Files that are opened only if they are regular, whatever their name leads to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any, BinaryIO, cast
+
+# On Windows there are neither pipes nor devices among the files, and text would be translated.
+_WAIT_FOR_NOBODY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def open_regular(
+    path: str | os.PathLike[str], *, follow_links: bool = True, buffering: int = -1
+) -> BinaryIO:
+    """Open a file for reading bytes, but no pipe, device, socket or folder.
+
+    A name that a stranger chose may lead to any of these: a pipe would keep the reader waiting
+    for ever, and a device has no end.
+
+    Args:
+        path: The file.
+        follow_links: Whether the name itself may be a symbolic link.
+        buffering: As `open` takes it.
+
+    Raises:
+        OSError: There is no such file, it may not be read, or it is no regular file.
+
+    Example:
+        >>> open_regular(os.devnull)
+        Traceback (most recent call last):
+        OSError: [Errno 22] Not a regular file
+    """
+
+    def opener(name: str, flags: int) -> int:
+        # Opening some devices does something by itself, so they are not even opened.
+        _check(os.stat(name, follow_symlinks=follow_links))  # noqa: PTH116  a name, not a path
+        handle = os.open(name, flags | _WAIT_FOR_NOBODY | (0 if follow_links else _NO_LINK))
+        try:
+            # Meanwhile the name may lead elsewhere; the open file is what it is.
+            _check(os.fstat(handle))
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    opened: Any = open(path, "rb", buffering=buffering, opener=opener)  # noqa: SIM115
+    return cast(BinaryIO, opened)
+
+
+def _check(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
