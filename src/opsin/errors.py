@@ -3,6 +3,7 @@
     OpsinError                  one line: what was expected, what was received, what to do
     ├── SourceError             pictures and labels that cannot be found or understood
     │   ├── DownloadError       a download that failed or is not what was published
+    │   ├── MovedError          a run's images that are no longer where they were
     │   └── ImageError          bytes that are no readable picture
     ├── RecipeError             an option or a combination of options that cannot work
     ├── RunError                a run directory that is missing, half there or not usable
@@ -16,6 +17,9 @@ The command line prints the line and exits with status 1; only a bug shows a tra
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike, fspath
 
 
 class OpsinError(Exception):
@@ -47,6 +51,23 @@ class SourceError(OpsinError):
 
 class DownloadError(SourceError):
     """A download that failed, or whose content is not what was published."""
+
+
+class MovedError(SourceError):
+    """A run's images that are no longer where they were.
+
+    Args:
+        run: The run directory.
+        gone: The recorded places where nothing is any more.
+    """
+
+    def __init__(self, run: str | PathLike[str], gone: Sequence[str]) -> None:
+        super().__init__(
+            f"the images of {fspath(run)} where they were when it was made",
+            f"there is nothing at {', '.join(gone)} any more",
+            "If they were moved, say where they are now: --data NEW (in Python, data=NEW).",
+        )
+        self.gone = tuple(gone)
 
 
 class ImageError(SourceError):

@@ -59,6 +59,15 @@ def data(
             show_default=False,
         ),
     ] = None,
+    moved: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="With --since: where the run's images are now; the same as SOURCE.",
+            show_default=False,
+        ),
+    ] = None,
     rows: Annotated[
         Path | None,
         typer.Option(
@@ -92,8 +101,11 @@ def data(
                 "are read.",
                 param_hint="--since",
             )
-        tell_changes(changes_since(since, *(source or []), watcher=watcher), as_json=as_json)
+        places = [*(source or []), *(moved or [])]
+        tell_changes(changes_since(since, *places, watcher=watcher), as_json=as_json)
         return
+    if moved:
+        raise typer.BadParameter("expected --since RUN beside it.", param_hint="--data")
     if not source:
         raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE...")
     if training_options:

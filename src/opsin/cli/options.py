@@ -40,6 +40,15 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+Moved = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="Where the run's images are now, if they were moved; they must be the same.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Runs = Annotated[

@@ -27,6 +27,7 @@ def report(
             show_default=False,
         ),
     ] = None,
+    data: options.Moved = None,
     quick: Annotated[
         bool,
         typer.Option(
@@ -50,7 +51,9 @@ def report(
     from opsin.workflow.report import write_report  # noqa: PLC0415  needs matplotlib
     from opsin.workflow.runs import Run  # noqa: PLC0415
 
-    page = write_report(run, deep=not quick, fix=fix, watcher=for_people(quiet=quiet))
+    page = write_report(
+        run, deep=not quick, fix=fix, data=data or (), watcher=for_people(quiet=quiet)
+    )
     if as_json:
         print_json({"page": str(page), **Run(run).report})
     else:

@@ -21,6 +21,7 @@ def resume(
         str | None,
         typer.Option("--name", help="Name of the new run, where options make it one."),
     ] = None,
+    data: options.Moved = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -36,4 +37,5 @@ def resume(
     """
     from opsin.workflow.resume import resume as workflow  # noqa: PLC0415  needs what trains
 
-    tell_run(workflow(run, name=name, quiet=quiet, **training_options), as_json=as_json)
+    made = workflow(run, data or (), name=name, quiet=quiet, **training_options)
+    tell_run(made, as_json=as_json)

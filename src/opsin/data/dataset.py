@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -212,7 +212,12 @@ def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options:
 
 
 def load_recipe(
-    recipe: DataRecipe, *, watcher: Watcher = SILENT, missing_ok: bool = False
+    recipe: DataRecipe,
+    *,
+    watcher: Watcher = SILENT,
+    missing_ok: bool = False,
+    for_training: bool = True,
+    prove: Callable[[cache.Decoded], None] | None = None,
 ) -> Dataset:
     """Load what a recipe asks for: `load`, with every option checked already.
 
@@ -220,9 +225,15 @@ def load_recipe(
         recipe: Which pictures.
         watcher: Is told how far the work is.
         missing_ok: Pass over corrections of pictures that are no longer there.
+        for_training: Refuse pictures that no classifier can be made of.
+        prove: Is called with what was read, and may refuse it before it is split.
     """
-    decoded = read_corrected(recipe, watcher=watcher, missing_ok=missing_ok)
-    return _with_split(decoded, recipe, watcher)
+    decoded = read_corrected(
+        recipe, watcher=watcher, for_training=for_training, missing_ok=missing_ok
+    )
+    if prove is not None:
+        prove(decoded)
+    return _with_split(decoded, recipe, watcher, for_training=for_training)
 
 
 def read_corrected(

@@ -18,6 +18,7 @@ from opsin.data.cache import Decoded
 from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decode import read_found
+from opsin.data.of_run import recipe_of_run
 from opsin.data.sources.contents import Found
 from opsin.errors import OpsinError
 from opsin.events import SILENT
@@ -178,11 +179,10 @@ def open_run(run_id: str, directory: RunDirectory) -> Opened:
         NotThere: They have changed since.
         NotDecoded: They are not in the cache any more.
         RunError: The run's files are damaged.
-        SourceError: Its sources are gone or damaged.
+        MovedError: Its sources are gone.
+        SourceError: They are damaged.
     """
-    recipe = DataRecipe.model_validate(
-        {**directory.read(directory.recipe)["data"], **directory.location()}
-    )
+    recipe = recipe_of_run(directory)
     about = directory.read(directory.dataset)
     # When it was trained, nobody had asked for the size that its recipe says now, perhaps.
     asked: tuple[dict[str, None], ...] = (

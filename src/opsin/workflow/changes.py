@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
+from opsin.data.of_run import recipe_of_run
 from opsin.errors import RunError
 from opsin.events import SILENT, Watcher
 from opsin.run import RunDirectory
@@ -117,7 +118,8 @@ def changes_since(
 
     Raises:
         RunError: The run is missing, or was made before Opsin kept ``pictures.csv``.
-        SourceError: The source is gone, or no classifier can be made from it any more.
+        MovedError: The run's own sources are gone, and no other place was named.
+        SourceError: No classifier can be made from the source any more.
 
     Example:
         >>> import tempfile
@@ -131,10 +133,7 @@ def changes_since(
     opened = Run(run)
     then = read_pictures(opened.directory)
     about = opened.directory.read(opened.directory.dataset)
-    location = opened.directory.location()
-    if sources:
-        location["sources"] = tuple(map(os.fspath, sources))
-    recipe = opened.recipe.data.model_copy(update=location)
+    recipe = recipe_of_run(opened.directory, sources, others=True)
     # A picture that was corrected then and is gone now is one that was removed.
     data = load_recipe(recipe, watcher=watcher, missing_ok=True)
     pairs, removed, added = _match(then, list(_pictures(data)))

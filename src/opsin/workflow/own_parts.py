@@ -2,16 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.cache import short_digest
-from opsin.data.dataset import Dataset
+from opsin.data.cache import Decoded, short_digest
+from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
+from opsin.data.of_run import Places, is_moved, recipe_of_run
 from opsin.data.split import Split
+from opsin.errors import SourceError, StorageError
+from opsin.events import SILENT, Watcher
 from opsin.run import RunDirectory
+from opsin.storage import write_json
 from opsin.workflow.changes import read_pictures
+
+
+def load_of_run(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
+    """Read the images that a run was made from, in its parts, and prove that they are the same.
+
+    Where the recorded place is gone, the run remembers the new one.
+
+    Args:
+        run: The run.
+        data: Where its images are now; see `recipe_of_run`.
+        watcher: Is told how far the work is.
+
+    Raises:
+        MovedError: They are not where they were, and ``data`` names no other place.
+        SourceError: There are others now, by the fingerprint that the run keeps.
+        RecipeError: ``data`` names more places than the run has sources, or fewer.
+        RunError: The run's files are damaged.
+    """
+    recipe = recipe_of_run(run, data)
+    if not run.dataset.is_file():  # ended before it wrote what it was made from
+        return load_recipe(recipe, watcher=watcher)
+
+    def prove(decoded: Decoded) -> None:
+        if fingerprint_of(decoded) != run.read(run.dataset).get("fingerprint"):
+            raise SourceError(
+                f"the images that {run.path} was made from",
+                f"{recipe.source} has changed: {_difference(run, decoded)}",
+                f"Restore them, or train again; to see what changed: "
+                f"opsin data {shlex.join(recipe.sources)} --since {shlex.quote(str(run.path))}",
+            )
+
+    # A correction of an image that is gone is no error of its own: the fingerprint tells.
+    # Nor is a split that Opsin would refuse today.
+    dataset = load_recipe(
+        recipe,
+        watcher=watcher,
+        missing_ok=True,
+        for_training=not run.split.is_file(),
+        prove=prove,
+    )
+    if is_moved(run):
+        _remember(run, dataset)
+    return in_own_parts(run, dataset)
 
 
 def in_own_parts(directory: RunDirectory, dataset: Dataset) -> Dataset:
@@ -65,3 +115,24 @@ def rows_now(directory: RunDirectory, dataset: Dataset) -> NDArray[np.int64]:
         range(len(after)), key=after.__getitem__
     )
     return place
+
+
+def _difference(run: RunDirectory, decoded: Decoded) -> str:
+    """Say in words how images differ from those that a run was made from."""
+    digests = short_digest(decoded.digests)
+    then = Counter(digest.tobytes() for digest in run.load_arrays(run.split)["digests"])
+    now = Counter(digest.tobytes() for digest in digests)
+    missing, others = (then - now).total(), (now - then).total()
+    if not missing and not others:
+        return "the images are the same, but classes of some are others"
+    said = f"of {then.total():,} images {missing:,} are missing" if missing else "none is missing"
+    return f"{said}, and {others:,} others are there" if others else said
+
+
+def _remember(run: RunDirectory, dataset: Dataset) -> None:
+    """Write where the images are now into ``dataset.json``, unless that cannot be written."""
+    located = dataset.located
+    about = run.read(run.dataset)
+    place = {"sources": located.sources, "test": located.test}
+    with contextlib.suppress(StorageError):
+        write_json(run.dataset, {**about, "location": {**about.get("location", {}), **place}})

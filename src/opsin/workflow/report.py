@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.corrections import Correction, write_corrections
-from opsin.data.dataset import Dataset, load_recipe
-from opsin.errors import SourceError
+from opsin.data.dataset import Dataset
+from opsin.data.of_run import Places
 from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
@@ -26,7 +26,7 @@ from opsin.run import RunDirectory
 from opsin.storage import check_writable, write_bytes, write_json
 from opsin.workflow.evaluate import measure_run
 from opsin.workflow.failures import find_failures, look_deeper
-from opsin.workflow.own_parts import in_own_parts, rows_now
+from opsin.workflow.own_parts import load_of_run, rows_now
 from opsin.workflow.runs import Run
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def write_report(
     *,
     deep: bool = True,
     fix: str | os.PathLike[str] | None = None,
+    data: Places = (),
     watcher: Watcher = SILENT,
 ) -> Path:
     """Draw a finished run's figures and page anew.
@@ -51,6 +52,7 @@ def write_report(
         deep: Also disturb pictures, show strange ones and draw the map, which takes a minute.
         fix: File for the suspected label errors, to be corrected by hand and given to a later
             training as ``labels``.
+        data: Where the run's images are now, if they were moved; they must be the same.
         watcher: Is told how far the work is.
 
     Returns:
@@ -58,7 +60,8 @@ def write_report(
 
     Raises:
         RunError: The run is missing or not finished.
-        SourceError: The pictures it was made from are gone, or have changed since.
+        MovedError: The images it was made from are gone, and ``data`` does not say where to.
+        SourceError: They have changed since.
         StorageError: The disk refuses a write.
     """
     opened = Run(run)
@@ -66,22 +69,14 @@ def write_report(
     directory = opened.directory
     for file in (directory.page, *([] if fix is None else [Path(fix)])):
         check_writable(file)  # likewise
-    about = directory.read(directory.dataset)
-    data = load_recipe(opened.recipe.data.model_copy(update=directory.location()), watcher=watcher)
-    if data.fingerprint != about["fingerprint"]:
-        raise SourceError(
-            f"the pictures that {run} was trained on",
-            f"{data.recipe.source} has changed since",
-            "Restore them, or train again.",
-        )
-    data = in_own_parts(directory, data)
+    images = load_of_run(directory, data, watcher=watcher)
     classifier = opened.classifier()
-    kept = answers_of(directory, data)
-    leaking = np.concatenate(data.leaking)
+    kept = answers_of(directory, images)
+    leaking = np.concatenate(images.leaking)
     facts["figures"] = measure_run(classifier.metadata, kept, leaking).figures
-    facts["failures"] = find_failures(data, kept, facts["split"], watcher)
+    facts["failures"] = find_failures(images, kept, facts["split"], watcher)
     if deep:
-        facts["deep"] = look_deeper(classifier, data, kept, facts["split"], watcher)
+        facts["deep"] = look_deeper(classifier, images, kept, facts["split"], watcher)
     write_json(directory.report, facts)
     if fix is not None:
         write_corrections(fix, [
@@ -89,7 +84,7 @@ def write_report(
                        suggested=each["suggested"], score=each["score"])
             for each in facts["failures"]["suspects"]
         ])  # fmt: skip
-    draw_run(directory, data, kept, watcher)
+    draw_run(directory, images, kept, watcher)
     return directory.page
 
 

@@ -14,15 +14,16 @@ import numpy as np
 
 from opsin.classical.recipe import ClassicalRecipe
 from opsin.data.cache import short_digest
-from opsin.data.dataset import Dataset, load_recipe
+from opsin.data.dataset import Dataset
+from opsin.data.of_run import Places
 from opsin.errors import RecipeError, RunError
 from opsin.events import Watcher
-from opsin.recipe import TRAINING_OPTIONS, DataRecipe, Recipe, changed
+from opsin.recipe import TRAINING_OPTIONS, Recipe, changed
 from opsin.report.terminal import for_people
 from opsin.run import RunDirectory
 from opsin.workflow.decide import Decided, balanced
 from opsin.workflow.job import need_training, versions
-from opsin.workflow.own_parts import in_own_parts
+from opsin.workflow.own_parts import in_own_parts, load_of_run
 from opsin.workflow.runs import Run
 from opsin.workflow.train import carry_out
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 def resume(
     run: str | os.PathLike[str],
-    data: Dataset | None = None,
+    data: Dataset | Places = (),
     *,
     name: str | None = None,
     watcher: Watcher | None = None,
@@ -43,7 +44,8 @@ def resume(
 
     Args:
         run: A run that was stopped, killed or has failed. With ``changes``, a finished one too.
-        data: Its pictures, if they came from arrays in memory (default: read from its sources).
+        data: Its images, if they came from arrays in memory, or where they are now, if they were
+            moved (default: read from its sources). They must be the same.
         name: What a new run is called (default: its parent's name).
         watcher: Is told how far the work is (default: a progress display on standard error).
         quiet: Show nothing.
@@ -55,7 +57,9 @@ def resume(
 
     Raises:
         RunError: Another process works on the run, it has no checkpoint to go on from, it is
-            done, or its pictures have changed since.
+            done, or its images are in another order or have another split.
+        MovedError: The images are gone, and ``data`` does not say where to.
+        SourceError: The images have changed since.
         RecipeError: An option that cannot be changed, or nothing is left to train.
 
     Example:
@@ -74,7 +78,7 @@ def resume(
     recipe = _network_of(parent)
     need_training()
     _check_state(parent, recipe, changes, name)
-    dataset = data or load_recipe(_data_of(parent, recipe), watcher=watcher)
+    dataset = data if isinstance(data, Dataset) else load_of_run(parent, data, watcher=watcher)
     dataset = _with_own_parts(parent, dataset)
     _tell_versions(recipe, watcher)
     if not changes:
@@ -138,13 +142,6 @@ def _check_state(
         )
 
 
-def _data_of(parent: RunDirectory, recipe: Recipe) -> DataRecipe:
-    """Return the data part with the place where the source was, whatever folder this is."""
-    if not parent.dataset.is_file():
-        return recipe.data
-    return recipe.data.model_copy(update=parent.location())
-
-
 def _own(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> tuple[Tensors, Place] | None:
     """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
@@ -200,7 +197,7 @@ def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
     same = np.array_equal(digests, short_digest(dataset.digests))
     if not same or fingerprint != dataset.fingerprint:
         raise RunError(
-            "the pictures that the run was trained on",
+            "the images that the run was trained on, in the same order",
             f"those of {dataset.recipe.source} have changed since",
             f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
         )

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.dataset import Dataset, load_recipe, look_at
+from opsin.data.dataset import Dataset, look_at
 from opsin.data.lazy import Images
-from opsin.errors import SourceError
+from opsin.data.of_run import is_moved
+from opsin.errors import OpsinError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
-from opsin.workflow.own_parts import in_own_parts
-from opsin.workflow.runs import Run
+from opsin.workflow.own_parts import load_of_run
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,17 @@ def known_pictures(
 
     Args:
         classifier: An open classifier.
-        sources: Pictures with labels (default: those of the run that the file lies in).
+        sources: Pictures with labels (default: those of the run that the file lies in, or, where
+            these were moved, the place they are at now).
         watcher: Is told how far the work is.
 
     Raises:
         SourceError: There is neither a source nor a run; the run's pictures are gone or have
             changed; the source has classes that the classifier does not know.
     """
-    if sources:
+    data = _of_run(classifier, sources, watcher)
+    own = data is not None
+    if data is None:
         preparation = classifier.metadata.preparation
         data = look_at(
             *sources,
@@ -85,8 +88,6 @@ def known_pictures(
             resize=preparation.resize,
             watcher=watcher,
         )
-    else:
-        data = _of_run(classifier, watcher)
     foreign = [name for name in data.classes if name not in classifier.classes]
     if foreign:
         raise SourceError(
@@ -94,33 +95,36 @@ def known_pictures(
             f"{data.recipe.source} also has {', '.join(foreign[:5])}",
             "Rename the folders, or give other pictures.",
         )
-    own = np.array([classifier.classes.index(name) for name in data.classes], np.int64)
+    places = np.array([classifier.classes.index(name) for name in data.classes], np.int64)
     return Known(
         data.images,
-        own[data.labels],
+        places[data.labels],
         data.names,
         data.split.train,
         data.split.val,
         data.recipe.source,
         data.split.test,
-        own=not sources,
+        own=own,
     )
 
 
-def _of_run(classifier: Classifier, watcher: Watcher) -> Dataset:
+def _of_run(
+    classifier: Classifier, sources: Sequence[str | os.PathLike[str]], watcher: Watcher
+) -> Dataset | None:
+    """Return the images of the run that the file lies in; ``None`` where ``sources`` are others."""
     directory = RunDirectory(classifier.path.parent)
+    if sources:
+        if not directory.recipe.is_file() or not is_moved(directory):
+            return None
+        try:
+            return load_of_run(directory, sources, watcher=watcher)
+        except OpsinError as error:
+            watcher.note(f"these are taken for other images than the run's: {error}")
+            return None
     if not directory.recipe.is_file():
         raise SourceError(
             "pictures that the classifier knows",
             f"{classifier.path} lies in no run directory, which would name them",
             "Name them: --data SOURCE.",
         )
-    run = Run(directory.path)
-    data = load_recipe(run.recipe.data.model_copy(update=directory.location()), watcher=watcher)
-    if data.fingerprint != directory.read(directory.dataset)["fingerprint"]:
-        raise SourceError(
-            f"the pictures that {directory.path} was trained on",
-            f"{data.recipe.source} has changed since",
-            "Restore them, or name others: --data SOURCE.",
-        )
-    return in_own_parts(directory, data)
+    return load_of_run(directory, watcher=watcher)
