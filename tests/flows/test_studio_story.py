@@ -92,6 +92,8 @@ def test_from_the_first_visit_to_a_classified_picture(
     other.get(f"{first}?tab=mistakes")
     until(other, lambda: button(other, "Train again with corrections").is_displayed())
     button(browser, "Train again with corrections").click()
+    until(browser, lambda: button(browser, "Start").is_enabled())
+    button(browser, "Start").click()
     until(
         browser,
         lambda: "/runs/" in browser.current_url and first not in browser.current_url,

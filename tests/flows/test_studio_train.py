@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,9 @@ pytest.importorskip("selenium")
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
+from opsin.studio.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (
     StudioProcess,
@@ -24,6 +27,7 @@ from tests.studio_browser import (
     sideways,
     studio,
     until,
+    wait_for,
 )
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -50,6 +54,11 @@ def field(browser: webdriver.Chrome, label: str) -> str:
     return f'[aria-label="{label}"]'
 
 
+def value(browser: webdriver.Chrome, label: str) -> str:
+    """Return what the input says that a label names."""
+    return one(browser, field(browser, label)).get_attribute("value") or ""
+
+
 def last_epoch(browser: webdriver.Chrome) -> int:
     """Return up to which epoch the curve of the loss goes."""
     said = one(browser, ".op-chart[aria-label^=Loss]").get_attribute("aria-label") or ""
@@ -63,6 +72,26 @@ def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
     path = f"//*[@role='option'][contains(., '{option}')]"
     until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
     browser.find_element(By.XPATH, path).click()
+
+
+def plans(running: StudioProcess) -> list[str]:
+    """Return the numbers of the plans that were asked for."""
+    return [job["id"] for job in running.jobs() if job["kind"] == "plan"]
+
+
+def test_without_pictures_nothing_is_planned_and_they_are_asked_for(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(f"{running.address}/train")
+    until(browser, lambda: "Add your pictures first" in shown(browser))
+    assert not button(browser, "Start").is_enabled()
+    assert one(browser, field(browser, "Pictures")).get_attribute("value") == ""
+    time.sleep(2)  # longer than a plan waits for the next change
+    assert plans(running) == []
+    choose(browser, "Pictures", "digits")
+    until(browser, lambda: button(browser, "Start").is_enabled())
+    wait_for(lambda: plans(running))
+    assert complaints(browser) == []
 
 
 def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> None:
@@ -113,14 +142,48 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     assert requests_elsewhere(browser, running.address) == []
 
 
-def test_what_cannot_be_planned_is_said_in_its_place(
+def test_training_again_is_asked_by_the_form(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    (path,) = running.runs.glob("*digits*")
+    browser.get(f"{running.address}/runs/{opaque(path.name)}?tab=mistakes&kind=mistakes")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-gallery [role=option]"))
+    one(browser, ".op-gallery [role=option]").click()
+    until(browser, lambda: button(browser, "Leave the chosen out").is_enabled())
+    button(browser, "Leave the chosen out").click()
+    until(browser, lambda: button(browser, "Train again with corrections").is_displayed())
+    before = [job["id"] for job in running.jobs() if job["kind"] == "train"]
+    button(browser, "Train again with corrections").click()
+    until(browser, lambda: "/train?from=" in browser.current_url)
+    until(browser, lambda: "with corrected labels" in value(browser, "Pictures"))
+    assert value(browser, "Epochs") == str(EPOCHS)
+    until(browser, lambda: "194 test" in shown(browser), 120)  # one of them is left out
+    assert button(browser, "Start").is_enabled()
+    assert [job["id"] for job in running.jobs() if job["kind"] == "train"] == before
+    assert complaints(browser) == []
+
+
+def test_what_makes_no_sense_is_said_and_cannot_be_started(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
     browser.get(f"{running.address}/train?set=digits")
     until(browser, lambda: one(browser, field(browser, "Epochs")))
-    one(browser, field(browser, "Epochs")).send_keys("-4")
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".op-page .op-error"), 120)
-    assert "epochs" in one(browser, ".op-page .op-error").text
+    for label, wrong, said in (
+        ("Epochs", "-4", "Epochs: expected a whole number from 1 to 10,000, got -4"),
+        ("Or a time (10m)", "abc", "Time: expected a time such as 10m, 90s, 1h30m or 600, got abc"),
+    ):
+        typed = one(browser, field(browser, label))
+        typed.send_keys(wrong)
+        until(browser, lambda said=said: said in shown(browser))
+        assert not button(browser, "Start").is_enabled()
+        typed.send_keys(Keys.CONTROL, "a", Keys.DELETE)
+        until(browser, lambda: button(browser, "Start").is_enabled())
+    # What was typed is kept where another network is chosen.
+    one(browser, field(browser, "Epochs")).send_keys("7")
+    choose(browser, "Model", "dense layers")
+    until(browser, lambda: "7 epochs" in shown(browser), 120)
+    assert one(browser, field(browser, "Epochs")).get_attribute("value") == "7"
+    one(browser, field(browser, "Epochs")).send_keys("-")
     resize(browser, 400)
     assert not sideways(browser)
     resize(browser, 1200)

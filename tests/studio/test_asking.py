@@ -48,6 +48,39 @@ def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
     assert all(word.startswith("--") for word in words[4 : words.index("--")])
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("budget", ["10m", "1h30m", "600", " 90s "], ["abc", "0", "-5m", "10 parsecs"]),
+        ("epochs", ["1", " 30 "], ["abc", "0", "-4", "1.5", "1e9", "nan"]),
+        ("rate", ["0.1", "1e-3"], ["fast", "0", "inf", "nan", "-1"]),
+        ("hidden", ["64", "64,32", "64, 32"], ["64;32", "a,b", "0", "64,"]),
+        ("size", ["28", "28x32", "28,32", "28X32"], ["2", "1x2x3", "large", "28x"]),
+        ("fold", ["2/5"], ["2", "two of five"]),
+        ("flip", ["yes", "no"], ["perhaps"]),
+        ("channels", ["1", "3"], ["2"]),
+        ("val_fraction", ["0.2"], ["0", "1", "half"]),
+    ],
+)
+def test_a_field_says_what_it_takes(name: str, good: list[str], bad: list[str]) -> None:
+    assert {asking.fault(name, text, "cnn") for text in ["", "  ", *good]} == {""}
+    for text in bad:
+        said = asking.fault(name, text, "cnn")
+        assert "expected" in said
+        assert said.endswith(f"got {text}")
+
+
+@pytest.mark.parametrize("model", ["auto", "mlp", "cnn", "resnet", *MODELS])
+def test_what_a_run_has_is_no_fault(model: str) -> None:
+    recipe = recipe_of("mlp" if model == "auto" else model, seed=7)
+    values = asking.values_of(recipe)
+    assert {
+        name: asking.fault(name, text, model) for name, text in values.items()
+    } == dict.fromkeys(values, "")
+    fields = [field for each in asking.fields_for(model).values() for field in each]
+    assert all(asking.fault(f.name, "?", model) for f in fields if f.name != "group_by")
+
+
 def recipe_of(model: str, **options: Any) -> dict[str, Any]:
     data = DataRecipe.of("digits", size=(8, 8), labels="old.csv")
     made = resolve_classical if model in MODELS else resolve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import types
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from opsin.classical.recipe import MODELS, Fitting
+from opsin.errors import RecipeError
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.storage import write_json
+from opsin.workflow.choose import seconds_of
 
 #: The models by name, and how they are told.
 MODEL_WORDS: Final[dict[str, str]] = {
@@ -51,6 +55,12 @@ _GO_WITH: Final[dict[str, tuple[str, ...]]] = {
     "budget": ("epochs", "hidden", "depth"),
 }
 _YES, _NO = "yes", "no"
+# What is no single number, and what it looks like.
+_LOOKS: Final = {
+    "hidden": "whole numbers with commas between them, such as 64,32",
+    "size": "sides from 4 to 1,024 pixels, such as 28 or 28x32",
+    "fold": "a fold such as 2/5",
+}
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,78 @@ def _choices(kind: Any) -> tuple[str, ...]:
     return ()
 
 
+def fault(name: str, text: str, model: str) -> str:
+    """Return what is wrong with the text of a field, or nothing; an empty one is left open.
+
+    Args:
+        name: The recipe's field, or ``budget``.
+        text: What somebody typed.
+        model: One of `MODEL_WORDS`.
+
+    Example:
+        >>> fault("epochs", "0", "cnn")
+        'Epochs: expected a whole number from 1 to 10,000, got 0'
+        >>> fault("budget", "1h30m", "cnn"), fault("hidden", "64,32", "mlp")
+        ('', '')
+    """
+    text = text.strip()
+    expected = ""
+    if text and name == "budget":
+        try:
+            seconds_of(text)
+        except RecipeError as error:
+            expected = error.expected
+    elif text and (info := _info(name, model)) is not None and not _fits(name, text, info):
+        expected = _LOOKS.get(name) or _allowed(info)
+    label = "Time" if name == "budget" else Field(name, "").label
+    return f"{label}: expected {expected}, got {text:.40}" if expected else ""
+
+
+def _info(name: str, model: str) -> FieldInfo | None:
+    """Return the description of a model's option."""
+    parts = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
+    return next(
+        (p.model_fields[name] for p in (*parts, DataRecipe) if name in p.model_fields), None
+    )
+
+
+def _fits(name: str, text: str, info: FieldInfo) -> bool:
+    """Tell whether a text becomes a value that the recipe takes."""
+    choices = _choices(info.annotation)
+    if choices:
+        return text in choices
+    value: Any = text
+    if name in ("hidden", "size"):
+        value = tuple(re.split("[,x]" if name == "size" else ",", text.lower()))
+        value *= 2 if name == "size" and len(value) == 1 else 1
+    try:
+        TypeAdapter(Annotated[info.annotation, info]).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _allowed(info: FieldInfo) -> str:
+    """Say what numbers a field takes: kind and range.
+
+    Example:
+        >>> _allowed(TrainingRecipe.model_fields["rate"])
+        'a number above 0 and at most 100'
+    """
+    bounds = {
+        word: getattr(each, word)
+        for each in info.metadata
+        for word in ("ge", "gt", "le", "lt")
+        if getattr(each, word, None) is not None
+    }
+    whole = int in (get_args(info.annotation) or (info.annotation,))
+    kind = "a whole number" if whole else "a number"
+    if set(bounds) == {"ge", "le"}:
+        return f"{kind} from {bounds['ge']:,} to {bounds['le']:,}"
+    said = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+    return f"{kind} {' and '.join(f'{said[word]} {bound:,}' for word, bound in bounds.items())}"
+
+
 def flags(values: Mapping[str, str]) -> list[str]:
     """Return options as the command line takes them; what is empty is left to be decided.
 
@@ -140,7 +222,7 @@ def flags(values: Mapping[str, str]) -> list[str]:
         if name == "flip":
             found += {_YES: [f"--{word}"], _NO: [f"--no-{word}"]}.get(text, [])
         elif name == "size" and text:
-            found.append(f"--size={text.replace(',', 'x')}")
+            found.append(f"--size={text.lower().replace(',', 'x')}")
         elif text:
             found.append(f"--{word}={text}")
     return found

@@ -48,6 +48,12 @@ class Planner:
         self._asked += 1
         background_tasks.create(self._ask(self._asked, words), name="plan")
 
+    def wait(self, words: str) -> None:
+        """Show no plan until the next question; say what for."""
+        self.stop()
+        self._place.clear()
+        self._state.set_text(words)
+
     def stop(self) -> None:
         """Ask for nothing more."""
         self._asked += 1

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from opsin.data.corrections import write_corrections
 from opsin.errors import OpsinError
 from opsin.run import RunDirectory
-from opsin.studio import asking, frame
+from opsin.studio import frame
 from opsin.studio.parts.gallery import Gallery, Mark, Shown
 from opsin.studio.run_corrections import RunCorrections, of_run
 from opsin.studio.run_row import RunRow
@@ -175,34 +174,9 @@ class Relabel:
         if self._redraw is not None:
             self._redraw()
 
-    async def _train(self) -> None:
-        """Put a training with the same settings and the corrected labels into the queue."""
-        self._trouble.clear()
-        try:
-            job = await asyncio.to_thread(self._add_training)
-        except OpsinError as error:
-            with self._trouble:
-                frame.error_line(error)
-            return
-        self._studio.changed.emit("jobs")
-        ui.navigate.to(f"/jobs/{job}")
-
-    def _add_training(self) -> str:
-        pictures, _ = asking.words_of_location(self._directory.location())
-        labels = self._studio.sets.corrections_path(self._set.id)
-        if not labels.is_file():
-            # The run was corrected from elsewhere, its set never was: no table says it better.
-            write_corrections(labels, [])
-        words = asking.argv(
-            pictures,
-            {},
-            runs=self._studio.settings.runs,
-            recipe=self._directory.recipe,
-            labels=labels,
-            name=f"{self._row.source}-{self._row.model}-corrected",
-        )
-        title = f"{self._row.name}, labels corrected"
-        return self._studio.jobs.add("train", title, words).id
+    def _train(self) -> None:
+        """Open the form of a training with the same settings and the corrected labels."""
+        ui.navigate.to(f"/train?from={self._row.id}&labels={self._set.id}")
 
 
 async def open_relabel(studio: Studio, row: RunRow, directory: RunDirectory) -> Relabel:

@@ -10,6 +10,7 @@ from fastapi import Query
 from nicegui import ui
 
 from opsin.classical.recipe import MODELS
+from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
 from opsin.errors import OpsinError
 from opsin.studio import asking, frame
@@ -19,8 +20,8 @@ from opsin.studio.words import safe
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-#: What a first-time visitor trains on.
-_FIRST: Final = "fashion-mnist"
+# Characters of a run's name.
+_NAME_MOST: Final = 80
 
 
 def add(studio: Studio) -> None:
@@ -30,10 +31,11 @@ def add(studio: Studio) -> None:
     async def train(
         set: str = "",  # noqa: A002  the word of the address
         source_run: Annotated[str, Query(alias="from")] = "",
+        labels: str = "",
     ) -> None:
         with frame.page(studio, "Train", "train"):
             page = _Train(studio)
-            await asyncio.to_thread(page.read, set, source_run)
+            await asyncio.to_thread(page.read, set, source_run, labels)
             page.build()
 
 
@@ -48,7 +50,9 @@ class _Train:
         self._studio = studio
         self._recipe: dict[str, Any] = {}
         self._location: dict[str, Any] = {}
-        self._cloned = ""
+        self._cloned = self._called = ""
+        #: The set whose corrections of labels the cloned run is trained again with.
+        self._labels = ""
         self._pictures: dict[str, str] = {}
         self._chosen = ""
         #: What the cloned run has, and what the form says now.
@@ -57,11 +61,16 @@ class _Train:
 
     # What the form begins with.
 
-    def read(self, wanted: str, source_run: str) -> None:
+    def read(self, wanted: str, source_run: str, labels: str) -> None:
         """Read the sets there are, and the run whose settings are taken over.
 
+        Args:
+            wanted: The set, or a source's name, that the address asks for.
+            source_run: The run that is cloned.
+            labels: The set whose corrections replace those that the run was trained with.
+
         Raises:
-            NotThere: There is no such run.
+            NotThere: There is no such run, or set.
             RunError: Its files are damaged.
         """
         sets = self._studio.sets.all()
@@ -73,29 +82,36 @@ class _Train:
             self._before = asking.values_of(self._recipe)
             self._values = dict(self._before)
             self._pictures["run"] = f"the pictures of {safe(row.name, 60)}"
+            if labels:
+                self._labels = self._studio.sets.get(labels).id
+                self._pictures["run"] += ", with corrected labels"
+                self._called = f"{row.source}-{row.model}-corrected"[:_NAME_MOST]
         self._pictures |= {f"set:{each.id}": safe(each.title, 60) for each in sets}
         added = {each.sources for each in sets if not each.options}
         self._pictures |= {f"name:{name}": name for name in NAMES if (name,) not in added}
         named = self._studio.sets.find(wanted) if wanted in NAMES else None
         given = [f"set:{wanted}", f"name:{wanted}", f"set:{named.id}" if named else ""]
-        usual = ["run", *(f"set:{each.id}" for each in sets[:1]), f"name:{_FIRST}"]
-        self._chosen = next(key for key in (*given, *usual) if key in self._pictures)
+        usual = ["run", *(f"set:{each.id}" for each in sets[:1])]
+        self._chosen = next((key for key in (*given, *usual) if key in self._pictures), "")
 
     def build(self) -> None:
         """Show the form, and ask for a first plan."""
         if self._cloned:
             with ui.element("p").classes("op-muted"):
                 ui.label(f"With the settings of {safe(self._cloned)}.")
+        if not self._chosen:
+            frame.empty("Add your pictures first, or choose a known set below.", "Add", "/data")
         with ui.element("div").classes("op-columns op-below"):
             with frame.panel("What and how"):
                 self._front()
                 with ui.expansion("All other settings").classes("op-more") as more:
                     self._rest_of_form()
                 more.props('header-class="op-muted"')
-                self._name = ui.input("Name (may stay empty)").props("dense maxlength=80")
-                self._name.classes("op-field")
+                self._name = ui.input("Name (may stay empty)", value=self._called)
+                self._name.props(f"dense maxlength={_NAME_MOST}").classes("op-field")
                 with ui.element("div").classes("op-actions"):
                     self._start = frame.action("Start", self._begin, primary=True)
+                self._faults = ui.element("div")
                 self._trouble = ui.element("div")
             with frame.panel("What it would be"):
                 self._planner = Planner(self._studio)
@@ -103,7 +119,7 @@ class _Train:
 
     def _front(self) -> None:
         ui.select(
-            self._pictures, label="Pictures", value=self._chosen, on_change=self._choose
+            self._pictures, label="Pictures", value=self._chosen or None, on_change=self._choose
         ).classes("op-field").props("options-dense")
         ui.select(
             asking.MODEL_WORDS,
@@ -111,24 +127,24 @@ class _Train:
             value=self._values.get("model", "auto"),
             on_change=self._choose_model,
         ).classes("op-field").props("options-dense")
-        self._networks = ui.element("div")
-        with self._networks, ui.element("div").classes("op-row"):
+        self._of_networks()
+
+    @ui.refreshable_method
+    def _of_networks(self) -> None:
+        """Show what stands in front for networks only."""
+        if self._values.get("model") in MODELS:
+            return
+        with ui.element("div").classes("op-row"):
             self._input("epochs", "Epochs")
             self._input("budget", "Or a time (10m)")
-        with self._networks:
-            with ui.element("p").classes("op-hint"):
-                ui.label("Both empty: as many as suit the pictures.")
-            ui.select(
-                asking.AUGMENT_WORDS,
-                label="What the pictures show",
-                value=self._values.get("augment", ""),
-                on_change=lambda event: self._set("augment", event.value),
-            ).classes("op-field").props("options-dense")
-        self._networks.set_visibility(not self._classical)
-
-    @property
-    def _classical(self) -> bool:
-        return self._values.get("model") in MODELS
+        with ui.element("p").classes("op-hint"):
+            ui.label("Both empty: as many as suit the pictures.")
+        ui.select(
+            asking.AUGMENT_WORDS,
+            label="What the pictures show",
+            value=self._values.get("augment", ""),
+            on_change=lambda event: self._set("augment", event.value),
+        ).classes("op-field").props("options-dense")
 
     @ui.refreshable_method
     def _rest_of_form(self) -> None:
@@ -160,7 +176,7 @@ class _Train:
     # What changes.
 
     def _choose(self, event: Any) -> None:
-        before, self._chosen = self._chosen, event.value
+        before, self._chosen = self._chosen, event.value or ""
         if self._cloned and "run" in (before, self._chosen):
             # How a run's pictures were prepared says nothing about others.
             own = self._before if self._chosen == "run" else {}
@@ -171,10 +187,11 @@ class _Train:
     def _choose_model(self, event: Any) -> None:
         # Another model's options mean nothing to this one; those of the run come back with its own.
         keep = {"size", "channels", "resize", "seed"}
+        keep |= set() if event.value in MODELS else {"epochs", "budget", "augment"}
         before = self._before if event.value == self._before.get("model") else {}
         kept = {name: value for name, value in self._values.items() if name in keep}
         self._values = {**before, **kept, "model": event.value}
-        self._networks.set_visibility(not self._classical)
+        self._of_networks.refresh()
         self._rest_of_form.refresh()
         self._replan()
 
@@ -183,8 +200,25 @@ class _Train:
         self._replan()
 
     def _replan(self) -> None:
+        """Ask for a plan of what the form says, or say what keeps it from being trained."""
         self._trouble.clear()
-        self._planner.ask(lambda: self._argv(plan=True))
+        self._faults.clear()
+        faults = self._what_is_wrong()
+        with self._faults:
+            for fault in faults:
+                frame.error_line(fault)
+        self._start.set_enabled(bool(self._chosen) and not faults)
+        if not self._chosen:
+            self._planner.wait("Choose the pictures, and this is worked out.")
+        elif faults:
+            self._planner.wait("Mend the settings, and this is worked out.")
+        else:
+            self._planner.ask(lambda: self._argv(plan=True))
+
+    def _what_is_wrong(self) -> list[str]:
+        model = self._values.get("model", "auto")
+        faults = (asking.fault(name, text, model) for name, text in self._values.items())
+        return [fault for fault in faults if fault]
 
     # What is asked for.
 
@@ -213,7 +247,14 @@ class _Train:
         """Return the words that say which pictures are meant, and the table of corrections."""
         kind, _, which = self._chosen.partition(":")
         if kind == "run":
-            return asking.words_of_location(self._location)
+            words, labels = asking.words_of_location(self._location)
+            if not self._labels:
+                return words, labels
+            labels = self._studio.sets.corrections_path(self._labels)
+            if not labels.is_file():
+                # The run was corrected from elsewhere, its set never was: no table says it better.
+                write_corrections(labels, [])
+            return words, labels
         if kind == "name":
             return ["--", which], None
         found = self._studio.sets.get(which)
@@ -230,7 +271,7 @@ class _Train:
         except OpsinError as error:
             with self._trouble:
                 frame.error_line(error)
-            self._start.enable()
+            self._start.set_enabled(not self._what_is_wrong())
             return
         self._planner.stop()
         self._studio.changed.emit("jobs")
