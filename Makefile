@@ -7,10 +7,10 @@ NODE := .venv-node
 # Each process on one thread: threads of several would wait for one another. One more process than
 # cores, since tests of servers and browsers wait much of their time.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+RUN_TESTS := -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all test-runtime browser node lint bench docs clean
+.PHONY: demo test test-all browser node lint bench docs clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies a picture of its own.
 demo: $(VENV)/ready
@@ -19,15 +19,14 @@ demo: $(VENV)/ready
 	$(BIN)/python docs/demo_photo.py demo/boot.jpg
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
-test: lint test-runtime browser node
-	$(PYTEST) -m "not slow"
+# Each test runs once: what needs no PyTorch, in an environment where it is not installed.
+test: lint browser node $(VENV)-runtime/ready
+	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not torch"
+	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and torch"
 
-test-all: lint test-runtime browser node
-	$(PYTEST)
-
-# The runtime half, in an environment where PyTorch is not installed.
-test-runtime: $(VENV)-runtime/ready
-	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python -m pytest -n auto --dist worksteal -m "not slow and not torch" -p no:cacheprovider
+test-all: lint browser node $(VENV)-runtime/ready
+	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch"
+	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
 
 # Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped.
 browser:
