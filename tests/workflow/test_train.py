@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import opsin
 from opsin.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
@@ -225,3 +226,84 @@ def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
     next((source / "disc").iterdir()).unlink()
     with pytest.raises(SourceError, match="has changed since"):
         opsin.write_report(run.path)
+
+
+@pytest.mark.parametrize("model", ["mlp", "logistic"])
+def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
+    tmp_path: Path, model: str
+) -> None:
+    write_shapes(tmp_path / "both" / "train")
+    write_shapes(tmp_path / "both" / "test", count=3)
+    options: dict[str, Any] = {"epochs": 1} if model == "mlp" else {}
+    planned = opsin.plan(tmp_path / "both", model=model, quiet=True, **options)
+    assert any("every test picture (6) has an exact copy" in note for note in planned.notes)
+    notes = Notes()
+    run = opsin.train(
+        tmp_path / "both", model=model, runs=tmp_path / "runs", watcher=notes, **options
+    )
+    assert any("every test picture (6) has an exact copy" in note for note in notes.notes)
+    assert run.directory.state()[0] == "done"
+    assert run.report["split"] == "val"
+    assert "test" not in run.report["figures"]
+    page = run.directory.page.read_text(encoding="utf-8")
+    assert "every test picture (6) has an exact copy" in page
+    assert "optimistic" in page
+
+
+def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> None:
+    """Every test image is a slightly brighter copy of a training image."""
+    random = np.random.default_rng(0)
+    for number in range(24):
+        pixels = random.integers(0, 240, (32, 32, 3), np.uint8)
+        for part, brighter in (("train", 0), *([("test", 2)] if number < 4 else [])):
+            folder = tmp_path / "both" / part / "ab"[number % 2]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels + np.uint8(brighter)).save(folder / f"{number}.png")
+    run = opsin.train(tmp_path / "both", model="logistic", runs=tmp_path / "runs", quiet=True)
+    assert run.report["leaks"] == {"exact": 0, "near": 4, "all_copied": False}
+    assert run.report["split"] == "test"
+    assert run.figures["without_leaks"] is None
+    assert run.directory.page.is_file()
+
+
+def fails(*_: Any, **__: Any) -> Any:
+    raise ZeroDivisionError("no ink")
+
+
+@pytest.mark.parametrize("part", ["draw_reliability", "model_card", "save"])
+def test_a_failing_figure_costs_that_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.setattr(f"opsin.workflow.report.{part}", fails)
+    notes = Notes()
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
+    assert run.directory.state() == ("done", None)
+    name = {"draw_reliability": "the figure calibration", "model_card": "the model card",
+            "save": "the figure confusion"}[part]  # fmt: skip
+    assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
+    page = run.directory.page.read_text(encoding="utf-8")
+    assert ("This figure could not be drawn." in page) == (part != "model_card")
+    assert run.directory.card.is_file() == (part != "model_card")
+    assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
+
+
+def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opsin.workflow.report.render", fails)
+    notes = Notes()
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
+    assert run.directory.state() == ("done", None)
+    assert any("the report's page could not be made" in note for note in notes.notes)
+    assert not run.directory.page.exists()
+    assert run.accuracy == run.report["figures"]["test"]["accuracy"]
+    # Asked for by itself, a page that cannot be made is an error.
+    with pytest.raises(ZeroDivisionError):
+        opsin.write_report(run, deep=False)
+
+
+def test_one_figure_stands_for_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    drawn = run.directory.figures / "calibration.svg"
+    assert drawn.is_file()
+    monkeypatch.setattr("opsin.workflow.report.draw_reliability", fails)
+    opsin.write_report(run, deep=False)
+    assert not drawn.exists()

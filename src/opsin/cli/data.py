@@ -206,7 +206,8 @@ def _show(
         screen.print("\nFindings, the worst first" if findings.findings else "\nNothing suspicious")
         screen.print(findings_table(findings.findings))
     elif any(dataset.leaks):
-        screen.print(f"\n{leaks_in_words(*dataset.leaks)}", markup=False)
+        said = leaks_in_words(*dataset.leaks, all_copied=dataset.test_is_copied)
+        screen.print(f"\n{said}", markup=False)
     if page:
         screen.print(f"\nAudit     {page}", markup=False, soft_wrap=True)
     if varied:

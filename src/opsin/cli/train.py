@@ -94,9 +94,9 @@ def train(
         read_options(recipe) if recipe else {}, given | training_options | data_options
     )
     if plan:
-        if repeats != 1 or folds is not None or name is not None:
+        if repeats != 1 or folds is not None:
             raise typer.BadParameter(
-                "expected no --repeats, --folds or --name beside it: no run is made.",
+                "expected no --repeats or --folds beside it: one training is planned.",
                 param_hint="--plan",
             )
         from opsin.cli.planned import tell_plan  # noqa: PLC0415  loads what training needs

@@ -138,6 +138,11 @@ class Dataset:
         exact, near = self.leaking
         return len(exact), len(near)
 
+    @property
+    def test_is_copied(self) -> bool:
+        """Whether every test picture has an exact copy in the other parts: they prove nothing."""
+        return 0 < len(self.split.test) == len(self.leaking[0])
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of pictures by class and by part of the split."""
         parts = {

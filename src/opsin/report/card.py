@@ -89,7 +89,8 @@ def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> li
     leaks = report["leaks"]
     if leaks["exact"] or leaks["near"]:
         without = figures.get("without_leaks")
-        lines += ["", f"{leaks_in_words(leaks['exact'], leaks['near'])}."]
+        copied = leaks.get("all_copied", False)
+        lines += ["", f"{leaks_in_words(leaks['exact'], leaks['near'], all_copied=copied)}."]
         lines += [f"Without them the accuracy is {plus_minus(without)}."] if without else []
     return lines
 

@@ -125,7 +125,11 @@ def render(
             recipe=recipe,
             history=history,
             verdict=verdict(report),
-            leaks=leaks_in_words(report["leaks"]["exact"], report["leaks"]["near"]),
+            leaks=leaks_in_words(
+                report["leaks"]["exact"],
+                report["leaks"]["near"],
+                all_copied=report["leaks"].get("all_copied", False),
+            ),
             titles=titles,
             matrix=_matrix(figures, shown) if len(figures["classes"]) <= _MATRIX else None,
             mistaken=_mistaken_for(figures),

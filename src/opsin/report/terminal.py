@@ -277,13 +277,24 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     return table
 
 
-def leaks_in_words(copies: int, near: int) -> str:
+def leaks_in_words(copies: int, near: int, *, all_copied: bool = False) -> str:
     """Say how many test pictures were also trained on, and what comes of it.
+
+    Args:
+        copies: Test pictures with an exact copy among those trained or chosen on.
+        near: Others with a near duplicate there.
+        all_copied: Every test picture has an exact copy.
 
     Example:
         >>> leaks_in_words(1, 0)
         '1 test picture has an exact copy among the training pictures (kept, as they were given)'
     """
+    if all_copied:
+        return (
+            f"every test picture ({copies:,}) has an exact copy among the training pictures, so "
+            "the validation pictures are judged by instead; for an honest test, give pictures that "
+            "are in no other part"
+        )
     kinds = [(copies, "an exact copy"), (near, "a near duplicate")]
     parts = [
         f"{count:,} test picture{'s have' if count > 1 else ' has'} {what}"

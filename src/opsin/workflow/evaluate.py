@@ -75,13 +75,14 @@ def answers(
 def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set.
 
-    The answers are kept in ``predictions.npz``.
+    The answers are kept in ``predictions.npz``. A test set of nothing but copies of what was
+    trained on would prove nothing, and is passed over.
     """
     classifier = Classifier(directory.classifier)
     kept: dict[str, NDArray[Any]] = {}
     for part, title in (("val", "Valid."), ("test", "Test")):
         rows = dataset.split.rows(part)
-        if not len(rows):
+        if not len(rows) or (part == "test" and dataset.test_is_copied):
             continue
         found = answers(classifier, dataset.images, rows, title, watcher)
         labels = dataset.labels[rows]
@@ -119,7 +120,9 @@ def measure_run(
     if "test" in figures:
         right = kept["test_probabilities"].argmax(axis=1) == kept["test_labels"]
         own = np.isin(kept["test_rows"], leaking)
-        figures["test"]["without_leaks"] = _share(right[~own]) if own.any() else None
+        figures["test"]["without_leaks"] = (
+            _share(right[~own]) if own.any() and not own.all() else None
+        )
     return RunEvaluation("test" if "test" in figures else "val", figures)
 
 

@@ -227,7 +227,7 @@ def conclude(
     Returns:
         The report.
     """
-    from opsin.workflow.report import draw_run  # noqa: PLC0415  needs matplotlib
+    from opsin.workflow.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
 
     at = time.perf_counter()
 
@@ -251,7 +251,11 @@ def conclude(
         "split": evaluation.split,
         "figures": evaluation.figures,
         "looks": count_looks(directory, directory.read(directory.dataset).get("test_set")),
-        "leaks": {"exact": job.dataset.leaks[0], "near": job.dataset.leaks[1]},
+        "leaks": {
+            "exact": job.dataset.leaks[0],
+            "near": job.dataset.leaks[1],
+            "all_copied": job.dataset.test_is_copied,
+        },
         "unreadable": len(job.dataset.unreadable),
         "findings": [
             {"count": finding.count, "title": finding.title, "opsin": finding.opsin}
@@ -274,7 +278,8 @@ def conclude(
     kept = directory.load_arrays(directory.predictions)
     report["failures"] = find_failures(job.dataset, kept, evaluation.split, recorder)
     write_json(directory.report, report)
-    draw_run(directory, job.dataset, kept, recorder)
+    with spared("the report's page", recorder):
+        draw_run(directory, job.dataset, kept, recorder)
     lap("report")
     # Once more, now that the report's own time is known.
     write_json(directory.report, report)

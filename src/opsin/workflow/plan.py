@@ -19,6 +19,7 @@ from opsin.workflow.classical_job import ClassicalJob
 from opsin.workflow.decide import decide
 from opsin.workflow.given import dataset_given
 from opsin.workflow.job import Job, need_training
+from opsin.workflow.told import tell_leaks
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100
@@ -126,10 +127,13 @@ def plan(
     noted = _Noted()
     watcher = Both(watcher or for_people(quiet=quiet), noted)
     dataset = dataset_given(data, options, watcher)
+    tell_leaks(watcher, dataset)
     if model in MODELS:
         options = {**options, "budget": budget}
-        return _without_layers(dataset, resolve_classical(dataset.recipe, model=model, **options))
-    planned = _of_network(dataset, model, budget, options, watcher)
+        recipe = resolve_classical(dataset.recipe, model=model, **options)
+        planned = _without_layers(dataset, recipe)
+    else:
+        planned = _of_network(dataset, model, budget, options, watcher)
     return replace(planned, notes=tuple(noted.notes))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.of_run import Places
+from opsin.errors import OpsinError
 from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
@@ -106,6 +108,8 @@ def draw_run(
 ) -> None:
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and pictures.
 
+    A figure that fails is left out, and so is the card.
+
     Args:
         directory: The run.
         dataset: Its pictures.
@@ -145,16 +149,38 @@ def draw_run(
     with styled():
         for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
-            figure = draw()
-            save(figure, directory.figures / f"{name}.png")
-            file = save(figure, directory.figures / f"{name}.svg")
-            if name not in _BESIDE_THE_PAGE:
-                drawn[name] = file.read_text(encoding="utf-8")
+            files = [directory.figures / f"{name}.{kind}" for kind in ("png", "svg")]
+            with spared(f"the figure {name}", watcher, files):
+                figure = draw()
+                for file in files:
+                    save(figure, file)
+                if name not in _BESIDE_THE_PAGE:
+                    drawn[name] = files[1].read_text(encoding="utf-8")
+    with spared("the model card", watcher, [directory.card]):
+        card = model_card(facts, recipe, name=directory.path.name)
+        write_bytes(directory.card, card.encode("utf-8", "replace"))
     page = render(facts, recipe, history, name=directory.path.name, pictures=pictures, drawn=drawn)
     write_bytes(directory.page, page.encode("utf-8", "replace"))
-    card = model_card(facts, recipe, name=directory.path.name)
-    write_bytes(directory.card, card.encode("utf-8", "replace"))
     watcher.end()
+
+
+@contextlib.contextmanager
+def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[None]:
+    """Let a part of the report fail without the rest: hours of training may hang on it.
+
+    Args:
+        what: The part, as the warning calls it.
+        watcher: Is told which part is missing, and why.
+        files: Its files; what is left of earlier ones goes, since it would show something else.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  whatever it is, the run is worth more
+        why = str(error) if isinstance(error, OpsinError) else f"{type(error).__name__}: {error}"
+        watcher.note(f"{what} could not be made, and is left out ({why})")
+        for file in files:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def _pictures(dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[Any]]) -> Pictures:

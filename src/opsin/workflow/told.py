@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from opsin.data.dataset import Dataset
 from opsin.events import Watcher
 from opsin.report.terminal import (
     clock,
@@ -37,8 +38,13 @@ def tell_pictures(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
     if audit.findings:
         found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
         watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
+    tell_leaks(watcher, dataset)
+
+
+def tell_leaks(watcher: Watcher, dataset: Dataset) -> None:
+    """Say how many test pictures were also trained on, if any."""
     if any(dataset.leaks):
-        watcher.note(leaks_in_words(*dataset.leaks))
+        watcher.note(leaks_in_words(*dataset.leaks, all_copied=dataset.test_is_copied))
 
 
 def tell_model(watcher: Watcher, job: Made) -> None:

@@ -181,7 +181,12 @@ def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
                     "little too good.")  # fmt: skip
     leaks = report.get("leaks") or {}
     shared = leaks.get("exact", 0) + leaks.get("near", 0)
-    if shared:
+    if leaks.get("all_copied"):
+        said.append(
+            "Every test picture has an exact copy among the training pictures, so the validation "
+            "pictures are judged by instead."
+        )
+    elif shared:
         said.append(
             f"{count(shared)} test pictures have a copy or a near duplicate among the training "
             "pictures (kept, as they were given)."
