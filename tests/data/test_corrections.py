@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
-from opsin.data.cache import short_digest
+from opsin.data.cache import Decoded, short_digest
 from opsin.data.corrections import (
     Correction,
+    correct,
     read_corrections,
     write_corrections,
 )
@@ -372,3 +374,67 @@ def test_the_command_line_takes_corrections(cli: Cli, shapes: Path, tmp_path: Pa
     failed = cli("data", shapes, "--labels", table(tmp_path, "a,b\n"), "--no-draw")
     assert failed.returncode == 1
     assert "has a, b" in failed.stderr
+
+
+def test_a_row_that_states_another_class_than_a_picture_has_is_refused(
+    shapes: Path, tmp_path: Path
+) -> None:
+    data = opsin.load(shapes)
+    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
+    path = write_corrections(tmp_path / "labels.csv", [row._replace(present="square", label="-")])
+    with pytest.raises(SourceError, match=r"line 2 \(disc/3.png\) says 'square', and it is 'disc'"):
+        opsin.load(shapes, labels=path)
+    # What it asks for is so already: nothing to refuse, and nothing to do.
+    path = write_corrections(path, [row._replace(present="square")])
+    assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
+
+
+def test_of_copies_without_their_name_those_of_the_stated_class_are_meant(
+    shapes: Path, tmp_path: Path
+) -> None:
+    shutil.copy(shapes / "disc" / "3.png", shapes / "square" / "slipped.png")
+    data = opsin.load(shapes)
+    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
+    lost = row._replace(name="", present="square")
+    path = write_corrections(tmp_path / "labels.csv", [lost._replace(label="square")])
+    assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
+    path = write_corrections(path, [lost._replace(label="disc")])
+    found = opsin.load(shapes, labels=path)
+    assert found.corrected is not None
+    assert found.corrected.words == "1 relabelled, 0 left out"
+    assert label_of(found, "square/slipped.png") == "disc"
+
+
+@given(st.data())
+def test_a_file_that_states_present_labels_changes_nothing_whatever_copies_there_are(
+    data: st.DataObject,
+) -> None:
+    count = data.draw(st.integers(2, 8))
+    pixels = data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
+    labels = data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
+    names = data.draw(st.lists(st.sampled_from("abcd"), min_size=count, max_size=count))
+    digests = np.zeros((count, 32), np.uint8)
+    digests[:, 0] = pixels
+    decoded = Decoded(
+        images=np.zeros((count, 1, 1, 1), np.uint8),
+        labels=np.array(labels, np.int64),
+        given=np.zeros(count, np.uint8),
+        digests=digests,
+        sizes=np.ones((count, 2), np.int32),
+        ranges=np.zeros((count, 2), np.uint8),
+        about={"names": names, "classes": ["x", "y", "z"], "groups": []},
+        unreadable=[],
+    )
+    rows = [
+        Correction(
+            data.draw(st.sampled_from([digests[row, :16].tobytes().hex(), ""])),
+            data.draw(st.sampled_from([names[row], "gone"])),
+            "xyz"[labels[row]],
+            present="xyz"[labels[row]],
+        )
+        for row in data.draw(st.lists(st.integers(0, count - 1), min_size=1))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_corrections(Path(folder) / "labels.csv", rows)
+        found = correct(decoded, path, missing_ok=True)
+    assert np.array_equal(found.labels, decoded.labels)

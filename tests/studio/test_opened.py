@@ -257,3 +257,27 @@ def test_a_run_whose_pictures_have_changed_shows_none(shapes: Path, tmp_path: Pa
     opsin.load(shapes)
     with pytest.raises(NotThere, match="have changed since"):
         open_run("one", directory)
+
+
+def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path) -> None:
+    whole = opsin.load(shapes)
+    digest = whole.digests[3, :16].tobytes().hex()
+    table = tmp_path / "labels.csv"
+    table.write_text(f"digest,label\n{digest},-\n")
+    data = opsin.load(shapes, labels=table)
+    directory = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
+    directory.corrections.write_bytes(table.read_bytes())
+    before = open_run("one", directory)
+    shown = [(before.digest(row), before.label(row), before.part(row)) for row in range(len(data))]
+    for file in sorted(shapes.rglob("*.png")):
+        file.rename(file.with_name(f"{99 - int(file.stem)}x.png"))
+    opsin.load(shapes)
+    after = open_run("one", directory)
+    assert shown == [
+        (after.digest(row), after.label(row), after.part(row)) for row in range(len(data))
+    ]
+    here = open_set(set_of(shapes))
+    assert [here.digest(row) for row in after.source_rows(range(len(data)))] == [
+        digest for digest, _, _ in shown
+    ]
+    assert [after.name(row) for row in range(len(data))] != data.names

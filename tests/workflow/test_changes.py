@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
+from opsin.data.run_pictures import Picture, read_pictures
 from opsin.errors import RunError, SourceError, StorageError
 from opsin.recipe import resolve
 from opsin.run import RunDirectory
 from opsin.storage import write_json
-from opsin.workflow.changes import Picture, _match, read_pictures, write_pictures
+from opsin.workflow.changes import _match, write_pictures
 from tests.conftest import Cli, only_json, shape_picture
 
 

@@ -8,8 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli.output import console, print_json
+from opsin.data.run_pictures import Picture
 from opsin.report.terminal import megabytes, printable
-from opsin.workflow.changes import Changes, Pair, Picture
+from opsin.workflow.changes import Changes, Pair
 from opsin.workflow.transfer import Exported
 
 _SHOWN: Final = 3

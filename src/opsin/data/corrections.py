@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.cache import Decoded, short_digest
-from opsin.data.remaining import Remaining
+from opsin.data.remaining import take
 from opsin.data.sources.manifest import fields
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
@@ -27,8 +27,9 @@ from opsin.storage import whole_file
 
 #: What stands for the class of a picture that is to be left out; an empty cell does too.
 LEFT_OUT: Final = "-"
-#: The columns that are written. Of those, ``label`` and one of the first two are read.
-COLUMNS: Final = ("digest", "name", "label", "suggested", "score")
+#: The columns that are written, ``present`` where a row states it. Of those, ``label`` and one of
+#: the first two must be there to be read; ``suggested`` and ``score`` are for people.
+COLUMNS: Final = ("digest", "name", "present", "label", "suggested", "score")
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _SHOWN: Final = 3
 
@@ -44,6 +45,8 @@ class Correction(NamedTuple):
         suggested: What Opsin suggests; for the reader.
         score: Doubt in the present label, 0 to 1; for the reader.
         line: Where the row stands in its file, for errors.
+        present: The class that the picture has without the row; ``""`` where that is not stated. A
+            picture of another class is not meant.
     """
 
     digest: str
@@ -52,6 +55,7 @@ class Correction(NamedTuple):
     suggested: str = ""
     score: float = math.nan
     line: int = 0
+    present: str = ""
 
     def __str__(self) -> str:
         return f"line {self.line:,} ({self.name or self.digest})"
@@ -112,11 +116,13 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
         ,cat/7.jpg,cat,dog,0.97
         <BLANKLINE>
     """
-    table: list[Sequence[str]] = [COLUMNS]
+    rows = list(rows)
+    columns = [name for name in COLUMNS if name != "present" or any(row.present for row in rows)]
+    table: list[Sequence[str]] = [columns]
     for row in rows:
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
-        texts = [row.digest, row.name, row.label, row.suggested, score]
-        table.append([_written(text) for text in texts])
+        texts = row._asdict() | {"score": score}
+        table.append([_written(texts[name]) for name in columns])
     # A blank at the beginning is lost without quotes.
     blank = any(text[:1].isspace() for texts in table for text in texts)
     with (
@@ -129,7 +135,9 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
 
 
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
-    """Read a corrections file: ``label``, and ``digest`` or ``name`` or both; other columns pass.
+    """Read a corrections file: ``label``, and ``digest`` or ``name`` or both.
+
+    The column ``present`` is read where it is there; others pass.
 
     Fields may be parted by commas, semicolons or tabs, as spreadsheets write them.
 
@@ -151,7 +159,7 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         raise SourceError(
             "each column once", f"{table} has {', '.join(twice)} twice", "Rename one of them."
         )
-    places = {name: there.index(name) for name in ("digest", "name", "label") if name in there}
+    places = {name: there.index(name) for name in COLUMNS[:4] if name in there}
     found = []
     for line, row in lines:
         if not any(field.strip() for field in row):
@@ -167,7 +175,9 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         if not digest and not name:
             raise _wrong(table, line, "a digest or a name", "has neither",
                          "Name the picture, or drop the line.")  # fmt: skip
-        found.append(Correction(digest[:32], name, cell["label"], line=line))
+        found.append(
+            Correction(digest[:32], name, cell["label"], line=line, present=cell.get("present", ""))
+        )
     return found
 
 
@@ -182,8 +192,10 @@ def correct(
 
     A row means the picture with its digest, whatever that is called by now; where several are the
     same to the pixel, the one with its name, or all of them if none has. A row without a digest
-    means the picture of its name. Where no digest of the file is known at all, pictures were
-    prepared differently when it was written (another ``--size``), and names decide.
+    means the picture of its name. A row that states the present class means no picture of another
+    one, and where only such are found, nothing is applied. Where no digest of the file is known at
+    all, pictures were prepared differently when it was written (another ``--size``), and names
+    decide.
 
     Args:
         decoded: Pictures as they were read.
@@ -195,8 +207,8 @@ def correct(
         The pictures; ``about["corrections"]`` is what was `Applied`.
 
     Raises:
-        SourceError: The file is damaged, names a picture or a class that is not there, or
-            contradicts itself.
+        SourceError: The file is damaged, names a picture or a class that is not there, states
+            another class than a picture has, or contradicts itself.
     """
     rows = read_corrections(path)
     index = _Index.of(decoded)
@@ -209,6 +221,7 @@ def correct(
     meant = [index.find(row, trust_names=not by_digest) for row in rows]
     _check_known(path, rows, meant, missing_ok=missing_ok)
     wanted = _wanted(path, rows, decoded.about["classes"])
+    meant = _as_stated(path, rows, meant, wanted, decoded)
     labels = decoded.labels.copy()
     keep = np.ones(len(labels), bool)
     said: dict[int, int] = {}
@@ -305,6 +318,40 @@ def _wanted(
     return [known[label] for label in said]
 
 
+def _as_stated(
+    path: str | os.PathLike[str],
+    rows: Sequence[Correction],
+    meant: Sequence[list[int] | None],
+    wanted: Sequence[int | None],
+    decoded: Decoded,
+) -> list[list[int] | None]:
+    """Return the pictures that rows mean, without those of another class than a row states.
+
+    Raises:
+        SourceError: A row states a class that none of its pictures has, and asks for another.
+    """
+    classes, labels = [_written(name) for name in decoded.about["classes"]], decoded.labels
+    found, strange = list(meant), list[str]()
+    for place, (row, pictures) in enumerate(zip(rows, meant, strict=True)):
+        if not row.present or not pictures:
+            continue
+        known = (row.present, row.present.strip())
+        stated = [picture for picture in pictures if classes[labels[picture]] in known]
+        if stated:
+            found[place] = stated
+        elif any(labels[picture] != wanted[place] for picture in pictures):
+            strange.append(
+                f"{row} says {row.present!r}, and it is {classes[labels[pictures[0]]]!r}"
+            )
+    if strange:
+        raise SourceError(
+            f"pictures whose present labels are those that {path} states",
+            f"{len(strange):,} of its {len(rows):,} lines state another: {_first(strange)}",
+            "Write it anew, or empty the cells of its column present to relabel them all the same.",
+        )
+    return found
+
+
 def _contradiction(path: str | os.PathLike[str], one: Correction, other: Correction) -> SourceError:
     return SourceError(
         "one label for each picture",
@@ -332,20 +379,6 @@ def _kept(decoded: Decoded, keep: NDArray[np.bool_]) -> Decoded:
     """Leave pictures out of everything that is known of each."""
     if keep.all():
         return decoded
-    rows = np.flatnonzero(keep)
-    if not rows.size:
+    if not keep.any():
         raise SourceError("pictures that remain", "all of them are left out", "Keep some.")
-    about = dict(decoded.about)
-    for name in ("names", "groups"):
-        if about[name]:
-            about[name] = [about[name][row] for row in rows]
-    return replace(
-        decoded,
-        images=Remaining(decoded.images, rows),
-        labels=decoded.labels[rows],
-        given=decoded.given[rows],
-        digests=decoded.digests[rows],
-        sizes=decoded.sizes[rows],
-        ranges=decoded.ranges[rows],
-        about=about,
-    )
+    return take(decoded, np.flatnonzero(keep))

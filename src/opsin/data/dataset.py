@@ -222,7 +222,7 @@ def load_recipe(
     watcher: Watcher = SILENT,
     missing_ok: bool = False,
     for_training: bool = True,
-    prove: Callable[[cache.Decoded], None] | None = None,
+    prove: Callable[[cache.Decoded], cache.Decoded] | None = None,
 ) -> Dataset:
     """Load what a recipe asks for: `load`, with every option checked already.
 
@@ -231,13 +231,14 @@ def load_recipe(
         watcher: Is told how far the work is.
         missing_ok: Pass over corrections of pictures that are no longer there.
         for_training: Refuse pictures that no classifier can be made of.
-        prove: Is called with what was read, and may refuse it before it is split.
+        prove: Is given what was read before it is split, and refuses it, or returns it, perhaps
+            in another order.
     """
     decoded = read_corrected(
         recipe, watcher=watcher, for_training=for_training, missing_ok=missing_ok
     )
     if prove is not None:
-        prove(decoded)
+        decoded = prove(decoded)
     return _with_split(decoded, recipe, watcher, for_training=for_training)
 
 

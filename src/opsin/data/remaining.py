@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.cache import Decoded
 from opsin.data.lazy import Images
 
 
@@ -49,3 +51,26 @@ class Remaining:
         if copy is False:
             raise ValueError("pictures that remain of others are always copies")
         return self[:].astype(dtype or np.uint8, copy=False)
+
+
+def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
+    """Return some of the pictures, in the order of ``rows``, with all that is known of each.
+
+    Args:
+        decoded: All pictures.
+        rows: Which of them, ``int64[M]``.
+    """
+    about = dict(decoded.about)
+    for name in ("names", "groups"):
+        if about[name]:
+            about[name] = [about[name][row] for row in rows]
+    return replace(
+        decoded,
+        images=Remaining(decoded.images, rows),
+        labels=decoded.labels[rows],
+        given=decoded.given[rows],
+        digests=decoded.digests[rows],
+        sizes=decoded.sizes[rows],
+        ranges=decoded.ranges[rows],
+        about=about,
+    )

@@ -19,6 +19,8 @@ from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decode import read_found
 from opsin.data.of_run import recipe_of_run
+from opsin.data.remaining import take
+from opsin.data.run_pictures import rows_of_run
 from opsin.data.sources.contents import Found
 from opsin.errors import OpsinError
 from opsin.events import SILENT
@@ -201,14 +203,18 @@ def open_run(run_id: str, directory: RunDirectory) -> Opened:
         numbered = replace(decoded, sizes=np.arange(len(kept), dtype=np.int32))
         decoded = correct(decoded, recipe.labels, missing_ok=True)
         kept = correct(numbered, recipe.labels, missing_ok=True).sizes.astype(np.int64)
-    if fingerprint_of(decoded) != about["fingerprint"]:
+    written = directory.split.is_file()
+    rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
+    if rows is None or fingerprint_of(decoded) != about["fingerprint"]:
         raise NotThere(
             "the pictures that the run was trained with",
             f"those of {recipe.source} have changed since",
             "Put them back, or train again.",
         )
+    if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
+        decoded, kept = take(decoded, rows), kept[rows]
     opened = Opened(run_id, decoded, key=key, kept=kept, recipe=read)
-    if directory.split.is_file():
+    if written:
         opened.take_split(directory.load_arrays(directory.split))
     return opened
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.run_pictures import pair_up
 from opsin.errors import SourceError
 from opsin.recipe import DataRecipe
 from opsin.run import RunDirectory
@@ -118,14 +119,24 @@ def _rows_in(whole: Opened, opened: Opened) -> NDArray[np.int64]:
     kept = np.array(opened.source_rows(range(len(opened))), np.int64)
     names = opened.decoded.about["names"]
     there = whole.decoded.about["names"]
-    if kept.size and kept[-1] < len(there) and [there[row] for row in kept] == names:
+    if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
         return kept
-    place = {name: row for row, name in enumerate(there)}
-    lost = [name for name in names if name not in place]
+    # By content as well, where they are as large: two pictures may bear one name.
+    mine, theirs = (
+        [
+            (name, digest.tobytes())
+            for name, digest in zip(each.about["names"], each.digests, strict=True)
+        ]
+        for each in (opened.decoded, whole.decoded)
+    )
+    rows = np.full(len(names), -1)
+    for one, other, _ in pair_up(mine, theirs, (lambda each: each, lambda each: each[0])):
+        rows[one] = other
+    lost = int((rows < 0).sum())
     if lost:
         raise NotThere(
             "the run's pictures in their set",
-            f"{len(lost):,} are not there",
+            f"{lost:,} are not there",
             "Look at the set again under Data, or train again.",
         )
-    return np.array([place[name] for name in names], np.int64)
+    return rows

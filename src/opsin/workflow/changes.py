@@ -13,29 +13,13 @@ from typing import Any, Final, NamedTuple
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.of_run import recipe_of_run
-from opsin.errors import RunError
+from opsin.data.run_pictures import Picture, pair_up, read_pictures
 from opsin.events import SILENT, Watcher
 from opsin.run import RunDirectory
 from opsin.storage import whole_file
 from opsin.workflow.runs import Run
 
 _PARTS: Final = ("train", "val", "test")
-
-
-class Picture(NamedTuple):
-    """A picture as a run keeps it: a row of ``pictures.csv``.
-
-    Args:
-        name: What it is called: its path below the source, or ``train/123``.
-        label: Its class.
-        part: ``train``, ``val`` or ``test``.
-        digest: First 16 bytes of the SHA-256 of its prepared pixels, as hexadecimal digits.
-    """
-
-    name: str
-    label: str
-    part: str
-    digest: str
 
 
 class Pair(NamedTuple):
@@ -181,30 +165,6 @@ def _pictures(dataset: Dataset) -> Iterator[Picture]:
         yield Picture(name, label, parts[row], digests[row].tobytes().hex())
 
 
-def read_pictures(directory: RunDirectory) -> list[Picture]:
-    """Read what `write_pictures` wrote."""
-    file = directory.pictures
-    if not file.is_file():
-        raise RunError(
-            f"{file.name} in the run directory",
-            f"{directory.path} has none: it was made by an earlier Opsin",
-            "Train again, to compare with that run from then on.",
-        )
-    try:
-        with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            rows = csv.reader(stream, strict=True)
-            if next(rows, None) != list(Picture._fields):
-                raise ValueError("it lacks some of its columns")
-            pictures = [Picture(*row) for row in rows]
-            if any(len(picture.digest) != 32 for picture in pictures):
-                raise ValueError("it was cut short")
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise RunError(
-            f"a table in {file.name}", f"{file} is damaged ({error})", "Restore it, or train again."
-        ) from error
-    return pictures
-
-
 # What two pictures have in common that are taken for one, and what that makes of them. The more
 # they share the earlier they are matched, so that of several copies the fewest have changed.
 _STEPS: Final[tuple[tuple[str, Callable[[Picture], Hashable]], ...]] = (
@@ -225,19 +185,12 @@ def _match(
 ) -> tuple[dict[str, list[Pair]], list[Picture], list[Picture]]:
     """Return pairs by kind, and what is left on either side; each picture is in one place."""
     pairs: dict[str, list[Pair]] = defaultdict(list)
-    for kind, key in _STEPS:
-        places: dict[Hashable, list[int]] = defaultdict(list)
-        for place in reversed(range(len(now))):
-            places[key(now[place])].append(place)
-        left: list[Picture] = []
-        taken = set[int]()
-        for picture in then:
-            waiting = places.get(key(picture))
-            if waiting:
-                place = waiting.pop()
-                taken.add(place)
-                pairs[kind].append(Pair(picture, now[place]))
-            else:
-                left.append(picture)
-        then, now = left, [each for place, each in enumerate(now) if place not in taken]
-    return pairs, then, now
+    found = pair_up(then, now, [key for _, key in _STEPS])
+    for one, other, step in found:
+        pairs[_STEPS[step][0]].append(Pair(then[one], now[other]))
+    ones, others = {one for one, _, _ in found}, {other for _, other, _ in found}
+    return (
+        pairs,
+        [each for place, each in enumerate(then) if place not in ones],
+        [each for place, each in enumerate(now) if place not in others],
+    )

@@ -8,21 +8,21 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
 from opsin.data.of_run import Places, is_moved, recipe_of_run
+from opsin.data.remaining import take
+from opsin.data.run_pictures import rows_of_run
 from opsin.data.split import Split
 from opsin.errors import SourceError, StorageError
 from opsin.events import SILENT, Watcher
 from opsin.run import RunDirectory
 from opsin.storage import write_json
-from opsin.workflow.changes import read_pictures
 
 
 def load_of_run(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
-    """Read the images that a run was made from, in its parts, and prove that they are the same.
+    """Read the images that a run was made from, in its order and its parts; prove they are these.
 
     Where the recorded place is gone, the run remembers the new one.
 
@@ -41,14 +41,21 @@ def load_of_run(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILE
     if not run.dataset.is_file():  # ended before it wrote what it was made from
         return load_recipe(recipe, watcher=watcher)
 
-    def prove(decoded: Decoded) -> None:
-        if fingerprint_of(decoded) != run.read(run.dataset).get("fingerprint"):
+    def prove(decoded: Decoded) -> Decoded:
+        same = fingerprint_of(decoded) == run.read(run.dataset).get("fingerprint")
+        rows = np.arange(len(decoded.labels)) if same else None
+        if same and run.split.is_file():
+            rows = rows_of_run(run, decoded)
+        if rows is None:
             raise SourceError(
                 f"the images that {run.path} was made from",
                 f"{recipe.source} has changed: {_difference(run, decoded)}",
                 f"Restore them, or train again; to see what changed: "
                 f"opsin data {shlex.join(recipe.sources)} --since {shlex.quote(str(run.path))}",
             )
+        # Files that were renamed come in another order; the run's rows stay what they are.
+        in_order = np.array_equal(rows, np.arange(len(rows)))
+        return decoded if in_order else take(decoded, rows)
 
     # A correction of an image that is gone is no error of its own: the fingerprint tells.
     # Nor is a split that Opsin would refuse today.
@@ -71,50 +78,15 @@ def in_own_parts(directory: RunDirectory, dataset: Dataset) -> Dataset:
 
     Args:
         directory: The run.
-        dataset: Its images, with its fingerprint, in any order.
+        dataset: Its images in its order.
 
     Raises:
-        RunError: ``split.npz`` or ``pictures.csv`` is damaged.
+        RunError: ``split.npz`` is damaged.
     """
     if not directory.split.is_file():
         return dataset
     kept = directory.load_arrays(directory.split)
-    place = rows_now(directory, dataset)
-    return replace(
-        dataset, split=Split(*(np.sort(place[kept[part]]) for part in ("train", "val", "test")))
-    )
-
-
-def rows_now(directory: RunDirectory, dataset: Dataset) -> NDArray[np.int64]:
-    """Return the row in ``dataset`` of each image of a run, ``int64[N]``.
-
-    Images are told by their content, since files may have been renamed, and so reordered. Copies
-    are matched one to one: those of one class with each other, and of these those of one name.
-
-    Args:
-        directory: The run.
-        dataset: Its images, with its fingerprint, in any order.
-
-    Raises:
-        RunError: ``split.npz`` or ``pictures.csv`` is damaged.
-    """
-    then = directory.load_arrays(directory.split)["digests"]
-    now = short_digest(dataset.digests)
-    if np.array_equal(then, now):
-        return np.arange(len(now))
-    known = [("", "")] * len(then)
-    if directory.pictures.is_file():
-        known = [(each.label, each.name) for each in read_pictures(directory)]
-    before = [(digest.tobytes(), *about) for digest, about in zip(then, known, strict=True)]
-    after = [
-        (digest.tobytes(), dataset.classes[label], name)
-        for digest, label, name in zip(now, dataset.labels, dataset.names, strict=True)
-    ]
-    place = np.empty(len(then), np.int64)
-    place[sorted(range(len(before)), key=before.__getitem__)] = sorted(
-        range(len(after)), key=after.__getitem__
-    )
-    return place
+    return replace(dataset, split=Split(*(kept[part] for part in ("train", "val", "test"))))
 
 
 def _difference(run: RunDirectory, decoded: Decoded) -> str:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
+from opsin.data.run_pictures import read_pictures
 from opsin.errors import RecipeError
 from opsin.events import Watcher
 from opsin.recipe import DATA_OPTIONS, resolve
 from opsin.report.terminal import for_people, plus_minus
 from opsin.storage import write_json
-from opsin.workflow.changes import read_pictures
 from opsin.workflow.job import need_training
 from opsin.workflow.runs import Run
 from opsin.workflow.train import train
@@ -280,16 +280,12 @@ def _doubted(runs: Sequence[Run]) -> list[Correction]:
         pictures += [own[row] for row in rows]
     found = suspects(*_out_of_fold(runs))
     classes = [entry["name"] for entry in runs[0].figures["classes"]]
+    doubted = (pictures[row] for row in found.rows)
     return [
-        Correction(
-            pictures[row].digest,
-            pictures[row].name,
-            pictures[row].label,
-            suggested=classes[suggested],
-            score=float(score),
-        )
-        for row, suggested, score in zip(found.rows, found.suggested, found.scores, strict=True)
-    ]
+        Correction(each.digest, each.name, each.label, classes[suggested], float(score),
+                   present=each.label)
+        for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)

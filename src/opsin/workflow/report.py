@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from opsin.data.corrections import Correction, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.of_run import Places
-from opsin.errors import OpsinError
+from opsin.errors import OpsinError, RunError
 from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
@@ -28,7 +28,7 @@ from opsin.run import RunDirectory
 from opsin.storage import check_writable, write_bytes, write_json
 from opsin.workflow.evaluate import measure_run
 from opsin.workflow.failures import find_failures, look_deeper
-from opsin.workflow.own_parts import load_of_run, rows_now
+from opsin.workflow.own_parts import load_of_run
 from opsin.workflow.runs import Run
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def write_report(
         check_writable(file)  # likewise
     images = load_of_run(directory, data, watcher=watcher)
     classifier = opened.classifier()
-    kept = answers_of(directory, images)
+    kept = _answers_of(directory, images)
     leaking = np.concatenate(images.leaking)
     facts["figures"] = measure_run(classifier.metadata, kept, leaking).figures
     facts["failures"] = find_failures(images, kept, facts["split"], watcher)
@@ -81,26 +81,50 @@ def write_report(
         facts["deep"] = look_deeper(classifier, images, kept, facts["split"], watcher)
     write_json(directory.report, facts)
     if fix is not None:
-        write_corrections(fix, [
-            Correction(each["digest"], each["name"], each["label"],
-                       suggested=each["suggested"], score=each["score"])
-            for each in facts["failures"]["suspects"]
-        ])  # fmt: skip
+        write_corrections(fix, _to_correct(images, facts["failures"]["suspects"]))
     draw_run(directory, images, kept, watcher)
     return directory.page
 
 
-def answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[Any]]:
-    """Return a run's ``predictions.npz`` with the rows that its pictures have in ``dataset``.
+def _answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[Any]]:
+    """Return a run's ``predictions.npz``, which must be about these pictures and their labels.
 
-    By content, since files may have been renamed, and so reordered, since the training.
+    Raises:
+        RunError: It is not: what would be said of one picture would be written of another.
     """
     kept = directory.load_arrays(directory.predictions)
-    place = rows_now(directory, dataset)
     for part in ("val", "test"):
-        if f"{part}_rows" in kept:
-            kept[f"{part}_rows"] = place[kept[f"{part}_rows"]]
+        rows = kept.get(f"{part}_rows")
+        if rows is not None and not np.array_equal(dataset.labels[rows], kept[f"{part}_labels"]):
+            raise RunError(
+                f"answers in {directory.predictions.name} to the run's own pictures",
+                f"labels of its {part} part are others than those of {directory.split.name}",
+                "Restore the run's files, or train again.",
+            )
     return kept
+
+
+def _to_correct(dataset: Dataset, suspects: Sequence[dict[str, Any]]) -> list[Correction]:
+    """Return the rows of a corrections file: the suspects, and what was corrected before.
+
+    Each states the label that its picture has, and as it is changes nothing.
+    """
+    earlier = dataset.corrected.rows if dataset.corrected else ()
+    # These have another label in the source, which the file will be applied to.
+    touched = {text for row in earlier for text in (row.digest, row.name)}
+    rows = [
+        Correction(
+            each["digest"],
+            each["name"],
+            each["label"],
+            suggested=each["suggested"],
+            score=each["score"],
+            present="" if {each["digest"], each["name"]} & touched else each["label"],
+        )
+        for each in suspects
+    ]
+    named = {(row.digest, row.name) for row in rows}
+    return rows + [row for row in earlier if (row.digest, row.name) not in named]
 
 
 def draw_run(
@@ -113,7 +137,7 @@ def draw_run(
     Args:
         directory: The run.
         dataset: Its pictures.
-        kept: What ``predictions.npz`` holds, its rows those of ``dataset`` (`answers_of`).
+        kept: What ``predictions.npz`` holds, its rows those of ``dataset``.
         watcher: Is told how far the work is.
     """
     run = Run(directory.path)

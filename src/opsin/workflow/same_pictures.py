@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.run_pictures import Picture, read_pictures
 from opsin.errors import RunError
-from opsin.workflow.changes import Picture, read_pictures
 from opsin.workflow.runs import Run
 
 Part = Literal["test", "val"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 from nicegui import ui
 
+from opsin.data.cache import short_digest
+from opsin.data.run_pictures import pair_up
 from opsin.errors import OpsinError
 from opsin.studio import frame
 from opsin.studio.compared import MOST, Compared
@@ -144,17 +147,16 @@ class _Body:
                 frame.error_line(error or "")
                 return
             self._table(found)
-        opened = None
-        try:
+        opened, shown = None, [pair["pictures"] for pair in found["pairs"]]
+        rows: list[list[int | None]] = [[None] * len(each) for each in shown]
+        with contextlib.suppress(OpsinError):
             opened = await self._studio.open.of_run(self._ids[0])
-            rows = await asyncio.to_thread(self._by_digest)
-        except OpsinError:
-            rows = {}
+            rows = [await asyncio.to_thread(rows_of, each, opened) for each in shown]
         if self._below.is_deleted:
             return
         with self._below:
-            for place, pair in enumerate(found["pairs"], start=1):
-                self._disagreements(pair, place, opened, rows)
+            for place, (pair, own) in enumerate(zip(found["pairs"], rows, strict=True), start=1):
+                self._disagreements(pair, place, opened, own)
 
     async def _wait(self) -> dict[str, Any]:
         """Return the comparison that some window waits for already, or make it.
@@ -202,25 +204,19 @@ class _Body:
                 rows, f"Figures on {count(found['images'])} {found['part']} pictures",
             )  # fmt: skip
 
-    def _by_digest(self) -> dict[str, int]:
-        """Return the row of each picture of the first run."""
-        run = self._studio.runs.get(self._ids[0])
-        digests = np.ascontiguousarray(run.load_arrays(run.split)["digests"])
-        return {digest.tobytes().hex(): row for row, digest in enumerate(digests)}
-
     def _disagreements(
-        self, pair: dict[str, Any], place: int, opened: Opened | None, rows: dict[str, int]
+        self, pair: dict[str, Any], place: int, opened: Opened | None, rows: list[int | None]
     ) -> None:
         """Show the pictures to which two runs gave different answers."""
         one, other = pair["letters"]
-        kinds: dict[str, list[dict[str, Any]]] = {
+        kinds: dict[str, list[tuple[dict[str, Any], int | None]]] = {
             f"Only {one} is right": [],
             f"Only {other} is right": [],
             "Both are wrong, differently": [],
         }
-        for picture in pair["pictures"]:
+        for picture, row in zip(pair["pictures"], rows, strict=True):
             right = [answer["right"] for answer in picture["answers"]]
-            kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append(picture)
+            kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append((picture, row))
         total = len(pair["pictures"])
         with frame.panel(f"{one} and {other} disagree on {count(total)} pictures"):
             if opened is None and total:
@@ -235,12 +231,12 @@ class _Body:
                     ui.label(f"{title} ({count(len(pictures))}{more})")
                 shown = pictures[:_PICTURES]
                 if opened is None:
-                    _names(shown, one, other)
+                    _names([each for each, _ in shown], one, other)
                 else:
                     Gallery(
                         [
-                            _shown(f"{place}-{number}", each, opened, rows, (one, other))
-                            for number, each in enumerate(shown)
+                            _shown(f"{place}-{number}", each, row, opened, (one, other))
+                            for number, (each, row) in enumerate(shown)
                         ],
                         title,
                         side=96,
@@ -263,6 +259,25 @@ def _cells(said: dict[str, Any], row: RunRow) -> tuple[str, ...]:
     )
 
 
+def rows_of(pictures: Sequence[dict[str, Any]], opened: Opened) -> list[int | None]:
+    """Return the row of each picture in the first run; ``None`` where it is not there.
+
+    Exact copies are told apart by their names and classes: no row stands for two pictures.
+    """
+    classes, names = opened.classes, opened.decoded.about["names"]
+    here = [
+        (digest.tobytes().hex(), names[row], classes[label])
+        for row, (digest, label) in enumerate(
+            zip(short_digest(opened.decoded.digests), opened.decoded.labels, strict=True)
+        )
+    ]
+    there = [(each["digest"], each["name"], each["actual"]) for each in pictures]
+    rows: list[int | None] = [None] * len(pictures)
+    for one, other, _ in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
+        rows[one] = other
+    return rows
+
+
 def _said(picture: dict[str, Any], letters: tuple[str, str]) -> str:
     return " · ".join(
         f"{letter}: {safe(answer['label'], 24)} {percent(answer['confidence'])}"
@@ -273,12 +288,11 @@ def _said(picture: dict[str, Any], letters: tuple[str, str]) -> str:
 def _shown(
     id_: str,
     picture: dict[str, Any],
+    row: int | None,
     opened: Opened,
-    rows: dict[str, int],
     letters: tuple[str, str],
 ) -> Shown:
     """Return a picture with both answers; one whose row nobody knows has no address."""
-    row = rows.get(picture["digest"])
     mark: Mark = "" if any(answer["right"] for answer in picture["answers"]) else "wrong"
     said = _said(picture, letters)
     label = f"{safe(picture['actual'], 24)}? " if mark else ""

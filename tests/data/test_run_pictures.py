@@ -1,8 +1,7 @@
-"""A run keeps its own parts, however Opsin cuts splits by then."""
+"""A run keeps its own pictures, rows and parts, whatever their names and however Opsin cuts now."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 import pytest
 
 import opsin
+from opsin.data.cache import Decoded
 from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.run_pictures import rows_of_run
 from opsin.data.split import Split, make_split
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
 from opsin.workflow.inside.pictures import known_pictures
-from opsin.workflow.own_parts import in_own_parts, rows_now
 from opsin.workflow.report import write_report
 from tests.conftest import Notes
 from tests.made_runs import answers_right, write_run
@@ -30,12 +30,6 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
         return make_split(subjects, recipe.model_copy(update={"split_seed": 7}))
 
     monkeypatch.setattr("opsin.data.dataset.make_split", cut)
-
-
-def same_parts(one: Split, other: Split) -> bool:
-    return all(
-        np.array_equal(one.rows(part), other.rows(part)) for part in ("train", "val", "test")
-    )
 
 
 @pytest.mark.torch
@@ -89,14 +83,37 @@ def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> Non
         names=[f"other/{place}" for place in range(len(order))],
         split=Split(*(np.zeros(0, np.int64),) * 3),
     )
-    place = rows_now(directory, other)
+    place = rows_of_run(directory, decoded_of(other))
+    assert place is not None
     assert sorted(place.tolist()) == list(range(len(data)))
     assert np.array_equal(other.digests[place], data.digests)
     assert np.array_equal(other.labels[place], data.labels)
-    again = in_own_parts(directory, other)
-    for part in ("train", "val", "test"):
-        rows, own = again.split.rows(part), data.split.rows(part)
-        assert Counter(again.digests[r].tobytes() for r in rows) == Counter(
-            data.digests[r].tobytes() for r in own
-        )
-    assert not same_parts(again.split, data.split)
+
+
+def decoded_of(data: Dataset) -> Decoded:
+    about = {"names": data.names, "classes": list(data.classes), "groups": []}
+    given = np.zeros(len(data), np.uint8)
+    return Decoded(
+        data.images, data.labels, given, data.digests, data.sizes, data.ranges, about, []
+    )
+
+
+def test_other_pictures_are_not_those_of_the_run(tmp_path: Path) -> None:
+    data = doubles()
+    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
+    assert rows_of_run(directory, decoded_of(replace(data, labels=1 - data.labels))) is None
+    assert rows_of_run(directory, decoded_of(replace(data, digests=data.digests + 1))) is None
+
+
+def test_a_run_that_kept_no_names_tells_copies_by_its_answers(tmp_path: Path) -> None:
+    data = doubles()
+    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
+    directory.pictures.unlink()
+    order = np.random.default_rng(1).permutation(len(data))
+    other = replace(data, labels=data.labels[order], digests=data.digests[order])
+    place = rows_of_run(directory, decoded_of(other))
+    assert place is not None
+    assert sorted(place.tolist()) == list(range(len(data)))
+    assert np.array_equal(other.digests[place], data.digests)
+    judged = np.concatenate([data.split.val, data.split.test])
+    assert np.array_equal(other.labels[place][judged], data.labels[judged])
