@@ -165,6 +165,21 @@ def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
 
 @pytest.mark.torch
 @pytest.mark.usefixtures("undrawn")
+def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
+    plain = opsin.load("digits")
+    first = tmp_path / "first.csv"
+    rows = [f"{plain.names[row]},{(plain.labels[row] + 1) % 10}" for row in range(40)]
+    first.write_text("name,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    corrected = opsin.load("digits", labels=first)
+    found = opsin.train_folds(corrected, folds=2, model="mlp", hidden=[32], epochs=4,
+                              runs=tmp_path / "runs", quiet=True)  # fmt: skip
+    assert found.labels is not None
+    # As it is, the file says what was said before: it takes nothing back and doubts nothing away.
+    assert opsin.load("digits", labels=found.labels).fingerprint == corrected.fingerprint
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
 def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: Path) -> None:
     assert [run.path.name[11:] for run in folds.runs] == [
         "cut-fold1of3", "cut-fold2of3", "cut-fold3of3"

@@ -134,6 +134,28 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
     return Path(path)
 
 
+def with_earlier(rows: Iterable[Correction], earlier: Sequence[Correction]) -> list[Correction]:
+    """Return rows about pictures as corrections left them, and those corrections behind them.
+
+    The file that they make is applied to the source: what a picture was before its correction is
+    not stated, and what was corrected stays so. As it is, it changes nothing that is not changed.
+
+    Args:
+        rows: Rows that state the labels that pictures have by now.
+        earlier: What was corrected before.
+
+    Example:
+        >>> before = [Correction("", "7.jpg", "dog"), Correction("", "8.jpg", "-")]
+        >>> both = with_earlier([Correction("", "7.jpg", "dog", "cat", present="dog")], before)
+        >>> [(row.name, row.label, row.present) for row in both]
+        [('7.jpg', 'dog', ''), ('8.jpg', '-', '')]
+    """
+    touched = {text for row in earlier for text in (row.digest, row.name)} - {""}
+    stated = [row._replace(present="") if {row.digest, row.name} & touched else row for row in rows]
+    named = {(row.digest, row.name) for row in stated}
+    return stated + [row for row in earlier if (row.digest, row.name) not in named]
+
+
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
     """Read a corrections file: ``label``, and ``digest`` or ``name`` or both.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.corrections import Correction, write_corrections
+from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_pictures import read_pictures
@@ -281,11 +281,13 @@ def _doubted(runs: Sequence[Run]) -> list[Correction]:
     found = suspects(*_out_of_fold(runs))
     classes = [entry["name"] for entry in runs[0].figures["classes"]]
     doubted = (pictures[row] for row in found.rows)
-    return [
+    said = [
         Correction(each.digest, each.name, each.label, classes[suggested], float(score),
                    present=each.label)
         for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
     ]  # fmt: skip
+    before = runs[0].directory.corrections
+    return with_earlier(said, read_corrections(before) if said and before.is_file() else ())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.corrections import Correction, write_corrections
+from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.of_run import Places
 from opsin.errors import OpsinError, RunError
@@ -105,13 +105,7 @@ def _answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[
 
 
 def _to_correct(dataset: Dataset, suspects: Sequence[dict[str, Any]]) -> list[Correction]:
-    """Return the rows of a corrections file: the suspects, and what was corrected before.
-
-    Each states the label that its picture has, and as it is changes nothing.
-    """
-    earlier = dataset.corrected.rows if dataset.corrected else ()
-    # These have another label in the source, which the file will be applied to.
-    touched = {text for row in earlier for text in (row.digest, row.name)}
+    """Return the rows of a corrections file: the suspects, and what was corrected before."""
     rows = [
         Correction(
             each["digest"],
@@ -119,12 +113,11 @@ def _to_correct(dataset: Dataset, suspects: Sequence[dict[str, Any]]) -> list[Co
             each["label"],
             suggested=each["suggested"],
             score=each["score"],
-            present="" if {each["digest"], each["name"]} & touched else each["label"],
+            present=each["label"],
         )
         for each in suspects
     ]
-    named = {(row.digest, row.name) for row in rows}
-    return rows + [row for row in earlier if (row.digest, row.name) not in named]
+    return with_earlier(rows, dataset.corrected.rows if dataset.corrected else ())
 
 
 def draw_run(
