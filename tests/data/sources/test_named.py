@@ -82,6 +82,21 @@ def test_a_damaged_cache_is_fetched_again(server: Server, published: Published) 
     assert len(server.asked) == 8
 
 
+def test_files_of_an_earlier_opsin_stay_until_the_new_ones_are_there(
+    server: Server, published: Published, cache: Path
+) -> None:
+    old = cache / "sources" / "tiny" / "tiny-python.tar.gz"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    notes = Notes()
+    with pytest.raises(DownloadError, match=r"into .*: train-images-idx3"):
+        locate_files("tiny", replace(published, url="http://127.0.0.1:9/", package=None), notes)
+    assert old.exists()
+    assert "tiny-python.tar.gz, fetched by an earlier Opsin, is removed" in notes.notes[0]
+    assert locate_files("tiny", published, notes) == old.parent
+    assert not old.exists()
+
+
 @pytest.mark.parametrize(
     ("manner", "words"),
     [

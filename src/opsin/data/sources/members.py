@@ -134,6 +134,28 @@ def members_of(path: Path, meter: Meter) -> Generator[Member]:
     return (_from_zip if start[:2] == b"PK" else _from_tar)(path, meter, start)
 
 
+def read_member(member: Member, meter: Meter, *, limit: int) -> bytes:
+    """Return a member's content, or a little more of it than ``limit`` bytes.
+
+    Raises:
+        SourceError: It is damaged, or more than the meter allows.
+    """
+    pieces, size = list[bytes](), 0
+    with reading(meter.path):
+        stream = member.open()
+    with stream:
+        while size <= limit:
+            with reading(meter.path):
+                piece = stream.read(member.chunk)
+            if not piece:
+                break
+            if member.metered:
+                meter.count(len(piece))
+            pieces.append(piece)
+            size += len(piece)
+    return b"".join(pieces)
+
+
 def _from_zip(path: Path, meter: Meter, _: bytes) -> Generator[Member]:
     with reading(path):
         archive = zipfile.ZipFile(path)

@@ -75,22 +75,22 @@ KMNIST: Final = Published(
 
 CIFAR10: Final = Published(
     files={
-        "cifar-10-python.tar.gz":
-            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        "cifar-10-binary.tar.gz":
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     },
     url="https://www.cs.toronto.edu/~kriz/",
-    size=170_498_071,
+    size=170_052_171,
     mirrored=True,
     packed=True,
 )  # fmt: skip
 
 CIFAR100: Final = Published(
     files={
-        "cifar-100-python.tar.gz":
-            "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        "cifar-100-binary.tar.gz":
+            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     },
     url="https://www.cs.toronto.edu/~kriz/",
-    size=169_001_437,
+    size=168_513_733,
     mirrored=True,
     packed=True,
 )  # fmt: skip

@@ -63,12 +63,14 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
     ):
         if _is_whole(cached, published):  # that process has
             return cached
-        shutil.rmtree(cached, ignore_errors=True)
+        _tell_replaced(name, cached, published, watcher)
         reasons = []
         for fetch in (_from_upstream, *([_from_debian] if published.package else [])):
             try:
                 with scratch_directory(kept) as folder:
                     fetch(folder, kept / f"{name}.parts", published, watcher)
+                    # Only now: what was there stays where nothing better comes.
+                    shutil.rmtree(cached, ignore_errors=True)
                     publish_directory(folder, cached)
             except DownloadError as error:
                 reasons.append(error.received)
@@ -78,8 +80,19 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
     raise DownloadError(
         f"to fetch {name}",
         "; ".join(reasons),
-        f"Connect to the network, or put the published files into {cached}.",
+        f"Connect to the network, or put the published files into {cached}: "
+        f"{', '.join(published.files)}.",
     )
+
+
+def _tell_replaced(name: str, cached: Path, published: Published, watcher: Watcher) -> None:
+    """Say what becomes of files that an earlier Opsin fetched and this one does not read."""
+    others = sorted(path.name for path in cached.glob("*") if path.name not in published.files)
+    if others:
+        watcher.note(
+            f"{name} is now read from {', '.join(published.files)}, which is fetched once; "
+            f"{', '.join(others[:3])}, fetched by an earlier Opsin, is removed then."
+        )
 
 
 def _is_whole(folder: Path, published: Published) -> bool:

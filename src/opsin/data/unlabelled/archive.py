@@ -20,7 +20,7 @@ from opsin.data.sources.archive import (
     conclude,
 )
 from opsin.data.sources.folder import LITTER
-from opsin.data.sources.members import Kind, Member, Meter, members_of, reading
+from opsin.data.sources.members import Kind, Member, Meter, members_of, read_member, reading
 from opsin.data.unlabelled.picture import Unlabelled
 from opsin.errors import ImageError, SourceError
 from opsin.events import SILENT, Watcher
@@ -57,7 +57,7 @@ def pictures_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlab
                 own = free_name(name, lambda name: _digest(name) in names)
                 names.add(_digest(own))
                 renamed += own != name
-                yield _unlabelled(own, member, meter, path)
+                yield _unlabelled(own, member, meter)
     conclude(path, watcher, wanted="an archive with pictures", found=len(names) > 0, links=links)
     if renamed:
         watcher.note(
@@ -98,9 +98,9 @@ def _digest(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def _unlabelled(name: str, member: Member, meter: Meter, path: Path) -> Unlabelled:
+def _unlabelled(name: str, member: Member, meter: Meter) -> Unlabelled:
     try:
-        content = _content(member, meter, path)
+        content = read_member(member, meter, limit=MAX_BYTES)
     except SourceError as error:
         # The members of a zip, which are metered here, stand each for itself. What is refused for
         # its size has no cause but the meter.
@@ -121,21 +121,3 @@ def _unlabelled(name: str, member: Member, meter: Meter, path: Path) -> Unlabell
         )
         return Unlabelled(name, b"", problem=problem)
     return Unlabelled(name, content)
-
-
-def _content(member: Member, meter: Meter, path: Path) -> bytes:
-    """Return a member's content, or a little more of it than a picture may have."""
-    pieces, size = list[bytes](), 0
-    with reading(path):
-        stream = member.open()
-    with stream:
-        while size <= MAX_BYTES:
-            with reading(path):
-                piece = stream.read(member.chunk)
-            if not piece:
-                break
-            if member.metered:
-                meter.count(len(piece))
-            pieces.append(piece)
-            size += len(piece)
-    return b"".join(pieces)
