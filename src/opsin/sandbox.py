@@ -80,7 +80,7 @@ class Sandbox:
 
         Raises:
             SandboxError: It took too long or too much memory, or the process crashed.
-            OpsinError: What the task raised.
+            OpsinError: What the task raised, or no process could be started.
         """
         child = self._idle.get()
         try:
@@ -140,22 +140,27 @@ class _Child:
         command = [sys.executable, "-P", "-m", "opsin.sandbox", task, str(seconds), str(memory)]
         # Each thread's own heap would reserve 64 MB of addresses.
         own = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | own,
+        # No fault of the file, which must not be left out for it.
+        refused = OpsinError(
+            "a process of its own for a stranger's file",
+            "it did not start",
+            "Close other programs and try again.",
         )
+        try:
+            process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | own,
+            )
+        except OSError as error:
+            raise refused from error
         child = cls(process, seconds, os.getpid())
         # It says when it is ready, so that importing is no part of the first call's time.
         if receive(child.output) is None:
             child.kill()
-            raise SandboxError(
-                "a process of its own for a stranger's file",
-                "it did not start",
-                "Close other programs and try again.",
-            )
+            raise refused
         return child
 
     @property

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from opsin.data import formats
+from opsin.data.apart import Opened, open_apart
 from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
 from opsin.errors import ImageError
 from opsin.metadata import Preparation
 
 __all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "Upright", "content_of",
-    "look_at", "open_image", "open_upright", "read_image", "read_sized", "to_pixels",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "Opened", "Upright",
+    "content_of", "explained", "look_at", "open_apart", "open_image", "open_upright",
+    "read_image", "read_sized", "to_pixels",
 ]  # fmt: skip
 
 ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
@@ -123,7 +125,7 @@ def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
     if isinstance(image, np.ndarray | Image.Image):
         picture = open_image(image, name)
         return picture.height, picture.width, picture.mode != "L"
-    with _explained(name):
+    with explained(name):
         header = formats.open_header(content_of(image, name), name)
         width, height = _upright_size(header)
         return height, width, not formats.is_grey(header)
@@ -180,13 +182,13 @@ def open_upright(
         yield Upright.whole(formats.grey_or_rgb(_from_array(image, name), name))
         return
     if isinstance(image, Image.Image):
-        with _explained(name):
+        with explained(name):
             picture = _whole(image, name)
         yield picture
         return
     content = content_of(image, name)
     with contextlib.ExitStack() as stack:
-        with _explained(name):
+        with explained(name):
             header = formats.open_header(content, name)
             eighths, pixels = 8, header.width * header.height
             simple = formats.is_simple_jpeg(header, content)
@@ -330,7 +332,7 @@ def _from_array(array: NDArray[np.uint8], name: str) -> Image.Image:
 
 
 @contextlib.contextmanager
-def _explained(name: str) -> Iterator[None]:
+def explained(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one line that names the picture."""
     try:
         yield
