@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from PIL import Image
 import opsin
 from opsin.data.dataset import Dataset
 from opsin.data.views import views
-from opsin.errors import ImageError, ModelFileError, RunError
+from opsin.errors import ImageError, ModelFileError, RecipeError, RunError
 from opsin.predict import Classifier, Prediction
 from tests.data.test_background import photograph
 
@@ -81,6 +82,52 @@ def test_an_unreadable_picture_is_named(classifier: Classifier, tmp_path: Path) 
         classifier.predict(tmp_path / "gone.png")
     with pytest.raises(ImageError, match="holiday"):
         classifier.predict(b"no picture", name="holiday")
+
+
+def test_a_list_is_answered_one_by_one(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.png"
+    image = digits.images[0, :, :, 0]
+    Image.fromarray(image).save(file)
+    given = [file, str(file), file.read_bytes(), image, Image.fromarray(image), image[None] / 255]
+    answers = classifier.predict(given)
+    alone = classifier.predict(file)
+    assert [answer.label for answer in answers] == [alone.label] * len(given)
+    assert [answer.name for answer in answers[:3]] == [str(file), str(file), "picture 2"]
+    assert classifier.predict(()) == []
+    with pytest.raises(RecipeError, match="a list of 6"):
+        classifier.predict(given, name="a")  # type: ignore[call-overload]
+    with pytest.raises(ImageError, match="picture 1 is of type list"):
+        classifier.predict([image, [image]])
+
+
+def test_what_an_array_was_taken_for_is_a_note(classifier: Classifier, digits: Dataset) -> None:
+    image = digits.images[0]
+    plain, scaled = classifier.predict(image), classifier.predict(image / 255)
+    assert plain.notes == ()
+    assert scaled.notes == ("numbers from 0 to 1 taken as black to white",)
+    assert scaled.probabilities == plain.probabilities
+    assert classifier.predict(image.astype(int)).probabilities == plain.probabilities
+    with pytest.raises(ImageError, match=r"classifier.predict\(list\(a\)\)"):
+        classifier.predict(digits.images[:3])
+
+
+def test_prepared_images_of_another_shape_are_told(classifier: Classifier, digits: Dataset) -> None:
+    images = digits.images[:3]
+    whole = classifier.probabilities(images)
+    assert np.array_equal(classifier.probabilities(images[..., 0]), whole)
+    assert np.array_equal(classifier.probabilities(images.astype(np.int64)), whole)
+    wrongs: tuple[tuple[Any, str], ...] = (
+        (images[0], r"images\[None\]"), (images[:, :4], r"np.stack\(\[classifier.prepare"),
+        (images / 255, r"\(255.0 \* images\)"), (images - 0.5, "from -0.5"), ([images[0]], "list"),
+    )  # fmt: skip
+    for wrong, words in wrongs:
+        for call in (classifier.probabilities, classifier.answers):
+            with pytest.raises(ImageError, match=words):
+                call(wrong)
+    with pytest.raises(RecipeError, match="below 3"):
+        list(classifier.iter_answers(images, np.array([3])))
 
 
 def test_layers_are_fetched_by_name(classifier: Classifier, digits: Dataset) -> None:

@@ -9,19 +9,26 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image
 
+from opsin.data.array_image import to_bytes
 from opsin.data.background import match_background
-from opsin.data.images import ImageLike, content_of, open_image, open_upright, to_pixels
+from opsin.data.images import (
+    ImageLike,
+    content_of,
+    is_decoded,
+    open_image,
+    open_upright,
+    to_pixels,
+)
 from opsin.data.lazy import Images
 from opsin.data.sheet import png_address
 from opsin.data.views import views
-from opsin.errors import ModelFileError
+from opsin.errors import ImageError, ModelFileError, RecipeError
 from opsin.metadata import Metadata, Reject
 from opsin.run import RunDirectory, find_classifier
 
@@ -211,13 +218,29 @@ class Classifier:
     def __repr__(self) -> str:
         return f"<Classifier {self.path}: {', '.join(self.classes)}>"
 
+    @overload
     def predict(
         self, image: ImageLike, *, as_is: bool = False, tta: bool = False, name: str | None = None
-    ) -> Prediction:
-        """Classify one picture.
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self, image: list[Any] | tuple[Any, ...], *, as_is: bool = False, tta: bool = False
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        image: ImageLike | list[Any] | tuple[Any, ...],
+        *,
+        as_is: bool = False,
+        tta: bool = False,
+        name: str | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Classify one image, or a list of them.
 
         Args:
-            image: A file's name, bytes, an open file, a Pillow image or a ``uint8`` array.
+            image: A file's name, bytes, an open file, a Pillow image or an array ``[H, W]`` or
+                ``[H, W, C]``, see `open_image`; or a list of these, for a list of answers.
             as_is: Leave the background as it is, even where the training pictures' was the
                 opposite.
             tta: Test-time augmentation: mean probabilities over a few views of the picture
@@ -225,11 +248,29 @@ class Classifier:
             name: What to call the picture (default: its file name).
 
         Raises:
-            ImageError: The picture cannot be read.
+            ImageError: An image cannot be read, or is none; of a list, the first such.
+            RecipeError: A name for a list.
+
+        Example:
+            >>> classifier.predict(["boot.png", "bag.png"])  # doctest: +SKIP
+            [Prediction(name='boot.png', ...), Prediction(name='bag.png', ...)]
         """
-        called = name or (str(image) if isinstance(image, str | os.PathLike) else "picture")
-        prepared = self.prepare(image, called, as_is=as_is)
-        return self.predict_prepared([prepared], tta=tta)[0]
+        if not isinstance(image, list | tuple):
+            prepared = self.prepare(image, name or _called(image, "picture"), as_is=as_is)
+            return self.predict_prepared([prepared], tta=tta)[0]
+        if name is not None:
+            raise RecipeError(
+                "a name for one image", f"got a list of {len(image)}", "Leave the name out."
+            )
+        answers: list[Prediction] = []
+        for start in range(0, len(image), self.batch_size):
+            batch = image[start : start + self.batch_size]
+            ready = [
+                self.prepare(each, _called(each, f"picture {place}"), as_is=as_is)
+                for place, each in enumerate(batch, start)
+            ]
+            answers += self.predict_prepared(ready, tta=tta)
+        return answers
 
     def predict_prepared(
         self, pictures: Sequence[Prepared], *, tta: bool = False
@@ -290,23 +331,26 @@ class Classifier:
             ImageError: The picture cannot be read.
         """
         preparation = self.metadata.preparation
-        if not isinstance(image, np.ndarray | Image.Image):
+        if not is_decoded(image):
             image = content_of(image, name)
         with open_upright(image, preparation, name) as picture:
-            pixels, note = to_pixels(picture, preparation), None
+            pixels, taken, note = to_pixels(picture, preparation), picture.note, None
             if preparation.background and not as_is:
                 _, note = match_background(picture.image, preparation.background)
         if note:
             # The subject is cut out, and needs all the pixels that there are of it.
             matched, note = match_background(open_image(image, name), preparation.background)
             pixels = to_pixels(matched, preparation) if note else pixels
-        return Prepared(name, pixels, (note,) if note else ())
+        return Prepared(name, pixels, tuple(said for said in (taken, note) if said))
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.
 
         Args:
             images: Prepared pictures, ``uint8[N, H, W, C]``, such as a dataset's.
+
+        Raises:
+            ImageError: They are of another shape or type; the error has the line that mends it.
         """
         parts = [part.probabilities for part in self.iter_answers(images)]
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
@@ -317,7 +361,11 @@ class Classifier:
         Args:
             images: The batch; all of it is computed at once, so its size bounds the memory.
             embedding: Whether to return what the last layer sees, too.
+
+        Raises:
+            ImageError: As in `probabilities`.
         """
+        images = self._batch(images)[:]
         wanted = ("probabilities", "familiarity", "embedding" if embedding else "")
         names = [name for name in wanted if name in self._outputs]
         values = self._session.run(names, {"images": np.ascontiguousarray(images)})
@@ -327,7 +375,12 @@ class Classifier:
     def iter_answers(
         self, images: Images, rows: NDArray[np.int64] | None = None
     ) -> Iterator[Answers]:
-        """Yield the answers batch by batch, to all pictures or to some rows."""
+        """Yield the answers batch by batch, to all pictures or to some rows.
+
+        Raises:
+            ImageError: As in `probabilities`.
+            RecipeError: There are no such rows.
+        """
         names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
         for values in self._run(self._session, names, images, rows):
             yield Answers(values[0], values[1] if len(values) > 1 else None)
@@ -339,11 +392,47 @@ class Classifier:
         images: Images,
         rows: NDArray[np.int64] | None,
     ) -> Iterator[list[NDArray[Any]]]:
+        images = self._batch(images)
+        if rows is not None:
+            _check_rows(rows, len(images))
         count = len(images) if rows is None else len(rows)
         for start in range(0, count, self.batch_size):
             places = slice(start, start + self.batch_size)
             batch = images[places] if rows is None else images[rows[places]]
             yield session.run(list(names), {"images": np.ascontiguousarray(batch)})
+
+    def _batch(self, images: Images) -> Images:
+        """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
+        like = self.metadata.preparation
+        wanted = (like.height, like.width, like.channels)
+        if not hasattr(images, "__array__"):
+            raise ImageError(
+                f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]",
+                f"got {type(images).__name__}",
+                "For anything else: classifier.predict(images)",
+            )
+        if images.dtype == np.uint8 and images.shape[1:] == wanted:
+            return images
+        given, array = list(images.shape), np.asarray(images)
+        if array.ndim == 3 and like.channels == 1:
+            array = array[..., None]
+        if array.shape[1:] != wanted:
+            line = "np.stack([classifier.prepare(image, 'its name').pixels for image in images])"
+            raise ImageError(
+                f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]",
+                f"got {array.dtype}{given}",
+                "It is one image, give a batch of it: images[None]"
+                if tuple(given) == wanted
+                else f"Prepare them: {line}",
+            )
+        pixels, note = to_bytes(array, "the batch", "images")
+        if note:  # there is no place where it could be said
+            raise ImageError(
+                "prepared images of whole numbers from 0 to 255",
+                f"got {array.dtype}{given}",
+                "Bring them there: (255.0 * images).round().astype('uint8')",
+            )
+        return pixels
 
     def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return what layers put out, under the names of the summary table.
@@ -354,8 +443,11 @@ class Classifier:
 
         Raises:
             ModelFileError: There is no such layer.
+            ImageError: As in `probabilities`; or there are no images.
         """
         parts = list(self.iter_layers(images, names))
+        if not parts:
+            raise ImageError("one image or more", "got none", "Check how they were chosen.")
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def iter_layers(
@@ -376,6 +468,21 @@ class Classifier:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         for values in self._run(session, names, images, rows):
             yield dict(zip(names, values, strict=True))
+
+
+def _check_rows(rows: NDArray[np.int64], count: int) -> None:
+    whole = rows.ndim == 1 and rows.dtype.kind in "iu"
+    if not whole or (rows.size and not -count <= rows.min() <= rows.max() < count):
+        raise RecipeError(
+            f"rows, an array of whole numbers below {count:,}",
+            f"got {rows.dtype}{list(rows.shape)}"
+            + (f" from {rows.min()} to {rows.max()}" if whole and rows.size else ""),
+            "Choose rows of these images.",
+        )
+
+
+def _called(image: object, otherwise: str) -> str:
+    return str(image) if isinstance(image, str | os.PathLike) else otherwise
 
 
 def _outputs(names: Sequence[str]) -> bytes:

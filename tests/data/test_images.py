@@ -357,12 +357,26 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "array",
-    [np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4), np.uint8)],
-)
-def test_arrays_of_another_kind_are_refused(array: Any) -> None:
-    with pytest.raises(ImageError, match="uint8"):
-        open_image(array)
+    ("given", "words"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), "2 channels"), (np.zeros((0, 4), np.uint8), "empty"),
+        (None, "the picture is None"), (7, "of type int"), (["a.png"], "of type list"),
+        ("", "no such file"), ("a\0b.png", "null"), (io.StringIO("a"), "opened for text"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_told(given: Any, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        open_image(given)
+
+
+def test_other_bytes_and_tensors_will_do() -> None:
+    class Tensor:
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+            return gradient()
+
+    content = encoded(Image.fromarray(gradient()))
+    for door in (bytearray(content), memoryview(content), Tensor()):
+        assert np.array_equal(np.asarray(open_image(door)), gradient())  # type: ignore[arg-type]
 
 
 def test_float_pictures_are_refused_rather_than_guessed() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data import cache, sources
+from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
 from opsin.data.corrections import Applied, correct
 from opsin.data.decode import read, read_found
@@ -288,7 +289,8 @@ def from_arrays(
     """Take pictures and labels that are in memory.
 
     Args:
-        images: ``uint8[N, H, W]`` or ``uint8[N, H, W, C]`` with one or three channels.
+        images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels; whole numbers from 0
+            (black) to 255 (white), fractions from 0 to 1, or ``bool``.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         test: Images and labels of a test set, where there is one.
@@ -308,6 +310,9 @@ def from_arrays(
         '4 pictures 8×8 grey · 2 classes · 2 train, 1 val, 1 test'
     """
     recipe = DataRecipe.of(name, **options)
+    images = _as_bytes(images, name, watcher)
+    if test is not None:
+        test = (_as_bytes(test[0], f"{name} (test)", watcher), test[1])
     contents = arrays.from_arrays(images, labels, classes, source=name, test=test)
     contents.check()
     if len(groups):
@@ -324,6 +329,17 @@ def from_arrays(
     found = Found(content.hexdigest(), lambda: contents)
     decoded = read_found(found, recipe, watcher, for_training=True)
     return _with_split(decoded, recipe, watcher)
+
+
+def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8]:
+    """Bring numbers to 0 to 255, and say what they were taken for."""
+    array = arrays.as_array(images, f"{name} (images)")
+    if not array.size:  # what is wrong with its shape, the rest tells better
+        return array
+    pixels, note = to_bytes(array, name, "images")
+    if note:
+        watcher.note(f"{name}: {note}")
+    return pixels
 
 
 def fingerprint_of(decoded: cache.Decoded) -> str:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,21 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from opsin.data import formats
 from opsin.data.apart import Opened, open_apart
+from opsin.data.array_image import image_from_array
 from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
 from opsin.errors import ImageError
 from opsin.metadata import Preparation
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 __all__ = [
     "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "Opened", "Upright",
-    "content_of", "explained", "look_at", "open_apart", "open_image", "open_upright",
+    "content_of", "explained", "is_decoded", "look_at", "open_apart", "open_image", "open_upright",
     "read_image", "read_sized", "to_pixels",
 ]  # fmt: skip
 
-ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[np.uint8]
+ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 
 # How many times larger than wanted a JPEG must stay where less than all of it is decoded. Measured:
 # at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole picture
@@ -52,6 +56,7 @@ class Upright:
         left: Where in ``image`` the picture begins: what was added by rounding up lies at the far
             ends, unless those came to the left or to the top when it was turned.
         top: Likewise.
+        note: What an array's numbers were taken for, where they were not ``uint8``.
     """
 
     image: Image.Image
@@ -60,19 +65,21 @@ class Upright:
     eighths: int = 8
     left: float = 0
     top: float = 0
+    note: str | None = None
 
     @classmethod
-    def whole(cls, image: Image.Image) -> Upright:
+    def whole(cls, image: Image.Image, note: str | None = None) -> Upright:
         """Describe a picture that was decoded whole."""
-        return cls(image, image.width, image.height)
+        return cls(image, image.width, image.height, note=note)
 
 
 def open_image(image: ImageLike, name: str | None = None) -> Image.Image:
     """Decode a picture and turn it upright.
 
     Args:
-        image: A file's name, its bytes, an open file, a Pillow image, or an array
-            ``uint8[H, W]``, ``uint8[H, W, 1]``, ``uint8[H, W, 3]`` or ``uint8[H, W, 4]``.
+        image: A file's name, its bytes, an open file, a Pillow image, or an array ``[H, W]``,
+            ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]``; its numbers are whole, from 0 (black)
+            to 255 (white), fractions from 0 to 1, or ``bool``.
         name: What to call it in an error (default: the file's name).
 
     Returns:
@@ -122,7 +129,7 @@ def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
         ImageError: It is no picture of a known format, or too large.
     """
     name = name or _name_of(image)
-    if isinstance(image, np.ndarray | Image.Image):
+    if is_decoded(image):
         picture = open_image(image, name)
         return picture.height, picture.width, picture.mode != "L"
     with explained(name):
@@ -135,10 +142,14 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
     """Return a picture file's bytes.
 
     Raises:
-        ImageError: There is no such file, or it is too large.
+        ImageError: There is no such file, or it is too large, or ``image`` is nothing of the kind.
     """
     if isinstance(image, bytes):
         return image
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if not isinstance(image, str | os.PathLike) and not callable(getattr(image, "read", None)):
+        raise _no_image(image, name)
     try:
         if isinstance(image, str | os.PathLike):
             with open(image, "rb", buffering=0) as stream:  # noqa: PTH123  twice as quick
@@ -147,8 +158,13 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
             if image.seekable():
                 image.seek(0)
             pieces = _pieces(image)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+            if not all(isinstance(piece, bytes) for piece in pieces):
+                raise ImageError(
+                    "a file opened for reading bytes", f"{name} was opened for text",
+                    "Open it so: open(name, 'rb')",
+                )  # fmt: skip
+    except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError("a picture", f"{name}: {reason}", "Check the name.") from error
     content = b"".join(pieces)
     if len(content) > MAX_BYTES:
@@ -178,13 +194,16 @@ def open_upright(
         ImageError: It cannot be read.
     """
     name = name or _name_of(image)
-    if isinstance(image, np.ndarray):
-        yield Upright.whole(formats.grey_or_rgb(_from_array(image, name), name))
+    if not isinstance(image, Image.Image) and is_decoded(image):
+        with explained(name):  # a tensor on another device, say
+            array = np.asarray(image)
+        picture, note = image_from_array(array, name)
+        yield Upright.whole(formats.grey_or_rgb(picture, name), note)
         return
     if isinstance(image, Image.Image):
         with explained(name):
-            picture = _whole(image, name)
-        yield picture
+            whole = _whole(image, name)
+        yield whole
         return
     content = content_of(image, name)
     with contextlib.ExitStack() as stack:
@@ -316,19 +335,21 @@ def _pieces(stream: io.RawIOBase | BinaryIO) -> list[bytes]:
     return pieces
 
 
-def _from_array(array: NDArray[np.uint8], name: str) -> Image.Image:
-    shape = array.shape
-    if array.dtype != np.uint8 or array.size == 0 or not (
-        array.ndim == 2 or (array.ndim == 3 and shape[2] in (1, 3, 4))
-    ):  # fmt: skip
-        raise ImageError(
-            "an array uint8[H, W], uint8[H, W, 1], uint8[H, W, 3] or uint8[H, W, 4]",
-            f"{name} is {array.dtype}{list(shape)}",
-            "Scale to 0–255 and convert: (255 * a).astype('uint8')",
-        )
-    if array.ndim == 3 and shape[2] == 1:
-        array = array[:, :, 0]
-    return Image.fromarray(np.ascontiguousarray(array))
+def is_decoded(image: object) -> TypeIs[Image.Image | NDArray[Any]]:
+    """Tell a Pillow image, an array, or what NumPy takes for one, such as a tensor."""
+    return isinstance(image, Image.Image) or hasattr(image, "__array__")
+
+
+def _no_image(given: object, name: str) -> ImageError:
+    """Return what is said of an object that cannot be an image."""
+    several = isinstance(given, list | tuple)
+    return ImageError(
+        "an image: a file's name, bytes, an open file, a Pillow image or an array",
+        f"{name} is {'None' if given is None else f'of type {type(given).__name__}'}",
+        "Give them one by one, or the list to Classifier.predict."
+        if several
+        else "Give one of these.",
+    )
 
 
 @contextlib.contextmanager

@@ -28,8 +28,13 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "classes", "words"),
     [
-        (IMAGES / 255, LABELS, None, "uint8"),
+        (IMAGES / 255, LABELS, None, r"\(255.0 \* images\).round"),
+        (IMAGES - 0.5, LABELS, None, "from -0.5 to -0.5"),
         (IMAGES[:, :, :, None, None], LABELS, None, "uint8"),
+        (IMAGES[:, None], LABELS, None, r"transpose\(0, 2, 3, 1\)"),
+        (IMAGES.reshape(6, 64), LABELS, None, r"images.reshape\(-1, 8, 8\)"),
+        ([IMAGES[0], IMAGES[0, :4]], LABELS[:2], None, "np.stack"),
+        (None, LABELS, None, "uint8"),
         (IMAGES, LABELS[:4], None, "one label for each picture"),
         (IMAGES, LABELS + 0.5, None, "whole numbers"),
         (IMAGES, LABELS - 1, None, "whole numbers from 0"),
@@ -44,6 +49,14 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_explained(images: Any, labels: Any, classes: Any, words: str) -> None:
     with pytest.raises(SourceError, match=words):
         from_arrays(images, labels, classes)
+
+
+def test_whole_numbers_of_any_type_will_do() -> None:
+    images = np.arange(6 * 64).reshape(6, 8, 8) % 256
+    contents = from_arrays(images, LABELS)
+    assert isinstance(contents.pictures, np.ndarray)
+    assert contents.pictures.dtype == np.uint8
+    assert np.array_equal(contents.pictures[..., 0], images)
 
 
 def test_test_pictures_must_have_the_same_shape() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.array_image import to_bytes
 from opsin.data.sources.contents import Contents
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.errors import SourceError
@@ -31,7 +33,8 @@ def from_arrays(
     """Check arrays and take them as a source.
 
     Args:
-        images: ``uint8[N, H, W]`` or ``uint8[N, H, W, C]`` with one or three channels.
+        images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels, whole numbers from 0
+            to 255.
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         source: What to call it.
@@ -41,11 +44,11 @@ def from_arrays(
     Raises:
         SourceError: Shapes, types or numbers do not go together.
     """
-    images, labels = _checked(images, np.asarray(labels), source)
+    images, labels = _checked(images, labels, source)
     given = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
     names = [f"train/{i}" if test else str(i) for i in range(labels.size)]
     if test:
-        test_images, test_labels = _checked(test[0], np.asarray(test[1]), f"{source} (test)")
+        test_images, test_labels = _checked(*test, f"{source} (test)")
         if test_images.shape[1:] != images.shape[1:]:
             raise SourceError(
                 "test pictures of the same shape as the training pictures",
@@ -112,23 +115,26 @@ def open_npz(path: Path) -> Contents:
 
 
 def _checked(
-    images: NDArray[Any], labels: NDArray[Any], source: str
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Bring both arrays to their shape and type, or say what is wrong with them."""
+    images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
         labels = labels[:, 0]
     if images.ndim == 3:
         images = images[..., None]
-    if (
-        images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[3] not in (1, 3)
-        or 0 in images.shape[1:3]
-    ):
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:3]:
         raise SourceError(
             "images uint8[N, H, W] or uint8[N, H, W, 3] with values from 0 to 255",
             f"{source} has {images.dtype}{list(images.shape)}",
-            "Scale to 0–255 and convert: (255 * images).astype('uint8')",
+            _reshaped(images.shape),
+        )
+    images, note = to_bytes(images, source, "images")
+    if note:
+        raise SourceError(
+            "images of whole numbers from 0 (black) to 255 (white), such as uint8",
+            f"{source} has {note.partition(' taken')[0]}",
+            "Bring them there: (255.0 * images).round().astype('uint8')",
         )
     if labels.ndim != 1 or labels.size != images.shape[0] or labels.size == 0:
         raise SourceError(
@@ -145,3 +151,30 @@ def _checked(
             "Number the classes from 0 and give their names as classes.",
         )
     return images, labels.astype(np.int64)
+
+
+def as_array(value: Any, name: str) -> NDArray[Any]:
+    """Return what NumPy makes of images or labels.
+
+    Raises:
+        SourceError: It makes nothing of them.
+    """
+    try:
+        return np.asarray(value)
+    except Exception as error:
+        raise SourceError(
+            "an array, or what NumPy can make one of",
+            f"{name} is a {type(value).__name__} that it cannot ({error})",
+            "Bring all images to one size: np.stack(images)",
+        ) from error
+
+
+def _reshaped(shape: tuple[int, ...]) -> str:
+    """Say what to do with images whose axes are others."""
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return "Put the channels last: images.transpose(0, 2, 3, 1)"
+    if len(shape) == 4 and shape[3] == 4:
+        return "Leave the transparency out: images[..., :3]"
+    if len(shape) == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
+        return f"Give each its height and width: images.reshape(-1, {side}, {side})"
+    return "Bring all images to one size and stack them: np.stack(images)"
