@@ -23,6 +23,15 @@ def unsort(
         ),
     ],
     *,
+    source: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--source",
+            metavar="FOLDER",
+            help="Where the images came from, if this account did not sort them; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -33,7 +42,7 @@ def unsort(
 
     Example: opsin unsort sorted
     """
-    undone = take_back(folder, watcher=for_people(quiet=quiet))
+    undone = take_back(folder, source=source or (), watcher=for_people(quiet=quiet))
     if as_json:
         print_json(undone.to_json())
     else:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from opsin.closed_folder import ClosedFolder
 from opsin.data.unlabelled import Unlabelled
 from opsin.errors import RecipeError, StorageError
 from opsin.workflow.classify.journal import Entry, Journal
-from opsin.workflow.classify.placing import copy_file, move_file
+from opsin.workflow.classify.placing import Place, copy_file, move_file
 from opsin.workflow.classify.sorting import By, Sorter
 from opsin.workflow.classify.unsort import unsort
 from tests.conftest import Notes
@@ -284,17 +285,19 @@ def test_a_move_without_hard_links_still_replaces_nothing(
 ) -> None:
     """Such as on FAT, which this machine has none of."""
 
-    def link(*_: Any) -> None:
+    def link(*_: Any, **__: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
     one, other = tmp_path / "1.png", tmp_path / "2.png"
-    one.write_text("one")
-    move_file(one, other, tmp_path / "scratch")
-    assert (other.read_text(), one.exists()) == ("one", False)
-    one.write_text("new")
-    with pytest.raises(FileExistsError):
-        move_file(one, other, tmp_path / "scratch")
+    with ClosedFolder(tmp_path) as own:
+        places = Place(own, "1.png"), Place(own, "2.png"), Place(own, "scratch")
+        one.write_text("one")
+        move_file(*places)
+        assert (other.read_text(), one.exists()) == ("one", False)
+        one.write_text("new")
+        with pytest.raises(FileExistsError):
+            move_file(*places)
     assert (one.read_text(), other.read_text()) == ("new", "one")
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     before = contents(source)
@@ -308,7 +311,8 @@ def test_a_scratch_file_that_is_a_picture_already_is_not_written_into(tmp_path: 
     one.write_text("one")
     os.link(one, scratch)
     source = write_source(tmp_path / "source", 1) / "0" / "0.png"
-    copy_file(source, two, scratch)
+    with ClosedFolder(tmp_path) as own, source.open("rb") as content:
+        copy_file(content, Place(own, "2.png"), Place(own, ".sorting"))
     assert (one.read_text(), two.read_text(), scratch.exists()) == ("one", "picture 0", False)
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import struct
 import time
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple
@@ -25,8 +26,10 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from opsin.closed_folder import ClosedFolder
 from opsin.data.digests import Digests
 from opsin.errors import RecipeError, StorageError
+from opsin.regular_file import open_regular
 from opsin.storage import told_plainly, write_bytes
 
 _FORMAT: Final = 1
@@ -45,6 +48,9 @@ _SYNC_SECONDS: Final = 5.0
 # Records whose rows are read again when the work goes on: more than can be torn.
 _DOUBTFUL: Final = 2 * _SYNC_ROWS
 _BLOCK: Final = 1 << 16
+_KEY_BYTES: Final = 16
+# Bytes of the first line, which holds names of places and options.
+_LONGEST_HEAD: Final = 16 << 20
 
 
 class Entry(NamedTuple):
@@ -71,6 +77,7 @@ class Journal:
             work cannot go on.
         heading: What the rows' file begins with.
         version: Opsin's; another one may go on.
+        answers: How many answers there may be; others are nobody's.
 
     Raises:
         RecipeError: ``out`` was not made by such a work, or with other values, or was changed
@@ -90,7 +97,7 @@ class Journal:
 
     def __init__(
         self, out: Path, rows: Path, begun: Mapping[str, Any], *,
-        heading: bytes = b"", version: str = "",
+        heading: bytes = b"", version: str = "", answers: int = _LEFT_OUT - 1,
     ) -> None:  # fmt: skip
         self.out, self.rows = out, rows
         self.path = out.with_name(f".{out.name}.journal")
@@ -106,26 +113,37 @@ class Journal:
         self._failed = self._closed = False
         with told_plainly(out):
             out.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = ClosedFolder(out.parent)
+        self._kinds = answers
         self._lock = FileLock(out.with_name(f".{out.name}.lock"))
-        with told_plainly(out):
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise RecipeError(
-                    "results that no other process writes to",
-                    f"another one is writing to {out}",
-                    "Wait until it is done, or give another file.",
-                ) from None
         try:
             with told_plainly(out):
+                self._hold()
                 self._open(dict(begun), heading)
         except BaseException:
             self.close(whole=False)
             raise
 
+    def _hold(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RecipeError(
+                "results that no other process writes to",
+                f"another one is writing to {self.out}",
+                "Wait until it is done, or give another file.",
+            ) from None
+
     def _open(self, begun: dict[str, Any], heading: bytes) -> None:
         """Begin, or find what is done and cut off what is not whole."""
         there = [path for path in (self.out, self.rows) if os.path.lexists(path)]
+        for path in (*there, *([self.path] if os.path.lexists(self.path) else [])):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise RecipeError(
+                    "results in a file of their own, with its journal beside it",
+                    f"{path} is a link, or no regular file",
+                    "Give another file, or take that one away.",
+                )
         if there and not os.path.lexists(self.path):
             raise RecipeError(
                 "results that are new, or were begun by this command",
@@ -135,27 +153,31 @@ class Journal:
         if not self._begun(begun, heading):
             if self.rows != self.out and self.out in there:
                 raise self._changed(f"{self.rows.name} is gone")
-            self.key = os.urandom(16)
+            self.key = os.urandom(_KEY_BYTES)
             head = {"opsin": self.version, "format": _FORMAT, "key": self.key.hex(), "begun": begun}
             # Rows without a journal would be refused, so the journal comes first.
             write_bytes(self.path, json.dumps(head).encode() + b"\n")
             write_bytes(self.rows, heading)
-        with self.path.open("rb") as file:
-            self._check_head(file.readline(), begun)
+        with self._read(self.path) as file:
+            self._check_head(file.readline(_LONGEST_HEAD), begun)
             self._begin = file.tell()
         self._count, self._end = self._sound(len(heading))
-        os.truncate(self.path, self._begin + self._count * _SIZE)
-        os.truncate(self.rows, self._end)
+        for path, size in ((self.path, self._begin + self._count * _SIZE), (self.rows, self._end)):
+            with self._folder.open(path.name, "rb+") as file:
+                file.truncate(size)
         self._learn()
         for path in (self.rows, self.path):
-            self._files.append(path.open("ab", buffering=0))
+            self._files.append(self._folder.open(path.name, "ab"))
+
+    def _read(self, path: Path) -> BinaryIO:
+        return self._folder.open(path.name)
 
     def _begun(self, begun: dict[str, Any], heading: bytes) -> bool:
         """Tell whether to go on: where no picture is done, other options may begin anew."""
         if not os.path.lexists(self.path) or not os.path.lexists(self.rows):
             return False
-        with self.path.open("rb") as file:
-            line = file.readline()
+        with self._read(self.path) as file:
+            line = file.readline(_LONGEST_HEAD)
             if file.read(1) or self.rows.stat().st_size > len(heading):
                 return True
         try:
@@ -168,9 +190,11 @@ class Journal:
         """Compare how the work was begun with what is wanted now."""
         try:
             head = json.loads(line)
-            then, self.key, self.version = head["begun"], bytes.fromhex(head["key"]), head["opsin"]
-            known = head["format"] == _FORMAT
-        except (ValueError, KeyError, TypeError) as error:
+            then, known, self.version = head["begun"], head["format"] == _FORMAT, head["opsin"]
+            self.key = _key_of(head)
+            if not isinstance(then, dict) or not isinstance(self.version, str):
+                raise TypeError("no head of a journal")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._changed(f"{self.path.name} is damaged") from error
         if not known:
             raise self._changed(f"{self.path.name} was written by another version of Opsin")
@@ -201,19 +225,21 @@ class Journal:
         total = (self.path.stat().st_size - self._begin) // _SIZE
         first = max(0, total - _DOUBTFUL)
         size = self.rows.stat().st_size
-        with self.path.open("rb") as records, self.rows.open("rb") as rows:
+        with self._read(self.path) as records, self._read(self.rows) as rows:
             place = heading
             if first:
                 records.seek(self._begin + (first - 1) * _SIZE)
                 place = _HEAD.unpack(records.read(_SIZE)[: _HEAD.size])[1]
             records.seek(self._begin + first * _SIZE)
             window = records.read((total - first) * _SIZE)
+            if place > size:
+                raise self._changed(f"{self.rows.name} was changed since")
             rows.seek(place)
             good, short, answer = first, False, 0
             for record in (window[at : at + _SIZE] for at in range(0, len(window), _SIZE)):
                 _, end, kind = _HEAD.unpack(record[: _HEAD.size])
                 short = end > size
-                if short or end < place or record != _record(record, rows.read(end - place)):
+                if short or end < place or record != _record(record, _blocks(rows, end - place)):
                     break
                 good, place, answer = good + 1, end, kind
         lost = np.frombuffer(window[(good - first) * _SIZE :], _RECORDS)
@@ -228,7 +254,7 @@ class Journal:
 
     def _learn(self) -> None:
         """Read the records into the digests and the counts."""
-        with self.path.open("rb") as file:
+        with self._read(self.path) as file:
             file.seek(self._begin)
             while block := file.read(_BLOCK * _SIZE):
                 records = np.frombuffer(block, _RECORDS)
@@ -236,6 +262,8 @@ class Journal:
                 self._digests.extend(records["picture"])
                 values, counts = np.unique(records["answer"], return_counts=True)
                 for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                    if value & ~_LEFT_OUT >= self._kinds:
+                        raise self._changed(f"{self.path.name} is damaged")
                     self._add(value, count)
         self._digests.sort()
         self.resumed = self.pictures
@@ -291,7 +319,7 @@ class Journal:
             end += len(entry.row)
             answer = entry.answer | (0 if entry.row else _LEFT_OUT)
             head = _HEAD.pack(self.digest(entry.name), end, answer)
-            records += _record(head, entry.row)
+            records += _record(head, [entry.row])
             rows += entry.row
         self._write(records, rows)
         self._end = end
@@ -334,12 +362,13 @@ class Journal:
             if self._files and not self._failed:
                 self.sync()
             if whole and self._files and not self._closed:
-                self._write(_record(_HEAD.pack(0, self._end, _CLOSED), b""), b"")
+                self._write(_record(_HEAD.pack(0, self._end, _CLOSED), []), b"")
                 self.sync()
         finally:
             for file in self._files:
                 file.close()
             self._files = []
+            self._folder.close()
             self._lock.release()
 
     def __enter__(self) -> Journal:
@@ -366,16 +395,16 @@ def forget(out: Path, key: bytes) -> bool:
     """
     path = out.with_name(f".{out.name}.journal")
     try:
-        with path.open("rb") as file:
-            head = json.loads(file.readline())
+        with open_regular(path, follow_links=False) as file:
+            head = json.loads(file.readline(_LONGEST_HEAD))
             begin, size = file.tell(), file.seek(0, os.SEEK_END)
             end, place = 0, begin + (size - begin) // _SIZE * _SIZE
             if place > begin:
                 file.seek(place - _SIZE)
                 end = _HEAD.unpack(file.read(_HEAD.size))[1]
         gone = not os.path.lexists(out)  # by a call that was killed
-        untouched = head["key"] == key.hex() and (gone or out.stat().st_size == end)
-    except (OSError, ValueError, KeyError, TypeError):
+        untouched = _key_of(head) == key and (gone or out.lstat().st_size == end)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     if untouched:
         with told_plainly(out):
@@ -385,10 +414,28 @@ def forget(out: Path, key: bytes) -> bool:
     return untouched
 
 
-def _record(head: bytes, row: bytes) -> bytes:
+def _key_of(head: dict[str, Any]) -> bytes:
+    """Return the number that a journal's digests are keyed by."""
+    key = bytes.fromhex(head["key"])
+    if len(key) != _KEY_BYTES:
+        raise ValueError("no key of a journal")
+    return key
+
+
+def _record(head: bytes, row: Iterable[bytes]) -> bytes:
     """Return a record: its first fields, and the checksum over these and the row."""
     head = head[: _HEAD.size]
-    return head + _CHECK.pack(zlib.crc32(row, zlib.crc32(head)))
+    check = zlib.crc32(head)
+    for block in row:
+        check = zlib.crc32(block, check)
+    return head + _CHECK.pack(check)
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the next so many bytes of a file: what a stranger's journal calls a row may be long."""
+    while size > 0 and (block := file.read(min(size, _BLOCK))):
+        size -= len(block)
+        yield block
 
 
 def _shown(value: Any) -> str:

@@ -8,14 +8,43 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final, NamedTuple, cast
+
+from opsin.closed_folder import ClosedFolder
+
+# Whether an open file's times can be set by its number; on Windows by its name only.
+_BY_NUMBER: Final = os.utime in os.supports_fd
 
 
-def copy_file(source: Path, target: Path, scratch: Path) -> None:
+class Place(NamedTuple):
+    """Where a file is, or is going to be: an open folder, and a name in it."""
+
+    folder: ClosedFolder
+    name: str
+
+    @property
+    def is_free(self) -> bool:
+        """Tell whether nothing bears the name."""
+        return not self.folder.has(self.name)
+
+    def stat(self) -> os.stat_result:
+        """Return what is there, itself: of a link, not of what it leads to."""
+        return self.folder.stat(self.name)
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Take the name away."""
+        try:
+            self.folder.unlink(self.name)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+
+def copy_file(source: BinaryIO, target: Place, scratch: Place) -> None:
     """Copy a file with its time and rights.
 
     Args:
-        source: The file.
+        source: The file, open.
         target: Where to; it must be free.
         scratch: A file on the target's file system that nobody else uses; it is gone afterwards.
 
@@ -25,41 +54,46 @@ def copy_file(source: Path, target: Path, scratch: Path) -> None:
     """
 
     def fill(file: BinaryIO) -> None:
-        with source.open("rb") as content:
-            shutil.copyfileobj(content, file, 1 << 20)
+        shutil.copyfileobj(source, file, 1 << 20)
 
-    def stamp() -> None:
-        with suppress(OSError):  # some file systems keep no times
-            shutil.copystat(source, scratch)
+    def stamp(place: int | Path) -> None:
+        if isinstance(place, int):
+            # The numbers of open files will do, though their types do not say so.
+            copy_stat: Callable[[int, int], None] = cast(Any, shutil.copystat)
+            copy_stat(source.fileno(), place)
+        else:
+            found = os.fstat(source.fileno())
+            os.utime(place, ns=(found.st_atime_ns, found.st_mtime_ns))
 
     _write_new(target, scratch, fill, stamp)
 
 
-def write_file(content: bytes, target: Path, scratch: Path, mtime_ns: int) -> None:
+def write_file(content: bytes, target: Place, scratch: Place, mtime_ns: int) -> None:
     """Write a file; arguments and errors are those of `copy_file`."""
 
     def fill(file: BinaryIO) -> None:
         file.write(content)
 
-    def stamp() -> None:
-        os.utime(scratch, ns=(mtime_ns, mtime_ns))
+    def stamp(place: int | Path) -> None:
+        os.utime(place, ns=(mtime_ns, mtime_ns))
 
     _write_new(target, scratch, fill, stamp)
 
 
-def move_file(source: Path, target: Path, scratch: Path) -> None:
+def move_file(source: Place, target: Place, scratch: Place) -> None:
     """Give a file another place; arguments and errors are those of `copy_file`.
 
     In the middle of it the file has both names; it never has none.
     """
     try:
         # A rename would replace what is there, a second name never does.
-        os.link(source, target)
+        source.folder.link(source.name, *target)
     except FileExistsError:
         raise
     except OSError as error:
         if error.errno == errno.EXDEV:
-            copy_file(source, target, scratch)
+            with source.folder.open(source.name) as content:
+                copy_file(content, target, scratch)
         elif error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         else:  # a file system, or a rule of the system, without second names
@@ -69,20 +103,27 @@ def move_file(source: Path, target: Path, scratch: Path) -> None:
 
 
 def _write_new(
-    target: Path, scratch: Path, fill: Callable[[BinaryIO], None], stamp: Callable[[], None]
+    target: Place,
+    scratch: Place,
+    fill: Callable[[BinaryIO], None],
+    stamp: Callable[[int | Path], None],
 ) -> None:
     """Write a file beside its place, bring it to the disk, and give it its name if that is free."""
     # Killed after the name was given, the scratch file is the target: never write into it.
     scratch.unlink(missing_ok=True)
     try:
-        with scratch.open("xb") as file:
+        with scratch.folder.open(scratch.name, "xb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())
-        # By its time the file is known for what it is, so it never has its name without.
-        stamp()
+            # By its time the file is known for what it is, so it never has its name without.
+            if _BY_NUMBER:
+                with suppress(OSError):  # some file systems keep no times
+                    stamp(file.fileno())
+        if not _BY_NUMBER:
+            stamp(scratch.folder.path / scratch.name)
         try:
-            os.link(scratch, target)
+            scratch.folder.link(scratch.name, *target)
         except FileExistsError:
             raise
         except OSError:
@@ -91,8 +132,8 @@ def _write_new(
         scratch.unlink(missing_ok=True)
 
 
-def _rename_new(source: Path, target: Path) -> None:
+def _rename_new(source: Place, target: Place) -> None:
     """Rename where there are no second names; nobody else may write into the folder meanwhile."""
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    source.rename(target)
+    if not target.is_free:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
+    source.folder.rename(source.name, *target)

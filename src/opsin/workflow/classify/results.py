@@ -203,12 +203,26 @@ class Results:
         ):
             rows = self._flat_rows()
             while group := list(islice(rows, _GROUP)):
-                writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+                try:
+                    table = arrow.Table.from_pylist(group, schema=schema)
+                except arrow.ArrowException as error:
+                    raise self._not_ours() from error
+                writer.write_table(table)
+
+    def _not_ours(self) -> RecipeError:
+        return RecipeError(
+            f"{self.rows} as this command left it",
+            "a line of it is none of this command's",
+            "Give another file, and begin anew.",
+        )
 
     def _flat_rows(self) -> Iterator[dict[str, Any]]:
         with self.rows.open("rb") as lines:
             for line in lines:
-                fields = flat(json.loads(line), self.top)
+                try:
+                    fields = flat(json.loads(line), self.top)
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                    raise self._not_ours() from error
                 yield {
                     # Arrow's texts are UTF-8, so other bytes become visible escapes.
                     name: value.encode("utf-8", "backslashreplace").decode()

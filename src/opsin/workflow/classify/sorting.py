@@ -13,18 +13,21 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
+from opsin.closed_folder import ClosedFolder
 from opsin.data.numbered import free_name
 from opsin.data.unlabelled import Unlabelled
 from opsin.errors import RecipeError, StorageError
 from opsin.events import Watcher
+from opsin.regular_file import open_regular
 from opsin.storage import told_plainly, write_bytes
 from opsin.workflow.classify.journal import Journal
-from opsin.workflow.classify.placing import copy_file, move_file, write_file
+from opsin.workflow.classify.origins import Origins
+from opsin.workflow.classify.placing import Place, copy_file, move_file, write_file
 from opsin.workflow.classify.undo import (
     FORMAT,
     LOCK,
@@ -55,6 +58,7 @@ class Sorter:
         answers: Every answer there may be, in the order of the journal's numbers.
         journal: What is done; open.
         watcher: Is told what could not be placed.
+        sources: Folders that the user named as those the images are in.
 
     Raises:
         RecipeError: The folder was sorted by another command, or another process sorts into it.
@@ -62,35 +66,40 @@ class Sorter:
     """
 
     def __init__(
-        self, folder: Path, by: By, answers: Sequence[str], journal: Journal, watcher: Watcher
-    ) -> None:
+        self, folder: Path, by: By, answers: Sequence[str], journal: Journal, watcher: Watcher, *,
+        sources: Sequence[Path] = (),
+    ) -> None:  # fmt: skip
         self.folder, self.by, self.watcher = folder, by, watcher
         self.placed, self.unplaced = 0, 0
         self._journal = journal
+        self._origins = Origins(journal.key, sources)
+        self._remembers = True
         names = NamesInUse()
         for own in (UNDO, RESULTS):
             names.take(own)
         self._folders = {answer: names.take(legal_name(answer)) for answer in answers}
         self._inside = os.path.realpath(folder) + os.sep
-        self._scratch = folder / SCRATCH
-        with told_plainly(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._lock = hold(folder)
         self._log: BinaryIO | None = None
-        try:
+        with ExitStack() as stack:
+            with told_plainly(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                self._own = stack.enter_context(ClosedFolder(folder))
+            self._scratch = Place(self._own, SCRATCH)
+            stack.callback(hold(folder).release)
             with told_plainly(folder):
                 self._open()
-                self._log = (folder / UNDO).open("ab", buffering=0)
+                self._log = stack.enter_context(self._own.open(UNDO, "ab"))
             self._settle()
-        except BaseException:
-            self.close()
-            raise
+            self._held = stack.pop_all()
 
     def _open(self) -> None:
         """Begin the undo file, or see that it is this work's."""
+        for name in self._folders.values():
+            if self._own.has(name):
+                self._check_own(name)
         path = self.folder / UNDO
-        if os.path.lexists(path):
-            undo = UndoFile(self.folder)
+        if self._own.has(UNDO):
+            undo = UndoFile(self._own)
             if undo.key == self._journal.key:
                 return
             if next(undo.batches(), None):
@@ -121,9 +130,20 @@ class Sorter:
         }
         write_bytes(path, json.dumps(head).encode() + b"\n")
 
+    def _check_own(self, name: str) -> None:
+        """See that the folder of an answer is a folder, and no link to one elsewhere."""
+        try:
+            self._own.folder(name).close()
+        except NotADirectoryError as error:
+            raise RecipeError(
+                "a folder of its own for the images of each answer",
+                f"{self.folder / name} is a link or a file",
+                "Take it away, or sort into another folder.",
+            ) from error
+
     def _settle(self) -> None:
         """Bring a batch to its end that the process was killed in."""
-        last, undo = None, UndoFile(self.folder)
+        last, undo = None, UndoFile(self._own)
         for batch in undo.batches():
             last = batch
             if batch.records > self._journal.records:
@@ -138,29 +158,55 @@ class Sorter:
                 "pictures were taken back since",
                 "Sort into another folder, with other results.",
             )
-        cut_torn_line(undo.path)
+        cut_torn_line(self._own)
         with told_plainly(self.folder):
             self._scratch.unlink(missing_ok=True)
         if last is None or last.over:
             return
+        for line in last.lines:
+            if line.source is not None and not self._origins.holds(line.source):
+                raise RecipeError(
+                    f"{undo.path} as this command left it",
+                    f"it names {line.source}, from where this account sorted nothing",
+                    "Sort into another folder, with other results.",
+                )
         undone, moves = [], []
         for line in last.lines:
-            done = self._journal.holds(line.image)
-            made = line.looks_done(self.folder)
-            # The original may have gone since: its copy stays, and is in the undo file.
-            only = line.by != "write" and not os.path.lexists(line.source or "")
-            if not (made and (done or only)):
-                undone.append(line.target)
             with told_plainly(self.folder):
-                if line.by == "move" and done and made:
-                    _take_old_name(line)
-                elif line.by == "move" and done and line.source:
-                    picture = Unlabelled(line.image, line.source, line.source)
-                    moves.append((picture, line.target.split("/")[0]))
-                elif line.by != "move" and made and not (done or only):
-                    (self.folder / line.target).unlink()
+                was_done, move = self._settle_line(line)
+            if not was_done:
+                undone.append(line.target)
+            if move is not None:
+                moves.append(move)
         self._mark(undone)
         self._place(moves, lambda: None)
+
+    def _settle_line(self, line: Line) -> tuple[bool, tuple[Unlabelled, str] | None]:
+        """Bring one picture's move or copy to its end, or take it back.
+
+        Returns:
+            Whether it is where the line says, and what has to be placed anew.
+        """
+        answer, name = line.place
+        done = self._journal.holds(line.image)
+        with ExitStack() as stack:
+            target, source = None, None
+            with suppress(FileNotFoundError):
+                target = Place(stack.enter_context(self._own.folder(answer)), name)
+            if line.source is not None:
+                with suppress(OSError):
+                    source = stack.enter_context(self._origins.place(line.source))
+            made = target is not None and line.looks_done(target)
+            # The original may have gone since: its copy stays, and is in the undo file.
+            only = line.by != "write" and (source is None or source.is_free)
+            if line.by == "move" and done and made and source is not None:
+                _take_old_name(line, source)
+            elif line.by == "move" and done and not made and line.source is not None:
+                picture = Unlabelled(line.image, line.source, line.source)
+                return False, (picture, answer)
+            elif line.by != "move" and made and not (done or only) and target is not None:
+                target.unlink()
+        return made and (done or only), None
 
     def has_inside(self, picture: Unlabelled) -> bool:
         """Tell whether a picture lies in the folder, where sorted ones are found again."""
@@ -195,6 +241,7 @@ class Sorter:
         if not planned:
             keep()
             return
+        self._remember([line.source for _, line in planned if line.source is not None])
         self._write(*(asdict(line) for _, line in planned))
         if self.by == "move":
             self._keep(keep)
@@ -202,6 +249,18 @@ class Sorter:
         if self.by != "move":
             self._keep(keep)
         self._mark(undone)
+
+    def _remember(self, sources: list[str]) -> None:
+        """Keep where pictures come from; where that cannot be written, `unsort` will ask."""
+        try:
+            self._origins.add(sources)
+        except OSError as error:
+            if self._remembers:
+                self.watcher.note(
+                    f"where the pictures came from cannot be kept in {error.filename} "
+                    f"({(error.strerror or str(error)).lower()}): opsin unsort will ask for it"
+                )
+            self._remembers = False
 
     def _keep(self, keep: Callable[[], None]) -> None:
         keep()
@@ -230,26 +289,35 @@ class Sorter:
         """Return a name that no file of a folder has, and none that is planned."""
         return free_name(
             name,
-            lambda name: (
-                f"{folder}/{name}".casefold() in taken
-                or os.path.lexists(self.folder / folder / name)
-            ),
+            lambda name: f"{folder}/{name}".casefold() in taken or self._is_taken(folder, name),
         )
+
+    def _is_taken(self, folder: str, name: str) -> bool:
+        try:
+            with self._own.folder(folder) as inside:
+                return inside.has(name)
+        except FileNotFoundError:
+            return False
 
     def _act(self, picture: Unlabelled, line: Line) -> bool:
         """Do what a line says; tell whether it was done."""
-        target, source = self.folder / line.target, Path(line.source or "")
+        folder, name = line.place
+        source = Path(line.source or "")
         try:
-            target.parent.mkdir(exist_ok=True)
-            if line.by == "write":
-                content = picture.image if isinstance(picture.image, bytes) else b""
-                write_file(content, target, self._scratch, line.mtime_ns)
-            elif line.by == "copy":
-                copy_file(source, target, self._scratch)
-            elif line.by == "link":
-                os.link(source, target)
-            else:
-                move_file(source, target, self._scratch)
+            with ExitStack() as stack:
+                target = Place(stack.enter_context(self._own.folder(folder, make=True)), name)
+                if line.by == "write":
+                    content = picture.image if isinstance(picture.image, bytes) else b""
+                    write_file(content, target, self._scratch, line.mtime_ns)
+                elif line.by == "copy":
+                    with open_regular(source) as file:
+                        copy_file(file, target, self._scratch)
+                else:
+                    parent = stack.enter_context(ClosedFolder(source.parent))
+                    if line.by == "link":
+                        parent.link(source.name, *target)
+                    else:
+                        move_file(Place(parent, source.name), target, self._scratch)
         except FileExistsError:
             self._tell(line.image, f"something else took the name {line.target} meanwhile")
             return False
@@ -261,7 +329,7 @@ class Sorter:
                     "Sort by copy, into another folder.",
                 ) from error
             if error.errno in _DISK:
-                with told_plainly(target):
+                with told_plainly(self.folder / line.target):
                     raise
             self._tell(line.image, (error.strerror or str(error)).lower())
             return False
@@ -281,7 +349,7 @@ class Sorter:
         """Add lines, and bring them to the disk before anything is done."""
         content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         with told_plainly(self.folder / UNDO):
-            log = self._log or (self.folder / UNDO).open("ab", buffering=0)
+            log = self._log or self._own.open(UNDO, "ab")
             left = memoryview(content)
             while left:
                 left = left[log.write(left) or 0 :]
@@ -289,16 +357,13 @@ class Sorter:
 
     def close(self) -> None:
         """Let go of the folder."""
-        if self._log is not None:
-            self._log.close()
-        self._lock.release()
+        self._held.close()
 
 
-def _take_old_name(line: Line) -> None:
+def _take_old_name(line: Line, source: Place) -> None:
     """Take the old name of a moved picture away, where only that was left to do."""
-    source = Path(line.source or "")
     with suppress(FileNotFoundError):
-        there = source.lstat()
+        there = source.stat()
         same = (there.st_dev, there.st_ino) == (line.device, line.inode)
         if same and (there.st_size, there.st_mtime_ns) == (line.size, line.mtime_ns):
             source.unlink()

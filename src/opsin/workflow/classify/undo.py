@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from opsin.closed_folder import ClosedFolder, is_plain_name
 from opsin.errors import RecipeError
 from opsin.storage import told_plainly
+from opsin.workflow.classify.placing import Place
 
 #: The file that undoes a sorting, and the answers where no other file was named.
 UNDO: Final = "sorted.jsonl"
@@ -28,6 +32,11 @@ LOCK: Final = ".sorted.jsonl.lock"
 FORMAT: Final = 1
 # File systems keep times to two seconds or better.
 _CLOCK: Final = 2_000_000_000
+# Bytes of the longest line and the longest batch; a batch has some hundred lines.
+_LONGEST: Final = 32 << 20
+_KEY: Final = re.compile("[0-9a-f]{32}")
+# What reading a line that is no sorting's may raise.
+_UNSOUND: Final = (OSError, ValueError, TypeError, KeyError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -54,11 +63,39 @@ class Line:
     device: int = 0
     inode: int = 0
 
-    def looks_done(self, folder: Path) -> bool:
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Line:
+        """Return what a line of the file says.
+
+        Raises:
+            TypeError: It is none of this command's: strangers write such files too.
+            ValueError: Likewise.
+        """
+        line = cls(**content)
+        texts, numbers = (line.image, line.target), (line.size, line.mtime_ns, line.device)
+        sound = (
+            all(isinstance(text, str) for text in texts)
+            # Not bool, which is an int to Python.
+            and all(type(number) is int for number in (*numbers, line.inode))
+            and line.by in {"copy", "link", "move", "write"}
+            and (line.source is None if line.by == "write" else _is_whole_path(line.source))
+        )
+        if not sound or not all(map(is_plain_name, line.place)) or len(line.place) != 2:
+            raise ValueError("no line of a sorting")
+        return line
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The folder of its answer, and its name there."""
+        return tuple(self.target.split("/"))
+
+    def looks_done(self, target: Place) -> bool:
         """Tell whether what lies at the target is this picture."""
         try:
-            there = (folder / self.target).lstat()
+            there = target.stat()
         except OSError:
+            return False
+        if not stat.S_ISREG(there.st_mode):
             return False
         if self.by != "copy" and (there.st_dev, there.st_ino) == (self.device, self.inode):
             return True
@@ -69,10 +106,13 @@ class Line:
         """Tell by its size and time whether a file may be the picture as it was, or its copy."""
         return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
 
-    def stays_inside(self) -> bool:
-        """Tell whether it goes where a sorting would place it: strangers write such files too."""
-        places = self.target.split("/")
-        return len(places) == 2 and not {"", ".", ".."} & set(places)
+
+def _is_whole_path(source: object) -> bool:
+    return (
+        isinstance(source, str)
+        and os.path.isabs(source)  # noqa: PTH117
+        and all(name == ".." or is_plain_name(name) for name in Path(source).parts[1:])
+    )
 
 
 class Batch(NamedTuple):
@@ -99,26 +139,23 @@ class UndoFile:
         RecipeError: It has no such file, or a damaged one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.path = folder, folder / UNDO
+    def __init__(self, folder: ClosedFolder) -> None:
+        self.folder, self.path = folder, folder.path / UNDO
         #: Whether somebody began to take pictures back.
         self.taken_back = False
         try:
-            with self.path.open("rb") as file:
-                self.head: dict[str, Any] = json.loads(file.readline())
-            known = self.head["format"] == FORMAT
-            self.key, self.results = bytes.fromhex(self.head["journal"]), Path(self.head["results"])
-            self.made, self.folders = bool(self.head["made"]), list(self.head["folders"])
+            with folder.open(UNDO) as file:
+                head = _json_line(file.readline(_LONGEST))
+            known = head["format"] == FORMAT and _KEY.fullmatch(head["journal"])
+            names = head["folders"]
+            if not known or type(names) is not list or not all(map(is_plain_name, names)):
+                raise ValueError("no head of a sorting")
+            self.key, self.results = bytes.fromhex(head["journal"]), Path(head["results"])
+            self.made, self.folders = head["made"] is True, names
         except FileNotFoundError as error:
-            raise RecipeError(
-                f"a folder that opsin predict --sort-into made, with its {UNDO}",
-                f"{folder} has none",
-                "Give the sorted folder.",
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise lacks_undo(folder.path) from error
+        except _UNSOUND as error:
             raise self._damaged() from error
-        if not known:
-            raise self._damaged()
 
     def _damaged(self) -> RecipeError:
         return RecipeError(
@@ -131,32 +168,58 @@ class UndoFile:
         """Yield what was done, batch by batch; a last line cut short by a power cut is left out.
 
         Afterwards ``taken_back`` is known.
+
+        Raises:
+            RecipeError: It is damaged.
         """
         lines: list[Line] = []
-        with self.path.open("rb") as file:
-            file.readline()
-            for text in file:
-                if not text.endswith(b"\n"):
-                    break
-                try:
-                    content = json.loads(text)
+        size = 0
+        try:
+            with self.folder.open(UNDO) as file:
+                file.readline(_LONGEST)
+                while (text := file.readline(_LONGEST)).endswith(b"\n"):
+                    content = _json_line(text)
+                    size += len(text)
+                    if size > _LONGEST:
+                        raise self._damaged()
                     if "unsorted" in content:
                         self.taken_back = True
-                        continue
-                    if "placed" not in content:
-                        line = Line(**content)
-                        if not line.stays_inside():
-                            raise self._damaged()
-                        lines.append(line)
-                        continue
-                    undone = set(content["not"])
-                    done = [line for line in lines if line.target not in undone]
-                    yield Batch(done, over=True, records=content["placed"])
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise self._damaged() from error
-                lines = []
+                    elif "placed" in content:
+                        yield _over(lines, content)
+                        lines, size = [], 0
+                    else:
+                        lines.append(Line.read(content))
+                if len(text) == _LONGEST:
+                    raise self._damaged()
+        except _UNSOUND as error:
+            raise self._damaged() from error
         if lines:
             yield Batch(lines, over=False)
+
+
+def _json_line(text: bytes) -> dict[str, Any]:
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise TypeError("no object of JSON")
+    return content
+
+
+def _over(lines: list[Line], content: dict[str, Any]) -> Batch:
+    """Return a batch by the line that ends it."""
+    records, undone = content["placed"], content["not"]
+    if type(records) is not int or not isinstance(undone, list):
+        raise TypeError("no end of a batch")
+    left = set(undone)
+    return Batch([line for line in lines if line.target not in left], over=True, records=records)
+
+
+def lacks_undo(folder: Path) -> RecipeError:
+    """Return the error for a folder that nothing was sorted into."""
+    return RecipeError(
+        f"a folder that opsin predict --sort-into made, with its {UNDO}",
+        f"{folder} has none",
+        "Give the sorted folder.",
+    )
 
 
 def hold(folder: Path) -> FileLock:
@@ -179,14 +242,12 @@ def hold(folder: Path) -> FileLock:
     return lock
 
 
-def cut_torn_line(path: Path) -> None:
+def cut_torn_line(folder: ClosedFolder) -> None:
     """Cut off a last line that a power cut or a full disk left without its end."""
-    with told_plainly(path), path.open("rb+") as file:
-        size = whole = file.seek(0, os.SEEK_END)
-        while whole:
-            file.seek(whole - 1)
-            if file.read(1) == b"\n":
-                break
-            whole -= 1
-        if whole < size:
+    with told_plainly(folder.path / UNDO), folder.open(UNDO, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - _LONGEST)
+        file.seek(start)
+        whole = start + file.read().rfind(b"\n") + 1
+        if start < whole < size:
             file.truncate(whole)

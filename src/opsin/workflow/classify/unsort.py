@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from opsin.closed_folder import ClosedFolder
+from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.storage import told_plainly
 from opsin.workflow.classify.journal import forget
-from opsin.workflow.classify.placing import move_file
+from opsin.workflow.classify.origins import Origins
+from opsin.workflow.classify.placing import Place, move_file
 from opsin.workflow.classify.undo import (
     LOCK,
     RESULTS,
     SCRATCH,
+    UNDO,
     Line,
     UndoFile,
     cut_torn_line,
     hold,
+    lacks_undo,
 )
 
 # Pictures that could not be taken back and are named; all of them stay in the undo file.
 _NAMED: Final = 100
 _REST: Final = ".sorted.jsonl.rest"
+_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,12 @@ class Unsorted:
         }
 
 
-def unsort(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Unsorted:
+def unsort(
+    folder: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    watcher: Watcher = SILENT,
+) -> Unsorted:
     """Take back what ``classify(…, sort_into=folder)`` did there.
 
     Moved pictures go back where they came from, never over something that is there now. Copies and
@@ -66,29 +78,39 @@ def unsort(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Unso
     empty folders go, and the answers that were written into the folder. What cannot be taken back
     stays, and is listed. Killed on its way, it can be called again.
 
+    Where the pictures came from is known by the account that sorted them. Of a folder that was
+    sorted elsewhere, nothing is believed: name the source.
+
     Args:
         folder: The sorted folder.
+        source: One folder or several that the pictures came from, where this account does not know.
         watcher: Is told how far the work is.
 
     Raises:
-        RecipeError: Nothing was sorted into it, or another process is at it.
+        RecipeError: Nothing was sorted into it, it names places where this account sorted nothing,
+            or another process is at it.
         StorageError: The disk refuses a write.
 
     Example:
         >>> unsort("sorted")  # doctest: +SKIP
         Unsorted(folder=PosixPath('sorted'), moved_back=1200, removed=0, left=(), left_count=0)
     """
+    several = [source] if isinstance(source, str | os.PathLike) else source
     folder = Path(folder)
-    undo = UndoFile(folder)
-    lock = hold(folder)
-    try:
-        work = _Unsorting(undo, watcher)
-        work.run()
-    finally:
-        lock.release()
-    if not work.left_count:
+    if not folder.is_dir():
+        raise lacks_undo(folder)
+    with ExitStack() as stack:
         with told_plainly(folder):
-            _clear(undo)
+            own = stack.enter_context(ClosedFolder(folder))
+        undo = UndoFile(own)
+        stack.callback(hold(folder).release)
+        origins = Origins(undo.key, [Path(each) for each in several])
+        work = _Unsorting(undo, origins, watcher)
+        work.run()
+        if not work.left_count:
+            with told_plainly(folder):
+                _clear(undo)
+            origins.forget()
     left = tuple(work.left)
     return Unsorted(folder, work.moved_back, work.removed, left, work.left_count)
 
@@ -96,35 +118,62 @@ def unsort(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Unso
 class _Unsorting:
     """Goes through the lines of an undo file, and keeps those that could not be undone."""
 
-    def __init__(self, undo: UndoFile, watcher: Watcher) -> None:
-        self.undo, self.watcher = undo, watcher
+    def __init__(self, undo: UndoFile, origins: Origins, watcher: Watcher) -> None:
+        self.undo, self.origins, self.watcher = undo, origins, watcher
         self.moved_back = self.removed = self.left_count = 0
         self.left: list[tuple[str, str]] = []
+        # In the source's folder, where another file must not have it.
+        self._scratch = f"{SCRATCH}-{undo.key.hex()}"
 
     def run(self) -> None:
         """Undo all that can be undone; the undo file then lists the rest."""
-        undo = self.undo
-        cut_torn_line(undo.path)
-        with told_plainly(undo.path), undo.path.open("rb") as file:
-            head = file.readline()
-            total = sum(line.startswith(b'{"image"') for line in file)
+        undo, own = self.undo, self.undo.folder
+        total = self._checked()
+        cut_torn_line(own)
         mark = json.dumps({"unsorted": True}).encode() + b"\n"
         # From here on no command goes on with this sorting.
-        with told_plainly(undo.path), undo.path.open("ab") as file:
+        with told_plainly(undo.path), own.open(UNDO, "ab") as file:
             file.write(mark)
-            file.flush()
             os.fsync(file.fileno())
         self.watcher.begin("Unsort", max(total, 1), "pictures")
         # Under a name of its own, so that nothing stays when the process is killed time and again.
-        left = undo.folder / _REST
-        with told_plainly(left):
-            with left.open("wb") as rest:
+        rest_of_it = Place(own, _REST)
+        with told_plainly(undo.folder.path / _REST):
+            rest_of_it.unlink(missing_ok=True)
+            with own.open(UNDO) as file:
+                head = file.readline()
+            with own.open(_REST, "xb") as rest:
                 rest.write(head + mark)
                 self._go_through(rest)
                 rest.flush()
                 os.fsync(rest.fileno())
-            left.replace(undo.path)
+            own.rename(_REST, own, UNDO)
         self.watcher.end()
+
+    def _checked(self) -> int:
+        """Return how many pictures there are, once all of the file is sound.
+
+        Raises:
+            RecipeError: It is damaged, or names places from where this account sorted nothing.
+        """
+        total, strange = 0, set()
+        for batch in self.undo.batches():
+            total += len(batch.lines)
+            for line in batch.lines:
+                if line.source is not None and not self.origins.holds(line.source):
+                    strange.add(os.path.dirname(line.source))  # noqa: PTH120
+        if strange:
+            try:
+                place = os.path.commonpath(strange)
+            except ValueError:  # on several drives
+                place = min(strange)
+            folder = self.undo.folder.path
+            raise RecipeError(
+                "a folder that this account sorted, so that it knows where the images came from",
+                f"{self.undo.path} says {place}, from where it sorted nothing into {folder}",
+                f"If that is right, say so: opsin unsort {folder} --source {place}",
+            )
+        return total
 
     def _go_through(self, rest: BinaryIO) -> None:
         """Undo each line; write those that could not be undone."""
@@ -155,62 +204,96 @@ class _Unsorting:
             sure: Whether it was done for certain, so that what lies there is the picture even where
                 somebody worked on it since.
         """
-        target, source = self.undo.folder / line.target, Path(line.source or "")
-        there = line.looks_done(self.undo.folder)
-        free = not os.path.lexists(source)
-        if line.by == "move":
+        answer, name = line.place
+        with ExitStack() as stack:
+            target = None
+            with suppress(FileNotFoundError):
+                target = Place(stack.enter_context(self.undo.folder.folder(answer)), name)
+            if line.by == "move":
+                return self._move_back(line, target, sure=sure)
+            if target is None or target.is_free:
+                return None
+            if not line.looks_done(target):
+                return "was changed since" if sure else None
+            if line.source is not None:
+                source = None
+                with suppress(OSError):
+                    source = stack.enter_context(self.origins.place(line.source))
+                if source is None or not _is_there(line, source, target):
+                    gone = source is None or source.is_free
+                    became = "is gone" if gone else "is another picture now"
+                    return f"{line.source} {became}, so this may be the only one"
+            target.unlink()
+            self.removed += 1
+            return None
+
+    def _move_back(self, line: Line, target: Place | None, *, sure: bool) -> str | None:
+        """Undo the line of a moved picture, as `_undo` does."""
+        missing = target is None or target.is_free
+        with ExitStack() as stack:
+            source = None
+            with suppress(FileNotFoundError):
+                place = self.origins.place(line.source or "", make=not missing)
+                source = stack.enter_context(place)
+            free = source is None or source.is_free
+            there = target is not None and line.looks_done(target)
+            if target is None or source is None or missing or not (there or sure):
+                return "is no longer there" if free else None
+            if not stat.S_ISREG(target.stat().st_mode):
+                return "is a link now, or no file"
             if there and not free and _is_back(source, target):  # killed between two steps
                 target.unlink()
-                self.moved_back += 1
-                return None
-            if not os.path.lexists(target) or not (there or sure):
-                return "is no longer there" if free else None
-            if not free:
-                return f"something else is at {source} now"
-            source.parent.mkdir(parents=True, exist_ok=True)
-            move_file(target, source, source.with_name(SCRATCH))
+            elif free:
+                move_file(target, source, Place(source.folder, self._scratch))
+            else:
+                return f"something else is at {line.source} now"
             self.moved_back += 1
             return None
-        if not os.path.lexists(target):
-            return None
-        if not there:
-            return "was changed since" if sure else None
-        if line.by != "write" and not _is_there(line, source, target):
-            gone = "is gone" if free else "is another picture now"
-            return f"{source} {gone}, so this may be the only one"
-        target.unlink()
-        self.removed += 1
-        return None
 
 
-def _is_back(source: Path, target: Path) -> bool:
+def _same_content(one: Place, other: Place) -> bool:
+    with one.folder.open(one.name) as first, other.folder.open(other.name) as second:
+        if os.fstat(first.fileno()).st_size != os.fstat(second.fileno()).st_size:
+            return False
+        while block := first.read(_BLOCK):
+            if block != second.read(_BLOCK):
+                return False
+        return not second.read(1)
+
+
+def _is_back(source: Place, target: Place) -> bool:
     """Tell whether a moved picture lies where it came from too, as a second name or a copy."""
     # A symbolic link that somebody left there leads to the only one that there is.
-    return not source.is_symlink() and filecmp.cmp(source, target, shallow=False)
+    return stat.S_ISREG(source.stat().st_mode) and _same_content(source, target)
 
 
-def _is_there(line: Line, source: Path, target: Path) -> bool:
+def _is_there(line: Line, source: Place, target: Place) -> bool:
     """Tell whether the picture that a copy or a link was made of is still where it was."""
     try:
-        found = source.stat()
+        found, copy = source.stat(), target.stat()
+        linked = stat.S_ISLNK(found.st_mode)
+        if linked:  # the picture that was copied may have been one that a link leads to
+            found = os.stat(line.source or "")  # noqa: PTH116
     except OSError:
         return False
-    if source.samefile(target):
-        return not source.is_symlink()
-    return line.is_like(found) or filecmp.cmp(source, target, shallow=False)
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    if (found.st_dev, found.st_ino) == (copy.st_dev, copy.st_ino):
+        return not linked
+    return line.is_like(found) or (not linked and _same_content(source, target))
 
 
 def _clear(undo: UndoFile) -> None:
     """Remove what the sorting made beside the pictures; the undo file last."""
-    folder = undo.folder
-    (folder / SCRATCH).unlink(missing_ok=True)
+    own = undo.folder
+    Place(own, SCRATCH).unlink(missing_ok=True)
     for name in undo.folders:
         with suppress(OSError):  # not empty: something else is in there
-            (folder / name).rmdir()
-    if undo.results == (folder / RESULTS).absolute():
+            own.rmdir(name)
+    if undo.results == (own.path / RESULTS).absolute():
         forget(undo.results, undo.key)
-    undo.path.unlink()
-    (folder / LOCK).unlink(missing_ok=True)
+    own.unlink(UNDO)
+    Place(own, LOCK).unlink(missing_ok=True)
     if undo.made:
         with suppress(OSError):
-            folder.rmdir()
+            own.path.rmdir()

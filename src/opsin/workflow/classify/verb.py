@@ -155,12 +155,20 @@ def classify(
     }
     with ExitStack() as stack:
         journal = stack.enter_context(
-            Journal(path, results.rows, begun, heading=results.heading, version=__version__)
+            Journal(
+                path,
+                results.rows,
+                begun,
+                heading=results.heading,
+                version=__version__,
+                answers=len(classifier.classes) + 2,
+            )
         )
         results.check(journal.key)
         work = Work(classifier.classes, results, selection, journal, reject=reject, watcher=watcher)
         if folder is not None:
-            work.sorter = Sorter(folder, sort_by, work.answers, journal, watcher)
+            sources = [Path(_place(stream.source))] if stream.kind == "folder" else []
+            work.sorter = Sorter(folder, sort_by, work.answers, journal, watcher, sources=sources)
             stack.callback(work.sorter.close)
         try:
             work.run(classifier, stream, as_is=as_is, tta=tta)

@@ -1,0 +1,183 @@
+"""A folder that nothing asked of it leads out of.
+
+Folders come from strangers too, and a link in one of them may bear any name. So a folder is opened
+once, what lies in it is reached by single names from there, and no name is followed if it is a
+link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, cast
+
+# Elsewhere (Windows) there are no handles of folders: names are looked at before they are used.
+_BY_HANDLE: Final = {os.open, os.stat, os.unlink, os.mkdir, os.rmdir, os.link, os.rename} <= (
+    os.supports_dir_fd
+)
+_FLAGS: Final = (
+    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
+_MODES: Final = {
+    "rb": os.O_RDONLY,
+    "rb+": os.O_RDWR,
+    "ab": os.O_WRONLY | os.O_APPEND | os.O_CREAT,
+    "xb": os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+}
+
+
+def is_plain_name(name: object) -> bool:
+    """Tell whether this is the name of something right inside a folder, not a path.
+
+    Example:
+        >>> [is_plain_name(name) for name in ("Bag", "..", "a/b", "/etc", "", 5)]
+        [True, False, False, False, False, False]
+    """
+    if not isinstance(name, str) or name in {"", ".", ".."} or "\0" in name:
+        return False
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half a surrogate pair, which no file's name can hold
+        return False
+    return os.path.split(name) == ("", name) and not os.path.splitdrive(name)[0]
+
+
+class ClosedFolder:
+    """An open folder; its names are single ones, and links among them are not followed.
+
+    Args:
+        path: The folder. Its own path may lead through links: the user chose it.
+
+    Raises:
+        OSError: There is no such folder, or it may not be entered.
+
+    Example:
+        >>> import tempfile
+        >>> with ClosedFolder(Path(tempfile.mkdtemp())) as folder:
+        ...     os.symlink("/etc", folder.path / "inside")
+        ...     folder.folder("inside")
+        Traceback (most recent call last):
+        NotADirectoryError: [Errno 20] Not a folder of its own, maybe a link: 'inside'
+    """
+
+    def __init__(self, path: Path, *, _handle: int | None = None) -> None:
+        self.path = path
+        self._handle = _handle
+        if _handle is None and _BY_HANDLE:
+            self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def __enter__(self) -> ClosedFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _at(self, name: str) -> str:
+        if not is_plain_name(name):
+            raise OSError(errno.EINVAL, "Not the name of a file in this folder", name)
+        return name if _BY_HANDLE else str(self.path / name)
+
+    def folder(self, name: str, *, make: bool = False) -> ClosedFolder:
+        """Open a folder right inside this one.
+
+        Args:
+            name: Its name.
+            make: Whether to make it where there is none.
+
+        Raises:
+            OSError: There is no such folder, or that name is a link or a file.
+        """
+        place = self._at(name)
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(place, dir_fd=self._handle)
+        if not stat.S_ISDIR(self.stat(name).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "Not a folder of its own, maybe a link", name)
+        if not _BY_HANDLE:
+            return ClosedFolder(self.path / name)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        return ClosedFolder(self.path / name, _handle=os.open(place, flags, dir_fd=self._handle))
+
+    def stat(self, name: str) -> os.stat_result:
+        """Return what a name is, itself: of a link, not of what it leads to.
+
+        Raises:
+            OSError: There is none.
+        """
+        return os.stat(self._at(name), dir_fd=self._handle, follow_symlinks=False)
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is anything of a name."""
+        try:
+            self.stat(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def open(self, name: str, mode: Literal["rb", "rb+", "ab", "xb"] = "rb") -> BinaryIO:
+        """Open a regular file, unbuffered where it is added to.
+
+        Raises:
+            OSError: There is none, or it is a link, a pipe, a device or a folder.
+        """
+        place = self._at(name)
+        if mode != "xb" and (mode != "ab" or self.has(name)):
+            # Opening some devices does something by itself, so they are not even opened.
+            _check_regular(self.stat(name), name)
+        handle = os.open(place, _MODES[mode] | _FLAGS, 0o666, dir_fd=self._handle)
+        try:
+            _check_regular(os.fstat(handle), name)
+            opened: Any = open(handle, mode, buffering=0 if mode == "ab" else -1)  # noqa: SIM115, PTH123
+        except BaseException:
+            os.close(handle)
+            raise
+        return cast(BinaryIO, opened)
+
+    def link(self, name: str, to: ClosedFolder, new: str) -> None:
+        """Give a file a second name, which must be free.
+
+        Raises:
+            OSError: It is taken, or the system refuses it.
+        """
+        os.link(
+            self._at(name), to._at(new), src_dir_fd=self._handle, dst_dir_fd=to._handle,
+            follow_symlinks=not _BY_HANDLE,
+        )  # fmt: skip
+
+    def rename(self, name: str, to: ClosedFolder, new: str) -> None:
+        """Give a file another name, in place of whatever bears it.
+
+        Raises:
+            OSError: The system refuses it.
+        """
+        os.replace(self._at(name), to._at(new), src_dir_fd=self._handle, dst_dir_fd=to._handle)
+
+    def unlink(self, name: str) -> None:
+        """Take a file's name away; of a link, the link.
+
+        Raises:
+            OSError: There is none, or the system refuses it.
+        """
+        os.unlink(self._at(name), dir_fd=self._handle)
+
+    def rmdir(self, name: str) -> None:
+        """Remove an empty folder right inside this one.
+
+        Raises:
+            OSError: It is none, it is not empty, or the system refuses it.
+        """
+        os.rmdir(self._at(name), dir_fd=self._handle)
+
+
+def _check_regular(found: os.stat_result, name: str) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file of its own, maybe a link", name)
