@@ -60,7 +60,11 @@ class Watcher:
         """Work of ``total`` units starts."""
 
     def advance(self, done: int, **figures: float) -> None:
-        """``done`` units of the current work are finished, in all."""
+        """``done`` units of the current work are finished, in all.
+
+        A training tells three figures of the whole beside those of the work in hand: ``share``
+        (of all epochs, 0 to 1), ``left`` (seconds) and ``speed`` (units a second).
+        """
 
     def end(self) -> None:
         """The current work is over."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -12,6 +14,7 @@ pytest.importorskip("nicegui")
 pytest.importorskip("selenium")
 
 from selenium import webdriver
+from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -74,6 +77,15 @@ def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
     browser.find_element(By.XPATH, path).click()
 
 
+def typed(browser: webdriver.Chrome, label: str, text: str) -> bool:
+    """Type into a field that may be replaced at this moment, since another network is chosen."""
+    with contextlib.suppress(ElementNotInteractableException):
+        if value(browser, label) != text:
+            one(browser, field(browser, label)).send_keys(Keys.CONTROL, "a")
+            one(browser, field(browser, label)).send_keys(text)
+    return value(browser, label) == text
+
+
 def plans(running: StudioProcess) -> list[str]:
     """Return the numbers of the plans that were asked for."""
     return [job["id"] for job in running.jobs() if job["kind"] == "plan"]
@@ -98,7 +110,7 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     browser.get(f"{running.address}/train?set=digits")
     until(browser, lambda: one(browser, field(browser, "Model")))
     choose(browser, "Model", "dense layers")
-    one(browser, field(browser, "Epochs")).send_keys(str(EPOCHS))
+    until(browser, lambda: typed(browser, "Epochs", str(EPOCHS)))
     # The plan is made in a process of its own, while the page can be used.
     until(browser, lambda: "9,610" in shown(browser), 120)
     assert f"{EPOCHS} epochs" in shown(browser)
@@ -163,6 +175,10 @@ def test_training_again_is_asked_by_the_form(
     assert complaints(browser) == []
 
 
+def _says(browser: webdriver.Chrome, words: str) -> bool:
+    return words in shown(browser)
+
+
 def test_what_makes_no_sense_is_said_and_cannot_be_started(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
@@ -174,7 +190,7 @@ def test_what_makes_no_sense_is_said_and_cannot_be_started(
     ):
         typed = one(browser, field(browser, label))
         typed.send_keys(wrong)
-        until(browser, lambda said=said: said in shown(browser))
+        until(browser, partial(_says, browser, said))
         assert not button(browser, "Start").is_enabled()
         typed.send_keys(Keys.CONTROL, "a", Keys.DELETE)
         until(browser, lambda: button(browser, "Start").is_enabled())

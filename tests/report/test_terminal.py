@@ -77,11 +77,14 @@ def test_a_terminal_shows_a_bar_with_time_left() -> None:
     screen = Terminal(Console(file=stream, force_terminal=True, width=110, no_color=True))
     screen.begin("2/3", 100, "pictures")
     for done in (10, 50, 90):
-        screen.advance(done, loss=0.5, left=61.0)
+        screen.advance(done, loss=0.5, share=(100 + done) / 300, left=61.0, speed=1234.0)
     screen.end()
     shown = stream.getvalue()
     assert "loss 0.500" in shown
-    assert "1:01 for all" in shown
+    # Bar and time are those of the whole training.
+    assert "63%" in shown
+    assert "1,234 pictures/s  1:01 left" in shown
+    assert "90%" not in shown
 
 
 _BREAKS_OFF = """

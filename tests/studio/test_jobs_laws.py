@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.studio.jobs.job import Job
-from opsin.studio.jobs.progress import Pace, Progress
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.run_row import thin
 
@@ -65,23 +64,3 @@ def test_a_thinned_curve_keeps_its_ends(points: list[float], most: int) -> None:
     assert len(kept) == min(len(points), most)
     assert kept[:1] == points[:1]
     assert kept[-1:] == points[-1:]
-
-
-@given(st.integers(1, 50), st.integers(1, 50), st.floats(0, 1e9), st.floats(0, 1e9))
-def test_a_share_is_between_nothing_and_all(
-    epoch: int, epochs: int, done: float, total: float
-) -> None:
-    for progress in (
-        Progress("x", done, total, "pictures", epoch=epoch, epochs=epochs),
-        Progress("x", done, total, "pictures"),
-    ):
-        assert progress.share is None or 0 <= progress.share <= 1
-
-
-@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), max_size=20))
-def test_a_pace_is_never_below_zero(steps: list[tuple[float, float]]) -> None:
-    pace, now, done = Pace(), 0.0, 0.0
-    for seconds, more in steps:
-        now, done = now + seconds, done + more
-        left = pace.left("Read", done, 500.0, now)
-        assert left is None or left >= 0

@@ -1,23 +1,27 @@
-"""How far a training is, read from a run's own files."""
+"""How far a training is: one bar and one time, whoever shows it."""
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
 
+from opsin.pace import Pace
+from opsin.report.terminal import Terminal, clock
 from opsin.run import RunDirectory
-from opsin.studio.jobs.progress import Pace, progress_of
+from opsin.studio.index import RunIndex
+from opsin.studio.jobs.progress import Progress, progress_of
+from opsin.workflow.recorder import recorded
 
 
 def status(run: RunDirectory, **work: object) -> None:
     run.status.write_text(json.dumps({"state": "running", "pid": 1, "started": 1.0} | work))
-
-
-def history(run: RunDirectory, *events: tuple[int, float], of: int = 10) -> None:
-    lines = [json.dumps({"epoch": n, "epochs": of, "seconds": s}) for n, s in events]
-    run.history.write_text("".join(f"{line}\n" for line in lines))
 
 
 @pytest.fixture
@@ -26,59 +30,104 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_inside_an_epoch(run: RunDirectory) -> None:
-    status(run, doing="3/10", done=500, total=1000, unit="pictures")
-    history(run, (1, 20.0), (2, 10.0))
-    found = progress_of(run, Pace())
+    work = {"done": 500, "total": 1000, "unit": "pictures"}
+    status(run, doing="3/10", **work, share=0.25, left=75.0, speed=40.0)
+    found = progress_of(run)
     assert found is not None
-    assert (found.epoch, found.epochs, found.share) == (3, 10, 0.25)
-    assert found.left == 7.5 * 15.0
+    assert (found.share, found.left) == (0.25, 75.0)
+    assert found.in_words() == "Epoch 3 of 10 · 25% of all · about 1:15 left"
+    assert found.in_words(full=True) == (
+        "Epoch 3 of 10 · 500 of 1,000 pictures · 40 pictures/s · 25% of all · about 1:15 left"
+    )
 
 
 def test_a_status_that_was_tampered_with_stops_nobody(run: RunDirectory) -> None:
-    status(run, doing="9" * 5000 + "/1", done=10**400, total=1, unit="pictures", left=10**400)
-    found = progress_of(run, Pace())
+    status(run, doing="9" * 5000 + "/1", done=10**400, total="x", share=-1, left=10**400, pid="x")
+    found = progress_of(run)
     assert found is not None
-    assert (found.epoch, found.share) == (None, 0.0)
-
-
-def test_the_trainings_own_estimate_wins(run: RunDirectory) -> None:
-    status(run, doing="3/10", done=500, total=1000, unit="pictures", left=3.5)
-    found = progress_of(run, Pace())
-    assert found is not None and found.left == 3.5
-
-
-def test_between_two_epochs_the_bar_stays_where_it_was(run: RunDirectory) -> None:
-    status(run, doing="the checkpoint of step 7", done=0, total=0, unit="", left=None)
-    history(run, *((number, 2.0) for number in range(1, 6)))
-    found = progress_of(run, Pace())
-    assert found is not None
-    assert (found.epoch, found.share, found.left) == (6, 0.5, 10.0)
-
-
-def test_after_the_last_epoch_it_says_what_it_does(run: RunDirectory) -> None:
-    status(run, doing="Disturb", done=120, total=480, unit="pictures")
-    history(run, (10, 2.0))
-    found = progress_of(run, Pace())
-    assert found is not None
-    assert (found.epoch, found.doing, found.share, found.left) == (None, "Disturb", 0.25, None)
-
-
-def test_a_line_that_stands_for_several_rounds(run: RunDirectory) -> None:
-    status(run, doing="60/100", done=0, total=1, unit="rounds")
-    history(run, *((number, 5.0) for number in (10, 20, 30, 40, 50)), of=100)
-    found = progress_of(run, Pace())
-    assert found is not None and found.left == 41 * 0.5
+    assert (found.done, found.total, found.share, found.left, found.pid) == (0, 0, None, None, None)
+    assert len(found.in_words()) < 100
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"doing": 3}'])
 def test_a_status_that_says_nothing_is_no_progress(run: RunDirectory, content: str) -> None:
     run.status.write_text(content)
-    assert progress_of(run, Pace()) is None
+    assert progress_of(run) is None
 
 
-@pytest.mark.parametrize("line", ["{", "3", '{"epoch": "x"}', '{"epoch": 1}', "\udcff"])
-def test_a_strange_history_does_no_harm(run: RunDirectory, line: str) -> None:
-    status(run, doing="1/2", done=1, total="x", unit="pictures")
-    run.history.write_text(line + "\n", errors="surrogateescape")
-    found = progress_of(run, Pace())
-    assert found is not None and (found.epoch, found.share) == (1, 0.0)
+def test_what_comes_after_the_training_is_said_beside_a_full_bar(run: RunDirectory) -> None:
+    status(run, doing="Disturb", done=120, total=480, unit="pictures", share=1.0)
+    found = progress_of(run)
+    assert found is not None
+    assert (found.share, found.in_words()) == (1.0, "Disturb · 120 of 480 pictures")
+
+
+class _Screen(Terminal):
+    """A terminal whose last line can be read."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        super().__init__(Console(file=self.stream, force_terminal=True, width=160, no_color=True))
+
+    def shows(self) -> str:
+        assert self._bar is not None
+        self.stream.truncate(0)
+        self._bar.refresh()
+        return self.stream.getvalue()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    epochs=st.integers(2, 4), speed=st.floats(20, 500), validation=st.integers(0, 30),
+    waits=st.lists(st.integers(0, 20), min_size=8, max_size=8),
+)  # fmt: skip
+def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
+    epochs: int, speed: float, validation: int, waits: list[int]
+) -> None:
+    """A training of even speed with pauses, as terminal, run page, queue and home show it."""
+    now, total, seen = [0.0], 4_000, dict[str, Progress]()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("opsin.workflow.recorder.time.monotonic", lambda: now[0])
+        directory = RunDirectory.create(Path(folder), "one")
+        directory.recipe.write_text('{"data": {"sources": ["x"]}, "model": {"name": "mlp"}}')
+        index, screen, pace = RunIndex(Path(folder)), _Screen(), Pace(1.0, now=0.0)
+        with recorded(directory, screen) as recorder:
+
+            def look(*, nothing_happened: bool) -> None:
+                index.scan()
+                [row] = index.rows()
+                found = row.progress
+                assert found is not None
+                before = seen.get("last")
+                if before is not None and before.share is not None and found.share is not None:
+                    assert found.share >= before.share
+                if before is not None and before.left is not None and nothing_happened:
+                    assert found.left is not None
+                    assert 0 <= before.left - found.left <= 21
+                    assert found.share == before.share
+                seen["last"] = found
+                if not nothing_happened and found.left is not None:
+                    assert f"{clock(found.left)} left" in screen.shows()
+                    assert f"about {clock(found.left)} left" in found.in_words()
+
+            for epoch in range(1, epochs + 1):
+                recorder.begin(f"{epoch}/{epochs}", total, "pictures")
+                for step, wait in enumerate(waits, 1):
+                    now[0] += total / 8 / speed + 2
+                    share = (epoch - 1 + step / 8) / epochs
+                    pace.saw(share, now[0])
+                    told = {"share": share}
+                    if pace.left is not None:
+                        told["left"] = pace.left
+                    recorder.advance(step * total // 8, **told)
+                    look(nothing_happened=False)
+                    now[0] += wait
+                    look(nothing_happened=True)
+                now[0] += validation
+                recorder.end()
+                recorder.doing("the checkpoint of step 7")
+            recorder.begin("Disturb", 480, "pictures")
+            now[0] += 2
+            recorder.advance(10)
+            look(nothing_happened=False)
+            assert (seen["last"].share, seen["last"].left) == (1.0, None)

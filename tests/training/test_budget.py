@@ -34,7 +34,12 @@ def fitted(
 ) -> tuple[Recipe, str]:
     recipe = asked(digits, **(given or {}))
     names = tuple(given or ())
-    return fit_budget(budget, recipe, digits, device=CPU, given=names, measure=costing(cost))
+    measure = costing(cost)
+    fit, reason, epoch = fit_budget(
+        budget, recipe, digits, device=CPU, given=names, measure=measure
+    )
+    assert epoch == measure(fit)
+    return fit, reason
 
 
 @given(budget=st.floats(30, 1e5), cost=st.floats(0.01, 1e4))
@@ -109,7 +114,7 @@ def test_too_short_a_budget_is_refused_with_the_one_that_would_do(digits: Datase
 
 def test_networks_without_hidden_layers_have_one_size(digits: Dataset) -> None:
     recipe = resolve(digits.recipe, model="mlp", hidden=())
-    chosen, reason = fit_budget(10, recipe, digits, device=CPU, measure=lambda _: 0.5)
+    chosen, reason, _ = fit_budget(10, recipe, digits, device=CPU, measure=lambda _: 0.5)
     assert chosen.training.epochs == 18
     assert reason == "mlp · 18 epochs of about 0.5 s"
 
@@ -120,7 +125,7 @@ def test_a_network_beyond_the_memory_is_not_taken(digits: Dataset) -> None:
             raise RecipeError("memory", "there is none", "Buy some.")
         return 0.1
 
-    recipe, _ = fit_budget(600, asked(digits), digits, device=CPU, measure=measure)
+    recipe, _, _ = fit_budget(600, asked(digits), digits, device=CPU, measure=measure)
     assert recipe.model.hidden == (32, 64, 128)
     big = resolve(digits.recipe, hidden=(512, 512))
     with pytest.raises(RecipeError, match="Buy some"):
@@ -140,7 +145,7 @@ def test_real_steps_are_measured_and_random_numbers_left_alone(digits: Dataset, 
 
 def test_a_real_budget(digits: Dataset) -> None:
     recipe = resolve(digits.recipe, model="mlp")
-    chosen, reason = fit_budget(60, recipe, digits, device=CPU, given=("model",))
+    chosen, reason, _ = fit_budget(60, recipe, digits, device=CPU, given=("model",))
     assert chosen.model_copy(update={"hidden": ()}) != recipe
     assert chosen.training.epochs > 1
     assert reason.startswith("mlp ")

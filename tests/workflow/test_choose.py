@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from opsin.errors import RecipeError
 from opsin.recipe import DataRecipe, Recipe, resolve
-from opsin.workflow.choose import choose, multiply_adds, seconds_of
+from opsin.workflow.choose import choose, multiply_adds
 
 SHAPES = st.tuples(st.integers(4, 512), st.integers(4, 512), st.sampled_from([1, 3]))
 COUNTS = st.one_of(
@@ -173,30 +173,6 @@ def test_a_depth_that_was_given_is_kept() -> None:
 def test_nonsense_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         choose(shape=(28, 28, 1), counts=[100] * 3, given=given)
-
-
-@given(hours=st.integers(0, 30), minutes=st.integers(0, 90), seconds=st.integers(1, 90))
-def test_times_are_read(hours: int, minutes: int, seconds: int) -> None:
-    total = 3600 * hours + 60 * minutes + seconds
-    assert seconds_of(f"{hours}h{minutes}m{seconds}s") == total
-    assert seconds_of(f" {total} ") == seconds_of(total) == seconds_of(float(total)) == total
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("10m", 600), ("90s", 90), ("1.5h", 5400), ("2min", 120), ("1H30M", 5400)]
-)
-def test_each_unit_may_stand_alone(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "0", "0m", "soon", "-5m", "10 apples", "5m1h", "1h30", "nan", "inf", "1e400", "٣m",
-     float("nan"), float("inf"), -1.0],
-)  # fmt: skip
-def test_what_is_no_time_is_refused(text: str | float) -> None:
-    with pytest.raises(RecipeError, match="10m, 90s"):
-        seconds_of(text)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import opsin
 from opsin.cli.planned import tell_plan
 from opsin.data.dataset import Dataset
 from opsin.errors import RecipeError
+from opsin.recipe import Recipe
 from opsin.workflow.plan import in_words, plan
 from tests.conftest import Cli, only_json
 
@@ -48,6 +50,18 @@ def test_the_rate_is_shown_from_the_first_step_to_the_last(digits: Dataset, sche
     assert progress == sorted(progress)
     assert max(rates) == pytest.approx(0.02, rel=0.01)
     assert rates[-1] == pytest.approx({"constant": 0.02, "step": 0.0002}.get(schedule, 0.0))
+
+
+@pytest.mark.torch
+def test_a_plan_with_a_budget_says_one_time(digits: Dataset) -> None:
+    planned = plan(digits, model="mlp", budget="10s", quiet=True)
+    assert planned.seconds is not None and isinstance(planned.recipe, Recipe)
+    chosen = re.search(r"(\d+) epochs of about ([\d.]+) s", planned.recipe.reasons["Budget"])
+    assert chosen is not None
+    assert int(chosen[1]) == planned.recipe.training.epochs
+    an_epoch = planned.seconds / planned.recipe.training.epochs
+    assert an_epoch == pytest.approx(float(chosen[2]), rel=0.06)
+    assert planned.seconds <= 10
 
 
 @pytest.mark.torch

@@ -34,14 +34,12 @@ def test_how_far_it_is_stands_in_the_status(
     monkeypatch.setattr(module, "_HEARTBEAT", 0.0)
     with recorded(directory, Watcher()) as recorder:
         recorder.begin("2/5", 400, "pictures")
-        recorder.advance(100, loss=0.5, acc=float("nan"), left=7.0)
+        recorder.advance(100, loss=0.5, acc=float("nan"), share=0.25, left=7.0)
         status = json.loads(directory.status.read_text(), parse_constant=pytest.fail)
         assert (status["doing"], status["done"], status["total"]) == ("2/5", 100, 400)
         assert status["unit"] == "pictures"
-        assert (status["left"], status["figures"]) == (
-            7.0,
-            {"loss": 0.5},
-        )  # what is no number is left out
+        assert (status["share"], status["left"]) == (0.25, 7.0)
+        assert status["figures"] == {"loss": 0.5}  # what is no number is left out
         assert directory.state() == ("running", None)
         recorder.doing("validation")
         assert json.loads(directory.status.read_text())["doing"] == "2/5"

@@ -139,7 +139,7 @@ def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
 def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None:
     class Dies(Notes):
         def advance(self, done: int, **figures: float) -> None:
-            if "left" in figures:
+            if "share" in figures:
                 raise SystemExit
 
     first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "a", quiet=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from opsin.events import Epoch, Watcher
+from opsin.pace import Pace
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ def attended(
         ...          stop=threading.Event())
         7
     """
-    call = _Call(work)
+    call, pace = _Call(work), Pace(total)
     watcher.begin(what, total, unit)
     call.start()
     try:
@@ -96,8 +97,8 @@ def attended(
             call.join(_LOOK)
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C during a fitting, which cannot be left half done")
-            _pass_on(call.told, watcher)
-        _pass_on(call.told, watcher)
+            _pass_on(call.told, watcher, pace, total)
+        _pass_on(call.told, watcher, pace, total)
     finally:
         call.told.unwanted.set()
         watcher.end()
@@ -106,8 +107,12 @@ def attended(
     return call.result[0]
 
 
-def _pass_on(told: Told, watcher: Watcher) -> None:
-    watcher.advance(told.done)
+def _pass_on(told: Told, watcher: Watcher, pace: Pace, total: int) -> None:
+    pace.saw(told.done)
+    figures = {"share": min(1.0, told.done / total)}
+    if pace.speed is not None and pace.left is not None:
+        figures |= {"left": pace.left, "speed": pace.speed}
+    watcher.advance(told.done, **figures)
     with contextlib.suppress(queue.Empty):
         while True:
             watcher.epoch(told.steps.get_nowait())

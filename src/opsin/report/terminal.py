@@ -16,6 +16,7 @@ from rich.text import Text
 
 from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer
+from opsin.pace import Pace, epoch_of
 
 if TYPE_CHECKING:
     from opsin.data.audit import Finding
@@ -64,12 +65,23 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 10_000 else f"{size / 1e3:.1f} kB"
 
 
+def about(seconds: float) -> str:
+    """Return a time that is not known well, with the digits that are.
+
+    Example:
+        >>> about(0.4), about(80), about(4196), about(9000)
+        ('1 s', '80 s', '70 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class _Rate(ProgressColumn):
-    """Units a second, and the time that is left."""
+    """Units a second, and the time that the whole still takes."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        left = task.time_remaining
+        speed, left = task.fields["speed"], task.fields["left"]
         unit = task.fields["unit"]
         per_second = f"{speed:,.0f} {unit}/s" if speed else ""
         if unit == "B":
@@ -91,7 +103,8 @@ class Terminal(Watcher):
         self._task: Any = None
         self._heading = False
         self._work = ("", 0)
-        self._next, self._began, self._said = 0.1, 0.0, 0.0
+        self._pace = Pace(0)
+        self._next, self._said = 0.1, 0.0
 
     def fact(self, name: str, text: str) -> None:
         """Print a line: the name in its column, then the text."""
@@ -116,8 +129,10 @@ class Terminal(Watcher):
     def begin(self, what: str, total: int, unit: str) -> None:
         """Start a bar, in place of one whose work broke off."""
         self.end()
-        self._work, self._next = (what, total), 0.1
-        self._began = self._said = time.monotonic()
+        if not (epoch_of(what) and epoch_of(self._work[0])):
+            self._next = 0.1
+        self._work = what, total
+        self._pace, self._said = Pace(total), time.monotonic()
         if not self.console.is_terminal:
             return
         self._bar = Progress(
@@ -129,7 +144,7 @@ class Terminal(Watcher):
             console=self.console,
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=total, unit=unit, figures="")
+        self._task = self._bar.add_task(what, total=1, unit=unit, figures="", speed=None, left=None)
         self._bar.start()
         # Work that an error or Ctrl-C ends must give the cursor back.
         atexit.register(self.end)
@@ -137,21 +152,23 @@ class Terminal(Watcher):
     def advance(self, done: int, **figures: float) -> None:
         """Move the bar; without a terminal, print a line each tenth of work that takes long.
 
-        The figure ``left`` is the time that the whole training still takes, in seconds.
+        Bar and time left are those of the whole training, where it tells of it.
         """
-        if self._bar is not None:
-            whole = figures.pop("left", None)
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            if whole is not None:
-                shown += f"  {clock(whole)} for all"
-            self._bar.update(self._task, completed=done, figures=shown)
-            return
         what, total = self._work
+        self._pace.saw(done)
+        share, left, speed = (figures.pop(name, None) for name in ("share", "left", "speed"))
+        if share is None:
+            share = done / total if total else 0.0
+            left, speed = self._pace.left, self._pace.speed
+        if self._bar is not None:
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            self._bar.update(self._task, completed=share, figures=shown, speed=speed, left=left)
+            return
         now = time.monotonic()
-        if now - self._said > _SILENCE and done / total >= self._next and done < total:
-            self._said, self._next = now, done / total + 0.1
-            left = clock((now - self._began) * (total - done) / done)
-            self.console.print(f"{what:>8}  {done / total:4.0%}  {left} left", highlight=False)
+        if now - self._said > _SILENCE and share >= self._next and share < 1:
+            self._said, self._next = now, share + 0.1
+            rest = "" if left is None else f"  {clock(left)} left"
+            self.console.print(f"{what:>8}  {share:4.0%}{rest}", highlight=False)
 
     def end(self) -> None:
         """Take the bar away."""

@@ -17,9 +17,9 @@ from pydantic.fields import FieldInfo
 
 from opsin.classical.recipe import MODELS, Fitting
 from opsin.errors import RecipeError
+from opsin.pace import seconds_of
 from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.storage import write_json
-from opsin.workflow.choose import seconds_of
 
 #: The models by name, and how they are told.
 MODEL_WORDS: Final[dict[str, str]] = {
@@ -182,7 +182,8 @@ def _fits(name: str, text: str, info: FieldInfo) -> bool:
         value = tuple(re.split("[,x]" if name == "size" else ",", text.lower()))
         value *= 2 if name == "size" and len(value) == 1 else 1
     try:
-        TypeAdapter(Annotated[info.annotation, info]).validate_python(value)
+        annotated: Any = Annotated[info.annotation, info]
+        TypeAdapter(annotated).validate_python(value)
     except ValidationError:
         return False
     return True

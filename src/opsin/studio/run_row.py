@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 from opsin.errors import OpsinError
 from opsin.recipe import ClassicalName
 from opsin.run import RunDirectory
+from opsin.studio.jobs.progress import Progress, progress_of
 
 #: Points that a run's small curve has at most.
 CURVE: Final = 40
@@ -55,6 +56,7 @@ class RunRow:
         started: When it began, in seconds since 1970.
         curve: Validation accuracy over the epochs, at most `CURVE` points.
         bytes: What the directory takes on the disk.
+        progress: How far it is while it runs.
         stamp: Times and sizes of what this was read from.
     """
 
@@ -74,6 +76,7 @@ class RunRow:
     started: float | None = None
     curve: tuple[float, ...] = ()
     bytes: int = 0
+    progress: Progress | None = None
     stamp: Stamp = ()
 
     @property
@@ -113,6 +116,8 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
             source=" + ".join(map(_short, sources)), model=str(recipe["model"]["name"]),
             started=row.started if began is None else began,
         )  # fmt: skip
+        if state == "running":
+            row = replace(row, progress=progress_of(run))
         if run.report.is_file():
             row = _with_figures(row, run.read(run.report))
         elif row.state != "running":
@@ -134,6 +139,8 @@ def with_state(row: RunRow, run: RunDirectory) -> RunRow:
     except (OpsinError, OSError, TypeError, ValueError) as error:
         state, cause = "damaged", str(error)
     row = replace(row, state=str(state), cause=None if cause is None else str(cause))
+    if row.state != "running":
+        row = replace(row, progress=None)
     return _without_place(row, run.path)
 
 

@@ -6,9 +6,9 @@ import time
 import unicodedata
 from typing import Final
 
-from opsin.report.terminal import clock
+from opsin.report.terminal import about, clock
 
-__all__ = ["NAME_MOST", "ago", "clock", "count", "day", "percent", "safe", "share", "size"]
+__all__ = ["NAME_MOST", "about", "ago", "clock", "count", "day", "percent", "safe", "share", "size"]
 
 #: Characters of a name that a page shows; whole names stand in the element's title.
 NAME_MOST: Final = 200

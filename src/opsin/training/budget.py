@@ -55,7 +55,7 @@ def fit_budget(
     given: Collection[str] = (),
     watcher: Watcher = SILENT,
     measure: Measure | None = None,
-) -> tuple[Recipe, str]:
+) -> tuple[Recipe, str, float]:
     """Choose the epochs and the size of the network so that the training fills a time.
 
     Real steps are measured, for about a second a size. The recipe's own size is kept if a few
@@ -73,7 +73,8 @@ def fit_budget(
         measure: How long an epoch takes (default: `measure_epoch`).
 
     Returns:
-        The recipe with other epochs or another size, and what was chosen, in one line.
+        The recipe with other epochs or another size, what was chosen, in one line, and the
+        seconds that an epoch of it takes.
 
     Raises:
         RecipeError: Size and epochs are both given, not even one epoch fits, or no size fits into
@@ -112,6 +113,7 @@ def fit_budget(
     return (
         recipe.model_copy(update={"model": model, "training": training}),
         f"{chosen} · {epochs} epochs of about {_in_words(costs.of(model))}",
+        costs.of(model),
     )
 
 

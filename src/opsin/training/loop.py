@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from opsin.errors import RecipeError, RunError
 from opsin.events import Epoch, Watcher
+from opsin.pace import Pace
 from opsin.recipe import TrainingRecipe
 from opsin.training.checkpoint import Checkpoints, Place, Tensors
 from opsin.training.examples import Examples
@@ -126,7 +127,8 @@ class _Training:
         self.stepper = Stepper(network, recipe, device=train.device, weights=weights)
         self.place = Place()
         self.pending: list[tuple[Tensor, Tensor, int]] = []
-        self.resumed_at, self.saved_at, self.begun_at = 0.0, 0.0, 0.0
+        self.resumed_at, self.saved_at = 0.0, 0.0
+        self.pace = Pace(1.0)
         self.diverged: str | None = None
         self.stopped = False
 
@@ -137,7 +139,7 @@ class _Training:
             self.watcher.rewind(0)
         else:
             self.restore(*start)
-        self.begun_at = self.progress(self.place.epoch, self.place.seen)
+        self.pace = Pace(1.0, self.progress(self.place.epoch, self.place.seen))
         if self.place.step not in self.checkpoints.steps():
             # Its first one, or what a run takes over from its parent, to whom it owes nothing more.
             self.place = self.place.model_copy(update={"start": self.place.step})
@@ -244,11 +246,13 @@ class _Training:
         if not recent < limit:
             raise _DivergedError(f"the loss became {recent:.3g} in epoch {place.epoch}")
         self.place = place.model_copy(update={"recent_sum": 0.0, "recent": 0})
-        done = self.progress(place.epoch, place.seen)
-        spent = time.perf_counter() - self.resumed_at
-        left = spent * (1 - done) / max(done - self.begun_at, 1e-9)
         shown = {"loss": place.loss_sum / place.seen, "acc": place.right_sum / place.seen}
-        self.watcher.advance(place.seen, **shown, left=left)
+        shown["share"] = self.progress(place.epoch, place.seen)
+        self.pace.saw(shown["share"])
+        if self.pace.speed is not None and self.pace.left is not None:
+            pictures = len(self.train) * self.recipe.epochs
+            shown |= {"left": self.pace.left, "speed": self.pace.speed * pictures}
+        self.watcher.advance(place.seen, **shown)
 
     def flush(self) -> None:
         """Add up what the steps since the last time gave, in the order in which they gave it."""

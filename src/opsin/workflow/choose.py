@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from opsin.defaults import cores
-from opsin.errors import RecipeError
 from opsin.recipe import DataRecipe, ModelName, Recipe, TrainingRecipe, resolve
-from opsin.report.terminal import clock
 
 
 class _Amount(NamedTuple):
@@ -213,33 +210,9 @@ def multiply_adds(
 def _reason(recipe: Recipe, task: _Task) -> str:
     model, training, count = recipe.model, recipe.training, cores()
     where = f"{count} core{'s' if count > 1 else ''}" if task.device == "cpu" else "a usual GPU"
-    seconds = task.seconds(model.name, {"hidden": model.hidden}, training.batch_size)
-    few = "few and so varied more, " if training.rotate and task.pictures <= _FEW else ""
+    few = ", few and so varied more" if training.rotate and task.pictures <= _FEW else ""
     return (
         f"{model.name} {','.join(map(str, model.hidden))}, {training.epochs} epochs: "
         f"{task.pictures:,} pictures of {task.shape[0]}×{task.shape[1]} for "
-        f"{task.classes} classes, {few}about {clock(seconds * training.epochs)} on {where}"
+        f"{task.classes} classes{few}, on {where}"
     )
-
-
-_NUMBER: Final = r"([0-9]+(?:[.][0-9]+)?)"
-_TIME: Final = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s)?")
-
-
-def seconds_of(text: str | float) -> float:
-    """Read a time: ``10m``, ``90s``, ``1h30m`` or a number of seconds.
-
-    Raises:
-        RecipeError: It is no time, or none at all.
-
-    Example:
-        >>> seconds_of("10m"), seconds_of("1h30m"), seconds_of(600)
-        (600.0, 5400.0, 600.0)
-    """
-    plain = str(text).strip().lower()
-    found = _TIME.fullmatch(f"{plain}s" if re.fullmatch(_NUMBER, plain) else plain)
-    hours, minutes, seconds = map(float, found.groups("0")) if found else (0.0, 0.0, 0.0)
-    total = 3600 * hours + 60 * minutes + seconds
-    if not 0 < total < math.inf:
-        raise RecipeError("a time such as 10m, 90s, 1h30m or 600", f"got {text!r}", "Give another.")
-    return total

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from opsin.data.dataset import Dataset
 from opsin.events import Watcher
+from opsin.pace import seconds_of
 from opsin.recipe import Recipe, resolve
 from opsin.report.terminal import clock
-from opsin.workflow.choose import choose, seconds_of
+from opsin.workflow.choose import choose
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,10 +33,12 @@ class Decided:
     Args:
         recipe: The recipe.
         given: Names of the options that the user has given, which nothing may change.
+        epoch: Seconds of an epoch where a budget was held against them, else ``None``.
     """
 
     recipe: Recipe
     given: Collection[str]
+    epoch: float | None = None
 
 
 def decide(
@@ -73,6 +76,7 @@ def decide(
     device = choose_device(recipe.training.device)
     counts = _counts(dataset)
     reasons: dict[str, str] = {}
+    epoch: float | None = None
     if model in (None, "auto"):
         height, width, channels = dataset.images.shape[1:]
         choice = choose(
@@ -91,13 +95,13 @@ def decide(
         watcher.note(MIRRORED)
     recipe = balanced(recipe, dataset)
     if seconds is not None:
-        recipe, chosen = fit_budget(
+        recipe, chosen, epoch = fit_budget(
             seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
         )
         # Its network and its epochs are the ones that hold.
         reasons = {"Budget": f"{clock(seconds)} · {chosen}"}
     reasons |= recipe.reasons
-    return Decided(recipe.model_copy(update={"reasons": reasons}), set(given))
+    return Decided(recipe.model_copy(update={"reasons": reasons}), set(given), epoch)
 
 
 def _counts(dataset: Dataset) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from opsin.data.dataset import Dataset
 from opsin.events import Watcher
 from opsin.metadata import Layer
 from opsin.recipe import Recipe
-from opsin.report.terminal import Both, for_people
+from opsin.report.terminal import Both, about, for_people
 from opsin.workflow.classical_job import ClassicalJob
 from opsin.workflow.decide import decide
 from opsin.workflow.given import dataset_given
@@ -154,7 +153,8 @@ def _of_network(
         # The audit changes nothing of a training, and would take longer than all else.
         job = Job.prepare(dataset, Audit(dataset, ()), decided)
         training = job.recipe.training
-        an_epoch = measure_epoch(
+        # What was measured for a budget is not measured again: a plan says one time.
+        an_epoch = decided.epoch or measure_epoch(
             job.recipe, dataset, job.device, seconds=_MEASURED, given=decided.given
         )
         with threads_for(job.work):
@@ -214,7 +214,7 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
         epochs, seconds = recipe.training.epochs, planned.seconds
         most = "at most " if recipe.training.patience else ""
         lines.append(
-            ("Time", f"{most}about {_about(seconds)} for {epochs} epoch{'s' if epochs > 1 else ''}")
+            ("Time", f"{most}about {about(seconds)} for {epochs} epoch{'s' if epochs > 1 else ''}")
         )
         # Two digits: more would say more than is known.
         lines.append(("Memory", f"about {(planned.memory or 0) / 1e6:,.0f} MB beside the pictures"))
@@ -222,12 +222,3 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
         ends = f"{rates[0]:.2g} at first, {rates[-1]:.2g} at the end"
         lines.append(("Rate", f"{recipe.training.schedule} · {max(rates):.2g} at most, {ends}"))
     return lines
-
-
-def _about(seconds: float) -> str:
-    """Return a time that is not known well."""
-    if seconds < 100:
-        return f"{max(1, math.ceil(seconds))} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -10,6 +10,7 @@ from typing import Final
 
 from opsin.errors import OpsinError
 from opsin.events import Epoch, Watcher
+from opsin.pace import epoch_of
 from opsin.report.terminal import Both, LogFile
 from opsin.run import RunDirectory
 from opsin.storage import told_plainly
@@ -38,6 +39,9 @@ class Recorder(Both):
         self._doing = "the start"
         # Work in hand: what, units in all, their name.
         self._work: tuple[str, int, str] | None = None
+        # Of the whole training, as it last said: how much is done, and when it ends.
+        self._share: float | None = None
+        self._ends: float | None = None
         #: Says what the run waits for when nothing moves.
         self.watchdog = Watchdog(self.note)
 
@@ -45,6 +49,8 @@ class Recorder(Both):
         """Pass on, and say what is being done."""
         self.watchdog.seen(what)
         self._work = what, total, unit
+        if self._share is not None and epoch_of(what) is None:
+            self._share, self._ends = 1.0, None  # what comes after a training
         self._show(0, {})
         super().begin(what, total, unit)
 
@@ -71,14 +77,18 @@ class Recorder(Both):
 
     def _show(self, done: int, figures: dict[str, float]) -> None:
         now = time.monotonic()
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self._share = figures.pop("share", self._share)
+        if "left" in figures:
+            self._ends = now + figures.pop("left")
         if now - self._beat < _HEARTBEAT:
             return
         self._beat = now
         what, total, unit = self._work or (self._doing, 0, "")
-        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
         self.directory.show_progress(
-            doing=what, done=done, total=total, unit=unit, left=finite.pop("left", None),
-            figures=finite,
+            doing=what, done=done, total=total, unit=unit, share=self._share,
+            left=None if self._ends is None else max(0.0, self._ends - now),
+            speed=figures.pop("speed", None), figures=figures,
         )  # fmt: skip
 
     def confusion(self, epoch: int, counts: list[list[int]]) -> None:
@@ -89,11 +99,13 @@ class Recorder(Both):
     def epoch(self, epoch: Epoch) -> None:
         """Keep an epoch in the history, and pass on."""
         self.directory.append_history(epoch.model_dump_json())
+        self._share = epoch.epoch / epoch.epochs
         super().epoch(epoch)
 
     def rewind(self, epochs: int) -> None:
         """Take back the epochs that will be trained again, and pass on."""
         self.directory.cut_history(epochs)
+        self._ends = None
         super().rewind(epochs)
 
 

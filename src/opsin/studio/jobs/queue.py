@@ -14,7 +14,7 @@ from opsin.errors import OpsinError, RunError, StorageError
 from opsin.run import RunDirectory
 from opsin.studio.jobs.job import Job, Kind, command, new_job, read_log, read_output
 from opsin.studio.jobs.process import Children
-from opsin.studio.jobs.progress import Pace, Progress, progress_of, run_of
+from opsin.studio.jobs.progress import run_of
 from opsin.studio.jobs.shelf import Shelf
 from opsin.studio.jobs.verdict import ended
 
@@ -52,8 +52,6 @@ class Queue:
         self._guard = threading.RLock()
         self._shelf = Shelf(home)
         self._children = Children()
-        self._paces: dict[str, Pace] = {}
-        self._progress: dict[str, Progress] = {}
 
     # What there is.
 
@@ -86,10 +84,6 @@ class Queue:
     def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
         """Return the last lines of what a job told, the oldest first."""
         return read_log(self._shelf.folder(self.get(id)), lines)
-
-    def progress(self, id: str) -> Progress | None:  # noqa: A002
-        """Return how far a training is, as of the last `tick`; ``None`` where it says nothing."""
-        return self._progress.get(id)
 
     # What people ask for.
 
@@ -204,7 +198,6 @@ class Queue:
             self._children.end(folder, job.pid)
             self._children.status(folder)
             self._shelf.drop(job)
-            self._forget_progress(job)
 
     # What happens by itself.
 
@@ -229,12 +222,11 @@ class Queue:
         return touched
 
     def _look(self, job: Job) -> None:
-        """See whether a job is still at work, and how far it is."""
+        """See whether a job is still at work, and which run it writes."""
         folder = self._shelf.folder(job)
         if not self._children.alive(folder, job.pid):
             # What it wrote last may name its run, whatever became of it.
             job = replace(job, run=run_of(job, self.runs))
-            self._forget_progress(job)
             self._shelf.put_anyway(ended(job, folder, self._children.status(folder)))
             return
         if job.run is None and (run := run_of(job, self.runs)) is not None:
@@ -242,15 +234,6 @@ class Queue:
             self._shelf.put_anyway(job)
         if job.state == "pausing" and job.signals == 1 and self._may_break_off(job):
             self._ask(job)
-        if job.training and job.run is not None:
-            pace = self._paces.setdefault(job.id, Pace())
-            now = progress_of(RunDirectory(self.runs / job.run), pace)
-            if now is not None:
-                self._progress[job.id] = now
-
-    def _forget_progress(self, job: Job) -> None:
-        self._progress.pop(job.id, None)
-        self._paces.pop(job.id, None)
 
     def _may_break_off(self, job: Job) -> bool:
         """Tell whether the state that a pause asked for has reached the disk."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
@@ -16,9 +14,10 @@ from opsin.run import RunDirectory
 from opsin.studio import frame, machine
 from opsin.studio.parts.curves import Curves
 from opsin.studio.parts.matrix import Matrix
+from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.run_row import RunRow
 from opsin.studio.tail import Tail, last_lines
-from opsin.studio.words import clock, count, safe, share, size
+from opsin.studio.words import safe, share, size
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -27,99 +26,6 @@ if TYPE_CHECKING:
 _FEW, _MANY = 8, 500
 # Characters of a line that are shown.
 _LINE = 1_000
-
-
-@dataclass(frozen=True)
-class Now:
-    """What a training is doing, as its ``status.json`` says.
-
-    Args:
-        doing: The work in hand: ``3/10`` while it trains epoch 3.
-        done: Units of it that are done.
-        total: Units that there are, 0 where they are not counted.
-        unit: What these are.
-        left: Seconds that the training still takes, if it knows.
-        at: When this was written, in seconds since 1970.
-        pid: Its process.
-    """
-
-    doing: str
-    done: int
-    total: int
-    unit: str
-    left: float | None
-    at: float
-    pid: int
-
-    @property
-    def share(self) -> float:
-        """How much of the work in hand is done, 0 to 1."""
-        return min(1.0, self.done / self.total) if self.total else 0.0
-
-    @property
-    def epoch(self) -> tuple[int, int] | None:
-        """The epoch in hand and how many there are, while it trains."""
-        one, _, all_of_them = self.doing.partition("/")
-        if one.isdigit() and all_of_them.isdigit():
-            return int(one), int(all_of_them)
-        return None
-
-    def speed_since(self, before: Now | None) -> float | None:
-        """Return units a second since an earlier look, over epochs too, if that says anything.
-
-        Example:
-            >>> first = Now("1/3", 80, 100, "pictures", None, 5.0, 1)
-            >>> Now("2/3", 30, 100, "pictures", None, 7.0, 1).speed_since(first)
-            25.0
-        """
-        if before is None or self.at <= before.at or before.total != self.total:
-            return None
-        done = self.done - before.done
-        if self.epoch and before.epoch:
-            done += (self.epoch[0] - before.epoch[0]) * self.total
-        elif before.doing != self.doing:
-            return None
-        return max(0.0, done / (self.at - before.at))
-
-    def in_words(self, speed: float | None) -> str:
-        """Say what is done, how far, how fast and how long still.
-
-        Example:
-            >>> Now("2/3", 500, 1000, "pictures", 72.0, 0.0, 1).in_words(250.0)
-            'Epoch 2 of 3 · 500 of 1,000 pictures · 250 pictures/s · 1:12 left'
-        """
-        words = [self.doing[:1].upper() + self.doing[1:]]
-        if self.epoch:
-            words = [f"Epoch {count(self.epoch[0])} of {count(self.epoch[1])}"]
-        if self.total:
-            words.append(f"{count(self.done)} of {count(self.total)} {self.unit}")
-        if speed:
-            words.append(f"{count(speed)} {self.unit}/s")
-        if self.left is not None and self.left < 1e7:
-            words.append(f"{clock(self.left)} left")
-        return safe(" · ".join(words))
-
-
-def read_now(directory: RunDirectory) -> Now | None:
-    """Read what a training is doing; ``None`` where it does not say."""
-    try:
-        status = directory.read(directory.status)
-    except (RunError, OSError):
-        return None
-    doing, pid = status.get("doing"), status.get("pid")
-    if not isinstance(doing, str) or not isinstance(pid, int):
-        return None
-
-    def number(name: str) -> float:
-        value = status.get(name)
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
-
-    left = number("left") if status.get("left") is not None else None
-    unit = status.get("unit")
-    return Now(
-        doing, int(number("done")), int(number("total")), unit if isinstance(unit, str) else "",
-        left, number("heartbeat"), pid,
-    )  # fmt: skip
 
 
 async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, epoch: int | None) -> None:
@@ -140,7 +46,6 @@ class _Live:
         self._studio, self._row, self._directory = studio, row, directory
         self._history = Tail(directory.history)
         self._confusions = Tail(directory.confusions)
-        self._now: Now | None = None
         self._use: machine.Use | None = None
         self._epochs: int | None = None
         self._slider: ui.slider | None = None
@@ -150,10 +55,7 @@ class _Live:
         self._work = ui.element("div").classes("op-follow")
         with self._work:
             self._line = ui.label("").classes("op-work")
-            with ui.element("div").classes("op-progress") as bar:
-                self._bar = ui.element("div")
-            bar.props('role="progressbar" aria-valuemin=0 aria-valuemax=100')
-            self._progress = bar
+            self._bar = ProgressBar(self._row.name)
             self._machine = ui.label("").classes("op-muted")
         recipe = await asyncio.to_thread(_recipe, self._directory)
         self._epochs = recipe.get("training", {}).get("epochs")
@@ -252,19 +154,16 @@ class _Live:
         await self._follow()
 
     async def _follow(self) -> None:
-        now = await asyncio.to_thread(read_now, self._directory)
-        going = self._studio.runs.row(self._row.id).state == "running" and now is not None
-        self._work.set_visibility(going)
+        now = self._studio.runs.row(self._row.id).progress
+        self._work.set_visibility(now is not None)
         lines = await asyncio.to_thread(last_lines, self._directory.log, _FEW)
         self._log.set_text("\n".join(log_line(line) for line in lines))
-        if not going or now is None:
+        if now is None:
             return
-        self._line.set_text(now.in_words(now.speed_since(self._now)))
-        self._now = now
-        self._bar.style(f"width: {100 * now.share:.1f}%")
-        self._progress._props["aria-valuenow"] = round(100 * now.share)
-        self._progress.update()
-        self._machine.set_text(await asyncio.to_thread(self._measure, now.pid))
+        self._line.set_text(now.in_words(full=True))
+        self._bar.show(now.share)
+        if now.pid is not None:
+            self._machine.set_text(await asyncio.to_thread(self._measure, now.pid))
 
     def _measure(self, pid: int) -> str:
         """Say what the training takes of the machine; called in a thread."""

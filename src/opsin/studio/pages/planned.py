@@ -13,7 +13,7 @@ from opsin.studio import frame
 from opsin.studio.errors import NotThere
 from opsin.studio.parts.curves import rate_curve
 from opsin.studio.parts.sheet import Sheet
-from opsin.studio.words import clock, count, safe, size
+from opsin.studio.words import about, count, safe, size
 
 if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
@@ -128,7 +128,7 @@ def show_plan(plan: dict[str, Any]) -> None:
         most = "at most " if training.get("patience") else ""
         facts += [
             ("Parameters", count(plan["parameters"])),
-            ("Time", f"{most}about {_about(plan['seconds'])}, {training['epochs']} epochs"),
+            ("Time", f"{most}about {about(plan['seconds'])}, {training['epochs']} epochs"),
             ("Memory", f"about {size(plan['memory'])} beside the pictures"),
         ]
     facts.append(("Device", plan["device"]))
@@ -176,13 +176,3 @@ def layer_sheet(layers: list[dict[str, Any]]) -> Sheet:
 def _model(model: dict[str, Any]) -> str:
     hidden = ",".join(map(str, model.get("hidden") or ()))
     return f"{model['name']} {hidden}".strip()
-
-
-def _about(seconds: float) -> str:
-    """Return a time that is not known well.
-
-    Example:
-        >>> _about(0.4), _about(400)
-        ('1 s', '6:40')
-    """
-    return f"{max(1, round(seconds))} s" if seconds < 60 else clock(seconds)

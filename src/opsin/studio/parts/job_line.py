@@ -13,8 +13,8 @@ from nicegui import ui
 from opsin.errors import OpsinError
 from opsin.studio import frame
 from opsin.studio.jobs.job import Job
-from opsin.studio.jobs.progress import Progress
-from opsin.studio.words import ago, clock, count, safe
+from opsin.studio.parts.progress_bar import ProgressBar
+from opsin.studio.words import ago, clock, safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -24,16 +24,6 @@ CSS: Final = """
 .op-jobs > .op-job:first-child { border-top: 0; padding-top: 0; }
 .op-job-head { display: flex; flex-wrap: wrap; gap: .1rem .9rem; align-items: baseline; }
 .op-job-title { font-weight: 600; overflow-wrap: anywhere; min-width: 0; }
-.op-job progress { width: 100%; height: .5rem; margin: .45rem 0 .1rem; display: block;
-  accent-color: var(--accent); border: 0; border-radius: .25rem; background: var(--line);
-  appearance: none; overflow: hidden; }
-.op-job progress::-webkit-progress-bar { background: transparent; }
-.op-job progress:not([value]) { background: linear-gradient(90deg, var(--line) 42%, var(--bar) 50%,
-  var(--line) 58%) 0 0 / 250% 100%; animation: op-busy 2s linear infinite; }
-@keyframes op-busy { from { background-position: 100% 0; } to { background-position: -66% 0; } }
-@media (prefers-reduced-motion: reduce) { .op-job progress:not([value]) { animation: none; } }
-.op-job progress::-webkit-progress-value { background: var(--accent); }
-.op-job progress::-moz-progress-bar { background: var(--accent); }
 .op-job .op-actions { margin: .4rem 0 0; }
 .op-job .q-btn { min-height: 1.9rem; }
 .op-job .q-expansion-item .q-item { min-height: 2rem; padding: 0; width: max-content; }
@@ -45,30 +35,6 @@ CSS: Final = """
 
 #: Lines of a log that are shown.
 LINES: Final = 60
-
-
-def progress_in_words(progress: Progress | None) -> str:
-    """Return how far a job is, and how long it still takes.
-
-    Example:
-        >>> progress_in_words(Progress("3/10", 500, 1000, "pictures", 3, 10, left=75.0))
-        'epoch 3 of 10 · 25% of all · about 1:15 left'
-    """
-    if progress is None:
-        return ""
-    words = []
-    if progress.epoch and progress.epochs:
-        words.append(f"epoch {progress.epoch} of {progress.epochs}")
-        words.append(f"{100 * (progress.share or 0):.0f}% of all")
-    elif progress.total > 0:
-        words.append(safe(progress.doing, 60).lower())
-        done = f"{count(progress.done)} of {count(progress.total)}"
-        words.append(f"{done} {safe(progress.unit, 30)}".strip())
-    else:
-        words.append(f"busy with {safe(progress.doing, 60)}")
-    if progress.left is not None:
-        words.append(f"about {clock(progress.left)} left")
-    return " · ".join(word for word in words if word)
 
 
 class JobLine:
@@ -102,8 +68,7 @@ class JobLine:
                 self._title.set_visibility(titled)
                 self._state = ui.label()
                 self._when = ui.label().classes("op-muted")
-            self._bar = ui.element("progress").props("max=1")
-            self._bar._props["aria-label"] = f"Progress of {safe(job.title, 80)}"
+            self._bar = ProgressBar(job.title)
             self._words = ui.label().classes("op-muted")
             self._cause = ui.label().classes("op-muted")
             self._problem = ui.element("div")
@@ -142,16 +107,11 @@ class JobLine:
             self._fold.set_visibility(not job.pending or job.goes_on)
 
     def _tell_progress(self) -> None:
-        progress = self._studio.jobs.progress(self.job.id) if self.job.active else None
-        share = progress.share if progress else None
-        if self._bar._props.get("value") != share:
-            if share is None:
-                self._bar._props.pop("value", None)
-            else:
-                self._bar._props["value"] = round(share, 3)
-            self._bar.update()
-        self._bar.set_visibility(self.job.active)
-        words = progress_in_words(progress) if progress else "starts" * self.job.active
+        row = self._studio.runs.find(self.job.run) if self.job.run and self.job.active else None
+        progress = row.progress if row else None
+        self._bar.show(progress.share if progress else None)
+        self._bar.element.set_visibility(self.job.active)
+        words = progress.in_words() if progress else "Starting" * self.job.active
         self._words.set_text(words)
         self._words.set_visibility(bool(words))
 

@@ -21,10 +21,6 @@ CSS: Final = """
 .op-page .op-verdict { font-size: 1.15rem; max-width: 52rem; }
 .op-work { font-weight: 500; }
 .op-follow { margin: 0 0 1rem; }
-.op-progress { height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden;
-  margin: .3rem 0; }
-.op-progress > div { height: 100%; background: var(--accent); width: 0; transition: width .4s; }
-@media (prefers-reduced-motion: reduce) { .op-progress > div { transition: none; } }
 .op-pairs { list-style: none; margin: .2rem 0 .6rem; padding: 0; display: grid; gap: .2rem; }
 .op-pairs li { display: flex; flex-wrap: wrap; gap: 0 .7rem; }
 .op-figure { margin: 1rem 0; }
