@@ -16,15 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.data.array_image import to_bytes
-from opsin.data.background import match_background
-from opsin.data.images import (
-    ImageLike,
-    content_of,
-    is_decoded,
-    open_image,
-    open_upright,
-    to_pixels,
-)
+from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy import Images
 from opsin.data.sheet import png_address
 from opsin.data.views import views
@@ -330,18 +322,8 @@ class Classifier:
         Raises:
             ImageError: The picture cannot be read.
         """
-        preparation = self.metadata.preparation
-        if not is_decoded(image):
-            image = content_of(image, name)
-        with open_upright(image, preparation, name) as picture:
-            pixels, taken, note = to_pixels(picture, preparation), picture.note, None
-            if preparation.background and not as_is:
-                _, note = match_background(picture.image, preparation.background)
-        if note:
-            # The subject is cut out, and needs all the pixels that there are of it.
-            matched, note = match_background(open_image(image, name), preparation.background)
-            pixels = to_pixels(matched, preparation) if note else pixels
-        return Prepared(name, pixels, tuple(said for said in (taken, note) if said))
+        ready = prepare(image, self.metadata.preparation, name, match=not as_is)
+        return Prepared(name, ready.pixels, ready.notes)
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.

@@ -7,29 +7,41 @@ the commonest disappointment of everyone who follows a tutorial to its end.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from opsin.metadata import Background
+from opsin.data.resize import filled, placement, to_pixels
+from opsin.metadata import Background, Preparation
 
 # A border between these is neither dark nor light: nothing is done to such a picture.
 _DARK, _LIGHT = 96, 160
 # Training pictures must agree this far before an input on the other side is taken for inverted.
 _AGREEMENT = 0.8
-# A subject that fills less is a speck: a square that large would be memory for nothing.
+# A subject that fills less is a speck: a square that large would be work for nothing.
 _LEAST_FILL = 0.2
+# The longest side of a square; pixels of the largest that is made as a whole, and of a band.
+_LONGEST = 16_384
+_SQUARE = 1 << 24
+_BAND = 1 << 20
 
 
-def border_of(picture: Image.Image) -> tuple[int, ...]:
+def border_of(image: Image.Image) -> tuple[int, ...]:
     """Return the median colour of the outermost pixels, one number a channel.
 
     Example:
         >>> border_of(Image.new("RGB", (5, 4), (10, 20, 30)))
         (10, 20, 30)
     """
-    pixels = np.asarray(picture)
-    edge = _border(pixels.reshape(1, *pixels.shape[:2], -1))[0]
+    width, height = image.size
+    lines = [(0, 0, width, 1), (0, height - 1, width, height)]
+    if height > 2:
+        lines += [(0, 1, 1, height - 1), (width - 1, 1, width, height - 1)]
+    channels = len(image.getbands())
+    edge = np.concatenate([np.asarray(image.crop(box)).reshape(-1, channels) for box in lines])
     return tuple(int(value) for value in np.median(edge, axis=0))
 
 
@@ -64,46 +76,68 @@ def measure_background(images: NDArray[np.uint8]) -> Background | None:
     )
 
 
+def lies_on_other_side(image: Image.Image, background: Background) -> bool:
+    """Tell whether an image's border is as light as the training images' were dark, or opposite."""
+    level = float(np.mean(border_of(image)))
+    return level > _LIGHT if background.level < _DARK else level < _DARK
+
+
 def match_background(
-    picture: Image.Image, background: Background | None
-) -> tuple[Image.Image, str | None]:
-    """Invert, cut out and square a picture whose background lies on the other side.
+    image: Image.Image, preparation: Preparation
+) -> tuple[NDArray[np.uint8], str] | None:
+    """Invert, cut out and square an image whose background lies on the other side.
 
     The uneven light of the background is taken off, the subject is cut out as a square that it
-    fills as the training pictures' subjects fill theirs, and its contrast is brought to theirs:
+    fills as the training images' subjects fill theirs, and its contrast is brought to theirs:
     what Fashion-MNIST's makers did to their photographs (arXiv:1708.07747, section 2).
 
     Args:
-        picture: An upright picture, mode ``L`` or ``RGB``.
-        background: What `measure_background` found; ``None`` leaves every picture as it is.
+        image: An upright image, mode ``L`` or ``RGB``.
+        preparation: What it is wanted for; without a ``background`` every image stays as it is.
 
     Returns:
-        The picture, and a sentence that says what was done (``None``: nothing).
+        The prepared pixels, ``uint8[height, width, channels]``, and a sentence that says what was
+        done; ``None``: nothing.
     """
-    if background is None:
-        return picture, None
-    level = float(np.mean(border_of(picture)))
-    dark = background.level < _DARK
-    if not (level > _LIGHT if dark else level < _DARK):
-        return picture, None
-    pixels = np.asarray(picture, np.uint8)
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    background = preparation.background
+    if background is None or not lies_on_other_side(image, background):
+        return None
+    said = _said(dark=background.level < _DARK)
+    image = _bounded(image, background)
     # How much each pixel differs from the background it lies on, which is all that stays.
-    floor = border_of(picture)
-    difference = _difference(pixels, floor)
+    floor = border_of(image)
+    difference = np.empty((image.height, image.width), np.uint8)
+    for top, bottom in _bands(image.width, image.height):
+        band = np.asarray(image.crop((0, top, image.width, bottom)))
+        difference[top:bottom] = _difference(band.reshape(*band.shape[:2], -1), floor)
     box = _subject(difference)
     if box is None:
-        return ImageOps.invert(picture), _said(dark=dark)
-    away = pixels.astype(np.float32) - np.array(floor, np.float32)
+        return to_pixels(ImageOps.invert(image), preparation), said
+    away = np.arange(256, dtype=np.float32)[:, None] - np.array(floor, np.float32)
     away *= -background.contrast / _strongest(difference, box)
-    matched = np.clip(background.level + away, 0, 255).astype(np.uint8)
-    squared = _squared(matched, box, background)
-    return Image.fromarray(squared[:, :, 0] if squared.shape[2] == 1 else squared), _said(dark=dark)
+    levels = np.clip(background.level + away, 0, 255).astype(np.uint8)
+    return _squared(image, box, levels, preparation, background), said
 
 
 def _said(*, dark: bool) -> str:
     was, now = ("light", "dark") if dark else ("dark", "light")
     return f"{was} background turned {now}, as in training"
+
+
+def _bounded(image: Image.Image, background: Background) -> Image.Image:
+    """Make an image smaller whose square would have sides that no network asks for."""
+    share = _LONGEST * max(background.fill, _LEAST_FILL) / max(image.size)
+    if share >= 1:
+        return image
+    size = (max(1, int(image.width * share)), max(1, int(image.height * share)))
+    return image.resize(size, Image.Resampling.BOX)
+
+
+def _bands(width: int, height: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the end of each band of so many pixels."""
+    step = max(1, _BAND // width)
+    for top in range(0, height, step):
+        yield top, min(top + step, height)
 
 
 def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np.int16]:
@@ -113,7 +147,7 @@ def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np
     return largest
 
 
-def _subject(difference: NDArray[np.int16]) -> tuple[int, int, int, int] | None:
+def _subject(difference: NDArray[Any]) -> tuple[int, int, int, int] | None:
     """Find the box (left, top, right, bottom) around what stands out from the background."""
     threshold = max(24.0, 0.2 * float(difference.max()))
     standing = difference > threshold
@@ -125,24 +159,54 @@ def _subject(difference: NDArray[np.int16]) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _strongest(difference: NDArray[np.int16], box: tuple[int, int, int, int]) -> float:
+def _strongest(difference: NDArray[Any], box: tuple[int, int, int, int]) -> float:
     """Return the contrast of the strongest twentieth of the subject's pixels."""
     left, top, right, bottom = box
     return float(np.percentile(difference[top:bottom, left:right], 95)) or 1.0
 
 
 def _squared(
-    pixels: NDArray[np.uint8], box: tuple[int, int, int, int], background: Background
+    image: Image.Image,
+    box: tuple[int, int, int, int],
+    levels: NDArray[np.uint8],
+    preparation: Preparation,
+    background: Background,
 ) -> NDArray[np.uint8]:
-    """Cut the box out as a square that it fills as far as in training."""
+    """Cut the box out as a square that it fills as far as in training, and resize that.
+
+    A square that would take many times the memory of the image is resized in one direction band
+    by band, and then in the other, as Pillow does it itself.
+    """
     left, top, right, bottom = box
-    cut = pixels[top:bottom, left:right]
-    height, width, channels = cut.shape
-    side = round(max(height, width) / max(background.fill, _LEAST_FILL))
-    square = np.full((side, side, channels), background.level, np.uint8)
-    row, column = (side - height) // 2, (side - width) // 2
-    square[row : row + height, column : column + width] = cut
-    return square
+    width, height = right - left, bottom - top
+    side = max(round(max(width, height) / max(background.fill, _LEAST_FILL)), width, height)
+    mode = "L" if preparation.channels == 1 else "RGB"
+    inner, (first, above, last, below) = placement(side, side, preparation)
+    empty = (background.level,) * preparation.channels
+    table = levels.T.ravel().tolist()
+    column, row = (side - width) // 2, (side - height) // 2
+
+    def band(begin: int, end: int) -> Image.Image:
+        """Return some of the square's rows."""
+        rows = Image.new(mode, (side, end - begin), empty)
+        within = max(begin - row, 0), min(end - row, height)
+        if within[0] < within[1]:
+            cut = image.crop((left, top + within[0], right, top + within[1])).point(table)
+            rows.paste(cut.convert(mode), (column, row + within[0] - begin))
+        return rows
+
+    if side * side <= _SQUARE:
+        small = band(0, side).resize(inner, Image.Resampling.BILINEAR, (first, above, last, below))
+    else:
+        narrow = Image.new(mode, (inner[0], side), empty)
+        for begin, end in _bands(side, height):
+            size, part = (inner[0], end - begin), (first, 0, last, end - begin)
+            rows = band(row + begin, row + end).resize(size, Image.Resampling.BILINEAR, part)
+            narrow.paste(rows, (0, row + begin))
+        small = narrow.resize(inner, Image.Resampling.BILINEAR, (0, above, inner[0], below))
+    pixels = np.asarray(small, np.uint8).reshape(small.height, small.width, -1)
+    whole = inner == (preparation.width, preparation.height)
+    return pixels if whole else filled(pixels, preparation)
 
 
 def _border(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

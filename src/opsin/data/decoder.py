@@ -10,6 +10,7 @@ from PIL import AvifImagePlugin, Image
 
 from opsin.data import formats, images
 from opsin.frames import Header
+from opsin.metadata import Preparation
 
 Answer = tuple[Header, Sequence[bytes]]
 
@@ -38,7 +39,7 @@ def _open(content: bytes, asked: Header) -> Answer:
     with images.explained(name):
         header = formats.open_header(content, name)
         kind, orientation = header.format, formats.orientation_of(header)
-    with images.open_upright(content, name=name) as upright:
+    with images.open_here(content, None, name) as upright:
         image = upright.image
         if side is not None:
             image.thumbnail((side, side))
@@ -51,6 +52,16 @@ def _open(content: bytes, asked: Header) -> Answer:
         return said, _rows(image)
 
 
+def _prepare(content: bytes, asked: Header) -> Answer:
+    preparation = Preparation.model_validate(asked["preparation"])
+    pixels, *rest = images.prepare_here(content, preparation, asked["name"], match=asked["match"])
+    return {"rest": rest}, [pixels.tobytes()]
+
+
+def _look(content: bytes, asked: Header) -> Answer:
+    return {"seen": images.look_here(content, asked["name"])}, []
+
+
 def _rows(image: Image.Image) -> list[bytes]:
     """Return an image's pixels in pieces, row by row."""
     step = max(1, _PIECE // (image.width * len(image.getbands())))
@@ -61,4 +72,8 @@ def _rows(image: Image.Image) -> list[bytes]:
     ]
 
 
-_ASKED: Final[dict[str, Callable[[bytes, Header], Answer]]] = {"open": _open}
+_ASKED: Final[dict[str, Callable[[bytes, Header], Answer]]] = {
+    "look": _look,
+    "open": _open,
+    "prepare": _prepare,
+}

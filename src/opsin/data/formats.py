@@ -172,27 +172,25 @@ def upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
-def is_simple_jpeg(header: ImageFile.ImageFile, content: bytes) -> bool:
-    """Tell whether a file is a grey or colour JPEG that simplejpeg reads as Pillow does."""
-    if not isinstance(header, JpegImagePlugin.JpegImageFile) or header.mode not in ("L", "RGB"):
-        return False
+def is_simple_jpeg(content: bytes, size: tuple[int, int], *, grey: bool) -> bool:
+    """Tell whether simplejpeg, too, takes a JPEG for one of this size, grey or in colour."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:
         return False
-    # The limits were held against what Pillow has read.
-    return (width, height) == header.size and (space == "Gray") == (header.mode == "L")
+    return (width, height) == size and (space == "Gray") == grey
 
 
-def decode_jpeg(content: bytes, header: ImageFile.ImageFile, eighths: int) -> Image.Image | None:
+def decode_jpeg(
+    content: bytes, size: tuple[int, int], eighths: int, *, grey: bool
+) -> Image.Image | None:
     """Decode a simple JPEG at ``eighths``/8 of its size, each side rounded up.
 
     Returns:
         The picture as it is stored, mode ``L`` or ``RGB``; ``None`` where the file is damaged,
         and Pillow has to say whether it can still be read.
     """
-    width, height = (-(-side * eighths // 8) for side in header.size)
-    grey = header.mode == "L"
+    width, height = (-(-side * eighths // 8) for side in size)
     try:
         pixels = simplejpeg.decode_jpeg(
             content, "GRAY" if grey else "RGB", min_width=width, min_height=height

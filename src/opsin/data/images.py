@@ -6,18 +6,21 @@ import contextlib
 import io
 import os
 import threading
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from opsin.data import formats
+from opsin.data import apart, formats
 from opsin.data.apart import Opened, open_apart
 from opsin.data.array_image import image_from_array
+from opsin.data.background import lies_on_other_side, match_background
 from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
+from opsin.data.headers import Plain, plain
+from opsin.data.resize import Upright, placement, to_pixels
 from opsin.errors import ImageError
 from opsin.metadata import Preparation
 
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 __all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "Opened", "Upright",
-    "content_of", "explained", "is_decoded", "look_at", "open_apart", "open_image", "open_upright",
-    "read_image", "read_sized", "to_pixels",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "Opened", "Ready", "Upright",
+    "content_of", "explained", "is_decoded", "look_at", "look_here", "open_apart", "open_here",
+    "open_image", "open_upright", "prepare", "prepare_here", "read_image", "read_sized",
+    "to_pixels",
 ]  # fmt: skip
 
 ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
@@ -40,37 +44,30 @@ _SPARE: Final = 1.9
 _EIGHTHS: Final = (1, 2, 4)
 # Of pictures that take more memory than this many pixels, one is decoded at a time.
 _LARGE: Final = 8_000_000
-_one_large = threading.Lock()
+# The same image may be decoded at a fraction of its size and then whole.
+_one_large = threading.RLock()
+_one_quiet = threading.Lock()
 _PIECE: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class Upright:
-    """A picture that stands upright, decoded whole or at a fraction of its size.
+class _DamagedError(Exception):
+    """A JPEG that looked plain, of which Pillow has to say whether it can be read."""
+
+
+class Ready(NamedTuple):
+    """An image as the network wants it.
 
     Args:
-        image: Mode ``L`` (grey) or ``RGB``; transparent parts have become white.
-        width: Of the whole picture.
-        height: Of the whole picture.
-        eighths: ``image`` has this many eighths of width and height, rounded up.
-        left: Where in ``image`` the picture begins: what was added by rounding up lies at the far
-            ends, unless those came to the left or to the top when it was turned.
-        top: Likewise.
-        note: What an array's numbers were taken for, where they were not ``uint8``.
+        pixels: ``uint8[H, W, C]``
+        height: Of the whole upright image.
+        width: Of the whole upright image.
+        notes: What was done to it beyond decoding and resizing.
     """
 
-    image: Image.Image
-    width: int
+    pixels: NDArray[np.uint8]
     height: int
-    eighths: int = 8
-    left: float = 0
-    top: float = 0
-    note: str | None = None
-
-    @classmethod
-    def whole(cls, image: Image.Image, note: str | None = None) -> Upright:
-        """Describe a picture that was decoded whole."""
-        return cls(image, image.width, image.height, note=note)
+    width: int
+    notes: tuple[str, ...] = ()
 
 
 def open_image(image: ImageLike, name: str | None = None) -> Image.Image:
@@ -118,8 +115,64 @@ def read_sized(
     Raises:
         ImageError: It cannot be read.
     """
-    with open_upright(image, preparation, name) as picture:
-        return to_pixels(picture, preparation), (picture.height, picture.width)
+    ready = prepare(image, preparation, name, match=False)
+    return ready.pixels, (ready.height, ready.width)
+
+
+def prepare(
+    image: ImageLike, preparation: Preparation, name: str | None = None, *, match: bool = True
+) -> Ready:
+    """Make the network's pixels of an image, wherever it can be decoded safely.
+
+    Args:
+        image: What `open_image` takes.
+        preparation: How it becomes pixels.
+        name: What to call it in an error (default: the file's name).
+        match: Whether its background is matched to the training images'.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    name = name or _name_of(image)
+    if is_decoded(image):
+        return prepare_here(image, preparation, name, match=match)
+    content = content_of(image, name)
+    stated = plain(content)
+    if stated is not None:
+        with contextlib.suppress(_DamagedError):
+            return prepare_here(content, preparation, name, match=match, stated=stated)
+    asked = {"preparation": preparation.model_dump(mode="json"), "match": match}
+    said, pixels = apart.ask({"do": "prepare", "name": name} | asked, content)
+    shape = (preparation.height, preparation.width, preparation.channels)
+    # A copy, because these belong to whoever asked, to write in.
+    height, width, notes = said["rest"]
+    return Ready(np.frombuffer(pixels, np.uint8).reshape(shape).copy(), height, width, tuple(notes))
+
+
+def prepare_here(
+    image: bytes | Image.Image | NDArray[Any],
+    preparation: Preparation,
+    name: str,
+    *,
+    match: bool,
+    stated: Plain | None = None,
+) -> Ready:
+    """Do as `prepare`, in this process."""
+    with open_here(image, preparation, name, stated) as upright:
+        pixels, size = to_pixels(upright, preparation), (upright.height, upright.width)
+        notes = (upright.note,) if upright.note else ()
+        background = preparation.background
+        if not (match and background and lies_on_other_side(upright.image, background)):
+            return Ready(pixels, *size, notes)
+        if upright.eighths < 8:
+            # The subject is cut out, and needs all the pixels that there are of it.
+            with open_here(image, None, name, stated) as whole:
+                matched = match_background(whole.image, preparation)
+        else:
+            matched = match_background(upright.image, preparation)
+    if matched is None:
+        return Ready(pixels, *size, notes)
+    return Ready(matched[0], *size, (*notes, matched[1]))
 
 
 def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
@@ -132,8 +185,18 @@ def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
     if is_decoded(image):
         picture = open_image(image, name)
         return picture.height, picture.width, picture.mode != "L"
+    content = content_of(image, name)
+    if plain(content) is not None:
+        return look_here(content, name)
+    said, _ = apart.ask({"do": "look", "name": name}, content)
+    height, width, colour = said["seen"]
+    return height, width, colour
+
+
+def look_here(content: bytes, name: str) -> tuple[int, int, bool]:
+    """Do as `look_at`, in this process."""
     with explained(name):
-        header = formats.open_header(content_of(image, name), name)
+        header = formats.open_header(content, name)
         width, height = _upright_size(header)
         return height, width, not formats.is_grey(header)
 
@@ -194,6 +257,40 @@ def open_upright(
         ImageError: It cannot be read.
     """
     name = name or _name_of(image)
+    with contextlib.ExitStack() as stack:
+        if is_decoded(image):
+            yield stack.enter_context(open_here(image, preparation, name))
+            return
+        content = content_of(image, name)
+        opened, stated = None, plain(content)
+        if stated is not None:
+            with contextlib.suppress(_DamagedError):
+                opened = stack.enter_context(open_here(content, preparation, name, stated))
+        if opened is None:
+            pixels = apart.open_apart(content, name).pixels
+            opened = Upright.whole(image_from_array(pixels, name)[0])
+        yield opened
+
+
+@contextlib.contextmanager
+def open_here(
+    image: bytes | Image.Image | NDArray[Any],
+    preparation: Preparation | None,
+    name: str,
+    stated: Plain | None = None,
+) -> Iterator[Upright]:
+    """Do as `open_upright`, in this process.
+
+    Args:
+        image: A file's bytes, a Pillow image or an array.
+        preparation: What it is wanted for.
+        name: What to call it in an error.
+        stated: What a plain file states.
+
+    Raises:
+        ImageError: It cannot be read.
+        _DamagedError: A plain JPEG is damaged; Pillow has to say whether it can be read.
+    """
     if not isinstance(image, Image.Image) and is_decoded(image):
         with explained(name):  # a tensor on another device, say
             array = np.asarray(image)
@@ -201,97 +298,66 @@ def open_upright(
         yield Upright.whole(formats.grey_or_rgb(picture, name), note)
         return
     if isinstance(image, Image.Image):
-        with explained(name):
+        with explained(name), _quiet():
             whole = _whole(image, name)
         yield whole
         return
-    content = content_of(image, name)
     with contextlib.ExitStack() as stack:
         with explained(name):
-            header = formats.open_header(content, name)
-            eighths, pixels = 8, header.width * header.height
-            simple = formats.is_simple_jpeg(header, content)
-            if simple and preparation:
-                eighths = _fewest_eighths(*_upright_size(header), preparation)
-            # A progressive JPEG's coefficients are kept whole, whatever is made of them.
-            if not header.info.get("progressive"):
-                pixels = pixels * eighths**2 // 64
-            if pixels > _LARGE:
-                stack.enter_context(_one_large)
-            scaled = _from_jpeg(content, header, eighths) if simple else None
-            opened = scaled or _whole(header, name)
+            if stated is not None and stated.kind == "JPEG":
+                opened = _from_plain(image, stated, preparation, stack)
+            else:
+                opened = _from_any(image, preparation, name, stack)
         yield opened
 
 
-def to_pixels(picture: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
-    """Resize an upright picture and convert it to grey or colour.
-
-    ``fit`` keeps the whole picture and fills the rest with the colour of its border, ``fill``
-    cuts what stands out, ``squash`` stretches. Shrinking averages over the pixels it covers
-    (Pillow's bilinear filter), so that thin lines survive.
-
-    Returns:
-        ``uint8[height, width, channels]``
-    """
-    if isinstance(picture, Image.Image):
-        picture = Upright.whole(picture)
-    image, mode = picture.image, "L" if preparation.channels == 1 else "RGB"
-    if image.mode != mode:  # converting to its own mode would copy it
-        image = image.convert(mode)
-    size = (preparation.width, preparation.height)
-    if picture.eighths < 8 or image.size != size:
-        inner, box = _placement(picture.width, picture.height, preparation)
-        left, top, right, bottom = (side * picture.eighths / 8 for side in box)
-        x, y = picture.left, picture.top
-        within = (x + left, y + top, x + right, y + bottom)
-        image = image.resize(inner, Image.Resampling.BILINEAR, within)
-    pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
-    return pixels if image.size == size else _filled(pixels, preparation)
+def _from_plain(
+    content: bytes, stated: Plain, preparation: Preparation | None, stack: contextlib.ExitStack
+) -> Upright:
+    """Decode a plain JPEG without Pillow, whose look at the header takes as long as the pixels."""
+    size, grey = (stated.width, stated.height), stated.channels == 1
+    if not formats.is_simple_jpeg(content, size, grey=grey):
+        raise _DamagedError
+    eighths = 8
+    if preparation:
+        eighths = _fewest_eighths(*_turned(size, stated.orientation), preparation)
+    _wait_if_large(stack, size, 8 if stated.passes else eighths)
+    opened = _from_jpeg(content, size, eighths, stated.orientation, grey=grey)
+    if opened is None:
+        raise _DamagedError
+    return opened
 
 
-def _filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-    """Lay pixels into the middle of a picture that has the colour of their border."""
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-    middle = len(edge) // 2
-    line = np.tile(np.partition(edge, middle, axis=0)[middle], preparation.width)
-    whole = np.empty((preparation.height, preparation.width, pixels.shape[2]), np.uint8)
-    # Line by line: three bytes at a time would take as long as reading the file.
-    whole.reshape(preparation.height, -1)[:] = line
-    top = (whole.shape[0] - pixels.shape[0]) // 2
-    left = (whole.shape[1] - pixels.shape[1]) // 2
-    whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-    return whole
+def _from_any(
+    content: bytes, preparation: Preparation | None, name: str, stack: contextlib.ExitStack
+) -> Upright:
+    header = formats.open_header(content, name)
+    eighths, grey = 8, header.mode == "L"
+    simple = (
+        header.format == "JPEG"
+        and header.mode in ("L", "RGB")
+        and formats.is_simple_jpeg(content, header.size, grey=grey)
+    )
+    if simple and preparation:
+        eighths = _fewest_eighths(*_upright_size(header), preparation)
+    # A progressive JPEG's coefficients are kept whole, whatever is made of them.
+    _wait_if_large(stack, header.size, 8 if header.info.get("progressive") else eighths)
+    scaled = None
+    if simple:
+        orientation = formats.orientation_of(header)
+        scaled = _from_jpeg(content, header.size, eighths, orientation, grey=grey)
+    return scaled or _whole(header, name)
 
 
-def _placement(
-    width: int, height: int, preparation: Preparation
-) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
-    """Say which part of a picture becomes how large.
-
-    Returns:
-        Width and height of the result without its filling, and the part of the picture that it
-        is made from: left, top, right, bottom.
-    """
-    wide, high = preparation.width, preparation.height
-    everything = (0.0, 0.0, float(width), float(height))
-    match preparation.resize:
-        case "fit":
-            scale = min(wide / width, high / height)
-            # A line a thousand times as long as it is thick is still there.
-            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-            return inner, everything
-        case "fill":
-            scale = max(wide / width, high / height)
-            left = max(0.0, (width - wide / scale) / 2)
-            top = max(0.0, (height - high / scale) / 2)
-            return (wide, high), (left, top, width - left, height - top)
-        case "squash":
-            return (wide, high), everything
+def _wait_if_large(stack: contextlib.ExitStack, size: tuple[int, int], eighths: int) -> None:
+    """Keep other large images waiting for as long as the stack lasts."""
+    if size[0] * size[1] * eighths**2 // 64 > _LARGE:
+        stack.enter_context(_one_large)
 
 
 def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
     """Choose at what fraction of its size an upright JPEG is decoded."""
-    inner, (left, top, right, bottom) = _placement(width, height, preparation)
+    inner, (left, top, right, bottom) = placement(width, height, preparation)
     spare = min((right - left) / inner[0], (bottom - top) / inner[1])
     if min(width, height) < 8:  # an eighth of these is no whole pixel
         return 8
@@ -300,16 +366,20 @@ def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
 
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
     """Return width and height once it is turned upright."""
-    width, height = picture.size
-    return (height, width) if formats.orientation_of(picture) >= 5 else (width, height)
+    return _turned(picture.size, formats.orientation_of(picture))
 
 
-def _from_jpeg(content: bytes, header: ImageFile.ImageFile, eighths: int) -> Upright | None:
-    stored = formats.decode_jpeg(content, header, eighths)
+def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation >= 5 else size
+
+
+def _from_jpeg(
+    content: bytes, size: tuple[int, int], eighths: int, orientation: int, *, grey: bool
+) -> Upright | None:
+    stored = formats.decode_jpeg(content, size, eighths, grey=grey)
     if stored is None:
         return None
-    orientation = formats.orientation_of(header)
-    image, (width, height) = formats.upright(stored, orientation), _upright_size(header)
+    image, (width, height) = formats.upright(stored, orientation), _turned(size, orientation)
     left = image.width - width * eighths / 8 if orientation in formats.TURN_LEFT else 0
     top = image.height - height * eighths / 8 if orientation in formats.TURN_TOP else 0
     return Upright(image, width, height, eighths, left, top)
@@ -321,6 +391,17 @@ def _whole(picture: Image.Image, name: str) -> Upright:
     # After the pixels: a PNG may bring its EXIF data behind them.
     orientation = formats.orientation_of(picture)
     return Upright.whole(formats.upright(formats.grey_or_rgb(picture, name), orientation))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Pillow's warnings about an image that somebody opened with it from our users.
+
+    Warnings are silenced for a whole process, so this is for nothing that takes long.
+    """
+    with _one_quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _name_of(image: ImageLike) -> str:
@@ -357,7 +438,7 @@ def explained(name: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one line that names the picture."""
     try:
         yield
-    except ImageError:
+    except (ImageError, _DamagedError):
         raise
     except Exception as error:
         raise ImageError(

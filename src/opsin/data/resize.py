@@ -1,0 +1,106 @@
+"""An upright image of any size becomes pixels of one size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.metadata import Preparation
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A picture that stands upright, decoded whole or at a fraction of its size.
+
+    Args:
+        image: Mode ``L`` (grey) or ``RGB``; transparent parts have become white.
+        width: Of the whole picture.
+        height: Of the whole picture.
+        eighths: ``image`` has this many eighths of width and height, rounded up.
+        left: Where in ``image`` the picture begins: what was added by rounding up lies at the far
+            ends, unless those came to the left or to the top when it was turned.
+        top: Likewise.
+        note: What an array's numbers were taken for, where they were not ``uint8``.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    eighths: int = 8
+    left: float = 0
+    top: float = 0
+    note: str | None = None
+
+    @classmethod
+    def whole(cls, image: Image.Image, note: str | None = None) -> Upright:
+        """Describe a picture that was decoded whole."""
+        return cls(image, image.width, image.height, note=note)
+
+
+def to_pixels(picture: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
+    """Resize an upright picture and convert it to grey or colour.
+
+    ``fit`` keeps the whole picture and fills the rest with the colour of its border, ``fill``
+    cuts what stands out, ``squash`` stretches. Shrinking averages over the pixels it covers
+    (Pillow's bilinear filter), so that thin lines survive.
+
+    Returns:
+        ``uint8[height, width, channels]``
+    """
+    if isinstance(picture, Image.Image):
+        picture = Upright.whole(picture)
+    image, mode = picture.image, "L" if preparation.channels == 1 else "RGB"
+    if image.mode != mode:  # converting to its own mode would copy it
+        image = image.convert(mode)
+    size = (preparation.width, preparation.height)
+    if picture.eighths < 8 or image.size != size:
+        inner, box = placement(picture.width, picture.height, preparation)
+        left, top, right, bottom = (side * picture.eighths / 8 for side in box)
+        x, y = picture.left, picture.top
+        within = (x + left, y + top, x + right, y + bottom)
+        image = image.resize(inner, Image.Resampling.BILINEAR, within)
+    pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
+    return pixels if image.size == size else filled(pixels, preparation)
+
+
+def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+    """Lay pixels into the middle of a picture that has the colour of their border."""
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    middle = len(edge) // 2
+    line = np.tile(np.partition(edge, middle, axis=0)[middle], preparation.width)
+    whole = np.empty((preparation.height, preparation.width, pixels.shape[2]), np.uint8)
+    # Line by line: three bytes at a time would take as long as reading the file.
+    whole.reshape(preparation.height, -1)[:] = line
+    top = (whole.shape[0] - pixels.shape[0]) // 2
+    left = (whole.shape[1] - pixels.shape[1]) // 2
+    whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return whole
+
+
+def placement(
+    width: int, height: int, preparation: Preparation
+) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """Say which part of a picture becomes how large.
+
+    Returns:
+        Width and height of the result without its filling, and the part of the picture that it
+        is made from: left, top, right, bottom.
+    """
+    wide, high = preparation.width, preparation.height
+    everything = (0.0, 0.0, float(width), float(height))
+    match preparation.resize:
+        case "fit":
+            scale = min(wide / width, high / height)
+            # A line a thousand times as long as it is thick is still there.
+            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+            return inner, everything
+        case "fill":
+            scale = max(wide / width, high / height)
+            left = max(0.0, (width - wide / scale) / 2)
+            top = max(0.0, (height - high / scale) / 2)
+            return (wide, high), (left, top, width - left, height - top)
+        case "squash":
+            return (wide, high), everything
