@@ -70,6 +70,10 @@ class DataRecipe(_Frozen):
     follow_links: bool = Field(
         False, description="Follow symbolic links that lead out of a source's folder."
     )
+    outside: bool = Field(
+        False,
+        description="Let a table name images anywhere, not only in its own folder and below.",
+    )
     group_by: str | None = Field(
         None,
         description="Regular expression: names that match it with the same text (of its first "
@@ -245,6 +249,18 @@ class Recipe(_Frozen):
     def with_training(self, **changes: Any) -> Recipe:
         """Return the recipe with other, checked values in its training part."""
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+
+
+def as_recorded(data: Any) -> Any:
+    """Return the data part of a run's recipe, with what it meant where it lacks an option.
+
+    Tables might name images anywhere before there was ``outside``.
+
+    Example:
+        >>> as_recorded({"sources": ["labels.csv"]})
+        {'outside': True, 'sources': ['labels.csv']}
+    """
+    return {"outside": True, **data} if isinstance(data, dict) else data
 
 
 #: The options of `resolve` that belong to the model, and those that belong to the training.

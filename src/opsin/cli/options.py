@@ -133,6 +133,7 @@ _DATA = {
     "columns": _Given(read=renamed, metavar="OURS=THEIRS,…"),
     "labels": _Given(metavar="CSV"),
     "follow_links": _Given(bool),
+    "outside": _Given(bool),
     "group_by": _Given(metavar="REGEX"),
     "near_duplicates": _Given(),
     "assignment": _Given(),
@@ -182,7 +183,9 @@ _CLASSICAL = {
     "pictures": _Given(int, metavar="N"),
 }
 #: Those that say how a source is read, and nothing about its split.
-READING = ("classes", "columns", "labels", "follow_links", "max_unreadable", "disk_limit")
+READING = (
+    "classes", "columns", "labels", "follow_links", "outside", "max_unreadable", "disk_limit",
+)  # fmt: skip
 #: Those that say how pictures are varied while training.
 VARYING = ("augment", "flip", "shift", "zoom", "rotate", "light", "erase")
 

@@ -116,6 +116,10 @@ def predict(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
     ] = False,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Let a table name images anywhere, not only in its folder."),
+    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -139,6 +143,7 @@ def predict(
         images,
         columns=None if columns is None else options.renamed(columns),
         follow_links=follow_links,
+        outside=outside,
         watcher=watcher,
     )
     classifier = open_classifier(model)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from opsin.data import sources
 from opsin.errors import MovedError, RecipeError, RunError
-from opsin.recipe import DataRecipe
+from opsin.recipe import DataRecipe, as_recorded
 from opsin.run import RunDirectory
 
 #: One place, or several, in the order in which the run names its own.
@@ -58,7 +58,7 @@ def _recorded(run: RunDirectory) -> DataRecipe:
     try:
         location = run.location() if run.dataset.is_file() else {}
         return DataRecipe.model_validate({
-            **run.read(run.recipe)["data"],
+            **as_recorded(run.read(run.recipe)["data"]),
             **{name: location[name] for name in _LOCATION if name in location},
         })  # fmt: skip
     except (ValidationError, KeyError, TypeError, ValueError) as error:

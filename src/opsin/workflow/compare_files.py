@@ -15,7 +15,7 @@ from opsin.data.cache import short_digest
 from opsin.data.decode import read
 from opsin.errors import OpsinError
 from opsin.events import Watcher
-from opsin.recipe import DataRecipe
+from opsin.recipe import DataRecipe, as_recorded
 from opsin.report.compare import Group, render_comparison
 from opsin.report.figures.compare import (
     Curve,
@@ -145,7 +145,7 @@ def _pixels(
             continue
         try:
             # Not the whole recipe: a run of another version may know other networks.
-            asked = run.directory.read(run.directory.recipe)["data"]
+            asked = as_recorded(run.directory.read(run.directory.recipe)["data"])
             recipe = DataRecipe.model_validate(asked).model_copy(update=location)
             decoded = read(recipe, watcher=watcher, for_training=False)
         except (OpsinError, KeyError, ValidationError) as error:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from opsin.classical.recipe import MODELS, ClassicalRecipe
 from opsin.errors import OpsinError, RunError
 from opsin.predict import Classifier
-from opsin.recipe import Recipe
+from opsin.recipe import Recipe, as_recorded
 from opsin.run import RunDirectory, find_runs
 
 
@@ -39,6 +39,7 @@ class Run:
     def recipe(self) -> Recipe | ClassicalRecipe:
         """What was asked for, every default resolved."""
         content = self.directory.read(self.directory.recipe)
+        content = {**content, "data": as_recorded(content.get("data"))}
         model = content.get("model")
         classical = isinstance(model, dict) and model.get("name") in MODELS
         try:

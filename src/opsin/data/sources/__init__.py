@@ -8,6 +8,7 @@ from pathlib import Path
 
 from opsin.data.sources import archive, arrays, folder, idx, imagefolder, manifest, named
 from opsin.data.sources.contents import Contents, Files, Found, key_of_files
+from opsin.data.sources.inside import Inside
 from opsin.data.sources.joined import join
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
@@ -80,11 +81,12 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found
     )
 
 
-def _in_file(path: Path, recipe: DataRecipe, *, inside: Path | None = None) -> Found | None:
-    """Find what one file is; tables may not leave ``inside``."""
+def _in_file(path: Path, recipe: DataRecipe, *, archive: Inside | None = None) -> Found | None:
+    """Find what one file is; a table in an archive may not leave that."""
     if path.suffix.lower() == ".npz":
         return Found(key_of_files(path), lambda: arrays.open_npz(path))
     if manifest.is_table(path):
+        inside = archive or _bounds(path.parent, recipe)
         contents = manifest.open_table(path, recipe.columns, inside=inside)
         return _with_tables([path], contents, recipe)
     if idx.is_images(path):
@@ -94,18 +96,24 @@ def _in_file(path: Path, recipe: DataRecipe, *, inside: Path | None = None) -> F
 
 
 def _in_folder(
-    path: Path, recipe: DataRecipe, watcher: Watcher, *, inside: Path | None = None
+    path: Path, recipe: DataRecipe, watcher: Watcher, *, archive: Inside | None = None
 ) -> Found:
     files = idx.files_of(path)
     if files:
         return Found(key_of_files(*files), lambda: idx.open_folder(path))
     tables = imagefolder.tables_of(path, recipe.columns)
     if tables:
+        inside = archive or _bounds(path, recipe)
         contents = imagefolder.open_tables(path, tables, recipe.columns, inside=inside)
         return _with_tables(tables, contents, recipe)
-    follow_links = recipe.follow_links and inside is None
+    follow_links = recipe.follow_links and archive is None
     contents = folder.open_folder(path, follow_links=follow_links, watcher=watcher)
     return Found(key_of_files(*_files(contents)), lambda: contents)
+
+
+def _bounds(folder: Path, recipe: DataRecipe) -> Inside | None:
+    """Return where the tables of a folder may name images."""
+    return None if recipe.outside else Inside(folder, follow_links=recipe.follow_links)
 
 
 def _with_tables(tables: list[Path], contents: Contents, recipe: DataRecipe) -> Found:
@@ -130,6 +138,7 @@ def _open_archive(path: Path, recipe: DataRecipe, watcher: Watcher) -> Contents:
 
 def _find_unpacked(root: Path, recipe: DataRecipe, watcher: Watcher) -> Found:
     """Find what an archive holds: one file that is a source by itself, or a folder of classes."""
+    inside = Inside(root, archive=True)
     if not idx.files_of(root) and not imagefolder.tables_of(root, recipe.columns):
         single = [
             entry
@@ -144,7 +153,7 @@ def _find_unpacked(root: Path, recipe: DataRecipe, watcher: Watcher) -> Found:
                 f"it holds {', '.join(file.name for file in single[:5])}",
                 "Unpack it and give one of them.",
             )
-        found = _in_file(single[0], recipe, inside=root) if single else None
+        found = _in_file(single[0], recipe, archive=inside) if single else None
         if found:
             return found
-    return _in_folder(root, recipe, watcher, inside=root)
+    return _in_folder(root, recipe, watcher, archive=inside)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,18 @@ from opsin.data.array_image import to_bytes
 from opsin.data.sources.contents import Contents
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.errors import SourceError
+from opsin.stored_arrays import Budget, StoredArrays
 
 #: Classes that a classifier can sensibly have.
 _MAX_LABEL = 99_999
+#: Bytes that an image takes beside its pixels: its name, its digest and the like.
+_BESIDE = 256
+#: The arrays of a file by our names, with those of Keras.
+_NAMES = {
+    "images": "x_train", "labels": "y_train", "test_images": "x_test", "test_labels": "y_test",
+    "classes": "classes",
+}  # fmt: skip
+_ADVICE = "Save it with numpy.savez(path, images=…, labels=…)."
 
 
 def from_arrays(
@@ -79,32 +86,11 @@ def open_npz(path: Path) -> Contents:
         SourceError: The file is damaged or lacks an array.
     """
     try:
-        # Opened here: NumPy would leave a damaged file open.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            content = dict(file)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+        content = _read(path)
+    except (OSError, ValueError) as error:
         raise SourceError(
-            "an .npz file without Python objects", f"{path} cannot be read ({error})",
-            "Save it with numpy.savez(path, images=…, labels=…).",
-        ) from error  # fmt: skip
-    for ours, keras in (("images", "x_train"), ("labels", "y_train"),
-                        ("test_images", "x_test"), ("test_labels", "y_test")):  # fmt: skip
-        if ours not in content and keras in content:
-            content[ours] = content[keras]
-    if "images" not in content or "labels" not in content:
-        raise SourceError(
-            "the arrays images and labels",
-            f"{path} holds {', '.join(content) or 'nothing'}",
-            "Save it with numpy.savez(path, images=…, labels=…).",
-        )
+            "an .npz file without Python objects", f"{path} cannot be read ({error})", _ADVICE
+        ) from error
     test = None
     if "test_images" in content and "test_labels" in content:
         test = (content["test_images"], content["test_labels"])
@@ -112,6 +98,34 @@ def open_npz(path: Path) -> Contents:
     if "classes" in content:
         classes = [str(name) for name in np.atleast_1d(content["classes"])]
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file that are wanted, by our names."""
+    with StoredArrays(path) as file:
+        there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
+                 if name in file}  # fmt: skip
+        if not {"images", "labels"} <= set(there):
+            raise SourceError(
+                "the arrays images and labels",
+                f"{path} holds {', '.join(file.names[:20]) or 'nothing'}",
+                _ADVICE,
+            )
+        for ours, name in there.items():
+            rows = math.prod(file.stated(name).shape[:1])
+            check_count(path, rows)
+            if ours == "classes" and rows > _MAX_LABEL + 1:
+                raise ValueError(f"it names {rows:,} classes")
+        return {ours: file.read(name) for ours, name in there.items()}
+
+
+def check_count(path: Path, count: int) -> None:
+    """Refuse more images than an honest file of its size holds.
+
+    Raises:
+        ValueError: They are too many.
+    """
+    Budget(path.stat().st_size).take(_BESIDE * count)
 
 
 def _checked(
@@ -142,7 +156,7 @@ def _checked(
             f"{source} has {images.shape[0]:,} pictures and labels of shape {list(labels.shape)}",
             "Check that both come from the same set.",
         )
-    whole = np.issubdtype(labels.dtype, np.integer)
+    whole = labels.dtype.kind in "iu"  # and no spans of time
     if not whole or labels.min() < 0 or labels.max() > _MAX_LABEL:
         there = f"such as {labels[0]!r}" if not whole else f"{labels.min()} to {labels.max()}"
         raise SourceError(

@@ -6,22 +6,30 @@ The format: two zero bytes, a type code, the number of dimensions, each dimensio
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import math
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.sources.arrays import from_arrays
+from opsin.data.sources.arrays import check_count, from_arrays
 from opsin.data.sources.contents import Contents
 from opsin.errors import SourceError
+from opsin.regular_file import open_regular
+from opsin.stored_arrays import Budget
 
 _UINT8 = 8
-#: Values of the largest file that is read: bounds what a hostile header or gzip can ask for.
-_MAX_VALUES = 8_000_000_000
+_GZIP = b"\x1f\x8b"
+_CHUNK = 1 << 20
+# What gzip can make of a byte at most.
+_DEFLATE = 1032
 
 
 def is_images(path: Path) -> bool:
@@ -77,17 +85,21 @@ def labels_of(images: Path) -> Path:
     )
 
 
-def read_content(path: Path) -> bytes:
-    """Return a file's bytes, decompressed.
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file's content, decompressed where it is a gzip.
 
     Raises:
-        SourceError: It is missing or damaged.
+        OSError: It is missing, or no regular file.
     """
-    try:
-        with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
-            return file.read(_MAX_VALUES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError("a readable file", f"{path}: {error}", "Fetch it again.") from error
+    with open_regular(path) as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if packed:
+            with gzip.GzipFile(fileobj=file) as plain:
+                yield plain
+        else:
+            yield cast(io.BufferedIOBase, file)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -97,36 +109,45 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         ``uint8`` of the shape that the file's header states.
 
     Raises:
-        SourceError: The file is damaged or is no IDX file of bytes.
+        SourceError: The file is damaged, is no IDX file of bytes, or expands to more than any
+            honest one of its size.
     """
     try:
-        with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
+        with opened(path) as file:
             header = file.read(4)
             if header[:3] != bytes((0, 0, _UINT8)) or len(header) < 4:
                 raise ValueError("it has no IDX header of bytes")
             stated = file.read(4 * header[3])
             sizes = [int.from_bytes(stated[i : i + 4], "big") for i in range(0, len(stated), 4)]
             count = math.prod(sizes)
-            if len(stated) != 4 * header[3] or not 0 < count <= _MAX_VALUES:
+            size = path.stat().st_size
+            if len(stated) != 4 * header[3] or not 0 < count <= _DEFLATE * size:
                 raise ValueError("its header states an impossible size")
-            content = file.read(count + 1)
-            if len(content) != count:
-                raise ValueError(f"it holds another number of values than the {count:,} stated")
+            check_count(path, sizes[0])
+            Budget(size).take(count)
+            return _values(file, count).reshape(sizes)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(
             "an IDX file of bytes, plain or gzip", f"{path}: {error}", "Fetch it again."
         ) from error
-    return np.frombuffer(content, np.uint8).reshape(sizes)
+
+
+def _values(file: io.BufferedIOBase, count: int) -> NDArray[np.uint8]:
+    """Read the values that a header stated, and see that there are no others."""
+    values, place = np.empty(count, np.uint8), 0
+    while chunk := file.read(_CHUNK):
+        if place + len(chunk) > count:
+            break
+        values[place : place + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        place += len(chunk)
+    if chunk or place < count:
+        raise ValueError(f"it holds another number of values than the {count:,} stated")
+    return values
 
 
 def _find(folder: Path, prefix: str) -> Path | None:
     found = [path for path in sorted(folder.glob(f"{prefix}*")) if is_images(path)]
     return found[0] if found else None
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 def _read_pair(images: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from opsin.data.sources.contents import Contents
 from opsin.data.sources.folder import PARTS
+from opsin.data.sources.inside import Inside
 from opsin.data.sources.joined import join
 from opsin.data.sources.manifest import header, open_table, resolve_columns
 from opsin.data.split import TRAIN, UNASSIGNED
@@ -44,13 +45,20 @@ def tables_of(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
 
 
 def open_tables(
-    root: Path, tables: list[Path], columns: Mapping[str, str] | None, *, inside: Path | None = None
+    root: Path,
+    tables: list[Path],
+    columns: Mapping[str, str] | None,
+    *,
+    inside: Inside | None = None,
 ) -> Contents:
     """Read what `tables_of` found.
 
     Raises:
-        SourceError: As `open_table`.
+        SourceError: As `open_table`; or a table is a link that leads elsewhere.
     """
+    for table in tables:
+        if inside is not None and not inside.holds(str(table.relative_to(root)), root):
+            raise SourceError(f"a table within {root}", f"{table} leads out of it", inside.advice)
     if tables[0].parent == root:
         contents = open_table(tables[0], columns, inside=inside)
         return replace(_with_parts(contents), source=str(root))

@@ -7,7 +7,6 @@ import csv
 import itertools
 import json
 import os
-import re
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ import numpy as np
 
 from opsin.data.sources.contents import Contents, Files
 from opsin.data.sources.folder import order_classes
+from opsin.data.sources.inside import Inside
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.errors import SourceError
+from opsin.regular_file import open_regular
 
 #: Files that are tables.
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -76,7 +77,7 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
 
 
 def open_table(
-    path: Path, columns: Mapping[str, str] | None = None, *, inside: Path | None = None
+    path: Path, columns: Mapping[str, str] | None = None, *, inside: Inside | None = None
 ) -> Contents:
     """Read a table with the columns ``path``, ``label`` and, where there, ``split`` and ``group``.
 
@@ -88,11 +89,11 @@ def open_table(
     Args:
         path: The table.
         columns: Names of its columns by ours, where they differ: ``{"label": "species"}``.
-        inside: A folder that paths may not leave, for tables that strangers wrote.
+        inside: What paths may not leave (default: they may lead anywhere).
 
     Raises:
-        SourceError: The table is damaged, lacks a column, leaves a path or a label empty, or none
-            of its pictures exists.
+        SourceError: The table is damaged, lacks a column, leaves a path or a label empty, names
+            an image elsewhere, or none of its pictures exists.
     """
     check_columns(columns)
     names: list[str] = []
@@ -342,7 +343,7 @@ def _lines(path: Path) -> Iterator[str]:
         SourceError: The file cannot be read, or is no text in UTF-8.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             line = 0
             while raw := file.readline(_LONGEST + 1):
                 line += 1
@@ -365,18 +366,12 @@ def _lines(path: Path) -> Iterator[str]:
         raise SourceError("a readable table", f"{path}: {reason}", "Check its rights.") from error
 
 
-def name_of(written: str, table: Path, line: int, inside: Path | None = None) -> str:
+def name_of(written: str, table: Path, line: int, inside: Inside | None = None) -> str:
     """Return a picture's path with ``/``; refuse one that leaves ``inside``."""
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows
-    if inside is not None:
-        root = os.path.abspath(inside)  # noqa: PTH100
-        place = os.path.normpath(os.path.join(os.path.abspath(table.parent), written))  # noqa: PTH100, PTH118
-        if re.match(r"[A-Za-z]:|[/\\]", written) or not place.startswith(root + os.sep):
-            raise _wrong(
-                table, line, "a path within the archive", f"names {written!r}",
-                "A table in an archive can name the archive's own files only.",
-            )  # fmt: skip
+    if inside is not None and not inside.holds(written, table.parent):
+        raise _wrong(table, line, inside.expected, f"names {written!r:.200}", inside.advice)
     return written
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
+from typing import cast
 
 from opsin.data.cache import cache_root
 from opsin.data.sources import download, idx
-from opsin.errors import DownloadError, SourceError
+from opsin.errors import DownloadError
 from opsin.events import Watcher
+from opsin.regular_file import open_regular
 from opsin.storage import publish_directory, scratch_directory, told_plainly
 
 _CHUNK = 1 << 20
@@ -102,12 +106,9 @@ def _is_whole(folder: Path, published: Published) -> bool:
 def _is_published(file: Path, name: str, published: Published) -> bool:
     """Tell whether a file is there and its content is the published one."""
     try:
-        if published.packed:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256")
-        else:
-            digest = hashlib.sha256(idx.read_content(file))
-    except (OSError, SourceError):
+        with open_regular(file) if published.packed else idx.opened(file) as stream:
+            digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
+    except (OSError, EOFError, zlib.error):
         return False
     return digest.hexdigest() == published.files[name]
 

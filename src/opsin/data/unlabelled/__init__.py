@@ -23,6 +23,7 @@ def open_stream(
     stdin: BinaryIO | None = None,
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
+    outside: bool = False,
     watcher: Watcher = SILENT,
 ) -> Stream:
     """Find the pictures of a source, without reading any.
@@ -34,7 +35,8 @@ def open_stream(
             as ``find -print0`` does.
         stdin: Where ``-`` reads, untouched so far (default: the process's standard input).
         columns: Names of a table's columns by ours, where they differ: ``{"path": "file"}``.
-        follow_links: In a folder, also follow symbolic links that lead out of it.
+        follow_links: Also follow symbolic links that lead out of a folder, or of a table's.
+        outside: Let a table name images outside its folder.
         watcher: Is told what was passed over.
 
     Raises:
@@ -56,5 +58,5 @@ def open_stream(
     if source == STANDARD_INPUT:
         return any_kind.open_standard_input(stdin)
     return any_kind.open_any(
-        source, path, columns or {}, follow_links=follow_links, watcher=watcher
+        source, path, columns or {}, follow_links=follow_links, outside=outside, watcher=watcher
     )

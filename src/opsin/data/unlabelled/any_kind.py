@@ -12,6 +12,7 @@ from typing import BinaryIO
 from opsin.data.images import SUFFIXES
 from opsin.data.sources.archive import SUFFIXES as ARCHIVES
 from opsin.data.sources.archive import is_archive
+from opsin.data.sources.inside import Inside
 from opsin.data.sources.manifest import SUFFIXES as TABLES
 from opsin.data.sources.manifest import check_columns, is_table
 from opsin.data.unlabelled.archive import count_members, pictures_in_archive
@@ -21,6 +22,7 @@ from opsin.data.unlabelled.piped import begins_like_a_picture, open_piped
 from opsin.data.unlabelled.table import count_rows, pictures_in_table
 from opsin.errors import SourceError
 from opsin.events import Watcher
+from opsin.regular_file import open_regular
 
 _KINDS = (
     f"a picture, a folder, a table ({' '.join(TABLES)}), an archive ({' '.join(ARCHIVES)}) or - "
@@ -30,7 +32,13 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def open_any(
-    source: str, path: Path, columns: Mapping[str, str], *, follow_links: bool, watcher: Watcher
+    source: str,
+    path: Path,
+    columns: Mapping[str, str],
+    *,
+    follow_links: bool,
+    outside: bool,
+    watcher: Watcher,
 ) -> Stream:
     """Do what `open_stream` says, for a source that has a name.
 
@@ -48,7 +56,8 @@ def open_any(
             lambda: count_pictures(path, follow_links=follow_links),
         )  # fmt: skip
     if os.path.isfile(path):  # noqa: PTH113
-        return _in_file(source, path, columns, watcher)
+        inside = None if outside else Inside(path.parent, follow_links=follow_links)
+        return _in_file(source, path, columns, inside, watcher)
     if path.suffix.lower() in SUFFIXES and not _ADDRESS.match(source):
         return stream_of_one(source, path)  # read like any other, it tells why it cannot be
     raise _missing(source, path)
@@ -63,7 +72,13 @@ def open_standard_input(stdin: BinaryIO | None) -> Stream:
     return open_piped(_standard_input() if stdin is None else stdin)
 
 
-def _in_file(source: str, path: Path, columns: Mapping[str, str], watcher: Watcher) -> Stream:
+def _in_file(
+    source: str,
+    path: Path,
+    columns: Mapping[str, str],
+    inside: Inside | None,
+    watcher: Watcher,
+) -> Stream:
     """Find what one file is."""
     if is_archive(path):
         return Stream(
@@ -72,7 +87,10 @@ def _in_file(source: str, path: Path, columns: Mapping[str, str], watcher: Watch
         )  # fmt: skip
     if is_table(path):
         return Stream(
-            source, "table", lambda: pictures_in_table(path, columns), lambda: count_rows(path)
+            source,
+            "table",
+            lambda: pictures_in_table(path, columns, inside),
+            lambda: count_rows(path),
         )
     if path.suffix.lower() in SUFFIXES or _begins_like_a_picture(path):
         return stream_of_one(source, path)
@@ -85,7 +103,7 @@ def _in_file(source: str, path: Path, columns: Mapping[str, str], watcher: Watch
 
 def _begins_like_a_picture(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return begins_like_a_picture(file.read(64))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()

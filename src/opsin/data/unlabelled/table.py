@@ -7,12 +7,16 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from opsin.data.sources.inside import Inside
 from opsin.data.sources.manifest import fields, name_of, rows_of
 from opsin.data.unlabelled.picture import Unlabelled
 from opsin.errors import SourceError
+from opsin.regular_file import open_regular
 
 
-def pictures_in_table(path: Path, columns: Mapping[str, str]) -> Iterator[Unlabelled]:
+def pictures_in_table(
+    path: Path, columns: Mapping[str, str], inside: Inside | None = None
+) -> Iterator[Unlabelled]:
     """Yield the picture of each row; what else the row says is nobody's business here.
 
     The rules are those of `opsin.data.sources.manifest.open_table`, but for the label, which is not
@@ -21,14 +25,16 @@ def pictures_in_table(path: Path, columns: Mapping[str, str]) -> Iterator[Unlabe
     Args:
         path: The table.
         columns: Names of its columns by ours, where they differ.
+        inside: What paths may not leave.
 
     Raises:
-        SourceError: The table is damaged, has no rows, lacks the column, or leaves a path empty.
+        SourceError: The table is damaged, has no rows, lacks the column, or leaves a path empty, or
+            names an image elsewhere.
     """
     line = 0
     for row in rows_of(path, columns, needed=("path",)):
         line = row.line
-        name = name_of(row.path, path, line)
+        name = name_of(row.path, path, line, inside)
         place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
         yield Unlabelled(name, place, place)
     if not line:
@@ -42,7 +48,7 @@ def count_rows(path: Path) -> int | None:
             return max(0, sum(1 for _ in fields(path)) - 1)
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return sum(1 for line in file if not line.isspace())
     except OSError:
         return None

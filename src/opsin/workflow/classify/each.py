@@ -22,6 +22,7 @@ def open_streams(
     *,
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
+    outside: bool = False,
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Stream:
@@ -40,7 +41,12 @@ def open_streams(
     return join_streams(
         [
             open_stream(
-                source, columns=columns, follow_links=follow_links, stdin=stdin, watcher=watcher
+                source,
+                columns=columns,
+                follow_links=follow_links,
+                outside=outside,
+                stdin=stdin,
+                watcher=watcher,
             )
             for source in several
         ]
@@ -108,6 +114,7 @@ def predict_each(
     tta: bool = False,
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
+    outside: bool = False,
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Iterator[Prediction | ImageError]:
@@ -120,7 +127,12 @@ def predict_each(
         ...     print(answer.name, answer.answer)
     """
     stream = open_streams(
-        source, columns=columns, follow_links=follow_links, stdin=stdin, watcher=watcher
+        source,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        stdin=stdin,
+        watcher=watcher,
     )
     answers = each_answer(
         open_classifier(model), stream, where=where, min_confidence=min_confidence, reject=reject,

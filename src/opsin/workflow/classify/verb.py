@@ -78,6 +78,7 @@ def classify(
     sort_by: By = "copy",
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
+    outside: bool = False,
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Classified:
@@ -109,6 +110,7 @@ def classify(
             overwritten; `unsort` takes it back.
         columns: Names of a table's columns, where they are others.
         follow_links: Whether to enter folders through symbolic links.
+        outside: Whether a table may name images outside its folder.
         stdin: What ``-`` reads.
         watcher: Is told how far the work is.
 
@@ -137,7 +139,12 @@ def classify(
         stream = source
     else:
         stream = open_streams(
-            source, stdin=stdin, columns=columns, follow_links=follow_links, watcher=watcher
+            source,
+            stdin=stdin,
+            columns=columns,
+            follow_links=follow_links,
+            outside=outside,
+            watcher=watcher,
         )
     if folder is not None:
         _check_places(stream, folder, sort_by)
