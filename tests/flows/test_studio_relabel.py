@@ -106,6 +106,12 @@ def table(process: StudioProcess, set_id: str) -> dict[str, str]:
         return {row["name"]: row["label"] for row in csv.DictReader(file)}
 
 
+def class_counts(browser: webdriver.Chrome) -> list[str]:
+    """Return what the table of classes says of each class, all parts together."""
+    return [row.text.split()[-1] for row in browser.find_elements(
+        By.CSS_SELECTOR, ".op-class-table tbody tr")]  # fmt: skip
+
+
 def test_pictures_are_relabelled_left_out_and_all_of_it_undone(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str]
 ) -> None:
@@ -124,12 +130,14 @@ def test_pictures_are_relabelled_left_out_and_all_of_it_undone(
     press(browser, "Leave out")
     until(browser, lambda: marked(browser, "left-out") == ["5"])
     assert table(process, set_id) == {"4": "9", "5": "-", "6": "9"}
+    until(browser, lambda: class_counts(browser) == ["178", "182", "177", "183", "180", "181",
+                                                     "180", "179", "174", "182"])  # fmt: skip
 
     press(browser, "Undo")
     until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
     process.kill()
     process.restart()
-    browser.refresh()
+    browser.get(browser.current_url)
     until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
     complaints(browser)  # about the connection that was lost
     press(browser, "Redo")
@@ -220,3 +228,27 @@ def test_training_takes_what_was_corrected(
     about = json.loads((run / "dataset.json").read_text(encoding="utf-8"))
     assert about["images"] == 1796
     assert (about["corrections"]["relabelled"], about["corrections"]["left_out"]) == (1, 1)
+
+
+def test_a_removed_set_is_found_after_a_restart_and_comes_back(
+    window: webdriver.Chrome, running: tuple[StudioProcess, str]
+) -> None:
+    process, set_id = running
+    window.get(f"{process.address}/data")
+    until(window, lambda: button(window, "Remove"))
+    button(window, "Remove").click()
+    until(window, lambda: "Removed sets (1)" in shown(window))
+    process.kill()
+    process.restart()
+    window.get(f"{process.address}/data")
+    until(window, lambda: "Removed sets (1)" in shown(window))
+    one(window, ".q-expansion-item .q-item").click()
+    until(window, lambda: button(window, "Restore").is_displayed())
+    assert "kept until" in shown(window)
+    resize(window, 400)
+    assert not sideways(window)
+    resize(window, 1280)
+    button(window, "Restore").click()
+    until(window, lambda: "Removed sets" not in shown(window))
+    assert (process.home / "sets" / set_id / "set.json").is_file()
+    complaints(window)  # about the connection that was lost

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -194,6 +196,40 @@ def test_pictures_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_pat
     corrections.forget_gone()
     assert corrections.gone == 0
     assert as_trained(fewer, corrections.path) == ["bag", None]
+
+
+def test_dropped_lines_come_back_after_a_restart_for_a_week(tmp_path: Path) -> None:
+    here = opened([1, 2, 3], [0, 1, 2])
+    Corrections(tmp_path, here).put([0, 1], CLASSES[2])
+    fewer = opened([2, 3], [1, 2], names=["1.png", "2.png"])
+    some = Corrections(tmp_path, fewer)
+    some.now()
+    assert (some.gone, some.dropped()) == (1, 0)
+    some.forget_gone()
+    assert (some.gone, some.dropped()) == (0, 1)
+    Corrections(tmp_path, fewer).restore_dropped()
+    whole = Corrections(tmp_path, here)
+    assert whole.now() == {0: CLASSES[2], 1: CLASSES[2]}
+    some = Corrections(tmp_path, fewer)
+    some.now()
+    some.forget_gone()
+    then = time.time() - 8 * 86_400
+    os.utime(tmp_path / "dropped.csv", (then, then))
+    assert Corrections(tmp_path, fewer).dropped() == 0
+
+
+def test_counts_by_class_follow_the_corrections(tmp_path: Path) -> None:
+    here = opened([1, 2, 3, 4], [0, 0, 1, 2])
+    corrections = Corrections(tmp_path, here)
+    corrections.put([0], CLASSES[1])
+    corrections.put([1], None)
+    labels = corrections.labels()
+    assert labels.tolist() == [1, -1, 1, 2]
+    assert here.counts(labels).sum(axis=1).tolist() == [0, 2, 1]
+    assert here.counts().sum(axis=1).tolist() == [2, 1, 1]
+    # A page of a class has what belongs to it now, and what was taken out of it.
+    assert here.rows(1, labels=labels).rows == (0, 2)
+    assert here.rows(0, labels=labels).rows == (0, 1)
 
 
 def test_only_classes_of_the_source_and_only_its_pictures(tmp_path: Path) -> None:

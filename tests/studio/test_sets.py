@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import opsin
 from opsin.cli.options import _DATA
 from opsin.errors import ImageError, RecipeError, SourceError
 from opsin.recipe import DataRecipe
+from opsin.studio.corrections import Corrections
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.opened import open_set
 from opsin.studio.sets import Set, Sets
 from tests.conftest import shape_picture, write_shapes
 from tests.server.made_engine import png
@@ -133,6 +136,43 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(
     with pytest.raises(NotThere):
         sets.restore(token)
     assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
+
+
+def test_what_was_removed_is_found_after_a_restart_and_nothing_said_is_lost(
+    sets: Sets, shapes: Path, tmp_path: Path, queue: Queue
+) -> None:
+    added = sets.add_source(str(shapes))
+    sets.corrections_path(added.id).write_text("digest,name,label\nx,y,disc\n")
+    sets.remove(added.id)
+    again = Sets(sets.folder(sets.add_source(str(shapes)).id).parent.parent, queue)
+    sets.corrections_path(added.id).write_text("digest,name,label\nx,y,square\n")
+    [removed] = again.removed()
+    assert (removed.title, abs(removed.when - time.time()) < 60) == (added.title, True)
+    assert again.restore(removed.token) == added
+    assert "disc" in again.corrections_path(added.id).read_text()
+    # The one that was there meanwhile waits in its place.
+    [removed] = again.removed()
+    again.restore(removed.token)
+    assert "square" in again.corrections_path(added.id).read_text()
+
+
+def test_counts_of_the_list_follow_the_corrections(sets: Sets, shapes: Path) -> None:
+    added = sets.add_source(str(shapes))
+    opsin.load(shapes)
+    before = sets.glance(added.id).counts
+    assert before is not None
+    first, second = list(before)[:2]
+    corrections = Corrections(sets.folder(added.id), open_set(added))
+    rows = [row for row in range(2) if corrections.label(row) == first]
+    corrections.put(rows[:1], second)
+    corrections.put(rows[1:], None)
+    counted = before | {first: before[first] - 2, second: before[second] + 1}
+    assert sets.glance(added.id).counts == counted
+    corrections.undo()
+    assert sets.glance(added.id).counts == counted | {first: before[first] - 1}
+    # A table that somebody edits is counted when the set is opened the next time.
+    sets.corrections_path(added.id).write_text("digest,name,label\n")
+    assert sets.glance(added.id).counts == before
 
 
 def test_a_look_that_goes_on_does_not_keep_a_removed_set_away(

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,16 @@ from numpy.typing import NDArray
 
 from opsin.data import cache
 from opsin.data.cache import as_keys
-from opsin.data.corrections import LEFT_OUT, Correction, correct, write_corrections
+from opsin.data.corrections import (
+    LEFT_OUT,
+    Correction,
+    correct,
+    read_corrections,
+    write_corrections,
+)
 from opsin.errors import SourceError
-from opsin.storage import told_plainly
+from opsin.storage import told_plainly, write_json
+from opsin.studio.look import MOVED
 from opsin.studio.opened import Opened
 
 if TYPE_CHECKING:
@@ -30,8 +37,10 @@ if TYPE_CHECKING:
 
 # What one picture was and became: its row, its class before and after; None is left out.
 _Change = tuple[int, str | None, str | None]
-# Changes that can be taken back.
-_STEPS: Final = 200
+#: Changes that can be taken back, after a restart too.
+STEPS: Final = 200
+# Seconds for which lines that were dropped are kept.
+_KEPT: Final = 7 * 86_400.0
 
 
 class Corrections:
@@ -52,6 +61,7 @@ class Corrections:
         self.path = folder / "corrections.csv"
         self._opened = opened
         self._log = folder / "undo.jsonl"
+        self._dropped = folder / "dropped.csv"
         self._lock = FileLock(folder / ".corrections.lock", timeout=10)
         self._classes = opened.classes
         self._own = opened.decoded.labels
@@ -148,11 +158,44 @@ class Corrections:
             return True
 
     def forget_gone(self) -> None:
-        """Drop the lines that mean pictures which are not here any more."""
+        """Drop the lines that mean pictures which are not here any more; see `dropped`."""
         with self._held():
+            write_corrections(self._dropped, [*self._dropped_rows(), *self._strange])
             self._strange = []
             self._write(self._now)
             self._stamp = self._stamps()
+
+    def dropped(self) -> int:
+        """Return how many dropped lines `restore_dropped` brings back: for seven days."""
+        with self._held():
+            return len(self._dropped_rows())
+
+    def restore_dropped(self) -> None:
+        """Bring back the lines that were dropped."""
+        with self._held():
+            self._strange += self._dropped_rows()
+            self._write(self._now)
+            with told_plainly(self._dropped):
+                self._dropped.unlink(missing_ok=True)
+            self._stamp = ()  # their pictures may be here again
+
+    def _dropped_rows(self) -> list[Correction]:
+        with told_plainly(self._dropped), contextlib.suppress(FileNotFoundError):
+            if time.time() - self._dropped.stat().st_mtime <= _KEPT:
+                return list(read_corrections(self._dropped))
+        return []
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return each picture's class with its correction, -1 where it is left out: ``int64[N]``.
+
+        Raises:
+            SourceError: The file was damaged by somebody.
+        """
+        numbers = {name: label for label, name in enumerate(self._classes)}
+        labels = self._own.copy()
+        for row, said in self.now().items():
+            labels[row] = -1 if said is None else numbers[said]
+        return labels
 
     @property
     def gone(self) -> int:
@@ -216,11 +259,24 @@ class Corrections:
             for row, said in sorted(now.items())
         ]
         write_corrections(self.path, [*rows, *self._strange])
+        self._count(now)
+
+    def _count(self, now: Mapping[int, str | None]) -> None:
+        """Keep for the list of sets how many pictures each class has more, or fewer."""
+        moved: Counter[str] = Counter()
+        for row, said in now.items():
+            moved[self._classes[self._own[row]]] -= 1
+            if said is not None:
+                moved[said] += 1
+        stat = self.path.stat()
+        write_json(self.path.with_name(MOVED), {
+            "table": [stat.st_mtime_ns, stat.st_size], "moved": moved,
+        })  # fmt: skip
 
     def _step(self, what: str, changes: list[_Change]) -> None:
         """Remember what can be taken back and made again."""
         if what == "put":
-            self._done = [*self._done, changes][-_STEPS:]
+            self._done = [*self._done, changes][-STEPS:]
             self._undone = []
         elif what == "undo" and self._done:
             self._undone.append(self._done.pop())
@@ -242,6 +298,8 @@ class Corrections:
     def _read(self) -> None:
         """Read both files; where somebody else wrote the table, nothing can be taken back."""
         self._now, self._strange = _as_training_reads(self.path, self._opened)
+        if self.path.is_file():
+            self._count(self._now)
         self._done, self._undone = [], []
         lines = _lines(self._log)
         if not lines:

@@ -158,32 +158,42 @@ class Opened:
         per: int = PER_PAGE,
         *,
         among: Collection[int] | None = None,
+        labels: NDArray[np.int64] | None = None,
     ) -> Page:
         """Return a page of those rows that all of this is true of.
 
         Args:
-            label: Their class, as the source says.
+            label: Their class, as the source says or as ``labels`` do.
             part: Their part: ``train``, ``val``, ``test`` or ``unsplit``.
             finding: A kind of finding that concerns them; in the order of its cases.
             page: Number of the page, from 0.
             per: Rows on a page.
             among: They are of these, and in this order.
+            labels: Class of each picture with its correction, ``int64[N]``.
         """
         chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
         if finding is not None:
             found = (self.findings or {}).get(finding)
             chosen = found.rows if found else np.array([], np.int64)
         if label is not None:
-            chosen = chosen[self.decoded.labels[chosen] == label]
+            own = self.decoded.labels[chosen] == label
+            chosen = chosen[own if labels is None else own | (labels[chosen] == label)]
         if part is not None:
             code = next((code for code, name in PARTS.items() if name == part), -1)
             chosen = chosen[self.parts[chosen] == code]
         page = max(0, page)
         return Page(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
 
-    def counts(self) -> NDArray[np.int64]:
-        """Return the number of pictures by class and by part: ``int64[K, 4]``, as in `PARTS`."""
-        both = self.decoded.labels * len(PARTS) + self.parts
+    def counts(self, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return the number of pictures by class and by part: ``int64[K, 4]``, as in `PARTS`.
+
+        Args:
+            labels: Class of each picture with its correction, -1 where it is left out,
+                ``int64[N]`` (default: as the source says).
+        """
+        labels = self.decoded.labels if labels is None else labels
+        remain = labels >= 0
+        both = labels[remain] * len(PARTS) + self.parts[remain]
         counted = np.bincount(both, minlength=len(self.classes) * len(PARTS))
         return counted.reshape(-1, len(PARTS))
 

@@ -14,12 +14,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from opsin.errors import OpsinError
 from opsin.storage import write_json
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
+
+#: How many pictures corrections have moved, beside their table.
+MOVED: Final = "moved.json"
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,19 @@ class Looks:
                 (folder / "looking.npz").replace(folder / "rows.npz")
             write_json(folder / "look.json", {"key": key, "when": time.time(), "found": found})
             (folder / "looking.json").unlink(missing_ok=True)
+
+
+def read_moved(folder: Path) -> dict[str, int]:
+    """Return how many pictures each class of a set has more by its corrections, or fewer.
+
+    Nothing is known of a table that somebody has changed since its set was last opened.
+    """
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        stat = (folder / "corrections.csv").stat()
+        kept = json.loads((folder / MOVED).read_text(encoding="utf-8"))
+        if kept["table"] == [stat.st_mtime_ns, stat.st_size]:
+            return {str(name): int(number) for name, number in kept["moved"].items()}
+    return {}
 
 
 class Small:

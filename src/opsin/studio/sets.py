@@ -19,7 +19,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,14 +34,29 @@ from opsin.studio.collection import Set, id_of, is_id, set_of
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.look import Glance, Look, Looks, Small
+from opsin.studio.look import Glance, Look, Looks, Small, read_moved
 
-__all__ = ["Glance", "Look", "Set", "Sets"]
+__all__ = ["Glance", "Look", "Removed", "Set", "Sets"]
 
 _DELETED: Final = ".deleted"
 _KEPT: Final = 7 * 86_400.0
 _TITLE_MOST: Final = 200
 _SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A set that was removed and can still be brought back.
+
+    Args:
+        token: What `Sets.restore` asks for.
+        title: What people call it.
+        when: When it was removed, in seconds since 1970.
+    """
+
+    token: str
+    title: str
+    when: float
 
 
 class Sets:
@@ -252,8 +267,21 @@ class Sets:
             folder.rename(self._folder / _DELETED / token)
         return token
 
+    def removed(self) -> list[Removed]:
+        """Return the sets that can be brought back, the last removed first."""
+        deleted, found = self._folder / _DELETED, []
+        for folder in deleted.iterdir() if deleted.is_dir() else ():
+            when, _, identity = folder.name.partition("-")
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                the_set = set_of(self._read.json(folder / "set.json"), identity)
+                found.append(Removed(folder.name, the_set.title, int(when) / 1e9))
+        return sorted(found, key=lambda each: each.when, reverse=True)
+
     def restore(self, token: str) -> Set:
-        """Bring back what was removed; what was added again meanwhile stays as it is.
+        """Bring back what was removed, with its corrections.
+
+        Where the same pictures were added again meanwhile, that set is removed in turn, so that
+        nothing said about either is lost.
 
         Raises:
             NotThere: It is gone for good.
@@ -265,10 +293,11 @@ class Sets:
         identity = token.partition("-")[2]
         folder = self._folder / identity
         with self._looks.guard, told_plainly(deleted):
-            if not (folder / "set.json").is_file():
-                # A look that was still at work has written its rows, into nothing.
-                shutil.rmtree(folder, ignore_errors=True)
-                (deleted / token).rename(folder)
+            if (folder / "set.json").is_file():
+                self.remove(identity)
+            # A look that was still at work has written its rows, into nothing.
+            shutil.rmtree(folder, ignore_errors=True)
+            (deleted / token).rename(folder)
         return self.get(identity)
 
     def sweep(self, older: float = _KEPT) -> None:
@@ -333,6 +362,9 @@ class Sets:
         if counts is None and Path(the_set.sources[0]).is_dir():
             with without_places(the_set.sources[0], the_set.title):
                 counts = self._listed(the_set)
+        if counts is not None:
+            moved = read_moved(self.folder(id))
+            counts = {name: max(0, number + moved.get(name, 0)) for name, number in counts.items()}
         return Glance(counts, look, self._looks.job(self.folder(id)))
 
     def _add(self, the_set: Set) -> Set:

@@ -12,6 +12,7 @@ from opsin.errors import OpsinError
 from opsin.studio import frame, words
 from opsin.studio.pages import adding
 from opsin.studio.parts.paging import page_links, page_number
+from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.set_panel import SetPanel
 from opsin.studio.parts.undo import Undo
 
@@ -71,6 +72,7 @@ class _Sets:
         """Show the sets, and whatever becomes of them."""
         self._line = ui.element("div")
         self._list = ui.element("div")
+        self._removed = ui.element("div")
         await self._show()
         self._studio.changed.subscribe(self._changed)
 
@@ -78,6 +80,7 @@ class _Sets:
         self._asked += 1
         asked = self._asked
         sets = await asyncio.to_thread(self._studio.sets.all)
+        removed = await asyncio.to_thread(self._studio.sets.removed)
         if asked < self._asked:  # something else has changed meanwhile, and is shown by then
             return
         self._list.clear()
@@ -97,6 +100,11 @@ class _Sets:
                     self._panels[each.id] = SetPanel(self._studio, each, self._remove)
             if len(sets) > _PER:
                 page_links("/data?sets=", page, len(sets), _PER)
+        self._removed.clear()
+        if removed:
+            items = [(each.token, each.title, each.when) for each in removed]
+            with self._removed:
+                restorable("Removed sets", items, self._restore)
         filling = background_tasks.create(self._fill([*self._panels.values()]))
         # Mostly they are known at once; then nothing moves under a hand that clicks.
         await asyncio.wait([filling], timeout=_PATIENCE)
@@ -124,9 +132,20 @@ class _Sets:
             return
         self._studio.open.forget(the_set.id)
 
-        async def undo() -> None:
-            await asyncio.to_thread(self._studio.sets.restore, token)
-            self._studio.changed.emit("sets")
+        title = words.safe(the_set.title, 80)
+        self._undo.offer(f"Removed: {title}", lambda: self._bring_back(token))
+        self._studio.changed.emit("sets")
 
-        self._undo.offer(f"Removed: {words.safe(the_set.title, 80)}", undo)
+    async def _restore(self, token: str) -> None:
+        """Bring a set back, and show a refusal where the list is."""
+        self._line.clear()
+        try:
+            await self._bring_back(token)
+        except OpsinError as error:
+            with self._line:
+                frame.error_line(error)
+
+    async def _bring_back(self, token: str) -> None:
+        the_set = await asyncio.to_thread(self._studio.sets.restore, token)
+        self._studio.open.forget(the_set.id)
         self._studio.changed.emit("sets")

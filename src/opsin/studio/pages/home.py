@@ -13,10 +13,11 @@ from opsin.studio import frame, machine
 from opsin.studio.index import Deleted
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.parts.job_line import JobLine
+from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
 from opsin.studio.parts.runs_view import View, total, view_of
 from opsin.studio.parts.undo import Undo
-from opsin.studio.words import ago, count, safe, size
+from opsin.studio.words import count, safe, size
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
 # Jobs that the strip shows.
 _STRIP: Final = 3
-# Deleted runs that are shown: a page of hundreds of elements takes seconds.
-_RESTORABLE: Final = 50
 
 
 def add(studio: Studio) -> None:
@@ -212,23 +211,14 @@ class _Home:
         self._gone.clear()
         if not deleted:
             return
-        with self._gone, ui.expansion(f"Deleted runs ({count(len(deleted))})").props("dense"):
-            ui.label("They are kept for a week, then removed for good.").classes("op-muted")
-            if len(deleted) > _RESTORABLE:
-                ui.label(f"These are the last {_RESTORABLE}.").classes("op-muted")
-            for each in deleted[:_RESTORABLE]:
-                with ui.element("div").classes("op-row"):
-                    ui.label(safe(each.folder, 80))
-                    ui.label(f"deleted {ago(each.when)}").classes("op-muted")
-                    button = ui.button("Restore", on_click=lambda each=each: self._take_back(each))
-                    button.props("outline dense padding='0 .7rem'")
-                    button._props["aria-label"] = f"Restore {safe(each.folder, 80)}"
+        items = [(each.token, each.folder, each.when) for each in deleted]
+        with self._gone, restorable("Deleted runs", items, self._take_back):
             ui.button("Remove all for good", on_click=self._ask_to_remove).props("flat dense")
 
-    async def _take_back(self, each: Deleted) -> None:
+    async def _take_back(self, token: str) -> None:
         self._problem.clear()
         try:
-            await self._restore(each.token)
+            await self._restore(token)
         except OpsinError as error:
             with self._problem:
                 frame.error_line(error)

@@ -46,7 +46,7 @@ class Relabel:
     def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
         self._studio, self._row, self._directory = studio, row, directory
         self.now: dict[int, str | None] = {}
-        self._done = 0
+        self._steps = (0, 0)
         self._chosen: list[int] = []
         self._plain: list[Shown] = []
         self._gallery: Gallery | None = None
@@ -61,7 +61,7 @@ class Relabel:
         self.opened = await self._studio.open.of_run(self._row.id)
         self._set, self._corrections = await of_run(self._studio, self._row.id)
         self.now = await asyncio.to_thread(self._corrections.now)
-        self._done, _ = await asyncio.to_thread(self._corrections.whole.steps)
+        self._steps = await asyncio.to_thread(self._corrections.whole.steps)
 
     @property
     def classes(self) -> list[str]:
@@ -73,6 +73,7 @@ class Relabel:
         with ui.element("div").classes("op-actions"):
             self._words = ui.label("").props('role="status"')
             self._undo = frame.action("Undo the last", self._take_back)
+            self._redo = frame.action("Redo the last", self._make_again)
             self._again = frame.action("Train again with corrections", self._train, primary=True)
             ui.link("All pictures of the set", f"/data/{self._set.id}")
         self._trouble = ui.element("div")
@@ -119,7 +120,9 @@ class Relabel:
             else "No label of this run's pictures was changed."
         )
         self._again.set_visibility(bool(number))
-        self._undo.set_visibility(bool(number and self._done))
+        # Both are kept with the set: they are here after a reload and a restart as well.
+        self._undo.set_visibility(bool(self._steps[0]))
+        self._redo.set_visibility(bool(self._steps[1]))
 
     def _marked(self) -> list[Shown]:
         """Return the pictures, those that were corrected with what they are now."""
@@ -153,6 +156,9 @@ class Relabel:
     async def _take_back(self) -> None:
         await self._do(self._corrections.whole.undo)
 
+    async def _make_again(self) -> None:
+        await self._do(self._corrections.whole.redo)
+
     async def _do(self, work: Callable[[], object]) -> None:
         self._trouble.clear()
         try:
@@ -167,7 +173,7 @@ class Relabel:
         if topic != f"set:{self._set.id}":
             return
         self.now = await asyncio.to_thread(self._corrections.now)
-        self._done, _ = await asyncio.to_thread(self._corrections.whole.steps)
+        self._steps = await asyncio.to_thread(self._corrections.whole.steps)
         self._tell()
         if self._gallery is not None:
             self._gallery.show(self._marked())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Query
@@ -112,6 +113,7 @@ class _SetPage:
         """Another window has corrected something."""
         if topic == f"set:{self._set.id}" and self._picking:
             await self._picking.refresh()
+            await self._count()
 
     async def _follow(self) -> None:
         """Ask for a look where one is due, tell how far it is, and show what it found."""
@@ -200,7 +202,7 @@ class _SetPage:
             # What somebody is choosing meanwhile stays as it is.
             self._side.clear()
             with self._side:
-                self._facts(self._picking.opened)
+                await self._facts(self._picking.opened)
             await self._picking.refresh()
             return
         made: Corrections | None = None
@@ -226,19 +228,33 @@ class _SetPage:
             side = "op-set" + (" op-set-filtered" if self._wanted.filtered else "")
             with ui.element("div").classes(side):
                 with ui.element("div") as self._side:
-                    self._facts(opened)
+                    await self._facts(opened)
                 with ui.element("div").classes("op-set-pictures"):
                     self._picking = Picking(self._studio, opened, made, self._wanted)
                     await self._picking.build()
 
-    def _facts(self, opened: Opened) -> None:
-        with frame.panel("Classes"):
+    async def _count(self) -> None:
+        """Show how many pictures each class has, corrections included."""
+        if self._opened is None or self._classes.is_deleted:
+            return
+        known = self._opened.corrections
+        labels = None
+        if known is not None:
+            with contextlib.suppress(OpsinError):  # the page says that above
+                labels = await asyncio.to_thread(known.labels)
+        self._classes.clear()
+        with self._classes:
             ClassTable(
-                opened.classes,
-                opened.counts(),
+                self._opened.classes,
+                self._opened.counts(labels),
                 lambda label, part: self._wanted.address(label=label, part=part),
                 here=self._wanted.label,
             )
+
+    async def _facts(self, opened: Opened) -> None:
+        with frame.panel("Classes"):
+            self._classes = ui.element("div")
+        await self._count()
         with frame.panel("Findings"):
             if opened.findings is None:
                 ui.label("They come when somebody has looked at all pictures.").classes("op-muted")

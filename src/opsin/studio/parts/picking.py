@@ -111,7 +111,9 @@ class Picking:
         self._studio, self._wanted = studio, wanted
         self._corrections = corrections
         self._now: dict[int, str | None] = {}
+        self._labels = opened.decoded.labels
         self._steps = (0, 0)
+        self._dropped = 0
 
     @property
     def chosen(self) -> list[str]:
@@ -145,7 +147,9 @@ class Picking:
     async def _read(self) -> None:
         if self._corrections:
             self._now = await asyncio.to_thread(self._corrections.now)
+            self._labels = await asyncio.to_thread(self._corrections.labels)
             self._steps = await asyncio.to_thread(self._corrections.steps)
+            self._dropped = await asyncio.to_thread(self._corrections.dropped)
 
     def _page(self) -> Page:
         wanted = self._wanted
@@ -158,6 +162,7 @@ class Picking:
                 None if corrected else wanted.finding,
                 number,
                 among=sorted(self._now) if corrected else None,
+                labels=self._labels,
             )
 
         found = page(wanted.page - 1)
@@ -191,7 +196,7 @@ class Picking:
     def _filters(self) -> None:
         """Show links to the parts and to what was corrected."""
         wanted = self._wanted
-        counts = self.opened.counts()
+        counts = self.opened.counts(self._labels)
         numbers = (
             counts.sum(axis=0)
             if wanted.label is None
@@ -228,21 +233,23 @@ class Picking:
             self._undo = frame.action("Undo", lambda: self._do(self._known.undo))
             self._redo = frame.action("Redo", lambda: self._do(self._known.redo))
         self._trouble = ui.element("div")
-        self._gone()
+        self._lost = ui.element("div").classes("op-actions")
 
-    def _gone(self) -> None:
+    def _tell_lost(self) -> None:
         """Tell of corrections whose pictures are not here any more; training refuses those."""
-        gone = self._known.gone
-        if not gone:
+        if not self._corrections:
             return
-        with ui.element("div").classes("op-actions") as line:
-            frame.error_line(f"{count(gone)} corrections are for pictures that are not here.")
-
-            async def drop() -> None:
-                await self._do(self._known.forget_gone)
-                line.delete()
-
-            frame.action("Drop these", drop)
+        known, gone, dropped = self._corrections, self._corrections.gone, self._dropped
+        self._lost.clear()
+        self._lost.set_visibility(bool(gone or dropped))
+        with self._lost:
+            if gone:
+                frame.error_line(f"{_corrections(gone)} for images that are not here.")
+                frame.action("Drop these", lambda: self._do(known.forget_gone))
+            if dropped:
+                label = ui.label(f"{_corrections(dropped)} dropped: kept for seven days.")
+                label.classes("op-muted")
+                frame.action("Restore dropped", lambda: self._do(known.restore_dropped))
 
     def _show(self, page: Page) -> None:
         """Say how many there are and what was corrected."""
@@ -256,9 +263,16 @@ class Picking:
         if wanted.part:
             said.append(wanted.part)
         what = ", ".join(said) or "All pictures"
-        self._heading.set_text(f"{what} ({count(page.total)})")
+        number, moved = page.total, ""
+        if wanted.label is not None and wanted.finding is None:
+            at = [code for code, name in PARTS.items() if wanted.part in (None, name)]
+            number = int(opened.counts(self._labels)[wanted.label, at].sum())
+            changed = page.total - number
+            moved = f", {count(changed)} moved away or left out" if changed else ""
+        self._heading.set_text(f"{what} ({count(number)}{moved})")
         self._nothing.set_visibility(page.total == 0)
         self._filters()
+        self._tell_lost()
         self._enable()
 
     def _enable(self) -> None:
@@ -278,6 +292,10 @@ class Picking:
             self._line.set_text(f"{count(len(chosen))} chosen")
         elif words:
             self._line.set_text(f"{', '.join(words)}: training uses that, the source stays")
+        elif self._steps[1]:
+            self._line.set_text(
+                "Choose pictures to correct their class; Redo makes the last change again"
+            )
         else:
             self._line.set_text("Choose pictures to correct their class; the source stays")
 
@@ -333,6 +351,10 @@ class Picking:
                 before = number
             if here < last:
                 ui.link("Next", self._wanted.address(page=here + 1))
+
+
+def _corrections(number: int) -> str:
+    return "1 correction is" if number == 1 else f"{count(number)} corrections are"
 
 
 def _mark(link: ui.link, here: bool) -> None:
