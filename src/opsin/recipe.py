@@ -98,6 +98,12 @@ class DataRecipe(_Frozen):
     test_fraction: float = Field(
         0.1, ge=0, lt=1, description="Share kept for the test where the source has no test data."
     )
+    split_by: Literal["bytes", "pixels"] = Field(
+        "pixels",
+        description="bytes (every new run): the bytes of an image's file, or its array, decide "
+        "its part, however it is prepared; pixels: its prepared pixels do, as in Opsin 0.1, whose "
+        "recipes have no such field.",
+    )
     split_seed: int = Field(0, ge=0, lt=2**31, description="Another seed gives another split.")
     max_unreadable: float = Field(
         0.1, ge=0, le=1, description="Stop when a larger share of the files is unreadable."
@@ -140,7 +146,7 @@ class DataRecipe(_Frozen):
         if isinstance(given.get("size"), int):
             given["size"] = (given["size"], given["size"])
         try:
-            recipe = cls(sources=sources, **given)
+            recipe = cls(sources=sources, **{"split_by": "bytes", **given})
         except ValidationError as error:
             raise invalid(error) from None
         if recipe.fold:

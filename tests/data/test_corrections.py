@@ -420,6 +420,7 @@ def test_a_file_that_states_present_labels_changes_nothing_whatever_copies_there
         labels=np.array(labels, np.int64),
         given=np.zeros(count, np.uint8),
         digests=digests,
+        source_digests=digests,
         sizes=np.ones((count, 2), np.int32),
         ranges=np.zeros((count, 2), np.uint8),
         about={"names": names, "classes": ["x", "y", "z"], "groups": []},

@@ -192,3 +192,48 @@ def test_file_names_that_are_no_unicode_are_read(shapes: Path) -> None:
     (shapes / "disc").rename(shapes / os.fsdecode(b"d\xe9"))
     with pytest.raises(SourceError, match="printable"):
         load(shapes)
+
+
+def parts_by_name(data: Dataset) -> dict[str, str]:
+    return {
+        data.names[row]: part for part in ("train", "val", "test") for row in data.split.rows(part)
+    }
+
+
+def write_noise(root: Path, count: int) -> Path:
+    """Write images of two classes that resemble nothing."""
+    for number in range(count):
+        file = root / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+    return root
+
+
+@pytest.mark.parametrize("kind", ["files", "arrays"])
+def test_parts_do_not_depend_on_how_images_are_prepared(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / ("set" if kind == "files" else "set.npz")
+    if kind == "files":
+        write_noise(source, 120)
+    else:
+        images = np.random.default_rng(0).integers(0, 256, (120, 24, 24, 3), np.uint8)
+        np.savez(source, images=images, labels=np.arange(120) % 2)
+    plain = parts_by_name(load(source))
+    assert set(plain.values()) == {"train", "val", "test"}
+    for options in ({"size": 32}, {"size": 64}, {"channels": 1}, {"size": 17, "resize": "fill"}):
+        assert parts_by_name(load(source, **options)) == plain
+
+
+def test_added_files_move_no_old_one(tmp_path: Path) -> None:
+    before = parts_by_name(load(write_noise(tmp_path, 120)))
+    after = parts_by_name(load(write_noise(tmp_path, 180)))
+    assert {name: after[name] for name in before} == before
+
+
+def test_copies_with_equal_pixels_in_other_bytes_stay_on_one_side(tmp_path: Path) -> None:
+    write_shapes(tmp_path, count=60)
+    for file in list(tmp_path.rglob("*.png")):
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".bmp"))
+    parts = parts_by_name(load(tmp_path))
+    assert all(parts[name] == parts[f"{name[:-4]}.bmp"] for name in parts)

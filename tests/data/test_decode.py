@@ -194,9 +194,10 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
         monkeypatch.setattr(os, "fsync", sync)
         store.save()
         assert synced[-1] == "done.npy"
-        assert {"images.npy", "digests.npy", "sizes.npy", "ranges.npy", "reasons.jsonl"} == set(
-            synced[:-1]
-        )
+        assert set(synced[:-1]) == {
+            *("images.npy", "digests.npy", "source_digests.npy", "sizes.npy", "ranges.npy"),
+            "reasons.jsonl",
+        }
     store.save()
     store.close()
     again = partial.Partial(tmp_path / "set", 6, (2, 2, 1), stored=True)

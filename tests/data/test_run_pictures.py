@@ -94,7 +94,15 @@ def decoded_of(data: Dataset) -> Decoded:
     about = {"names": data.names, "classes": list(data.classes), "groups": []}
     given = np.zeros(len(data), np.uint8)
     return Decoded(
-        data.images, data.labels, given, data.digests, data.sizes, data.ranges, about, []
+        images=data.images,
+        labels=data.labels,
+        given=given,
+        digests=data.digests,
+        source_digests=data.source_digests,
+        sizes=data.sizes,
+        ranges=data.ranges,
+        about=about,
+        unreadable=[],
     )
 
 

@@ -37,6 +37,7 @@ def split(
     subjects = Subjects(
         np.array(labels, np.int64),
         made_of,
+        made_of,
         np.broadcast_to(np.array(given, np.uint8), (len(labels),)),
         [str(label) for label in range(max(labels) + 1)],
         units_of(made_of, groups or [], pairs),
@@ -273,3 +274,50 @@ def test_leaks_are_found_by_content() -> None:
     assert leaks(parts, [7, 8, 9, 7, 1, 1], np.array([[3, 5]])) == [[3], [4, 5]]
     empty = Split(parts.train, parts.val, np.array([], np.int64))
     assert leaks(empty, [1] * 6, NO_PAIRS) == [[], []]
+
+
+@pytest.mark.parametrize(("count", "parts"), [(100, ("train",)), (1800, ("train", "val"))])
+def test_what_an_earlier_cut_left_is_cut_by_other_numbers(
+    count: int, parts: tuple[str, ...]
+) -> None:
+    labels = [row % 2 for row in range(count)]
+    first = split(labels)
+    left = np.concatenate([first.rows(part) for part in parts])
+    again = split([labels[row] for row in left], left.tolist())
+    expected = np.array([0.1, 0.09]) * len(left)
+    found = np.array([len(again.test), len(again.val)])
+    assert np.all(np.abs(found - expected) < 4 * np.sqrt(expected))
+
+
+def test_what_an_earlier_cut_left_may_grow() -> None:
+    left = split([row % 2 for row in range(1000)]).train.tolist()
+    before = sides(split([row % 2 for row in left], left), len(left))
+    grown = [*left, *range(2000, 2100)]
+    after = sides(split([row % 2 for row in grown], grown), len(grown))
+    assert after[: len(left)] == before
+
+
+def test_folds_of_what_an_earlier_cut_left_are_equally_large() -> None:
+    left = split([row % 2 for row in range(2000)]).train
+    labels = [int(row % 2) for row in left]
+    sizes = [len(split(labels, left.tolist(), fold=f"{n}/5").test) for n in range(1, 6)]
+    assert sum(sizes) == len(left)
+    assert min(sizes) > 0.16 * len(left)
+
+
+def test_a_recipe_that_does_not_say_is_cut_as_before() -> None:
+    labels = np.arange(400) % 2
+    made_of = digests(list(range(400)))
+    other = digests(list(range(1000, 1400)))
+    recipe = DataRecipe.model_validate({"sources": ["x"]})
+    assert recipe.split_by == "pixels"
+    assert DataRecipe.of("x").split_by == "bytes"
+    units = units_of(made_of, [], NO_PAIRS)
+
+    def cut(source_digests: NDArray[np.uint8], recipe: DataRecipe) -> list[int]:
+        given = np.zeros(400, np.uint8)
+        subjects = Subjects(labels, made_of, source_digests, given, ["0", "1"], units)
+        return list(map(int, make_split(subjects, recipe).test))
+
+    assert cut(other, recipe) == cut(made_of, DataRecipe.of("x"))
+    assert cut(other, DataRecipe.of("x")) != cut(other, recipe)

@@ -44,6 +44,7 @@ def opened(
         labels=np.array(labels, np.int64),
         given=np.zeros(count, np.uint8),
         digests=digest_rows(images),
+        source_digests=digest_rows(images),
         sizes=np.ones((count, 2), np.int32),
         ranges=np.zeros((count, 2), np.uint8),
         about=about,

@@ -140,6 +140,7 @@ _DATA = {
     "fold": _Given(metavar="I/K"),
     "val_fraction": _Given(float),
     "test_fraction": _Given(float),
+    "split_by": _Given(),
     "split_seed": _Given(int),
     "max_unreadable": _Given(float),
     "disk_limit": _Given(float, metavar="GB"),

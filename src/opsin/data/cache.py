@@ -2,8 +2,8 @@
 
     <cache>/sources/<name>/         downloaded files of the named sources
     <cache>/datasets/<hash>/        one set of decoded pictures: images.npy (memory-mapped),
-                                    labels.npy, given.npy, digests.npy, sizes.npy, ranges.npy,
-                                    about.json;
+                                    labels.npy, given.npy, digests.npy, source_digests.npy,
+                                    sizes.npy, ranges.npy, about.json;
                                     of a set that is read on the fly all but images.npy, and
                                     rows.npy: which pictures of the source can be read
     <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.partial`)
@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from opsin.data.lazy import Images
 from opsin.storage import publish_directory, write_json
 
-#: Changes whenever the same files would give other pixels.
-_VERSION = "4"
+#: Changes whenever the same files would give other pixels, or other arrays are kept of them.
+_VERSION = "5"
 _BLOCK = 1 << 22
 
 
@@ -52,6 +52,8 @@ class Decoded:
         labels: ``int64[N]``
         given: Split codes of the source, ``uint8[N]``.
         digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        source_digests: SHA-256 of each image before it was prepared, its file's bytes or its array,
+            ``uint8[N, 32]``.
         sizes: Height and width of each picture, upright, as its file has them, ``int32[N, 2]``.
         ranges: The lowest and the highest value of each picture, ``uint8[N, 2]``.
         about: Names, classes, preparation and all else that is no array.
@@ -62,6 +64,7 @@ class Decoded:
     labels: NDArray[np.int64]
     given: NDArray[np.uint8]
     digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
     about: dict[str, Any]
@@ -160,7 +163,10 @@ def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[s
     """
     write_json(folder / "about.json", about)
     content = hashlib.sha256()
-    for file in ("labels.npy", "given.npy", "digests.npy", "sizes.npy", "rows.npy", "about.json"):
+    for file in (
+        *("labels.npy", "given.npy", "digests.npy", "source_digests.npy", "sizes.npy"),
+        *("rows.npy", "about.json"),
+    ):
         if (folder / file).exists():
             content.update((folder / file).read_bytes())
     name = content.hexdigest()[:32]
@@ -198,7 +204,10 @@ def _open_or_none(
         decoded = _open(folder, unreadable, on_the_fly)
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
-    parts = (decoded.labels, decoded.given, decoded.digests, decoded.sizes, decoded.ranges)
+    parts = (
+        *(decoded.labels, decoded.given, decoded.digests, decoded.source_digests),
+        *(decoded.sizes, decoded.ranges),
+    )
     whole = len(decoded.about["names"]) == len(decoded.images) and all(
         len(part) == len(decoded.images) for part in parts
     )
@@ -227,6 +236,7 @@ def _open(
         labels=load("labels.npy"),
         given=load("given.npy"),
         digests=load("digests.npy"),
+        source_digests=load("source_digests.npy"),
         sizes=load("sizes.npy"),
         ranges=load("ranges.npy"),
         about=about,

@@ -43,6 +43,8 @@ class Dataset:
         names: What each picture is called: its path below the source, or ``train/123``.
         fingerprint: SHA-256 of the content, whatever the order of the pictures.
         digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        source_digests: SHA-256 of each image before it was prepared, its file's bytes or its array,
+            ``uint8[N, 32]``.
         sizes: Height and width of each picture before it was prepared, ``int32[N, 2]``.
         ranges: Lowest and highest value of each picture, ``uint8[N, 2]``.
         groups: What each picture shares with others of one side of the split, ``""`` for none;
@@ -68,6 +70,7 @@ class Dataset:
     names: list[str]
     fingerprint: str
     digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
     groups: list[str]
@@ -365,7 +368,15 @@ def _with_split(
     )
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
     units = units_of(decoded.digests, groups, together.pairs)
-    subjects = Subjects(decoded.labels, decoded.digests, decoded.given, classes, units, groups)
+    subjects = Subjects(
+        labels=decoded.labels,
+        digests=decoded.digests,
+        source_digests=decoded.source_digests,
+        given=decoded.given,
+        classes=classes,
+        units=units,
+        groups=groups,
+    )
     problem = None
     try:
         check_classes(recipe.source, classes, decoded.labels)
@@ -385,6 +396,7 @@ def _with_split(
         names=decoded.about["names"],
         fingerprint=fingerprint_of(decoded),
         digests=decoded.digests,
+        source_digests=decoded.source_digests,
         sizes=decoded.sizes,
         ranges=decoded.ranges,
         groups=groups,

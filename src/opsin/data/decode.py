@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import hashlib
 import itertools
 import shutil
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data import cache, partial, sources
-from opsin.data.images import look_at, read_sized
+from opsin.data.images import content_of, look_at, read_sized
 from opsin.data.lazy import THREADS, Images, OnTheFly
 from opsin.data.partial import Chunk, Partial
 from opsin.data.sources.contents import Contents, Found
@@ -264,6 +265,7 @@ def _chunk(
         sizes = np.full((len(rows), 2), shape[:2], np.int32)
         return Chunk.of(rows.start, same, sizes, {})
     images = np.zeros((len(rows), *shape), np.uint8)
+    digests = np.zeros((len(rows), 32), np.uint8)
     sizes = np.zeros((len(rows), 2), np.int32)
     reasons: dict[int, str] = {}
     for place, row in enumerate(rows):
@@ -271,10 +273,21 @@ def _chunk(
             return None
         name = contents.names[row]
         try:
-            images[place], sizes[place] = read_sized(pictures[row], preparation, name)
+            content, digests[place] = _content_and_digest(pictures[row], name)
+            images[place], sizes[place] = read_sized(content, preparation, name)
         except ImageError as error:
             reasons[row] = error.received.removeprefix(f"{name}: ")
-    return Chunk.of(rows.start, images, sizes, reasons)
+    return Chunk.of(rows.start, images, sizes, reasons, digests)
+
+
+def _content_and_digest(
+    picture: Path | NDArray[np.uint8], name: str
+) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
+    if isinstance(picture, np.ndarray):
+        return picture, cache.digest_rows(picture[None])[0]
+    content = content_of(picture, name)
+    return content, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
 def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:

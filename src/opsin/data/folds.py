@@ -41,6 +41,7 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
     subjects = Subjects(
         labels=dataset.labels,
         digests=dataset.digests,
+        source_digests=dataset.source_digests,
         given=np.zeros(len(dataset), np.uint8),
         classes=dataset.classes,
         units=units_of(dataset.digests, dataset.groups, pairs),

@@ -2,6 +2,8 @@
 
     <cache>/partial/<key>/images.npy     pixels of the rows that are done, zeros elsewhere
     <cache>/partial/<key>/digests.npy    SHA-256 of their pixels
+    <cache>/partial/<key>/source_digests.npy
+                                         SHA-256 of what they were decoded from
     <cache>/partial/<key>/sizes.npy      height and width of their files' pictures
     <cache>/partial/<key>/ranges.npy     their lowest and highest values
     <cache>/partial/<key>/done.npy       which rows those are
@@ -31,7 +33,7 @@ from opsin.data.cache import cache_root, digest_rows, new_array
 from opsin.events import Watcher
 
 #: The arrays that go into the cache with the set.
-KEPT: Final = ("images", "digests", "sizes", "ranges")
+KEPT: Final = ("images", "digests", "source_digests", "sizes", "ranges")
 #: Seconds after which nobody is expected to go on with a set.
 _STALE: Final = 7 * 86_400
 
@@ -43,7 +45,8 @@ class Chunk:
     Args:
         start: The first one's number.
         images: ``uint8[M, H, W, C]``
-        digests: ``uint8[M, 32]``
+        digests: SHA-256 of each picture's pixels, ``uint8[M, 32]``.
+        source_digests: SHA-256 of what each was decoded from, ``uint8[M, 32]``.
         sizes: Height and width of each picture in its file, ``int32[M, 2]``.
         ranges: The lowest and the highest value of each picture, ``uint8[M, 2]``.
         reasons: Why a row could not be read, where it could not.
@@ -52,6 +55,7 @@ class Chunk:
     start: int
     images: NDArray[np.uint8]
     digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
     reasons: dict[int, str]
@@ -63,11 +67,17 @@ class Chunk:
         images: NDArray[np.uint8],
         sizes: NDArray[np.int32],
         reasons: dict[int, str],
+        source_digests: NDArray[np.uint8] | None = None,
     ) -> Chunk:
-        """Take decoded pictures, and find out the rest about them."""
+        """Take decoded pictures, and find out the rest about them.
+
+        Without ``source_digests`` they are what the source holds, pixel by pixel.
+        """
         flat = images.reshape(len(images), -1)
         ranges = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
-        return cls(start, images, digest_rows(images), sizes, ranges, reasons)
+        digests = digest_rows(images)
+        sources = digests if source_digests is None else source_digests
+        return cls(start, images, digests, sources, sizes, ranges, reasons)
 
 
 def folder_of(key: str) -> Path:
@@ -142,6 +152,7 @@ class Partial:
         self._waiting: list[Chunk] = []
         arrays: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             "digests": (np.uint8, (count, 32)),
+            "source_digests": (np.uint8, (count, 32)),
             "sizes": (np.int32, (count, 2)),
             "ranges": (np.uint8, (count, 2)),
             "done": (np.bool_, (count,)),

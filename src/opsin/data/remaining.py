@@ -70,6 +70,7 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
         labels=decoded.labels[rows],
         given=decoded.given[rows],
         digests=decoded.digests[rows],
+        source_digests=decoded.source_digests[rows],
         sizes=decoded.sizes[rows],
         ranges=decoded.ranges[rows],
         about=about,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,10 @@ from opsin.recipe import DataRecipe
 
 #: Codes of the ``given`` array: what a source says of each of its pictures.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
+
+# How often images may be cut again, and how unlikely what they lack is if they never were.
+_SALTS: Final = 16
+_UNLIKELY: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Subjects:
     Args:
         labels: Class index of each picture, ``int64[N]``.
         digests: Hash of each picture's pixels, ``uint8[N, 32]``.
+        source_digests: Hash of what each was decoded from, ``uint8[N, 32]``.
         given: What the source says: ``UNASSIGNED``, ``TRAIN``, ``VAL`` or ``TEST``, ``uint8[N]``.
         classes: Class names, for errors.
         units: Pictures with the same number stay on one side, ``int64[N]`` (`opsin.data.kin`).
@@ -46,18 +53,29 @@ class Subjects:
 
     labels: NDArray[np.int64]
     digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
     given: NDArray[np.uint8]
     classes: Sequence[str]
     units: NDArray[np.int64]
     groups: Sequence[str] = ()
 
-    def keys(self, seed: int) -> NDArray[np.float64]:
+    def keys(
+        self, recipe: DataRecipe, cut: Literal["test", "val"], salt: int
+    ) -> NDArray[np.float64]:
         """Return a number from 0 to 1 for each picture, the same for those of one unit.
 
-        It is a hash of the group's name or else of the pixels, so that nothing but content
-        decides; one picture of a unit, itself chosen by a hash, speaks for all.
+        It is a hash of the group's name or else of the image's source bytes (of its pixels, where
+        the recipe says so), so that nothing but content decides; one picture of a unit, itself
+        chosen by a hash, speaks for all.
+
+        Args:
+            recipe: Which numbers, by its ``split_seed`` and ``split_by``.
+            cut: Each cut has its own.
+            salt: Others for another number: see `_choose_salt`.
         """
-        start = hashlib.sha256(f"opsin split {seed}".encode())
+        seed = recipe.split_seed + (2**31 if cut == "val" else 0)
+        start = hashlib.sha256(f"opsin split {seed}{f' salt {salt}' * (salt > 0)}".encode())
+        contents = self.source_digests if recipe.split_by == "bytes" else self.digests
 
         def hashed(content: bytes) -> bytes:
             whole = start.copy()
@@ -67,7 +85,7 @@ class Subjects:
         groups = self.groups or [""] * len(self.labels)
         own = b"".join(
             hashed(group.encode("utf-8", "surrogateescape") if group else digest.tobytes())
-            for group, digest in zip(groups, self.digests, strict=True)
+            for group, digest in zip(groups, contents, strict=True)
         )
         # Two numbers each, since the smallest of several would not be evenly spread itself.
         rank, number = np.frombuffer(own, ">u8").reshape(-1, 2).T
@@ -80,9 +98,9 @@ class Subjects:
 def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
     """Cut validation, and test where none is given, out of the training pictures.
 
-    Each unit of pictures (exact and near copies, groups) has numbers from 0 to 1, hashes of its
-    content. ``stable``: units whose first number is below ``test_fraction`` are for the test; of
-    the others, those whose second is below ``val_fraction`` are for validation. So a picture's
+    Each unit of images (exact and near copies, groups) has numbers from 0 to 1, hashes of its
+    source bytes. ``stable``: units whose first number is below ``test_fraction`` are for the test;
+    of the others, those whose second is below ``val_fraction`` are for validation. So a picture's
     side depends on nothing but itself, and pictures that are added later move no old one; the
     parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` pictures. Units that are larger than a
     whole part are trained on. ``exact``: within each class
@@ -101,24 +119,22 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
     # A source that names a training part but no test has said which pictures are for training.
     cut_test = not (fixed_test or fixed_val or np.any(given == TRAIN))
     exact = recipe.assignment == "exact"
-    limits = (0.0, recipe.test_fraction if cut_test else 0.0)
-    if recipe.fold:
-        if not cut_test:
-            raise RecipeError(
-                "a source whose test part is not given, for folds",
-                f"{'its test' if fixed_test else 'its training'} pictures are given",
-                "Leave fold out, or give the training pictures alone.",
-            )
-        number, count = map(int, recipe.fold.split("/"))
-        limits = (number - 1) / count, number / count
-    keys = subjects.keys(recipe.split_seed)
-    free = parts == TRAIN
-    if not recipe.fold:  # folds have to cover everything
-        free &= ~_larger_than(recipe.test_fraction, subjects, free)
-    parts[_between(subjects, keys, free, limits, exact=exact)] = TEST
+    if recipe.fold and not cut_test:
+        raise RecipeError(
+            "a source whose test part is not given, for folds",
+            f"{'its test' if fixed_test else 'its training'} pictures are given",
+            "Leave fold out, or give the training pictures alone.",
+        )
+    salt = 0 if fixed_val else _choose_salt(subjects, recipe, parts == TRAIN, cut_test=cut_test)
+    if cut_test:
+        free = parts == TRAIN
+        if not recipe.fold:  # folds have to cover everything
+            free &= ~_larger_than(recipe.test_fraction, subjects, free)
+        keys = subjects.keys(recipe, "test", salt)
+        parts[_between(subjects, keys, free, _test_range(recipe), exact=exact)] = TEST
     # By a second hash: where the test part was cut by the first and is given now, its range is
     # used up.
-    keys = subjects.keys(recipe.split_seed + 2**31)
+    keys = subjects.keys(recipe, "val", salt)
     if not fixed_val:
         share = (0.0, recipe.val_fraction)
         free = parts == TRAIN
@@ -126,6 +142,50 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
         parts[_between(subjects, keys, free, share, exact=exact)] = VAL
     _mend(subjects, keys, parts, free=given != TEST, choose_val=not fixed_val)
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
+
+
+def _test_range(recipe: DataRecipe) -> tuple[float, float]:
+    """Return the range of numbers whose images are for the test."""
+    if recipe.fold is None:
+        return 0.0, recipe.test_fraction
+    number, count = map(int, recipe.fold.split("/"))
+    return (number - 1) / count, number / count
+
+
+def _choose_salt(
+    subjects: Subjects, recipe: DataRecipe, free: NDArray[np.bool_], *, cut_test: bool
+) -> int:
+    """Return the first salt whose numbers have not been used to cut these images before.
+
+    What an earlier cut left over, such as an exported training part, has no numbers in the ranges
+    that were cut out: cut by the same numbers again, it would have no images to test. Other images
+    lack them by chance once in a million collections.
+    """
+    if recipe.split_by == "pixels" or recipe.assignment == "exact":
+        return 0  # as runs of Opsin 0.1 were cut; by rank, which no earlier cut uses up
+    free = free & ~_larger_than(max(recipe.test_fraction, recipe.val_fraction), subjects, free)
+    rows = np.flatnonzero(free)
+    rows = rows[np.unique(subjects.units[rows], return_index=True)[1]]
+    for salt in range(_SALTS):
+        chosen = subjects.keys(recipe, "val", salt)[rows] < recipe.val_fraction
+        shares = [(chosen, recipe.val_fraction)]
+        if cut_test:
+            tested = subjects.keys(recipe, "test", salt)[rows] < recipe.test_fraction
+            either = 1 - (1 - recipe.test_fraction) * (1 - recipe.val_fraction)
+            shares += [(tested, recipe.test_fraction), (tested | chosen, either)]
+        if not any(_lacks(which, share) for which, share in shares):
+            return salt
+    return 0
+
+
+def _lacks(which: NDArray[np.bool_], share: float) -> bool:
+    """Tell whether far fewer are chosen than a share of all, by Chernoff's bound."""
+    count, found = len(which), float(which.mean()) if len(which) else share
+    if found >= share:
+        return False
+    distance = (1 - found) * math.log((1 - found) / (1 - share))
+    distance += found * math.log(found / share) if found else 0
+    return count * distance > -math.log(_UNLIKELY)
 
 
 def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -> None:
