@@ -171,7 +171,7 @@ def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
     rows = [f"{plain.names[row]},{(plain.labels[row] + 1) % 10}" for row in range(40)]
     first.write_text("name,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
     corrected = opsin.load("digits", labels=first)
-    found = opsin.train_folds(corrected, folds=2, model="mlp", hidden=[32], epochs=4,
+    found = opsin.train_folds(corrected, folds=2, model="mlp", epochs=5,
                               runs=tmp_path / "runs", quiet=True)  # fmt: skip
     assert found.labels is not None
     # As it is, the file says what was said before: it takes nothing back and doubts nothing away.

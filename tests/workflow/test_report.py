@@ -12,7 +12,10 @@ import pytest
 import opsin
 from opsin.data.dataset import Dataset
 from opsin.errors import RunError
+from opsin.predict import Classifier
 from opsin.run import RunDirectory
+from opsin.workflow.failures import look_deeper
+from tests.conftest import Notes
 from tests.made_runs import answers_right, write_run
 from tests.workflow.test_evaluate import write_digits
 
@@ -113,3 +116,50 @@ def test_answers_to_other_labels_are_not_reported(
     with pytest.raises(RunError, match="labels of its val part are others"):
         opsin.write_report(run.path, deep=False, fix=tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    answers = answers_right(digits, 0.1)
+    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+    fix, notes = tmp_path / "labels.csv", Notes()
+    opsin.write_report(run.path, deep=False, fix=fix, watcher=notes)
+    assert not fix.exists()
+    (note,) = notes.notes
+    assert note.startswith(
+        f"{fix} was not written. The classifier is too weak to tell: it is right"
+    )
+    failures = run.read(run.report)["failures"]
+    assert (failures["suspects"], failures["suspected"]) == ([], 0)
+    assert failures["labels"]["too_weak"] in note
+    assert failures["slices"]["too_weak"]
+    assert failures["slices"]["weakest"] == []
+
+
+def test_suspects_come_with_what_to_expect_of_them(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    answers = answers_right(digits, 0.97)
+    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+    opsin.write_report(run.path, deep=False)
+    failures = run.read(run.report)["failures"]
+    assert failures["suspected"] > 0
+    assert failures["labels"]["too_weak"] == ""
+    expected = failures["labels"]["expected"]
+    assert expected["flipped"] == round(0.05 * len(answers["val"]))
+    assert 0.5 <= expected["precision"] <= 1
+    assert f"{expected['flipped']} labels flipped at random" in expected["words"]
+
+
+def test_a_classifier_by_chance_says_nothing_of_strangers(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    run = RunDirectory(
+        write_run(tmp_path, "run", digits, answers_right(digits, 0.1), classifier=nearest_mean)
+    )
+    kept = run.load_arrays(run.predictions)
+    kept["test_familiarity"] = np.ones(len(kept["test_rows"]), np.float32)
+    found = look_deeper(Classifier(nearest_mean), digits, kept, "test", Notes())
+    assert found["strangers"] is None
+    assert "it is right for" in found["too_weak"]

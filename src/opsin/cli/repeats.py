@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli.output import console, print_json
+from opsin.report.doubts import labels_grounds
 from opsin.report.terminal import class_table, clock, plus_minus, printable
 from opsin.workflow.repeats import Repeats
 
@@ -29,13 +30,16 @@ def tell_repeats(found: Repeats, *, as_json: bool) -> None:
     for line in _meaning(found):
         screen.print(line, markup=False)
     screen.print(f"\nFile      {found.file}", markup=False, soft_wrap=True)
+    doubts = found.summary.get("doubts") or {}
     if found.labels is not None:
         screen.print(
             f"Labels    {found.labels}: those suspected to be wrong, over all pictures; correct "
-            "them there, and give it to --labels",
+            f"them there, and give it to --labels. {printable(labels_grounds(doubts))}",
             markup=False,
             soft_wrap=True,
         )
+    elif (doubts.get("labels") or {}).get("too_weak"):
+        screen.print(f"Labels    {printable(labels_grounds(doubts))}", markup=False, soft_wrap=True)
 
 
 def _table(found: Repeats) -> Table:

@@ -9,7 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.report.terminal import for_people
+from opsin.report.terminal import for_people, printable
 
 
 def report(
@@ -23,7 +23,8 @@ def report(
             "--fix",
             metavar="FILE",
             help="Write the suspected label errors as a table: correct its column label, and give "
-            "it to opsin train --labels.",
+            "it to opsin train --labels. Nothing is written where the classifier is too weak to "
+            "tell.",
             show_default=False,
         ),
     ] = None,
@@ -48,17 +49,25 @@ def report(
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
     """
+    from opsin.report.doubts import labels_grounds, labels_title  # noqa: PLC0415
     from opsin.workflow.report import write_report  # noqa: PLC0415  needs matplotlib
     from opsin.workflow.runs import Run  # noqa: PLC0415
 
     page = write_report(
         run, deep=not quick, fix=fix, data=data or (), watcher=for_people(quiet=quiet)
     )
+    facts = Run(run).report
+    failures = facts["failures"]
+    too_weak = bool((failures["labels"] or {}).get("too_weak"))
     if as_json:
-        print_json({"page": str(page), **Run(run).report})
+        written = None if fix is None or too_weak else str(fix)
+        print_json({"page": str(page), "fix": written, **facts})
     else:
         console().print(str(page), markup=False)
-        if fix is not None:
+        grounds = labels_grounds(failures)
+        said = grounds if too_weak else f"{labels_title(failures)}. {grounds}"
+        console().print(f"Labels    {printable(said)}", markup=False)
+        if fix is not None and not too_weak:
             console().print(
                 f"{fix}: correct the column label (- leaves a picture out), then: "
                 f"opsin train SOURCE --labels {fix}",

@@ -32,6 +32,12 @@ class Suspects:
     scores: NDArray[np.float32]
     looked_at: int
 
+    @classmethod
+    def none(cls, looked_at: int) -> Suspects:
+        """Return no suspects among so many pictures."""
+        nothing = np.zeros(0, np.int64)
+        return cls(nothing, nothing, np.zeros(0, np.float32), looked_at)
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -85,14 +91,14 @@ def suspects(
     exact, own = exact[usable], labels[usable]
     places = np.flatnonzero(usable)
     if len(np.unique(own)) < 2:
-        return _none(len(labels))
+        return Suspects.none(len(labels))
     exact /= exact.sum(axis=1, keepdims=True)
     # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
     marked = find_label_issues(own, exact, filter_by=filter_by, n_jobs=1)
     answers = exact.argmax(axis=1)
     rows = np.flatnonzero(marked & (answers != own))
     if not rows.size:
-        return _none(len(labels))
+        return Suspects.none(len(labels))
     quality = get_label_quality_scores(own[rows], exact[rows], method=rank_by)
     rows = rows[np.argsort(quality, kind="stable")]
     doubt = 1 - exact[rows, own[rows]]
@@ -104,15 +110,10 @@ def suspects(
     )
 
 
-def _none(looked_at: int) -> Suspects:
-    nothing = np.zeros(0, np.int64)
-    return Suspects(nothing, nothing, np.zeros(0, np.float32), looked_at)
-
-
 def clear_examples(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], label: int, count: int = 3
 ) -> NDArray[np.int64]:
-    """Return rows to show beside a suspect: pictures of a class that are surely of it.
+    """Return rows to show beside a suspect: typical pictures of a class, for comparison.
 
     Args:
         probabilities: ``float32[N, K]``

@@ -82,6 +82,7 @@ def slice_accuracy(
     *,
     labels: NDArray[np.int64] | None = None,
     least: int = LEAST,
+    too_weak: str = "",
 ) -> dict[str, Any]:
     """Measure the accuracy of every slice, and name those that are shown to be worse.
 
@@ -98,6 +99,8 @@ def slice_accuracy(
         columns: Texts of each picture, ``""`` for none: groups, or columns of a table.
         labels: ``int64[N]``: with them each slice says what its classes alone would explain.
         least: Number of pictures below which a slice is not judged.
+        too_weak: Why the answers are no evidence against any slice, if they are none
+            (`opsin.evaluation.evidence.too_weak`): then none is weak.
 
     Returns:
         ``images``, ``accuracy``, ``low``, ``high``: of all pictures. ``judged``: how many slices
@@ -108,7 +111,7 @@ def slice_accuracy(
         ``expected`` (mean accuracy of its pictures' classes, or ``None``) and ``explained``
         (whether its accuracy may be just that). ``weakest``: the weak slices, each with its
         ``trait``, first those that their classes do not explain, the lowest accuracy first. A
-        trait in which all pictures are alike is left out.
+        trait in which all pictures are alike is left out. ``too_weak``: as given.
 
     Example:
         >>> right = np.arange(200) >= 30
@@ -150,7 +153,7 @@ def slice_accuracy(
     corrected = holm(np.array([each["p"] for _, each in judged]))
     for (_, each), chance in zip(judged, corrected, strict=True):
         each["p"] = float(chance)
-        each["weak"] = bool(chance < _LEVEL and each["high"] < overall)
+        each["weak"] = bool(not too_weak and chance < _LEVEL and each["high"] < overall)
     weak = [{"trait": name, **each} for name, each in judged if each["weak"]]
     return {
         "images": total,
@@ -158,6 +161,7 @@ def slice_accuracy(
         "low": low,
         "high": high,
         "judged": len(judged),
+        "too_weak": too_weak,
         "traits": [{"name": name, "slices": slices} for name, slices in found.items()],
         "weakest": sorted(weak, key=lambda each: (each["explained"], each["accuracy"])),
     }

@@ -105,6 +105,12 @@ def _failures(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on {each['images']:,} pictures."
         for each in report["failures"]["slices"]["weakest"][:5]
     ]
+    too_weak = report["failures"]["slices"].get("too_weak")
+    weak += (
+        [f"- On which pictures it is weaker, it is too weak to tell: {_plain(too_weak)}."]
+        if too_weak
+        else []
+    )
     reject = report.get("reject")
     unknown = "- Every picture gets an answer, whatever it shows."
     if reject:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.failures import map_title, robustness_title, slices_title
 from opsin.report.figures.quality import reliability_title
 from opsin.report.figures.run import Answer, confusion_title
@@ -53,7 +54,7 @@ class Suspect:
         label: Its label.
         suggested: The class that the answers suggest.
         score: Doubt in the label, 0 to 1.
-        example: A picture that is surely of that class, or ``None``.
+        example: A typical picture of that class, or ``None``.
     """
 
     pixels: NDArray[np.uint8]
@@ -110,6 +111,7 @@ def render(
     titles = {
         "confusion": confusion_title(figures),
         "calibration": reliability_title(figures),
+        "labels": labels_title(report["failures"]),
         "slices": slices_title(report["failures"]["slices"]),
         "robustness": robustness_title(deep["robustness"]) if deep else "",
         "map": map_title(deep["map"]) if deep else "",
@@ -131,6 +133,7 @@ def render(
                 all_copied=report["leaks"].get("all_copied", False),
             ),
             titles=titles,
+            grounds=labels_grounds(report["failures"]),
             matrix=_matrix(figures, shown) if len(figures["classes"]) <= _MATRIX else None,
             mistaken=_mistaken_for(figures),
             pictures=pictures,

@@ -34,17 +34,21 @@ def find_failures(
     Returns:
         ``suspects``: labels of validation pictures that the answers contradict, the most doubtful
         first, each with its ``row``, ``name``, ``digest``, ``label``, ``suggested``, ``score`` and
-        an ``example``, the row of a picture that is surely of the suggested class; ``suspected``:
-        how many there are in all; ``slices``: see `opsin.evaluation.slices.slice_accuracy`.
+        an ``example``, the row of a typical picture of the suggested class; ``suspected``: how many
+        there are in all; ``labels``: what they rest on, or why none are named
+        (`opsin.evaluation.evidence.Doubts`; ``None`` without validation pictures); ``slices``: see
+        `opsin.evaluation.slices.slice_accuracy`.
     """
-    from opsin.evaluation.label_errors import clear_examples, suspects  # noqa: PLC0415
+    from opsin.evaluation.evidence import doubt_labels, too_weak  # noqa: PLC0415
+    from opsin.evaluation.label_errors import clear_examples  # noqa: PLC0415
     from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415
 
     named: list[dict[str, Any]] = []
-    found = None
+    doubts = None
     if "val_rows" in kept:
         rows, labels = kept["val_rows"], kept["val_labels"]
-        found = suspects(kept["val_probabilities"], labels)
+        doubts = doubt_labels(kept["val_probabilities"], labels, dataset.classes)
+        found = doubts.suspects
         for place, suggested, score in zip(
             found.rows[:SUSPECTS], found.suggested, found.scores, strict=False
         ):
@@ -65,8 +69,15 @@ def find_failures(
     columns = {name: [texts[row] for row in rows] for name, texts in columns_of(dataset).items()}
     return {
         "suspects": named,
-        "suspected": 0 if found is None else len(found),
-        "slices": slice_accuracy(right, traits, columns, labels=labels),
+        "suspected": 0 if doubts is None else len(doubts.suspects),
+        "labels": None if doubts is None else doubts.to_json(),
+        "slices": slice_accuracy(
+            right,
+            traits,
+            columns,
+            labels=labels,
+            too_weak=too_weak(int(right.sum()), labels, dataset.classes),
+        ),
     }
 
 
@@ -81,22 +92,25 @@ def look_deeper(
 
     Returns:
         ``robustness`` (`opsin.evaluation.robustness`), ``strangers``
-        (`opsin.evaluation.strangers`; ``None`` where the file cannot tell), ``map``
-        (`opsin.evaluation.embedding_map.map_to_json`).
+        (`opsin.evaluation.strangers`; ``None`` where the file cannot tell, or is too weak to),
+        ``too_weak``: why it is, or ``""``; ``map`` (`opsin.evaluation.embedding_map.map_to_json`).
     """
     from opsin.evaluation.embedding_map import map_embedding, map_to_json  # noqa: PLC0415
+    from opsin.evaluation.evidence import too_weak  # noqa: PLC0415
     from opsin.evaluation.robustness import robustness  # noqa: PLC0415
     from opsin.evaluation.strangers import measure_strangers, strange_pictures  # noqa: PLC0415
 
     rows, labels = kept[f"{part}_rows"], kept[f"{part}_labels"]
+    right = kept[f"{part}_probabilities"].argmax(axis=1) == labels
     said: dict[str, Any] = {
+        "too_weak": too_weak(int(right.sum()), labels, dataset.classes),
         "robustness": robustness(
             classifier.probabilities, dataset.images, dataset.labels, rows, watcher=watcher
         ),
         "strangers": None,
     }
     familiar = kept.get(f"{part}_familiarity")
-    if familiar is not None:
+    if familiar is not None and not said["too_weak"]:
         reject = classifier.metadata.reject
         pictures = strange_pictures(*dataset.images.shape[1:])
         if dataset.recipe.source == "digits":

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from opsin.storage import write_json
 from opsin.workflow.job import need_training
 from opsin.workflow.runs import Run
 from opsin.workflow.train import train
+
+if TYPE_CHECKING:
+    from opsin.evaluation.evidence import Doubts
 
 Kind = Literal["repeats", "folds"]
 
@@ -43,7 +46,8 @@ class Repeats:
         summary: What `summarise` says of them.
         file: Where the summary is kept, beside the runs.
         labels: Of folds, the suspected label errors of all pictures, a file to be corrected by
-            hand and given to a later training as ``labels``; ``None`` where there are none.
+            hand and given to a later training as ``labels``; ``None`` where there are none, or the
+            classifiers are too weak to tell (``doubts`` of the summary says why).
     """
 
     runs: tuple[Run, ...]
@@ -269,17 +273,18 @@ def _out_of_fold(runs: Sequence[Run]) -> tuple[NDArray[np.float32], NDArray[np.i
     )
 
 
-def _doubted(runs: Sequence[Run]) -> list[Correction]:
+def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
     """Return the labels that the answers of the folds contradict, the most doubtful first."""
-    from opsin.evaluation.label_errors import suspects  # noqa: PLC0415
+    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
 
     pictures = []
     for run in runs:
         rows = run.directory.load_arrays(run.directory.predictions)["test_rows"]
         own = read_pictures(run.directory)
         pictures += [own[row] for row in rows]
-    found = suspects(*_out_of_fold(runs))
     classes = [entry["name"] for entry in runs[0].figures["classes"]]
+    doubts = doubt_labels(*_out_of_fold(runs), classes)
+    found = doubts.suspects
     doubted = (pictures[row] for row in found.rows)
     said = [
         Correction(each.digest, each.name, each.label, classes[suggested], float(score),
@@ -287,7 +292,8 @@ def _doubted(runs: Sequence[Run]) -> list[Correction]:
         for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
     ]  # fmt: skip
     before = runs[0].directory.corrections
-    return with_earlier(said, read_corrections(before) if said and before.is_file() else ())
+    earlier = read_corrections(before) if said and before.is_file() else ()
+    return doubts, with_earlier(said, earlier)
 
 
 @dataclass(frozen=True)
@@ -352,15 +358,15 @@ class _Series:
         before, _, number = made[0].path.name.rpartition(f"-{planned[0].suffix}")
         file = made[0].path.with_name(f"{before}-{self.kind}{number}.json")
         summary = summarise(made, kind=self.kind, asked=len(planned))
+        labels = None
+        whole = len(made) == summary["asked"] and not any(row["stopped"] for row in summary["runs"])
+        if self.kind == "folds" and whole:  # every picture was tested
+            doubts, doubted = _doubted(made)
+            summary["doubts"] = {"suspected": len(doubts.suspects), "labels": doubts.to_json()}
+            if doubted:
+                labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
         write_json(file, summary)
-        return Repeats(tuple(made), summary, file, self._suspects(made, summary, file))
-
-    def _suspects(self, made: Sequence[Run], summary: dict[str, Any], file: Path) -> Path | None:
-        """Write the suspected label errors, once every picture was tested."""
-        if self.kind != "folds" or any(row["stopped"] for row in summary["runs"]):
-            return None
-        doubted = _doubted(made) if len(made) == summary["asked"] else []
-        return write_corrections(file.with_suffix(".labels.csv"), doubted) if doubted else None
+        return Repeats(tuple(made), summary, file, labels)
 
 
 def _settled(run: Run) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
 from opsin.report.card import model_card
+from opsin.report.doubts import labels_grounds
 from opsin.report.figures.failures import draw_disturbed, draw_map, draw_robustness, draw_slices
 from opsin.report.figures.quality import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.run import Answer, draw_answers, draw_confusion, draw_curves
@@ -53,7 +54,8 @@ def write_report(
         run: A run directory.
         deep: Also disturb pictures, show strange ones and draw the map, which takes a minute.
         fix: File for the suspected label errors, to be corrected by hand and given to a later
-            training as ``labels``.
+            training as ``labels``. From a classifier that is too weak to tell it is not written,
+            and ``watcher`` is told why.
         data: Where the run's images are now, if they were moved; they must be the same.
         watcher: Is told how far the work is.
 
@@ -81,7 +83,7 @@ def write_report(
         facts["deep"] = look_deeper(classifier, images, kept, facts["split"], watcher)
     write_json(directory.report, facts)
     if fix is not None:
-        write_corrections(fix, _to_correct(images, facts["failures"]["suspects"]))
+        _write_suspects(fix, images, facts["failures"], watcher)
     draw_run(directory, images, kept, watcher)
     return directory.page
 
@@ -104,8 +106,16 @@ def _answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[
     return kept
 
 
-def _to_correct(dataset: Dataset, suspects: Sequence[dict[str, Any]]) -> list[Correction]:
-    """Return the rows of a corrections file: the suspects, and what was corrected before."""
+def _write_suspects(
+    file: str | os.PathLike[str], dataset: Dataset, failures: dict[str, Any], watcher: Watcher
+) -> None:
+    """Write a corrections file: the suspects, and what was corrected before.
+
+    Where the classifier is too weak to tell, nothing is written.
+    """
+    if failures["labels"] and failures["labels"]["too_weak"]:
+        watcher.note(f"{os.fspath(file)} was not written. {labels_grounds(failures)}")
+        return
     rows = [
         Correction(
             each["digest"],
@@ -115,9 +125,10 @@ def _to_correct(dataset: Dataset, suspects: Sequence[dict[str, Any]]) -> list[Co
             score=each["score"],
             present=each["label"],
         )
-        for each in suspects
+        for each in failures["suspects"]
     ]
-    return with_earlier(rows, dataset.corrected.rows if dataset.corrected else ())
+    earlier = dataset.corrected.rows if dataset.corrected else ()
+    write_corrections(file, with_earlier(rows, earlier))
 
 
 def draw_run(

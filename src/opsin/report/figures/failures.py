@@ -69,6 +69,8 @@ def draw_slices(found: dict[str, Any]) -> Figure:
 
 def slices_title(found: dict[str, Any]) -> str:
     """Return what the slices say: ``Weakest: brightness 3 to 40, 0.71 instead of 0.90``."""
+    if found.get("too_weak"):
+        return "No slice is judged: the classifier is too weak to tell"
     if not found["weakest"]:
         return f"None of {found['judged']} slices is shown to be worse than the rest"
     worst = found["weakest"][0]

@@ -250,7 +250,7 @@ def portrait_sections(portraits: Sequence[PortraitLike], *, room: int = ROOM) ->
                 ("Surest", "the network gives these the highest probability", portrait.surest),
                 ("Most typical", "nearest to the mean of the class inside the network",
                  portrait.nearest),
-                ("Least typical", "farthest from it; look here for wrong labels",
+                ("Least typical", "farthest from it: rare views, or something else",
                  portrait.farthest),
             )
         ]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.errors import OpsinError, RunError
+from opsin.report.doubts import labels_grounds, labels_title
 from opsin.run import RunDirectory
 from opsin.studio import frame
 from opsin.studio.answers import read_answers
@@ -45,7 +46,8 @@ async def show(
         RunError: One of its files is damaged.
     """
     report = await asyncio.to_thread(directory.read, directory.report)
-    suspects = (report.get("failures") or {}).get("suspects") or []
+    failures = report.get("failures") or {}
+    suspects = failures.get("suspects") or []
     if kind not in dict(_KINDS):
         kind = "suspects" if suspects else "mistakes"
     _kinds(row, kind, len(suspects))
@@ -62,7 +64,7 @@ async def show(
             relabel.bar()
             if kind == "suspects":
                 first = _SUSPECTS * min(page, _last(len(suspects), _SUSPECTS))
-                _Suspects(relabel, suspects[first : first + _SUSPECTS]).build()
+                _Suspects(relabel, suspects[first : first + _SUSPECTS], failures).build()
                 _pages(row, kind, page, len(suspects), _SUSPECTS)
             else:
                 total = await _gallery(relabel, directory, report, kind, page)
@@ -133,23 +135,31 @@ def _last(total: int, per: int) -> int:
 
 
 class _Suspects:
-    """Pictures whose label is probably wrong, each beside one that is surely of the other class.
+    """Pictures whose label is probably wrong, each beside a typical one of the other class.
 
     Args:
         relabel: What changes labels.
         suspects: Those of this page, as ``report.json`` has them.
+        failures: What ``report.json`` says of all of them.
     """
 
-    def __init__(self, relabel: Relabel, suspects: list[dict[str, Any]]) -> None:
-        self._relabel, self._suspects = relabel, suspects
+    def __init__(
+        self, relabel: Relabel, suspects: list[dict[str, Any]], failures: dict[str, Any]
+    ) -> None:
+        self._relabel, self._suspects, self._failures = relabel, suspects, failures
 
     def build(self) -> None:
         """Show them, and follow what is changed."""
         if not self._suspects:
-            frame.empty("No label is suspected here: where the answers are sure, they agree.")
+            frame.empty(
+                safe(f"{labels_title(self._failures)}. {labels_grounds(self._failures)}", 600)
+            )
             return
         with ui.element("p").classes("op-muted"):
-            ui.label("The answers speak against these labels. Nothing changes unless you say so.")
+            ui.label(
+                "The classifier disagrees with these labels. Nothing changes unless you say so. "
+                f"{safe(labels_grounds(self._failures), 600)}"
+            )
         self._cards = ui.element("div").classes("op-suspects")
         self._draw()
         self._relabel.on_change(self._draw)
@@ -167,7 +177,7 @@ class _Suspects:
             with ui.element("div").classes("op-row"):
                 self._figure(picture, f"label {suspect['label']}")
                 if suspect.get("example") is not None:
-                    self._figure(int(suspect["example"]), f"surely {other}")
+                    self._figure(int(suspect["example"]), f"Typical {other}, for comparison")
             with ui.element("p").classes("op-muted"):
                 ui.label(f"{safe(str(suspect['name']), 60)} · doubt {float(suspect['score']):.3f}")
             if picture in relabel.now:

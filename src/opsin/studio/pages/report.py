@@ -254,6 +254,10 @@ def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
 
 
 def _slices(slices: dict[str, Any]) -> None:
+    if slices.get("too_weak"):
+        with ui.element("p"):
+            ui.label(f"The classifier is too weak to tell: {safe(str(slices['too_weak']), 400)}.")
+        return
     rows = []
     for entry in slices.get("weakest", []):
         why = (

@@ -1,0 +1,206 @@
+"""Whether a classifier knows enough for its doubts to mean something, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.evaluation.intervals import wilson
+from opsin.evaluation.label_errors import Suspects, suspects
+
+#: Share of the labels above which so many are hardly wrong: the classifier is.
+MOST: Final = 0.2
+#: Share of the labels that a trial flips.
+FLIPPED: Final = 0.05
+#: Share of a trial's first suspects that must be flipped labels, or the list tells nothing. Where
+#: three times as many labels are really wrong as are flipped, about so many are.
+BAR: Final = 0.25
+# Trials, of which the mean is taken; answers (images times classes) that all of them look at, so
+# that many classes cost seconds; and images of one.
+_TRIALS, _ANSWERS, _IMAGES = 10, 10_000_000, 5_000
+#: A sentence speaks of so many suspects at most.
+_SPOKEN: Final = 20
+
+
+def too_weak(right: int, labels: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Say why answers are no evidence against anything; ``""`` where they may be.
+
+    They are none while the lower end of the accuracy's 95% interval is not above what always
+    giving one answer would reach: the share of the commonest class.
+
+    Args:
+        right: How many answers are right.
+        labels: Their labels, ``int64[N]``, N at least 1.
+        classes: Names of the classes.
+
+    Example:
+        >>> too_weak(3, np.array([0, 0, 1, 1, 1, 1]), ["ant", "bee"]).partition("; ")[2]
+        'always answering bee would be right for 66.7%'
+        >>> too_weak(97, np.arange(100) % 2, ["ant", "bee"])
+        ''
+    """
+    low, high = wilson(right, len(labels))
+    counts = np.bincount(labels, minlength=len(classes))
+    if low > counts.max() / len(labels):
+        return ""
+    return (
+        f"it is right for {right / len(labels):.1%} of {len(labels):,} images "
+        f"({low:.1%} to {high:.1%}); "
+        f"always answering {classes[int(counts.argmax())]} would be right for "
+        f"{counts.max() / len(labels):.1%}"
+    )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What suspects are worth, measured on labels that are known to be wrong or right.
+
+    Args:
+        flipped: How many labels a trial flipped, each to another class at random.
+        first: How many suspects of a trial were looked at: its first ones, as many as there are
+            suspects without it, and no more than were flipped.
+        hits: How many of those were flipped labels, the mean of some trials.
+    """
+
+    flipped: int
+    first: int
+    hits: float
+
+    @property
+    def precision(self) -> float:
+        """Share of a trial's first suspects that were flipped labels."""
+        return self.hits / self.first
+
+    @property
+    def words(self) -> str:
+        """What to expect, in a sentence or two; never that the real suspects are so often wrong."""
+        spoken = min(self.first, _SPOKEN)
+        return (
+            f"Of {spoken} like these about {spoken * self.precision:.0f} were wrong in a trial "
+            f"with {_count(self.flipped, 'label')} flipped at random; the others were suspected "
+            "without it. Real errors are harder to tell than random ones, and may be fewer."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {**asdict(self), "share": FLIPPED, "precision": self.precision, "words": self.words}
+
+
+def expect(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    found: int,
+    *,
+    seed: int = 0,
+) -> Expected:
+    """Try on flipped labels what suspects are worth.
+
+    The labels at hand are taken as they are, a share of them is flipped at random, each to another
+    class, and the suspects are found anew: what is flipped is known to be wrong. The others among
+    the first are counted as right, though some are errors of the data. A flip at random is easier
+    to find than a class that people confuse with another, and how many labels are really wrong
+    nobody knows: so this is a bound on what the list can do, and no estimate of its errors.
+
+    Args:
+        probabilities: Answers to images that were not trained on, ``float32[N, K]``, K at least 2.
+        labels: Their labels, ``int64[N]``.
+        found: How many are suspected.
+        seed: Decides which labels are flipped, and to what.
+
+    Example:
+        >>> answers = np.full((400, 4), 0.01, np.float32)
+        >>> labels = np.arange(400) % 4
+        >>> answers[np.arange(400), labels] = 0.97
+        >>> expect(answers, labels, 8)
+        Expected(flipped=20, first=8, hits=8.0)
+    """
+    chance = np.random.default_rng(seed)
+    images, classes = probabilities.shape
+    part = np.sort(chance.permutation(images)[:_IMAGES])
+    answers, own = probabilities[part], labels[part]
+    flipped = max(1, round(FLIPPED * len(part)))
+    first = min(flipped, max(1, round(found * len(part) / images)))
+    hits = []
+    for _ in range(max(2, min(_TRIALS, _ANSWERS // answers.size))):
+        rows = chance.permutation(len(part))[:flipped]
+        tried = own.copy()
+        tried[rows] = (own[rows] + chance.integers(1, classes, flipped)) % classes
+        hits.append(np.isin(suspects(answers, tried).rows[:first], rows).sum())
+    return Expected(flipped=flipped, first=first, hits=float(np.mean(hits)))
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Labels that are doubted, or why nothing can be said of them.
+
+    Args:
+        suspects: Those whose label is probably wrong; none where the classifier is too weak.
+        too_weak: Why it is too weak to tell, or ``""``.
+        expected: What the suspects are worth; ``None`` where there are none to be judged.
+    """
+
+    suspects: Suspects
+    too_weak: str
+    expected: Expected | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return as plain data what they rest on."""
+        return {
+            "too_weak": self.too_weak,
+            "expected": None if self.expected is None else self.expected.to_json(),
+        }
+
+
+def doubt_labels(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+) -> Doubts:
+    """Find suspected label errors, unless the classifier is too weak to tell.
+
+    It is where its accuracy does not say that it knows anything (`too_weak`), where more than a
+    fifth of the labels would be suspected, and where in a trial with flipped labels fewer than a
+    quarter of the first suspects were flipped ones (`expect`).
+
+    Args:
+        probabilities: Answers to images that were not trained on, ``float32[N, K]``.
+        labels: Their labels, ``int64[N]``, N at least 1.
+        classes: Names of the classes.
+
+    Raises:
+        MissingExtraError: cleanlab is not installed.
+
+    Example:
+        >>> answers = np.full((400, 2), 0.5, np.float32)
+        >>> doubt_labels(answers, np.arange(400) % 2, ["ant", "bee"]).too_weak[:57]
+        'it is right for 50.0% of 400 images (45.1% to 54.9%); alw'
+    """
+    right = int((probabilities.argmax(axis=1) == labels).sum())
+    nothing = Suspects.none(len(labels))
+    reason = too_weak(right, labels, classes)
+    if reason:
+        return Doubts(nothing, reason, None)
+    found = suspects(probabilities, labels)
+    if not len(found):
+        return Doubts(found, "", None)
+    if len(found) > MOST * len(labels):
+        reason = (
+            f"it would suspect {len(found):,} of {len(labels):,} labels, more than one in five; "
+            "most of these are more likely its own mistakes"
+        )
+        return Doubts(nothing, reason, None)
+    expected = expect(probabilities, labels, len(found))
+    if expected.precision < BAR:
+        reason = (
+            f"in trials with {_count(expected.flipped, 'label')} flipped at random, "
+            f"{expected.hits:.1f} of the first {_count(expected.first, 'suspect')} were such on "
+            "average, fewer than a quarter"
+        )
+        return Doubts(nothing, reason, expected)
+    return Doubts(found, "", expected)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
