@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+from typing import Annotated, Final, Literal, Never
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from opsin.errors import ModelFileError
 
@@ -17,8 +17,19 @@ Resize = Literal["fit", "fill", "squash"]
 Precision = Literal["float32", "float16", "int8"]
 
 
+#: Pixels of the longest side, and classes, that a classifier may have.
+MAX_SIDE: Final = 4096
+MAX_CLASSES: Final = 100_000
+
+# A file may be anybody's: nothing in it is longer or larger than anything that Opsin writes.
+_Name = Annotated[str, Field(max_length=10_000)]
+_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Background(_Frozen):
@@ -32,7 +43,7 @@ class Background(_Frozen):
     """
 
     level: int = Field(ge=0, le=255)
-    share: float = Field(ge=0, le=1)
+    share: _Share
     fill: float = Field(gt=0, le=1)
     contrast: float = Field(gt=0, le=255)
 
@@ -40,8 +51,8 @@ class Background(_Frozen):
 class Preparation(_Frozen):
     """How bytes become the network's pixels: ``uint8[height, width, channels]``."""
 
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: _Side
+    width: _Side
     channels: Literal[1, 3]
     resize: Resize
     background: Background | None = None
@@ -59,22 +70,22 @@ class Layer(_Frozen):
         multiply_adds: Multiplications with an addition, for one picture.
     """
 
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    trainable: int
-    multiply_adds: int
+    name: _Name
+    kind: _Name
+    shape: Annotated[tuple[_Count, ...], Field(max_length=8)]
+    parameters: _Count
+    trainable: _Count
+    multiply_adds: _Count
 
 
 class Score(_Frozen):
     """How good the file was when it was made, and on what."""
 
     split: Literal["test", "val"]
-    images: int
-    accuracy: float
-    low: float
-    high: float
+    images: _Count
+    accuracy: _Share
+    low: _Share
+    high: _Share
 
 
 class Calibration(_Frozen):
@@ -87,7 +98,7 @@ class Calibration(_Frozen):
     """
 
     temperature: float = Field(gt=0)
-    images: int
+    images: _Count
     log_loss: tuple[float, float]
 
 
@@ -102,7 +113,7 @@ class Reject(_Frozen):
 
     threshold: float
     rate: float = Field(gt=0, lt=1)
-    images: int
+    images: _Count
 
 
 class Metadata(_Frozen):
@@ -114,17 +125,24 @@ class Metadata(_Frozen):
     """
 
     format: int = FORMAT
-    opsin: str
-    model: str
-    classes: tuple[str, ...]
+    opsin: _Name
+    model: _Name
+    classes: Annotated[tuple[_Name, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     preparation: Preparation
-    layers: tuple[Layer, ...]
-    source: str
-    fingerprint: str
+    layers: Annotated[tuple[Layer, ...], Field(max_length=10_000)]
+    source: Annotated[str, Field(max_length=100_000)]
+    fingerprint: _Name
     score: Score | None = None
     calibration: Calibration | None = None
     reject: Reject | None = None
     precision: Precision = "float32"
+
+    @field_validator("classes")
+    @classmethod
+    def _one_name_each(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have one name")
+        return classes
 
     def to_props(self) -> dict[str, str]:
         """Return the properties to write into the ONNX file."""
@@ -142,7 +160,9 @@ class Metadata(_Frozen):
         """
         own = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
         try:
-            fields = {name: json.loads(value) for name, value in own.items()}
+            fields = {
+                name: json.loads(value, parse_constant=_no_number) for name, value in own.items()
+            }
             if fields.get("format", FORMAT) > FORMAT:
                 raise ModelFileError(
                     f"a classifier of format {FORMAT} or older",
@@ -150,9 +170,13 @@ class Metadata(_Frozen):
                     "Update Opsin: pip install --upgrade opsin",
                 )
             return cls.model_validate(fields)
-        except (ValueError, TypeError, ValidationError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ModelFileError(
                 "a classifier.onnx written by Opsin",
                 f"{file} lacks Opsin's description of classes and preparation",
                 "Give a run directory, or the classifier.onnx inside one.",
             ) from error
+
+
+def _no_number(text: str) -> Never:
+    raise ValueError(f"{text} is no number")

@@ -22,15 +22,19 @@ from opsin.data.sheet import png_address
 from opsin.data.views import views
 from opsin.errors import ImageError, ModelFileError, RecipeError
 from opsin.metadata import Metadata, Reject
+from opsin.model_check import (
+    check_model,
+    fault_of,
+    largest_batch,
+    open_session,
+    read_classifier,
+)
+from opsin.onnx_scan import printable
 from opsin.run import RunDirectory, find_classifier
 
 #: The answer to a picture that is like none of the training pictures, and how it is put.
 NONE_OF_THESE: Final = "none of these"
 REJECTED: Final = "None of these: looks unlike the training pictures"
-
-_BATCH: Final = 256
-# Pixels of a batch, so that large pictures take no more memory than small ones.
-_PIXELS: Final = 1_000_000
 
 
 def _nothing() -> NDArray[np.uint8]:
@@ -154,37 +158,39 @@ class Classifier:
     """
 
     def __init__(self, model: str | os.PathLike[str], *, threads: int | None = None) -> None:
-        self.path: Path = find_classifier(model)
+        path = find_classifier(model)
+        content = read_classifier(path)
+        self._open(path, content, check_model(content, str(path)), threads)
+
+    @classmethod
+    def of_content(
+        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None
+    ) -> Classifier:
+        """Open a file's content that `opsin.model_check.check_model` has let in.
+
+        Args:
+            path: Where the content was read.
+            content: Of the file.
+            most: How many images may be computed at once, as the check says.
+            threads: As for the class.
+
+        Raises:
+            ModelFileError: It cannot be loaded.
+        """
+        made = cls.__new__(cls)
+        made._open(path, content, most, threads)
+        return made
+
+    def _open(self, path: Path, content: bytes, most: int | None, threads: int | None) -> None:
+        self.path: Path = path
         self.threads: int | None = threads
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # its warnings are about the machine, not about the file
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = onnxruntime.InferenceSession(
-                self.path, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            raise ModelFileError(
-                "a classifier.onnx written by Opsin",
-                f"{self.path} is no readable ONNX file",
-                "Give a run directory, or the classifier.onnx inside one.",
-            ) from error
+        #: Bytes of the file, as they were checked: its name may lead to others by now.
+        self.content: bytes = content
+        #: How many images may be computed at once; ``None``: any number.
+        self.most: int | None = most
+        self.metadata: Metadata
+        self._session, self.metadata = open_session(content, str(path), threads=threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        props = self._session.get_modelmeta().custom_metadata_map
-        self.metadata: Metadata = Metadata.from_props(props, str(self.path))
-        like = self.metadata.preparation
-        shapes = [
-            value.shape[1:]
-            for value in (self._session.get_inputs()[0], self._session.get_outputs()[0])
-        ]
-        stated = [[like.height, like.width, like.channels], [len(self.metadata.classes)]]
-        if shapes != stated:
-            raise ModelFileError(
-                "a description that fits the network",
-                f"{self.path} states {stated} and has {shapes}",
-                "The file was changed; take the original.",
-            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -194,8 +200,7 @@ class Classifier:
     @property
     def batch_size(self) -> int:
         """How many pictures are computed at once: fewer of large ones, for the same memory."""
-        like = self.metadata.preparation
-        return max(8, min(_BATCH, _PIXELS // (like.height * like.width)))
+        return largest_batch(self.metadata.preparation)
 
     @functools.cached_property
     def mirrored(self) -> bool:
@@ -304,8 +309,7 @@ class Classifier:
         """Return mean probabilities over all views; those of the first, the pictures, are known."""
         total, count = plain.astype(np.float64), 1
         for view in itertools.islice(views(images, mirrored=self.mirrored), 1, None):
-            feed = {"images": np.ascontiguousarray(view)}
-            total += self._session.run(["probabilities"], feed)[0]
+            total += self._ask(["probabilities"], view)["probabilities"]
             count += 1
         return (total / count).astype(np.float32)
 
@@ -349,9 +353,7 @@ class Classifier:
         """
         images = self._batch(images)[:]
         wanted = ("probabilities", "familiarity", "embedding" if embedding else "")
-        names = [name for name in wanted if name in self._outputs]
-        values = self._session.run(names, {"images": np.ascontiguousarray(images)})
-        found = dict(zip(names, values, strict=True))
+        found = self._ask([name for name in wanted if name in self._outputs], images)
         return Answers(found["probabilities"], found.get("familiarity"), found.get("embedding"))
 
     def iter_answers(
@@ -364,24 +366,54 @@ class Classifier:
             RecipeError: There are no such rows.
         """
         names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
-        for values in self._run(self._session, names, images, rows):
-            yield Answers(values[0], values[1] if len(values) > 1 else None)
+        for batch in self._batches(images, rows):
+            found = self._ask(names, batch)
+            yield Answers(found["probabilities"], found.get("familiarity"))
 
-    def _run(
-        self,
-        session: onnxruntime.InferenceSession,
-        names: Sequence[str],
-        images: Images,
-        rows: NDArray[np.int64] | None,
-    ) -> Iterator[list[NDArray[Any]]]:
+    def _batches(
+        self, images: Images, rows: NDArray[np.int64] | None
+    ) -> Iterator[NDArray[np.uint8]]:
         images = self._batch(images)
         if rows is not None:
             _check_rows(rows, len(images))
         count = len(images) if rows is None else len(rows)
         for start in range(0, count, self.batch_size):
             places = slice(start, start + self.batch_size)
-            batch = images[places] if rows is None else images[rows[places]]
-            yield session.run(list(names), {"images": np.ascontiguousarray(batch)})
+            yield images[places] if rows is None else images[rows[places]]
+
+    def _ask(
+        self,
+        names: Sequence[str],
+        images: NDArray[np.uint8],
+        session: onnxruntime.InferenceSession | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Compute outputs for a batch, no more images at once than were tried out, and check them.
+
+        Raises:
+            ModelFileError: What the network puts out is no answer.
+        """
+        step = self.most or len(images)
+        parts = []
+        for start in range(0, max(1, len(images)), max(1, step)):
+            batch = np.ascontiguousarray(images[start : start + step])
+            try:
+                values = (session or self._session).run(list(names), {"images": batch})
+            except Exception as error:  # whatever ONNX Runtime has against it
+                raise self._wrong(f"ONNX Runtime cannot compute it: {printable(error)}") from error
+            parts.append(dict(zip(names, values, strict=True)))
+            fault = fault_of(parts[-1], len(batch), len(self.classes))
+            if fault:
+                raise self._wrong(fault)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _wrong(self, fault: str) -> ModelFileError:
+        return ModelFileError(
+            "a classifier.onnx whose answers are sound",
+            f"{self.path}: {fault}",
+            "The file is damaged or was changed; take the original.",
+        )
 
     def _batch(self, images: Images) -> Images:
         """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
@@ -444,12 +476,10 @@ class Classifier:
                 f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
             )
         further = [name for name in names if name not in self._outputs]
-        content = self.path.read_bytes() + _outputs(further)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        for values in self._run(session, names, images, rows):
-            yield dict(zip(names, values, strict=True))
+        content = self.content + _outputs(further)
+        session, _ = open_session(content, str(self.path))
+        for batch in self._batches(images, rows):
+            yield self._ask(names, batch, session)
 
 
 def _check_rows(rows: NDArray[np.int64], count: int) -> None:

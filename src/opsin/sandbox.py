@@ -231,10 +231,34 @@ def _limit(memory: int) -> None:
 
     set_limit(resource.RLIMIT_CORE, 0)
     set_limit(resource.RLIMIT_FSIZE, 0)
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        present = int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    if (present := _present()) is not None:
         set_limit(resource.RLIMIT_AS, present + memory)
+
+
+def limit_memory(memory: int) -> None:
+    """Let a task take no more than that from now on, where it was given more; it may be undone.
+
+    Args:
+        memory: Bytes beyond what the process has now.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  there is none on Windows
+
+    if (present := _present()) is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        allowed = (
+            present + memory if most == resource.RLIM_INFINITY else min(present + memory, most)
+        )
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _present() -> int | None:
+    """Return the bytes of addresses that this process has; ``None`` where the system has no say."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return None
+    return int(pages.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> None:

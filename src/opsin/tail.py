@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from opsin.metadata import Metadata
-from opsin.storage import write_bytes
+from opsin.model_check import write_classifier
 
 #: Names in the file of what is only known once the network is trained.
 TEMPERATURE: Final = "temperature"
@@ -111,4 +111,4 @@ def finish(
         value = given.get(weight.name)
         if value is not None:
             weight.CopyFrom(numpy_helper.from_array(value, weight.name))
-    write_bytes(path, model.SerializeToString())
+    write_classifier(path, model.SerializeToString())

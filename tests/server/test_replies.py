@@ -11,7 +11,7 @@ from opsin.errors import ImageError, ModelFileError, OpsinError, RunError
 from opsin.gate import replies as gate
 from opsin.gate.replies import json_bytes
 from opsin.server import asks, replies
-from opsin.server.asks import Expired, Overloaded, Stopping, UnknownModel, WorkerDied
+from opsin.server.asks import BadAnswer, Expired, Overloaded, Stopping, UnknownModel, WorkerDied
 from opsin.server.replies import error_object, error_reply, status_of
 
 PARTS = ("what was needed", "what came", "What to do.")
@@ -58,6 +58,8 @@ KINDS = [
 def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
     if kind is errors.MissingExtraError:
         error: OpsinError = errors.MissingExtraError("secret", "secret")
+    elif kind is errors.MovedError:
+        error = errors.MovedError("/home/secret", ["/home/secret/images"])
     else:
         error = kind("a file", "/home/secret/classifier.onnx", "See /home/secret.")
     assert status_of(error) == 500
@@ -68,6 +70,13 @@ def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
 def test_files_of_the_server_are_not_named() -> None:
     for error in (ModelFileError(*PARTS), RunError(*PARTS)):
         assert error_object(error)["received"] == "the server failed at it"
+
+
+def test_a_model_that_fails_is_named() -> None:
+    error = BadAnswer("a sound answer", "the model boots gives none", "Tell its owner.")
+    reply = error_reply(error)
+    assert reply.status_code == 500
+    assert json.loads(bytes(reply.body))["error"]["received"] == "the model boots gives none"
 
 
 def test_json_of_any_text() -> None:

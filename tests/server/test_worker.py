@@ -20,6 +20,7 @@ from opsin.frames import Unpacker, pack, receive
 from opsin.inspection.occlusion import occlusion_map
 from opsin.predict import Classifier
 from opsin.server.worker import Model, answer, is_steady, load, mean_of, prepare, size_of
+from tests.made_classifier import unsound_for_sevens
 from tests.server.made_engine import png, write_leaning
 
 
@@ -48,14 +49,16 @@ def test_hidden_pixels_become_the_mean_of_the_training_pictures(
     assert mean_of(unknown).size == 0
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 16
     classifier = Classifier(plain, threads=1)
-    model = Model(classifier, memoryview(plain.read_bytes()))
+    model = Model(classifier)
     expected = occlusion_map(classifier.probabilities, pixels, 1, np.array([60], np.uint8))
     assert np.array_equal(model.heat(pixels, 1), expected)
 
 
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
-    header = {"path": "runs/demo/classifier.onnx", "check": 0, "steady": True}
-    with pytest.raises(ModelFileError, match=r"; runs/demo/classifier\.onnx is no readable ONNX"):
+    header = {"path": "runs/demo/classifier.onnx", "check": 0, "steady": True, "most": None}
+    with pytest.raises(
+        ModelFileError, match=r"; runs/demo/classifier\.onnx is none: it is no readable ONNX file"
+    ):
         load(memoryview(b"nothing"), header)
     # One that ONNX Runtime opens and cannot compute: it wants a column that is not there.
     network = onnx.load_model(plain)
@@ -65,7 +68,9 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     pick = helper.make_node("Gather", ["logits", "places"], ["picked"], axis=1)
     network.graph.node.insert(len(network.graph.node) - 1, pick)
     softmax.input[0] = "picked"
-    with pytest.raises(ModelFileError, match=r"; runs/demo/classifier\.onnx cannot be"):
+    with pytest.raises(
+        ModelFileError, match=r"; runs/demo/classifier\.onnx: ONNX Runtime cannot compute"
+    ):
         load(memoryview(network.SerializeToString()), header)
     model, known = load(memoryview(plain.read_bytes()), header)
     assert known["embedding"] == 0
@@ -75,7 +80,7 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
 
 def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
     images = [png(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
-    model = Model(Classifier(plain, threads=1), memoryview(b""))
+    model = Model(Classifier(plain, threads=1))
     sent = [images[0], b"none", images[1]]
     pictures = [[len(image), None, False, False, False] for image in sent]
     header = {"most": 16, "pictures": pictures}
@@ -88,7 +93,27 @@ def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
     ]
     reply, parts = answer(model, header | {"most": 15}, memoryview(b"".join(sent)))
     assert (list(reply["errors"]), reply["shape"], parts) == ([0, 1, 2], [0, 0], [])
-    assert reply["errors"][0][:2] == ("a picture of at most 15 pixels", "it has 4 × 4")
+    assert reply["errors"][0][:3] == [
+        "ImageError",
+        "a picture of at most 15 pixels",
+        "it has 4 × 4",
+    ]
+
+
+def test_an_unsound_answer_costs_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(unsound_for_sevens())
+    model = Model(Classifier(path, threads=1))
+    sent = [png(np.full((8, 8), value, np.uint8)) for value in (0, 7, 99)]
+    pictures = [[len(image), None, False, True, True] for image in sent]
+    reply, parts = answer(model, {"most": 64, "pictures": pictures}, memoryview(b"".join(sent)))
+    assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
+        (1, "ModelFileError")
+    ]
+    assert (reply["shape"], reply["embedding"]) == ((2, 3), 64)
+    rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
+    assert rows.sum(axis=1) == pytest.approx(1)
+    assert [row for row, *_ in reply["heat"]] == [0, 1]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])

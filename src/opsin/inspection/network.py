@@ -83,7 +83,7 @@ class Network:
         >>> import tempfile, opsin
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> network = Network(file.path.read_bytes(), file.metadata.layers)
+        >>> network = Network(file.content, file.metadata.layers)
         >>> network.parents("dense1"), network.weights_of("dense1")["weight"].shape
         (('flatten',), (128, 64))
     """

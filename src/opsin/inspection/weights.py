@@ -131,7 +131,7 @@ def weight_views(network: Network) -> list[WeightView]:
         >>> import opsin, tempfile
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> views = weight_views(Network(file.path.read_bytes(), file.metadata.layers))
+        >>> views = weight_views(Network(file.content, file.metadata.layers))
         >>> [(view.name, view.pictures.kind, view.pictures.weights.shape) for view in views]
         [('dense1', 'units', (128, 8, 8, 1)), ('head', 'matrix', (10, 128))]
     """

@@ -27,7 +27,7 @@ def to_fp16(content: bytes) -> bytes:
     Example:
         >>> import tempfile, opsin
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> content = run.classifier().path.read_bytes()
+        >>> content = run.classifier().content
         >>> smaller = to_fp16(content)
         >>> Graph(smaller).metadata.precision, len(smaller) < 0.7 * len(content)
         ('float16', True)

@@ -35,7 +35,7 @@ class Graph:
     Example:
         >>> import tempfile, opsin
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> graph = Graph(run.classifier().path.read_bytes())
+        >>> graph = Graph(run.classifier().content)
         >>> graph.maker("dense1").op_type, [node.op_type for node in graph.users("dense1")]
         ('Gemm', ['Relu'])
     """

@@ -59,7 +59,7 @@ def to_int8(
         >>> import tempfile, opsin
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> images = opsin.load("digits").images[:64]
-        >>> smaller = to_int8(run.classifier().path.read_bytes(), images)
+        >>> smaller = to_int8(run.classifier().content, images)
         >>> Graph(smaller).metadata.precision
         'int8'
     """

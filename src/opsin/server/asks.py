@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import OpsinError
+from opsin.errors import ImageError, OpsinError
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,14 @@ class Answer:
     notes: tuple[str, ...] = ()
     embedding: NDArray[np.float32] | None = field(repr=False, default=None)
     heat: NDArray[np.float32] | None = field(repr=False, default=None)
+
+
+class BadAnswer(OpsinError):  # noqa: N818
+    """A model's answer to a picture is none: no number, or no probability."""
+
+
+#: What becomes of one picture.
+Result = Answer | ImageError | BadAnswer
 
 
 class Overloaded(OpsinError):  # noqa: N818

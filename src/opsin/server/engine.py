@@ -18,6 +18,7 @@ from opsin.server.asks import (
     Ask,
     Expired,
     Overloaded,
+    Result,
     Stopping,
     TooLarge,
     UnknownModel,
@@ -172,7 +173,7 @@ class Engine:
 
     async def ask(
         self, model: str, asks: Sequence[Ask], *, deadline: float | None = None
-    ) -> list[Answer | ImageError]:
+    ) -> list[Result]:
         """Answer pictures.
 
         Whoever gives up waiting (a cancelled task) frees the pictures' places at once.
@@ -183,7 +184,8 @@ class Engine:
             deadline: Seconds after which the answers are of no use (at most the engine's own).
 
         Returns:
-            The answers in order; an `ImageError` in place of the answer to an unreadable picture.
+            The answers in order; an `ImageError` in place of the answer to an unreadable picture,
+            a `BadAnswer` where the model's is none.
 
         Raises:
             UnknownModel: There is no such model.
@@ -207,7 +209,7 @@ class Engine:
             request.model.asked -= 1
             if request.left:
                 self._abandon(request)
-        return cast("list[Answer | ImageError]", request.results)
+        return cast("list[Result]", request.results)
 
     def _admit(self, name: str, asks: Sequence[Ask], deadline: float | None) -> Request:
         """Let a request's pictures wait, or say why not."""
@@ -348,7 +350,7 @@ class Engine:
                 pass  # nobody waits for it any more
             elif isinstance(result, Answer):
                 observer.answered(served.name, result, classes[best], now - request.came)
-            else:
+            elif isinstance(result, ImageError):
                 observer.unreadable(served.name)
             request.settle(waiter.place, result)
         seconds = header["seconds"]

@@ -18,8 +18,9 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from opsin._version import __version__
-from opsin.errors import ImageError, OpsinError
+from opsin.errors import OpsinError
 from opsin.gate.replies import json_reply
+from opsin.server.asks import Result
 from opsin.server.body import Body, Room
 from opsin.server.departures import WhileThere
 from opsin.server.engine import Answer, Ask, Engine, UnknownModel
@@ -297,13 +298,13 @@ def _expanded(body: bytes, encoding: str, most: int) -> bytes:
     return content
 
 
-def _whole(answer: Answer | ImageError, place: int, count: int) -> Answer:
+def _whole(answer: Result, place: int, count: int) -> Answer:
     """Return an answer, or say which picture has none: the protocol knows no partial answers."""
     if isinstance(answer, Answer):
         return answer
     which = f"picture {place:,} of {count:,}: " if count > 1 else ""
     said = answer.received.removeprefix("picture: ")
-    raise ImageError(answer.expected, which + said, answer.advice)
+    raise type(answer)(answer.expected, which + said, answer.advice)
 
 
 def _gathered(answers: Sequence[Answer], served: Served, names: set[str]) -> dict[str, Tensor]:

@@ -20,10 +20,10 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from opsin.errors import ImageError, OpsinError
+from opsin.errors import OpsinError
 from opsin.gate.replies import BadRequest, json_bytes
 from opsin.predict import NONE_OF_THESE
-from opsin.server.asks import Answer, Ask, Overloaded, UnknownModel
+from opsin.server.asks import Answer, Ask, Overloaded, Result, UnknownModel
 from opsin.server.body import Body, Room, read_pictures
 from opsin.server.departures import WhileThere
 from opsin.server.engine import Engine
@@ -159,7 +159,7 @@ class Predict:
             ]
             async with WhileThere(receive):
                 served, answers = await self._ask(model, asks, until)
-        if len(answers) == 1 and isinstance(answers[0], ImageError):
+        if len(answers) == 1 and not isinstance(answers[0], Answer):
             raise answers[0]
         return json_bytes(
             {
@@ -191,7 +191,7 @@ class Predict:
 
     async def _ask(
         self, model: str, asks: Sequence[Ask], until: float
-    ) -> tuple[Served, list[Answer | ImageError]]:
+    ) -> tuple[Served, list[Result]]:
         """Ask the engine, part by part where the pictures are more than its queue should hold.
 
         Returns:
@@ -199,7 +199,7 @@ class Predict:
         """
         loop = asyncio.get_running_loop()
         most = max(1, self._settings.queue // 2)
-        answers: list[Answer | ImageError] = []
+        answers: list[Result] = []
         first = self._engine.served[model]
         while True:
             served = self._engine.served[model]
@@ -225,11 +225,9 @@ class PredictRoute(Route):
         await super().handle(scope, receive, send)
 
 
-def entry(
-    upload: Upload, result: Answer | ImageError, served: Served, wanted: Wanted
-) -> dict[str, Any]:
+def entry(upload: Upload, result: Result, served: Served, wanted: Wanted) -> dict[str, Any]:
     """Return what a reply says about one picture, as plain data."""
-    if isinstance(result, ImageError):
+    if not isinstance(result, Answer):
         return {"name": upload.name, "error": error_object(result)}
     classes = served.metadata.classes
     order = np.argsort(-result.probabilities, kind="stable").tolist()

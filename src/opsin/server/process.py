@@ -197,7 +197,7 @@ class WorkerProcess(asyncio.Protocol):
             future.set_exception(_died())
         header = {
             "do": "load", "key": model.key, "path": str(model.path), "check": check,
-            "steady": model.steady,
+            "steady": model.steady, "most": model.most,
         }  # fmt: skip
         self._write(header, [model.content])
         return future

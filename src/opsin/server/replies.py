@@ -15,6 +15,7 @@ status says whose turn it is (those of `opsin.gate.replies` included):
     422 ImageError          understood, and no readable picture
     431 LongHeaders         more headers than anybody needs
     500 InternalError       a fault of the server; its log says more
+    500 BadAnswer           the model's answer is none: its file may be damaged
     503 Overloaded, WorkerDied, Stopping        try again after ``Retry-After`` seconds;
         TooManyConnections                      likewise
     504 Expired             no answer in time
@@ -31,7 +32,7 @@ from starlette.responses import Response
 from opsin.errors import ImageError, OpsinError
 from opsin.gate.replies import RequestError, error_parts, json_reply
 from opsin.server import asks
-from opsin.server.asks import Expired, Overloaded, Stopping, UnknownModel, WorkerDied
+from opsin.server.asks import BadAnswer, Expired, Overloaded, Stopping, UnknownModel, WorkerDied
 
 
 class NotFound(RequestError):  # noqa: N818
@@ -76,6 +77,7 @@ CLIENT_GONE: Final = 499
 
 _STATUS: Final[Mapping[type[OpsinError], int]] = {
     ImageError: 422,
+    BadAnswer: 500,
     UnknownModel: 404,
     asks.TooLarge: 413,
     Overloaded: 503,
@@ -86,7 +88,7 @@ _STATUS: Final[Mapping[type[OpsinError], int]] = {
 
 
 def status_of(error: OpsinError) -> int:
-    """Return the status of the reply to an error; 500 for one that clients must not read."""
+    """Return the status of the reply to an error; 500, too, for what clients must not read."""
     if isinstance(error, RequestError):
         return error.status
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
@@ -105,7 +107,7 @@ def error_object(error: OpsinError) -> dict[str, str]:
     An error that is not made for clients, such as one that names a file of the server, becomes an
     ``InternalError`` that says nothing.
     """
-    if status_of(error) == 500:
+    if not isinstance(error, (RequestError, *_STATUS)):
         error = internal_error()
     return error_parts(error)
 

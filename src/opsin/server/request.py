@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Iterator, Sequence
 
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from opsin.errors import ImageError
 from opsin.frames import Header
 from opsin.metadata import Preparation
-from opsin.server.asks import Answer, Ask
+from opsin.server.asks import Answer, Ask, BadAnswer, Result
 from opsin.server.served import Model
 from opsin.server.waiting import Waiter
+
+_LOG = logging.getLogger(__name__)
 
 
 class Request:
@@ -33,7 +36,7 @@ class Request:
         self.asks = asks
         self.came = now
         self.until = deadline
-        self.results: list[Answer | ImageError | None] = [None] * len(asks)
+        self.results: list[Result | None] = [None] * len(asks)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiters: list[Waiter[Model, Request]] = []
         served = model.served
@@ -63,7 +66,7 @@ class Request:
         )
         self.settle(waiter.place, error)
 
-    def settle(self, place: int, result: Answer | ImageError) -> None:
+    def settle(self, place: int, result: Result) -> None:
         """Take note of the answer to one picture; the last one ends the request."""
         self.results[place] = result
         self.left -= 1
@@ -105,9 +108,23 @@ def to_bytes(waiters: Sequence[Waiter[Model, Request]], *, most: int) -> tuple[H
     return {"most": most, "pictures": pictures}, parts
 
 
+def _error(waiter: Waiter[Model, Request], kind: str, *parts: str) -> ImageError | BadAnswer:
+    """Return the error that a worker reports, without what only its owner may read."""
+    if kind == "ImageError":
+        return ImageError(*parts)
+    served = waiter.model.served
+    assert served is not None
+    _LOG.error("model %s gave no sound answer: %s", served.name, parts[1])
+    return BadAnswer(
+        "a sound answer",
+        f"the model {served.name} gives none to this image",
+        "Tell whoever runs the server: the model's file may be damaged.",
+    )
+
+
 def to_results(
     waiters: Sequence[Waiter[Model, Request]], header: Header, body: bytes
-) -> Iterator[tuple[Waiter[Model, Request], Answer | ImageError, int]]:
+) -> Iterator[tuple[Waiter[Model, Request], Result, int]]:
     """Yield each picture of a batch with its answer and the place of the best class."""
     errors, notes = header["errors"], header["notes"]
     count, classes = header["shape"]
@@ -129,7 +146,7 @@ def to_results(
     for place, waiter in enumerate(waiters):
         error = errors.get(str(place)) if errors else None
         if error:
-            yield waiter, ImageError(*error), 0
+            yield waiter, _error(waiter, *error), 0
             continue
         wanted = waiter.of.asks[waiter.place].embedding
         yield (

@@ -14,6 +14,7 @@ from typing import Final
 
 from opsin.errors import OpsinError, RecipeError, RunError
 from opsin.metadata import Metadata
+from opsin.model_check import check_model, read_classifier
 from opsin.run import RunDirectory, find_classifier
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -57,6 +58,7 @@ class Model:
         path: Where it was read.
         content: What was read.
         stamp: What the file was known by.
+        most: How many pictures may be computed at once, as `opsin.model_check` found.
         served: What is known of it, once a worker has opened it.
         asked: Requests for it that are not answered yet.
     """
@@ -64,6 +66,7 @@ class Model:
     path: Path
     content: bytes = field(repr=False)
     stamp: Stamp
+    most: int | None = None
     served: Served | None = None
     asked: int = 0
 
@@ -77,36 +80,30 @@ class Model:
 
 
 def read_model(path: Path) -> Model:
-    """Read a model's file.
+    """Read a model's file, and see that it can be served without harm.
 
     Args:
         path: The file, or a run directory.
 
     Raises:
-        RunError: It is not there, or cannot be read.
+        RunError: It is not there.
+        ModelFileError: It cannot be read, or is no classifier.
     """
     file = find_classifier(path)
-    try:
-        with file.open("rb") as stream:
-            stamp = _stamp(os.fstat(stream.fileno()))
-            return Model(file, stream.read(), stamp)
-    except OSError as error:
-        raise RunError(
-            "a classifier that may be read",
-            f"{file}: {(error.strerror or str(error)).lower()}",
-            "Check the name and its rights.",
-        ) from error
+    # First: where it is replaced meanwhile, it is found to have changed.
+    stamp = stamp_of(file)
+    if stamp is None:
+        raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
+    content = read_classifier(file)
+    return Model(file, content, stamp, check_model(content, str(file)))
 
 
 def stamp_of(file: Path) -> Stamp | None:
     """Return what a file is known by; ``None``: there is none."""
     try:
-        return _stamp(file.stat())
+        status = file.stat()
     except OSError:
         return None
-
-
-def _stamp(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 

@@ -12,11 +12,10 @@ import logging
 import os
 import queue
 import socket
-import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +39,6 @@ class Model:
     """A classifier in a worker, and what its hidden pixels become."""
 
     classifier: Classifier
-    content: memoryview
     steady: bool = True
     mean: NDArray[np.float64] | None = None
 
@@ -57,8 +55,7 @@ class Model:
     def heat(self, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
         """Return the occlusion map of an answer, ``float32[H, W]``."""
         if self.mean is None:
-            with _as_file(self.content) as path:
-                self.mean = mean_of(Classifier(path, threads=1))
+            self.mean = mean_of(self.classifier)
         own = self.mean if self.mean.size else pixels.mean(axis=(0, 1))
         fill = np.clip(np.round(own), 0, 255).astype(np.uint8)
         return occlusion_map(
@@ -102,47 +99,22 @@ def load(content: memoryview, header: Header) -> tuple[Model, Header]:
     Raises:
         OpsinError: It is none; the error names the file that the content came from.
     """
-    with _as_file(content) as path:
-        try:
-            model = Model(Classifier(path, threads=1), content)
-        except OpsinError as error:
-            received = error.received.replace(str(path), header["path"])
-            raise type(error)(error.expected, received, error.advice) from error
-    like = model.classifier.metadata.preparation
+    classifier = Classifier.of_content(
+        Path(header["path"]), bytes(content), most=header["most"], threads=1
+    )
+    model = Model(classifier)
+    like = classifier.metadata.preparation
     blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
-    try:
-        first = model.classifier.answers(blank, embedding=True)
-    except Exception as error:  # whatever ONNX Runtime has against it
-        raise ModelFileError(
-            "a network that can be computed",
-            f"{header['path']} cannot be: {' '.join(str(error).split())[:200]}",
-            "The file was changed or needs a newer ONNX Runtime; take the original.",
-        ) from error
+    first = classifier.answers(blank, embedding=True)
     known = {
-        "metadata": model.classifier.metadata.model_dump(mode="json"),
+        "metadata": classifier.metadata.model_dump(mode="json"),
         "embedding": 0 if first.embedding is None else first.embedding.shape[1],
     }
     if header["check"]:
-        model.steady = is_steady(model.classifier, header["check"])
+        model.steady = is_steady(classifier, header["check"])
     else:
         model.steady = header["steady"]
     return model, {**known, "steady": model.steady}
-
-
-@contextlib.contextmanager
-def _as_file(content: memoryview) -> Iterator[Path]:
-    """Keep bytes as a file for as long as the block lasts, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        number = os.memfd_create("classifier.onnx")
-        with open(number, "wb") as file:  # noqa: PTH123  a number, not a path
-            file.write(content)
-            file.flush()
-            yield Path(f"/proc/self/fd/{number}")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "classifier.onnx")
-        path.write_bytes(content)
-        yield path
 
 
 def is_steady(classifier: Classifier, batch: int) -> bool:
@@ -228,6 +200,26 @@ def prepare(
         ) from error
 
 
+def sound_answers(
+    model: Model, images: NDArray[np.uint8], *, embedding: bool
+) -> tuple[Answers | None, list[ModelFileError | None]]:
+    """Answer what has a sound answer, and say of each image what is wrong with the answer to it.
+
+    Returns:
+        The answers to the images without a fault, ``None`` where there are none; and the faults,
+        one for each image.
+    """
+    try:
+        return model.answers(images, embedding=embedding), [None] * len(images)
+    except ModelFileError as error:
+        if len(images) == 1:
+            return None, [error]
+    # One image must not cost the others their answers.
+    alone = [sound_answers(model, image[None], embedding=embedding) for image in images]
+    parts = [answers for answers, _ in alone if answers]
+    return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
+
+
 def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
     """Answer a batch.
 
@@ -244,26 +236,33 @@ def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list
         anyone wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
     """
     began = time.perf_counter()
-    ready: list[Prepared] = []
-    errors, notes, explained, start, embedding = {}, {}, [], 0, False
+    ready: dict[int, Prepared] = {}
+    errors, notes, explained, start, embedding = {}, {}, set(), 0, False
     for place, (size, shape, as_is, embed, explain) in enumerate(header["pictures"]):
         content = body[start : start + size]
         start += size
         try:
             prepared = prepare(model.classifier, content, shape, as_is=as_is, most=header["most"])
         except ImageError as error:
-            errors[place] = error.args
+            errors[place] = ["ImageError", *error.args]
             continue
         embedding = embedding or embed
         if prepared.notes:
             notes[place] = prepared.notes
         if explain:
-            explained.append(len(ready))
-        ready.append(prepared)
+            explained.add(place)
+        ready[place] = prepared
     reply: Header = {"errors": errors, "notes": notes, "shape": [0, 0], "heat": []}
     parts: list[bytes] = []
+    answers, faults = None, list[ModelFileError | None]()
     if ready:
-        answers = model.answers(np.stack([each.pixels for each in ready]), embedding=embedding)
+        pixels = np.stack([each.pixels for each in ready.values()])
+        answers, faults = sound_answers(model, pixels, embedding=embedding)
+    for place, fault in zip(list(ready), faults, strict=False):
+        if fault:
+            errors[place] = ["ModelFileError", *fault.args]
+            del ready[place]
+    if answers:
         rejected = answers.rejected(model.classifier.metadata.reject)
         reply["shape"] = answers.probabilities.shape
         parts = [answers.probabilities.tobytes()]
@@ -273,10 +272,13 @@ def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list
             value.tobytes() for value in (answers.familiarity, answers.embedding)
             if value is not None
         ]  # fmt: skip
-        for row in explained:
-            heat = model.heat(ready[row].pixels, int(answers.probabilities[row].argmax()))
-            reply["heat"].append([row, *heat.shape])
-            parts.append(heat.tobytes())
+        for row, place in enumerate(ready):
+            if place not in explained:
+                continue
+            with contextlib.suppress(ModelFileError):  # no answer, no map of what it rests on
+                heat = model.heat(ready[place].pixels, int(answers.probabilities[row].argmax()))
+                reply["heat"].append([row, *heat.shape])
+                parts.append(heat.tobytes())
         parts.append(rejected.tobytes())
     reply["seconds"] = time.perf_counter() - began
     return reply, parts

@@ -18,9 +18,9 @@ from opsin.defaults import cores
 from opsin.errors import RecipeError
 from opsin.events import Epoch, Watcher
 from opsin.metadata import Layer
+from opsin.model_check import write_classifier
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
-from opsin.storage import write_bytes
 from opsin.workflow.job import conclude, metadata_of, versions, write_request
 from opsin.workflow.recorder import Recorder, recorded
 from opsin.workflow.runs import Run
@@ -155,7 +155,7 @@ def _make(
     rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
     content = written.content(metadata_of(job))
     difference = check_parity(content, fitted, job.dataset.images[rows])
-    write_bytes(directory.classifier, content)
+    write_classifier(directory.classifier, content)
     if not steps:
         steps = 1
         recorder.epoch(_whole(directory, job, seconds["train"]))

@@ -21,9 +21,10 @@ from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
 from opsin.errors import MissingExtraError
 from opsin.metadata import Layer, Metadata
+from opsin.model_check import write_classifier
 from opsin.recipe import Recipe
 from opsin.run import RunDirectory
-from opsin.storage import write_bytes, write_json
+from opsin.storage import write_json
 from opsin.workflow.changes import write_pictures
 from opsin.workflow.decide import Decided
 from opsin.workflow.evaluate import evaluate_run
@@ -322,7 +323,7 @@ def _export(directory: RunDirectory, job: Job) -> dict[str, Any]:
     rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
     content = to_onnx(job.network, metadata_of(job))
     difference = check_parity(content, job.network, job.dataset.images[rows])
-    write_bytes(directory.classifier, content)
+    write_classifier(directory.classifier, content)
     return {"parity_images": len(rows), "difference": difference}
 
 

@@ -14,9 +14,9 @@ from PIL import Image
 from opsin._version import __version__
 from opsin.data.lazy import THREADS, OnTheFly
 from opsin.metadata import Metadata, Preparation
+from opsin.model_check import write_classifier
 from opsin.predict import Classifier
 from opsin.recipe import DataRecipe, Recipe, resolve
-from opsin.storage import write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +149,7 @@ def export_fresh(model: str, folder: Path) -> Path:
         fingerprint="",
     )
     path = folder / f"{model}.onnx"
-    write_bytes(path, to_onnx(network.eval(), metadata))
+    write_classifier(path, to_onnx(network.eval(), metadata))
     return path
 
 
@@ -177,12 +177,13 @@ def in_batches_on_gpu(file: Path, count: int) -> Unit | None:
 
     Opsin's own classifier answers on the CPU: this is what the same file can do elsewhere.
     """
-    pictures = noise(count, _shape_of(Classifier(file)))
+    classifier = Classifier(file)
+    pictures = noise(count, _shape_of(classifier))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is missing is told in Opsin's own words
     try:
         session = onnxruntime.InferenceSession(
-            file,
+            classifier.content,
             options,
             providers=["CUDAExecutionProvider", "CPUExecutionProvider"],
             enable_fallback=0,  # it would print on standard output

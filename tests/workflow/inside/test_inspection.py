@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 import opsin
 from opsin.errors import ModelFileError, RecipeError
+from opsin.model_check import write_classifier
 from opsin.workflow.inside.inspection import Inspection
 
 
@@ -22,6 +23,10 @@ def test_a_network_that_ran_away_is_refused_in_a_line(nearest_mean: Path, tmp_pa
     weight.CopyFrom(numpy_helper.from_array(value, "weight"))
     file = tmp_path / "classifier.onnx"
     onnx.save_model(model, file)
+    with pytest.raises(ModelFileError, match="probabilities are not all between 0 and 1"):
+        Inspection(file)
+    # One that this account trained is opened, to be looked into.
+    write_classifier(file, model.SerializeToString())
     with pytest.raises(ModelFileError, match=r"weight in .* holds others"):
         Inspection(file).weights()
 

@@ -149,7 +149,7 @@ def classify(
     if folder is not None:
         _check_places(stream, folder, sort_by)
     begun = {
-        "the classifier": hashlib.sha256(classifier.path.read_bytes()).hexdigest()[:16],
+        "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
         "the source": _place(stream.source),
         "top": results.top,
         "where": selection.where,

@@ -57,7 +57,7 @@ def activity_of(
         The figures; ``None`` without pictures.
     """
     layers = layers_with_units(classifier.metadata.layers)
-    digest = hashlib.sha256(classifier.path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(classifier.content).hexdigest()
     directory = RunDirectory(classifier.path.parent)
     file = directory.inspection / "activity.npz"
     in_run = directory.recipe.is_file()

@@ -144,7 +144,7 @@ def explain(
         >>> data = opsin.load("digits")
         >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> network = Network(file.path.read_bytes(), file.metadata.layers)
+        >>> network = Network(file.content, file.metadata.layers)
         >>> decision = explain(file, network, data.images[0])
         >>> [each.method for each in decision.maps], decision.maps[0].heat.shape
         (['saliency', 'integrated-gradients', 'occlusion'], (8, 8))

@@ -76,7 +76,7 @@ class Inspection:
         from opsin.inspection.network import Network  # noqa: PLC0415  needs onnx
 
         file = self.classifier.path
-        network = Network(file.read_bytes(), self.classifier.metadata.layers)
+        network = Network(self.classifier.content, self.classifier.metadata.layers)
         for name, value in network.weights.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ModelFileError(

@@ -92,7 +92,7 @@ def nearest(
         count: How many at most.
         watcher: Is told how far the work is.
     """
-    content = classifier.path.read_bytes()
+    content = classifier.content
     network = Network(content, classifier.metadata.layers)
     scales = network.weights.get(SCALES)
     scales = None if scales is None else np.asarray(scales, np.float32)

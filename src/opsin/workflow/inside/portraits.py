@@ -115,7 +115,7 @@ def portraits(classifier: Classifier, known: Known, *, watcher: Watcher = SILENT
         raise SourceError(
             "training pictures", f"{known.source} has none", "Give other pictures: --data SOURCE."
         )
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = Network(classifier.content, classifier.metadata.layers)
     logits, scales = network.layers[-1].name, network.weights.get(SCALES, np.float32(1))
     part = Part(up_to(network, list(dict.fromkeys(("probabilities", logits, "embedding")))))
     told: list[Portrait] = []

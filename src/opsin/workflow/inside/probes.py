@@ -127,7 +127,7 @@ def probe_layers(
         >>> from opsin.workflow.inside.pictures import known_pictures
         >>> run = opsin.train("digits", model="mlp", epochs=5, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> network = Network(file.path.read_bytes(), file.metadata.layers)
+        >>> network = Network(file.content, file.metadata.layers)
         >>> found = probe_layers(file, network, known_pictures(file))
         >>> [probe.layer for probe in found.probes]
         ['pixels', 'dense1', 'relu1', 'head', 'classifier']

@@ -69,7 +69,7 @@ def save_layers(
     wanted = list(dict.fromkeys(names))
     if not wanted:
         raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = Network(classifier.content, classifier.metadata.layers)
     # Files of earlier versions lack some of the outputs.
     check_names(classifier, wanted, further=[out.name for out in network.model.graph.output])
     count = len(images)

@@ -113,14 +113,14 @@ def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -
         >>> import tempfile, opsin
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> summary = summarise(file, Network(file.path.read_bytes(), file.metadata.layers))
+        >>> summary = summarise(file, Network(file.content, file.metadata.layers))
         >>> [row.name for row in summary.rows], summary.parameters
         (['input', 'flatten', 'dense1', 'relu1', 'head'], 9610)
         >>> row = summary.rows[2]
         >>> row.parents, row.shape, row.receptive_field is None, 0 < row.share < 1
         (('flatten',), (128,), True, True)
     """
-    content = classifier.path.read_bytes()
+    content = classifier.content
     seconds: dict[str, float] = {}
     if timed:
         seconds = layer_seconds(content, network.layers, _noise(classifier))

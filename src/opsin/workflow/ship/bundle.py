@@ -68,7 +68,7 @@ def write_bundle(
             f"{known.source} has none left",
             "Name others: --data SOURCE.",
         )
-    content = classifier.path.read_bytes()
+    content = classifier.content
     found = _answers(classifier, known, rows, watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))

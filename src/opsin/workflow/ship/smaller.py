@@ -16,9 +16,9 @@ from opsin.data.lazy import Images
 from opsin.errors import ModelFileError, ParityError, SourceError
 from opsin.events import Watcher
 from opsin.metadata import Metadata, Score
+from opsin.model_check import write_classifier
 from opsin.predict import Answers, Classifier
 from opsin.run import RunDirectory
-from opsin.storage import scratch_directory, write_bytes
 from opsin.workflow.evaluate import answers
 from opsin.workflow.inside.pictures import Known, known_pictures
 from opsin.workflow.looks import count_looks, key_of, note_look
@@ -64,35 +64,34 @@ def write_smaller(
     _refuse_others(classifier, to)
     known = known_pictures(classifier, data, watcher=watcher)
     part, rows = _judged(known)
-    content = classifier.path.read_bytes()
+    content = classifier.content
     ranges = None
-    with scratch_directory(target.parent) as folder:
-        if to == "int8":
-            content, ranges = _best_ranges(classifier, content, known, folder, watcher)
-        else:
-            content = to_fp16(content)
-        fresh = _opened(content, folder / "smaller.onnx")
-        before = answers(classifier, known.images, rows, "Original", watcher)
-        after = answers(fresh, known.images, rows, to, watcher)
-        labels = known.labels[rows]
-        qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
-        looks = _note(classifier, known, rows, qualities[0]) if part == "test" else None
-        lost = qualities[0].accuracy - qualities[1].accuracy
-        too_far = lost > MOST_LOST + 1e-9
-        if too_far and not force:
-            raise _fell(to, part, len(rows), *qualities)
-        some = np.ascontiguousarray(known.images[rows[:256]])
-        speed = compare_speed(classifier, fresh, some, watcher)
-        score = Score(split=part, images=len(rows), accuracy=qualities[1].accuracy,
-                      low=qualities[1].low, high=qualities[1].high)  # fmt: skip
-        content = stamped(content, fresh.metadata.model_copy(update={"score": score}))
-    write_bytes(target, content)
+    if to == "int8":
+        content, ranges = _best_ranges(classifier, content, known, watcher)
+    else:
+        content = to_fp16(content)
+    fresh = _opened(classifier, content)
+    before = answers(classifier, known.images, rows, "Original", watcher)
+    after = answers(fresh, known.images, rows, to, watcher)
+    labels = known.labels[rows]
+    qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
+    looks = _note(classifier, known, rows, qualities[0]) if part == "test" else None
+    lost = qualities[0].accuracy - qualities[1].accuracy
+    too_far = lost > MOST_LOST + 1e-9
+    if too_far and not force:
+        raise _fell(to, part, len(rows), *qualities)
+    some = np.ascontiguousarray(known.images[rows[:256]])
+    speed = compare_speed(classifier, fresh, some, watcher)
+    score = Score(split=part, images=len(rows), accuracy=qualities[1].accuracy,
+                  low=qualities[1].low, high=qualities[1].high)  # fmt: skip
+    content = stamped(content, fresh.metadata.model_copy(update={"score": score}))
+    write_classifier(target, content, most=classifier.most)
     left = {layer.name for layer in fresh.metadata.layers}
     return Shipped(
         path=target,
         to=to,
         bytes=len(content),
-        bytes_before=classifier.path.stat().st_size,
+        bytes_before=len(classifier.content),
         part=part,
         images=len(rows),
         labels_changed=int(
@@ -138,13 +137,12 @@ def _judged(known: Known) -> tuple[Literal["test", "val"], NDArray[np.int64]]:
     )
 
 
-def _opened(content: bytes, path: Path) -> Classifier:
-    write_bytes(path, content)
-    return Classifier(path)
+def _opened(original: Classifier, content: bytes) -> Classifier:
+    return Classifier.of_content(original.path, content, most=original.most)
 
 
 def _best_ranges(
-    classifier: Classifier, content: bytes, known: Known, folder: Path, watcher: Watcher
+    classifier: Classifier, content: bytes, known: Known, watcher: Watcher
 ) -> tuple[bytes, str]:
     """Quantise with each choice of ranges; keep what answers most like the original.
 
@@ -165,7 +163,7 @@ def _best_ranges(
                 watcher.advance(before + done)
 
             smaller = to_int8(content, shown, ranges=ranges, told=told)
-            own = _opened(smaller, folder / f"{ranges}.onnx")
+            own = _opened(classifier, smaller)
             apart = divergence(like, own.probabilities(_at(known.images, rows)))
             found.append((apart, place, smaller, ranges))
     finally:

@@ -1,0 +1,110 @@
+"""Classifiers that nobody trained: sound ones, and such as a stranger might send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from opsin.metadata import Layer, Metadata, Preparation
+
+#: A sound network: eight by eight grey pixels, three classes.
+SOUND = (
+    helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+    helper.make_node("Mul", ["float", "scale"], ["scaled"]),
+    helper.make_node("Flatten", ["scaled"], ["flat"]),
+    helper.make_node("MatMul", ["flat", "weight"], ["head"]),
+    helper.make_node("Softmax", ["head"], ["shares"]),
+)
+LAST = (
+    helper.make_node("Identity", ["shares"], ["probabilities"]),
+    helper.make_node("Identity", ["flat"], ["embedding"]),
+)
+
+
+def metadata(*, classes: int = 3, side: int = 8, layers: Sequence[str] = ()) -> Metadata:
+    return Metadata(
+        opsin="0.1.0",
+        model="mlp",
+        classes=tuple(f"class {number}" for number in range(classes)),
+        preparation=Preparation(height=side, width=side, channels=1, resize="fit"),
+        layers=tuple(
+            Layer(name=n, kind=n, shape=(1,), parameters=0, trainable=0, multiply_adds=0)
+            for n in layers
+        ),
+        source="made",
+        fingerprint="made",
+    )
+
+
+def classifier(
+    *last: onnx.NodeProto,
+    weights: dict[str, NDArray[Any]] | None = None,
+    kinds: dict[str, tuple[int, list[str | int]]] | None = None,
+    images: Sequence[str | int] = ("N", 8, 8, 1),
+    about: Metadata | None = None,
+    changed: Callable[[onnx.ModelProto], object] = lambda _: None,
+) -> bytes:
+    """Return a classifier.onnx.
+
+    Args:
+        last: Operators that make ``probabilities`` and ``embedding`` of ``flat``, ``head`` and
+            ``shares``; none: those of a sound one.
+        weights: Further ones.
+        kinds: Other types and shapes of outputs.
+        images: The shape of the input.
+        about: What it says of itself.
+        changed: What becomes of the whole in the end.
+    """
+    size = int(np.prod([side for side in images if isinstance(side, int)]))
+    own: dict[str, NDArray[Any]] = {
+        "scale": np.float32(1 / 255) * np.ones((), np.float32),
+        "weight": np.random.default_rng(0).standard_normal((size, 3)).astype(np.float32),
+    }
+    usual: dict[str, tuple[int, list[str | int]]] = {
+        "probabilities": (TensorProto.FLOAT, ["N", 3]),
+        "embedding": (TensorProto.FLOAT, ["N", size]),
+    }
+    outputs = [
+        helper.make_tensor_value_info(name, kind, shape)
+        for name, (kind, shape) in (usual | (kinds or {})).items()
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            [*SOUND, *(last or LAST)],
+            "made",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))],
+            outputs,
+            [numpy_helper.from_array(v, k) for k, v in (own | (weights or {})).items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=9,
+    )
+    helper.set_model_props(model, (about or metadata()).to_props())
+    changed(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def unsound_for_sevens() -> bytes:
+    """Return a classifier that takes a root of what is below 0 for images of nothing but 7."""
+    node = helper.make_node
+    return classifier(
+        node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        node("Equal", ["mean", "seven"], ["hit"]),
+        node("Cast", ["hit"], ["bad"], to=TensorProto.FLOAT),
+        node("Neg", ["bad"], ["below"]),
+        node("Sqrt", ["below"], ["root"]),
+        node("Reshape", ["root", "column"], ["root column"]),
+        node("Add", ["shares", "root column"], ["probabilities"]),
+        LAST[1],
+        weights={
+            "axes": np.array([1, 2, 3], np.int64),
+            "seven": np.array(7, np.float32),
+            "column": np.array([-1, 1], np.int64),
+        },
+    )
