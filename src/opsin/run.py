@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import io
 import json
 import os
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, cast, get_args
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from opsin.closed_folder import ClosedFolder
 from opsin.errors import RunError
+from opsin.regular_file import open_regular
 from opsin.storage import told_plainly, whole_file, write_bytes, write_json
 from opsin.stored_arrays import StoredArrays
+from opsin.stored_json import MOST, read_json, read_json_lines
 
 State = Literal["running", "done", "stopped", "failed"]
 
@@ -28,6 +32,8 @@ NAME_MOST: Final = 200
 NOTE_MOST: Final = 10_000
 # Seconds without a sign of life after which no process number proves that a run goes on.
 _STALE: Final = 1800.0
+#: Seconds since 1970 that no clock shows: about the year 9900.
+LATEST: Final = 2.5e11
 
 
 class RunDirectory:
@@ -96,7 +102,47 @@ class RunDirectory:
             raise RunError(
                 "a run directory", f"{run.path} {there}", "See the runs there are: opsin runs"
             )
+        run.check_own()
         return run
+
+    def check_own(self) -> None:
+        """See that all of the directory is its own: a stranger's may hold links to anywhere.
+
+        Raises:
+            RunError: There is a link, a pipe or a device in it.
+        """
+        folders = [self.path]
+        try:
+            while folders:
+                with os.scandir(folders.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(Path(entry.path))
+                        elif not entry.is_file(follow_symlinks=False):
+                            raise RunError(
+                                "plain files and folders in a run directory",
+                                f"{entry.path} is a link, a pipe or a device",
+                                "If you trust it, put the file itself in its place.",
+                            )
+        except OSError as error:
+            raise RunError(
+                "a run directory that can be read",
+                f"{self.path} cannot ({(error.strerror or str(error)).lower()})",
+                "Check its rights.",
+            ) from error
+
+    @staticmethod
+    def _open(file: Path) -> BinaryIO:
+        return open_regular(file, follow_links=False)
+
+    def open_to_add(self, file: Path) -> BinaryIO:
+        """Open one of the directory's files to add lines to it; no link is followed.
+
+        Raises:
+            OSError: It is a link or no regular file, or the system refuses it.
+        """
+        with ClosedFolder(self.path) as own:
+            return io.BufferedWriter(cast(io.RawIOBase, own.open(file.name, "ab")))
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -151,7 +197,9 @@ class RunDirectory:
         """
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
-            waiting.write_text(json.dumps(self._status("running", None) | work), encoding="utf-8")
+            waiting.unlink(missing_ok=True)
+            with waiting.open("x", encoding="utf-8") as file:  # follows no link
+                file.write(json.dumps(self._status("running", None) | work))
             waiting.replace(self.status)
 
     def _status(self, state: State, cause: str | None) -> dict[str, Any]:
@@ -171,24 +219,37 @@ class RunDirectory:
         """Return the state and, for a failure, its cause.
 
         A run that says "running" while its process is gone has failed.
+
+        Raises:
+            RunError: ``status.json`` is damaged.
         """
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
         status = self._json(self.status)
         if not {"state", "pid", "heartbeat", "cause"} <= set(status):
             return "failed", f"{self.status} lacks some of its parts"
-        if status["state"] == "running":
+        state, cause = status["state"], status["cause"]
+        if state not in get_args(State) or not (cause is None or isinstance(cause, str)):
+            raise self._damaged(self.status, ValueError("it states what no run is"))
+        if state == "running":
             held = self._held()
             if held is None:
-                held = _alive(status["pid"], status["heartbeat"])
+                held = self._alive(status)
             if not held:
                 return "failed", f"its process {status['pid']} ended without a word"
-        return status["state"], status["cause"]
+        return state, cause
+
+    def _alive(self, status: dict[str, Any]) -> bool:
+        pid, heartbeat = status["pid"], status["heartbeat"]
+        known = type(pid) is int and 0 < pid < 1 << 31 and type(heartbeat) in {int, float}
+        if not known or abs(heartbeat) > LATEST:
+            raise self._damaged(self.status, ValueError("it names no process"))
+        return _alive(pid, heartbeat)
 
     def append_history(self, line: str) -> None:
         """Add one line of JSON to ``history.jsonl``."""
-        with told_plainly(self.history), self.history.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with told_plainly(self.history), self.open_to_add(self.history) as file:
+            file.write(f"{line}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -202,34 +263,42 @@ class RunDirectory:
             counts: Row: the right class; column: the answer; ``[K][K]``.
         """
         line = json.dumps({"epoch": epoch, "confusion": counts}, separators=(",", ":"))
-        with told_plainly(self.confusions), self.confusions.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with told_plainly(self.confusions), self.open_to_add(self.confusions) as file:
+            file.write(f"{line}\n".encode())
 
     def cut_history(self, events: int) -> None:
         """Keep only the first so many lines of ``history.jsonl``, and their confusion matrices."""
         if self.history.is_file():
-            lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines(True)
+            with told_plainly(self.history), self._open(self.history) as file:
+                lines = file.read(MOST).splitlines(keepends=True)
             if len(lines) > events:
-                write_bytes(self.history, "".join(lines[:events]).encode())
+                write_bytes(self.history, b"".join(lines[:events]))
         if self.confusions.is_file():
             # By the epochs' numbers: the last line may have no event yet, or be half of a line.
             kept = {event.get("epoch") for event in self.read_history()}
-            text = self.confusions.read_bytes()
+            with told_plainly(self.confusions), self._open(self.confusions) as file:
+                text = file.read(MOST)
             matrices = [each for each in self.read_confusions() if each["epoch"] in kept]
             whole = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in matrices)
             if whole.encode() != text:
                 write_bytes(self.confusions, whole.encode())
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Return the events so far; a last line cut short by a crash is left out."""
-        return _lines(self.history)
+        """Return the events so far; a last line cut short by a crash is left out.
+
+        Raises:
+            RunError: The file is no run's.
+        """
+        return self.read_lines(self.history)
 
     def read_confusions(self) -> list[dict[str, Any]]:
         """Return each epoch's confusion matrix on the validation pictures, where there are any.
 
         Each is ``{"epoch": 1, "confusion": [[…]]}``. Networks of up to 50 classes have them.
         """
-        return [each for each in _lines(self.confusions) if {"epoch", "confusion"} <= set(each)]
+        return [
+            each for each in self.read_lines(self.confusions) if {"epoch", "confusion"} <= set(each)
+        ]
 
     def read(self, file: Path) -> dict[str, Any]:
         """Read one of the directory's JSON files.
@@ -253,7 +322,10 @@ class RunDirectory:
         Raises:
             RunError: ``dataset.json`` is missing or damaged.
         """
-        location = dict(self.read(self.dataset).get("location", {}))
+        location = self.read(self.dataset).get("location", {})
+        if not isinstance(location, dict):
+            raise self._damaged(self.dataset, ValueError("its location is none"))
+        location = dict(location)
         if self.corrections.is_file():
             location["labels"] = str(self.corrections)
         return location
@@ -267,7 +339,10 @@ class RunDirectory:
         if not self.notes.is_file():
             return "", ""
         notes = self._json(self.notes)
-        return str(notes.get("name") or ""), str(notes.get("note") or "")
+        name, note = notes.get("name") or "", notes.get("note") or ""
+        if not isinstance(name, str) or not isinstance(note, str):
+            raise self._damaged(self.notes, ValueError("name and note are no texts"))
+        return name[:NAME_MOST], note[:NOTE_MOST]
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
         """Keep a name, a note or both; the directory keeps its own name.
@@ -306,38 +381,48 @@ class RunDirectory:
             RunError: The file is missing or damaged.
         """
         try:
-            with StoredArrays(file) as arrays:
+            with StoredArrays(file, follow_links=False) as arrays:
                 return {name: arrays.read(name) for name in arrays.names}
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
             ) from error
 
+    def read_lines(self, file: Path, *, skip: bool = False) -> list[dict[str, Any]]:
+        """Return the lines of one of the directory's files, up to the first that is no object.
+
+        Args:
+            file: The file.
+            skip: Pass over what is no object, and go on.
+
+        Raises:
+            RunError: The file is a link or no regular file, or longer than any of a run.
+        """
+        if not os.path.lexists(file):
+            return []
+        try:
+            with self._open(file) as content:
+                return read_json_lines(content, skip=skip)
+        except (OSError, ValueError) as error:
+            raise self._damaged(file, error) from error
+
     def _json(self, file: Path) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            with self._open(file) as stream:
+                content: dict[str, Any] = read_json(stream)
             if not isinstance(content, dict):
-                raise TypeError(content)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise RunError(
-                f"JSON in {file.name}", f"{file} is damaged", "Restore the file or train again."
-            ) from error
+                raise TypeError("it is no object")
+        except (OSError, ValueError, TypeError) as error:
+            raise self._damaged(file, error) from error
         return content
 
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    """Read lines of JSON up to the first that is no object: a crash may have cut the last."""
-    found: list[dict[str, Any]] = []
-    if file.is_file():
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError):
-                break
-            if not isinstance(content, dict):
-                break
-            found.append(content)
-    return found
+    def _damaged(self, file: Path, error: Exception) -> RunError:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return RunError(
+            f"JSON in {file.name}",
+            f"{file} is damaged ({why})",
+            "Restore the file or train again.",
+        )
 
 
 def _alive(pid: int, heartbeat: float) -> bool:
@@ -381,6 +466,13 @@ def find_runs(root: Path) -> list[RunDirectory]:
     """Return the run directories below ``root``, the newest first."""
     if not root.is_dir():
         return []
-    # os.path, because it answers "no" for a directory that may not be entered.
-    runs = [RunDirectory(path) for path in root.iterdir() if os.path.isfile(path / "recipe.json")]  # noqa: PTH113
-    return sorted(runs, key=lambda run: run.recipe.stat().st_mtime, reverse=True)
+    runs = [(when, path) for path in root.iterdir() if (when := _written(path / "recipe.json"))]
+    return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
+
+
+def _written(file: Path) -> float | None:
+    """Return when a file was written, or whatever bears its name; ``None`` where nothing does."""
+    try:
+        return file.lstat().st_mtime or 1.0
+    except OSError:  # nothing there, or a directory that may not be entered
+        return None

@@ -91,6 +91,7 @@ class StoredArrays:
 
     Args:
         path: The file.
+        follow_links: Whether the name itself may be a symbolic link.
 
     Raises:
         OSError: It cannot be opened, or is no regular file.
@@ -105,8 +106,8 @@ class StoredArrays:
         (['a', 'b'], (2, 2), [0, 1, 2])
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file = open_regular(path)
+    def __init__(self, path: str | os.PathLike[str], *, follow_links: bool = True) -> None:
+        self._file = open_regular(path, follow_links=follow_links)
         try:
             #: What may still be read.
             self.budget = Budget(os.fstat(self._file.fileno()).st_size)

@@ -127,3 +127,15 @@ def test_previews_of_a_set(routes: Routes, shapes: Path) -> None:
     (folder / "augment.png").write_bytes(b"picture")
     assert routes.get(f"/previews/{set_id}/photos").content == b"picture"
     assert routes.get(f"/previews/{set_id}/photos%2f..").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["report.html", "log.txt", "figures/roc.png", "figures"])
+def test_no_link_in_a_run_is_served(routes: Routes, tmp_path: Path, name: str) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "roc.png").write_text("private")
+    place = tmp_path / "runs" / "one" / name
+    place.parent.mkdir(exist_ok=True)
+    folder = name == "figures"
+    place.symlink_to(tmp_path / "private" / ("" if folder else "roc.png"))
+    for asked in (place.name, "roc.png", "report.json"):
+        refused(routes.get(f"/files/{opaque('one')}/{asked}"))

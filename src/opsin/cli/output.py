@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from opsin.errors import OpsinError
-from opsin.report.terminal import UNWRAPPED, Plain, printable
+from opsin.report.terminal import COMMANDS, UNWRAPPED, Plain, printable
 
 #: Set once a verb has itself told that Ctrl-C ended it, and what it kept.
 STOP_TOLD = threading.Event()
@@ -22,9 +22,15 @@ def console() -> Plain:
 
 def print_json(content: dict[str, Any]) -> None:
     """Print the one object that ``--json`` promises."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
+    sys.stdout.buffer.write(encoded(content) + b"\n")
     sys.stdout.flush()
+
+
+def encoded(content: Any) -> bytes:
+    """Return JSON as it is printed: letters as they are, what commands a terminal as escapes."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text.encode("utf-8", "backslashreplace")
 
 
 def print_error(error: OpsinError) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import STOP_TOLD, console, print_json
+from opsin.cli.output import STOP_TOLD, console, encoded, print_json
 from opsin.errors import ImageError, OpsinError, RecipeError
 from opsin.predict import Prediction
 from opsin.report.terminal import bar, clock, for_people, printable
@@ -230,10 +229,10 @@ class _Told:
 def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
     """Print one object, an answer as soon as it is there: nobody can tell how many will come."""
     stream = sys.stdout.buffer
-    head, begun = b'{"model": ' + _encoded(model) + b', "predictions": [', False
+    head, begun = b'{"model": ' + encoded(model) + b', "predictions": [', False
     try:
         for answer in answers:
-            stream.write((b", " if begun else head) + _encoded(answer.to_json()))
+            stream.write((b", " if begun else head) + encoded(answer.to_json()))
             stream.flush()
             begun = True
     except OpsinError as error:
@@ -241,13 +240,8 @@ def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
             raise
         told.fail(error)  # what has begun must become one whole object
     stream.write(b"" if begun else head)
-    stream.write(b'], "errors": ' + _encoded(told.failures) + b"}\n")
+    stream.write(b'], "errors": ' + encoded(told.failures) + b"}\n")
     stream.flush()
-
-
-def _encoded(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _summarise(screen: Console, done: Classified) -> None:

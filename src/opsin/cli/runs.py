@@ -71,11 +71,11 @@ def runs(
             _with_name(row),
             row["state"],
             escape(row["source"] or ""),
-            row["model"] or "",
+            escape(row["model"] or ""),
             plus_minus(row) if known else "",
-            row["split"] or "",
-            clock(row["seconds"]) if known else "",
-            megabytes(row["bytes"]) if known else "",
+            escape(row["split"] or ""),
+            "" if row["seconds"] is None else clock(row["seconds"]),
+            "" if row["bytes"] is None else megabytes(row["bytes"]),
             f"{day:%Y-%m-%d %H:%M}",
         )
     screen.print(table)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import re
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +32,12 @@ _SILENCE = 15.0
 UNWRAPPED = 10_000
 
 
+#: Control characters but for line and tab, and those that turn the direction of what follows.
+COMMANDS: Final = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
+)
+
+
 def printable(text: str) -> str:
     """Return text on one line, with control characters and broken Unicode made visible.
 
@@ -41,7 +49,19 @@ def printable(text: str) -> str:
 
 
 class Plain(Console):
-    """A console that goes quiet when its reader has gone, as `head` does."""
+    """A console that goes quiet when its reader has gone, and shows no text that commands it.
+
+    Names come from strangers, and a terminal obeys what follows an escape character. Whatever is
+    printed passes here, so it is taken away here.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Render, with a mark for each control character in what is text."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text),
+                          style, control)  # fmt: skip
 
     def on_broken_pipe(self) -> None:
         """Say no more; the work goes on."""
@@ -205,7 +225,7 @@ class LogFile(Terminal):
 
     def __init__(self, file: TextIO) -> None:
         super().__init__(
-            Console(file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False)
+            Plain(file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False)
         )
 
 

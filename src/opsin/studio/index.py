@@ -76,7 +76,7 @@ class RunIndex:
             for folder in _folders(self.root):
                 row = self._rows.get(opaque(folder))
                 stamp = stamp_of(self.root / folder)
-                if not stamp[0][1]:  # no recipe: no run, or not yet
+                if stamp[0] == (0, 0):  # no recipe: no run, or not yet
                     continue
                 if row is None or row.stamp != stamp:
                     row = read_row(self.root / folder, stamp)
@@ -120,8 +120,11 @@ class RunIndex:
 
         Raises:
             NotThere: There is no run of this number.
+            RunError: There is a link, a pipe or a device in it.
         """
-        return RunDirectory(self.root / self.row(id).folder)
+        directory = RunDirectory(self.root / self.row(id).folder)
+        directory.check_own()
+        return directory
 
     def delete(self, id: str) -> str:  # noqa: A002
         """Take a run out of the table; its files are kept for a week.
@@ -134,7 +137,7 @@ class RunIndex:
             RunError: It is being trained.
             StorageError: The disk refuses it.
         """
-        run = self.get(id)
+        run = RunDirectory(self.root / self.row(id).folder)
         state = "damaged"
         with contextlib.suppress(RunError):  # such a one may go
             state, _ = run.state()
@@ -192,7 +195,8 @@ class RunIndex:
                 with contextlib.suppress(OSError):
                     (deleted / name).rename(deleted / f".{name}")
         for folder in deleted.glob(".*"):
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(RecursionError):  # a stranger's folder of any depth
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _folders(root: Path) -> list[str]:

@@ -8,11 +8,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from opsin.errors import OpsinError
 from opsin.recipe import ClassicalName
 from opsin.run import RunDirectory
+from opsin.run_summary import summarise
 from opsin.studio.jobs.progress import Progress, progress_of
 
 #: Points that a run's small curve has at most.
@@ -91,7 +92,7 @@ def stamp_of(path: Path) -> Stamp:
     for name in _FILES:
         try:
             # Strings: a second's work would otherwise be made of building paths.
-            stat = os.stat(f"{path}/{name}")  # noqa: PTH116
+            stat = os.lstat(f"{path}/{name}")  # links are no files of a run
         except OSError:
             found.append((0, 0))
         else:
@@ -101,35 +102,32 @@ def stamp_of(path: Path) -> Stamp:
 
 def read_row(path: Path, stamp: Stamp) -> RunRow:
     """Read a run's row; one whose files were damaged has this state and its cause."""
-    run = RunDirectory(path)
-    name = path.name.encode("utf-8", "backslashreplace").decode()
-    row = RunRow(opaque(path.name), path.name, name, stamp=stamp, started=stamp[0][0] / 1e9)
-    row = replace(row, bytes=_size(path), curve=_curve(run))
-    try:
-        row = _with_notes(row, run)
-        state, cause = run.state()
-        began = _began(run)
-        recipe = run.read(run.recipe)
-        sources = [str(each) for each in recipe["data"]["sources"]]
-        row = replace(
-            row, state=str(state), cause=None if cause is None else str(cause),
-            source=" + ".join(map(_short, sources)), model=str(recipe["model"]["name"]),
-            started=row.started if began is None else began,
-        )  # fmt: skip
-        if state == "running":
-            row = replace(row, progress=progress_of(run))
-        if run.report.is_file():
-            row = _with_figures(row, run.read(run.report))
-        elif row.state != "running":
-            row = replace(row, seconds=_seconds(run))
-    except (OpsinError, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
-        cause = (
-            str(error)
-            if isinstance(error, OpsinError)
-            else f"one of its files is damaged: {error!r}"
-        )
-        row = replace(row, state="damaged", cause=cause)
+    run, summary = RunDirectory(path), summarise(RunDirectory(path))
+    row = RunRow(
+        id=opaque(path.name), folder=path.name, name=_shown(summary.name or path.name),
+        note=_shown(summary.note), state=summary.state,
+        cause=None if summary.cause is None else _shown(summary.cause),
+        source=" + ".join(_shown(_short(each)) for each in summary.sources) or None,
+        model=None if summary.model is None else _shown(summary.model), split=summary.split,
+        accuracy=summary.accuracy, low=summary.low, high=summary.high, seconds=summary.seconds,
+        started=stamp[0][0] / 1e9 if summary.started is None else summary.started,
+        bytes=_size(path), stamp=stamp,
+    )  # fmt: skip
+    if row.state != "damaged":
+        try:
+            row = replace(row, curve=_curve(run))
+            if row.state == "running":
+                row = replace(row, progress=progress_of(run))
+            if row.seconds is None and row.state != "running":
+                row = replace(row, seconds=_seconds(run))
+        except OpsinError as error:
+            row = replace(row, state="damaged", cause=_shown(str(error)))
     return _without_place(row, path)
+
+
+def _shown(text: str) -> str:
+    """Return text that a page can hold: names may be bytes that are no Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def with_state(row: RunRow, run: RunDirectory) -> RunRow:
@@ -152,29 +150,6 @@ def _without_place(row: RunRow, path: Path) -> RunRow:
     return replace(row, cause=cause)
 
 
-def _with_notes(row: RunRow, run: RunDirectory) -> RunRow:
-    name, note = run.read_notes()
-    return replace(row, name=name or row.name, note=note)
-
-
-def _with_figures(row: RunRow, report: dict[str, Any]) -> RunRow:
-    split = str(report["split"])
-    figures = report["figures"][split]
-    return replace(
-        row,
-        split=split,
-        accuracy=float(figures["accuracy"]),
-        low=float(figures["low"]),
-        high=float(figures["high"]),
-        seconds=float(report["seconds"]["train"]),
-    )
-
-
-def _began(run: RunDirectory) -> float | None:
-    """Return when the run began by its own word: a copied directory's files are all new."""
-    return _finite(run.read(run.status).get("started")) if run.status.is_file() else None
-
-
 def _short(source: str) -> str:
     """Return a source as a table names it: of a path its last part."""
     return Path(source).name or source
@@ -182,14 +157,16 @@ def _short(source: str) -> str:
 
 def _seconds(run: RunDirectory) -> float | None:
     """Return how long a run without a report trained: the sum of its epochs."""
-    lengths = [_finite(event.get("seconds")) for event in _events(run)]
+    lengths = [_finite(event.get("seconds")) for event in run.read_history()]
     return sum(each for each in lengths if each is not None) if lengths else None
 
 
 def _curve(run: RunDirectory) -> tuple[float, ...]:
     """Return validation accuracy over the epochs; of a long training evenly chosen ones."""
     points = [
-        value for event in _events(run) if (value := _finite(event.get("val_accuracy"))) is not None
+        value
+        for event in run.read_history()
+        if (value := _finite(event.get("val_accuracy"))) is not None
     ]
     return tuple(thin(points, CURVE))
 
@@ -206,13 +183,6 @@ def thin(points: Sequence[float], most: int) -> list[float]:
     return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
 
 
-def _events(run: RunDirectory) -> list[dict[str, Any]]:
-    try:
-        return run.read_history()
-    except OSError:
-        return []
-
-
 def _finite(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -220,13 +190,14 @@ def _finite(value: object) -> float | None:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    total = 0
-    with contextlib.suppress(OSError), os.scandir(path) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    total += _size(Path(entry.path))
-                else:
-                    total += entry.stat(follow_symlinks=False).st_size
+    """Return the bytes of all files below a folder, however deep."""
+    total, folders = 0, [str(path)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
     return total

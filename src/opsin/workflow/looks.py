@@ -58,8 +58,8 @@ def note_look(directory: RunDirectory, key: str | None, figures: dict[str, Any])
         return
     line = {"time": time.time(), "test_set": key,
             "images": figures["images"], "accuracy": figures["accuracy"]}  # fmt: skip
-    with told_plainly(directory.looks), directory.looks.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with told_plainly(directory.looks), directory.open_to_add(directory.looks) as file:
+        file.write(json.dumps(line).encode() + b"\n")
 
 
 def looks_in_words(looks: int) -> str:
@@ -75,11 +75,4 @@ def looks_in_words(looks: int) -> str:
 
 
 def _later(run: RunDirectory) -> Sequence[dict[str, Any]]:
-    if not run.looks.is_file():
-        return []
-    found = []
-    for line in run.looks.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError):
-            look = json.loads(line)
-            found += [look] if isinstance(look, dict) else []
-    return found
+    return run.read_lines(run.looks, skip=True)

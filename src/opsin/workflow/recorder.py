@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import time
 from collections.abc import Iterator
@@ -115,7 +116,8 @@ def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(directory.hold())
         with told_plainly(directory.log):
-            log = directory.log.open("a", encoding="utf-8", errors="backslashreplace")
+            added = stack.enter_context(directory.open_to_add(directory.log))
+        log = io.TextIOWrapper(added, encoding="utf-8", errors="backslashreplace")
         file = stack.enter_context(log)
         directory.set_status("running")
         recorder = Recorder(directory, watcher, LogFile(file))

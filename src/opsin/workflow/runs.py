@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from opsin.classical.recipe import MODELS, ClassicalRecipe
 from opsin.errors import OpsinError, RunError
 from opsin.predict import Classifier
 from opsin.recipe import Recipe, as_recorded
-from opsin.run import RunDirectory, find_runs
+from opsin.run import LATEST, RunDirectory, find_runs
+from opsin.run_summary import summarise
 
 
 class Run:
@@ -29,6 +31,13 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.directory = RunDirectory.open(path)
+
+    @classmethod
+    def _listed(cls, directory: RunDirectory) -> Run:
+        """Return a run that may be damaged; what needs its files says so."""
+        run = cls.__new__(cls)
+        run.directory = directory
+        return run
 
     @property
     def path(self) -> Path:
@@ -86,32 +95,17 @@ class Run:
 
         A run whose files were damaged has the state ``damaged`` and its cause.
         """
-        row: dict[str, Any] = dict.fromkeys(
-            ("state", "cause", "source", "model", "started", "split", "accuracy", "low", "high",
-             "seconds", "bytes", "name", "note")
-        )  # fmt: skip
-        row["run"] = str(self.path)
-        try:
-            self._fill(row)
-        except (OpsinError, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
-            row |= {"state": "damaged", "cause": str(error)}
+        summary = summarise(self.directory)
+        row = asdict(summary)
+        del row["sources"]
+        row |= {"run": str(self.path), "source": None, "started": _written(self.directory.recipe)}
+        if summary.state != "damaged":
+            try:
+                recipe = self.recipe
+                row |= {"source": recipe.data.source, "model": recipe.model.name}
+            except OpsinError as error:
+                row |= {"state": "damaged", "cause": str(error)}
         return row
-
-    def _fill(self, row: dict[str, Any]) -> None:
-        row["started"] = self.directory.recipe.stat().st_mtime
-        row["state"], row["cause"] = self.directory.state()
-        row["name"], row["note"] = self.directory.read_notes()
-        recipe = self.recipe
-        row |= {"source": recipe.data.source, "model": recipe.model.name}
-        if self.directory.report.is_file():
-            report = self.report
-            figures = report["figures"][report["split"]]
-            row |= {key: figures[key] for key in ("accuracy", "low", "high")}
-            row |= {
-                "split": report["split"],
-                "seconds": report["seconds"]["train"],
-                "bytes": report["file"]["bytes"],
-            }
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -140,4 +134,13 @@ class Run:
 
 def list_runs(root: str | os.PathLike[str] = "runs") -> list[Run]:
     """Return the runs below a folder, the newest first."""
-    return [Run(directory.path) for directory in find_runs(Path(root))]
+    return [Run._listed(directory) for directory in find_runs(Path(root))]
+
+
+def _written(file: Path) -> float | None:
+    """Return when a file was written, by a clock that goes right."""
+    try:
+        when = file.lstat().st_mtime
+    except OSError:
+        return None
+    return when if 0 <= when <= LATEST else None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from opsin.pace import epoch_of
+from opsin.regular_file import open_regular
 from opsin.run import RunDirectory
+from opsin.stored_json import read_json
 from opsin.studio.jobs.job import Job
 from opsin.studio.words import clock, count, safe
 
@@ -99,7 +100,7 @@ def run_of(job: Job, runs: Path) -> str | None:
         for entry in entries:
             status = Path(entry.path) / "status.json"
             with contextlib.suppress(OSError):
-                if status.stat().st_mtime < job.started - _SLACK:
+                if status.lstat().st_mtime < job.started - _SLACK:
                     continue
                 said = _read(status)
                 began = _number(said, "started") or 0.0
@@ -109,8 +110,8 @@ def run_of(job: Job, runs: Path) -> str | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads(file.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError), open_regular(file, follow_links=False) as status:
+        content = read_json(status)
         if isinstance(content, dict):
             return content
     return {}
