@@ -63,13 +63,27 @@ def receive(stream: io.RawIOBase | io.BufferedIOBase) -> tuple[Header, memoryvie
     if lengths is None:
         return None
     head, body = _LENGTHS.unpack(lengths)
-    content = _exactly(stream, head + body)
-    if content is None:
+    header, content = _exactly(stream, head), _exactly(stream, body)
+    if header is None or content is None:
         return None
-    return json.loads(bytes(content[:head])), content[head:]
+    return json.loads(bytes(header)), content
+
+
+def whole(view: memoryview) -> bytes:
+    """Return a frame's body as bytes, without a copy where it arrived as such.
+
+    Example:
+        >>> whole(memoryview(b"abc"))
+        b'abc'
+    """
+    own = view.obj
+    return own if isinstance(own, bytes) and len(own) == len(view) else bytes(view)
 
 
 def _exactly(stream: io.RawIOBase | io.BufferedIOBase, count: int) -> memoryview | None:
+    if isinstance(stream, io.BufferedReader):
+        content = stream.read(count)
+        return memoryview(content) if len(content) == count else None
     view = memoryview(bytearray(count))
     done = 0
     while done < count:

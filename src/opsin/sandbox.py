@@ -24,7 +24,7 @@ from typing import BinaryIO, Final, cast
 
 import opsin.errors
 from opsin.errors import OpsinError, SandboxError
-from opsin.frames import Header, pack, receive
+from opsin.frames import Header, pack, receive, whole
 
 #: Seconds and bytes of memory that opening one file may take.
 SECONDS: Final = 5.0
@@ -102,8 +102,8 @@ class Sandbox:
 
     def _too_much(self) -> SandboxError:
         return SandboxError(
-            f"a file that can be opened with {self._memory >> 20:,} MB of memory",
-            "it takes more",
+            "a file that can be opened",
+            f"it takes more than {self._memory >> 20:,} MB of memory",
             "Leave it out, or save it again with another program.",
         )
 
@@ -192,7 +192,7 @@ class _Child:
             timer.cancel()
         if answer is None:
             raise self._death(late=late.is_set())
-        return answer[0], bytes(answer[1])
+        return answer[0], whole(answer[1])
 
     def _death(self, *, late: bool) -> SandboxError:
         if late:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from opsin.data import headers, images
 from opsin.data.formats import orientation_of
+from opsin.errors import ImageError
 from opsin.metadata import Preparation
 
 LIKE = Preparation(height=16, width=16, channels=3, resize="fit")
@@ -93,11 +94,12 @@ def test_damaged_files_are_read_the_same_in_either_process(damage: list[tuple[in
     content = bytearray(encoded(exif=oriented(6), quality=30))
     for place, value in damage:
         content[place % len(content)] = value
-    here, apart = [], []
+    here: list[bytes] = []
+    apart: list[bytes] = []
     for kept, read in ((here, images.prepare), (apart, _prepare_anyhow)):
         try:
             kept.append(read(bytes(content), LIKE, "x").pixels.tobytes())
-        except images.ImageError:
+        except ImageError:
             kept.append(b"refused")
     assert apart in (here, [b"refused"])
 

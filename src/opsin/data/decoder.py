@@ -9,7 +9,7 @@ import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from opsin.data import formats, images
-from opsin.frames import Header
+from opsin.frames import Header, whole
 from opsin.metadata import Preparation
 
 Answer = tuple[Header, Sequence[bytes]]
@@ -31,7 +31,7 @@ def decode(header: Header, body: memoryview) -> Answer:
     Raises:
         ImageError: It cannot be read.
     """
-    return _ASKED[header["do"]](bytes(body), header)
+    return _ASKED[header["do"]](whole(body), header)
 
 
 def _open(content: bytes, asked: Header) -> Answer:

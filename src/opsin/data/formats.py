@@ -59,7 +59,9 @@ _HEIF_BRANDS: Final = frozenset(
 #: Pixels of the largest picture that is opened; more is taken for a decompression bomb.
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
-MAX_BYTES: Final = 500_000_000
+MAX_BYTES: Final = 200_000_000
+# Pixels that are laid over white at a time.
+_LAID: Final = 4_000_000
 # Progressive JPEGs have about ten; each is a pass over the whole picture.
 _MAX_SCANS: Final = 200
 
@@ -242,9 +244,14 @@ def _upper_bits(picture: Image.Image) -> Image.Image:
 def _opaque(picture: Image.Image) -> Image.Image:
     """Lay a picture with transparent parts over white."""
     grey = picture.mode in ("1", "L", "LA", "La")
-    layers = picture.convert("LA" if grey else "RGBA")
-    white = Image.new("L" if grey else "RGB", layers.size, "white")
-    white.paste(layers.getchannel("L") if grey else layers, mask=layers.getchannel("A"))
+    white = Image.new("L" if grey else "RGB", picture.size, "white")
+    # Of a large picture part by part: whole, its layers would take its memory again and again.
+    step = max(1, _LAID // picture.width)
+    for top in range(0, picture.height, step):
+        box = (0, top, picture.width, min(top + step, picture.height))
+        part = picture if step >= picture.height else picture.crop(box)
+        layers = part.convert("LA" if grey else "RGBA")
+        white.paste(layers.getchannel("L") if grey else layers, box, layers.getchannel("A"))
     return white
 
 

@@ -132,6 +132,8 @@ def _plain_png(content: bytes) -> Plain | None:
         return None
     if max(width, height) > 0xFFFF:
         return None
+    # Encoders write the pixels in pieces of kilobytes.
+    pieces = _PARTS + len(content) // 1024
     place, parts, notes, pixels, sound = 33, 0, 0, 0, True
     while sound:
         length, kind = _CHUNK.unpack_from(content, place)
@@ -140,6 +142,7 @@ def _plain_png(content: bytes) -> Plain | None:
             break
         if kind == b"IDAT":
             pixels += 1
+            sound = pixels <= pieces
         else:
             parts += 1
             notes += length
@@ -149,10 +152,7 @@ def _plain_png(content: bytes) -> Plain | None:
             elif kind in (b"tEXt", b"zTXt", b"iTXt"):
                 sound = sound and not content.startswith(_OLD_EXIF, place)
         place += length + 4
-    # Encoders write pieces of kilobytes.
-    if not sound or not 0 < pixels <= _PARTS + len(content) // 1024:
-        return None
-    return Plain("PNG", width, height)
+    return Plain("PNG", width, height) if sound and pixels else None
 
 
 def exif_orientation(tiff: bytes) -> int | None:

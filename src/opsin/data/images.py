@@ -71,7 +71,9 @@ class Ready(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def open_image(image: ImageLike, name: str | None = None) -> Image.Image:
+def open_image(
+    image: ImageLike, name: str | None = None, *, side: int | None = None
+) -> Image.Image:
     """Decode a picture and turn it upright.
 
     Args:
@@ -79,6 +81,7 @@ def open_image(image: ImageLike, name: str | None = None) -> Image.Image:
             ``[H, W, 1]``, ``[H, W, 3]`` or ``[H, W, 4]``; its numbers are whole, from 0 (black)
             to 255 (white), fractions from 0 to 1, or ``bool``.
         name: What to call it in an error (default: the file's name).
+        side: Make it smaller, so that neither side is longer (default: as large as it is).
 
     Returns:
         An image of mode ``L`` (grey) or ``RGB``; transparent parts have become white.
@@ -90,8 +93,13 @@ def open_image(image: ImageLike, name: str | None = None) -> Image.Image:
         >>> open_image(np.zeros((4, 6), np.uint8)).size
         (6, 4)
     """
-    with open_upright(image, name=name) as picture:
-        return picture.image
+    with open_upright(image, name=name, side=side) as picture:
+        if side is None:
+            return picture.image
+        # What was given stays as large as it is.
+        small = picture.image.copy() if picture.image is image else picture.image
+        small.thumbnail((side, side))
+        return small
 
 
 def read_image(
@@ -217,12 +225,12 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
     try:
         if isinstance(image, str | os.PathLike):
             with open_regular(image, buffering=0) as stream:  # twice as quick
-                pieces = _pieces(stream)
+                content = _all_of(stream, os.fstat(stream.fileno()).st_size)
         else:
             if image.seekable():
                 image.seek(0)
-            pieces = _pieces(image)
-            if not all(isinstance(piece, bytes) for piece in pieces):
+            content = _all_of(image)
+            if not isinstance(content, bytes):
                 raise ImageError(
                     "a file opened for reading bytes", f"{name} was opened for text",
                     "Open it so: open(name, 'rb')",
@@ -230,7 +238,6 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ImageError("a picture", f"{name}: {reason}", "Check the name.") from error
-    content = b"".join(pieces)
     if len(content) > MAX_BYTES:
         raise ImageError(
             f"a picture file of at most {MAX_BYTES // 1_000_000} MB",
@@ -242,7 +249,11 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
 
 @contextlib.contextmanager
 def open_upright(
-    image: ImageLike, preparation: Preparation | None = None, name: str | None = None
+    image: ImageLike,
+    preparation: Preparation | None = None,
+    name: str | None = None,
+    *,
+    side: int | None = None,
 ) -> Iterator[Upright]:
     """Decode a picture and turn it upright, for as long as the block lasts.
 
@@ -253,6 +264,7 @@ def open_upright(
         image: What `open_image` takes.
         preparation: What the picture is wanted for (default: decode it whole).
         name: What to call it in an error (default: the file's name).
+        side: Where no longer side is wanted, less may travel between processes.
 
     Raises:
         ImageError: It cannot be read.
@@ -268,7 +280,7 @@ def open_upright(
             with contextlib.suppress(_DamagedError):
                 opened = stack.enter_context(open_here(content, preparation, name, stated))
         if opened is None:
-            pixels = apart.open_apart(content, name).pixels
+            pixels = apart.open_apart(content, name, side=side).pixels
             opened = Upright.whole(image_from_array(pixels, name)[0])
         yield opened
 
@@ -409,12 +421,17 @@ def _name_of(image: ImageLike) -> str:
     return str(image) if isinstance(image, str | os.PathLike) else "the picture"
 
 
-def _pieces(stream: io.RawIOBase | BinaryIO) -> list[bytes]:
-    """Read a stream to its end, or a little beyond the limit."""
-    pieces: list[bytes] = []
-    while sum(map(len, pieces)) <= MAX_BYTES and (piece := stream.read(_PIECE)):
-        pieces.append(piece)
-    return pieces
+def _all_of(stream: io.RawIOBase | BinaryIO, size: int = _PIECE) -> bytes:
+    """Read a stream to its end, or a little beyond the limit, and hold nothing twice."""
+    first: bytes = stream.read(min(size, MAX_BYTES) + 1)
+    if len(first) > MAX_BYTES or not (piece := stream.read(_PIECE)):
+        return first
+    held = io.BytesIO()
+    held.write(first)
+    while piece and held.tell() <= MAX_BYTES:
+        held.write(piece)
+        piece = stream.read(_PIECE)
+    return held.getvalue()
 
 
 def is_decoded(image: object) -> TypeIs[Image.Image | NDArray[Any]]:

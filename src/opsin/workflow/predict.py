@@ -55,8 +55,7 @@ def draw_prediction(
     path = check_drawing(path)
     original = None
     if image is not None:
-        picture = open_image(image, prediction.name)
-        picture.thumbnail((800, 800))
+        picture = open_image(image, prediction.name, side=800)
         original = np.asarray(picture).reshape(picture.height, picture.width, -1)
     refused = prediction.answer if prediction.rejected else ""
     answer = Answer(prediction.pixels, prediction.name, None, prediction.probabilities, refused)
