@@ -13,9 +13,11 @@ from opsin.errors import MissingExtraError, ModelFileError
 try:
     import onnx
     import torch
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
     from torch import Tensor, nn
     from torch.nn import functional
+
+    from opsin.onnx_graph import parse
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
@@ -47,7 +49,7 @@ class TorchNetwork(nn.Module):
         ...     helper.make_node("Flatten", ["float"], ["flatten"], axis=1),
         ...     helper.make_node("Gemm", ["flatten", "head.weight"], ["head"]),
         ... ]
-        >>> weight = numpy_helper.from_array(np.eye(4, 2, dtype=np.float32), "head.weight")
+        >>> weight = onnx.numpy_helper.from_array(np.eye(4, 2, dtype=np.float32), "head.weight")
         >>> graph = helper.make_graph(nodes, "two pixels of four", [], [], [weight])
         >>> network = TorchNetwork(helper.make_model(graph).SerializeToString())
         >>> pixels = torch.arange(4.0).reshape(1, 2, 2, 1).requires_grad_()
@@ -57,9 +59,8 @@ class TorchNetwork(nn.Module):
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
-        graph = onnx.load_model_from_string(content).graph
-        weights = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
-        nodes = _leading_to(LOGITS, graph.node)
+        model, weights = parse(content)
+        nodes = _leading_to(LOGITS, model.graph.node)
         steps = [node.op_type for node in nodes if node.op_type not in _OPERATORS]
         if steps or not nodes:
             raise ModelFileError(

@@ -15,6 +15,8 @@ from opsin.metadata import Layer
 try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
+
+    from opsin.onnx_graph import parse
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
@@ -89,12 +91,11 @@ class Network:
     """
 
     def __init__(self, content: bytes, layers: Sequence[Layer]) -> None:
-        self.model: onnx.ModelProto = onnx.load_model_from_string(content)
+        self.model: onnx.ModelProto
+        self.weights: dict[str, NDArray[Any]]
+        self.model, self.weights = parse(content)
         self.layers: tuple[Layer, ...] = tuple(layers)
         graph = self.model.graph
-        self.weights: dict[str, NDArray[Any]] = {
-            weight.name: numpy_helper.to_array(weight) for weight in graph.initializer
-        }
         self._maker = {output: node for node in graph.node for output in node.output}
         self._names = {layer.name for layer in self.layers}
 

@@ -18,6 +18,8 @@ from opsin.metadata import Layer
 
 try:
     import onnx
+
+    from opsin.onnx_graph import parse
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
@@ -64,7 +66,7 @@ def layer_seconds(
         >>> list(seconds), max(seconds.values()) < 0.01
         (['input', 'head'], True)
     """
-    model = onnx.load_model_from_string(content)
+    model, _ = parse(content)
     owners = _owners(model.graph, {layer.name for layer in layers})
     for number, node in enumerate(model.graph.node):
         node.name = f"n{number}"  # by which the profile calls it

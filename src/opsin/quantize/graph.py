@@ -14,6 +14,8 @@ from opsin.metadata import Metadata
 try:
     import onnx
     from onnx import helper, numpy_helper
+
+    from opsin.onnx_graph import parse
 except ImportError as error:
     raise MissingExtraError("smaller files", "evaluate") from error
 
@@ -41,13 +43,12 @@ class Graph:
     """
 
     def __init__(self, content: bytes) -> None:
-        self.model: onnx.ModelProto = onnx.load_model_from_string(content)
+        self.model: onnx.ModelProto
+        self.weights: dict[str, NDArray[Any]]
+        self.model, self.weights = parse(content)
         props = {each.key: each.value for each in self.model.metadata_props}
         self.metadata: Metadata = Metadata.from_props(props, "the file")
         self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)
-        self.weights: dict[str, NDArray[Any]] = {
-            weight.name: numpy_helper.to_array(weight) for weight in self.model.graph.initializer
-        }
 
     def maker(self, value: str) -> onnx.NodeProto | None:
         """Return the operator that a value comes from; ``None`` for weights and the input."""
