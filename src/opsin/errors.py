@@ -67,6 +67,7 @@ class MovedError(SourceError):
             f"there is nothing at {', '.join(gone)} any more",
             "If they were moved, say where they are now: --data NEW (in Python, data=NEW).",
         )
+        self.run = fspath(run)
         self.gone = tuple(gone)
 
 

@@ -13,8 +13,9 @@ from rich.table import Table
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.errors import RecipeError
-from opsin.report.terminal import clock, megabytes, plus_minus, printable
+from opsin.report.terminal import clock, for_people, megabytes, plus_minus, printable
 from opsin.run import RunDirectory
+from opsin.workflow.own_parts import load_of_run
 from opsin.workflow.runs import Run, list_runs
 
 
@@ -36,20 +37,21 @@ def runs(
         str | None,
         typer.Option("--note", help="Keep a note with RUN.", show_default=False),
     ] = None,
+    data: options.Moved = None,
     runs: options.Runs = Path("runs"),
     as_json: options.AsJson = False,
 ) -> None:
-    """List the runs there are, the newest first; or name one.
+    """List the runs there are, the newest first; or name one, or say where its images are now.
 
     Example: opsin runs --json
     """
-    if run is None and (name is not None or note is not None):
+    if run is None and (name is not None or note is not None or data):
         raise RecipeError(
-            "the run that the name or note is for", "none is given",
+            "the run that the name, note or place is for", "none is given",
             "Say which: opsin runs RUN --name NAME",
         )  # fmt: skip
-    if run is not None and (name is not None or note is not None):
-        RunDirectory.open(run).write_notes(name=name, note=note)
+    if run is not None:
+        _keep(RunDirectory.open(run), name, note, data, quiet=as_json)
     chosen = list_runs(runs) if run is None else [Run(run)]
     rows = [each.row() for each in chosen]
     if as_json:
@@ -85,6 +87,16 @@ def runs(
                 screen.print(printable(line), markup=False)
         if row["cause"]:
             screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)
+
+
+def _keep(
+    run: RunDirectory, name: str | None, note: str | None, data: list[str] | None, *, quiet: bool
+) -> None:
+    """Keep what was said about a run; where its images are, once they are proved to be those."""
+    if name is not None or note is not None:
+        run.write_notes(name=name, note=note)
+    if data:
+        load_of_run(run, data, watcher=for_people(quiet=quiet))
 
 
 def _with_name(row: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from opsin.gate.process import Server
 from opsin.studio import frame, inside, pictures, tried, uploads
 from opsin.studio.door import Entrance, guarded, sign_in_at
 from opsin.studio.door import address as address_to_open
-from opsin.studio.pages import compare, data, home, queue, run, train, trouble, try_
+from opsin.studio.pages import compare, data, home, moved, queue, run, train, trouble, try_
 from opsin.studio.pages import inside as inside_page
 from opsin.studio.pages import set as set_page
 from opsin.studio.settings import Settings
@@ -37,7 +37,19 @@ _RECONNECT: Final = 10.0
 # Ports tried after the one that is wanted.
 _FURTHER: Final = 20
 
-_PAGES: Final = (home, data, set_page, train, run, inside_page, try_, compare, queue, trouble)
+_PAGES: Final = (
+    home,
+    data,
+    set_page,
+    train,
+    moved,
+    run,
+    inside_page,
+    try_,
+    compare,
+    queue,
+    trouble,
+)
 
 
 class _Connection(Connection):

@@ -109,6 +109,10 @@ class Folders:
             )
         return Path(place)
 
+    def id_of(self, place: Path) -> str:
+        """Return the id of a place that `path` has returned."""
+        return self._id(str(place))
+
     def entry(self, identity: str) -> Entry:
         """Return a folder, with what lies right in it counted; reads the disk.
 

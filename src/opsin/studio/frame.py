@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.errors import OpsinError
+from opsin.errors import MovedError, OpsinError
 from opsin.studio import parts
 from opsin.studio.errors import NotThere
+from opsin.studio.run_row import opaque
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -134,9 +135,20 @@ def fault_in_words(error: Exception) -> str:
 
 def error_line(error: OpsinError | str) -> ui.element:
     """Show an error where it happened: one line, and what to do."""
+    if isinstance(error, MovedError):
+        return _moved_line(error)
     text = str(error) if isinstance(error, OpsinError) else error
     with ui.element("p").classes("op-error").props('role="alert"') as line:
         ui.label(safe(text, 600))
+    return line
+
+
+def _moved_line(error: MovedError) -> ui.element:
+    """Say that a run's images are gone, without their path, and ask where they are now."""
+    names = ", ".join(Path(place).name or place for place in error.gone)
+    with ui.element("p").classes("op-error").props('role="alert"') as line:
+        ui.label(f"The images of this run are not where they were: {safe(names, 200)}.")
+        ui.link("Say where they are now", f"/runs/{opaque(Path(error.run).name)}/moved")
     return line
 
 

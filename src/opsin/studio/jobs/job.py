@@ -17,7 +17,16 @@ from opsin.errors import RunError
 from opsin.storage import write_json
 
 Kind = Literal[
-    "train", "resume", "look", "plan", "preview", "compare", "predict", "report", "explain"
+    "train",
+    "resume",
+    "look",
+    "plan",
+    "preview",
+    "compare",
+    "predict",
+    "report",
+    "explain",
+    "find",
 ]
 State = Literal[
     "waiting", "held", "running", "pausing", "stopping", "paused", "done", "stopped", "failed"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
@@ -14,12 +13,10 @@ from opsin.data.images import SUFFIXES
 from opsin.errors import OpsinError
 from opsin.studio import frame, words
 from opsin.studio.arrange import common_name
-from opsin.studio.parts.folder_list import folder_links, holds, path_to
+from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.intake import Intake, Sent
-from opsin.studio.parts.paging import page_links
 
 if TYPE_CHECKING:
-    from opsin.studio.folders import Entry, Listing
     from opsin.studio.sets import Set
     from opsin.studio.state import Studio
 
@@ -35,8 +32,6 @@ NAMED: Final = {
 # What an upload for a set is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "00000000000da7a5"
 _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz"
-# Folders on one page.
-_PER: Final = 100
 
 
 def by_upload(studio: Studio) -> None:
@@ -146,48 +141,15 @@ class _Upload:
 
 async def by_folder(studio: Studio, identity: str, page: int) -> None:
     """Build the look into folders of this machine, below the roots."""
-    # Of a large folder the counting takes longer than a page may take.
-    await ui.context.client.connected()
-    roots = studio.folders.root_ids()
-    listing: Listing | None = None
-    try:
-        if identity or len(roots) == 1:
-            listing = await asyncio.to_thread(studio.folders.list, identity or roots[0])
-    except OpsinError as error:
-        frame.error_line(error)
-    if listing is None:
-        ui.label("Where shall we look?").classes("op-muted")
-        tops = [await asyncio.to_thread(studio.folders.entry, root) for root in roots]
-        folder_links(tops)
-        return
-    page = min(page, max(1, math.ceil(len(listing.folders) / _PER)))
-    with ui.element("p").classes("op-muted"):
-        ui.label("Choose the folder that holds a sub-folder for each class. It stays as it is.")
-    path_to(listing, several=len(roots) > 1)
     state = ui.element("div").classes("op-state-line").props('role="status"')
-    with ui.element("div").classes("op-row"):
-        ui.label(holds(listing.pictures, len(listing.folders))).classes("op-muted")
-        frame.action(
-            "Add this folder",
-            lambda: _add(studio, state, lambda: studio.folders.path(listing.here.id)),
-            primary=True,
-        )
-    folder_links(listing.folders[(page - 1) * _PER : page * _PER])
-    if len(listing.folders) > _PER:
-        base = f"/data?add=folder&folder={listing.here.id}&page="
-        page_links(base, page, len(listing.folders), _PER, "#add")
-    for file in listing.files:
-        with ui.element("div").classes("op-row op-folder"):
-            ui.label(words.safe(file.name, 80))
-            ui.label(words.size(file.size)).classes("op-muted")
-            frame.action("Add", _adder(studio, state, file))
-    if listing.passed_over:
-        number = words.count(listing.passed_over)
-        ui.label(f"{number} not shown: links that lead elsewhere, or too many.").classes("op-muted")
-
-
-def _adder(studio: Studio, state: ui.element, file: Entry) -> Callable[[], Awaitable[None]]:
-    return lambda: _add(studio, state, lambda: studio.folders.path(file.id, "file"))
+    browsing = Browsing(
+        address="/data?add=folder#add",
+        intro="Choose the folder that holds a sub-folder for each class. It stays as it is.",
+        this="Add this folder",
+        file="Add",
+        choose=lambda place: _add(studio, state, place),
+    )
+    await browse(studio.folders, browsing, identity, page)
 
 
 def by_name(studio: Studio) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +11,7 @@ from nicegui import ui
 
 from opsin.data.cache import short_digest
 from opsin.data.run_pictures import pair_up
-from opsin.errors import OpsinError
+from opsin.errors import MovedError, OpsinError
 from opsin.studio import frame
 from opsin.studio.compared import MOST, Compared
 from opsin.studio.opened import Opened
@@ -149,12 +148,19 @@ class _Body:
             self._table(found)
         opened, shown = None, [pair["pictures"] for pair in found["pairs"]]
         rows: list[list[int | None]] = [[None] * len(each) for each in shown]
-        with contextlib.suppress(OpsinError):
+        moved: MovedError | None = None
+        try:
             opened = await self._studio.open.of_run(self._ids[0])
             rows = [await asyncio.to_thread(rows_of, each, opened) for each in shown]
+        except MovedError as gone:
+            moved = gone
+        except OpsinError:
+            opened = None  # the comparison says all the same who is right
         if self._below.is_deleted:
             return
         with self._below:
+            if moved is not None:
+                frame.error_line(moved)
             for place, (pair, own) in enumerate(zip(found["pairs"], rows, strict=True), start=1):
                 self._disagreements(pair, place, opened, own)
 

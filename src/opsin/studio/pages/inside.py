@@ -15,6 +15,7 @@ from opsin.errors import OpsinError
 from opsin.studio import frame
 from opsin.studio.judged import Judged, read_judged
 from opsin.studio.opened import Opened
+from opsin.studio.pages.moved import tell_moved
 from opsin.studio.parts.gallery import Gallery, Shown
 from opsin.studio.parts.graph import Graph, in_words
 from opsin.studio.parts.intake import Intake, Sent
@@ -100,6 +101,7 @@ def add(studio: Studio) -> None:
         with frame.page(studio, f"Inside {row.name}", "home"):
             with ui.element("p"):
                 ui.link("Back to the run", f"/runs/{quote(run)}")
+            await tell_moved(studio.runs.get(run))
             found = await asyncio.to_thread(read_judged, studio.runs.get(run))
             asked = _checked(found, _Asked(run, picture, layer, view, bool(all)))
             body = _Body(studio, found, asked)

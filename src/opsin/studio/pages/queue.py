@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Jobs that are over, on one page.
 _PER: Final = 20
 # Short work for a page: of no interest here once it is over.
-_PASSING: Final = frozenset({"plan", "preview", "compare", "explain"})
+_PASSING: Final = frozenset({"plan", "preview", "compare", "explain", "find"})
 _SECTIONS: Final = (("active", "At work"), ("pending", "Waiting"), ("over", "Over"))
 
 

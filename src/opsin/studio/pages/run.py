@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
+from opsin.data.of_run import recipe_of_run
 from opsin.errors import OpsinError, RunError
 from opsin.run import RunDirectory
 from opsin.studio import frame
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report
+from opsin.studio.pages.moved import tell_moved
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import ago, clock, safe, share
 
@@ -40,6 +42,7 @@ def add(studio: Studio) -> None:
             reported = await asyncio.to_thread(directory.report.is_file)
             usual = "report" if reported and row.state != "running" else "live"
             here = tab if tab in dict(_TABS) else usual
+            await tell_moved(directory)
             _tabs(row, here, reported=reported)
             head.follow(here)
             if here == "live":
@@ -218,6 +221,7 @@ class _Head:
         jobs, job = self._studio.jobs, self._job()
         if job and not job.over:
             return  # another window was quicker
+        await asyncio.to_thread(recipe_of_run, self._directory)  # or it is asked where they are
         if job:
             await asyncio.to_thread(jobs.resume, job.id)
         else:

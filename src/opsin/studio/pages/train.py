@@ -14,6 +14,7 @@ from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
 from opsin.errors import OpsinError
 from opsin.studio import asking, frame
+from opsin.studio.pages.moved import tell_moved
 from opsin.studio.pages.planned import Planner
 from opsin.studio.words import safe
 
@@ -36,6 +37,8 @@ def add(studio: Studio) -> None:
         with frame.page(studio, "Train", "train"):
             page = _Train(studio)
             await asyncio.to_thread(page.read, set, source_run, labels)
+            if source_run:
+                await tell_moved(studio.runs.get(source_run))
             page.build()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
@@ -23,23 +23,23 @@ CSS: Final = """
 """
 
 
-def path_to(listing: Listing, *, several: bool) -> None:
+def path_to(listing: Listing, to: Callable[[str], str], *, several: bool) -> None:
     """Show the folders above, each a link, and the folder itself."""
     with ui.element("nav").classes("op-row op-path").props('aria-label="Folders above"'):
         if several:
-            ui.link("Folders", "/data?add=folder#add")
+            ui.link("Folders", to(""))
         for entry in listing.parents:
-            ui.link(words.safe(entry.name, 40), f"/data?add=folder&folder={entry.id}#add")
+            ui.link(words.safe(entry.name, 40), to(entry.id))
         with ui.element("b"):
             ui.label(words.safe(listing.here.name, 80))
 
 
-def folder_links(entries: Sequence[Entry]) -> None:
+def folder_links(entries: Sequence[Entry], to: Callable[[str], str]) -> None:
     """Show folders as links that lead into them, with what lies right in each."""
     with ui.element("ul").classes("op-folders"):
         for entry in entries:
             with ui.element("li").classes("op-folder"):
-                ui.link(words.safe(entry.name, 80), f"/data?add=folder&folder={entry.id}#add")
+                ui.link(words.safe(entry.name, 80), to(entry.id))
                 ui.label(holds(entry.pictures, entry.folders)).classes("op-muted")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from nicegui import ui
 
+from opsin.data.of_run import recipe_of_run
 from opsin.errors import OpsinError
 from opsin.studio import frame
 from opsin.studio.jobs.job import Job
@@ -135,7 +136,7 @@ class JobLine:
             "Down": lambda: self._move(1),
             "Hold": lambda: self._studio.jobs.hold(self.job.id),
             "Release": lambda: self._studio.jobs.release(self.job.id),
-            "Resume": lambda: self._studio.jobs.resume(self.job.id),
+            "Resume": self._resume,
             "Try again": lambda: self._studio.jobs.resume(self.job.id),
             "Remove": lambda: self._studio.jobs.remove(self.job.id),
         }
@@ -144,6 +145,12 @@ class JobLine:
                 button = ui.button(word, on_click=lambda word=word: self._do(asks[word]))
                 button.props("outline dense padding='0 .7rem'")
                 button._props["aria-label"] = f"{word}: {safe(self.job.title, 80)}"
+
+    def _resume(self) -> None:
+        row = self._studio.runs.find(self.job.run) if self.job.run else None
+        if row is not None:
+            recipe_of_run(self._studio.runs.get(row.id))  # or it is asked where its images are
+        self._studio.jobs.resume(self.job.id)
 
     def _move(self, by: int) -> None:
         waiting = [job.id for job in self._studio.jobs.jobs() if job.pending]

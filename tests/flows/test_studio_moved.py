@@ -1,0 +1,97 @@
+"""A run whose images were moved: the studio asks where they are, and proves it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+from selenium import webdriver
+
+import opsin
+from opsin.studio.run_row import opaque
+from tests.browser import chromium, needs_chromium, resize
+from tests.conftest import write_shapes
+from tests.made_runs import answers_right, write_run
+from tests.studio_browser import (
+    StudioProcess,
+    button,
+    complaints,
+    one,
+    shown,
+    sideways,
+    studio,
+    until,
+)
+
+pytestmark = needs_chromium
+
+RUN = opaque("shapes")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        resize(opened, 1200)
+        yield opened
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[StudioProcess]:
+    """A studio with a run on a folder that was moved since, beside a folder of others."""
+    source = tmp_path / "photos"
+    write_shapes(source)
+    data = opsin.load(source)
+    write_run(tmp_path / "runs", "shapes", data, answers_right(data, 0.8))
+    source.rename(tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "others")
+    next((tmp_path / "others" / "disc").iterdir()).unlink()
+    with studio(tmp_path) as process:
+        yield process
+        assert "Traceback" not in process.said()
+
+
+def follow(browser: webdriver.Chrome, words: str) -> None:
+    until(browser, lambda: button(browser, words).is_displayed())
+    button(browser, words).click()
+
+
+def test_the_place_is_asked_for_proved_and_remembered(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    for page in (f"/runs/{RUN}", f"/runs/{RUN}?tab=mistakes", f"/train?from={RUN}"):
+        browser.get(f"{running.address}{page}")
+        until(browser, lambda: "The images of this run are not where they were" in shown(browser))
+        assert str(running.folder) not in shown(browser)
+        assert "--data" not in shown(browser)
+    follow(browser, "Say where they are now")
+    until(browser, lambda: "what was called photos" in shown(browser))
+    resize(browser, 400)
+    assert not sideways(browser)
+    resize(browser, 1200)
+
+    follow(browser, "others")
+    follow(browser, "They are here")
+    until(browser, lambda: "1 are missing" in shown(browser), 60)
+    assert str(running.folder) not in shown(browser)
+    about = json.loads((running.runs / "shapes" / "dataset.json").read_text())
+    assert about["location"]["sources"] == [str(running.folder / "photos")]
+
+    follow(browser, running.folder.name)
+    follow(browser, "elsewhere")
+    until(browser, lambda: "others" not in one(browser, "nav[aria-label='Folders above']").text)
+    follow(browser, "They are here")
+    until(browser, lambda: browser.current_url.endswith(f"/runs/{RUN}"), 60)
+    about = json.loads((running.runs / "shapes" / "dataset.json").read_text())
+    assert about["location"]["sources"] == [str(running.folder / "elsewhere")]
+    browser.get(f"{running.address}/runs/{RUN}?tab=mistakes")
+    until(browser, lambda: "No label of this run's pictures was changed" in shown(browser))
+    assert "not where they were" not in shown(browser)
+    script = "return fetch(arguments[0]).then((answer) => answer.status)"
+    assert browser.execute_script(script, f"/run-pictures/{RUN}/0") == 200
+    assert complaints(browser) == []
