@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import opsin
-from opsin.errors import RunError, StorageError
+from opsin.errors import RecipeError, RunError, StorageError
 from opsin.recipe import DataRecipe, resolve
-from opsin.run import NAME_MOST, RunDirectory, find_classifier, find_runs
+from opsin.run import NAME_MOST, RunDirectory, find_classifier, find_runs, refuse_swapped
 from opsin.storage import write_json
 
 
@@ -187,3 +188,27 @@ def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="at most 10,000 characters; got 10,001"):
         run.write_notes(name="other", note="x" * 10_001)
     assert run.read_notes() == ("boots", "")
+
+
+@pytest.mark.parametrize("kind", ["file", "run"])
+def test_swapped_arguments_are_recognised(kind: str, nearest_mean: Path, tmp_path: Path) -> None:
+    run, file = tmp_path / "a run", tmp_path / "boot.png"
+    run.mkdir()
+    (run / "recipe.json").write_text("{}")
+    Image.new("L", (8, 8)).save(file)
+    model = nearest_mean if kind == "file" else run
+    for call in (
+        lambda: opsin.evaluate(file, model),
+        lambda: opsin.evaluate(file, "digits", model),
+        lambda: opsin.predict_each(file, model),
+        lambda: opsin.predict_each(file, [model]),
+        lambda: opsin.classify(file, str(model), out=tmp_path / "a.csv"),
+        lambda: opsin.inspect(file, model),
+        lambda: opsin.compare_baselines(model, file),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            call()
+        assert caught.value.received == f"{model} is the classifier, {file} the images"
+        assert f"{model}" in caught.value.advice
+    refuse_swapped(nearest_mean, [run, None, 7], "")  # a classifier among the images is none
+    refuse_swapped(file, [tmp_path, "digits"], "")

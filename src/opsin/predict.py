@@ -6,6 +6,7 @@ import functools
 import html
 import itertools
 import os
+import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data.array_image import to_bytes
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy import Images
@@ -41,6 +43,7 @@ def _nothing() -> NDArray[np.uint8]:
     return np.zeros((0, 0, 1), np.uint8)
 
 
+@checked
 @dataclass(frozen=True)
 class Prediction:
     """The answer for one picture.
@@ -145,6 +148,7 @@ class Answers:
         return np.asarray(self.familiarity < reject.threshold)
 
 
+@checked
 class Classifier:
     """A classifier.onnx, ready to answer; it never needs PyTorch.
 
@@ -375,7 +379,7 @@ class Classifier:
     ) -> Iterator[NDArray[np.uint8]]:
         images = self._batch(images)
         if rows is not None:
-            _check_rows(rows, len(images))
+            rows = _checked_rows(rows, len(images))
         count = len(images) if rows is None else len(rows)
         for start in range(0, count, self.batch_size):
             places = slice(start, start + self.batch_size)
@@ -468,6 +472,8 @@ class Classifier:
         self, images: Images, names: Sequence[str], rows: NDArray[np.int64] | None = None
     ) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield what `layers` returns batch by batch, of all pictures or of some rows."""
+        if len(names) == 0:
+            raise ModelFileError("the name of a layer", "got none", "Name one or more.")
         known = [layer.name for layer in self.metadata.layers]
         known += self._outputs
         unknown = [name for name in names if name not in known]
@@ -482,15 +488,16 @@ class Classifier:
             yield self._ask(names, batch, session)
 
 
-def _check_rows(rows: NDArray[np.int64], count: int) -> None:
-    whole = rows.ndim == 1 and rows.dtype.kind in "iu"
-    if not whole or (rows.size and not -count <= rows.min() <= rows.max() < count):
+def _checked_rows(rows: Any, count: int) -> NDArray[np.int64]:
+    found = np.asarray(rows)
+    whole = found.ndim == 1 and found.dtype.kind in "iu"
+    if not whole or (found.size and not -count <= found.min() <= found.max() < count):
         raise RecipeError(
             f"rows, an array of whole numbers below {count:,}",
-            f"got {rows.dtype}{list(rows.shape)}"
-            + (f" from {rows.min()} to {rows.max()}" if whole and rows.size else ""),
+            f"got {reprlib.repr(rows)}",
             "Choose rows of these images.",
         )
+    return found.astype(np.int64)
 
 
 def _called(image: object, otherwise: str) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast, get_args
 
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from opsin.closed_folder import ClosedFolder
-from opsin.errors import RunError
+from opsin.errors import RecipeError, RunError
 from opsin.regular_file import open_regular
 from opsin.storage import told_plainly, whole_file, write_bytes, write_json
 from opsin.stored_arrays import StoredArrays
@@ -460,6 +460,36 @@ def find_classifier(model: str | os.PathLike[str]) -> Path:
             "Wait until it is done, or train again.",
         )
     return run.classifier
+
+
+def refuse_swapped(model: object, others: Iterable[object], line: str) -> None:
+    """Refuse a classifier that was given where the images belong, and the other way round.
+
+    Args:
+        model: What was given as the classifier; an open one is none of the names looked at here.
+        others: What was given as images.
+        line: The line to type, ``{model}`` and ``{images}`` in it.
+
+    Raises:
+        RecipeError: One of ``others`` is a classifier, and ``model`` is none.
+    """
+    if not isinstance(model, str | os.PathLike) or _is_classifier(model):
+        return
+    for other in others:
+        if isinstance(other, str | os.PathLike) and _is_classifier(other):
+            found, images = os.fspath(other), os.fspath(model)
+            raise RecipeError(
+                "the classifier first, then the images",
+                f"{found} is the classifier, {images} the images",
+                f"Swap them: {line.format(model=found, images=images)}",
+            )
+
+
+def _is_classifier(path: str | os.PathLike[str]) -> bool:
+    """Tell a run directory or a classifier by its name, without a look inside."""
+    # os.path answers "no" for impossible names instead of raising.
+    named = os.fspath(path).endswith(".onnx") and os.path.isfile(path)  # noqa: PTH113
+    return named or os.path.isfile(os.path.join(path, "recipe.json"))  # noqa: PTH113, PTH118
 
 
 def find_runs(root: Path) -> list[RunDirectory]:

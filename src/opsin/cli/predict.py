@@ -16,7 +16,12 @@ from opsin.cli.output import STOP_TOLD, console, encoded, print_json
 from opsin.errors import ImageError, OpsinError, RecipeError
 from opsin.predict import Prediction
 from opsin.report.terminal import bar, clock, for_people, printable
-from opsin.workflow.classify.each import each_answer, open_classifier, open_streams
+from opsin.workflow.classify.each import (
+    each_answer,
+    open_classifier,
+    open_streams,
+    refuse_swapped_sources,
+)
 from opsin.workflow.classify.pipeline import Answered
 from opsin.workflow.classify.verb import Classified, classify
 from opsin.workflow.predict import check_drawing, draw_prediction
@@ -137,6 +142,7 @@ def predict(
         raise RecipeError(
             f"a folder to {by} the pictures into", "there is none", "Give --sort-into FOLDER."
         )
+    refuse_swapped_sources(model, images)
     watcher = for_people(quiet=quiet)
     stream = open_streams(
         images,

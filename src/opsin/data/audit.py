@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data import looks
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
@@ -101,6 +102,7 @@ class Audit:
         ]
 
 
+@checked
 def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     """Look for what goes wrong with pictures before it goes wrong with a classifier.
 

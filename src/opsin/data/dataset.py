@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data import cache, sources
 from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
@@ -198,6 +199,7 @@ class Dataset:
         }
 
 
+@checked
 def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load pictures sorted by label.
 
@@ -266,6 +268,7 @@ def read_corrected(
     return correct(decoded, recipe.labels, missing_ok=missing_ok, watcher=watcher)
 
 
+@checked
 def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load pictures to look at them: `load` that says in ``problem`` why they could not be trained.
 
@@ -278,12 +281,13 @@ def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **optio
     return _with_split(decoded, recipe, watcher, for_training=False)
 
 
+@checked
 def from_arrays(
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
     labels: NDArray[Any] | Sequence[int],
     classes: Sequence[str] | None = None,
     *,
-    test: tuple[NDArray[np.uint8], NDArray[Any]] | None = None,
+    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
     groups: Sequence[str] = (),
     name: str = "arrays",
     watcher: Watcher = SILENT,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from opsin.arguments import checked
 from opsin.errors import MissingExtraError
 from opsin.events import SILENT, Watcher
-
-if TYPE_CHECKING:
-    from opsin.server.settings import Settings
+from opsin.server.settings import Settings
 
 
+@checked
 def serve(
     models: str
     | os.PathLike[str]

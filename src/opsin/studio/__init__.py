@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from opsin.arguments import checked
 from opsin.errors import MissingExtraError
 from opsin.events import SILENT, Watcher
 
 
+@checked
 def open_studio(
     runs: str | os.PathLike[str] = "runs",
     *,

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from opsin.arguments import checked
 from opsin.classical.recipe import MODELS
 from opsin.data.dataset import Dataset, load, load_recipe
 from opsin.errors import RecipeError
 from opsin.events import Watcher
 from opsin.recipe import DATA_OPTIONS, refuse_unknown
 from opsin.report.terminal import for_people
+from opsin.run import refuse_swapped
 from opsin.workflow.compare import Comparison, compare
 from opsin.workflow.runs import Run
 from opsin.workflow.train import train
 
 
+@checked
 def train_baselines(
     data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
@@ -78,6 +81,7 @@ def train_baselines(
     return tuple(made)
 
 
+@checked
 def compare_baselines(
     source: str | os.PathLike[str],
     *runs: str | os.PathLike[str],
@@ -114,6 +118,8 @@ def compare_baselines(
         >>> [row["model"] for row in found.runs]
         ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
     """
+    for run in runs:
+        refuse_swapped(run, [source], "opsin compare {model} --baselines {images}")
     watcher = watcher or for_people(quiet=quiet)
     if not runs:
         made = train_baselines(source, watcher=watcher)

@@ -15,6 +15,7 @@ from typing import Final, get_args
 
 import onnxruntime
 
+from opsin.arguments import checked
 from opsin.data.lazy import THREADS
 from opsin.errors import MissingExtraError, RecipeError
 from opsin.events import SILENT, Watcher
@@ -57,6 +58,7 @@ class _Job:
     make: Callable[[], Unit | None]
 
 
+@checked
 def bench(
     *,
     only: Sequence[str] = (),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from opsin.arguments import checked
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.of_run import recipe_of_run
@@ -87,6 +88,7 @@ class Changes:
         }
 
 
+@checked
 def changes_since(
     run: str | os.PathLike[str], *sources: str | os.PathLike[str], watcher: Watcher = SILENT
 ) -> Changes:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.report.terminal import plus_minus
@@ -108,6 +109,7 @@ class Comparison:
         return f"<table>{rows}</table>{said}"
 
 
+@checked
 def compare(
     *runs: str | os.PathLike[str],
     against: str | os.PathLike[str] | None = None,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected
 from opsin.data.lazy import Images
@@ -20,7 +21,7 @@ from opsin.events import SILENT, Watcher
 from opsin.metadata import Metadata, Score
 from opsin.predict import Answers, Classifier
 from opsin.recipe import DataRecipe
-from opsin.run import RunDirectory
+from opsin.run import RunDirectory, refuse_swapped
 from opsin.workflow.looks import count_looks, key_of, note_look
 
 
@@ -173,6 +174,7 @@ def _share(which: NDArray[np.bool_], name: str = "accuracy") -> dict[str, Any]:
     return {"images": len(which), name: share, "low": low, "high": high}
 
 
+@checked
 def evaluate(
     model: str | os.PathLike[str] | Classifier,
     *sources: str | os.PathLike[str],
@@ -203,6 +205,7 @@ def evaluate(
     """
     from opsin.evaluation.metrics import measure  # noqa: PLC0415
 
+    refuse_swapped(model, sources, "opsin evaluate {model} {images}")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     preparation = classifier.metadata.preparation
     recipe = DataRecipe.of(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from opsin.arguments import checked
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.report.audit import render_audit
@@ -21,6 +22,7 @@ from opsin.report.figures.style import save, styled
 from opsin.storage import write_bytes, write_json
 
 
+@checked
 def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
     """Draw what every tutorial begins with.
 
@@ -59,6 +61,7 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
         return [save(figure, Path(folder) / f"{name}.png") for name, figure in drawn.items()]
 
 
+@checked
 def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
     """Write the findings of an audit as a page, and all of them as JSON.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from opsin.arguments import checked
 from opsin.classical.recipe import MODELS, ClassicalRecipe, resolve_classical
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
@@ -92,6 +93,7 @@ class _Noted(Watcher):
         self.notes.append(text)
 
 
+@checked
 def plan(
     data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

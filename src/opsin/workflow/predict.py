@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from opsin.arguments import checked
 from opsin.data.images import ImageLike, open_image
 from opsin.errors import RecipeError
 from opsin.predict import Prediction
@@ -34,6 +35,7 @@ def check_drawing(path: str | os.PathLike[str]) -> Path:
     return path
 
 
+@checked
 def draw_prediction(
     prediction: Prediction, path: str | os.PathLike[str], image: ImageLike | None = None
 ) -> Path:

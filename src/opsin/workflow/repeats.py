@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
@@ -82,6 +83,7 @@ class Repeats:
         return f"<Repeats {self.file}: {len(self.runs)} {self.summary['kind']}, {mean}>"
 
 
+@checked
 def train_repeats(
     data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
@@ -138,6 +140,7 @@ def train_repeats(
     return series.train(planned, options)
 
 
+@checked
 def train_folds(
     data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.of_run import Places
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _BESIDE_THE_PAGE: Final = ("answers", "mistakes", "confusion", "disturbed")
 
 
+@checked
 def write_report(
     run: str | os.PathLike[str],
     *,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opsin.arguments import checked
 from opsin.classical.recipe import ClassicalRecipe
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from opsin.training.checkpoint import Place, Tensors
 
 
+@checked
 def resume(
     run: str | os.PathLike[str],
     data: Dataset | Places = (),

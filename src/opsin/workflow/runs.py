@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from opsin.arguments import checked
 from opsin.classical.recipe import MODELS, ClassicalRecipe
 from opsin.errors import OpsinError, RunError
 from opsin.predict import Classifier
@@ -19,6 +20,7 @@ from opsin.run import LATEST, RunDirectory, find_runs
 from opsin.run_summary import summarise
 
 
+@checked
 class Run:
     """One training: its recipe, its history, its figures and its classifier.
 
@@ -132,6 +134,7 @@ class Run:
         return f"<table>{cells}</table>{picture}"
 
 
+@checked
 def list_runs(root: str | os.PathLike[str] = "runs") -> list[Run]:
     """Return the runs below a folder, the newest first."""
     return [Run._listed(directory) for directory in find_runs(Path(root))]

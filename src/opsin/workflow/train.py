@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opsin.arguments import checked
 from opsin.classical.recipe import MODELS
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from opsin.workflow.job import Start
 
 
+@checked
 def train(
     data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

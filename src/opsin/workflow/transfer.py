@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.arguments import checked
 from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.lazy import THREADS
@@ -67,6 +68,7 @@ class Exported:
         return {"path": str(self.path), "pictures": self.pictures, "bytes": self.bytes}
 
 
+@checked
 def export_data(
     dataset: Dataset, path: str | os.PathLike[str], *, watcher: Watcher = SILENT
 ) -> Exported:

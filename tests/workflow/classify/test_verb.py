@@ -326,7 +326,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
     out = tmp_path / "below" / "r.jsonl"
     refused("a file for the answers or a folder")
-    refused("copy, link or move", out=out, sort_by="steal")
+    refused("copy, link, move", out=out, sort_by="steal")
     refused("a folder to move", out=out, sort_by="move")
     refused("one class or more", out=out, top=0)
     refused("between 0 and 1", out=out, min_confidence=2)

@@ -34,7 +34,7 @@ def from_arrays(
     classes: Sequence[str] | None = None,
     *,
     source: str = "arrays",
-    test: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
     mirrored: bool = True,
 ) -> Contents:
     """Check arrays and take them as a source.

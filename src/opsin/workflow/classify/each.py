@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
+from opsin.arguments import checked
 from opsin.data.unlabelled import STANDARD_INPUT, Stream, open_stream
 from opsin.data.unlabelled.joined import join_streams
 from opsin.errors import ImageError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
+from opsin.run import refuse_swapped
 from opsin.workflow.classify.pipeline import Answered, classify_stream
 from opsin.workflow.classify.results import row_of
 from opsin.workflow.classify.selection import Selection
@@ -51,6 +53,19 @@ def open_streams(
             for source in several
         ]
     )
+
+
+def refuse_swapped_sources(
+    model: str | os.PathLike[str] | Classifier,
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> None:
+    """Refuse a classifier and images that were given in the wrong order.
+
+    Raises:
+        RecipeError: They were.
+    """
+    several = [sources] if isinstance(sources, str | os.PathLike) else sources
+    refuse_swapped(model, several, "opsin predict {model} {images}")
 
 
 def open_classifier(model: str | os.PathLike[str] | Classifier) -> Classifier:
@@ -103,6 +118,7 @@ def _selected(
             yield picture, answer
 
 
+@checked
 def predict_each(
     model: str | os.PathLike[str] | Classifier,
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -126,6 +142,7 @@ def predict_each(
         >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
         ...     print(answer.name, answer.answer)
     """
+    refuse_swapped_sources(model, source)
     stream = open_streams(
         source,
         columns=columns,

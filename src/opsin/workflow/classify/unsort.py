@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from opsin.arguments import checked
 from opsin.closed_folder import ClosedFolder
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
@@ -65,6 +66,7 @@ class Unsorted:
         }
 
 
+@checked
 def unsort(
     folder: str | os.PathLike[str],
     *,

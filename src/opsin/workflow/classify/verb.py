@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from opsin._version import __version__
+from opsin.arguments import checked
 from opsin.data.unlabelled import Stream
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
-from opsin.workflow.classify.each import open_classifier, open_streams
+from opsin.workflow.classify.each import open_classifier, open_streams, refuse_swapped_sources
 from opsin.workflow.classify.journal import Journal
 from opsin.workflow.classify.results import Results
 from opsin.workflow.classify.selection import Selection
@@ -63,6 +64,7 @@ class Classified:
         return asdict(self) | {"out": str(self.out), "sorted_into": sorted_into}
 
 
+@checked
 def classify(
     model: str | os.PathLike[str] | Classifier,
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Stream,
@@ -131,6 +133,8 @@ def classify(
     began = time.monotonic()
     folder = None if sort_into is None else Path(sort_into)
     path = _where_to(out, folder, sort_by)
+    if not isinstance(source, Stream):
+        refuse_swapped_sources(model, source)
     classifier = open_classifier(model)
     results = Results(path, _checked_top(top, classifier))
     rejects = reject and classifier.metadata.reject is not None

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from opsin.arguments import checked
 from opsin.data.images import ImageLike
 from opsin.errors import OpsinError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier, Prediction
+from opsin.run import refuse_swapped
 from opsin.storage import check_writable
 from opsin.workflow.inside.inspection import Inspection
 
@@ -96,6 +98,7 @@ class Insight:
         return said
 
 
+@checked
 def inspect(
     model: str | os.PathLike[str] | Classifier,
     image: ImageLike | None = None,
@@ -151,6 +154,7 @@ def inspect(
     """
     _check(image, layers=layers, label=label, explain=explain, ablate=ablate,
            probes=probes, portraits=portraits)  # fmt: skip
+    refuse_swapped(model, [image], "opsin inspect {model} {images}")
     look = Inspection(model, data=data, watcher=watcher)
     folder = look.folder if out is None else Path(out)
     check_writable(folder / "network.html" if save is None else Path(save))  # not after the work

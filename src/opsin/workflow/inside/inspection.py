@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.arguments import checked
 from opsin.data.images import ImageLike
 from opsin.data.spelling import closest_first
 from opsin.errors import ImageError, ModelFileError, RecipeError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from opsin.workflow.inside.units import Gallery
 
 
+@checked
 class Inspection:
     """A classifier.onnx, opened to look inside; it needs no PyTorch but for heat maps by gradients.
 
@@ -124,6 +126,8 @@ class Inspection:
         Raises:
             ImageError: The picture cannot be read, and no known one has that name.
         """
+        if isinstance(image, list | tuple):
+            raise ImageError("one image", f"got {len(image)} in a list", "Give one of them.")
         wanted = os.fspath(image) if isinstance(image, str | os.PathLike) else None
         if wanted is None or os.path.exists(wanted) or not self.has_pictures:  # noqa: PTH110
             return self.classifier.predict(image, as_is=as_is, name=name)

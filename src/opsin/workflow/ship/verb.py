@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, get_args
 
+from opsin.arguments import checked
 from opsin.errors import OpsinError, RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
@@ -18,6 +19,7 @@ _ENDINGS: Final[dict[To, str]] = {"int8": "-int8.onnx", "fp16": "-fp16.onnx", "b
 _PRECISIONS: Final = {"int8": "int8", "fp16": "float16"}
 
 
+@checked
 def export_model(
     model: str | os.PathLike[str],
     to: To,
