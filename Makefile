@@ -55,8 +55,7 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/accuracy.py mlp fashion --out demo/accuracy.json
-	$(BIN)/python benchmarks/prediction.py --only start
+	$(BIN)/python -m benchmarks
 
 # Writes the generated parts of the documentation anew.
 docs: $(VENV)/ready

@@ -1,6 +1,6 @@
 """What each part of the default recipe is worth, on validation pictures only.
 
-    python benchmarks/ablation.py SOURCE --epochs 5 [--only muon,batch] --out ablation.json
+    python -m benchmarks.ablation SOURCE --epochs 5 [--only muon,batch] --out ablation.json
 
 Each row changes one thing of the default and is trained through `opsin.train`; rows that change the
 work of an epoch get as many epochs as take about the same time. The test set is never looked at

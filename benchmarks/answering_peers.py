@@ -4,16 +4,17 @@
     python benchmarks/answering_peers.py pytorch FOLDER PICTURE
     KERAS_BACKEND=tensorflow python benchmarks/answering_peers.py keras FOLDER PICTURE
 
-FOLDER holds ``network.json`` (classes, height, width, channels, filters, activation, temperature)
+FOLDER holds ``network.json`` (classes, height, width, channels, stages, activation, temperature)
 and ``weights.npz`` (the weights of a `resnet` of Opsin's by their names in its file). ``make``
-writes the same network as ``network.pt`` (a state dict) and ``network.keras``; the others are what
-benchmarks/prediction.py times as whole processes. They print the label and its probability, and all
-run in the peers' environment.
+writes the same network as ``network.pt`` (a state dict) and, where Keras is installed, as
+``network.keras``; the others are what benchmarks/prediction.py times as whole processes. They
+print the label and its probability, and all run in the peers' environment.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def load_pytorch(folder: Path) -> nn.Module:
 
 
 def _make(folder: Path) -> None:
-    """Write the state dict and the .keras file from the weights."""
+    """Write the state dict and, where Keras is installed, the .keras file from the weights."""
     import torch  # noqa: PLC0415
 
     like = description(folder)
@@ -97,11 +98,14 @@ def _make(folder: Path) -> None:
         weights = {name: file[name] for name in file.files}
     network = _torch_network(like)
     state = {
-        name: torch.from_numpy(weights[name]) if name in weights else value
+        # Constants of the normalisation have another shape here: channels come last.
+        name: torch.from_numpy(weights[name]).reshape(value.shape) if name in weights else value
         for name, value in network.state_dict().items()
     }
     network.load_state_dict(state)
     torch.save(network.state_dict(), folder / "network.pt")
+    if importlib.util.find_spec("keras") is None:
+        return
     keras: Any = importlib.import_module("keras")
     model = _keras_network(keras, like, weights)
     model.save(folder / "network.keras")
@@ -173,7 +177,7 @@ def _keras_network(keras: Any, like: dict[str, Any], weights: dict[str, NDArray[
     layers = keras.layers
     act = like["activation"]
     inputs = keras.Input((like["height"], like["width"], like["channels"]))
-    mean, deviation = weights["input.mean"], weights["input.deviation"]
+    mean, deviation = weights["input.mean"].ravel(), weights["input.deviation"].ravel()
     maps = layers.Normalization(mean=mean, variance=deviation.astype(np.float64) ** 2)(inputs)
     filled: list[tuple[Any, list[NDArray[Any]]]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -12,25 +13,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnx
+from benchmarks.load_client import Connection, http_request, json_body
 from onnx import numpy_helper
 
 import opsin
-from load_client import Connection, http_request, json_body
 from opsin.predict import Classifier
 
 _HERE: Final = Path(__file__).parent
 
-MISSING: Final = """{python} {what}. Make the peers' environment first:
-  python3 -m venv .venv-peers
-  .venv-peers/bin/pip install -c constraints.txt torch==2.13.0
-  .venv-peers/bin/pip install -c constraints.txt -r benchmarks/requirements-peers.txt"""
+#: The peers' own environment (benchmarks/requirements-peers.txt).
+PEERS: Final = Path(".venv-peers/bin/python")
+#: Packages that each peer needs, whatever it is measured at.
+_NEEDS: Final = {
+    "keras-tensorflow": ("keras", "tensorflow"),
+    "keras-torch": ("keras", "torch"),
+    "keras-jax": ("keras", "jax"),
+    "pytorch": ("torch",),
+    "fastapi": ("torch", "fastapi", "uvicorn"),
+    "litserve": ("torch", "litserve"),
+}
 
 
 def _raw(port: int, picture: bytes) -> bytes:
@@ -216,10 +224,8 @@ def write_network(classifier: Classifier, folder: Path) -> None:
     np.savez(folder / "weights.npz", allow_pickle=False, **weights)
 
 
-def make_peers(python: Path, classifier: Classifier, folder: Path) -> dict[str, str]:
-    """Write the peers' networks and return the versions of what they are made with."""
-    if not python.is_file():
-        sys.exit(MISSING.format(python=python, what="is not there"))
+def make_peers(python: Path, classifier: Classifier, folder: Path) -> None:
+    """Write the network in the forms of those peers that are installed."""
     write_network(classifier, folder)
     script = str(_HERE / "answering_peers.py")
     done = subprocess.run(
@@ -227,17 +233,55 @@ def make_peers(python: Path, classifier: Classifier, folder: Path) -> dict[str, 
         check=False, capture_output=True, text=True, env=peers_environment(folder),
     )  # fmt: skip
     if done.returncode:
-        sys.exit(MISSING.format(python=python, what=f"failed: {done.stderr[-2000:]}"))
-    code = """
+        sys.exit(f"the peers' networks could not be made:\n{done.stderr[-3000:]}")
+
+
+@dataclass(frozen=True)
+class Peers:
+    """What can be compared with on this machine.
+
+    Args:
+        python: The Python that runs them: of the peers' environment or, where there is none, ours.
+        versions: Of the packages that are installed there.
+    """
+
+    python: Path
+    versions: dict[str, str]
+
+    @classmethod
+    def found(cls, python: Path) -> Peers:
+        """Ask a Python for its packages; where it does not exist, the one that runs this."""
+        if not python.is_file():
+            _say(f"{python} is not there; benchmarks/requirements-peers.txt says how to make it")
+            python = Path(sys.executable)
+        code = """
 import importlib.metadata, json
 names = {d.name.replace("_", "-"): d.version for d in importlib.metadata.distributions()}
 print(json.dumps(names))
 """
-    listed = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True)
-    found: dict[str, str] = json.loads(listed.stdout)
-    found.setdefault("tensorflow", found.get("tensorflow-cpu", ""))
-    wanted = ("keras", "tensorflow", "torch", "litserve", "fastapi", "uvicorn", "pillow")
-    return {name: found.get(name, "") for name in wanted}
+        listed = subprocess.run(
+            [str(python), "-c", code], check=True, capture_output=True, text=True
+        )
+        versions: dict[str, str] = json.loads(listed.stdout)
+        if "tensorflow-cpu" in versions:
+            versions.setdefault("tensorflow", versions["tensorflow-cpu"])
+        wanted = ("jax", "pillow", *itertools.chain(*_NEEDS.values()))
+        return cls(python, {name: versions[name] for name in wanted if name in versions})
+
+    def installed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return the peers that can run, and say which cannot."""
+        lacking = {
+            name: [package for package in _NEEDS[name] if package not in self.versions]
+            for name in names
+        }
+        for name, packages in lacking.items():
+            if packages:
+                _say(f"{name} is not measured: {' and '.join(packages)} not installed")
+        return tuple(name for name, packages in lacking.items() if not packages)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def peers_environment(folder: Path, backend: str = "tensorflow") -> dict[str, str]:

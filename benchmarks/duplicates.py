@@ -1,13 +1,13 @@
 """How many changed copies of pictures are found, how many others are, and how long it takes.
 
-    python benchmarks/duplicates.py FOLDER [FOLDER …] --plant 1000 --out duplicates.json
+    python -m benchmarks.duplicates [FOLDER …] --plant 1000 --out duplicates.json
 
-Of each folder's pictures some are copied, changed and put among the others, one kind of change at
-a time: JPEG at quality 50, a crop of 90% of each side anywhere, half to double size, a mirror
-image, brightness ±30%. Recall is the share of them that is found; false pairs are those of a
-planted picture with another than its original, by the number of pictures (what is found without
-planting is a matter for the eye: `opsin data FOLDER --audit`). Then pictures of the first folder,
-mixed two by two so that none repeats, are searched in growing numbers.
+Without FOLDER, pictures are made. Of each folder's pictures some are copied, changed and put among
+the others, one kind of change at a time: JPEG at quality 50, a crop of 90% of each side anywhere,
+half to double size, a mirror image, brightness ±30%. Recall is the share of them that is found;
+false pairs are those of a planted picture with another than its original, by the number of pictures
+(what is found without planting is a matter for the eye: `opsin data FOLDER --audit`). Then pictures
+of the first folder, mixed two by two so that none repeats, are searched in growing numbers.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import argparse
 import io
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from benchmarks.reading import write_photos
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
@@ -68,11 +70,22 @@ CHANGES: Final[dict[str, Change]] = {
 def main() -> None:
     """Measure recall and false pairs, then how the time grows, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--plant", type=int, default=1000, help="copies of each kind")
     parser.add_argument("--sizes", type=int, nargs="*", default=(10_000, 60_000, 240_000))
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        if not options.folders:
+            options.folders = [Path(name) / "made"]
+            write_photos(options.folders[0], 1000, small=True)
+        results = _measure(options)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {}
     print(f"{'pictures':<30}{'change':<12}{'recall':>8}{'false pairs':>13}{'seconds':>9}")
     for folder in options.folders:
@@ -81,9 +94,7 @@ def main() -> None:
     data = opsin.load(options.folders[0].absolute())
     print(f"\n{'pictures':>10}{'seconds':>10}{'seconds / (n log n), first = 1':>34}")
     results["growth"] = _growth(np.asarray(data.images), options.sizes)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    return results
 
 
 def _planted(name: str, data: opsin.Dataset, count: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Normalising pixels in ONNX Runtime: channels first, as Opsin writes it, against channels last.
 
-    python benchmarks/first_layer.py
+    python -m benchmarks.first_layer
 
 Both turn ``uint8[N, H, W, C]`` into normalised ``float32[N, C, H, W]`` by the same four operators
 and give the same bits; only their order differs. They take turns, and the quickest of many runs

@@ -1,7 +1,7 @@
 """How often heat maps pass their checks, over the test pictures of finished runs.
 
-    python benchmarks/heat_maps.py runs/2026-11-21-fashion-mnist-resnet runs/2026-11-21-cifar10-cnn
-    python benchmarks/heat_maps.py RUN --pictures 50 --out heat_maps.json
+    python -m benchmarks.heat_maps runs/2026-11-21-fashion-mnist-resnet runs/2026-11-21-cifar10-cnn
+    python -m benchmarks.heat_maps RUN --pictures 50 --out heat_maps.json
 
 For each run some test pictures are drawn at random, and each is explained for the answer that it
 got (opsin.workflow.inside.decision). ``hide`` and ``show`` are the shares of pictures for which
@@ -10,18 +10,22 @@ which a network with random weights gives another map, ``all`` for which every c
 ``alike`` is the median rank correlation with the random network's map, with the 90th percentile
 behind it. ``misplaced`` is the occlusion map of another of the pictures: how often chance passes.
 Below, for how many pictures a part was found whose hiding changes the answer, how large it is in
-the median, and the median time a picture takes.
+the median, and the median time a picture takes. Without RUN a small network is trained on the
+digits.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks.contenders import small_resnet
 from numpy.typing import NDArray
 
 import opsin
@@ -35,18 +39,24 @@ from opsin.workflow.inside.pictures import known_pictures
 def main() -> None:
     """Explain test pictures of each run and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="default: as many as the machine has cores")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
     results: dict[str, Any] = {}
+    with contextlib.ExitStack() as stack:
+        if not options.runs:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            options.runs = [small_resnet(Path(scratch))]
+        _measure_all(options, results)
+
+
+def _measure_all(options: argparse.Namespace, results: dict[str, Any]) -> None:
     for run in options.runs:
-        found = results[Path(run).name] = _measure(
-            run, options.pictures, options.seed, options.threads
-        )
-        print(f"\n{Path(run).name}: {found['pictures']} test pictures")
+        found = results[run.name] = _measure(run, options.pictures, options.seed, options.threads)
+        print(f"\n{run.name}: {found['pictures']} test pictures")
         print(f"{'method':<22}{'hide':>7}{'show':>7}{'differs':>9}{'all':>7}{'alike':>14}")
         for method, row in found["methods"].items():
             alike = row["alike"]
@@ -64,7 +74,7 @@ def main() -> None:
             options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def _measure(run: str, count: int, seed: int, threads: int | None) -> dict[str, Any]:
+def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str, Any]:
     classifier = Classifier(run, threads=threads)
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
     known = known_pictures(classifier)

@@ -1,6 +1,6 @@
 """How long it takes to look inside: a page about one picture, and a gallery of a layer's units.
 
-    python benchmarks/inspection.py RUN [--repeats 5] [--pictures 60000] --out inspection.json
+    python -m benchmarks.inspection RUN [--repeats 5] [--pictures 60000] --out inspection.json
 
 First `opsin inspect RUN PICTURE` is timed as a whole process, from nothing to the written page with
 every layer's maps: the first time, which finds no figures of the training pictures kept by an

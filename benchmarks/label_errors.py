@@ -1,6 +1,6 @@
 """How many planted label errors are found, and how many of the suspects are planted.
 
-    python benchmarks/label_errors.py --seeds 3 --out label-errors.json
+    python -m benchmarks.label_errors --seeds 3 --out label-errors.json
 
 Of Fashion-MNIST's 60,000 training pictures 5% get another label: any other (uniform), or the class
 that theirs is most often taken for (confused), which is how people err. Answers to all of them come
@@ -40,6 +40,7 @@ _RANKS: Final = ("normalized_margin", "self_confidence", "confidence_weighted_en
 def main() -> None:
     """Plant errors, look for them, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--source", default="fashion-mnist")
     parser.add_argument("--seeds", type=int, default=3, help="plantings of each kind")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5)
@@ -49,10 +50,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for the answers, used if there")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
-    source = opsin.load("fashion-mnist")
+    source = opsin.load(options.source)
     rows = np.sort(np.concatenate([source.split.train, source.split.val]))[: options.pictures]
     clean = opsin.from_arrays(
-        source.images[rows], source.labels[rows], source.classes, name="fashion-mnist"
+        source.images[rows], source.labels[rows], source.classes, name=options.source
     )
     partner = _partners(clean, options)
     for label, other in enumerate(partner):

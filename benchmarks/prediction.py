@@ -1,8 +1,8 @@
 """How quick `opsin predict` is, and how small.
 
-    python benchmarks/prediction.py RUN PICTURES --peers .venv-peers/bin/python --out FILE.json
-    python benchmarks/prediction.py RUN PICTURES --only memory --million
-    python benchmarks/prediction.py --only size
+    python -m benchmarks.prediction RUN PICTURES --peers .venv-peers/bin/python --out FILE.json
+    python -m benchmarks.prediction RUN PICTURES --only memory --million
+    python -m benchmarks.prediction --only size
 
 RUN is a `resnet`, PICTURES a folder; without them a small one is trained on the digits, and
 pictures are made. All contenders take turns, and ratios are taken within a repeat.
@@ -35,10 +35,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.contenders import PEERS, Peers, make_peers, peers_environment, small_resnet
+from benchmarks.reading import write_photos
+
 import opsin
-from contenders import make_peers, peers_environment, small_resnet
 from opsin.predict import Classifier
-from reading import write_photos
 
 _HERE: Final = Path(__file__).parent
 _PARTS: Final = ("start", "folder", "memory", "size")
@@ -46,7 +47,7 @@ _BATCH: Final = 64
 # Prepared pictures that the loops go over; more would only take memory.
 _READY: Final = 2048
 _OPSIN: Final = "opsin predict"
-_PEERS: Final = ("Keras", "PyTorch")
+_PEERS: Final = ("keras-tensorflow", "pytorch")
 
 # It is small itself: a process begins with the highest memory use of the one that started it.
 _PEAK: Final = """
@@ -79,12 +80,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", help="run directory of a resnet")
     parser.add_argument("pictures", nargs="?", type=Path, help="folder of pictures")
-    parser.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"),
+    parser.add_argument("--peers", type=Path, default=PEERS,
                         help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS[:3], metavar="PART",
                         help=f"{', '.join(_PARTS)} (default: the first three)")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5, help="of each loop over a folder")
+    parser.add_argument("--made", type=int, default=1000, metavar="N",
+                        help="pictures to make where no folder is given")  # fmt: skip
     parser.add_argument("--memory", type=int, nargs=2, default=(10_000, 100_000), metavar="N")
     parser.add_argument("--million", action="store_true", help="10,000 and 1,000,000 pictures")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
@@ -108,7 +111,7 @@ def main() -> None:
             model = small_resnet(folder)
         if options.pictures is None and needs_model:
             options.pictures = folder / "photos"
-            write_photos(options.pictures, 1000)
+            write_photos(options.pictures, options.made)
         for part in options.only:
             results[part] = _size(folder) if part == "size" else _WORKS[part](
                 model or folder, folder, options
@@ -133,13 +136,12 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     picture = str(_files(options.pictures)[0])
     script = str(_HERE / "answering_peers.py")
     commands = {_OPSIN: [sys.executable, "-m", "opsin", "predict", str(model), picture]}
-    versions = {}
-    if options.peers.is_file():
-        versions = make_peers(options.peers, Classifier(model, threads=1), network)
-        for peer in _PEERS:
-            commands[peer] = [str(options.peers), script, peer.lower(), str(network), picture]
-    else:
-        print(f"{options.peers} is not there, so {' and '.join(_PEERS)} are not measured")
+    peers = Peers.found(options.peers)
+    if present := peers.installed(_PEERS):
+        make_peers(peers.python, Classifier(model, threads=1), network)
+        for peer in present:
+            verb = peer.partition("-")[0]
+            commands[peer] = [str(peers.python), script, verb, str(network), picture]
     for package in filter(find_spec, ("onnxruntime", "torch")):
         commands[f"import {package} alone"] = [sys.executable, "-c", f"import {package}"]
     commands["python alone"] = [sys.executable, "-c", ""]
@@ -168,7 +170,7 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
             tail = f"{ratio:>10.3f}{'≤ 0.250':>9}  {'met' if ratio <= 0.25 else 'missed'}"
         print(f"{name:<30}{statistics.median(each):>9.2f}{shown:>30}{tail}", flush=True)
     print()
-    return {"peers": versions, "seconds": seconds}
+    return {"peers": peers.versions, "seconds": seconds}
 
 
 def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -176,8 +178,9 @@ def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]
     rates: dict[str, list[float]] = {name: [] for name in _LOOPS}
     for _turn in range(options.repeats):
         for name in _LOOPS:
-            command = [sys.executable, __file__, str(model), str(options.pictures),
-                       "--contender", name, "--seconds", str(options.seconds)]  # fmt: skip
+            command = [sys.executable, "-m", "benchmarks.prediction", str(model),
+                       str(options.pictures), "--contender", name,
+                       "--seconds", str(options.seconds)]  # fmt: skip
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rates[name].append(float(json.loads(done.stdout)))
     bounds = [1 / (1 / network + 1 / decode)
@@ -287,7 +290,7 @@ def _memory(model: Path, folder: Path, options: argparse.Namespace) -> dict[str,
     """Classify few and many small pictures; print the highest memory use of both processes."""
     counts = (10_000, 1_000_000) if options.million else options.memory
     small = folder / "small"
-    write_photos(small, 2000, small=True)
+    write_photos(small, min(2000, *counts), small=True)
     sources = _files(small)
     found: dict[str, Any] = {}
     print(f"{'opsin predict FOLDER --out':<30}{'peak memory':>13}{'growth':>9}{'pictures/s':>12}")

@@ -1,6 +1,6 @@
 """How fast pictures become arrays, beside what people write themselves, and in how much memory.
 
-    python benchmarks/reading.py [2000] --photos FOLDER --out reading.json
+    python -m benchmarks.reading [2000] --photos FOLDER --out reading.json
 
 JPEG files of 500×400 pixels become ``uint8[128, 128, 3]``. They are made of the pictures below
 FOLDER or, without it, of shapes and textures. Each measurement is a process of its own that tells
@@ -79,7 +79,7 @@ def _speed(folder: Path, count: int, repeats: int) -> dict[str, Any]:
 def _memory(folder: Path, counts: tuple[int, int]) -> dict[str, int]:
     """Read few and many small pictures; print the highest memory use of both processes."""
     small = folder / "small"
-    write_photos(small, 2000, small=True)
+    write_photos(small, min(2000, *counts), small=True)
     peaks: dict[str, int] = {}
     print(f"\n{'small JPEG to 64×64':<26}{'peak memory':>12}{'growth':>26}")
     for count in counts:

@@ -1,7 +1,7 @@
-"""`opsin serve` beside LitServe and FastAPI on PyTorch.
+"""How many pictures a second `opsin serve` answers, how soon, and what it stands.
 
-    python benchmarks/serving.py RUN PICTURES --peers .venv-peers/bin/python --out serving.json
-    python benchmarks/serving.py RUN PICTURES --trials overload swap slow kill soak
+    python -m benchmarks.serving RUN PICTURES --peers .venv-peers/bin/python --out serving.json
+    python -m benchmarks.serving RUN PICTURES --trials overload swap slow kill soak
 
 RUN is a `resnet`, PICTURES a folder. Without them a small one is trained on the digits, and
 pictures are made. All servers have the same network, listen on loopback and get the same files,
@@ -32,12 +32,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.contenders import (
+    PEERS,
+    SETTINGS,
+    Contender,
+    Peers,
+    make_peers,
+    ours,
+    peer,
+    running,
+    small_resnet,
+)
+from benchmarks.load_client import allow_connections, load
+from benchmarks.reading import write_photos
+from benchmarks.serving_trials import TRIALS, trial
+
 import opsin
-from contenders import SETTINGS, Contender, make_peers, ours, peer, running, small_resnet
-from load_client import allow_connections, load
 from opsin.predict import Classifier
-from reading import write_photos
-from serving_trials import TRIALS, trial
 
 _CONNECTIONS: Final = (1, 8, 64)
 _BATCH: Final = 16
@@ -50,10 +61,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", help="run directory of a resnet")
     parser.add_argument("pictures", nargs="?", type=Path, help="folder of pictures")
-    parser.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"),
+    parser.add_argument("--peers", type=Path, default=PEERS,
                         help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    parser.add_argument("--settings", type=int, metavar="N",
+                        help="try so few settings of each peer (default: all)")  # fmt: skip
     parser.add_argument("--trials", nargs="+", choices=TRIALS, default=[], metavar="NAME",
                         help=f"instead of the comparison: {', '.join(TRIALS)}")  # fmt: skip
     parser.add_argument("--overload", type=float, default=120, metavar="SECONDS")
@@ -116,11 +129,13 @@ def _compare(
     """Let all take their turns; print the table and return all figures."""
     network = folder / "network"
     network.mkdir()
-    versions = make_peers(options.peers, Classifier(model, threads=1), network)
+    peers = Peers.found(options.peers)
     tried: dict[str, Any] = {}
     contenders = [ours(model)]
-    for kind in SETTINGS:
-        best, tried[kind] = _best(kind, options.peers, network, pictures, options.seconds / 2)
+    if present := peers.installed(SETTINGS):
+        make_peers(peers.python, Classifier(model, threads=1), network)
+    for kind in present:
+        best, tried[kind] = _best(kind, peers.python, network, pictures, options)
         contenders.append(best)
     repeats: list[dict[str, Any]] = []
     for number in range(options.repeats):
@@ -132,7 +147,7 @@ def _compare(
         repeats[-1]["alone"] = _without_http(model, pictures, folder, options.seconds)
     chosen = {each.name: each.settings for each in contenders}
     _print_table(repeats, chosen)
-    return {"peers": versions, "tried": tried, "chosen": chosen, "repeats": repeats}
+    return {"peers": peers.versions, "tried": tried, "chosen": chosen, "repeats": repeats}
 
 
 def _say(text: str) -> None:
@@ -140,17 +155,17 @@ def _say(text: str) -> None:
 
 
 def _best(
-    kind: str, python: Path, network: Path, pictures: Sequence[bytes], seconds: float
+    kind: str, python: Path, network: Path, pictures: Sequence[bytes], options: argparse.Namespace
 ) -> tuple[Contender, list[dict[str, Any]]]:
     """Return a peer with the settings that are fastest at 64 connections, and all figures."""
     tried: list[dict[str, Any]] = []
-    for settings in SETTINGS[kind]:
+    for settings in SETTINGS[kind][: options.settings]:
         _say(f"trying {kind} {settings}")
         contender = peer(kind, python, network, settings)
         with running(contender, pictures[0]) as server:
             requests = contender.requests(server.port, pictures)
             load(server.port, requests, 2, connections=64)
-            figures = load(server.port, requests, seconds, connections=64)
+            figures = load(server.port, requests, options.seconds / 2, connections=64)
         tried.append({"settings": settings, **figures})
     return peer(kind, python, network, max(tried, key=lambda one: one["rate"])["settings"]), tried
 
@@ -181,7 +196,7 @@ def _without_http(
     content = {"model": str(model), "pictures": str(kept), "seconds": seconds,
                "begin": time.time() + 5}  # fmt: skip
     task.write_text(json.dumps(content), encoding="utf-8")
-    command = [sys.executable, str(Path(__file__)), "--alone", str(task)]
+    command = [sys.executable, "-m", "benchmarks.serving", "--alone", str(task)]
     with contextlib.ExitStack() as stack:
         processes = [
             stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
@@ -212,7 +227,7 @@ def _print_table(repeats: list[dict[str, Any]], chosen: dict[str, dict[str, Any]
     """Print rates and latencies, how many times faster we are, and our share of the machine."""
     peers = [name for name in chosen if name != "opsin"]
     for name in peers:
-        print(f"{name}: best of {len(SETTINGS[name])} settings: {chosen[name]}")
+        print(f"{name}: {chosen[name]}, the fastest settings of those tried")
     print(f"{'connections':<13}{'server':<10}{'pictures/s':>11}{'each':>24}{'p50':>9}{'p99':>9}"
           f"{'opsin is':>10}{'CPU':>9}{'client':>8}{'errors':>8}")  # fmt: skip
     for connections in map(str, _CONNECTIONS):
@@ -237,10 +252,6 @@ def _print_table(repeats: list[dict[str, Any]], chosen: dict[str, dict[str, Any]
           "CPU: processor time of all the server's processes for a picture; client: share of a "
           "core that the load takes;\n"
           f"alone: decode + inference in {os.cpu_count()} processes, no HTTP")  # fmt: skip
-    better = [
-        repeat["opsin"][most]["rate"] / max(repeat[name][most]["rate"] for name in peers)
-        for repeat in repeats
-    ]
     shares = [repeat["opsin"][most]["rate"] / repeat["alone"]["rate"] for repeat in repeats]
     cores = os.cpu_count() or 1
     left = [
@@ -248,10 +259,15 @@ def _print_table(repeats: list[dict[str, Any]], chosen: dict[str, dict[str, Any]
         for share, repeat in zip(shares, repeats, strict=True)
     ]
     print(
-        f"opsin at {most} connections: {_middle(better):.2f} × the better peer (target ≥ 2: "
-        f"{_verdict(better, 2)}); {_middle(shares):.0%} of alone (target ≥ 80%: "
+        f"opsin at {most} connections: {_middle(shares):.0%} of alone (target ≥ 80%: "
         f"{_verdict(shares, 0.8)}), {_middle(left):.0%} of what the client leaves of it"
     )
+    if peers:
+        better = [
+            repeat["opsin"][most]["rate"] / max(repeat[name][most]["rate"] for name in peers)
+            for repeat in repeats
+        ]
+        print(f"{_middle(better):.2f} × the better peer (target ≥ 2: {_verdict(better, 2)})")
 
 
 def _middle(values: Any) -> float:

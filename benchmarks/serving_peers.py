@@ -8,7 +8,6 @@ made. Both decode with Pillow, resize to the network's size and answer with the 
 probabilities, on ``POST /predict``.
 """
 
-import base64
 import importlib
 import json
 import os
@@ -23,8 +22,6 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from answering_peers import decode, description, load_pytorch
-
-LITSERVE: Any = importlib.import_module("litserve")
 
 _FOLDER = "OPSIN_PEER_FOLDER"
 _THREADS = "OPSIN_PEER_THREADS"
@@ -73,38 +70,6 @@ def fastapi_app() -> FastAPI:
     return app
 
 
-class LitApi(LITSERVE.LitAPI):  # type: ignore[misc]  # of a package that is not installed here
-    """The same endpoint in LitServe's words: JSON with the picture in base64."""
-
-    def setup(self, device: str) -> None:  # noqa: ARG002  # the hook's name for it
-        """Load the network, once in each worker."""
-        self.model = Model()
-
-    def decode_request(self, request: dict[str, str]) -> torch.Tensor:
-        """Return a file's pixels, ``uint8[H, W, C]``."""
-        return self.model.tensor(base64.b64decode(request["image"]))
-
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Return ``float32[N, K]``, or ``float32[K]`` of one picture."""
-        if images.ndim == 3:  # batches of one are handed over as the picture itself
-            return self.model.probabilities(images[None])[0]
-        return self.model.probabilities(images)
-
-    def encode_response(self, output: torch.Tensor) -> dict[str, Any]:
-        """Return what is sent back."""
-        return self.model.answer(output.numpy())
-
-
-def _litserve(port: int, settings: dict[str, Any]) -> None:
-    server = LITSERVE.LitServer(
-        LitApi(max_batch_size=settings["batch"], batch_timeout=settings.get("timeout", 0.0)),
-        accelerator="cpu", workers_per_device=settings["workers"], timeout=60,
-        fast_queue=settings.get("fast_queue", False),
-    )  # fmt: skip
-    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning",
-               access_log=False, num_api_servers=settings.get("servers"))  # fmt: skip
-
-
 def main() -> None:
     """Serve until the process is ended."""
     peer, folder, port, given = sys.argv[1:]
@@ -112,7 +77,7 @@ def main() -> None:
     os.environ |= {_FOLDER: folder, _THREADS: str(settings.get("threads", 1)),
                    _INLINE: str(settings.get("inline", False))}  # fmt: skip
     if peer == "litserve":
-        _litserve(int(port), settings)
+        importlib.import_module("litserve_peer").serve(int(port), settings)
         return
     uvicorn.run(
         "serving_peers:fastapi_app", factory=True, app_dir=str(Path(__file__).parent),

@@ -1,15 +1,16 @@
 """How long the studio's pages take, with 500 runs and 60,000 pictures, and its memory.
 
-    python -m benchmarks.studio RUN [--source fashion-mnist] [--runs 500] [--repeats 3]
+    python -m benchmarks.studio [RUN --source SOURCE] [--runs 500] [--repeats 3]
         [--out studio.json]
 
-From the finished run RUN so many are made that resemble it (tests/made_runs.py), and the source's
-pictures become a set. A studio of its own shows them to Chromium. A page is usable once its text
-and its pictures in view are there: the time is that of the last change of either, from the moment
-its address was asked for, with half a second of quiet after it. The first visit is told apart from
-later ones. What a process of its own works out (the plan of a training, the paired test of two
-runs, the maps inside a network) comes later, with a line that says so: it is not waited for. The
-memory is that of the studio's process, without its children, after each page.
+From the finished run RUN (without it, of a small network trained on the digits) so many are made
+that resemble it (tests/made_runs.py), and the source's pictures become a set. A studio of its own
+shows them to Chromium. A page is usable once its text and its pictures in view are there: the time
+is that of the last change of either, from the moment its address was asked for, with half a second
+of quiet after it. The first visit is told apart from later ones. What a process of its own works
+out (the plan of a training, the paired test of two runs, the maps inside a network) comes later,
+with a line that says so: it is not waited for. The memory is that of the studio's process, without
+its children, after each page.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.contenders import small_resnet
 from selenium import webdriver
 from tests.browser import chromium, resize
 from tests.made_studio import furnish
@@ -35,15 +37,16 @@ AIMS: Final = {"page": 1.0, "memory": 500e6}
 def main() -> None:
     """Show every page and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", type=Path, help="a finished run directory of the source")
-    parser.add_argument("--source", default="fashion-mnist")
+    parser.add_argument("run", nargs="?", type=Path, help="a finished run directory of the source")
+    parser.add_argument("--source", default="digits")
     parser.add_argument("--runs", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        addresses = furnish(folder, options.run, options.source, options.runs)
+        run = options.run or small_resnet(folder / "trained")
+        addresses = furnish(folder, run, options.source, options.runs)
         with studio(folder) as running, chromium(folder / "profile") as browser:
             resize(browser, 1600)
             results = _measure(running, browser, addresses, options.repeats)

@@ -1,6 +1,6 @@
-"""Training beside Keras (on TensorFlow, PyTorch and JAX) and a plain PyTorch loop.
+"""How long training takes, an epoch and to a peer's accuracy.
 
-    python benchmarks/training.py --cifar10 FOLDER --peers .venv-peers/bin/python --out FILE.json
+    python -m benchmarks.training --cifar10 FOLDER --peers .venv-peers/bin/python --out FILE.json
 
 The peers live in an environment of their own (benchmarks/requirements-peers.txt says how to make
 it). All get the same pictures, split and network, as arrays in memory, and the CPU with as many
@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from benchmarks.contenders import PEERS, Peers
 from numpy.typing import NDArray
 
 import opsin
@@ -104,19 +105,16 @@ WORKS: Final = {
 #: Works of which we say what share of the machine's matrix-product rate they reach.
 _RATED: Final = ("cnn-epoch", "resnet-epoch")
 
-_MISSING: Final = """{python} {what}. Make the peers' environment first:
-  python3 -m venv .venv-peers
-  .venv-peers/bin/pip install -c constraints.txt torch==2.13.0
-  .venv-peers/bin/pip install -c constraints.txt -r benchmarks/requirements-peers.txt"""
-
 
 def main() -> None:
     """Let the contenders train in turn, and print a table for each work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"),
+    parser.add_argument("--peers", type=Path, default=PEERS,
                         help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
     parser.add_argument("--cifar10", default="cifar10", metavar="FOLDER",
                         help="CIFAR-10 as pictures (default: fetched by name)")  # fmt: skip
+    parser.add_argument("--source", default="fashion-mnist",
+                        help="instead of Fashion-MNIST (default: %(default)s)")  # fmt: skip
     parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS), metavar="NAME",
                         help=", ".join(WORKS))  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3)
@@ -132,12 +130,16 @@ def main() -> None:
         return
     if options.repeats < 1 or (options.pictures is not None and options.pictures < 256):
         parser.error("expected at least 1 repeat and, where they are cut, 256 pictures")
-    results: dict[str, Any] = {"machine": _machine(), "works": {}}
-    if any(set(WORKS[name].peers) - {_FLOAT32} for name in options.work):
-        results["peers"] = _check_peers(parser, options.peers)
+    peers = Peers.found(options.peers)
+    present = {_FLOAT32, *peers.installed({*_KERAS, "pytorch"})}
+    results: dict[str, Any] = {
+        "machine": _machine(), "peers": peers.versions, "works": {},
+    }  # fmt: skip
     try:
         for name in options.work:
-            results["works"][name] = _measure(name, options)
+            measured = tuple(peer for peer in WORKS[name].peers if peer in present)
+            work = dataclasses.replace(WORKS[name], peers=measured)
+            results["works"][name] = _measure(name, work, peers.python, options)
             # Kept after each work: the whole takes an hour.
             if options.out:
                 options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -147,35 +149,21 @@ def main() -> None:
         sys.exit(130)
 
 
-def _check_peers(parser: argparse.ArgumentParser, python: Path) -> dict[str, str]:
-    """Return the peers' versions, or end with status 2 and the way out where they cannot run."""
-    if not python.is_file():
-        parser.error(_MISSING.format(python=python, what="is not there"))
-    code = """
-import importlib.metadata, json
-names = {d.name.replace("_", "-"): d.version for d in importlib.metadata.distributions()}
-print(json.dumps(names))
-"""
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
-    if done.returncode:
-        parser.error(_MISSING.format(python=python, what="does not run"))
-    found: dict[str, str] = json.loads(done.stdout)
-    found.setdefault("tensorflow", found.get("tensorflow-cpu", ""))
-    versions = {name: found.get(name, "") for name in ("keras", "tensorflow", "torch", "jax")}
-    if lacking := ", ".join(name for name, version in versions.items() if not version):
-        parser.error(_MISSING.format(python=python, what=f"lacks {lacking}"))
-    return versions
-
-
 def _machine() -> dict[str, Any]:
     return {"cpus": os.cpu_count(), "platform": platform.platform(),
             "python": platform.python_version(), "opsin": opsin.__version__}  # fmt: skip
 
 
-def _measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def _measure(
+    name: str, work: Work, python: Path, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Run a work's contenders in turn, print its table and return all raw figures."""
-    work = WORKS[name]
-    task: dict[str, Any] = {"work": name, "cifar10": options.cifar10, "pictures": options.pictures}
+    task: dict[str, Any] = {
+        "work": name,
+        "cifar10": options.cifar10,
+        "source": options.source,
+        "pictures": options.pictures,
+    }
     repeats: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         if work.peers:
@@ -190,7 +178,7 @@ def _measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
             for number, contender in enumerate(contenders, start=1):
                 print(f"{name} · repeat {seed + 1} of {options.repeats} · {contender} "
                       f"({number} of {len(contenders)})", file=sys.stderr, flush=True)  # fmt: skip
-                repeats[-1][contender] = _child(contender, {**task, "seed": seed}, options, folder)
+                repeats[-1][contender] = _child(contender, {**task, "seed": seed}, python, folder)
             sizes = {who: repeats[-1][who]["parameters"] for who in ("opsin", *work.peers)}
             if len(set(sizes.values())) > 1:
                 sys.exit(f"expected one network for all; received parameters: {sizes}")
@@ -203,9 +191,7 @@ def _measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     return repeats
 
 
-def _child(
-    contender: str, task: dict[str, Any], options: argparse.Namespace, folder: str
-) -> dict[str, Any]:
+def _child(contender: str, task: dict[str, Any], python: Path, folder: str) -> dict[str, Any]:
     """Run a contender in a process of its own, with everything that it writes in ``folder``."""
     file = Path(folder) / "task.json"
     file.write_text(json.dumps({**task, "runs": folder}), encoding="utf-8")
@@ -213,11 +199,19 @@ def _child(
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "KERAS_HOME": folder,
                                 "TF_CPP_MIN_LOG_LEVEL": "2"}  # fmt: skip
     if contender in _OURS:
-        command = [sys.executable, __file__, "--contender", contender, "--task", str(file)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.training",
+            "--contender",
+            contender,
+            "--task",
+            str(file),
+        ]
     else:
         # keras-jax is keras on jax; pytorch is pytorch.
         peer, _, environment["KERAS_BACKEND"] = contender.partition("-")
-        command = [str(options.peers), str(Path(__file__).with_name("peers.py")), peer, str(file)]
+        command = [str(python), str(Path(__file__).with_name("peers.py")), peer, str(file)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{contender} failed; the end of what it said:\n{done.stderr[-3000:]}")
@@ -254,7 +248,7 @@ def _print_table(work: Work, repeats: list[dict[str, Any]]) -> None:
     print(work.title)
     print(f"{'contender':<19}{'seconds':>9}{'each':>25}{'opsin is':>11}{'each':>25}{'target':>9}")
     # Without a figure to reach, our time is the same whoever stands beside us.
-    peer = work.peers[0] if work.until else "opsin"
+    peer = work.peers[0] if work.until and work.peers else "opsin"
     ours = [_our_time(work, repeat["opsin"], repeat[peer]) for repeat in repeats]
     print(f"{'opsin':<19}{_figures(ours, 9)}")
     for name in work.peers:
@@ -332,7 +326,7 @@ def _data(task: dict[str, Any]) -> opsin.Dataset:
     """Load a work's pictures, and cut the parts of the split where the work or the user says so."""
     work = WORKS[task["work"]]
     data = (
-        opsin.load(task["cifar10"], classes=_THREE) if work.cifar10 else opsin.load("fashion-mnist")
+        opsin.load(task["cifar10"], classes=_THREE) if work.cifar10 else opsin.load(task["source"])
     )
     most = task["pictures"]
 

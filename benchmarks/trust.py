@@ -1,6 +1,6 @@
 """What calibration and "none of these" are worth, over models, data sets and seeds.
 
-    python benchmarks/trust.py --cifar10 FOLDER --hands FOLDER --out trust.json
+    python -m benchmarks.trust [SOURCE …] --cifar10 FOLDER --hands FOLDER --out trust.json
 
 Each training is a process of its own. The first table sets the calibration error and the log loss
 on test pictures with the file's temperature beside those without. The second compares three ways
@@ -67,6 +67,8 @@ CASES: Final = (
 def main() -> None:
     """Train, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    sources = list(dict.fromkeys(case.source for case, _ in CASES))
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=", ".join(sources))
     parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as pictures")
     parser.add_argument("--hands", type=Path, help="folder with the photographs of hands")
     parser.add_argument(
@@ -74,12 +76,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
+    if unknown := set(options.sources) - set(sources):
+        parser.error(f"sources are {', '.join(sources)}; received {', '.join(unknown)}")
     folders = {"cifar10": options.cifar10, "hands": options.hands}
     rows: list[dict[str, Any]] = []
     print(f"{'':<28}{'pictures':>9}{'accuracy':>9}{'T':>7}{'ECE':>8}{'after':>8}"
           f"{'log loss':>10}{'after':>8}  AUROC of strange pictures, by score")  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         for case, seeds in CASES:
+            if options.sources and case.source not in options.sources:
+                continue
             source = folders.get(case.source, case.source)
             if source is None:
                 print(f"{case.source} needs --{case.source} FOLDER")

@@ -1,0 +1,77 @@
+"""What can be measured, beside whom, and how long it takes.
+
+    python -m benchmarks
+    python -m benchmarks.prediction --help
+
+Each benchmark is a script of this folder. It prints a table and, with ``--out``, writes its figures
+as JSON. Peers live in an environment of their own (benchmarks/requirements-peers.txt); those that
+are not installed are left out, with a word.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A script of this folder.
+
+    Args:
+        peers: Who is measured beside us, if anybody.
+        duration: What the whole takes on two cores, about.
+        smoke: Arguments of a run of seconds, which shows that the script works; its figures say
+            nothing.
+    """
+
+    peers: str
+    duration: str
+    smoke: str
+
+    @staticmethod
+    def purpose(name: str) -> str:
+        """Return the first line of a script's docstring."""
+        text = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+
+
+BENCHMARKS: Final = {
+    "ablation": Benchmark("", "3 h", "digits --epochs 1 --only default,adamw"),
+    "accuracy": Benchmark("published figures", "8 h", "digits --seeds 1"),
+    "classical": Benchmark("published figures", "30 min", "logistic --source digits"),
+    "duplicates": Benchmark("", "20 min", "--plant 5 --sizes 100 200"),
+    "first_layer": Benchmark("", "1 min", ""),
+    "heat_maps": Benchmark("", "3 min a run", "--pictures 2"),
+    "inspection": Benchmark("", "5 min", "--repeats 1 --pictures 100"),
+    "label_errors": Benchmark(
+        "", "30 min", "--source digits --pictures 300 --seeds 1 --folds 2 --epochs 1"
+    ),
+    "prediction": Benchmark(
+        "Keras, PyTorch", "10 min", "--repeats 1 --seconds 0.2 --memory 20 40 --made 20"
+    ),
+    "reading": Benchmark("Pillow, PyTorch", "10 min", "20 --repeats 1 --memory 20 40"),
+    "serving": Benchmark(
+        "FastAPI with PyTorch, LitServe", "20 min", "--repeats 1 --seconds 0.5 --settings 1"
+    ),
+    "studio": Benchmark("", "10 min", "--runs 3 --repeats 1"),
+    "training": Benchmark(
+        "Keras on three backends, PyTorch", "1 h",
+        "--work mlp-epoch --source digits --repeats 1",
+    ),
+    "trust": Benchmark("", "1 h", "digits"),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Print the table."""
+    print("python -m benchmarks.NAME, on two cores about:\n")
+    for name, benchmark in BENCHMARKS.items():
+        peers = f" Peers: {benchmark.peers}." if benchmark.peers else ""
+        print(f"{name:<14}{benchmark.duration:>12}  {Benchmark.purpose(name)}{peers}")
+
+
+if __name__ == "__main__":
+    main()

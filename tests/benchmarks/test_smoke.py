@@ -1,0 +1,65 @@
+"""Every benchmark runs, small and with the peers that are installed; its figures say nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.__main__ import BENCHMARKS
+
+_ROOT = Path(__file__).parents[2]
+
+
+def test_all_are_listed_with_their_purpose() -> None:
+    done = _run("benchmarks")
+    assert done.returncode == 0, done.stderr
+    scripts = {
+        file.stem
+        for file in (_ROOT / "benchmarks").glob("*.py")
+        if f"python -m benchmarks.{file.stem}" in file.read_text(encoding="utf-8")
+    }
+    assert set(BENCHMARKS) == scripts - {"__main__"}
+    for name in BENCHMARKS:
+        assert any(line.startswith(name) for line in done.stdout.splitlines())
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_runs(name: str, tmp_path: Path) -> None:
+    if name == "studio" and not (shutil.which("chromedriver") and _installed("selenium")):
+        pytest.skip("Chromium is not installed")
+    out = tmp_path / "figures.json"
+    words = BENCHMARKS[name].smoke.split()
+    if name != "first_layer":
+        words += ["--out", str(out)]
+    done = _run(f"benchmarks.{name}", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+    assert name == "first_layer" or out.stat().st_size
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("kind", ["slow", "kill", "swap", "overload", "soak"])
+def test_the_servers_trials_run(kind: str) -> None:
+    short = ["--repeats", "1", "--seconds", "0.5", "--overload", "1", "--soak", "0.02"]
+    done = _run("benchmarks.serving", *short, "--swap", "64", "--trials", kind)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert kind in done.stdout
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
