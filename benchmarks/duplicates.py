@@ -71,6 +71,8 @@ def main() -> None:
     """Measure recall and false pairs, then how the time grows, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
+    parser.add_argument("--made", type=int, default=1000, metavar="N",
+                        help="pictures to make where no folder is given")  # fmt: skip
     parser.add_argument("--plant", type=int, default=1000, help="copies of each kind")
     parser.add_argument("--sizes", type=int, nargs="*", default=(10_000, 60_000, 240_000))
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
@@ -78,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         if not options.folders:
             options.folders = [Path(name) / "made"]
-            write_photos(options.folders[0], 1000, small=True)
+            write_photos(options.folders[0], options.made, small=True)
         results = _measure(options)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

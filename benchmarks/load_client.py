@@ -1,6 +1,6 @@
 """A cheap HTTP client, and a load for servers.
 
-    python -m benchmarks.load_client TASK.json
+    python benchmarks/load_client.py TASK.json
 
 It is for benchmarks/serving.py, and a process of its own where it loads a server. TASK.json holds
 ``port``, ``requests`` (a file of whole HTTP requests, by `write_requests`), ``seconds`` and either

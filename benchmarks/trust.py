@@ -69,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     sources = list(dict.fromkeys(case.source for case, _ in CASES))
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help=", ".join(sources))
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of a case at most")
     parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as pictures")
     parser.add_argument("--hands", type=Path, help="folder with the photographs of hands")
     parser.add_argument(
@@ -90,7 +91,7 @@ def main() -> None:
             if source is None:
                 print(f"{case.source} needs --{case.source} FOLDER")
                 continue
-            for seed in range(seeds):
+            for seed in range(min(seeds, options.seeds)):
                 run = _train(str(source), case, seed, options.runs or Path(scratch))
                 rows.append(
                     {"case": case.title(seed), **_calibrated(run), "auroc": _apart(run, case)}
