@@ -20,10 +20,10 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from benchmarks.load_client import Connection, http_request, json_body
 from onnx import numpy_helper
 
 import opsin
+from benchmarks.load_client import Connection, http_request, json_body
 from opsin.predict import Classifier
 
 _HERE: Final = Path(__file__).parent
@@ -79,8 +79,7 @@ def ours(model: Path, *words: str) -> Contender:
 
 def peer(kind: str, python: Path, folder: Path, settings: dict[str, Any]) -> Contender:
     """Return a server of benchmarks/serving_peers.py."""
-    script = str(_HERE / "serving_peers.py")
-    words = [str(python), script, kind, str(folder)]
+    words = [str(python), "-m", "benchmarks.serving_peers", kind, str(folder)]
     return Contender(
         kind,
         lambda port: [*words, str(port), json.dumps(settings)],

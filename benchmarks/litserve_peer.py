@@ -3,10 +3,10 @@
 import base64
 from typing import Any
 
-import litserve
+import litserve  # type: ignore[import-not-found]  # in the peers' environment only
 import torch
 
-from serving_peers import Model
+from benchmarks.serving_peers import Model
 
 
 class LitApi(litserve.LitAPI):  # type: ignore[misc]  # of a package that is not installed here

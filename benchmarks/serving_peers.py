@@ -1,7 +1,7 @@
 """The servers that benchmarks/serving.py compares with.
 
-    python benchmarks/serving_peers.py fastapi FOLDER PORT '{"workers": 2, "threads": 1}'
-    python benchmarks/serving_peers.py litserve FOLDER PORT '{"batch": 16, "workers": 2}'
+    python -m benchmarks.serving_peers fastapi FOLDER PORT '{"workers": 2, "threads": 1}'
+    python -m benchmarks.serving_peers litserve FOLDER PORT '{"batch": 16, "workers": 2}'
 
 They run in the peers' environment, without Opsin. FOLDER is what benchmarks/answering_peers.py has
 made. Both decode with Pillow, resize to the network's size and answer with the label and all
@@ -21,7 +21,7 @@ from fastapi import FastAPI, Request
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from answering_peers import decode, description, load_pytorch
+from benchmarks.answering_peers import decode, description, load_pytorch
 
 _FOLDER = "OPSIN_PEER_FOLDER"
 _THREADS = "OPSIN_PEER_THREADS"
@@ -77,10 +77,10 @@ def main() -> None:
     os.environ |= {_FOLDER: folder, _THREADS: str(settings.get("threads", 1)),
                    _INLINE: str(settings.get("inline", False))}  # fmt: skip
     if peer == "litserve":
-        importlib.import_module("litserve_peer").serve(int(port), settings)
+        importlib.import_module("benchmarks.litserve_peer").serve(int(port), settings)
         return
     uvicorn.run(
-        "serving_peers:fastapi_app", factory=True, app_dir=str(Path(__file__).parent),
+        "benchmarks.serving_peers:fastapi_app", factory=True,
         host="127.0.0.1", port=int(port), workers=settings["workers"], log_level="warning",
         access_log=False,
     )  # fmt: skip
