@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from benchmarks.reading import write_photos
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 import opsin
+from benchmarks.reading import write_photos
 from opsin.data.images import read_image
 from opsin.data.near.find import find_near_duplicates
 

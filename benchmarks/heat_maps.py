@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.contenders import small_resnet
 from numpy.typing import NDArray
 
 import opsin
+from benchmarks.contenders import small_resnet
 from opsin.inspection.faithfulness import Verdict, chance, curves_of, judge
 from opsin.inspection.network import Network
 from opsin.predict import Classifier

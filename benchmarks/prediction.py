@@ -35,10 +35,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import opsin
 from benchmarks.contenders import PEERS, Peers, make_peers, peers_environment, small_resnet
 from benchmarks.reading import write_photos
-
-import opsin
 from opsin.predict import Classifier
 
 _HERE: Final = Path(__file__).parent

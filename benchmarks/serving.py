@@ -32,6 +32,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import opsin
 from benchmarks.contenders import (
     PEERS,
     SETTINGS,
@@ -46,8 +47,6 @@ from benchmarks.contenders import (
 from benchmarks.load_client import allow_connections, load
 from benchmarks.reading import write_photos
 from benchmarks.serving_trials import TRIALS, trial
-
-import opsin
 from opsin.predict import Classifier
 
 _CONNECTIONS: Final = (1, 8, 64)

@@ -31,11 +31,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from benchmarks.contenders import Running, ours, running
-from benchmarks.load_client import Connection, Reply, http_request, load, run
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.contenders import Running, ours, running
+from benchmarks.load_client import Connection, Reply, http_request, load, run
 from opsin.predict import Classifier
 
 # Places in the queue of `opsin serve` and pictures of a batch, where nobody chooses other numbers.

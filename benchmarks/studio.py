@@ -23,12 +23,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.contenders import small_resnet
 from selenium import webdriver
 from tests.browser import chromium, resize
 from tests.made_studio import furnish
 from tests.settled import usable
 from tests.studio_browser import StudioProcess, studio
+
+from benchmarks.contenders import small_resnet
 
 #: What we aim at: seconds of a page, bytes of the studio's process.
 AIMS: Final = {"page": 1.0, "memory": 500e6}

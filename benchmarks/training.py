@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from benchmarks.contenders import PEERS, Peers
 from numpy.typing import NDArray
 
 import opsin
+from benchmarks.contenders import PEERS, Peers
 from opsin.data.split import Split
 
 # What Opsin trains with where it is free to choose: tuned on validation data, never on the test.
