@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from PIL import Image
 import opsin
 from opsin.data.dataset import Dataset
 from opsin.data.views import views
-from opsin.errors import ImageError, ModelFileError, RecipeError, RunError
+from opsin.errors import ImageError, ModelFileError, RecipeError
+from opsin.metadata import Metadata, Views
 from opsin.predict import Classifier, Prediction
 from tests.data.test_background import photograph
 
@@ -211,55 +210,63 @@ def test_a_photograph_is_matched_with_all_its_pixels(
     assert np.abs(whole.pixels.astype(int) - part.pixels.astype(int)).max() <= 8
 
 
-def test_views_are_averaged_and_familiarity_is_not(classifier: Classifier, digits: Dataset) -> None:
+def with_views(file: Path, folder: Path, **said: Any) -> Classifier:
+    """Copy a file, and let it say what views its training had, and what they did."""
+    model = onnx.load(file)
+    known = {each.key: each.value for each in model.metadata_props}
+    metadata = Metadata.from_props(known, str(file)).model_copy(update={"views": Views(**said)})
+    onnx.helper.set_model_props(model, metadata.to_props())
+    folder.mkdir()
+    onnx.save_model(model, folder / "classifier.onnx")
+    return Classifier(folder / "classifier.onnx")
+
+
+def test_views_that_helped_are_averaged_and_familiarity_is_not(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    helped = {"images": 180, "gained": 9, "lost": 1, "p": 0.02, "helped": True}
+    classifier = with_views(nearest_mean, tmp_path / "own", flip=True, shift=2, **helped)
     rows = digits.split.test[:40]
     prepared = [classifier.prepare(digits.images[row], str(row)) for row in rows]
     averaged = classifier.predict_prepared(prepared, tta=True)
-    by_hand = np.mean(
-        [classifier.probabilities(view) for view in views(digits.images[rows], mirrored=False)], 0
-    )
+    seen = list(views(digits.images[rows], flip=True, shift=2))
+    assert len(seen) == 2  # mirrored, and too small to be moved
+    by_hand = np.mean([classifier.probabilities(view) for view in seen], 0)
     for row, answer, wanted in zip(rows, averaged, by_hand, strict=True):
         assert list(answer.probabilities.values()) == pytest.approx(wanted, abs=1e-6)
         assert answer.label == digits.classes[int(wanted.argmax())]
         assert answer == classifier.predict(digits.images[row], tta=True, name=str(row))
         assert answer.familiarity == classifier.predict(digits.images[row]).familiarity
+        assert answer.notes == ()
     plain = classifier.predict_prepared(prepared)
     assert any(one.confidence != two.confidence for one, two in zip(averaged, plain, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("recipe", "mirrored"),
+    ("said", "words"),
     [
-        (None, False),
-        ({"training": {"flip": True}}, True),
-        ({"training": {"flip": False}}, False),
-        ({"training": {"seed": 0}}, False),
-        ({"training": "none"}, False),
+        (None, "this file of an older Opsin does not say which test-time views suit it"),
+        ({"flip": False, "shift": 0}, "its training varied nothing that could be varied here"),
+        (
+            {"flip": True, "shift": 2, "images": 180, "gained": 2, "lost": 2},
+            "do not help this classifier on its 180 validation images: 2 put right, 2 put wrong",
+        ),
     ],
 )
-def test_mirrored_views_only_where_training_mirrored(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path, recipe: object, mirrored: bool
+def test_views_that_did_not_help_or_are_unknown_are_not_used(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path, said: dict[str, Any] | None, words: str
 ) -> None:
-    shutil.copy(nearest_mean, tmp_path / "classifier.onnx")
-    if recipe:
-        (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    classifier = Classifier(tmp_path / "classifier.onnx")
-    assert classifier.mirrored is mirrored
-    image = digits.images[7][None]
-    answer = classifier.predict(image[0], tta=True)
-    wanted = np.mean(
-        [classifier.probabilities(view)[0] for view in views(image, mirrored=mirrored)], 0
-    )
-    assert list(answer.probabilities.values()) == pytest.approx(wanted, abs=1e-6)
-
-
-def test_a_damaged_recipe_is_named(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
-    shutil.copy(nearest_mean, tmp_path / "classifier.onnx")
-    (tmp_path / "recipe.json").write_text("{")
-    classifier = Classifier(tmp_path)
-    assert classifier.predict(digits.images[0]).label
-    with pytest.raises(RunError, match=r"recipe\.json is damaged"):
-        classifier.predict(digits.images[0], tta=True)
+    if said is None:
+        classifier = Classifier(nearest_mean)
+    else:
+        classifier = with_views(nearest_mean, tmp_path / "own", **said)
+    images = [digits.images[row] for row in digits.split.test[:20]]
+    plain, asked = classifier.predict(images), classifier.predict(images, tta=True)
+    for one, other in zip(plain, asked, strict=True):
+        assert other.probabilities == one.probabilities
+        (note,) = other.notes
+        assert words in note
+        assert note.endswith("; not used")
 
 
 def test_large_pictures_come_in_smaller_batches(classifier: Classifier) -> None:

@@ -116,12 +116,48 @@ class Reject(_Frozen):
     images: _Count
 
 
+class Views(_Frozen):
+    """How the training varied its images, and whether answers are better over several such views.
+
+    Args:
+        flip: Whether it mirrored them.
+        shift: How many pixels it moved them by at most.
+        images: How many validation images the views were tried on; 0 where there are no views.
+        gained: How many of them the mean over the views puts right, and the image alone does not.
+        lost: How many it is the other way round.
+        p: Of the exact McNemar test.
+        helped: Whether they help beyond chance, and are used where they are asked for.
+    """
+
+    flip: bool
+    shift: int = Field(ge=0)
+    images: int = Field(0, ge=0)
+    gained: int = Field(0, ge=0)
+    lost: int = Field(0, ge=0)
+    p: float = Field(1.0, ge=0, le=1)
+    helped: bool = False
+
+    @property
+    def words(self) -> str:
+        """What the trial found."""
+        if not self.images:
+            return (
+                "test-time views do not suit this classifier: its training varied nothing that "
+                "could be varied here"
+            )
+        verb = "help" if self.helped else "do not help"
+        return (
+            f"test-time views {verb} this classifier on its {self.images:,} validation images: "
+            f"{self.gained:,} put right, {self.lost:,} put wrong (p = {self.p:.2g})"
+        )
+
+
 class Metadata(_Frozen):
     """All that a reader needs to use the file as it was meant.
 
     It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
     that any language can read it. ``precision`` says what the network's weights are kept in, and
-    is left out of the file where that is float32.
+    is left out of the file where that is float32. ``views`` is not in files of earlier versions.
     """
 
     format: int = FORMAT
@@ -135,6 +171,7 @@ class Metadata(_Frozen):
     score: Score | None = None
     calibration: Calibration | None = None
     reject: Reject | None = None
+    views: Views | None = None
     precision: Precision = "float32"
 
     @field_validator("classes")
@@ -149,6 +186,8 @@ class Metadata(_Frozen):
         fields = self.model_dump(mode="json")
         if self.precision == "float32":
             del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
+        if self.views is None:
+            del fields["views"]  # likewise
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod

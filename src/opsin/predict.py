@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import itertools
 import os
 import reprlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -21,9 +20,9 @@ from opsin.data.array_image import to_bytes
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy import Images
 from opsin.data.sheet import png_address
-from opsin.data.views import views
+from opsin.data.views import views as views_of
 from opsin.errors import ImageError, ModelFileError, RecipeError
-from opsin.metadata import Metadata, Reject
+from opsin.metadata import Metadata, Reject, Views
 from opsin.model_check import (
     check_model,
     fault_of,
@@ -32,7 +31,7 @@ from opsin.model_check import (
     read_classifier,
 )
 from opsin.onnx_scan import printable
-from opsin.run import RunDirectory, find_classifier
+from opsin.run import find_classifier
 
 #: The answer to a picture that is like none of the training pictures, and how it is put.
 NONE_OF_THESE: Final = "none of these"
@@ -206,15 +205,26 @@ class Classifier:
         """How many pictures are computed at once: fewer of large ones, for the same memory."""
         return largest_batch(self.metadata.preparation)
 
-    @functools.cached_property
-    def mirrored(self) -> bool:
-        """Whether mirrored pictures were trained with; the file's run directory knows.
+    @property
+    def views(self) -> Views | None:
+        """The views that ``tta`` takes the mean over; ``None`` where it answers as without.
 
-        Of a file by itself nobody does, and the answer is no.
+        They are those of the training, and used if they helped on the validation images
+        (`Metadata.views`).
         """
-        run = RunDirectory(self.path.parent)
-        training = run.read(run.recipe).get("training") if run.recipe.is_file() else None
-        return isinstance(training, dict) and training.get("flip") is True
+        views = self.metadata.views
+        return views if views is not None and views.helped else None
+
+    @property
+    def without_views(self) -> str:
+        """Why ``tta`` answers as without; ``""`` where it does not."""
+        if self.views is not None:
+            return ""
+        if self.metadata.views is None:
+            why = "this file of an older Opsin does not say which test-time views suit it"
+        else:
+            why = self.metadata.views.words
+        return f"{why}; not used"
 
     def __repr__(self) -> str:
         return f"<Classifier {self.path}: {', '.join(self.classes)}>"
@@ -244,8 +254,9 @@ class Classifier:
                 ``[H, W, C]``, see `open_image`; or a list of these, for a list of answers.
             as_is: Leave the background as it is, even where the training pictures' was the
                 opposite.
-            tta: Test-time augmentation: mean probabilities over a few views of the picture
-                (`opsin.data.views`), five to ten times as slow. It is as familiar as it is itself.
+            tta: Test-time augmentation: mean probabilities over a few views of the picture, two
+                to ten times as slow, if these helped on the validation images of the training;
+                else ``notes`` say why not. It is as familiar as it is itself.
             name: What to call the picture (default: its file name).
 
         Raises:
@@ -258,7 +269,7 @@ class Classifier:
         """
         if not isinstance(image, list | tuple):
             prepared = self.prepare(image, name or _called(image, "picture"), as_is=as_is)
-            return self.predict_prepared([prepared], tta=tta)[0]
+            return self._told(self.predict_prepared([prepared], tta=tta), tta=tta)[0]
         if name is not None:
             raise RecipeError(
                 "a name for one image", f"got a list of {len(image)}", "Leave the name out."
@@ -271,7 +282,13 @@ class Classifier:
                 for place, each in enumerate(batch, start)
             ]
             answers += self.predict_prepared(ready, tta=tta)
-        return answers
+        return self._told(answers, tta=tta)
+
+    def _told(self, answers: list[Prediction], *, tta: bool) -> list[Prediction]:
+        """Say with each answer where views were asked for and not used."""
+        if not tta or self.views is not None:
+            return answers
+        return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
 
     def predict_prepared(
         self, pictures: Sequence[Prepared], *, tta: bool = False
@@ -282,15 +299,15 @@ class Classifier:
 
         Args:
             pictures: The batch; its size bounds the memory.
-            tta: As in `predict`.
+            tta: As in `predict`, without the note.
         """
         if not pictures:
             return []
         images = np.stack([picture.pixels for picture in pictures])
         answers = self.answers(images)
         probabilities = answers.probabilities
-        if tta:
-            probabilities = self._mean_over_views(images, probabilities)
+        if tta and self.views is not None:
+            probabilities = self._mean_over_views(images, probabilities, self.views)
         rejected = answers.rejected(self.metadata.reject)
         known = answers.familiarity
         return [
@@ -308,11 +325,12 @@ class Classifier:
         ]
 
     def _mean_over_views(
-        self, images: NDArray[np.uint8], plain: NDArray[np.float32]
+        self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views
     ) -> NDArray[np.float32]:
         """Return mean probabilities over all views; those of the first, the pictures, are known."""
         total, count = plain.astype(np.float64), 1
-        for view in itertools.islice(views(images, mirrored=self.mirrored), 1, None):
+        seen = views_of(images, flip=views.flip, shift=views.shift)
+        for view in itertools.islice(seen, 1, None):
             total += self._ask(["probabilities"], view)["probabilities"]
             count += 1
         return (total / count).astype(np.float32)
@@ -361,14 +379,29 @@ class Classifier:
         return Answers(found["probabilities"], found.get("familiarity"), found.get("embedding"))
 
     def iter_answers(
-        self, images: Images, rows: NDArray[np.int64] | None = None
+        self,
+        images: Images,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        views: Views | None = None,
     ) -> Iterator[Answers]:
         """Yield the answers batch by batch, to all pictures or to some rows.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            rows: Which of them, ``int64[M]``.
+            views: Variations whose mean probabilities are the answer, such as `views`.
 
         Raises:
             ImageError: As in `probabilities`.
             RecipeError: There are no such rows.
         """
+        if views is not None:
+            for batch in self._batches(images, rows):
+                found = self.answers(batch)
+                mean = self._mean_over_views(batch, found.probabilities, views)
+                yield replace(found, probabilities=mean)
+            return
         names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
         for batch in self._batches(images, rows):
             found = self._ask(names, batch)

@@ -14,6 +14,7 @@ def evaluate(
     model: options.Model,
     source: options.Sources,
     *,
+    tta: options.Tta = False,
     data_options: dict[str, Any],
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -28,7 +29,9 @@ def evaluate(
     from opsin.workflow import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
     from opsin.workflow.looks import looks_in_words  # noqa: PLC0415
 
-    figures = workflow.evaluate(model, *source, watcher=for_people(quiet=quiet), **data_options)
+    figures = workflow.evaluate(
+        model, *source, tta=tta, watcher=for_people(quiet=quiet), **data_options
+    )
     if as_json:
         print_json(figures)
         return

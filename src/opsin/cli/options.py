@@ -50,6 +50,14 @@ Moved = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Average the answers to small variations of each image, if these helped on the "
+        "validation images of the training.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")

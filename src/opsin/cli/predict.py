@@ -21,6 +21,7 @@ from opsin.workflow.classify.each import (
     open_classifier,
     open_streams,
     refuse_swapped_sources,
+    tell_of_views,
 )
 from opsin.workflow.classify.pipeline import Answered
 from opsin.workflow.classify.verb import Classified, classify
@@ -87,10 +88,7 @@ def predict(
             help='Answer "none of these" to a picture unlike the training pictures.',
         ),
     ] = True,
-    tta: Annotated[
-        bool,
-        typer.Option("--tta", help="Average the answers to small variations of each picture."),
-    ] = False,
+    tta: options.Tta = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -173,6 +171,8 @@ def predict(
         else:
             _summarise(console(), done)
         return
+    if tta:
+        tell_of_views(classifier, watcher)
     answers = each_answer(classifier, stream, **chosen)
     single = stream.kind in ("file", "picture")
     told = _Told(

@@ -1,4 +1,4 @@
-"""A picture moved a little, and mirrored."""
+"""An image moved a little, and mirrored, as its classifier's training did."""
 
 from __future__ import annotations
 
@@ -12,33 +12,56 @@ from numpy.typing import NDArray
 # pictures (docs/performance.md): on sides of 28 to 64 pixels one pixel helps, and a fourteenth of
 # the side does less or harms.
 _SHARE: Final = 1 / 64
+# Below this many pixels a side, one pixel is too much.
+_SMALLEST: Final = 28
 # Down and right, in steps. Moves along the diagonals were a little better than straight ones.
 _MOVES: Final = ((0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
-def views(images: NDArray[np.uint8], *, mirrored: bool) -> Iterator[NDArray[np.uint8]]:
-    """Yield pictures as they are, then moved a little four ways, then all of that mirrored.
+def step_of(height: int, width: int, shift: int) -> int:
+    """Return how many pixels a view is moved by; 0 for not at all.
 
-    What comes into sight repeats the picture's border, as in training. The mean of a classifier's
-    answers to the views is a little better than its answer to the picture alone: Krizhevsky et al.,
-    "ImageNet classification with deep convolutional neural networks" (NIPS 2012), section 4.1.
+    Args:
+        height: H.
+        width: W.
+        shift: How many pixels the training moved its images by at most.
+
+    Example:
+        >>> step_of(224, 224, 28), step_of(224, 224, 2), step_of(64, 64, 0), step_of(8, 8, 1)
+        (4, 2, 0, 0)
+    """
+    side = min(height, width)
+    return min(shift, max(1, round(_SHARE * side))) if side >= _SMALLEST else 0
+
+
+def views(images: NDArray[np.uint8], *, flip: bool, shift: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield images as they are, then moved a little four ways, then all of that mirrored.
+
+    What comes into sight repeats the image's border, as in training. The mean of a classifier's
+    answers to the views can be a little better than its answer to the image alone, if it was
+    trained with such variations: Krizhevsky et al., "ImageNet classification with deep
+    convolutional neural networks" (NIPS 2012), section 4.1.
 
     Args:
         images: ``uint8[N, H, W, C]``
-        mirrored: Whether a mirrored picture is still of its class, and was trained with.
+        flip: Whether the training mirrored its images.
+        shift: How many pixels it moved them by at most. Images below 28 pixels a side are not
+            moved: a pixel is too much of them.
 
     Yields:
-        ``uint8[N, H, W, C]``, the first of them the pictures themselves.
+        ``uint8[N, H, W, C]``, the first of them the images themselves.
 
     Example:
-        >>> images = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
-        >>> len(list(views(images, mirrored=False))), len(list(views(images, mirrored=True)))
-        (5, 10)
+        >>> images = np.zeros((1, 32, 32, 1), np.uint8)
+        >>> [len(list(views(images, flip=flip, shift=2))) for flip in (False, True)]
+        [5, 10]
+        >>> len(list(views(images, flip=False, shift=0)))
+        1
     """
     height, width = images.shape[1:3]
-    step = max(1, round(_SHARE * min(height, width)))
-    for seen in (images, images[:, :, ::-1]) if mirrored else (images,):
-        for down, right in _MOVES:
+    step = step_of(height, width, shift)
+    for seen in (images, images[:, :, ::-1]) if flip else (images,):
+        for down, right in _MOVES if step else _MOVES[:1]:
             if not (down or right):
                 yield seen
                 continue

@@ -104,6 +104,7 @@ def render(
         "calibration": None,
         "reject": None,
         "deep": None,
+        "views": None,
     }
     report = {**defaults, **report, "training": training}
     figures = report["figures"][report["split"]]

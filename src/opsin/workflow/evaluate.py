@@ -56,12 +56,14 @@ def answers(
     rows: NDArray[np.int64],
     what: str,
     watcher: Watcher,
+    *,
+    tta: bool = False,
 ) -> Answers:
     """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "pictures")
     parts: list[Answers] = []
     done = 0
-    for part in classifier.iter_answers(images, rows):
+    for part in classifier.iter_answers(images, rows, views=classifier.views if tta else None):
         parts.append(part)
         done += len(part.probabilities)
         watcher.advance(done)
@@ -178,6 +180,7 @@ def _share(which: NDArray[np.bool_], name: str = "accuracy") -> dict[str, Any]:
 def evaluate(
     model: str | os.PathLike[str] | Classifier,
     *sources: str | os.PathLike[str],
+    tta: bool = False,
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> dict[str, Any]:
@@ -190,6 +193,8 @@ def evaluate(
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
         *sources: Pictures with labels; their classes must be among the classifier's.
+        tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
+            these helped on the validation images; else ``watcher`` is told why not.
         watcher: Is told how far the work is.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 
@@ -226,8 +231,10 @@ def evaluate(
         )
     judged = _judge(classifier, decoded)
     rows = judged.rows
+    if tta and classifier.without_views:
+        watcher.note(classifier.without_views)
     began = time.perf_counter()
-    found = answers(classifier, decoded.images, rows, "Test", watcher)
+    found = answers(classifier, decoded.images, rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
     own = np.array([classifier.classes.index(name) for name in names], np.int64)
     labels = own[decoded.labels[rows]]

@@ -32,6 +32,7 @@ from opsin.workflow.failures import find_failures
 from opsin.workflow.finish import finish_file, stamp
 from opsin.workflow.looks import count_looks, key_of
 from opsin.workflow.recorder import Recorder
+from opsin.workflow.views import try_views
 
 if TYPE_CHECKING:
     import torch
@@ -240,7 +241,8 @@ def conclude(
     recorder.doing("the evaluation")
     finished = finish_file(directory, job.dataset, recorder)
     evaluation = evaluate_run(directory, job.dataset, recorder)
-    stamp(directory, score=evaluation.score)
+    views = try_views(directory, job.dataset, job.recipe.training.model_dump(), recorder)
+    stamp(directory, score=evaluation.score, views=views)
     lap("evaluate")
     report = {
         "opsin": __version__,
@@ -272,6 +274,7 @@ def conclude(
         },
         "file": {"bytes": directory.classifier.stat().st_size, **parity},
         **finished,
+        "views": {**views.model_dump(mode="json"), "words": views.words},
         "layers": [layer.model_dump(mode="json") for layer in job.layers],
         "seconds": seconds,
     }

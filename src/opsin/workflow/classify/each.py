@@ -74,6 +74,12 @@ def open_classifier(model: str | os.PathLike[str] | Classifier) -> Classifier:
     return model if isinstance(model, Classifier) else Classifier(model, threads=1)
 
 
+def tell_of_views(classifier: Classifier, watcher: Watcher) -> None:
+    """Tell, where views were asked for and are not used, why not."""
+    if classifier.without_views:
+        watcher.note(classifier.without_views)
+
+
 def each_answer(
     classifier: Classifier,
     stream: Stream,
@@ -151,8 +157,11 @@ def predict_each(
         stdin=stdin,
         watcher=watcher,
     )
+    classifier = open_classifier(model)
+    if tta:
+        tell_of_views(classifier, watcher)
     answers = each_answer(
-        open_classifier(model), stream, where=where, min_confidence=min_confidence, reject=reject,
+        classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
         as_is=as_is, tta=tta,
     )  # fmt: skip
     return (answer for _, answer in answers)

@@ -17,7 +17,12 @@ from opsin.data.unlabelled import Stream
 from opsin.errors import RecipeError
 from opsin.events import SILENT, Watcher
 from opsin.predict import Classifier
-from opsin.workflow.classify.each import open_classifier, open_streams, refuse_swapped_sources
+from opsin.workflow.classify.each import (
+    open_classifier,
+    open_streams,
+    refuse_swapped_sources,
+    tell_of_views,
+)
 from opsin.workflow.classify.journal import Journal
 from opsin.workflow.classify.results import Results
 from opsin.workflow.classify.selection import Selection
@@ -105,7 +110,8 @@ def classify(
         min_confidence: Least probability of the label in rows to keep, 0 to 1.
         reject: Whether pictures unlike the training pictures are answered by ``none of these``.
         as_is: Leave backgrounds as they are.
-        tta: Average the answers to a few variations of each picture.
+        tta: Average the answers to a few variations of each picture, if these helped on the
+            validation images; else ``watcher`` is told why not.
         sort_into: Folder in which each kept picture gets a place in the folder of its answer. Files
             that cannot be read stay where they are: they have no class, and may be repaired.
         sort_by: ``copy``, ``link`` (a second name for the same file) or ``move``. Nothing is ever
@@ -136,6 +142,8 @@ def classify(
     if not isinstance(source, Stream):
         refuse_swapped_sources(model, source)
     classifier = open_classifier(model)
+    if tta:
+        tell_of_views(classifier, watcher)
     results = Results(path, _checked_top(top, classifier))
     rejects = reject and classifier.metadata.reject is not None
     selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
