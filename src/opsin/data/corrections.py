@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.cells import Writer
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.remaining import take
 from opsin.data.sources.manifest import fields
@@ -123,14 +124,14 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
         texts = row._asdict() | {"score": score}
         table.append([_written(texts[name]) for name in columns])
-    # A blank at the beginning is lost without quotes.
-    blank = any(text[:1].isspace() for texts in table for text in texts)
+    # Without quotes a blank at the beginning is lost, and a carriage return ends the row.
+    quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
         whole_file(Path(path)) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
-        dialect: Any = {"quoting": csv.QUOTE_ALL} if blank else {}
-        csv.writer(stream, lineterminator="\n", **dialect).writerows(table)
+        dialect: Any = {"quoting": csv.QUOTE_ALL} if quoted else {}
+        Writer(stream, lineterminator="\n", **dialect).rows(table)
     return Path(path)
 
 

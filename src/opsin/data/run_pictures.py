@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.cells import Reader
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.errors import RunError
 from opsin.run import RunDirectory
@@ -44,7 +45,7 @@ def read_pictures(directory: RunDirectory) -> list[Picture]:
         )
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            rows = csv.reader(stream, strict=True)
+            rows = Reader(stream, strict=True)
             if next(rows, None) != list(Picture._fields):
                 raise ValueError("it lacks some of its columns")
             pictures = [Picture(*row) for row in rows]

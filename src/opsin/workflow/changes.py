@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from opsin.arguments import checked
+from opsin.cells import Writer
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.of_run import recipe_of_run
@@ -151,9 +151,9 @@ def write_pictures(directory: RunDirectory, dataset: Dataset) -> None:
         whole_file(directory.pictures) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
-        writer = csv.writer(stream)
-        writer.writerow(Picture._fields)
-        writer.writerows(_pictures(dataset))
+        writer = Writer(stream)
+        writer.row(Picture._fields)
+        writer.rows(_pictures(dataset))
 
 
 def _pictures(dataset: Dataset) -> Iterator[Picture]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import csv
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.arguments import checked
+from opsin.cells import Writer
 from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.lazy import THREADS
@@ -331,9 +331,9 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _as_csv(columns: dict[str, Sequence[str]]) -> bytes:
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream)
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer = Writer(stream)
+    writer.row(columns)
+    writer.rows(zip(*columns.values(), strict=True))
     return stream.getvalue().encode()
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.cells import unguard
 from opsin.errors import ImageError, MissingExtraError, RecipeError
 from opsin.predict import Prediction
 from opsin.workflow.classify.results import Results, Row, flat, row_of
@@ -43,7 +44,7 @@ ROWS = st.one_of(
 
 
 def read_back(results: Results, content: bytes) -> list[dict[str, Any]]:
-    """Read a CSV file as any reader would, and turn its texts into values."""
+    """Read a CSV file as any reader would, and turn its texts into values, formulas into text."""
     text = content.decode("utf-8", "surrogateescape")
     values = list(csv.DictReader(io.StringIO(text, newline="")))
     kinds = results.columns
@@ -53,7 +54,7 @@ def read_back(results: Results, content: bytes) -> list[dict[str, Any]]:
             return None
         if kinds[name] == "bool":
             return {"true": True, "false": False}[field]
-        return float(field) if kinds[name] == "float" else field
+        return float(field) if kinds[name] == "float" else unguard(field)
 
     return [{name: value(name, field) for name, field in row.items()} for row in values]
 

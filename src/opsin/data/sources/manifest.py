@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from opsin.cells import Reader
 from opsin.data.sources.contents import Contents, Files
 from opsin.data.sources.folder import order_classes
 from opsin.data.sources.inside import Inside
@@ -259,8 +260,8 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             break
         blank += 1
     # By a reader each, because a quoted name may hold another separator.
-    separator = max(",;\t", key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
-    reader = csv.reader(
+    separator = max(",;\t", key=lambda each: len(next(Reader([first], delimiter=each), [])))
+    reader = Reader(
         itertools.chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True
     )
     head = True

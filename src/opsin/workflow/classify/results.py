@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from opsin.cells import guard
 from opsin.errors import ImageError, MissingExtraError, RecipeError
 from opsin.predict import Prediction
 from opsin.storage import told_plainly, whole_file
@@ -280,7 +281,7 @@ def _field(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
+    text = guard(value) if isinstance(value, str) else str(value)
     if text and not any(c in ',"\r\n' for c in text):
         return text
     return '"' + text.replace('"', '""') + '"'

@@ -1,0 +1,89 @@
+"""Cells of CSV files that a spreadsheet takes for text, whatever they hold.
+
+A spreadsheet runs a cell as a formula where it begins with ``=``, ``+``, ``-``, ``@``, a tab or a
+carriage return. Names of files and classes may begin so. They are written with an apostrophe in
+front, which reading takes away again (OWASP, "CSV Injection").
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TextIO
+
+_FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
+_GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
+# In a table of corrections it leaves an image out; alone it is no formula.
+_DASH: Final = "-"
+
+
+def guard(text: str) -> str:
+    """Return a cell's text so that no spreadsheet runs it.
+
+    Text that begins with apostrophes before such a character gets one more, so that each text is
+    written in a way of its own.
+
+    Example:
+        >>> [guard(text) for text in ["=1+1", "'=1+1", "-", "cat", "'cat"]]
+        ["'=1+1", "''=1+1", '-', 'cat', "'cat"]
+    """
+    return f"'{text}" if text != _DASH and _FORMULA.match(text) else text
+
+
+def unguard(text: str) -> str:
+    """Return the text that `guard` was given.
+
+    Example:
+        >>> unguard("'=1+1"), unguard("'cat"), unguard("=1+1")
+        ('=1+1', "'cat", '=1+1')
+    """
+    return text[1:] if text[:1] == "'" and _GUARDED.match(text) else text
+
+
+class Writer:
+    """Writes rows as CSV (RFC 4180), their texts guarded; numbers stay numbers.
+
+    Args:
+        stream: An open text file, its line ends untranslated.
+        **dialect: As `csv.writer` takes it.
+    """
+
+    def __init__(self, stream: TextIO, **dialect: Any) -> None:
+        self._writer = csv.writer(stream, **dialect)
+
+    def row(self, row: Iterable[Any]) -> None:
+        """Write a row."""
+        self._writer.writerow(guard(cell) if isinstance(cell, str) else cell for cell in row)
+
+    def rows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write rows."""
+        for row in rows:
+            self.row(row)
+
+
+class Reader:
+    """Reads rows of CSV as `Writer` was given them.
+
+    Args:
+        lines: The lines, with their ends.
+        **dialect: As `csv.reader` takes it.
+
+    Example:
+        >>> list(Reader(["name,label", "'+1.png,cat"]))
+        [['name', 'label'], ['+1.png', 'cat']]
+    """
+
+    def __init__(self, lines: Iterable[str], **dialect: Any) -> None:
+        self._reader = csv.reader(lines, **dialect)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        return self
+
+    def __next__(self) -> list[str]:
+        return [unguard(cell) for cell in next(self._reader)]
+
+    @property
+    def line_num(self) -> int:
+        """How many lines were read."""
+        return self._reader.line_num
