@@ -96,7 +96,7 @@ def test_a_fold_is_not_cut_again(digits: opsin.Dataset) -> None:
 
 def test_too_few_pictures_for_so_many_folds() -> None:
     made = collection(8, 2, 0, 0, 0)
-    with pytest.raises(RecipeError, match=r"leave fold .* without any.*fewer folds"):
+    with pytest.raises(RecipeError, match=r"leave fold .* without any.*Give --folds \d"):
         cut_into_folds(opsin.from_arrays(**made), 20)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -126,13 +127,40 @@ def test_pictures_that_are_added_move_no_old_one(sizes: list[int], more: int) ->
 
 
 @given(sizes=st.lists(st.integers(2, 12), min_size=2, max_size=4), more=st.integers(1, 30))
-def test_even_of_tiny_sets_no_test_picture_moves(sizes: list[int], more: int) -> None:
+def test_even_of_tiny_sets_only_a_class_s_only_test_image_moves(
+    sizes: list[int], more: int
+) -> None:
     labels = labelled(sizes)
     before = sides(split(labels), len(labels))
     grown = labels + [row % len(sizes) for row in range(more)]
     after = sides(split(grown), len(grown))
-    keys = [row for row, side in enumerate(before) if side == "test"]
-    assert all(after[row] == "test" for row in keys)
+    tested = [row for row, side in enumerate(before) if side == "test"]
+    alone = Counter(labels[row] for row in tested)
+    assert all(after[row] == "test" or alone[labels[row]] == 1 for row in tested)
+
+
+@given(
+    sizes=st.lists(st.integers(3, 30), min_size=2, max_size=4), assignment=assignments,
+    together=st.sampled_from([1, 2, 9]), mixed=st.booleans(),
+)  # fmt: skip
+def test_a_class_of_three_independent_groups_is_in_every_part(
+    sizes: list[int], assignment: str, together: int, mixed: bool
+) -> None:
+    labels = labelled([size * together for size in sizes])
+    if mixed:  # each group has images of every class
+        labels = [row % len(sizes) for row in range(len(sizes) * together * max(sizes))]
+    size = together * (len(sizes) if mixed else 1)
+    groups = [f"person {row // size}" for row in range(len(labels))]
+    parts = split(labels, groups=groups, assignment=assignment)
+    for part in ("train", "val", "test"):
+        assert {labels[row] for row in parts.rows(part)} == set(labels)
+
+
+def test_few_groups_of_all_classes_are_dealt_out_to_exact_folds() -> None:
+    labels = [row % 3 for row in range(150)]
+    groups = [f"person {row // 30}" for row in range(150)]
+    for n in range(1, 6):
+        assert len(split(labels, groups=groups, fold=f"{n}/5", assignment="exact").test) == 30
 
 
 @settings(max_examples=60)

@@ -15,7 +15,7 @@ from opsin.data.dataset import Dataset
 from opsin.errors import SourceError
 from opsin.workflow.look import draw_data
 from opsin.workflow.predict import draw_prediction
-from tests.conftest import write_shapes
+from tests.conftest import Notes, write_shapes
 
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
@@ -46,8 +46,50 @@ def test_its_own_training_pictures_are_called_seen(nearest_mean: Path) -> None:
 @pytest.mark.torch
 def test_a_run_is_judged_on_what_was_kept_out_of_its_training(run: opsin.Run) -> None:
     figures = opsin.evaluate(run.path, "digits")
-    assert (figures["part"], figures["seen"]) == ("unseen", 0)
+    assert (figures["part"], figures["seen"], figures["own_test"]) == ("own-test", 0, 195)
     assert figures["accuracy"] == run.accuracy
+    assert figures["looks"] >= 2
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: Dataset) -> None:
+    made = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    test = digits.split.test.tolist()
+    names = list(digits.classes)
+    folder = write_digits(digits, tmp_path / "tested", test, names)
+    whole = opsin.evaluate(made.path, folder)
+    assert (whole["part"], whole["own_test"], whole["looks"]) == ("own-test", 195, 2)
+    some = opsin.evaluate(made.path, folder, classes=["3", "8"])
+    assert (some["part"], some["own_test"], some["looks"]) == ("own-test", some["images"], 3)
+    file = folder / names[int(digits.labels[test[0]])] / f"{test[0]}.png"
+    file.rename(file.with_name("renamed.png"))
+    file.with_name("copy.png").write_bytes(file.with_name("renamed.png").read_bytes())
+    copied = opsin.evaluate(made.path, folder)
+    assert (copied["images"], copied["accuracy"], copied["looks"]) == (195, whole["accuracy"], 4)
+    file.with_name("renamed.png").unlink()
+    file.with_name("copy.png").unlink()
+    fewer = opsin.evaluate(made.path, folder)
+    assert (fewer["part"], fewer["images"], fewer["looks"]) == ("own-test", 194, 5)
+    twice = opsin.evaluate(made.path, folder, folder)
+    assert (twice["images"], twice["low"], twice["looks"]) == (194, fewer["low"], 6)
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(noise).save(folder / "3" / "noise.png")
+    mixed = opsin.evaluate(made.path, folder)
+    assert (mixed["part"], mixed["own_test"], mixed["looks"]) == ("all", 194, 7)
+    notes = Notes()
+    answers = list(opsin.predict_each(made.path, folder, watcher=notes))
+    assert len(answers) == 195
+    assert notes.notes[-1].startswith(
+        "194 of these are the run's own test images, by now looked at 8 times"
+    )
+    opsin.classify(made.path, folder, out=tmp_path / "out.csv", watcher=notes)
+    assert "looked at 9 times" in notes.notes[-1]
+    # Whether anything else is seen changes nothing of it.
+    trained = write_digits(digits, tmp_path / "trained", digits.split.train[:40].tolist(), names)
+    assert opsin.evaluate(made.path, trained)["looks"] is None
+    both = opsin.evaluate(made.path, folder, trained)
+    assert (both["part"], both["own_test"], both["images"]) == ("unseen", 194, 195)
 
 
 @pytest.mark.torch
@@ -58,7 +100,7 @@ def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
     for file in folder.rglob("*.png"):
         file.rename(file.with_name(f"x{99 - int(file.stem)}.png"))
     figures = opsin.evaluate(made.path, folder)
-    assert (figures["part"], figures["images"]) == ("unseen", made.figures["images"])
+    assert (figures["part"], figures["images"]) == ("own-test", made.figures["images"])
     assert figures["accuracy"] == made.accuracy
     opsin.write_report(made.path)
     after = made.directory.page.read_text(encoding="utf-8")
@@ -72,7 +114,7 @@ def test_training_pictures_among_the_judged_are_counted(run: opsin.Run, digits: 
     some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
     part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
     figures = opsin.evaluate(run.path, part)
-    assert (figures["part"], figures["seen"], figures["images"]) == ("unseen", 0, 30)
+    assert (figures["part"], figures["seen"], figures["images"]) == ("own-test", 0, 30)
     named = write_digits(digits, tmp_path / "named" / "test", some, list(digits.classes))
     write_digits(digits, tmp_path / "named" / "train", [0, 1], list(digits.classes))
     figures = opsin.evaluate(run.path, named.parent)

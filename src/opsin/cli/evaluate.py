@@ -22,7 +22,8 @@ def evaluate(
     """Evaluate a classifier on pictures with labels.
 
     Judged is the test part, where the source names one; else those pictures that were not used in
-    training; else all of them.
+    training; else all of them. Of exact copies one counts. Evaluating any of the run's own test
+    images is one more look at them, and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
@@ -38,6 +39,7 @@ def evaluate(
     screen = console()
     part = {
         "test": "test part",
+        "own-test": "the run's own test images",
         "unseen": "pictures not seen in training",
         "val": "validation part",
         "all": "all pictures",
@@ -51,8 +53,10 @@ def evaluate(
     screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")
     if figures["seen"]:
         screen.print(
-            f"Optimistic: the classifier was trained on, or chosen by, {figures['seen']:,} of them."
+            f"Optimistic: {figures['seen']:,} of them were seen in training (exact copies)."
         )
+    if figures["own_test"] and figures["part"] != "own-test":
+        screen.print(f"{figures['own_test']:,} of them are the run's own test images.")
     if figures["seen"] is None:
         screen.print("Whether it was trained on any of them, a file without its run cannot tell.")
     if figures["refused"]:
@@ -62,6 +66,6 @@ def evaluate(
             "look unlike the training pictures."
         )
     if figures["looks"]:
-        screen.print(f"These test pictures were {looks_in_words(figures['looks'])}.")
+        screen.print(f"The test images were {looks_in_words(figures['looks'])}.")
     screen.print(f"Confuses {confusions(figures)}\n", markup=False)
     screen.print(class_table(figures))

@@ -173,7 +173,7 @@ def predict(
         return
     if tta:
         tell_of_views(classifier, watcher)
-    answers = each_answer(classifier, stream, **chosen)
+    answers = each_answer(classifier, stream, watcher=watcher, **chosen)
     single = stream.kind in ("file", "picture")
     told = _Told(
         plot,

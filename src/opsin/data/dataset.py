@@ -54,7 +54,7 @@ class Dataset:
         split: Rows for training, validation and test.
         unreadable: Name and reason of each file that was skipped.
         mirrored: Whether a mirrored picture is still of its class.
-        given_test: Whether the source names its test pictures.
+        given_parts: Those of ``train``, ``val`` and ``test`` whose images the source names.
         problem: Why no classifier can be made of these pictures, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
 
@@ -79,7 +79,7 @@ class Dataset:
     split: Split
     unreadable: list[tuple[str, str]]
     mirrored: bool
-    given_test: bool = False
+    given_parts: tuple[str, ...] = ()
     problem: SourceError | None = None
     corrected: Applied | None = None
 
@@ -131,6 +131,11 @@ class Dataset:
                 "labels": placed(corrections) if corrections else None,
             }
         )
+
+    @property
+    def given_test(self) -> bool:
+        """Whether the source names its test pictures."""
+        return "test" in self.given_parts
 
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -408,7 +413,11 @@ def _with_split(
         split=split,
         unreadable=decoded.unreadable,
         mirrored=decoded.about["mirrored"],
-        given_test=bool(np.any(decoded.given == TEST)),
+        given_parts=tuple(
+            part
+            for part, code in (("train", TRAIN), ("val", VAL), ("test", TEST))
+            if np.any(decoded.given == code)
+        ),
         problem=problem,
         corrected=about.get("corrections"),
     )

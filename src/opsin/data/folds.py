@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.data.dataset import Dataset
 from opsin.data.kin import units_of
 from opsin.data.near.find import NO_PAIRS
 from opsin.data.split import Subjects, make_split
-from opsin.errors import RecipeError
+from opsin.errors import RecipeError, SourceError
 
 
 def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
@@ -36,17 +38,7 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
             f"got {folds} folds and the fold {dataset.recipe.fold}",
             "Leave the one fold out.",
         )
-    together = dataset.recipe.near_duplicates == "together"
-    pairs = dataset.near.pairs if together else NO_PAIRS.pairs
-    subjects = Subjects(
-        labels=dataset.labels,
-        digests=dataset.digests,
-        source_digests=dataset.source_digests,
-        given=np.zeros(len(dataset), np.uint8),
-        classes=dataset.classes,
-        units=units_of(dataset.digests, dataset.groups, pairs),
-        groups=dataset.groups,
-    )
+    subjects = _subjects_of(dataset)
     # A split other than Opsin would make is the source's.
     own = make_split(subjects, dataset.recipe)
     if dataset.given_test or not all(
@@ -59,15 +51,64 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
             f"{'the test' if dataset.given_test else 'training'}",
             "Use --repeats, or give the pictures without their parts.",
         )
-    parts = []
-    for number in range(1, folds + 1):
-        recipe = dataset.recipe.model_copy(update={"fold": f"{number}/{folds}"})
-        parts.append(replace(dataset, recipe=recipe, split=make_split(subjects, recipe)))
+    parts = _cut(dataset, subjects, folds, dataset.recipe.assignment)
     empty = [part.recipe.fold for part in parts if not len(part.split.test)]
     if empty:
+        works = folds_that_work(dataset, folds)
         raise RecipeError(
             f"pictures to test in each of {folds} folds",
-            f"{len(dataset):,} pictures leave fold {empty[0]} without any",
-            "Ask for fewer folds, or give --assignment exact.",
+            f"{len(dataset):,} pictures, of which {len(np.unique(subjects.units)):,} are "
+            f"independent of each other, leave fold {empty[0]} without any",
+            f"Give {works}." if works else "Add pictures that are independent of these.",
         )
     return parts
+
+
+def folds_that_work(dataset: Dataset, most: int) -> str:
+    """Return the options that cut a dataset into folds with pictures to test in each.
+
+    Args:
+        dataset: Pictures whose split was left to Opsin.
+        most: How many folds at most.
+
+    Returns:
+        Such as ``--folds 5 --assignment exact``; ``""`` where no number of folds works.
+    """
+    subjects = _subjects_of(dataset)
+    own = dataset.recipe.assignment
+    for folds in dict.fromkeys((most, 20, 10, 5, 4, 3, 2)):
+        for assignment in dict.fromkeys((own, "exact")):
+            with contextlib.suppress(SourceError):
+                parts = _cut(dataset, subjects, folds, assignment) if folds <= most else []
+                if parts and all(len(part.split.test) for part in parts):
+                    return f"--folds {folds}{' --assignment exact' * (assignment == 'exact')}"
+    return ""
+
+
+def _cut(dataset: Dataset, subjects: Subjects, folds: int, assignment: str) -> list[Dataset]:
+    parts = []
+    for number in range(1, folds + 1):
+        recipe = dataset.recipe.model_copy(
+            update={"fold": f"{number}/{folds}", "assignment": assignment}
+        )
+        parts.append(replace(dataset, recipe=recipe, split=make_split(subjects, recipe)))
+    return parts
+
+
+def units_of_dataset(dataset: Dataset) -> NDArray[np.int64]:
+    """Number the images so that those that belong together bear the same number: `units_of`."""
+    together = dataset.recipe.near_duplicates == "together"
+    pairs = dataset.near.pairs if together else NO_PAIRS.pairs
+    return units_of(dataset.digests, dataset.groups, pairs)
+
+
+def _subjects_of(dataset: Dataset) -> Subjects:
+    return Subjects(
+        labels=dataset.labels,
+        digests=dataset.digests,
+        source_digests=dataset.source_digests,
+        given=np.zeros(len(dataset), np.uint8),
+        classes=dataset.classes,
+        units=units_of_dataset(dataset),
+        groups=dataset.groups,
+    )

@@ -118,7 +118,6 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
     _check_enough(subjects, parts == TRAIN, 1 if fixed_val else 2)
     # A source that names a training part but no test has said which pictures are for training.
     cut_test = not (fixed_test or fixed_val or np.any(given == TRAIN))
-    exact = recipe.assignment == "exact"
     if recipe.fold and not cut_test:
         raise RecipeError(
             "a source whose test part is not given, for folds",
@@ -131,7 +130,11 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
         if not recipe.fold:  # folds have to cover everything
             free &= ~_larger_than(recipe.test_fraction, subjects, free)
         keys = subjects.keys(recipe, "test", salt)
-        parts[_between(subjects, keys, free, _test_range(recipe), exact=exact)] = TEST
+        parts[_between(subjects, keys, free, _test_range(recipe), recipe)] = TEST
+        # Folds test each image once, and so each class.
+        if recipe.split_by == "bytes" and recipe.test_fraction and not recipe.fold:
+            _keep_learnable(subjects, keys, parts, validated=True)
+            _lend(subjects, keys, parts, TEST, recipe)
     # By a second hash: where the test part was cut by the first and is given now, its range is
     # used up.
     keys = subjects.keys(recipe, "val", salt)
@@ -139,8 +142,11 @@ def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
         share = (0.0, recipe.val_fraction)
         free = parts == TRAIN
         free &= ~_larger_than(recipe.val_fraction, subjects, free)
-        parts[_between(subjects, keys, free, share, exact=exact)] = VAL
-    _mend(subjects, keys, parts, free=given != TEST, choose_val=not fixed_val)
+        parts[_between(subjects, keys, free, share, recipe)] = VAL
+    _keep_learnable(subjects, keys, parts)
+    if not fixed_val:
+        _lend(subjects, keys, parts, VAL, recipe)
+        _check_val(parts)
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 
 
@@ -212,23 +218,25 @@ def _between(
     keys: NDArray[np.float64],
     free: NDArray[np.bool_],
     limits: tuple[float, float],
-    *,
-    exact: bool,
+    recipe: DataRecipe,
 ) -> NDArray[np.bool_]:
     """Choose the free pictures within the limits of the range from 0 to 1, ``bool[N]``."""
     low, high = limits
-    if not exact:
+    if recipe.assignment != "exact":
         return free & (keys >= low) & (keys < high)
     chosen = np.zeros(len(keys), bool)
     labels, units = subjects.labels, subjects.units
     mixed = np.zeros(len(keys), bool)
     mixed[units[labels != labels[units]]] = True
     mixed = mixed[units]
-    # Units of several classes cannot be dealt out class by class.
-    chosen[mixed & free] = (keys[mixed & free] >= low) & (keys[mixed & free] < high)
-    for label in range(len(subjects.classes)):
-        own = free & (labels == label)
-        rows = np.flatnonzero(own & ~mixed)
+    # Units of several classes cannot be dealt out class by class, but by themselves.
+    others = len(subjects.classes)
+    dealt = np.where(mixed, others, labels)
+    if recipe.split_by == "pixels":  # as Opsin 0.1 did
+        chosen[mixed & free] = (keys[mixed & free] >= low) & (keys[mixed & free] < high)
+        dealt[mixed] = -1
+    for label in range(others + 1):
+        rows = np.flatnonzero(free & (dealt == label))
         rows = rows[np.lexsort((units[rows], keys[rows]))]
         sizes = np.diff(np.append(np.flatnonzero(np.diff(units[rows], prepend=-1)), len(rows)))
         ends = np.cumsum(sizes)
@@ -245,37 +253,71 @@ def _round(number: float) -> float:
     return float(np.floor(number + 0.5))
 
 
-def _mend(
+def _movable(subjects: Subjects) -> NDArray[np.bool_]:
+    return (subjects.given == UNASSIGNED) | (subjects.given == TRAIN)
+
+
+def _keep_learnable(
     subjects: Subjects,
     keys: NDArray[np.float64],
     parts: NDArray[np.uint8],
     *,
-    free: NDArray[np.bool_],
-    choose_val: bool,
+    validated: bool = False,
 ) -> None:
-    """See to it that every class can be learnt and, where there are enough, checked.
+    """Give a class without training pictures the unit of the highest number back.
 
-    Only classes of a few units are ever affected.
+    With ``validated`` a second one, where the test part has several, for validation.
     """
-    labels, units, given = subjects.labels, subjects.units, subjects.given
-    movable = free & ((given == UNASSIGNED) | (given == TRAIN))
+    movable, units = _movable(subjects), subjects.units
     for label in range(len(subjects.classes)):
-        own = movable & (labels == label)
-        if not np.any((labels == label) & (parts == TRAIN)):
-            rows = np.flatnonzero(own)
-            last = rows[np.argmax(keys[rows])]
-            parts[movable & (units == units[last])] = TRAIN
+        own = movable & (subjects.labels == label)
+        for least in (1, 2) if validated else (1,):
+            away = np.flatnonzero(own & (parts != TRAIN))
+            spare = len(np.unique(units[away]))
+            if spare >= least and len(np.unique(units[own & (parts == TRAIN)])) < least:
+                last = away[np.argmax(keys[away])]
+                parts[movable & (units == units[last])] = TRAIN
+
+
+def _lend(
+    subjects: Subjects,
+    keys: NDArray[np.float64],
+    parts: NDArray[np.uint8],
+    part: int,
+    recipe: DataRecipe,
+) -> None:
+    """Give a part that lacks a class the unit of it with the lowest number, if it can be spared.
+
+    Only classes of a few units are ever affected. Units that are larger than a whole part come
+    last, the smallest first.
+    """
+    labels, units = subjects.labels, subjects.units
+    movable = _movable(subjects)
+    share = recipe.test_fraction if part == TEST else recipe.val_fraction
+    large = np.zeros(len(units), np.int64)
+    if recipe.split_by == "bytes":
+        which = _larger_than(share, subjects, movable)
+        large[which] = np.bincount(units, minlength=len(units))[units[which]]
     for label in range(len(subjects.classes)):
-        if not choose_val or np.any((labels == label) & (parts == VAL)):
+        if np.any((labels == label) & (parts == part)):
             continue
         rows = np.flatnonzero(movable & (labels == label) & (parts == TRAIN))
-        for row in rows[np.argsort(keys[rows], kind="stable")]:
+        rows = rows[np.lexsort((keys[rows], large[rows]))]
+        for row in rows[np.sort(np.unique(units[rows], return_index=True)[1])]:
             unit = movable & (units == units[row])
             left = (parts == TRAIN) & ~unit
-            if all(np.any(left & (labels == other)) for other in np.unique(labels[unit])):
-                parts[unit] = VAL
+            if all(
+                len(np.unique(units[left & (labels == other)]))
+                # One to learn from and, where the test part chooses first, one for validation.
+                > (part == TEST and not np.any((labels == other) & (parts == VAL)))
+                for other in np.unique(labels[unit])
+            ):
+                parts[unit] = part
                 break
-    if choose_val and not np.any(parts == VAL):
+
+
+def _check_val(parts: NDArray[np.uint8]) -> None:
+    if not np.any(parts == VAL):
         raise SourceError(
             "pictures for training and for validation that do not belong together",
             f"all {int(np.sum(parts == TRAIN)):,} training pictures hang together by their groups "

@@ -101,6 +101,7 @@ def render(
         "parent": None,
         "reasons": {},
         "looks": 1,
+        "rests_on": "",
         "calibration": None,
         "reject": None,
         "deep": None,

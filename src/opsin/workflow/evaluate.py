@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.arguments import checked
-from opsin.data.cache import Decoded, short_digest
+from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected
 from opsin.data.lazy import Images
 from opsin.data.split import TEST
@@ -23,6 +23,7 @@ from opsin.predict import Answers, Classifier
 from opsin.recipe import DataRecipe
 from opsin.run import RunDirectory, refuse_swapped
 from opsin.workflow.looks import count_looks, key_of, note_look
+from opsin.workflow.own_images import OwnImages
 
 
 @dataclass(frozen=True)
@@ -187,8 +188,9 @@ def evaluate(
     """Evaluate a classifier on pictures with labels.
 
     Judged are the test part, where the source names one; else those pictures that the classifier
-    has not seen in its training; else all of them. They are prepared as the file asks, whatever
-    their own size.
+    has not seen in its training; else all of them. Of exact copies one counts. They are prepared as
+    the file asks, whatever their own size. Where any of the run's own test images are among them,
+    this is one more look at its test set.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
@@ -200,10 +202,11 @@ def evaluate(
 
     Returns:
         What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
-        (``test``, ``unseen``, ``val`` or ``all``), ``seen`` (how many of the pictures judged the
-        classifier learnt from, or was chosen by; ``None`` where a file without its run cannot
-        tell), ``unreadable``, ``seconds``, and ``looks``: how often the runs of its folder have
-        looked at this test set.
+        (``test``, ``own-test``, ``unseen``, ``val`` or ``all``), ``seen`` and ``own_test`` (how
+        many of the pictures judged the classifier learnt from or was chosen by, and how many are
+        its run's own test images; ``None`` where a file without its run cannot tell),
+        ``unreadable``, ``seconds``, and ``looks``: how often the runs of its folder have looked at
+        this test set.
 
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
@@ -243,13 +246,17 @@ def evaluate(
         "source": recipe.source,
         "part": judged.part,
         "seen": judged.seen,
+        "own_test": judged.own_test,
         "unreadable": len(decoded.unreadable),
         "looks": None,
         "seconds": seconds,
         **measure(found.probabilities, labels, classifier.classes),
         **_of_file(classifier.metadata, found, labels),
     }
-    if judged.part == "test":
+    own_images = judged.own
+    if judged.own_test and own_images is not None:
+        figures["looks"] = own_images.note_look(len(rows), figures["accuracy"])
+    elif judged.part == "test":
         run = RunDirectory(classifier.path.parent)
         key = key_of(short_digest(decoded.digests), rows)
         note_look(run, key, figures)
@@ -259,40 +266,59 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Judged:
-    """Which rows are judged, why these, and how many of them the classifier has seen."""
+    """Which rows are judged, why these, and how many of them the classifier has seen.
 
-    part: Literal["test", "unseen", "val", "all"]
+    Args:
+        part: Why these.
+        rows: ``int64[M]``, of exact copies of a class the first.
+        seen: How many of them it learnt from or was chosen by; ``None`` where nobody knows.
+        own_test: How many of them are the run's own test images; likewise.
+        own: The run's own images.
+    """
+
+    part: Literal["test", "own-test", "unseen", "val", "all"]
     rows: NDArray[np.int64]
-    seen: int | None
+    seen: int | None = None
+    own_test: int | None = None
+    own: OwnImages | None = None
 
 
 def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
-    """Choose the rows to judge by, and count those that the classifier learnt from.
+    """Choose the rows to judge by, and count those that the classifier knows.
 
-    Pictures are told by their content: neither names nor order matter.
+    Pictures are told by their content: neither names nor order matter, and each counts once.
     """
-    test = np.flatnonzero(decoded.given == TEST)
-    everything = np.arange(len(decoded.labels))
-    run = RunDirectory(classifier.path.parent)
-    if not run.split.is_file():
+    test = _each_once(decoded, np.flatnonzero(decoded.given == TEST))
+    everything = _each_once(decoded, np.arange(len(decoded.labels)))
+    rows = test if test.size else everything
+    part: Literal["test", "all"] = "test" if test.size else "all"
+    own = OwnImages.of(classifier)
+    if own is None:
         # A file alone knows its training pictures as a whole only.
-        rows = test if test.size else everything
-        own = fingerprint_of(decoded) == classifier.metadata.fingerprint
-        if own:
-            return _Judged("test" if test.size else "all", rows, 0 if test.size else len(rows))
-        return _Judged("test" if test.size else "all", rows, None)
-    split = run.load_arrays(run.split)
-    learnt = {split["digests"][row].tobytes() for row in split["train"]}
-    chosen_by = {split["digests"][row].tobytes() for row in split["val"]}
-    digests = [short_digest(digest).tobytes() for digest in decoded.digests]
-    seen = np.array([digest in learnt or digest in chosen_by for digest in digests])
+        if fingerprint_of(decoded) == classifier.metadata.fingerprint:
+            return _Judged(part, rows, 0 if test.size else len(rows))
+        return _Judged(part, rows)
+    train, val, tested = own.among(decoded.digests)
+    seen = train | val
+
+    def judged(part: Literal["test", "own-test", "unseen", "val", "all"],
+               rows: NDArray[np.int64]) -> _Judged:  # fmt: skip
+        return _Judged(part, rows, int(seen[rows].sum()), int(tested[rows].sum()), own)
+
     if test.size:
-        return _Judged("test", test, int(seen[test].sum()))
-    if not seen.any():
-        return _Judged("all", everything, 0)
-    if not seen.all():
-        return _Judged("unseen", np.flatnonzero(~seen), 0)
-    val = np.array([digest in chosen_by for digest in digests])
-    if val.any():
-        return _Judged("val", np.flatnonzero(val), int(val.sum()))
-    return _Judged("all", everything, len(everything))
+        return judged("own-test" if tested[test].all() else "test", test)
+    new = everything[~seen[everything]]
+    if new.size:
+        if tested[new].all():
+            return judged("own-test", new)
+        return judged("unseen" if len(new) < len(everything) else "all", new)
+    chosen_by = everything[val[everything]]
+    return judged("val", chosen_by) if chosen_by.size else judged("all", everything)
+
+
+def _each_once(decoded: Decoded, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out exact copies of the same class."""
+    labels = np.ascontiguousarray(decoded.labels[rows]).view(np.uint8).reshape(len(rows), 8)
+    of = np.concatenate([decoded.digests[rows], labels], axis=1)
+    _, first = np.unique(as_keys(of), return_index=True)
+    return rows[np.sort(first)]

@@ -19,6 +19,7 @@ from opsin.data.audit import Audit
 from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
+from opsin.data.thin import thin_parts
 from opsin.errors import MissingExtraError
 from opsin.metadata import Layer, Metadata
 from opsin.model_check import write_classifier
@@ -259,6 +260,7 @@ def conclude(
             "near": job.dataset.leaks[1],
             "all_copied": job.dataset.test_is_copied,
         },
+        "rests_on": thin_parts(job.dataset),
         "unreadable": len(job.dataset.unreadable),
         "findings": [
             {"count": finding.count, "title": finding.title, "opsin": finding.opsin}

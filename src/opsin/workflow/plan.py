@@ -19,7 +19,7 @@ from opsin.workflow.classical_job import ClassicalJob
 from opsin.workflow.decide import decide
 from opsin.workflow.given import dataset_given
 from opsin.workflow.job import Job, need_training
-from opsin.workflow.told import tell_leaks
+from opsin.workflow.told import tell_limits
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100
@@ -128,7 +128,7 @@ def plan(
     noted = _Noted()
     watcher = Both(watcher or for_people(quiet=quiet), noted)
     dataset = dataset_given(data, options, watcher)
-    tell_leaks(watcher, dataset)
+    tell_limits(watcher, dataset)
     if model in MODELS:
         options = {**options, "budget": budget}
         recipe = resolve_classical(dataset.recipe, model=model, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opsin.data.dataset import Dataset
+from opsin.data.thin import thin_parts
 from opsin.events import Watcher
 from opsin.report.terminal import (
     clock,
@@ -38,11 +39,14 @@ def tell_pictures(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
     if audit.findings:
         found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
         watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
-    tell_leaks(watcher, dataset)
+    tell_limits(watcher, dataset)
 
 
-def tell_leaks(watcher: Watcher, dataset: Dataset) -> None:
-    """Say how many test pictures were also trained on, if any."""
+def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
+    """Say what will limit the figures: test pictures that are trained on, thin parts."""
+    thin = thin_parts(dataset)
+    if thin:
+        watcher.note(thin)
     if any(dataset.leaks):
         watcher.note(leaks_in_words(*dataset.leaks, all_copied=dataset.test_is_copied))
 
@@ -89,6 +93,8 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
         f"log loss {figures['log_loss']:.3f} · "
         f"calibration error {figures['calibration_error']:.3f}",
     )
+    if report["rests_on"]:
+        watcher.fact("Rests on", report["rests_on"])
     if figures["refused"]:
         watcher.fact("Refuses", refused_in_words(figures["refused"], report["reject"]["rate"]))
     watcher.fact("Confuses", confusions(figures))

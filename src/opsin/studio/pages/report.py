@@ -175,6 +175,8 @@ def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     if report["training"].get("diverged"):
         cause = report["training"]["diverged"]
         said.append(f"The training broke off: {cause}. The file is of the best epoch before.")
+    if report.get("rests_on"):
+        said.append(report["rests_on"])
     looks = report.get("looks", 1)
     if report["split"] == "test" and looks > 1:
         said.append(f"{count(looks)} runs were measured on this test set: the best of several is a "

@@ -17,6 +17,7 @@ from opsin.run import refuse_swapped
 from opsin.workflow.classify.pipeline import Answered, classify_stream
 from opsin.workflow.classify.results import row_of
 from opsin.workflow.classify.selection import Selection
+from opsin.workflow.own_images import noting_looks
 
 
 def open_streams(
@@ -89,6 +90,7 @@ def each_answer(
     reject: bool = True,
     as_is: bool = False,
     tta: bool = False,
+    watcher: Watcher = SILENT,
 ) -> Iterator[Answered]:
     """Yield each picture with its answer, or why there is none, those that were asked for.
 
@@ -100,6 +102,7 @@ def each_answer(
         reject: Whether pictures unlike the training pictures are answered by ``none of these``.
         as_is: Leave backgrounds as they are.
         tta: Average the answers to a few variations of each picture.
+        watcher: Is told how many are the run's own test images.
 
     Raises:
         RecipeError: A condition that cannot work.
@@ -107,9 +110,8 @@ def each_answer(
     """
     rejects = reject and classifier.metadata.reject is not None
     selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
-    return _selected(
-        classify_stream(classifier, stream, as_is=as_is, tta=tta), selection, reject=reject
-    )
+    answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
+    return _selected(noting_looks(answers, classifier, watcher), selection, reject=reject)
 
 
 def _selected(
@@ -162,6 +164,6 @@ def predict_each(
         tell_of_views(classifier, watcher)
     answers = each_answer(
         classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
-        as_is=as_is, tta=tta,
+        as_is=as_is, tta=tta, watcher=watcher,
     )  # fmt: skip
     return (answer for _, answer in answers)

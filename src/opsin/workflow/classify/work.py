@@ -18,6 +18,7 @@ from opsin.workflow.classify.pipeline import classify_stream
 from opsin.workflow.classify.results import UNREADABLE, Results, Row, row_of
 from opsin.workflow.classify.selection import Selection
 from opsin.workflow.classify.sorting import Sorter
+from opsin.workflow.own_images import noting_looks
 
 # Answers are written at least this often: pictures, and seconds.
 _BATCH: Final = 256
@@ -99,14 +100,16 @@ class Work:
 
     def _answer(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
         answers = classify_stream(classifier, self._not_done(stream), as_is=as_is, tta=tta)
+        noted = noting_looks(answers, classifier, self.watcher)
         try:
             # The stream first: somebody may be waiting for a name on standard input.
             with (
                 closing(cast("Generator[Any]", answers)),
+                closing(noted),
                 closing(stream),
                 self._written_in_time(stream),
             ):
-                for picture, answer in answers:
+                for picture, answer in noted:
                     with self._one_at_a_time:
                         if self._failure is not None:
                             break
