@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from opsin.errors import ImageError, OpsinError
 from opsin.inspection.network import Network
 from opsin.predict import Classifier
 from opsin.studio import tried
+from opsin.studio.classifying import fill_of as fill_of_studio
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.run_row import opaque
@@ -69,7 +71,7 @@ def test_hidden_pixels_become_what_the_look_inside_makes_of_them(
     classifier = Classifier(nearest_mean)
     network = Network(nearest_mean.read_bytes(), classifier.metadata.layers)
     pixels = digits.images[5]
-    assert np.array_equal(tried.fill_of(classifier, pixels), fill_of(network, pixels))
+    assert np.array_equal(fill_of_studio(classifier, pixels), fill_of(network, pixels))
 
 
 @pytest.mark.torch
@@ -77,7 +79,7 @@ def test_of_a_network_they_become_the_mean_of_its_pictures(run: opsin.Run, digit
     classifier = run.classifier()
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
     pixels = digits.images[5]
-    found = tried.fill_of(classifier, pixels).astype(int)
+    found = fill_of_studio(classifier, pixels).astype(int)
     assert np.abs(found - fill_of(network, pixels)).max() <= 1
     assert abs(int(found[0]) - pixels.mean()) > 1  # which it would be without the network
 
@@ -97,6 +99,29 @@ def test_few_are_kept_and_the_first_are_forgotten(
     monkeypatch.setattr(tried, "_ONE", 10)
     with pytest.raises(ImageError):
         looking.tried.put(bytes(11), "too large")
+
+
+def bomb() -> bytes:
+    """Return a small file that is 1.2 GB of pixels."""
+    packed = zlib.compressobj(9)
+    parts = [packed.compress(bytes(1 + 3 * 20_000)) for _ in range(20_000)]
+    content = b"".join([*parts, packed.flush()])
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        ends = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + ends
+
+    size = (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size)
+    return head + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+
+
+def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
+    key = looking.tried.put(bomb(), "bomb.png")
+    with pytest.raises(ImageError, match=r"bomb\.png"):
+        asyncio.run(looking.tried.picture(key))
+    good = looking.tried.put(png(digits.images[5]), "good.png")
+    assert asyncio.run(looking.tried.picture(good)).startswith(b"\x89PNG")
 
 
 def test_routes_lead_to_pictures_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
@@ -123,7 +148,7 @@ def test_routes_lead_to_pictures_by_key_and_nowhere_else(looking: Looking, digit
 def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> None:
     looking.runs.get(RUN).classifier.write_bytes(b"no model")
     key = looking.tried.put(b"", "x.png")
-    with pytest.raises(OpsinError, match=r"classifier\.onnx is no readable") as refused:
+    with pytest.raises(OpsinError, match="no readable ONNX file") as refused:
         asyncio.run(looking.tried.answer(RUN, key))
     assert str(looking.settings.runs) not in str(refused.value)
 

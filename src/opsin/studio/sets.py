@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.data import formats, images, sources
+from opsin.data import formats, sources
+from opsin.data.apart import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import natural, open_folder
 from opsin.errors import SourceError
@@ -237,8 +238,7 @@ class Sets:
             raise SourceError(
                 "a class of this set", f"it has no {class_!r:.80}", "Choose one, or add it."
             )
-        with images.open_upright(content, name=name):
-            kind = formats.open_header(content, name).format or ""
+        kind = open_apart(content, name, side=1).format
         stem, suffix = file_name(Path(name).stem), Path(name).suffix
         if suffix.lower() not in formats.SUFFIXES:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")

@@ -83,6 +83,7 @@ class Studio:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
         await self.inside.stop()
+        await asyncio.to_thread(self.tried.stop)
         self._lock.release()
 
     def queue_in_words(self) -> str:

@@ -16,12 +16,12 @@ from fastapi.responses import FileResponse
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.data.images import open_image
+from opsin.data.apart import open_apart
 from opsin.errors import ImageError, OpsinError
-from opsin.inspection.occlusion import occlusion_map
-from opsin.predict import Classifier, Prediction
+from opsin.predict import Prediction
 from opsin.report.maps import PALETTES, Scale
 from opsin.run import RunDirectory
+from opsin.studio.classifying import Asked, Classifying
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.looker import stamp_of, without_path
@@ -34,7 +34,7 @@ MOST: Final = 200
 # Bytes of all of them together, and of one.
 _BYTES: Final = 96 << 20
 _ONE: Final = 32 << 20
-# Classifiers that stay open: about 35 MB each.
+# Classifiers whose files stay in memory.
 _OPEN: Final = 2
 # Answers and heat maps that are kept.
 _ANSWERS: Final = 400
@@ -75,7 +75,8 @@ class Tried:
         self._studio = studio
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
-        self._open: OrderedDict[_Stamp, Classifier] = OrderedDict()
+        self._classifying = Classifying()
+        self._open: OrderedDict[_Stamp, Asked] = OrderedDict()
         self._opening = asyncio.Lock()
         self._answers: OrderedDict[_Asked, Prediction] = OrderedDict()
         self._heats: OrderedDict[_Asked, bytes] = OrderedDict()
@@ -131,7 +132,9 @@ class Tried:
         stamp, classifier = await self._classifier(run)
         found = self._answers.get((stamp, key))
         if found is None:
-            found = await asyncio.to_thread(classifier.predict, kept.content, name=kept.name)
+            found = await asyncio.to_thread(
+                self._classifying.predict, classifier, kept.content, kept.name
+            )
             _remember(self._answers, (stamp, key), found)
         return found
 
@@ -150,7 +153,7 @@ class Tried:
         stamp, classifier = await self._classifier(run)
         found = self._heats.get((stamp, key))
         if found is None:
-            found = await asyncio.to_thread(_heat, classifier, answer)
+            found = await asyncio.to_thread(self._heat, classifier, answer)
             _remember(self._heats, (stamp, key), found)
         return found
 
@@ -164,14 +167,21 @@ class Tried:
         kept = self.get(key)
         return await asyncio.to_thread(_upright, kept)
 
-    async def _classifier(self, run: str) -> tuple[_Stamp, Classifier]:
+    def _heat(self, classifier: Asked, answer: Prediction) -> bytes:
+        return _over(answer.pixels, self._classifying.heat(classifier, answer))
+
+    def stop(self) -> None:
+        """End the processes in which classifiers are asked."""
+        self._classifying.close()
+
+    async def _classifier(self, run: str) -> tuple[_Stamp, Asked]:
         directory = self._studio.runs.get(run)
         async with self._opening:
             stamp = await asyncio.to_thread(_stamp, directory)
             classifier = self._open.get(stamp)
             if classifier is None:
                 try:
-                    classifier = await asyncio.to_thread(Classifier, directory.path)
+                    classifier = await asyncio.to_thread(self._classifying.open, directory)
                 except OpsinError as error:
                     raise without_path(error, directory) from None
                 self._open[stamp] = classifier
@@ -243,9 +253,8 @@ def _remember(cache: OrderedDict[_Asked, _Found], key: _Asked, value: _Found) ->
 
 
 def _upright(kept: Kept) -> bytes:
-    image = open_image(kept.content, kept.name)
-    image.thumbnail((_SIDE, _SIDE))
-    return _encoded(image)
+    pixels = open_apart(kept.content, kept.name, side=_SIDE).pixels
+    return _encoded(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
 
 
 def _encoded(image: Image.Image) -> bytes:
@@ -254,12 +263,8 @@ def _encoded(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _heat(classifier: Classifier, answer: Prediction) -> bytes:
+def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
     """Lay the occlusion map of an answer over its picture in grey."""
-    pixels = answer.pixels
-    target = classifier.classes.index(answer.label)
-    fill = fill_of(classifier, pixels)
-    heat = occlusion_map(classifier.probabilities, pixels, target, fill)
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)
@@ -268,20 +273,3 @@ def _heat(classifier: Classifier, answer: Prediction) -> bytes:
     grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
     mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]
     return _encoded(Image.fromarray(np.rint(mixed).astype(np.uint8)))
-
-
-def fill_of(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what hidden pixels become, ``uint8[C]``: what the first layer makes 0.
-
-    That is the mean of the training pictures, as `opsin inspect` takes it; it follows from what
-    the layer makes of black and of white. Models without such a layer get the picture's own mean.
-    """
-    first = next(iter(classifier.metadata.layers), None)
-    if first is None or first.kind != "Normalise":
-        mean: NDArray[np.float64] = pixels.mean(axis=(0, 1))
-    else:
-        ends = np.stack([np.zeros_like(pixels), np.full_like(pixels, 255)])
-        black, white = classifier.layers(ends, [first.name])[first.name][:, :, 0, 0]
-        mean = -255.0 * black / (white - black)
-    fill: NDArray[np.uint8] = np.clip(np.round(mean), 0, 255).astype(np.uint8)
-    return fill

@@ -1,0 +1,212 @@
+"""Classifiers of runs, loaded and asked in processes that may die.
+
+A run's ``classifier.onnx`` may be a stranger's: whatever its network does, the studio goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.data.images import prepare
+from opsin.errors import SandboxError
+from opsin.frames import Header, whole
+from opsin.inspection.occlusion import occlusion_map
+from opsin.metadata import Preparation
+from opsin.model_check import check_model, read_classifier
+from opsin.predict import Classifier, Prediction, Prepared
+from opsin.run import RunDirectory, find_classifier
+from opsin.sandbox import Sandbox
+
+# A heat map asks a network hundreds of times; one that never ends was found out before.
+_SECONDS: Final = 60.0
+_MEMORY: Final = 2 << 30
+_PROCESSES: Final = 2
+# Classifiers that stay open in a process.
+_OPEN: Final = 2
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A classifier that can be asked.
+
+    Args:
+        content: Of its file.
+        digest: What the processes know it by.
+        most: How many images may be computed at once; ``None``: any number.
+        preparation: How an image becomes pixels.
+        classes: Names of its classes.
+    """
+
+    content: bytes
+    digest: str
+    most: int | None
+    preparation: Preparation
+    classes: tuple[str, ...]
+
+
+class Classifying:
+    """Asks classifiers about images; may be called from any thread.
+
+    Example:
+        ``classifying = Classifying()``, then
+        ``classifying.predict(classifying.open(run), content, "boot.png")``
+    """
+
+    def __init__(self) -> None:
+        self._sandbox = Sandbox(
+            f"{__name__}:ask", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
+        )
+
+    def open(self, directory: RunDirectory) -> Asked:
+        """Load a run's classifier.
+
+        Raises:
+            RunError: The run has none yet.
+            ModelFileError: The file is damaged, or does harm.
+        """
+        path = find_classifier(directory.path)
+        content = read_classifier(path)
+        most = check_model(content, str(path))
+        digest = hashlib.sha256(content).hexdigest()
+        about = {"do": "open", "model": digest, "most": most, "path": str(path)}
+        said, _ = self._sandbox.call(about, content)
+        preparation = Preparation.model_validate(said["preparation"])
+        return Asked(content, digest, most, preparation, tuple(map(str, said["classes"])))
+
+    def predict(self, asked: Asked, content: bytes, name: str) -> Prediction:
+        """Classify an image, as `Classifier.predict` does.
+
+        Raises:
+            ImageError: It cannot be read.
+            ModelFileError: What the network puts out is no answer.
+            SandboxError: The network took too long or too much memory.
+        """
+        ready = prepare(content, asked.preparation, name)
+        said, _ = self._call(asked, {"do": "predict"}, ready.pixels)
+        probabilities = dict(zip(asked.classes, map(float, said["probabilities"]), strict=True))
+        best = max(probabilities, key=lambda label: probabilities[label])
+        known = said["familiarity"]
+        return Prediction(
+            name=name,
+            label=best,
+            confidence=probabilities[best],
+            probabilities=probabilities,
+            familiarity=None if known is None else float(known),
+            rejected=bool(said["rejected"]),
+            notes=ready.notes,
+            pixels=ready.pixels,
+        )
+
+    def heat(self, asked: Asked, answer: Prediction) -> NDArray[np.float32]:
+        """Return the occlusion map of an answer, ``float32[H, W]``.
+
+        Raises:
+            ModelFileError: What the network puts out is no answer.
+            SandboxError: The network took too long or too much memory.
+        """
+        pixels = answer.pixels
+        question = {"do": "heat", "target": asked.classes.index(answer.label)}
+        _, heat = self._call(asked, question, pixels)
+        return np.frombuffer(heat, np.float32).reshape(pixels.shape[:2])
+
+    def _call(
+        self, asked: Asked, question: Header, pixels: NDArray[np.uint8]
+    ) -> tuple[Header, bytes]:
+        question |= {"model": asked.digest, "shape": list(pixels.shape)}
+        for _ in range(2 * _PROCESSES):
+            said, body = self._sandbox.call(question, pixels.tobytes())
+            if not said.get("unknown"):
+                return said, body
+            # This process is new, or has opened others since. The next call may meet another one.
+            about = {"do": "open", "model": asked.digest, "most": asked.most, "path": "it"}
+            self._sandbox.call(about, asked.content)
+        raise SandboxError("an answer", "others were asked for all the time", "Ask again.")
+
+    def close(self) -> None:
+        """End the processes."""
+        self._sandbox.close()
+
+
+# What follows runs in such a process.
+
+_opened: OrderedDict[str, Classifier] = OrderedDict()
+
+
+def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Load a classifier, or ask it: `opsin.sandbox` runs this.
+
+    Args:
+        header: ``do``: what is asked; ``model``: the digest of the classifier's file.
+        body: The file, or prepared pixels.
+    """
+    if header["do"] == "open":
+        return _open(header, whole(body)), []
+    classifier = _opened.get(header["model"])
+    if classifier is None:
+        return {"unknown": True}, []
+    _opened.move_to_end(header["model"])
+    pixels = np.frombuffer(body, np.uint8).reshape(header["shape"])
+    return _ASKED[header["do"]](classifier, pixels, header)
+
+
+def _open(header: Header, content: bytes) -> Header:
+    classifier = Classifier.of_content(Path(header["path"]), content, most=header["most"])
+    _opened[header["model"]] = classifier
+    while len(_opened) > _OPEN:
+        _opened.popitem(last=False)
+    return {
+        "classes": list(classifier.classes),
+        "preparation": classifier.metadata.preparation.model_dump(mode="json"),
+    }
+
+
+def _predict(
+    classifier: Classifier, pixels: NDArray[np.uint8], _: Header
+) -> tuple[Header, Sequence[bytes]]:
+    (answer,) = classifier.predict_prepared([Prepared("", pixels)])
+    return {
+        "probabilities": list(answer.probabilities.values()),
+        "familiarity": answer.familiarity,
+        "rejected": answer.rejected,
+    }, []
+
+
+def _heat(
+    classifier: Classifier, pixels: NDArray[np.uint8], header: Header
+) -> tuple[Header, Sequence[bytes]]:
+    fill = fill_of(classifier, pixels)
+    heat = occlusion_map(classifier.probabilities, pixels, header["target"], fill)
+    return {}, [np.ascontiguousarray(heat, np.float32).tobytes()]
+
+
+def fill_of(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what hidden pixels become, ``uint8[C]``: what the first layer makes 0.
+
+    That is the mean of the training pictures, as `opsin inspect` takes it; it follows from what
+    the layer makes of black and of white. Models without such a layer get the picture's own mean.
+    """
+    first = next(iter(classifier.metadata.layers), None)
+    if first is None or first.kind != "Normalise":
+        mean: NDArray[np.float64] = pixels.mean(axis=(0, 1))
+    else:
+        ends = np.stack([np.zeros_like(pixels), np.full_like(pixels, 255)])
+        black, white = classifier.layers(ends, [first.name])[first.name][:, :, 0, 0]
+        mean = -255.0 * black / (white - black)
+    fill: NDArray[np.uint8] = np.clip(np.round(mean), 0, 255).astype(np.uint8)
+    return fill
+
+
+_ASKED: Final[
+    dict[
+        str,
+        Callable[[Classifier, NDArray[np.uint8], Header], tuple[Header, Sequence[bytes]]],
+    ]
+] = {"predict": _predict, "heat": _heat}
