@@ -337,13 +337,13 @@ def check_any_journal(folder: Path, head: Any, records: bytes) -> None:
     new = own | head if isinstance(head, dict) else head
     journal.path.write_bytes(json.dumps(new).encode() + b"\n" + records)
     with contextlib.suppress(OpsinError):
-        Journal(out, out, {"top": 5}, answers=3).close()
+        Journal(out, out, {"top": 5}, answers=3, stamps=True).close()
 
 
 HEADS = st.fixed_dictionaries({}, optional={"format": JSON, "journal": JSON, "results": JSON,
                                             "made": JSON, "folders": JSON})  # fmt: skip
 JOURNAL_HEADS = JSON | st.fixed_dictionaries(
-    {}, optional={"begun": JSON, "key": JSON, "opsin": JSON, "format": JSON}
+    {}, optional={"begun": JSON, "key": JSON, "opsin": JSON, "format": JSON, "tidied": JSON}
 )
 FEW, MANY = settings(max_examples=50), settings(max_examples=1_000)
 

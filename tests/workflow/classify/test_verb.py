@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -102,6 +103,115 @@ def test_each_picture_is_a_row_and_answered_once(
     assert watch.facts["Resumed"] == "21 pictures were done before"
     assert out.read_bytes()[: len(before)] == before
     assert [row["image"] for row in rows(out)[21:]] == [f"{number}.png" for number in range(20, 25)]
+
+
+def read_any(out: Path) -> dict[str, tuple[Any, Any]]:
+    """Return each image's answer and error; each image has one row."""
+    if out.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        found = parquet.read_table(out).to_pylist()
+    elif out.suffix == ".csv":
+        with out.open(newline="") as file:
+            found = list(csv.DictReader(file))
+    else:
+        found = rows(out)
+    assert len({row["image"] for row in found}) == len(found)
+    return {row["image"]: (row["answer"] or None, row["error"] or None) for row in found}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_picture_that_was_replaced_is_answered_again(
+    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset, suffix: str
+) -> None:
+    out, whole = tmp_path / f"answers{suffix}", tmp_path / f"whole{suffix}"
+    classify(nearest_mean, pictures, out=out)
+    before = read_any(out)
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "0.png")
+    Image.fromarray(np.asarray(digits.images[2, :, :, 0])).save(pictures / "broken.png")
+    (pictures / "5.png").unlink()  # its answer stays
+    watch = Watch()
+    again = classify(nearest_mean, pictures, out=out, watcher=watch)
+    assert watch.notes == ["2 pictures were replaced since and are answered again"]
+    assert (again.resumed, again.pictures, again.unreadable) == (21, 21, 0)
+    assert sum(again.answers.values()) == 21
+    after = read_any(out)
+    assert after["0.png"] == before["1.png"] and after["broken.png"] == before["2.png"]
+    changed = {image for image in before if after[image] != before[image]}
+    assert changed == {"0.png", "broken.png"}
+    content = out.read_bytes()
+    assert classify(nearest_mean, pictures, out=out).resumed == 21
+    assert out.read_bytes() == content
+    left = {path.name for path in tmp_path.glob(f".answers{suffix}.*")}
+    assert not any("next" in name for name in left)
+    classify(nearest_mean, pictures, out=whole)
+    assert read_any(whole) == {name: row for name, row in after.items() if name != "5.png"}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_killed_while_older_rows_are_taken_out(
+    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset, suffix: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow.parquet")
+    first = tmp_path / "first" / f"answers{suffix}"
+    classify(nearest_mean, pictures, out=first)
+    before, real = read_any(first), (os.replace, os.fsync)
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "0.png")
+    for step in range(1, 12):
+        folder = Path(shutil.copytree(first.parent, tmp_path / str(step)))
+        out, left = folder / first.name, step
+
+        def count(*given: Any, real: Any, **named: Any) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+            real(*given, **named)
+
+        with monkeypatch.context() as patch:
+            for name, function in zip(("replace", "fsync"), real, strict=True):
+                patch.setattr(os, name, functools.partial(count, real=function))
+            stopped = False
+            try:
+                classify(nearest_mean, pictures, out=out)
+            except KeyboardInterrupt:
+                stopped = True
+        classify(nearest_mean, pictures, out=out)
+        after = read_any(out)
+        assert after == before | {"0.png": before["1.png"]}
+        assert stopped or step > 4
+
+
+def test_work_of_an_earlier_version_goes_on(
+    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset
+) -> None:
+    """It kept nothing of what pictures were: those that are done stay done."""
+    out = tmp_path / "answers.jsonl"
+    classify(nearest_mean, pictures, out=out)
+    (tmp_path / ".answers.jsonl.stamps").unlink()
+    before = out.read_bytes()
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "0.png")
+    add(pictures, digits, range(20, 22))
+    assert classify(nearest_mean, pictures, out=out).pictures == 23
+    assert out.read_bytes()[: len(before)] == before
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "20.png")
+    classify(nearest_mean, pictures, out=out)
+    answers = read_any(out)
+    assert answers["20.png"] == answers["1.png"] and len(answers) == 23
+
+
+def test_a_member_that_was_replaced_is_answered_again(
+    tmp_path: Path, nearest_mean: Path, pictures: Path
+) -> None:
+    archive, out = tmp_path / "a.zip", tmp_path / "answers.jsonl"
+    for numbers in ((0, 1), (0, 2)):
+        archive.unlink(missing_ok=True)
+        pack(archive, [(f"{at}.png", (pictures / f"{number}.png").read_bytes())
+                       for at, number in enumerate(numbers)])  # fmt: skip
+        classify(nearest_mean, archive, out=out)
+    classify(nearest_mean, pictures / "2.png", out=tmp_path / "2.jsonl")
+    assert read_any(out)["1.png"] == read_any(tmp_path / "2.jsonl").popitem()[1]
 
 
 def test_ctrl_c_keeps_what_is_done(

@@ -11,6 +11,7 @@ first too; only what came after can be torn by a power cut, and the checksums fi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -30,7 +31,8 @@ from opsin.closed_folder import ClosedFolder
 from opsin.data.digests import Digests
 from opsin.errors import RecipeError, StorageError
 from opsin.regular_file import open_regular
-from opsin.storage import told_plainly, write_bytes
+from opsin.storage import told_plainly, whole_file, write_bytes
+from opsin.workflow.classify.stamps import UNKNOWN, Stamps, last_rows
 
 _FORMAT: Final = 1
 _HEAD: Final = struct.Struct("<QQI")
@@ -60,11 +62,13 @@ class Entry(NamedTuple):
         name: What it is called.
         answer: A number for its answer, which the caller chooses, below 2**31 - 1.
         row: Its row in the results; empty where it is left out of them.
+        stamp: What tells it from another picture of its name.
     """
 
     name: str
     answer: int
     row: bytes
+    stamp: int = UNKNOWN
 
 
 class Journal:
@@ -78,6 +82,7 @@ class Journal:
         heading: What the rows' file begins with.
         version: Opsin's; another one may go on.
         answers: How many answers there may be; others are nobody's.
+        stamps: Keep what pictures were, so that one which is replaced is new.
 
     Raises:
         RecipeError: ``out`` was not made by such a work, or with other values, or was changed
@@ -98,6 +103,7 @@ class Journal:
     def __init__(
         self, out: Path, rows: Path, begun: Mapping[str, Any], *,
         heading: bytes = b"", version: str = "", answers: int = _LEFT_OUT - 1,
+        stamps: bool = False,
     ) -> None:  # fmt: skip
         self.out, self.rows = out, rows
         self.path = out.with_name(f".{out.name}.journal")
@@ -108,6 +114,12 @@ class Journal:
         #: Likewise, without those.
         self.kept: Counter[int] = Counter()
         self.resumed, self._digests = 0, Digests()
+        # Of what was done before: each name's digest and stamp in one number.
+        self._versions = Digests()
+        self._stamps: Stamps | None = None
+        # Names that have an older row as well.
+        self._again: set[int] = set()
+        self._heading = len(heading)
         self._unsynced, self._synced = 0, time.monotonic()
         self._files: list[BinaryIO] = []
         self._failed = self._closed = False
@@ -120,6 +132,7 @@ class Journal:
             with told_plainly(out):
                 self._hold()
                 self._open(dict(begun), heading)
+                self._go_on(stamps=stamps)
         except BaseException:
             self.close(whole=False)
             raise
@@ -160,12 +173,21 @@ class Journal:
             write_bytes(self.rows, heading)
         with self._read(self.path) as file:
             self._check_head(file.readline(_LONGEST_HEAD), begun)
+        self._settle_tidying()
+
+    def _go_on(self, *, stamps: bool) -> None:
+        """Cut off what is not whole, learn what is done, and open the files to add to them."""
+        with self._read(self.path) as file:
+            file.readline(_LONGEST_HEAD)
             self._begin = file.tell()
-        self._count, self._end = self._sound(len(heading))
+        self._count, self._end = self._sound(self._heading)
         for path, size in ((self.path, self._begin + self._count * _SIZE), (self.rows, self._end)):
             with self._folder.open(path.name, "rb+") as file:
                 file.truncate(size)
+        if stamps:
+            self._stamps = Stamps(self._folder, f".{self.out.name}.stamps", self._count)
         self._learn()
+        self.resumed = len(self._digests)
         for path in (self.rows, self.path):
             self._files.append(self._folder.open(path.name, "ab"))
 
@@ -191,8 +213,9 @@ class Journal:
         try:
             head = json.loads(line)
             then, known, self.version = head["begun"], head["format"] == _FORMAT, head["opsin"]
-            self.key = _key_of(head)
-            if not isinstance(then, dict) or not isinstance(self.version, str):
+            self.key, self._tidied, self._head = _key_of(head), head.get("tidied", 0), head
+            texts = isinstance(then, dict) and isinstance(self.version, str)
+            if not texts or type(self._tidied) is not int or not 0 <= self._tidied < 1 << 31:
                 raise TypeError("no head of a journal")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._changed(f"{self.path.name} is damaged") from error
@@ -254,19 +277,35 @@ class Journal:
 
     def _learn(self) -> None:
         """Read the records into the digests and the counts."""
+        done = 0
+        stamps = self._stamps.blocks(_BLOCK) if self._stamps else itertools.repeat(None)
         with self._read(self.path) as file:
             file.seek(self._begin)
             while block := file.read(_BLOCK * _SIZE):
-                records = np.frombuffer(block, _RECORDS)
-                records = records[records["answer"] != _CLOSED]
+                records, stamp = np.frombuffer(block, _RECORDS), next(stamps)
+                open_ones = records["answer"] != _CLOSED
+                records = records[open_ones]
+                done += len(records)
                 self._digests.extend(records["picture"])
+                if stamp is not None:
+                    self._versions.extend(records["picture"] ^ stamp[open_ones])
                 values, counts = np.unique(records["answer"], return_counts=True)
                 for value, count in zip(values.tolist(), counts.tolist(), strict=True):
                     if value & ~_LEFT_OUT >= self._kinds:
                         raise self._changed(f"{self.path.name} is damaged")
                     self._add(value, count)
         self._digests.sort()
-        self.resumed = self.pictures
+        self._versions.sort()
+        if done > len(self._digests):  # killed before older rows were taken out
+            self._again = self._doubled()
+
+    def _doubled(self) -> set[int]:
+        with self._read(self.path) as file:
+            file.seek(self._begin)
+            records = np.frombuffer(file.read(self._count * _SIZE), _RECORDS)
+        pictures = records["picture"][records["answer"] != _CLOSED]
+        values, counts = np.unique(pictures, return_counts=True)
+        return set(values[counts > 1].tolist())
 
     def _add(self, answer: int, count: int) -> None:
         self.answers[answer & ~_LEFT_OUT] += count
@@ -277,6 +316,11 @@ class Journal:
     def pictures(self) -> int:
         """How many pictures are done."""
         return self.answers.total()
+
+    @property
+    def tidied(self) -> int:
+        """How often older rows were taken out of the results."""
+        return int(self._tidied)
 
     @property
     def records(self) -> int:
@@ -297,15 +341,32 @@ class Journal:
         """Tell whether a picture was done before, or claimed since."""
         return self.digest(name) in self._digests
 
-    def claim(self, name: str, *, unique: bool = False) -> bool:
+    def claim(self, name: str, *, unique: bool = False, stamp: int = UNKNOWN) -> bool:
         """Take a picture up, and tell whether it is new: neither done nor taken up before.
 
         Args:
             name: The picture's.
             unique: No other picture of this work has that name, so it need not be remembered.
+            stamp: What tells it from another picture of its name (`stamp_of`).
         """
         digest = self.digest(name)
-        return digest not in self._digests if unique else self._digests.add(digest)
+        if digest not in self._digests:
+            if not unique:
+                self._digests.add(digest)
+                self._versions.add(digest ^ stamp)
+            return True
+        if self._stamps is None or stamp == UNKNOWN:
+            return False
+        if digest in self._versions or digest ^ stamp in self._versions:
+            return False
+        self._versions.add(digest ^ stamp)
+        self._again.add(digest)
+        return True
+
+    @property
+    def replaced(self) -> int:
+        """How many pictures were answered again, because others had come in their places."""
+        return len(self._again)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Keep pictures that are done; each was claimed before.
@@ -321,6 +382,9 @@ class Journal:
             head = _HEAD.pack(self.digest(entry.name), end, answer)
             records += _record(head, [entry.row])
             rows += entry.row
+        if self._stamps is not None:  # first: what is too much is cut off, what is missing is not
+            with told_plainly(self.out):
+                self._stamps.append(entry.stamp for entry in entries)
         self._write(records, rows)
         self._end = end
         self._count += len(entries)
@@ -356,18 +420,99 @@ class Journal:
                 os.fsync(file.fileno())
         self._unsynced, self._synced = 0, time.monotonic()
 
+    def tidy(self) -> None:
+        """Take the older rows out of pictures that were answered again.
+
+        Killed in the middle, the work finds all rows again, or only the last ones.
+
+        Raises:
+            StorageError: The disk refuses it; the rows stay as they are.
+        """
+        if not self._again:
+            return
+        self.sync()
+        number = self._tidied + 1
+        waiting = self._waiting(number)
+        with told_plainly(self.rows):
+            if self._folder.has(waiting):
+                self._folder.unlink(waiting)
+            with self._folder.open(waiting, "xb") as rows, whole_file(self.path) as temporary:
+                with temporary.open("wb") as records:
+                    head = json.dumps(self._head | {"tidied": number})
+                    records.write(head.encode() + b"\n")
+                    stamps = self._write_last(records, rows)
+                rows.flush()
+                os.fsync(rows.fileno())
+            # The journal is the new one; with its number it tells which rows are its own.
+            self._let_go()
+            self._tidied, self._head = number, self._head | {"tidied": number}
+            self._settle_tidying()
+            if self._stamps is not None:
+                write_bytes(self.out.with_name(f".{self.out.name}.stamps"), stamps)
+            self.answers.clear()
+            self.kept.clear()
+            before, self._again = self.resumed, set()
+            self._digests, self._versions = Digests(), Digests()
+            self._go_on(stamps=self._stamps is not None)
+            self.resumed = before
+
+    def _write_last(self, records: BinaryIO, rows: BinaryIO) -> bytes:
+        """Write the last record of each picture, and its row; return their stamps."""
+        stamps = self._stamps.blocks(_BLOCK) if self._stamps else itertools.repeat(None)
+        kept, number, place, end = bytearray(), -1, self._heading, self._heading
+        with self._read(self.path) as old, self._read(self.rows) as old_rows:
+            old.seek(self._begin)
+            last = last_rows(old, frozenset(self._again), _RECORDS, _BLOCK)
+            old.seek(self._begin)
+            rows.write(old_rows.read(self._heading))
+            while block := old.read(_BLOCK * _SIZE):
+                stamp = next(stamps)
+                for at in range(len(block) // _SIZE):
+                    number += 1
+                    picture, stop, answer = _HEAD.unpack_from(block, at * _SIZE)
+                    if not place <= stop <= self._end:
+                        raise self._changed(f"{self.path.name} is damaged")
+                    old_rows.seek(place)
+                    size, place = stop - place, stop
+                    if answer == _CLOSED or last.get(picture, number) != number:
+                        continue
+                    row = old_rows.read(size)
+                    end += size
+                    records.write(_record(_HEAD.pack(picture, end, answer), [row]))
+                    rows.write(row)
+                    kept += b"" if stamp is None else int(stamp[at]).to_bytes(8, "little")
+        return bytes(kept)
+
+    def _waiting(self, number: int) -> str:
+        """Return the name of rows that wait for their journal."""
+        return f".{self.out.name}.{number}.next"
+
+    def _settle_tidying(self) -> None:
+        """Bring the taking out of older rows to its end, or its beginning."""
+        if self._folder.has(self._waiting(self._tidied)):
+            self._folder.rename(self._waiting(self._tidied), self._folder, self.rows.name)
+        if self._folder.has(self._waiting(self._tidied + 1)):
+            self._folder.unlink(self._waiting(self._tidied + 1))
+
+    def _let_go(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files = []
+        if self._stamps is not None:
+            self._stamps.close()
+
     def close(self, *, whole: bool = True) -> None:
         """Let go of the files; ``whole`` where the work ended by itself."""
         try:
             if self._files and not self._failed:
                 self.sync()
             if whole and self._files and not self._closed:
+                if self._stamps is not None:
+                    self._stamps.append([UNKNOWN])
                 self._write(_record(_HEAD.pack(0, self._end, _CLOSED), []), b"")
                 self.sync()
         finally:
-            for file in self._files:
-                file.close()
-            self._files = []
+            self._let_go()
             self._folder.close()
             self._lock.release()
 
@@ -410,6 +555,7 @@ def forget(out: Path, key: bytes) -> bool:
         with told_plainly(out):
             out.unlink(missing_ok=True)
             out.with_name(f".{out.name}.lock").unlink(missing_ok=True)
+            out.with_name(f".{out.name}.stamps").unlink(missing_ok=True)
             path.unlink()  # last, since it tells that the others may go
     return untouched
 

@@ -182,8 +182,12 @@ class Results:
                 "Give another file, or move that one away.",
             )
 
-    def finish(self, key: bytes) -> None:
+    def finish(self, key: bytes, tidied: int = 0) -> None:
         """Make the Parquet file of the rows, whole or not at all; other forms need nothing.
+
+        Args:
+            key: The journal's.
+            tidied: How often rows were taken out since the work began.
 
         Raises:
             StorageError: The disk refuses the write; the rows stay, and the same again goes on.
@@ -191,12 +195,12 @@ class Results:
         if self.form != "parquet":
             return
         size = self.rows.stat().st_size
-        if self.out.exists() and self._made_of(key) == size:
+        if self.out.exists() and self._made_of(key) == (size, tidied):
             return
         arrow, parquet = _pyarrow()
         kinds = {"string": arrow.string(), "float": arrow.float32(), "bool": arrow.bool_()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
-        schema = schema.with_metadata({_KEY: f"{key.hex()} {size}".encode()})
+        schema = schema.with_metadata({_KEY: f"{key.hex()} {size} {tidied}".encode()})
         with (
             told_plainly(self.out),
             whole_file(self.out) as temporary,
@@ -232,15 +236,20 @@ class Results:
                     for name, value in fields.items()
                 }
 
-    def _made_of(self, key: bytes) -> int | None:
-        """Return how many bytes of these rows the Parquet file was made of, if of these."""
+    def _made_of(self, key: bytes) -> tuple[int, int] | None:
+        """Return of which of these rows the Parquet file was made, if of these.
+
+        Returns:
+            How many bytes they were, and how often older ones had been taken out.
+        """
         arrow, parquet = _pyarrow()
         try:
             metadata = parquet.read_metadata(self.out).metadata or {}
-            made, size = metadata[_KEY].decode().split()
+            made, size, *tidied = metadata[_KEY].decode().split()
+            rows = int(size), int(tidied[0]) if tidied else 0
         except (arrow.ArrowException, OSError, KeyError, ValueError):
             return None
-        return int(size) if made == key.hex() else None
+        return rows if made == key.hex() else None
 
 
 def flat(row: Mapping[str, Any], top: int) -> dict[str, Any]:

@@ -92,10 +92,10 @@ def classify(
     """Answer any number of pictures, into a file and, if wanted, into folders.
 
     Stopped or killed at any moment, the same call goes on where it was; called again when it is
-    done, it answers what was added to the source since. Pictures are known by their names: one that
-    was replaced under its name is not answered again. Memory does not grow with their number, but
-    for 8 bytes for each picture that was done before, is named by a table or a list, or lies in an
-    archive.
+    done, it answers what was added to the source since, or replaced: a file of another size or
+    time, a member of an archive of another content. Sorted pictures keep their places and answers.
+    Memory does not grow with their number, but for 16 bytes for each picture that was done before,
+    is named by a table or a list, or lies in an archive.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or an open classifier; only with
@@ -181,6 +181,8 @@ def classify(
                 heading=results.heading,
                 version=__version__,
                 answers=len(classifier.classes) + 2,
+                # A sorted picture has its place already.
+                stamps=folder is None,
             )
         )
         results.check(journal.key)
@@ -191,7 +193,8 @@ def classify(
             stack.callback(work.sorter.close)
         try:
             work.run(classifier, stream, as_is=as_is, tta=tta)
-            results.finish(journal.key)
+            journal.tidy()
+            results.finish(journal.key, journal.tidied)
         except KeyboardInterrupt:
             watcher.note(
                 f"{journal.pictures:,} pictures are done and kept; the same command goes on there"

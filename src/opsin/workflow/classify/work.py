@@ -18,6 +18,7 @@ from opsin.workflow.classify.pipeline import classify_stream
 from opsin.workflow.classify.results import UNREADABLE, Results, Row, row_of
 from opsin.workflow.classify.selection import Selection
 from opsin.workflow.classify.sorting import Sorter
+from opsin.workflow.classify.stamps import UNKNOWN, stamp_of
 from opsin.workflow.own_images import noting_looks
 
 # Answers are written at least this often: pictures, and seconds.
@@ -57,6 +58,8 @@ class Work:
         self.sorter: Sorter | None = None
         self._numbers = {label: number for number, label in enumerate(classes)}
         self._batch: list[tuple[Unlabelled, Row]] = []
+        # Of what is on its way: as it was before it was read.
+        self._stamps: dict[str, int] = {}
         self._written = self._said = time.monotonic()
         self._passed = self._unreadable = self._inside = 0
         # How many pictures there are, where anybody can tell.
@@ -87,6 +90,10 @@ class Work:
             self._answer(classifier, stream, as_is=as_is, tta=tta)
         finally:
             watcher.end()
+        if journal.replaced:
+            watcher.note(
+                f"{journal.replaced:,} pictures were replaced since and are answered again"
+            )
         if self._inside and self.sorter is not None:
             watcher.note(
                 f"{self._inside:,} pictures lie in {self.sorter.folder}, where sorted ones go; "
@@ -157,7 +164,7 @@ class Work:
                 found = True
                 if self.sorter is not None and self.sorter.has_inside(picture):
                     self._inside += 1
-                elif self.journal.claim(picture.name, unique=unique):
+                elif self._is_new(picture, unique=unique):
                     yield picture
                 else:
                     self._passed += 1
@@ -166,6 +173,14 @@ class Work:
             # A folder from which all pictures were moved holds none, as it should.
             if found or not moved or stream.kind != "folder":
                 raise
+
+    def _is_new(self, picture: Unlabelled, *, unique: bool) -> bool:
+        if self.sorter is not None:
+            return self.journal.claim(picture.name, unique=unique)
+        stamp = stamp_of(picture, self.journal.key)
+        if new := self.journal.claim(picture.name, unique=unique, stamp=stamp):
+            self._stamps[picture.name] = stamp
+        return new
 
     def _take(self, picture: Unlabelled, answer: Prediction | ImageError) -> None:
         row = row_of(picture.name, answer, self.results.top, reject=self.reject)
@@ -181,7 +196,12 @@ class Work:
         """Write the answers that there are, and place their pictures."""
         kept = [self.selection.keeps(row) for _, row in self._batch]
         entries = [
-            Entry(picture.name, self._number(row), self.results.encode(row) if keep else b"")
+            Entry(
+                picture.name,
+                self._number(row),
+                self.results.encode(row) if keep else b"",
+                self._stamps.pop(picture.name, UNKNOWN),
+            )
             for (picture, row), keep in zip(self._batch, kept, strict=True)
         ]
         if self.sorter is None:
