@@ -33,9 +33,10 @@ _MAGIC: Final = b"\x93NUMPY"
 # Bytes of the number that says how long a header is, by the format's version.
 _LENGTHS: Final = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 # A header is a Python dictionary in text. It is not evaluated: these are the three keys, in any
-# order, with the types that arrays of numbers and texts have.
-_FIELD: Final = r"\s*'(\w{1,20})'\s*:\s*('[^']{0,40}'|True|False|\([\dL,\s]*\))\s*"
-_HEADER: Final = re.compile(rf"\{{{_FIELD},{_FIELD},{_FIELD},?\s*\}}\s*")
+# order, with the types that arrays of numbers and texts have. Blanks are never given back, which
+# would take a time that grows with the square of their number.
+_FIELD: Final = r"\s*+'(\w{1,20})'\s*+:\s*+('[^']{0,40}'|True|False|\([\dL,\s]*+\))\s*+"
+_HEADER: Final = re.compile(rf"\{{{_FIELD},{_FIELD},{_FIELD},?\s*+\}}\s*+")
 _KIND: Final = re.compile(
     r"'[<>|=]?[?bBhHiIlLqQuefdgcFDGSUVmM]\d{0,10}(\[\d{0,9}[a-zA-Z]{1,4}\])?'"
 )

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import opsin
 from opsin.data import sources
 from opsin.data.sources.folder import natural, open_folder
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.data.unlabelled import open_stream
 from opsin.errors import SourceError
 from opsin.recipe import DataRecipe
 from tests.conftest import write_shapes
@@ -231,3 +233,46 @@ def test_pictures_without_a_class_in_a_part_are_told(tmp_path: Path) -> None:
     assert len(open_folder(tmp_path, watcher=notes)) == 6
     (said,) = notes.notes
     assert said.startswith("Passed over: 2 pictures in test, for they have no class")
+
+
+def made_run(place: Path) -> Path:
+    """Write what makes a folder a run, with figures in it."""
+    write_shapes(place)
+    for name in ("recipe.json", "status.json"):
+        (place / name).write_text("{}")
+    return place
+
+
+def test_a_run_is_no_source(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "runs" / "2026-11-21-x")
+    made_run(tmp_path / "runs" / "2026-11-22-y")
+    with pytest.raises(
+        SourceError, match=r"is a run of Opsin.*opsin resume.*opsin predict.*opsin evaluate"
+    ):
+        opsin.load(str(run))
+    with pytest.raises(SourceError, match="holds 2 runs of Opsin"):
+        opsin.load(str(tmp_path / "runs"))
+    with pytest.raises(SourceError, match="holds none, but 2 runs of Opsin"):
+        list(open_stream(tmp_path / "runs"))
+
+
+def test_runs_within_a_folder_are_passed_over_and_told(tmp_path: Path) -> None:
+    """Training inside a folder of images leaves its runs there."""
+    write_shapes(tmp_path)
+    plain = open_folder(tmp_path)
+    made_run(tmp_path / "runs" / "x")
+    made_run(tmp_path / "disc" / "y")
+    watcher = Notes()
+    found = open_folder(tmp_path, watcher=watcher)
+    assert found.classes == ("disc", "square")
+    assert found.names == plain.names
+    assert "runs of Opsin, 2 in all" in watcher.notes[0]
+    stream = Notes()
+    assert len(list(open_stream(tmp_path, watcher=stream))) == 24
+    assert "runs of Opsin, 2 in all" in stream.notes[0]
+
+
+def test_a_folder_with_a_recipe_may_be_a_source(tmp_path: Path) -> None:
+    write_shapes(tmp_path)
+    (tmp_path / "recipe.json").write_text("flour")
+    assert len(open_folder(tmp_path)) == 24

@@ -183,3 +183,11 @@ def test_a_wait_can_be_ended(pipe: tuple[io.FileIO, BinaryIO]) -> None:
     assert found.get(timeout=5) == "1.png"
     stream.close()
     assert not found.get(timeout=2)
+
+
+@pytest.mark.parametrize("more", [b"# " * 20_000, b"#\t\n" * 20_000 + b"x", b" " * 50_000 + b"x"])
+def test_comments_without_end_take_no_longer_than_their_bytes(more: bytes) -> None:
+    """They took a time that doubled with each comment."""
+    assert not begins_like_a_picture(b"P6 " + more)
+    assert begins_like_a_picture(b"P6 # 3 3 in a comment \n#\n\n 640 480\n")
+    assert not begins_like_a_picture(b"P6 # 3 3 in a comment")

@@ -9,7 +9,7 @@ from pathlib import Path
 from opsin.data.sources import archive, arrays, folder, idx, imagefolder, manifest, named
 from opsin.data.sources.contents import Contents, Files, Found, key_of_files
 from opsin.data.sources.inside import Inside
-from opsin.data.sources.joined import join
+from opsin.data.sources.joined import check_different, join
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
 from opsin.recipe import DataRecipe
@@ -27,6 +27,7 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
         SourceError: One of them is missing, or is not laid out as expected.
     """
     manifest.check_columns(recipe.columns)
+    check_different([*recipe.sources, *([recipe.test] if recipe.test else [])], named.NAMES)
     parts = [(source, find(source, recipe, watcher=watcher)) for source in recipe.sources]
     test = (recipe.test, find(recipe.test, recipe, watcher=watcher)) if recipe.test else None
     if len(parts) == 1 and test is None:
@@ -61,6 +62,13 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found
             watcher.note(f"{source} is Opsin's own name; for the folder here, write ./{source}.")
         return named.find_named(source, watcher=watcher)
     if is_folder:
+        if folder.is_run(os.fspath(path)):
+            raise SourceError(
+                "images with labels",
+                f"{source} is a run of Opsin, which holds figures",
+                f"To train it further: opsin resume {source}; to classify with it: opsin predict "
+                f"{source} IMAGE; to measure it: opsin evaluate {source} SOURCE.",
+            )
         return _in_folder(path, recipe, watcher)
     if os.path.isfile(path):  # noqa: PTH113
         if archive.is_archive(path):

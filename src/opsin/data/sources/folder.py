@@ -63,6 +63,10 @@ def open_folder(root: Path, *, follow_links: bool = False, watcher: Watcher = SI
             f"Passed over, for they lead out of {root}: links, {tree.left_out:,} in all; "
             "--follow-links follows them."
         )
+    if tree.runs:
+        watcher.note(
+            f"Passed over in {root}: runs of Opsin, {tree.runs:,} in all; they hold figures."
+        )
     classes = order_classes((name for name, _, _ in listed), root)
     label = {name: index for index, name in enumerate(classes)}
     counts = [count for _, _, count in listed]
@@ -143,6 +147,8 @@ class _Tree:
         self.follow_links = follow_links
         #: Links to pictures and folders that lead out of the root and were passed over.
         self.left_out = 0
+        #: Runs of Opsin that were passed over: what they hold are figures.
+        self.runs = 0
         self._inside = os.path.realpath(root)
         self._scanned: dict[str, _Listing] = {}
 
@@ -199,6 +205,9 @@ class _Tree:
         return f"{self.root}/{folder}" if folder else self.root
 
     def _scan(self, folder: str) -> _Listing:
+        if is_run(self._place(folder)):
+            self.runs += 1
+            return _Listing([], [], [])
         pictures, folders, linked = listing = _Listing([], [], [])
         with _readable(self._place(folder)), os.scandir(self._place(folder)) as entries:
             for entry in entries:
@@ -230,6 +239,12 @@ class _Tree:
 _SUFFIXES = frozenset(SUFFIXES)
 
 
+def is_run(folder: str) -> bool:
+    """Tell whether a folder is a run of Opsin."""
+    files = ("recipe.json", "status.json")
+    return all(os.path.isfile(f"{folder}/{name}") for name in files)  # noqa: PTH113
+
+
 @contextlib.contextmanager
 def _readable(place: str) -> Iterator[None]:
     """Say in one line why a folder cannot be read."""
@@ -255,6 +270,9 @@ def _explain(tree: _Tree, folders: list[str]) -> SourceError:
     if any(_is_part(tree, folder) for folder in folders):
         received = f"{root} has a part of a split, and none called train"
         advice = "Put the training pictures into train/<class>."
+    elif tree.runs:
+        received = f"{root} holds {tree.runs:,} runs of Opsin, and no images but their figures"
+        advice = "Give the images that they were trained on; see the runs with: opsin runs"
     elif tree.left_out:
         received = f"{root} holds only links that lead out of it"
         advice = "Follow them with --follow-links, or copy the pictures."

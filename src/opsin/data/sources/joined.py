@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import filecmp
+import itertools
+import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.data.sources.contents import Contents, Files, Pictures
 from opsin.data.sources.folder import natural
+from opsin.data.sources.manifest import is_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.errors import SourceError
 
@@ -26,8 +30,8 @@ def join(parts: Sequence[tuple[str, Contents]], test: tuple[str, Contents] | Non
             pictures of the other sources are then refused, since there can be one test set only.
 
     Raises:
-        SourceError: The test source has classes that the others lack, or the others name test
-            pictures as well.
+        SourceError: Two sources hold the same images, the test source has classes that the others
+            lack, or the others name test pictures as well.
     """
     lists = {contents.classes for _, contents in parts}
     classes = (
@@ -43,6 +47,8 @@ def join(parts: Sequence[tuple[str, Contents]], test: tuple[str, Contents] | Non
         given = [np.where(codes == UNASSIGNED, TRAIN, codes).astype(np.uint8) for codes in given]
         given.append(np.full(len(test[1]), TEST, np.uint8))
         everything.append(test)
+    _check_once([(name, each.pictures) for name, each in everything
+                 if isinstance(each.pictures, Files)])  # fmt: skip
     label = {name: index for index, name in enumerate(classes)}
     titles = _titles([source for source, _ in everything])
     contents = [each for _, each in everything]
@@ -66,6 +72,65 @@ def join(parts: Sequence[tuple[str, Contents]], test: tuple[str, Contents] | Non
         ),
         mirrored=all(each.mirrored for each in contents),
     )
+
+
+def check_different(sources: Sequence[str], names: Collection[str]) -> None:
+    """Refuse a source that is given twice: its images would count twice, in each figure.
+
+    Args:
+        sources: The sources as they were given, the test source among them.
+        names: Which of them are names, not places.
+
+    Raises:
+        SourceError: Two are the same place, whatever they are called, or files of the same content.
+    """
+    for number, source in enumerate(sources):
+        for other in sources[:number]:
+            if source == other or (
+                source not in names and other not in names and _is_same(source, other)
+            ):
+                twice = f"{source} twice" if source == other else f"{other} and {source}, the same"
+                raise SourceError("each source once", f"got {twice}", "Leave one of them out.")
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Tell whether two places are one, or two files hold the same bytes."""
+    one, other = os.path.expanduser(one), os.path.expanduser(other)  # noqa: PTH111
+    try:
+        if os.path.samefile(one, other):  # noqa: PTH121
+            return True
+        # Equal tables in two folders name different images.
+        files = os.path.isfile(one) and os.path.isfile(other) and not is_table(Path(one))  # noqa: PTH113
+        return files and filecmp.cmp(one, other, shallow=False)
+    except (OSError, ValueError):  # one is missing, which its reader explains
+        return False
+
+
+def _check_once(parts: Sequence[tuple[str, Files]]) -> None:
+    """Refuse images that two sources hold in common.
+
+    Raises:
+        SourceError: One source lies in another, or two tables name the same files.
+    """
+    roots = [_root_of(files) for _, files in parts]
+    if not any(one.startswith(other) for one, other in itertools.permutations(roots, 2)):
+        return  # a million names are not looked at where they cannot be the same
+    seen: dict[str, int] = {}
+    for number, (source, files) in enumerate(parts):
+        for name in Files(Path(os.path.realpath(files.folder)), files.names).places():
+            place = os.path.normpath(name)
+            if seen.setdefault(place, number) != number:
+                raise SourceError(
+                    "each image in one source only",
+                    f"{place} is in {parts[seen[place]][0]} and in {source}",
+                    "Leave one of the two out.",
+                )
+
+
+def _root_of(files: Files) -> str:
+    """Return the folder that files lie below, with a separator at its end."""
+    anywhere = any(os.path.isabs(name) or ".." in name for name in files.names)  # noqa: PTH117
+    return os.sep if anywhere else os.path.realpath(files.folder).rstrip(os.sep) + os.sep
 
 
 def _check_test(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from opsin.data.images import SUFFIXES
-from opsin.data.sources.folder import LITTER, natural
+from opsin.data.sources.folder import LITTER, is_run, natural
 from opsin.data.unlabelled.picture import Unlabelled
 from opsin.errors import SourceError
 from opsin.events import SILENT, Watcher
@@ -53,6 +53,10 @@ def pictures_in_folder(
         watcher.note(
             f"Passed over, for they lead out of {root}: links, {walk.left_out:,} in all; "
             "--follow-links follows them."
+        )
+    if walk.runs:
+        watcher.note(
+            f"Passed over in {root}: runs of Opsin, {walk.runs:,} in all; they hold figures."
         )
     if walk.unreadable:
         watcher.note(
@@ -98,6 +102,8 @@ class _Walk:
         self.follow_links = follow_links
         #: Links to pictures and folders that lead out of the root and were passed over.
         self.left_out = 0
+        #: Runs of Opsin that were passed over: what they hold are figures.
+        self.runs = 0
         #: Folders that could not be read, and the first of them with the reason.
         self.unreadable = 0
         self.first_unreadable = ""
@@ -150,6 +156,9 @@ class _Walk:
     def _entries(self, folder: _Folder) -> Iterator[_Entry]:
         """Yield the pictures and the real folders in a folder; keep the links to folders."""
         place = f"{self.root}/{folder.name}" if folder.name else self.root
+        if is_run(place):
+            self.runs += 1
+            return
         try:
             with os.scandir(place) as entries:
                 for entry in entries:
@@ -214,6 +223,9 @@ def _nothing_there(walk: _Walk) -> SourceError:
     if walk.left_out:
         received += f", but {walk.left_out:,} links that lead out of it"
         advice = "Follow them with --follow-links, or copy the pictures."
+    elif walk.runs:
+        received += f", but {walk.runs:,} runs of Opsin, whose figures are no images of yours"
+        advice = "Give the images that are to be classified."
     elif walk.unreadable:
         received += f", and {walk.unreadable:,} folders that cannot be read"
         advice = f"Check their rights; the first is {walk.first_unreadable}."

@@ -36,11 +36,13 @@ _BEGINNINGS: Final = (
     ((0, b"MM\0+"),),
     ((4, b"ftypavi"),),  # AVIF
 )
-# PPM and its kin are text themselves: the kind, comments, width and height.
-_PPM: Final = re.compile(rb"P[1-6]\s+(#[^\n]*\s+)*\d+\s+\d+\s")
+# PPM and its kin are text themselves: the kind, comments, width and height. Each part takes what it
+# can and gives none of it back, so that the time is linear in the bytes, whatever they are.
+_PPM: Final = re.compile(rb"P[1-6]\s++(?:#[^\n]*+\n\s*+)*+\d++\s++\d++\s")
 _MAY_BE_PPM: Final = re.compile(rb"P([1-6](\s+(#|\d|$)|$)|$)")
-#: Bytes that tell; comments of a PPM may need more.
+#: Bytes that tell; a PPM may have comments before them.
 _START: Final = 64
+_COMMENTED: Final = 1 << 12
 
 
 def begins_like_a_picture(start: bytes) -> bool:
@@ -68,7 +70,7 @@ def _may_become_one(start: bytes) -> bool:
         )
     ):
         return True
-    return len(start) < _CHUNK and bool(_MAY_BE_PPM.match(start)) and not _PPM.match(start)
+    return len(start) < _COMMENTED and bool(_MAY_BE_PPM.match(start)) and not _PPM.match(start)
 
 
 def open_piped(stdin: BinaryIO) -> Stream:

@@ -1,0 +1,69 @@
+"""Sources given together: each image once."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.data import sources
+from opsin.errors import SourceError
+from opsin.recipe import DataRecipe
+from tests.conftest import write_shapes
+
+
+def opened(*given: str | Path, test: Path | None = None) -> int:
+    recipe = DataRecipe.of(*map(str, given), test=test)
+    return len(sources.find_all(recipe).open())
+
+
+def test_a_source_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_shapes(tmp_path / "a")
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(SourceError, match="each source once; got digits twice"):
+        opsin.load("digits", "digits")
+    for other in ("a", "a/", "./a", "link", "a/disc/..", tmp_path / "a"):
+        with pytest.raises(SourceError, match="each source once"):
+            opened("a", other)
+        with pytest.raises(SourceError, match="each source once"):
+            opened("a", test=Path(other))
+
+
+def test_a_copy_of_a_file_is_the_same_source(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a")
+    archive = Path(shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "a"))
+    shutil.copy(archive, tmp_path / "b.zip")
+    with pytest.raises(SourceError, match=r"a\.zip and .*b\.zip, the same"):
+        opened(archive, tmp_path / "b.zip")
+
+
+def test_an_image_in_two_sources_is_refused(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a")
+    write_shapes(tmp_path / "a" / "disc")
+    with pytest.raises(SourceError, match=r"each image in one source only; .*disc/0\.png is in"):
+        opened(tmp_path / "a", tmp_path / "a" / "disc")
+    for name in ("one", "three"):
+        (tmp_path / "a" / f"{name}.csv").write_text(
+            f"path,label\ndisc/0.png,disc\ndisc/../square/{len(name)}.png,square\n"
+        )
+    with pytest.raises(SourceError, match="each image in one source only"):
+        opened(tmp_path / "a" / "one.csv", tmp_path / "a" / "three.csv")
+
+
+def test_other_sources_are_joined(tmp_path: Path) -> None:
+    for name in ("a", "ab", "b"):
+        write_shapes(tmp_path / name)
+    assert opened(tmp_path / "a", tmp_path / "ab", test=tmp_path / "b") == 72
+    assert opened(tmp_path / "a" / ".." / "b", "digits") == 24 + 1797
+
+
+def test_equal_tables_in_two_folders_are_two_sources(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_shapes(tmp_path / name)
+        (tmp_path / name / "set.csv").write_text(
+            "path,label\ndisc/0.png,disc\nsquare/0.png,square\n"
+        )
+    assert opened(tmp_path / "a" / "set.csv", tmp_path / "b" / "set.csv") == 4
