@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, log_loss, recall_score
 
 from opsin.evaluation.metrics import measure
 from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
+from opsin.report.terminal import over_classes
 
 CLASSES = ("a", "b", "c")
 
@@ -28,6 +29,10 @@ def test_a_small_example_by_hand() -> None:
         "name": "a", "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "count": 1,
         "answers": 2,
     }  # fmt: skip
+    absent = dict.fromkeys(("precision", "recall", "f1"))
+    absent |= {f"{name}_interval": None for name in absent}
+    assert figures["classes"][2] == {"name": "c", **absent, "count": 0, "answers": 0}
+    assert over_classes(figures) == "over the 2 classes present"
     assert figures["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert figures["log_loss"] == pytest.approx(-np.log([0.8, 0.8, 0.3, 0.7]).mean(), rel=1e-5)
     assert figures["top5_accuracy"] is None

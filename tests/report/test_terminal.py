@@ -6,11 +6,13 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from opsin.evaluation.metrics import measure
 from opsin.events import Epoch
 from opsin.metadata import Layer
 from opsin.report.terminal import (
@@ -136,3 +138,11 @@ def test_several_watchers_are_told_the_same() -> None:
     both.note("careful")
     both.epoch(EPOCH)
     assert streams[0].getvalue() == streams[1].getvalue() != ""
+
+
+def test_a_class_without_images_has_no_figures() -> None:
+    figures = measure(np.eye(3, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 1]), ["a", "b", "c"])
+    console = Console(file=(text := io.StringIO()), width=60)
+    console.print(class_table(figures))
+    last = text.getvalue().rstrip().splitlines()[-1].split()
+    assert last == ["c", "—", "—", "—", "0"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ except ImportError as error:
 
 # Below this a probability counts as this, as in scikit-learn's log loss of float32.
 _TINY = float(np.finfo(np.float32).eps)
+_OF_A_CLASS: Final = (
+    *("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval"),
+)
 
 
 def measure(
@@ -39,7 +42,8 @@ def measure(
         ``calibration_error``: over ``reliability``, the bins of the diagram. ``intervals``: 95%
         intervals by name, Wilson's for shares of pictures, else the bootstrap's. ``classes``: for
         each, its ``name``, ``precision``, ``recall``, ``f1``, an interval of each by the name with
-        ``_interval``, ``count`` (pictures) and ``answers`` (how often it was the answer).
+        ``_interval``, ``count`` (pictures) and ``answers`` (how often it was the answer); a class
+        without pictures has ``None`` for all but these two, and is in no mean.
         ``confusion``: counts, a row for each right class. ``confused``: the pairs most often
         mistaken, the worst first. ``curves``: see `opsin.evaluation.curves.measure_curves`.
     """
@@ -137,6 +141,9 @@ def _of_classes(
             "count": int(count[i]),
             "answers": int(given[i]),
         }
+        if count[i]
+        # Nothing can be said of a class without pictures, least of all that it is never found.
+        else {"name": name, **dict.fromkeys(_OF_A_CLASS), "count": 0, "answers": int(given[i])}
         for i, name in enumerate(classes)
     ]
 

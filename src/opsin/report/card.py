@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from opsin.report.page import verdict
-from opsin.report.terminal import clock, leaks_in_words, megabytes, plus_minus
+from opsin.report.terminal import clock, leaks_in_words, megabytes, over_classes, plus_minus
 
 
 def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> str:
@@ -26,7 +26,7 @@ def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> 
         {"type": kind, "value": round(figures[key], 6), "name": title}
         for kind, key, title in (
             ("accuracy", "accuracy", "Accuracy"),
-            ("f1", "macro_f1", "Macro F1"),
+            ("f1", "macro_f1", f"Macro F1 {over_classes(figures)}"),
             ("log_loss", "log_loss", "Log loss (nats)"),
             ("calibration_error", "calibration_error", "Calibration error"),
         )
@@ -76,13 +76,14 @@ def _classes(figures: dict[str, Any]) -> list[str]:
 
 def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> list[str]:
     low, high = figures["intervals"]["macro_f1"]
+    macro = f"macro F1 {over_classes(figures)}"
     lines = [
         f"On {figures['images']:,} {judged} pictures:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",
         f"| accuracy | {figures['accuracy']:.4f} | {figures['low']:.4f} to {figures['high']:.4f} |",
-        f"| macro F1 | {figures['macro_f1']:.4f} | {low:.4f} to {high:.4f} |",
+        f"| {macro} | {figures['macro_f1']:.4f} | {low:.4f} to {high:.4f} |",
         f"| log loss (nats) | {figures['log_loss']:.4f} | |",
         f"| calibration error | {figures['calibration_error']:.4f} | |",
     ]

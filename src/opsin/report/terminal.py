@@ -373,10 +373,26 @@ def class_table(figures: dict[str, Any]) -> Table:
     for entry in figures["classes"]:
         table.add_row(
             escape(printable(entry["name"])),
-            *(f"{entry[key]:.4f}" for key in ("precision", "recall", "f1")),
+            *(
+                f"{entry[key]:.4f}" if entry["count"] else "—"
+                for key in ("precision", "recall", "f1")
+            ),
             f"{entry['count']:,}",
         )
     return table
+
+
+def over_classes(figures: dict[str, Any]) -> str:
+    """Say which classes the means over classes are taken over.
+
+    Example:
+        >>> over_classes({"classes": [{"count": 3}, {"count": 0}, {"count": 1}]})
+        'over the 2 classes present'
+    """
+    present = sum(entry["count"] > 0 for entry in figures["classes"])
+    if present == len(figures["classes"]):
+        return f"over all {present:,} classes"
+    return f"over the {'one class' if present == 1 else f'{present:,} classes'} present"
 
 
 def confusions(figures: dict[str, Any], count: int = 3) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.errors import OpsinError, RunError
+from opsin.report.terminal import over_classes
 from opsin.run import RunDirectory
 from opsin.studio import frame
 from opsin.studio.answers import Answers, read_answers
@@ -49,6 +50,8 @@ _FIGURES: Final = (
     ("brier", "Brier score"),
     ("calibration_error", "Calibration error"),
 )
+# Means over classes.
+_MEANS: Final = ("balanced_accuracy", "macro_f1")
 
 
 async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: str) -> None:
@@ -165,7 +168,8 @@ def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         value = figures.get(key)
         if isinstance(value, int | float):
             low, high = intervals.get(key) or (None, None)
-            rows.append((name, share(value, low, high)))
+            over = f" {over_classes(figures)}" if key in _MEANS else ""
+            rows.append((name + over, share(value, low, high)))
     return rows
 
 
@@ -228,7 +232,7 @@ def _by_class(figures: dict[str, Any]) -> None:
         cells = [entry["name"]]
         for what in ("precision", "recall", "f1"):
             low, high = entry.get(f"{what}_interval") or (None, None)
-            cells.append(share(entry[what], low, high))
+            cells.append(share(entry[what], low, high) if entry["count"] else "—")
         rows.append([*cells, count(entry["count"])])
     Sheet(["Class", "Precision", "Recall", "F1", "Pictures"], rows, "Figures of each class")
 
