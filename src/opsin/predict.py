@@ -398,9 +398,9 @@ class Classifier:
         """
         if views is not None:
             for batch in self._batches(images, rows):
-                found = self.answers(batch)
-                mean = self._mean_over_views(batch, found.probabilities, views)
-                yield replace(found, probabilities=mean)
+                plain = self.answers(batch)
+                mean = self._mean_over_views(batch, plain.probabilities, views)
+                yield replace(plain, probabilities=mean)
             return
         names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
         for batch in self._batches(images, rows):

@@ -116,3 +116,9 @@ def test_pictures_are_small_and_tiny_ones_exact() -> None:
     grey = random.integers(0, 256, (8, 8, 1), np.uint8)
     assert small(grey) is grey
     assert picture_address(grey).startswith("data:image/png;base64,")
+
+
+def test_examples_are_said_to_be_drawn_and_how_to_see_others() -> None:
+    page = rendered(["one", "two"])
+    assert "drawn at random (seed 0)" in page
+    assert "opsin report one --seed 1</code> draws others" in page

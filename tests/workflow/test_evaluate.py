@@ -155,3 +155,14 @@ def test_a_collection_can_be_drawn(digits: Dataset, tmp_path: Path) -> None:
     assert [file.name for file in files] == ["picture.png", "grid.png", "means.png", "classes.png"]
     for file in files:
         assert np.asarray(Image.open(file).convert("L")).std() > 1
+
+
+def test_a_seed_draws_the_same_images_and_another_one_others(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    drawn = {
+        (seed, place): draw_data(digits, tmp_path / f"{seed}-{place}", seed=seed)[1].read_bytes()
+        for seed, place in ((0, "one"), (0, "other"), (1, "one"))
+    }
+    assert drawn[0, "one"] == drawn[0, "other"]
+    assert drawn[0, "one"] != drawn[1, "one"]

@@ -31,6 +31,7 @@ def data(
         Path, typer.Option("--out", help="Folder for the pictures that are drawn.")
     ] = Path("data-figures"),
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures.")] = True,
+    seed: options.Examples = 0,
     audit: Annotated[
         bool,
         typer.Option(
@@ -87,6 +88,8 @@ def data(
 
     Example: opsin data fashion-mnist --out look
 
+    Example: opsin data photos --seed 1
+
     Example: opsin data photos --augment photos
 
     Example: opsin data photos --export photos.npz
@@ -120,10 +123,10 @@ def data(
     if draw:
         from opsin.workflow.look import draw_data  # noqa: PLC0415  needs matplotlib
 
-        drawn = draw_data(dataset, out)
+        drawn = draw_data(dataset, out, seed=seed)
     varied = None
     if training_options:
-        varied = draw_variations(dataset, out, watcher=watcher, **training_options)
+        varied = draw_variations(dataset, out, seed=seed, watcher=watcher, **training_options)
         drawn.append(varied.picture)
     findings = find_trouble(dataset, watcher=watcher) if audit else None
     page = None

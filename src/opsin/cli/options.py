@@ -50,6 +50,14 @@ Moved = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Examples = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        help="Which images are drawn as examples, at random; another number draws others.",
+    ),
+]
 Tta = Annotated[
     bool,
     typer.Option(

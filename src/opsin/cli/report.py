@@ -29,6 +29,7 @@ def report(
         ),
     ] = None,
     data: options.Moved = None,
+    seed: options.Examples = 0,
     quick: Annotated[
         bool,
         typer.Option(
@@ -54,7 +55,7 @@ def report(
     from opsin.workflow.runs import Run  # noqa: PLC0415
 
     page = write_report(
-        run, deep=not quick, fix=fix, data=data or (), watcher=for_people(quiet=quiet)
+        run, deep=not quick, fix=fix, data=data or (), seed=seed, watcher=for_people(quiet=quiet)
     )
     facts = Run(run).report
     failures = facts["failures"]

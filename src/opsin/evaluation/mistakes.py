@@ -78,10 +78,24 @@ def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> l
     return found
 
 
-def typical_rows(total: int, count: int = 15) -> NDArray[np.int64]:
-    """Return rows that show the answers as they are: evenly spread, right and wrong alike.
+def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> NDArray[np.int64]:
+    """Return rows that show the answers as they are: drawn at random, right and wrong alike.
 
-    Neither by chance nor by confidence: a choice that flatters would be a false picture.
+    Args:
+        total: Number of answers.
+        count: How many rows at most.
+        seed: Decides which; another one draws others.
+
+    Example:
+        >>> len(set(drawn_rows(100, 5).tolist()) & set(drawn_rows(100, 5, seed=1).tolist())) < 5
+        True
+    """
+    chosen = np.random.default_rng(seed).permutation(total)[:count]
+    return np.sort(chosen).astype(np.int64)
+
+
+def typical_rows(total: int, count: int = 15) -> NDArray[np.int64]:
+    """Return rows that stand for all: evenly spread over them.
 
     Args:
         total: Number of answers.

@@ -67,13 +67,14 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the page shows: typical answers, mistakes, the least certain right ones, and more."""
+    """What the page shows: answers drawn at random by a seed, mistakes, and more."""
 
-    typical: Sequence[Answer]
+    drawn: Sequence[Answer]
     mistakes: Sequence[Answer]
     unsure: Sequence[Answer]
     cells: Sequence[Cell]
     suspects: Sequence[Suspect]
+    seed: int = 0
 
 
 def render(

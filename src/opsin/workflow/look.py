@@ -23,14 +23,15 @@ from opsin.storage import write_bytes, write_json
 
 
 @checked
-def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
+def draw_data(dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0) -> list[Path]:
     """Draw what every tutorial begins with.
 
     Args:
         dataset: The pictures.
-        folder: Where the figures go: ``picture.png`` (the first training picture enlarged, as a
-            heat map), ``grid.png`` (25 with their names), ``means.png`` (the mean of each class)
-            and ``classes.png`` (their sizes).
+        folder: Where the figures go: ``picture.png`` (a training picture enlarged, as a heat map),
+            ``grid.png`` (25 with their names), ``means.png`` (the mean of each class) and
+            ``classes.png`` (their sizes).
+        seed: Decides which training pictures are drawn, at random; another one draws others.
 
     Returns:
         The files.
@@ -39,9 +40,8 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
         StorageError: The disk refuses a write.
     """
     rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
-    first = int(rows[0])
-    places = np.linspace(0, len(rows) - 1, min(25, len(rows))).round().astype(np.int64)
-    shown = rows[places]
+    shown = np.random.default_rng(seed).permutation(rows)[:25]
+    first = int(shown[0])
     labels = [dataset.classes[dataset.labels[row]] for row in shown]
     means = class_means(dataset.images, dataset.labels, rows, len(dataset.classes))
     with styled():
@@ -53,7 +53,7 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str]) -> list[Path]:
             "grid": draw_grid(
                 list(dataset.images[shown]),
                 labels,
-                f"{len(shown)} of {len(rows):,} training pictures",
+                f"{len(shown)} of {len(rows):,} training images, drawn at random (seed {seed})",
             ),
             "means": draw_means(means, dataset.classes),
             "classes": draw_class_sizes(dataset.counts()),

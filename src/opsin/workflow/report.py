@@ -16,7 +16,7 @@ from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.of_run import Places
 from opsin.errors import OpsinError, RunError
-from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
+from opsin.evaluation.mistakes import cells_of, confident_mistakes, drawn_rows, unsure_hits
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
 from opsin.report.card import model_card
@@ -48,6 +48,7 @@ def write_report(
     deep: bool = True,
     fix: str | os.PathLike[str] | None = None,
     data: Places = (),
+    seed: int = 0,
     watcher: Watcher = SILENT,
 ) -> Path:
     """Draw a finished run's figures and page anew.
@@ -59,6 +60,7 @@ def write_report(
             training as ``labels``. From a classifier that is too weak to tell it is not written,
             and ``watcher`` is told why.
         data: Where the run's images are now, if they were moved; they must be the same.
+        seed: Decides which images are drawn as examples of the answers; another one draws others.
         watcher: Is told how far the work is.
 
     Returns:
@@ -86,7 +88,7 @@ def write_report(
     write_json(directory.report, facts)
     if fix is not None:
         _write_suspects(fix, images, facts["failures"], watcher)
-    draw_run(directory, images, kept, watcher)
+    draw_run(directory, images, kept, watcher, seed)
     return directory.page
 
 
@@ -134,7 +136,11 @@ def _write_suspects(
 
 
 def draw_run(
-    directory: RunDirectory, dataset: Dataset, kept: dict[str, NDArray[Any]], watcher: Watcher
+    directory: RunDirectory,
+    dataset: Dataset,
+    kept: dict[str, NDArray[Any]],
+    watcher: Watcher,
+    seed: int = 0,
 ) -> None:
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and pictures.
 
@@ -145,17 +151,20 @@ def draw_run(
         dataset: Its pictures.
         kept: What ``predictions.npz`` holds, its rows those of ``dataset``.
         watcher: Is told how far the work is.
+        seed: Decides which examples of the answers are shown.
     """
     run = Run(directory.path)
     facts, recipe, history = run.report, run.recipe.model_dump(mode="json"), run.history
     figures = facts["figures"][facts["split"]]
-    pictures = _pictures(dataset, facts, kept)
-    typical, mistakes = pictures.typical, pictures.mistakes
-    right = sum(answer.right for answer in typical)
+    pictures = _pictures(dataset, facts, kept, seed)
+    drawn_ones, mistakes = pictures.drawn, pictures.mistakes
+    right = sum(answer.right for answer in drawn_ones)
     drawings: dict[str, Callable[[], Figure]] = {
         "confusion": lambda: draw_confusion(figures),
         "answers": lambda: draw_answers(
-            typical, f"{right} of {len(typical)} right; in all {figures['accuracy']:.1%}"
+            drawn_ones,
+            f"{right} of {len(drawn_ones)} drawn at random are right; in all "
+            f"{figures['accuracy']:.1%}",
         ),
         "mistakes": lambda: draw_answers(
             mistakes[:15], "The most confident mistakes" if mistakes else "No mistakes"
@@ -170,7 +179,7 @@ def draw_run(
     if facts["failures"]["slices"]["traits"]:
         drawings["slices"] = lambda: draw_slices(facts["failures"]["slices"])
     if facts.get("deep"):
-        first = typical[0].pixels
+        first = drawn_ones[0].pixels
         drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
         drawings["robustness"] = lambda: draw_robustness(facts["deep"]["robustness"])
         drawings["map"] = lambda: draw_map(facts["deep"]["map"])
@@ -213,7 +222,9 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
                 file.unlink()
 
 
-def _pictures(dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[Any]]) -> Pictures:
+def _pictures(
+    dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[Any]], seed: int
+) -> Pictures:
     """Choose the pictures that the page shows."""
     part = facts["split"]
     rows, labels, probabilities = (
@@ -233,7 +244,8 @@ def _pictures(dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[A
         ]
 
     return Pictures(
-        typical=shown(typical_rows(len(rows))),
+        drawn=shown(drawn_rows(len(rows), seed=seed)),
+        seed=seed,
         mistakes=shown(confident_mistakes(probabilities, labels)),
         unsure=shown(unsure_hits(probabilities, labels)),
         cells=[

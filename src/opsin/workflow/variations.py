@@ -50,6 +50,7 @@ def draw_variations(
     dataset: Dataset,
     folder: str | os.PathLike[str],
     *,
+    seed: int = 0,
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> Variations:
@@ -58,6 +59,7 @@ def draw_variations(
     Args:
         dataset: The pictures.
         folder: Where ``augment.png`` goes.
+        seed: Decides which pictures are drawn, and how each is varied, at random.
         watcher: Is warned where pictures are mirrored that mean something else then.
         **options: ``augment`` and what differs from it, as for `opsin.train`.
 
@@ -70,10 +72,10 @@ def draw_variations(
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
     from opsin.report.figures.variations import draw_varied  # noqa: PLC0415
 
-    recipe = resolve(dataset.recipe, mirrored=dataset.mirrored, **options).training
+    recipe = resolve(dataset.recipe, mirrored=dataset.mirrored, seed=seed, **options).training
     if recipe.flip and not dataset.mirrored:
         watcher.note(MIRRORED)
-    rows = _rows(dataset)
+    rows = _rows(dataset, seed)
     images = dataset.images[rows]
     varied = _vary(images, recipe)
     _, height, width, _ = dataset.images.shape
@@ -133,9 +135,10 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
     return ", ".join(done) or "left as they are"
 
 
-def _rows(dataset: Dataset) -> NDArray[np.int64]:
-    """Return the first training picture of each of some classes, spread over all classes."""
+def _rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
+    """Return a training picture, drawn at random, of each of some classes spread over all."""
     rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
+    rows = np.random.default_rng(seed).permutation(rows)
     _, first = np.unique(dataset.labels[rows], return_index=True)
     spread = np.linspace(0, len(first) - 1, min(_SHOWN, len(first))).round().astype(np.int64)
     return rows[first[spread]]

@@ -35,7 +35,7 @@ _DRAWN: Final = (
     ("calibration", "Said confidence and share of right answers"),
     ("roc", "Right alarms by false alarms, for each class"),
     ("slices", "Accuracy by brightness, contrast and other traits"),
-    ("answers", "Typical answers"),
+    ("answers", "Answers to images drawn at random"),
     ("mistakes", "Mistakes"),
     ("map", "The test pictures by what the network sees in them"),
     ("robustness", "Accuracy on disturbed pictures"),

@@ -38,6 +38,7 @@ class Preview:
 
     def __init__(self, studio: Studio, the_set: Set, *, mirrored: bool) -> None:
         self._studio, self._set = studio, the_set
+        self._seed = 0
         with frame.panel("Preparation and augmentation"):
             ui.label(
                 "Training sees each picture moved, turned or mirrored a little, so that it learns "
@@ -48,8 +49,15 @@ class Preview:
                 self._policy = ui.select(_SHOW, label="The pictures show", value=usual).props(
                     "dense outlined options-dense"
                 )
-                self._button = frame.action("Draw some", self._draw)
+                self._button = frame.action("Preview", self._draw)
+                self._others = frame.action("Others", self._draw_others)
+                self._others.set_visibility(False)
             self._place = ui.element("div").props('role="status"')
+
+    async def _draw_others(self) -> None:
+        """Draw other pictures."""
+        self._seed += 1
+        await self._draw()
 
     async def _draw(self) -> None:
         """Ask for the picture, and show it when it is there."""
@@ -68,7 +76,7 @@ class Preview:
     async def _drawn(self, policy: str) -> None:
         studio = self._studio
         out = studio.sets.folder(self._set.id) / "previews" / policy
-        words = command("data", "--augment", policy, "--out", out)
+        words = command("data", "--augment", policy, "--seed", str(self._seed), "--out", out)
         title = f"Draw variations of {self._set.title}"
         job = await asyncio.to_thread(
             studio.jobs.add, "preview", title, [*words, *self._set.words()]
@@ -82,10 +90,14 @@ class Preview:
         if job.state != "done" or not said or "augment" not in said:
             self._tell(job.cause or "It was stopped.", wrong=True)
             return
+        self._others.set_visibility(True)
         self._place.clear()
         with self._place:
             text = str(said["augment"]["words"])
             ui.label(safe(text[:1].upper() + text[1:], 300))
+            ui.label(
+                f"A training image of each of some classes, drawn at random (seed {self._seed})."
+            ).classes("op-muted")
             address = f"/previews/{self._set.id}/{policy}?v={job.id}"
             with ui.link(target=address, new_tab=True):
                 image = ui.element("img").classes("op-preview")
