@@ -315,12 +315,28 @@ def test_pillows_own_limit_is_left_alone() -> None:
     assert side * side > MAX_PIXELS
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_camera_note_that_is_damaged_costs_no_picture() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encoded(COLOUR[0], "JPEG", exif=exif.tobytes()[:-9], quality=95)
     assert open_image(content).size in {(18, 12), (12, 18)}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_pillows_warnings_are_not_for_our_users(kind: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "A camera whose name is long"
+    path = tmp_path / "damaged"
+    # Notes that end too early, and a palette with several degrees of transparency.
+    image = COLOUR[0] if kind == "JPEG" else COLOUR[0].quantize(4)
+    more = {} if kind == "JPEG" else {"transparency": bytes((0, 100, 200, 255))}
+    path.write_bytes(encoded(image, kind, exif=exif.tobytes()[:-9], **more))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever opens it with Pillow is told by Pillow
+        picture = Image.open(path)
+    with warnings.catch_warnings(), picture:
+        warnings.simplefilter("error")
+        assert np.array_equal(np.asarray(open_image(picture)), np.asarray(open_image(path)))
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(

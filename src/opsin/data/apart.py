@@ -21,7 +21,7 @@ from opsin.frames import Header
 from opsin.sandbox import Sandbox
 
 # Beside what reading the file takes, so that a file costs less than five seconds in all.
-_SECONDS: Final = 3.5
+_SECONDS: Final = 4.0
 _PROCESSES: Final = min(8, cores())
 # What was refused for its time, memory or a crash, and why.
 _REMEMBERED: Final = 10_000
