@@ -14,9 +14,10 @@ from typing import Final
 from opsin.data.formats import HEIF_SUFFIXES
 from opsin.data.images import SUFFIXES
 from opsin.data.sources import archive
-from opsin.data.sources.folder import LITTER, PARTS, open_folder
+from opsin.data.sources.folder import LITTER, PARTS
 from opsin.errors import SourceError
 from opsin.storage import publish_directory, scratch_directory, told_plainly
+from opsin.studio.finding import check_archive
 
 _PICTURES: Final = frozenset(SUFFIXES)
 _MOST_BYTES: Final = 255
@@ -200,18 +201,12 @@ def _check_archive(path: Path, name: str) -> None:
         SourceError: It cannot be a source.
         StorageError: The disk refuses it.
     """
-    root = path
     try:
-        root = archive.unpack(path)
-        entries = list(root.iterdir())
-        # Tables and arrays are another matter, and read by a process of their own.
-        if all(each.is_dir() or each.suffix.lower() in _PICTURES for each in entries):
-            open_folder(root)
+        check_archive(path)
     except SourceError as error:
         # People know their archive, and not where it lies.
         texts = (error.expected, error.received, error.advice)
-        told = (text.replace(str(root), name).replace(str(path), name) for text in texts)
-        raise SourceError(*told) from None
+        raise SourceError(*(text.replace(str(path), name) for text in texts)) from None
 
 
 def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]]:

@@ -21,13 +21,13 @@ from opsin.data.decode import read_found
 from opsin.data.of_run import recipe_of_run
 from opsin.data.remaining import take
 from opsin.data.run_pictures import rows_of_run
-from opsin.data.sources.contents import Found
 from opsin.errors import OpsinError
 from opsin.events import SILENT
 from opsin.recipe import DataRecipe
 from opsin.run import RunDirectory
 from opsin.studio.decoded import PARTS, PER_PAGE, Opened, Page
 from opsin.studio.errors import NotThere
+from opsin.studio.finding import key_of
 from opsin.studio.findings import read_findings
 from opsin.studio.sets import Set, Sets, without_places
 
@@ -116,7 +116,7 @@ class OpenSets:
         if opened is None:
             return True
         recipe = recipe_of(self._studio.sets.get(set_id))
-        key = await asyncio.to_thread(lambda: _key(recipe, sources.find_all(recipe)))
+        key = await asyncio.to_thread(lambda: _key(recipe))
         if key == opened.key:
             opened.checked = time.monotonic()
             return False
@@ -235,20 +235,21 @@ def _take_look(opened: Opened, sets: Sets) -> bool:
     return True
 
 
-def _key(recipe: DataRecipe, found: Found) -> str:
-    return cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
+def _key(recipe: DataRecipe) -> str:
+    return cache.index_key(
+        key_of(recipe), recipe.classes, recipe.size, recipe.channels, recipe.resize
+    )
 
 
 def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
     """Find a recipe's pictures in the cache; nothing is decoded or fetched here."""
-    found = sources.find_all(recipe)
-    key = _key(recipe, found)
+    key = _key(recipe)
     decoded = cache.look_up(key)
     fly_key = cache.index_key(key, "on the fly")
     if decoded is None and cache.look_up(fly_key, _no_pixels) is not None:
         # Too many for the disk, as it was: with no room at all, they are read on the fly again.
         fly = recipe.model_copy(update={"disk_limit": 0.0})
-        decoded = read_found(found, fly, SILENT, for_training=False)
+        decoded = read_found(sources.find_all(recipe), fly, SILENT, for_training=False)
     return key, decoded
 
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.data import formats, sources
+from opsin.data import formats
 from opsin.data.apart import open_apart
 from opsin.data.sources import named
 from opsin.data.sources.folder import natural, open_folder
@@ -33,6 +33,7 @@ from opsin.storage import told_plainly, write_bytes, write_json
 from opsin.studio.arrange import class_name, file_name
 from opsin.studio.collection import Set, id_of, is_id, set_of
 from opsin.studio.errors import NotThere
+from opsin.studio.finding import key_of
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.look import Glance, Look, Looks, Small, read_moved
@@ -153,7 +154,7 @@ class Sets:
         name = title or Path(source).name or source
         recipe = DataRecipe.of(source, **options)
         with without_places(source, name):
-            sources.find_all(recipe)
+            key_of(recipe)
         known = self.find(source, **options)
         return known or self._add(
             Set(id_of((source,), options), name[:_TITLE_MOST], (source,), options)
@@ -397,8 +398,8 @@ class Sets:
     def _key(self, the_set: Set) -> str:
         recipe = DataRecipe.of(*the_set.sources, **the_set.options)
         with without_places(the_set.sources[0], the_set.title):
-            found = sources.find_all(recipe)
-        return hashlib.sha256(repr((found.key, the_set.words())).encode()).hexdigest()
+            key = key_of(recipe)
+        return hashlib.sha256(repr((key, the_set.words())).encode()).hexdigest()
 
     def in_names(self, text: str) -> str:
         """Return a text in which sets are called by their titles, and not by where they lie."""
