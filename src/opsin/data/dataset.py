@@ -18,7 +18,7 @@ from opsin.data import cache, sources
 from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
 from opsin.data.corrections import Applied, correct
-from opsin.data.decode import read, read_found
+from opsin.data.decode import read, read_by_default, read_found
 from opsin.data.kin import groups_by_name, near_duplicates, units_of
 from opsin.data.lazy import Images
 from opsin.data.near.find import NO_PAIRS, NearDuplicates
@@ -50,6 +50,8 @@ class Dataset:
         ranges: Lowest and highest value of each picture, ``uint8[N, 2]``.
         groups: What each picture shares with others of one side of the split, ``""`` for none;
             or empty.
+        units: Images with the same number belong together: copies, groups and, unless they may be
+            apart, near duplicates, ``int64[N]``.
         near: Near duplicates.
         split: Rows for training, validation and test.
         unreadable: Name and reason of each file that was skipped.
@@ -75,6 +77,7 @@ class Dataset:
     sizes: NDArray[np.int32]
     ranges: NDArray[np.uint8]
     groups: list[str]
+    units: NDArray[np.int64]
     near: NearDuplicates
     split: Split
     unreadable: list[tuple[str, str]]
@@ -340,7 +343,7 @@ def from_arrays(
         content.update(part.tobytes())
     found = Found(content.hexdigest(), lambda: contents)
     decoded = read_found(found, recipe, watcher, for_training=True)
-    return _with_split(decoded, recipe, watcher)
+    return _with_split(decoded, recipe, watcher, found=found)
 
 
 def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.uint8]:
@@ -365,18 +368,27 @@ def fingerprint_of(decoded: cache.Decoded) -> str:
 
 
 def _with_split(
-    decoded: cache.Decoded, recipe: DataRecipe, watcher: Watcher, *, for_training: bool = True
+    decoded: cache.Decoded,
+    recipe: DataRecipe,
+    watcher: Watcher,
+    *,
+    for_training: bool = True,
+    found: Found | None = None,
 ) -> Dataset:
     about = decoded.about
     classes = tuple(about["classes"])
     groups = about["groups"]
     if recipe.group_by:
         groups = groups_by_name(about["names"], recipe.group_by)
-    near = near_duplicates(
-        decoded.images, decoded.digests, mirrored=about["mirrored"], watcher=watcher
-    )
+    alike = decoded
+    if recipe.split_by == "bytes":  # parts that no preparation changes, so what they hang by too
+        alike = read_by_default(found or sources.find_all(recipe), recipe, decoded, watcher)
+    near = near_duplicates(alike.images, alike.digests, mirrored=about["mirrored"], watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
     units = units_of(decoded.digests, groups, together.pairs)
+    if alike is not decoded:  # equal as one or as the other
+        same = np.stack([np.arange(len(units)), units], axis=1)
+        units = units_of(alike.digests, [], same)
     subjects = Subjects(
         labels=decoded.labels,
         digests=decoded.digests,
@@ -409,6 +421,7 @@ def _with_split(
         sizes=decoded.sizes,
         ranges=decoded.ranges,
         groups=groups,
+        units=units,
         near=near,
         split=split,
         unreadable=decoded.unreadable,

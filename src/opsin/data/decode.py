@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from opsin.data import cache, partial, sources
 from opsin.data.images import content_of, look_at, read_sized
 from opsin.data.lazy import THREADS, Images, OnTheFly
 from opsin.data.partial import Chunk, Partial
+from opsin.data.remaining import take
 from opsin.data.sources.contents import Contents, Found
 from opsin.data.split import TEST
 from opsin.errors import ImageError, SourceError
@@ -88,6 +89,45 @@ def read_found(
             "Mend or remove them, or allow more with --max-unreadable.",
         )
     return decoded
+
+
+def read_by_default(
+    found: Found, recipe: DataRecipe, decoded: cache.Decoded, watcher: Watcher
+) -> cache.Decoded:
+    """Return the same images as they are prepared where nobody asks for a size or the like.
+
+    Args:
+        found: Their source.
+        recipe: How they were prepared.
+        decoded: What came of it, perhaps without some of them, or in another order.
+        watcher: Is told how far the work is.
+
+    Returns:
+        The images in the order of ``decoded``; ``decoded`` itself where they were prepared so, or
+        where not all of them can be.
+    """
+    asked = {"size": None, "channels": None, "resize": "fit"}
+    if all(getattr(recipe, name) == value for name, value in asked.items()):
+        return decoded
+    default = recipe.model_copy(update=asked)
+    shape = decoded.images.shape[1:]
+    if cache.look_up(cache.index_key(found.key, recipe.classes, None, None, "fit")) is None:
+        contents = found.open()
+        like = _choose_preparation(contents.keep(recipe.classes) if recipe.classes else contents,
+                                   default)  # fmt: skip
+        if (like.height, like.width, like.channels, like.resize) == (*shape, recipe.resize):
+            return decoded
+    plain = read_found(found, default, watcher, for_training=False)
+    row_of = {key: row for row, key in enumerate(_names_and_digests(plain))}
+    rows = [row_of.get(key, -1) for key in _names_and_digests(decoded)]
+    if -1 in rows or (plain.images.shape[1:], "fit") == (shape, recipe.resize):
+        return decoded
+    return take(plain, np.array(rows, np.int64))
+
+
+def _names_and_digests(decoded: cache.Decoded) -> Iterator[tuple[str, bytes]]:
+    for name, digest in zip(decoded.about["names"], decoded.source_digests, strict=True):
+        yield name, digest.tobytes()
 
 
 def _decoded(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) -> cache.Decoded:

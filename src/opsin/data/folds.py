@@ -6,11 +6,8 @@ import contextlib
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.data.dataset import Dataset
-from opsin.data.kin import units_of
-from opsin.data.near.find import NO_PAIRS
 from opsin.data.split import Subjects, make_split
 from opsin.errors import RecipeError, SourceError
 
@@ -95,13 +92,6 @@ def _cut(dataset: Dataset, subjects: Subjects, folds: int, assignment: str) -> l
     return parts
 
 
-def units_of_dataset(dataset: Dataset) -> NDArray[np.int64]:
-    """Number the images so that those that belong together bear the same number: `units_of`."""
-    together = dataset.recipe.near_duplicates == "together"
-    pairs = dataset.near.pairs if together else NO_PAIRS.pairs
-    return units_of(dataset.digests, dataset.groups, pairs)
-
-
 def _subjects_of(dataset: Dataset) -> Subjects:
     return Subjects(
         labels=dataset.labels,
@@ -109,6 +99,6 @@ def _subjects_of(dataset: Dataset) -> Subjects:
         source_digests=dataset.source_digests,
         given=np.zeros(len(dataset), np.uint8),
         classes=dataset.classes,
-        units=units_of_dataset(dataset),
+        units=dataset.units,
         groups=dataset.groups,
     )

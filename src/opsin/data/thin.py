@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from opsin.data.dataset import Dataset
-from opsin.data.folds import folds_that_work, units_of_dataset
+from opsin.data.folds import folds_that_work
 
 # A part of so many images varies little by chance; fewer are seen from the interval.
 _LEAST: Final = 4
@@ -49,8 +49,7 @@ def _few(dataset: Dataset) -> Iterator[str]:
         wanted, found = share * of, len(split.rows(part))
         if not cut or wanted < _LEAST or found >= wanted / 2:
             continue
-        units = units_of_dataset(dataset)
-        sizes = np.bincount(units)
+        sizes = np.bincount(dataset.units)
         large = sizes[(sizes > 1) & (sizes > share * len(dataset))]
         why = (
             f", since {int(large.sum()):,} images hang together, as groups or near duplicates, in "
