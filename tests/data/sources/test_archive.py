@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import stat
+import struct
 import tarfile
 import tracemalloc
 import warnings
@@ -25,6 +26,7 @@ from opsin.data import sources
 from opsin.data.sources import archive, members
 from opsin.data.sources.contents import Contents
 from opsin.data.split import TEST, TRAIN
+from opsin.data.unlabelled import open_stream
 from opsin.errors import OpsinError, SourceError
 from opsin.events import SILENT, Watcher
 from opsin.recipe import DataRecipe
@@ -442,7 +444,7 @@ def test_names_that_differ_in_case_or_not_at_all(tmp_path: Path) -> None:
             packed.writestr(name, b"x")
         with pytest.warns(UserWarning, match="Duplicate name"):
             packed.writestr("cat/a.png", b"x")
-    assert 1 <= len(opened(path)) <= 3
+    assert 2 <= len(opened(path)) <= 4
     path = pack(tmp_path / "set.tar", CLASSES | {"cat/1.png/2.png": b"x"})
     with pytest.raises(SourceError, match="as a file and as a folder"):
         opened(path)
@@ -467,3 +469,33 @@ def test_the_name_does_not_decide_the_kind(tmp_path: Path) -> None:
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(content)
     assert opened(path).names == list(CLASSES)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_name_that_comes_twice_gets_a_number_as_in_a_stream(tmp_path: Path, suffix: str) -> None:
+    files = [*CLASSES.items(), ("cat/1.png", b"x"), ("./cat/1.png", b"y")]
+    path = pack(tmp_path / f"set{suffix}", files)
+    watcher = Notes()
+    contents = opened(path, watcher=watcher)
+    names = ["cat/1.png", "cat/1-2.png", "cat/1-3.png", "cat/2.png", "dog/1.png"]
+    assert sorted(contents.names) == sorted(names)
+    by_name = dict(zip(contents.names, paths_of(contents), strict=True))
+    assert [by_name[name].read_bytes() for name in names] == [b"a", b"x", b"y", b"b", b"c"]
+    assert "2 of them were given a number" in watcher.notes[0]
+    assert sorted(each.name for each in open_stream(path)) == sorted(names)
+    tables = [*CLASSES.items(), ("labels.csv", b"path,label"), ("labels.csv", b"path,label")]
+    with pytest.raises(SourceError, match=r"two files called 'labels\.csv'"):
+        opened(pack(tmp_path / f"two{suffix}", tables))
+
+
+def test_a_list_of_more_members_than_a_file_holds_is_not_read(tmp_path: Path) -> None:
+    """It would take ten times the size of the file in memory."""
+    path = tmp_path / "set.zip"
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+    listed = (entry + b"a") * 250_000
+    # It says that it lists one.
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(listed), 0, 0)
+    path.write_bytes(b"PK\3\4" + listed + end)
+    for read in (lambda: opened(path), lambda: list(open_stream(path))):
+        with pytest.raises(SourceError, match="more members than any honest one"):
+            read()

@@ -13,6 +13,7 @@ from typing import IO
 
 from opsin.data import images
 from opsin.data.cache import cache_root
+from opsin.data.numbered import free_name
 from opsin.data.sources import idx, manifest
 from opsin.data.sources.contents import key_of_files
 from opsin.data.sources.folder import LITTER, PARTS
@@ -75,7 +76,7 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
         members_left=MAX_MEMBERS,
     )
     room = int(DISK_SHARE * shutil.disk_usage(folder).free)
-    written, links, overlong, shown = 0, 0, 0, 0
+    written, links, overlong, renamed, shown = 0, 0, 0, 0, 0
     made: set[Path] = set()
     watcher.begin("Unpack", size, "B")
     with contextlib.closing(members_of(path, meter)) as members:
@@ -87,7 +88,9 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
             if not _is_writable(parts):
                 overlong += 1
                 continue
-            target = folder.joinpath(*parts)
+            own = _own_name(folder, "/".join(parts), path)
+            renamed += own != "/".join(parts)
+            target = folder / own
             try:
                 if target.parent not in made:
                     target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,11 +115,34 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     watcher.end()
     wanted = "pictures, a table, an .npz or an IDX file in the archive"
     conclude(path, watcher, wanted=wanted, found=written > 0, links=links)
+    if renamed:
+        watcher.note(
+            f"In {path} several images have one name; {renamed:,} of them were given a number"
+        )
     if overlong:
         watcher.note(
             f"Passed over in {path}: names that cannot be written, {overlong:,} in all; "
             "shorten them."
         )
+
+
+def _own_name(folder: Path, name: str, path: Path) -> str:
+    """Return a name that no member before had: images get a number, as in a stream of them.
+
+    Raises:
+        SourceError: Two tables, or two files of arrays, have one name.
+    """
+
+    def is_file(name: str) -> bool:
+        return os.path.isfile(folder / name)  # noqa: PTH113
+
+    if is_file(name) and not name.lower().endswith(images.SUFFIXES):
+        raise SourceError(
+            "an archive that holds each table once",
+            f"{path} has two files called {name!r:.120}",
+            "Unpack it yourself and give the folder.",
+        )
+    return free_name(name, is_file)
 
 
 def conclude(path: Path, watcher: Watcher, *, wanted: str, found: bool, links: int) -> None:
