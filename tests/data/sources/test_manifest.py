@@ -259,3 +259,12 @@ def test_rows_of_a_table_keep_their_pictures(tmp_path: Path) -> None:
     contents = open_table(table(tmp_path, "path,label\na.png,0\n" + rows))
     some = contents.rows(np.array([5, 1]))
     assert [picture.name for picture in paths_of(some)] == ["4.png", "0.png"]
+
+
+def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: Path) -> None:
+    text = b'path;"label" ;"a"b,c\n' + b"a.png;cat;x\nb.png;dog;y\n"
+    with pytest.raises(SourceError, match=r"line 1 of .* is broken"):
+        open_table(table(tmp_path, text))
+    for text in (b'"path"x,label\n', b"path,\rlabel\n", b'"'):
+        with pytest.raises(SourceError):
+            open_table(table(tmp_path, text))

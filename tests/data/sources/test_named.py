@@ -6,6 +6,9 @@ import gzip
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +98,32 @@ def test_files_of_an_earlier_opsin_stay_until_the_new_ones_are_there(
     assert "tiny-python.tar.gz, fetched by an earlier Opsin, is removed" in notes.notes[0]
     assert locate_files("tiny", published, notes) == old.parent
     assert not old.exists()
+
+
+def test_what_a_killed_download_left_goes_after_a_week(
+    server: Server, published: Published, cache: Path
+) -> None:
+    """A process that is killed in the middle of a file leaves it, for the next to go on with."""
+    server.manner = "hold"
+    code = (
+        "import sys; from opsin.data.sources import download; from pathlib import Path;"
+        "download.fetch(sys.argv[1], Path(sys.argv[2]), limit=10**9)"
+    )
+    parts = cache / "sources" / "other.parts"
+    parts.mkdir(parents=True)
+    url = server.url + next(iter(published.files))
+    with subprocess.Popen([sys.executable, "-c", code, url, str(parts / "x.part")]) as child:
+        assert server.halfway.wait(60)
+        child.kill()
+    server.release.set()
+    server.manner = "good"
+    locate(published)
+    assert parts.is_dir()
+    (parts / "x.part").touch()
+    for place in (*parts.iterdir(), parts):
+        os.utime(place, (0, time.time() - 8 * 86_400))
+    locate_files("tiny2", published, SILENT)
+    assert not parts.exists()
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             break
         blank += 1
     # By a reader each, because a quoted name may hold another separator.
-    separator = max(",;\t", key=lambda each: len(next(Reader([first], delimiter=each), [])))
+    separator = max(",;\t", key=lambda each: _count_fields(first, each))
     reader = Reader(
         itertools.chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True
     )
@@ -278,6 +278,14 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         if row:
             yield line, [name.strip() for name in row] if head else row
             head = False
+
+
+def _count_fields(line: str, separator: str) -> int:
+    """Return how many fields a separator makes of a line; none where it breaks a quote."""
+    try:
+        return len(next(Reader([line], delimiter=separator), []))
+    except csv.Error:
+        return 0
 
 
 def _from_json(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from opsin.events import Watcher
 from opsin.regular_file import open_regular
 from opsin.storage import publish_directory, scratch_directory, told_plainly
 
-_CHUNK = 1 << 20
+# Seconds after which nobody is expected to go on with a download.
+_STALE = 7 * 86_400
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
         if _is_whole(cached, published):  # that process has
             return cached
         _tell_replaced(name, cached, published, watcher)
+        _sweep(kept)
         reasons = []
         for fetch in (_from_upstream, *([_from_debian] if published.package else [])):
             try:
@@ -87,6 +91,15 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
         f"Connect to the network, or put the published files into {cached}: "
         f"{', '.join(published.files)}.",
     )
+
+
+def _sweep(kept: Path) -> None:
+    """Remove what came of downloads that nobody has gone on with for a week."""
+    for parts in kept.glob("*.parts"):
+        with contextlib.suppress(OSError):
+            newest = max(file.stat().st_mtime for file in (parts, *parts.iterdir()))
+            if time.time() - newest > _STALE:
+                shutil.rmtree(parts, ignore_errors=True)
 
 
 def _tell_replaced(name: str, cached: Path, published: Published, watcher: Watcher) -> None:
