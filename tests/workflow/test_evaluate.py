@@ -71,7 +71,8 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     file.with_name("copy.png").unlink()
     fewer = opsin.evaluate(made.path, folder)
     assert (fewer["part"], fewer["images"], fewer["looks"]) == ("own-test", 194, 5)
-    twice = opsin.evaluate(made.path, folder, folder)
+    shutil.copytree(folder, tmp_path / "again")
+    twice = opsin.evaluate(made.path, folder, tmp_path / "again")
     assert (twice["images"], twice["low"], twice["looks"]) == (194, fewer["low"], 6)
     noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(noise).save(folder / "3" / "noise.png")
@@ -166,3 +167,35 @@ def test_a_seed_draws_the_same_images_and_another_one_others(
     }
     assert drawn[0, "one"] == drawn[0, "other"]
     assert drawn[0, "one"] != drawn[1, "one"]
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_recoded_and_resized_training_images_are_known(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(80):
+        file = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        coarse = random.integers(0, 256, (6, 6, 3), np.uint8)
+        Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(file)
+    made = opsin.train(tmp_path / "set", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    data = opsin.load(tmp_path / "set")
+    for row in data.split.train[::3][:20]:
+        name = Path(data.names[row])
+        (tmp_path / "recoded" / name.parent).mkdir(parents=True, exist_ok=True)
+        with Image.open(tmp_path / "set" / name) as image:
+            large = image.resize((60, 60), Image.Resampling.BICUBIC)
+            large.save(tmp_path / "recoded" / name.with_suffix(".jpg"), quality=97)
+    figures = opsin.evaluate(made.path, tmp_path / "recoded")
+    assert (figures["seen"], figures["seen_nearly"]) == (0, 20)
+    assert figures["without_seen_nearly"] is None
+    for number in range(10):
+        coarse = random.integers(0, 256, (6, 6, 3), np.uint8)
+        new = Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
+        new.save(tmp_path / "recoded" / "ab"[number % 2] / f"new-{number}.png")
+    figures = opsin.evaluate(made.path, tmp_path / "recoded")
+    assert (figures["images"], figures["seen_nearly"]) == (30, 20)
+    assert figures["without_seen_nearly"]["images"] == 10
+    # Where the images of the training are gone, only exact copies are known.
+    (tmp_path / "set").rename(tmp_path / "gone")
+    assert opsin.evaluate(made.path, tmp_path / "recoded")["seen_nearly"] is None

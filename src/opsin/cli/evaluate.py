@@ -44,6 +44,8 @@ def evaluate(
         "val": "validation part",
         "all": "all pictures",
     }[figures["part"]]
+    if figures["part"] == "unseen" and figures["seen_nearly"] != 0:
+        part = "pictures without an exact copy in training"
     title = f"{' + '.join(source)} ({part})"
     screen.print(
         f"{title}   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}   "
@@ -55,6 +57,15 @@ def evaluate(
         screen.print(
             f"Optimistic: {figures['seen']:,} of them were seen in training (exact copies)."
         )
+    if figures["seen_nearly"]:
+        without = figures["without_seen_nearly"]
+        screen.print(
+            f"Optimistic: {figures['seen_nearly']:,} of them are near duplicates of images seen in "
+            "training (recoded, resized, cropped or mirrored)."
+            + (f" Without them accuracy {plus_minus(without)}." if without else "")
+        )
+    elif figures["seen_nearly"] is None and figures["part"] in ("test", "unseen", "all"):
+        screen.print("Of images seen in training only exact copies are known.")
     if figures["own_test"] and figures["part"] != "own-test":
         screen.print(f"{figures['own_test']:,} of them are the run's own test images.")
     if figures["seen"] is None:

@@ -210,7 +210,8 @@ def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -
 def _larger_than(share: float, subjects: Subjects, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Tell which pictures' units would be more than a whole part, ``bool[N]``."""
     sizes = np.bincount(subjects.units[free], minlength=len(free))[subjects.units]
-    return (sizes > 1) & (sizes > share * np.count_nonzero(free))
+    larger: NDArray[np.bool_] = (sizes > 1) & (sizes > share * np.count_nonzero(free))
+    return larger
 
 
 def _between(

@@ -23,6 +23,7 @@ from opsin.predict import Answers, Classifier
 from opsin.recipe import DataRecipe
 from opsin.run import RunDirectory, refuse_swapped
 from opsin.workflow.looks import count_looks, key_of, note_look
+from opsin.workflow.nearly_seen import nearly_seen
 from opsin.workflow.own_images import OwnImages
 
 
@@ -205,6 +206,8 @@ def evaluate(
         (``test``, ``own-test``, ``unseen``, ``val`` or ``all``), ``seen`` and ``own_test`` (how
         many of the pictures judged the classifier learnt from or was chosen by, and how many are
         its run's own test images; ``None`` where a file without its run cannot tell),
+        ``seen_nearly`` (how many are near duplicates of images that it learnt from or was chosen
+        by, see `opsin.workflow.nearly_seen`; with the accuracy ``without_seen_nearly``),
         ``unreadable``, ``seconds``, and ``looks``: how often the runs of its folder have looked at
         this test set.
 
@@ -247,12 +250,22 @@ def evaluate(
         "part": judged.part,
         "seen": judged.seen,
         "own_test": judged.own_test,
+        "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
         "looks": None,
         "seconds": seconds,
         **measure(found.probabilities, labels, classifier.classes),
         **_of_file(classifier.metadata, found, labels),
     }
+    near = None
+    if judged.own is not None and judged.part != "own-test":
+        near = nearly_seen(judged.own, decoded, rows, watcher)
+    if near is not None:
+        right = found.probabilities.argmax(axis=1) == labels
+        figures["seen_nearly"] = int(near.sum())
+        figures["without_seen_nearly"] = (
+            _share(right[~near]) if 0 < near.sum() < len(near) else None
+        )
     own_images = judged.own
     if judged.own_test and own_images is not None:
         figures["looks"] = own_images.note_look(len(rows), figures["accuracy"])
