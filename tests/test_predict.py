@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.data.blank import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.data.views import views
 from opsin.errors import ImageError, ModelFileError, RecipeError
@@ -99,6 +100,19 @@ def test_a_list_is_answered_one_by_one(
         classifier.predict(given, name="a")  # type: ignore[call-overload]
     with pytest.raises(ImageError, match="picture 1 is of type list"):
         classifier.predict([image, [image]])
+
+
+def test_an_image_without_contrast_is_said_to_be_so(classifier: Classifier) -> None:
+    for level in (0, 128, 255):
+        answer = classifier.predict(np.full((40, 40), level, np.uint8))
+        assert answer.warning == NO_CONTRAST
+        assert answer.notes == (NO_CONTRAST,)  # and nothing of a background
+        assert answer.to_json()["warning"] == NO_CONTRAST
+
+
+def test_an_image_of_something_has_no_warning(classifier: Classifier, digits: Dataset) -> None:
+    answers = classifier.predict(list(digits.images[:50]))
+    assert {answer.warning for answer in answers} == {None}
 
 
 def test_what_an_array_was_taken_for_is_a_note(classifier: Classifier, digits: Dataset) -> None:

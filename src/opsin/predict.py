@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from opsin.arguments import checked
 from opsin.data.array_image import to_bytes
+from opsin.data.blank import warning_among, warning_of
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy import Images
 from opsin.data.sheet import png_address
@@ -55,7 +56,8 @@ class Prediction:
         familiarity: How much the picture is like the training pictures, -1 to 1; ``None`` where
             the file cannot tell.
         rejected: Whether it is so unlike them that the answer is "none of these".
-        notes: What was done to the picture beyond decoding and resizing.
+        notes: What was done to the picture beyond decoding and resizing; first of all, where it
+            holds nothing to recognise, that.
         pixels: The picture as the network saw it, ``uint8[H, W, C]``.
     """
 
@@ -73,6 +75,11 @@ class Prediction:
         """The label, or ``none of these`` where the picture is like nothing in the training."""
         return NONE_OF_THESE if self.rejected else self.label
 
+    @property
+    def warning(self) -> str | None:
+        """Why the answer means nothing: the image has no contrast, is a gradient or noise."""
+        return warning_among(self.notes)
+
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return the most probable classes with their probabilities, the best first."""
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
@@ -82,6 +89,7 @@ class Prediction:
         """Return the answer as plain data, the pixels left out."""
         return {
             "image": self.name,
+            "warning": self.warning,
             "answer": self.answer,
             "label": self.label,
             "confidence": self.confidence,
@@ -123,6 +131,12 @@ class Prepared:
     name: str
     pixels: NDArray[np.uint8] = field(repr=False, compare=False)
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> Prepared:
+        """Look whether there is anything to recognise, and say so first where there is nothing."""
+        warning = warning_of(pixels)
+        return cls(name, pixels, notes if warning is None else (warning, *notes))
 
 
 @dataclass(frozen=True)
@@ -349,7 +363,7 @@ class Classifier:
             ImageError: The picture cannot be read.
         """
         ready = prepare(image, self.metadata.preparation, name, match=not as_is)
-        return Prepared(name, ready.pixels, ready.notes)
+        return Prepared.of(name, ready.pixels, ready.notes)
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.
@@ -404,8 +418,8 @@ class Classifier:
             return
         names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
         for batch in self._batches(images, rows):
-            found = self._ask(names, batch)
-            yield Answers(found["probabilities"], found.get("familiarity"))
+            values = self._ask(names, batch)
+            yield Answers(values["probabilities"], values.get("familiarity"))
 
     def _batches(
         self, images: Images, rows: NDArray[np.int64] | None

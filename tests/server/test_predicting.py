@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
+from opsin.data.blank import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.gate.replies import BadRequest
 from opsin.server.asks import Answer, Overloaded
@@ -49,7 +50,17 @@ def test_one_picture(asks: Asks, nearest_mean: Path, pictures: list[bytes]) -> N
     assert (found["rejected"], found["familiarity"], found["notes"]) == (False, None, [])
     assert set(found) == {
         "name", "answer", "label", "confidence", "rejected", "familiarity", "top", "notes",
+        "warning",
     }  # fmt: skip
+
+
+def test_an_image_without_contrast_is_said_to_be_so(asks: Asks) -> None:
+    white = png(np.full((9, 9), 255, np.uint8))
+    reply = asks.post("/predict?explain=true", content=white, headers=PNG)
+    (found,) = reply.json()["predictions"]
+    assert found["warning"] == NO_CONTRAST
+    assert found["notes"] == [NO_CONTRAST]
+    assert "explanation" not in found
 
 
 def test_every_way_of_sending_gives_the_same(asks: Asks, pictures: list[bytes]) -> None:

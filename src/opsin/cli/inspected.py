@@ -131,7 +131,10 @@ def _answer(found: Insight) -> str:
     said = f"{printable(answer.label)}   {answer.confidence:.1%}"
     if answer.rejected:
         said = f"{answer.answer}   (nearest: {said})"
-    return "\n".join([f"{printable(answer.name)}   {said}", *answer.notes])
+    # What makes the answer worthless stands before it.
+    before = [answer.warning] if answer.warning else []
+    after = [note for note in answer.notes if note not in before]
+    return "\n".join([*before, f"{printable(answer.name)}   {said}", *after])
 
 
 def _views(found: Insight) -> Table:
@@ -167,7 +170,8 @@ def _decision(decision: Decision, found: Insight) -> str:
     lines = [f"Why {printable(decision.classes[decision.target])}?"]
     for each in decision.maps:
         lines.append(f"    {METHODS[each.method].title:<22}{each.verdict.words}")
-    lines.append(f"    {printable(counterfactual_words(decision))}")
+    if decision.maps:
+        lines.append(f"    {printable(counterfactual_words(decision))}")
     if found.neighbours:
         lines.append(f"    {printable(neighbours_words(found.neighbours, decision))}")
     lines += [f"    {note}" for note in decision.notes]

@@ -229,7 +229,8 @@ class _Told:
             else:
                 what = f"[bold]{escape(printable(answer.answer))}[/]"
                 name = escape(printable(answer.name))
-                screen.print(f"{answer.confidence:6.1%}  {what}  {name}")
+                why = f"  ({answer.warning})" if answer.warning else ""
+                screen.print(f"{answer.confidence:6.1%}  {what}  {name}{why}")
 
 
 def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
@@ -280,6 +281,8 @@ def _print(screen: Console, prediction: Prediction, top: int) -> None:
     best = prediction.top(top)
     width = max(len(name) for name, _ in best)
     name = escape(printable(prediction.name))
+    if prediction.warning:
+        screen.print(f"{name}   {prediction.warning}")
     if prediction.rejected:
         screen.print(f"{name}   [bold]{prediction.answer}[/]   looks unlike the training pictures")
     else:
@@ -287,4 +290,6 @@ def _print(screen: Console, prediction: Prediction, top: int) -> None:
     for name, share in best:
         screen.print(f"    {escape(f'{name:<{width}}')}  [blue]{bar(share)}[/] {share:.1%}")
     for note in prediction.notes:
+        if note == prediction.warning:
+            continue
         screen.print(f"    {note} (--as-is to keep it)", style="dim", markup=False)

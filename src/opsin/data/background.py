@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from opsin.data.blank import has_no_contrast
 from opsin.data.resize import filled, placement, to_pixels
 from opsin.metadata import Background, Preparation
 
@@ -112,7 +113,9 @@ def match_background(
         difference[top:bottom] = _difference(band.reshape(*band.shape[:2], -1), floor)
     box = _subject(difference)
     if box is None:
-        return to_pixels(ImageOps.invert(image), preparation), said
+        inverted = to_pixels(ImageOps.invert(image), preparation)
+        # Without contrast it is all background, and could as well be all subject.
+        return None if has_no_contrast(inverted) else (inverted, said)
     away = np.arange(256, dtype=np.float32)[:, None] - np.array(floor, np.float32)
     away *= -background.contrast / _strongest(difference, box)
     levels = np.clip(background.level + away, 0, 255).astype(np.uint8)

@@ -68,6 +68,11 @@ _PREDICTION: Final = {
             },
         },
         "notes": {"type": "array", "items": _TEXT},
+        "warning": {
+            "type": ["string", "null"],
+            "description": "Why the answer means nothing, where the picture has no contrast, is a "
+            "smooth gradient or noise; without contrast there is no explanation either.",
+        },
         "probabilities": {
             "type": "object",
             "additionalProperties": _SHARE,

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from opsin.data.blank import warning_among
 from opsin.errors import OpsinError
 from opsin.gate.replies import BadRequest, json_bytes
 from opsin.predict import NONE_OF_THESE
@@ -236,6 +237,7 @@ def entry(upload: Upload, result: Result, served: Served, wanted: Wanted) -> dic
     known = result.familiarity
     found: dict[str, Any] = {
         "name": upload.name,
+        "warning": warning_among(result.notes),
         "answer": NONE_OF_THESE if result.rejected else label,
         "label": label,
         "confidence": shares[order[0]],

@@ -24,6 +24,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from opsin.data.blank import has_no_contrast
 from opsin.data.images import look_at
 from opsin.errors import ImageError, ModelFileError, OpsinError
 from opsin.frames import Header, pack, receive
@@ -179,7 +180,7 @@ def prepare(
         ImageError: It cannot be read, or is too large.
     """
     if shape is not None:
-        return Prepared("picture", np.frombuffer(content, np.uint8).reshape(shape))
+        return Prepared.of("picture", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > most:
@@ -273,7 +274,7 @@ def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list
             if value is not None
         ]  # fmt: skip
         for row, place in enumerate(ready):
-            if place not in explained:
+            if place not in explained or has_no_contrast(ready[place].pixels):
                 continue
             with contextlib.suppress(ModelFileError):  # no answer, no map of what it rests on
                 heat = model.heat(ready[place].pixels, int(answers.probabilities[row].argmax()))

@@ -13,7 +13,8 @@ import opsin
 from opsin.data.dataset import Dataset
 from opsin.inspection.network import Network
 from opsin.predict import Classifier
-from opsin.workflow.inside.decision import NO_WEIGHTS, explain, fill_of
+from opsin.report.inside.decision import decision_sections
+from opsin.workflow.inside.decision import NO_MAPS, NO_WEIGHTS, explain, fill_of
 from tests.classical.test_onnx_file import content_of, fitted
 
 
@@ -127,6 +128,17 @@ def test_where_the_training_half_is_missing_it_is_said(
     decision = explain(*opened(nearest_mean), np.array(digits.images[0]))
     assert [each.method for each in decision.maps] == ["occlusion"]
     assert "pip install 'opsin[train]'" in decision.notes[0]
+
+
+def test_of_an_image_without_contrast_no_maps_are_drawn(nearest_mean: Path) -> None:
+    decision = explain(*opened(nearest_mean), np.full((8, 8, 1), 99, np.uint8))
+    assert decision.maps == ()
+    assert decision.counterfactual is None
+    assert decision.notes == (NO_MAPS,)
+    (shown,) = decision_sections(decision)
+    assert "No heat maps were drawn" in shown.title
+    assert NO_MAPS in shown.html
+    assert "Bright" not in shown.html
 
 
 def test_models_that_know_no_mean_hide_in_the_picture_s_own(nearest_mean: Path) -> None:

@@ -295,6 +295,8 @@ def decision_sections(
             **shared,
         ),
     ]
+    if not decision.maps:  # nor was a part looked for
+        del sections[1:]
     if neighbours:
         title = neighbours_words(neighbours, decision)
         given = {"part": "neighbours", "neighbours": neighbours, "actual": actual, **shared}
@@ -330,7 +332,9 @@ def neighbours_words(neighbours: Sequence[Neighbour], decision: Decision) -> str
 def _title(decision: Decision) -> str:
     good, total = sum(each.verdict.trusted for each in decision.maps), len(decision.maps)
     name = decision.classes[decision.target]
-    if total == 1:
+    if not total:
+        verdict = "No heat maps were drawn"
+    elif total == 1:
         verdict = "The heat map can be trusted" if good else "The heat map is not to be trusted"
     elif good == total:
         verdict = f"All {_NUMBERS[total].lower()} heat maps can be trusted"

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
+from opsin.data.blank import NO_CONTRAST
 from opsin.errors import OpsinError
 from opsin.predict import Prediction
 from opsin.studio import frame
@@ -255,9 +256,13 @@ class _Body:
         self._holder.clear()
         with self._holder, ui.element("div").classes("op-columns op-below"):
             with frame.panel("Answer"):
+                if answer.warning:
+                    ui.label(f"{safe(answer.warning)}.".capitalize()).props("role=status")
                 self._verdict(answer)
                 bars(answer.top(_BARS), f"Probabilities of {answer.name}")
                 for note in answer.notes:
+                    if note == answer.warning:
+                        continue
                     ui.label(safe(note)).classes("op-muted")
                 inside = f"/runs/{quote(asked.run)}/inside?picture=kept/{key}"
                 with ui.element("p").classes("op-row"):
@@ -265,11 +270,14 @@ class _Body:
                     ui.link("Can the heat map be trusted?", f"{inside}&view=why")
             with frame.panel("Why"), ui.element("div").classes("op-tried"):
                 figure(f"/kept/{key}.png", "The picture", safe(answer.name, 60))
-                figure(
-                    f"/heat/{quote(asked.run)}/{key}.png",
-                    f"Heat map: what {answer.label} hangs on",
-                    f"Bright: hiding it makes {safe(answer.label, 40)} less probable",
-                )
+                if answer.warning == NO_CONTRAST:
+                    ui.label("There is no heat map of an image without contrast.")
+                else:
+                    figure(
+                        f"/heat/{quote(asked.run)}/{key}.png",
+                        f"Heat map: what {answer.label} hangs on",
+                        f"Bright: hiding it makes {safe(answer.label, 40)} less probable",
+                    )
         with self._holder, frame.panel("Nearest training pictures"):
             near = ui.element("div")
             with near:

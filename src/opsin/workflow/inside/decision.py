@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.data.blank import has_no_contrast
 from opsin.errors import MissingExtraError, ModelFileError
 from opsin.events import SILENT, Watcher
 from opsin.inspection.faithfulness import (
@@ -28,6 +29,8 @@ from opsin.predict import Classifier
 if TYPE_CHECKING:
     from opsin.attribution.network import TorchNetwork
 
+#: What is said of an image without contrast.
+NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."
 #: What is said of files without layers that could be drawn anew.
 NO_WEIGHTS: Final = (
     "A model without weights cannot be compared with one of random weights: its map has passed or "
@@ -154,6 +157,8 @@ def explain(
     best = int(row.argmax())
     wanted = best if target is None else target
     fill = fill_of(network, pixels)
+    if has_no_contrast(pixels):
+        return Decision(pixels, classifier.classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
     drawn = random_weights(network, seed=seed)
     found, notes = _gradient_maps(network, drawn, pixels, wanted, fill)

@@ -1,0 +1,34 @@
+"""What makes an answer worthless is said before it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from opsin.data.blank import NO_CONTRAST
+from tests.conftest import Cli
+
+
+def test_an_image_without_contrast(cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
+    file = tmp_path / "white.png"
+    Image.new("RGB", (40, 40), "white").save(file)
+    shown = cli("predict", nearest_mean, file)
+    assert shown.returncode == 0
+    first, second, *_ = shown.stdout.splitlines()
+    assert NO_CONTRAST in first
+    assert "%" in second
+    assert "background" not in shown.stdout
+    (answer,) = json.loads(cli("predict", nearest_mean, file, "--json").stdout)["predictions"]
+    assert answer["warning"] == NO_CONTRAST
+    several = cli("predict", nearest_mean, tmp_path).stdout
+    assert f"({NO_CONTRAST})" in several
+
+
+def test_swapped_arguments_are_told(cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "boot.png")
+    told = cli("predict", "boot.png", nearest_mean)
+    assert told.returncode == 1
+    assert f"{nearest_mean} is the classifier, boot.png the images" in told.stderr
+    assert f"opsin predict {nearest_mean} boot.png" in told.stderr
