@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -63,3 +65,27 @@ def write_pictures(folder: Path, *, each: int = 40) -> Path:
         writer.writerow(("path", "label"))
         writer.writerows(rows)
     return table
+
+
+def bomb() -> bytes:
+    """Return a small file that is 1.2 GB of pixels."""
+    packed = zlib.compressobj(9)
+    parts = [packed.compress(bytes(1 + 3 * 20_000)) for _ in range(20_000)]
+    content = b"".join([*parts, packed.flush()])
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        ends = zlib.crc32(kind + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + kind + data + ends
+
+    size = (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size)
+    return head + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+
+
+def slow_jpeg() -> bytes:
+    """Return a JPEG of 400,000 Exif segments, which decoders join one by one."""
+    stream = io.BytesIO()
+    Image.new("L", (8, 8)).save(stream, "JPEG")
+    segment = b"\xff\xe1" + (8).to_bytes(2, "big") + b"Exif\0\0"
+    content = stream.getvalue()
+    return content[:2] + 400_000 * segment + content[2:]

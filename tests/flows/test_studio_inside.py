@@ -21,6 +21,7 @@ from opsin.run import RunDirectory
 from opsin.storage import write_json
 from opsin.studio.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
+from tests.hostile import bomb, slow_jpeg
 from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
@@ -117,6 +118,23 @@ def test_several_pictures_become_a_table(running: StudioProcess, browser: webdri
     button(browser, "1").click()
     until(browser, lambda: one(browser, ".op-bars"))
     calm(running, browser)
+
+
+def test_a_bomb_costs_one_answer_and_the_studio_goes_on(
+    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(bomb())
+    (tmp_path / "slow.jpg").write_bytes(slow_jpeg())
+    before = running.memory()
+    browser.get(f"{running.address}/try?run={GOOD}")
+    send(browser, tmp_path / "bomb.png", tmp_path / "slow.jpg", running.folder / "2.png")
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3, 60)
+    assert "bomb.png has 20,000 × 20,000" in shown(browser)
+    assert running.process is not None and running.process.poll() is None
+    assert running.memory() - before < 300e6
+    browser.get(f"{running.address}/try?run={GOOD}")
+    send(browser, running.folder / "1.png")
+    until(browser, lambda: one(browser, ".op-bars"), 60)
 
 
 def test_a_folder_becomes_a_table_to_download(

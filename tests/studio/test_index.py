@@ -161,6 +161,7 @@ def test_deleting_is_taken_back(tmp_path: Path) -> None:
     write_run(tmp_path, "two")
     index = RunIndex(tmp_path)
     index.scan()
+    index.get(opaque("one")).write_notes(name="My first <one>")
     token = index.delete(opaque("one"))
     assert [row.folder for row in index.rows()] == ["two"]
     assert not (tmp_path / "one").exists()
@@ -168,6 +169,7 @@ def test_deleting_is_taken_back(tmp_path: Path) -> None:
     again = RunIndex(tmp_path)
     [deleted] = again.deleted()
     assert (deleted.token, deleted.folder) == (token, "one")
+    assert deleted.name == "My first <one>"
     assert again.restore(token) == opaque("one")
     assert {row.folder for row in again.rows()} == {"one", "two"}
     with pytest.raises(NotThere):

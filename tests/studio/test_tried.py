@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.run_row import opaque
 from opsin.workflow.inside.decision import fill_of
+from tests.hostile import bomb
 from tests.made_runs import answers_right, write_run
 from tests.studio.looking import Looking, fetch
 
@@ -99,21 +99,6 @@ def test_few_are_kept_and_the_first_are_forgotten(
     monkeypatch.setattr(tried, "_ONE", 10)
     with pytest.raises(ImageError):
         looking.tried.put(bytes(11), "too large")
-
-
-def bomb() -> bytes:
-    """Return a small file that is 1.2 GB of pixels."""
-    packed = zlib.compressobj(9)
-    parts = [packed.compress(bytes(1 + 3 * 20_000)) for _ in range(20_000)]
-    content = b"".join([*parts, packed.flush()])
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        ends = zlib.crc32(kind + data).to_bytes(4, "big")
-        return len(data).to_bytes(4, "big") + kind + data + ends
-
-    size = (20_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size)
-    return head + chunk(b"IDAT", content) + chunk(b"IEND", b"")
 
 
 def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from opsin.errors import RunError
+from opsin.errors import OpsinError, RunError
 from opsin.run import RunDirectory
 from opsin.storage import told_plainly
 from opsin.studio.errors import NotThere
@@ -33,11 +33,13 @@ class Deleted:
     Args:
         token: What takes the deletion back.
         folder: Name that its directory had.
+        name: What people call it: the name they gave, else the directory's.
         when: When it was deleted, in seconds since 1970.
     """
 
     token: str
     folder: str
+    name: str
     when: float
 
 
@@ -158,7 +160,10 @@ class RunIndex:
         for name in _folders(self.root / _DELETED):
             when, _, folder = name.partition("-")
             if folder and re.fullmatch(r"\d+\.\d{3}", when):
-                found.append(Deleted(opaque(name), folder, float(when)))
+                given = ""
+                with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
+                    given, _ = RunDirectory(self.root / _DELETED / name).read_notes()
+                found.append(Deleted(opaque(name), folder, given or folder, float(when)))
         return sorted(found, key=lambda each: each.when, reverse=True)
 
     def restore(self, token: str) -> str:

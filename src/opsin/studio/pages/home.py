@@ -178,7 +178,7 @@ class _Home:
         """Offer back a run that another page deleted, as long as it can be restored."""
         for each in self._deleted or ():
             if each.token == token:
-                self.offer_undo(f"Deleted {safe(each.folder, 80)}", [token])
+                self.offer_undo(f"Deleted {safe(each.name, 80)}", [token])
 
     def offer_undo(self, text: str, tokens: Sequence[str]) -> None:
         """Say what was deleted, and offer it back."""
@@ -211,7 +211,7 @@ class _Home:
         self._gone.clear()
         if not deleted:
             return
-        items = [(each.token, each.folder, each.when) for each in deleted]
+        items = [(each.token, each.name, each.when) for each in deleted]
         with self._gone, restorable("Deleted runs", items, self._take_back):
             ui.button("Remove all for good", on_click=self._ask_to_remove).props("flat dense")
 
