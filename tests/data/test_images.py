@@ -28,6 +28,7 @@ from opsin.data.images import (
 )
 from opsin.errors import ImageError
 from opsin.metadata import Preparation
+from tests.limits import peak_of
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
 ImageFile.MAXBLOCK = 1 << 20
@@ -391,3 +392,24 @@ def test_suffixes_are_of_formats_that_are_read(tmp_path: Path) -> None:
         file = tmp_path / f"a{suffix}"
         file.write_bytes(encoded(Image.new(mode, (5, 5)), kind))
         assert open_image(file).size == (5, 5)
+
+
+def test_a_file_is_held_once(tmp_path: Path) -> None:
+    path = tmp_path / "long.bmp"
+    path.write_bytes(bytes(20_000_000))
+    assert peak_of(lambda: images.content_of(path, "long")) < 25_000_000
+    slow = _Slow(bytes(range(256)) * 4000)
+    assert images.content_of(slow, "slow") == slow.getvalue()
+
+
+class _Slow(io.BytesIO):
+    """A stream that gives a little at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size or 1, 10_007))
+
+
+def test_an_image_that_is_made_smaller_for_us_stays_as_large_as_it_is_for_its_owner() -> None:
+    own = Image.new("RGB", (90, 60))
+    assert open_image(own, side=30).size == (30, 20)
+    assert own.size == (90, 60)
