@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import opsin
 from opsin.cli.runs import runs
 from opsin.data.of_run import recipe_of_run
-from opsin.errors import OpsinError
+from opsin.errors import OpsinError, RunError
 from opsin.recipe import DataRecipe, resolve
 from opsin.run import RunDirectory
 from opsin.run_summary import summarise
@@ -203,11 +203,86 @@ def test_no_clock_shows_some_times(tmp_path: Path) -> None:
     check_row(tmp_path)
 
 
-def test_arrays_that_are_none(tmp_path: Path) -> None:
+def array_of(shape: list[int], kind: str, fill: int) -> Any:
+    return np.full(shape, fill, kind)
+
+
+ARRAYS = st.builds(
+    array_of,
+    st.lists(st.integers(0, 3), max_size=3),
+    st.sampled_from(["i8", "u1", "f4", "f8", "U3", "?", "c8", "M8[s]"]),
+    st.integers(0, 9),
+)
+SPLIT = ("digests", "train", "val", "test")
+PREDICTIONS = tuple(f"{part}_{what}" for part in ("val", "test")
+                    for what in ("rows", "labels", "probabilities"))  # fmt: skip
+
+
+def check_any_arrays(root: Path, split: dict[str, Any], predictions: dict[str, Any]) -> None:
+    """What comes back can be computed with, or is not there."""
+    run = write_files(root / "bad")
+    run.save_arrays(run.split, **split)
+    run.save_arrays(run.predictions, **predictions)
+    check_readers(run)
+    with contextlib.suppress(OpsinError):
+        arrays = run.load_arrays(run.split)
+        for part in SPLIT[1:]:
+            arrays["digests"][arrays[part]].tobytes()
+    with contextlib.suppress(OpsinError):
+        arrays = run.load_arrays(run.predictions)
+        for part in ("val", "test"):
+            rows, labels = arrays[f"{part}_rows"], arrays[f"{part}_labels"]
+            answers = arrays[f"{part}_probabilities"]
+            assert len(rows) == len(answers[np.arange(len(labels)), labels])
+            assert np.isfinite(answers).all()
+
+
+def some(names: tuple[str, ...]) -> Any:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, ARRAYS))
+
+
+@FEW
+@given(some(SPLIT), some(PREDICTIONS))
+def test_any_arrays(tmp_path_factory: pytest.TempPathFactory, split: Any, kept: Any) -> None:
+    check_any_arrays(tmp_path_factory.mktemp("any"), split, kept)
+
+
+@pytest.mark.slow
+@MANY
+@given(some(SPLIT), some(PREDICTIONS))
+def test_many_arrays(tmp_path_factory: pytest.TempPathFactory, split: Any, kept: Any) -> None:
+    check_any_arrays(tmp_path_factory.mktemp("any"), split, kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train", [9]),
+        ("train", [-1]),
+        ("train", [0.5]),
+        ("digests", [0]),
+        ("val", "a"),
+        ("test", 1),
+    ],
+)
+def test_a_split_that_leads_outside_is_damaged(tmp_path: Path, name: str, value: Any) -> None:
+    run = write_files(tmp_path / "bad")
+    sound: dict[str, Any] = {"digests": np.zeros((3, 8), np.uint8), "train": np.arange(3)}
+    run.save_arrays(run.split, **sound)
+    assert run.load_arrays(run.split)["train"].tolist() == [0, 1, 2]
+    run.save_arrays(run.split, **(sound | {name: np.array(value)}))
+    with pytest.raises(RunError, match=r"a whole split\.npz"):
+        run.load_arrays(run.split)
+
+
+def test_an_epoch_that_is_no_number_is_none(tmp_path: Path) -> None:
+    run = write_files(tmp_path / "bad", "confusions.jsonl", b'{"epoch": [], "confusion": [[1]]}\n')
+    assert run.read_confusions() == []
+    run.cut_history(1)
+    assert run.read_history() == [FILES["history.jsonl"]]
+
+
+def test_a_place_that_is_none(tmp_path: Path) -> None:
     bad = write_files(tmp_path / "bad")
-    for arrays in ({"train": np.zeros(3)}, {"digests": np.array("x")}, {}):
-        bad.save_arrays(bad.split, **arrays)
-        bad.save_arrays(bad.predictions, **arrays)
-        check_readers(bad)
     write_json(bad.dataset, {"location": []})
     check_readers(bad)

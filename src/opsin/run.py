@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from opsin.closed_folder import ClosedFolder
 from opsin.errors import RecipeError, RunError
 from opsin.regular_file import open_regular
+from opsin.run_arrays import RunArrays, check_predictions, check_split
 from opsin.storage import told_plainly, whole_file, write_bytes, write_json
 from opsin.stored_arrays import StoredArrays
 from opsin.stored_json import MOST, read_json, read_json_lines
@@ -275,7 +276,8 @@ class RunDirectory:
                 write_bytes(self.history, b"".join(lines[:events]))
         if self.confusions.is_file():
             # By the epochs' numbers: the last line may have no event yet, or be half of a line.
-            kept = {event.get("epoch") for event in self.read_history()}
+            history = self.read_history()
+            kept = {event["epoch"] for event in history if type(event.get("epoch")) is int}
             with told_plainly(self.confusions), self._open(self.confusions) as file:
                 text = file.read(MOST)
             matrices = [each for each in self.read_confusions() if each["epoch"] in kept]
@@ -297,7 +299,9 @@ class RunDirectory:
         Each is ``{"epoch": 1, "confusion": [[…]]}``. Networks of up to 50 classes have them.
         """
         return [
-            each for each in self.read_lines(self.confusions) if {"epoch", "confusion"} <= set(each)
+            each
+            for each in self.read_lines(self.confusions)
+            if type(each.get("epoch")) is int and isinstance(each.get("confusion"), list)
         ]
 
     def read(self, file: Path) -> dict[str, Any]:
@@ -375,18 +379,30 @@ class RunDirectory:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
-        """Read what `save_arrays` wrote.
+        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too.
 
         Raises:
             RunError: The file is missing or damaged.
         """
         try:
-            with StoredArrays(file, follow_links=False) as arrays:
-                return {name: arrays.read(name) for name in arrays.names}
+            with StoredArrays(file, follow_links=False) as stored:
+                arrays = {name: stored.read(name) for name in stored.names}
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
             ) from error
+        try:
+            if file == self.split:
+                check_split(arrays)
+            elif file == self.predictions:
+                check_predictions(arrays)
+        except ValueError as error:
+            raise RunError(
+                f"a whole {file.name}",
+                f"{file} lacks some of its parts, or has others ({error})",
+                "Train again.",
+            ) from error
+        return RunArrays(file, arrays)
 
     def read_lines(self, file: Path, *, skip: bool = False) -> list[dict[str, Any]]:
         """Return the lines of one of the directory's files, up to the first that is no object.

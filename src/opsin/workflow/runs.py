@@ -125,7 +125,7 @@ class Run:
         )
         curves = self.directory.figures / "curves.png"
         picture = ""
-        if curves.is_file():
+        if row["state"] != "damaged" and curves.is_file():
             data = base64.b64encode(curves.read_bytes()).decode("ascii")
             picture = (
                 f"<img width='640' alt='Curves of accuracy and loss' "
