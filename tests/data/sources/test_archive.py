@@ -499,3 +499,14 @@ def test_a_list_of_more_members_than_a_file_holds_is_not_read(tmp_path: Path) ->
     for read in (lambda: opened(path), lambda: list(open_stream(path))):
         with pytest.raises(SourceError, match="more members than any honest one"):
             read()
+
+
+@pytest.mark.slow
+def test_millions_of_empty_members_end_early(tmp_path: Path) -> None:
+    """A few kilobytes can hold a million headers, and each takes a while to be read."""
+    header = tarfile.TarInfo("notes.txt").tobuf()
+    with gzip.open(tmp_path / "set.tar.gz", "wb") as packed:
+        for _ in range(300):
+            packed.write(header * 1000)
+    with pytest.raises(SourceError, match="more members than any honest one"):
+        opened(tmp_path / "set.tar.gz")

@@ -73,3 +73,8 @@ def test_a_damaged_table_has_no_count(tmp_path: Path) -> None:
 def test_columns_that_no_table_has_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="columns among path"):
         open_stream(tmp_path, columns={"picture": "file"})
+
+
+def test_lines_are_counted_within_limits(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"x" * (1 << 21))
+    assert open_stream(tmp_path / "a.jsonl").count() is None

@@ -253,7 +253,7 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         SourceError: It cannot be read, is no text in UTF-8, or its quotes are broken.
     """
-    lines = _lines(path)
+    lines = lines_of(path)
     blank, first = 0, ""
     for first in lines:
         if first.strip():
@@ -306,7 +306,7 @@ def _from_json(
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the JSON object of each line that is not blank, with the line's number."""
-    for line, text in enumerate(_lines(path), start=1):
+    for line, text in enumerate(lines_of(path), start=1):
         if not text.strip():
             continue
         try:
@@ -345,7 +345,7 @@ def _is_storable(text: str) -> bool:
     return True
 
 
-def _lines(path: Path) -> Iterator[str]:
+def lines_of(path: Path) -> Iterator[str]:
     """Yield a file's lines, one in memory at a time.
 
     Raises:

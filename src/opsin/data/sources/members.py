@@ -26,10 +26,11 @@ _CHUNK = 1 << 18
 _MAX_HEADER = 1 << 22
 
 
-#: Members that any archive may list, and bytes that each further one of a zip takes at least: the
-#: list of a zip is in memory while it is read, about 0.6 kB for each.
+#: Members that any archive may have, and bytes of the archive for each further one, in general
+#: and in a zip, whose list takes about 0.6 kB of memory for each.
 _SPARE_MEMBERS = 200_000
-_BYTES_PER_MEMBER = 300
+_PACKED = 20
+_LISTED_BYTES = 300
 _LISTED = b"PK\1\2"
 # Bytes between the list of a zip and its end record, where that is one of the long kind.
 _END_RECORDS = 76
@@ -77,7 +78,12 @@ class Meter:
     def __init__(self, path: Path, *, bytes_left: int, members_left: int) -> None:
         self.path = path
         self.bytes_left = bytes_left
-        self.members_left = members_left
+        with reading(path):
+            size = path.stat().st_size
+        # Even of a single byte, a member takes as many when it is packed; and the list of a zip
+        # is in memory while it is read.
+        self.members_left = min(members_left, max(_SPARE_MEMBERS, size // _PACKED))
+        self.listed_left = max(_SPARE_MEMBERS, size // _LISTED_BYTES)
         #: How far the archive's file has been read, for progress.
         self.position = 0
 
@@ -107,8 +113,7 @@ class Meter:
         Raises:
             SourceError: They are too many.
         """
-        size = self.path.stat().st_size
-        if listed > max(_SPARE_MEMBERS, size // _BYTES_PER_MEMBER):
+        if listed > self.listed_left:
             raise self._too_large("more members")
 
     def _too_large(self, what: str) -> SourceError:

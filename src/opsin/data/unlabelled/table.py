@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from opsin.data.sources.inside import Inside
-from opsin.data.sources.manifest import fields, name_of, rows_of
+from opsin.data.sources.manifest import fields, lines_of, name_of, rows_of
 from opsin.data.unlabelled.picture import Unlabelled
 from opsin.errors import SourceError
-from opsin.regular_file import open_regular
 
 
 def pictures_in_table(
@@ -43,12 +42,8 @@ def pictures_in_table(
 
 def count_rows(path: Path) -> int | None:
     """Return how many rows a table has; ``None`` where it is damaged."""
-    if path.suffix.lower() in (".csv", ".tsv"):
-        with contextlib.suppress(SourceError):
+    with contextlib.suppress(SourceError):
+        if path.suffix.lower() in (".csv", ".tsv"):
             return max(0, sum(1 for _ in fields(path)) - 1)
-        return None
-    try:
-        with open_regular(path) as file:
-            return sum(1 for line in file if not line.isspace())
-    except OSError:
-        return None
+        return sum(1 for line in lines_of(path) if line.strip())
+    return None
