@@ -18,6 +18,7 @@ from opsin.recipe import resolve
 from opsin.run import RunDirectory
 from opsin.storage import write_json
 from opsin.workflow.changes import write_pictures
+from opsin.workflow.evaluate import source_labels
 
 PARTS = ("train", "val", "test")
 
@@ -64,6 +65,7 @@ def write_run(
             labels = dataset.labels[rows]
             kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
             kept[f"{part}_probabilities"] = probabilities[part]
+            kept |= source_labels(dataset, part)
             figures[part] = measure(probabilities[part], labels, dataset.classes)
     directory.save_arrays(directory.predictions, **kept)
     for epoch in range(1, epochs + 1):

@@ -35,6 +35,9 @@ class RunSummary:
         high: Upper end.
         seconds: Time spent training.
         bytes: Size of its classifier.
+        corrected: What corrections of labels did to the accuracy: how many ``labels`` of the
+            ``images``, how many images of the collection were ``left_out``, and the ``earlier``
+            accuracy by the labels of the source, with its interval; ``None``: nothing.
     """
 
     state: str = "damaged"
@@ -50,6 +53,7 @@ class RunSummary:
     high: float | None = None
     seconds: float | None = None
     bytes: int | None = None
+    corrected: dict[str, Any] | None = None
 
 
 def summarise(run: RunDirectory) -> RunSummary:
@@ -105,7 +109,18 @@ def _report(run: RunDirectory) -> dict[str, Any]:
             **{name: _share(figures[name]) for name in ("accuracy", "low", "high")},
             "seconds": _seconds(report["seconds"]["train"]),
             "bytes": size,
+            "corrected": _corrected(figures.get("corrected")),
         }
+
+
+def _corrected(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    counts = {name: value[name] for name in ("labels", "images", "left_out")}
+    if any(type(count) is not int or not 0 <= count < 1 << 53 for count in counts.values()):
+        raise ValueError("counts of corrections are no counts")
+    earlier = {name: _share(value["earlier"][name]) for name in ("accuracy", "low", "high")}
+    return counts | {"earlier": earlier}
 
 
 @contextmanager

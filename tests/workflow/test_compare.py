@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
+from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.errors import ModelFileError, RecipeError, RunError, StorageError
 from opsin.storage import write_json
@@ -155,7 +156,7 @@ def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
         content = dict(kept)
     content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
     np.savez(other / "predictions.npz", **content)
-    with pytest.raises(RunError, match=r"3 of the .* have another label"):
+    with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
         opsin.compare(one, other, speed=False)
 
 
@@ -197,10 +198,13 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     with pytest.raises(RunError, match="come from different places"):
         opsin.compare(runs[0], copied, speed=False)
     assert opsin.compare(runs[1], copied, speed=False).images == 16
-    # Without a test part, each size has a split of its own.
-    cut = [opsin.load(tmp_path / "photos" / "train", size=size) for size in (8, 16)]
+    # Without a test part, files decide the split, whatever the size; by pixels, each has its own.
+    train = tmp_path / "photos" / "train"
+    cut = [opsin.load(train, size=size) for size in (8, 16)]
+    assert opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1]), speed=False).images
+    cut = [opsin.load(train, size=size, split_by="pixels") for size in (8, 16)]
     with pytest.raises(RunError, match="split by their pixels"):
-        opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1]), speed=False)
+        opsin.compare(make("s8", 0.9, cut[0]), make("l16", 0.9, cut[1]), speed=False)
 
 
 def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:
@@ -372,3 +376,56 @@ def test_pairing_brings_all_to_the_order_of_the_first(make: Make, digits: Datase
     accuracy = opsin.Run(other).accuracy
     assert np.mean(same.answers[1] == same.labels) == pytest.approx(accuracy)
     assert (same.labels == digits.labels[digits.split.test]).all()
+
+
+@pytest.fixture
+def relabelled(tmp_path: Path, digits: Dataset) -> tuple[Dataset, list[int]]:
+    """Return the digits with 13 labels of the test part corrected, and which rows these are."""
+    rows = [int(row) for row in digits.split.test[:13]]
+    file = tmp_path / "labels.csv"
+    lines = [f"{short_digest(digits.digests[row]).tobytes().hex()},"
+             f"{digits.classes[(digits.labels[row] + 1) % 10]}" for row in rows]  # fmt: skip
+    file.write_text("digest,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return opsin.load("digits", labels=file), rows
+
+
+def test_both_are_judged_by_the_corrected_labels(
+    make: Make, digits: Dataset, relabelled: tuple[Dataset, list[int]]
+) -> None:
+    corrected, _ = relabelled
+    assert (corrected.split.test == digits.split.test).all()
+    answers = answers_right(digits, 1.0)
+    answers["test"][:13] = np.roll(answers["test"][:13], 1, axis=1)
+    root = make("old", 1.0).parent
+    for name, data in (("before", digits), ("after", corrected)):
+        write_run(root, name, data, answers)
+    for order in (("before", "after"), ("after", "before")):
+        found = opsin.compare(*(root / name for name in order), speed=False)
+        assert [row["accuracy"] for row in found.runs] == [1.0, 1.0]
+        by_name = {Path(row["run"]).name: row for row in found.runs}
+        count = len(digits.split.test)
+        assert by_name["before"]["rescored"] == 13
+        assert by_name["before"]["reported"]["accuracy"] == pytest.approx(1 - 13 / count)
+        assert (by_name["after"]["rescored"], by_name["after"]["reported"]) == (0, None)
+        (note,) = found.notes
+        assert f"before is judged by the corrected labels: 13 of the {count:,} test labels" in note
+        assert found.pairs[0]["better"] is None
+    # A run from before the labels of the source were kept.
+    with np.load(root / "after" / "predictions.npz") as kept:
+        content = {name: kept[name] for name in kept.files if "source" not in name}
+    np.savez(root / "after" / "predictions.npz", **content)
+    assert opsin.compare(root / "before", root / "after", speed=False).runs[0]["rescored"] == 13
+
+
+def test_corrections_that_contradict_each_other_are_refused(
+    make: Make, digits: Dataset, relabelled: tuple[Dataset, list[int]], tmp_path: Path
+) -> None:
+    corrected, rows = relabelled
+    one = make("one", 0.9, corrected)
+    text = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
+    digest = text[1].partition(",")[0]
+    third = digits.classes[(digits.labels[rows[0]] + 2) % 10]
+    (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},{third}\n", encoding="utf-8")
+    other = make("other", 0.9, opsin.load("digits", labels=tmp_path / "labels.csv"))
+    with pytest.raises(RunError, match=r"1 of the .* no corrections tell"):
+        opsin.compare(one, other, speed=False)

@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.errors import SourceError
+from opsin.studio.run_row import read_row, stamp_of
 from opsin.workflow.look import draw_data
 from opsin.workflow.predict import draw_prediction
-from tests.conftest import Notes, write_shapes
+from tests.conftest import Cli, Notes, write_shapes
 
 
 def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
@@ -199,3 +201,64 @@ def test_recoded_and_resized_training_images_are_known(tmp_path: Path) -> None:
     # Where the images of the training are gone, only exact copies are known.
     (tmp_path / "set").rename(tmp_path / "gone")
     assert opsin.evaluate(made.path, tmp_path / "recoded")["seen_nearly"] is None
+
+
+def corrections_of_mistakes(run: opsin.Run, digits: Dataset, file: Path) -> int:
+    """Write corrections that bring every mistake to the classifier's own answer."""
+    lines, count = ["digest,label"], 0
+    kept = run.directory.load_arrays(run.directory.predictions)
+    for part in ("val", "test"):
+        answers, rows = kept[f"{part}_probabilities"].argmax(axis=1), kept[f"{part}_rows"]
+        for row, answer in zip(rows, answers, strict=True):
+            if answer != digits.labels[row]:
+                digest = short_digest(digits.digests[row]).tobytes().hex()
+                lines.append(f"{digest},{digits.classes[answer]}")
+                count += part == "test"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return count
+
+
+def test_corrections_of_the_measure_are_told_apart_from_progress(
+    cli: Cli, digits: Dataset, tmp_path: Path
+) -> None:
+    before = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
+    assert before.figures["corrected"] is None
+    wrong = corrections_of_mistakes(before, digits, tmp_path / "labels.csv")
+    assert wrong
+    said = cli("train", "digits", "--model", "logistic", "--labels", "labels.csv", "--name", "B")
+    assert said.returncode == 0, said.stderr
+    (after,) = [each for each in opsin.list_runs(tmp_path / "runs") if each.path != before.path]
+    corrected = after.figures["corrected"]
+    count = len(digits.split.test)
+    assert (corrected["labels"], corrected["images"], corrected["left_out"]) == (wrong, count, 0)
+    assert after.accuracy > corrected["earlier"]["accuracy"]
+    words = f"{wrong} of {count} test labels corrected; with the earlier labels "
+    words += f"{corrected['earlier']['accuracy']:.4f} ±"
+    assert words in " ".join(said.stderr.split())
+    assert words in after.directory.page.read_text(encoding="utf-8")
+    assert words in after.directory.card.read_text(encoding="utf-8")
+    assert words in " ".join(cli("runs").stdout.split())
+    assert after.row()["corrected"]["labels"] == wrong
+    assert read_row(after.path, stamp_of(after.path)).corrected.startswith(words)
+    # By hand, of a run from before these were kept: what they were, its source tells.
+    kept = after.directory.load_arrays(after.directory.predictions)
+    after.directory.save_arrays(
+        after.directory.predictions, **{k: v for k, v in kept.items() if "source" not in k}
+    )
+    opsin.write_report(after.path, deep=False)
+    assert after.figures["corrected"] == corrected
+    figures = opsin.evaluate(before.path, "digits", labels=tmp_path / "labels.csv")
+    assert figures["corrected"]["labels"]
+    assert figures["accuracy"] > figures["corrected"]["earlier"]["accuracy"]
+
+
+def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
+    names = [digits.names[row] for row in digits.split.test[:5]]
+    (tmp_path / "labels.csv").write_text(
+        "name,label\n" + "".join(f"{name},-\n" for name in names), encoding="utf-8"
+    )
+    made = opsin.train(
+        "digits", model="logistic", labels=tmp_path / "labels.csv", runs=tmp_path, quiet=True
+    )
+    assert (made.figures["corrected"]["labels"], made.figures["corrected"]["left_out"]) == (0, 5)
+    assert "5 images of the collection left out" in made.directory.card.read_text(encoding="utf-8")

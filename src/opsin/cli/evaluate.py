@@ -6,7 +6,13 @@ from typing import Any
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.report.terminal import class_table, confusions, for_people, plus_minus
+from opsin.report.terminal import (
+    class_table,
+    confusions,
+    corrected_in_words,
+    for_people,
+    plus_minus,
+)
 
 
 @options.takes_data(*options.READING)
@@ -53,6 +59,8 @@ def evaluate(
         markup=False,
     )
     screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")
+    if figures["corrected"]:
+        screen.print(f"{corrected_in_words(figures['corrected'], figures['part'])}.", markup=False)
     if figures["seen"]:
         screen.print(
             f"Optimistic: {figures['seen']:,} of them were seen in training (exact copies)."

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.errors import RecipeError
-from opsin.report.terminal import clock, for_people, megabytes, plus_minus, printable
+from opsin.report.terminal import (
+    clock,
+    corrected_in_words,
+    for_people,
+    megabytes,
+    plus_minus,
+    printable,
+)
 from opsin.run import RunDirectory
 from opsin.workflow.own_parts import load_of_run
 from opsin.workflow.runs import Run, list_runs
@@ -82,11 +90,7 @@ def runs(
         )
     screen.print(table)
     for row in rows:
-        if run is not None and row["note"]:
-            for line in row["note"].splitlines():
-                screen.print(printable(line), markup=False)
-        if row["cause"]:
-            screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)
+        _tell(screen, row, note=run is not None)
 
 
 def _keep(
@@ -103,3 +107,15 @@ def _with_name(row: dict[str, Any]) -> str:
     """Return the directory, below it the name that somebody gave."""
     name = escape(printable(row["name"] or ""))
     return escape(row["run"]) + (f"\n[dim]{name}[/dim]" if name else "")
+
+
+def _tell(screen: Console, row: dict[str, Any], *, note: bool) -> None:
+    """Say what else is to be known of a run, below the table."""
+    if row["corrected"]:
+        said = corrected_in_words(row["corrected"], row["split"])
+        screen.print(f"{row['run']}: {said}", markup=False)
+    if note and row["note"]:
+        for line in row["note"].splitlines():
+            screen.print(printable(line), markup=False)
+    if row["cause"]:
+        screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)

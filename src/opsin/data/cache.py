@@ -58,6 +58,8 @@ class Decoded:
         ranges: The lowest and the highest value of each picture, ``uint8[N, 2]``.
         about: Names, classes, preparation and all else that is no array.
         unreadable: Name and reason of each file that was skipped.
+        source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
+            where there are none.
     """
 
     images: Images
@@ -69,6 +71,7 @@ class Decoded:
     ranges: NDArray[np.uint8]
     about: dict[str, Any]
     unreadable: list[tuple[str, str]]
+    source_labels: NDArray[np.int64] | None = None
 
 
 def index_key(*parts: object) -> str:

@@ -227,7 +227,8 @@ def correct(
         watcher: Is told what was done, and where names had to decide.
 
     Returns:
-        The pictures; ``about["corrections"]`` is what was `Applied`.
+        The pictures; ``about["corrections"]`` is what was `Applied`, and ``source_labels`` the
+        labels before.
 
     Raises:
         SourceError: The file is damaged, names a picture or a class that is not there, states
@@ -267,7 +268,8 @@ def correct(
     )
     watcher.fact("Labels", f"{applied.file}: {applied.words}")
     about = decoded.about | {"corrections": applied}
-    return _kept(replace(decoded, labels=labels, about=about), keep)
+    corrected = replace(decoded, labels=labels, about=about, source_labels=decoded.labels)
+    return _kept(corrected, keep)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Dataset:
         given_parts: Those of ``train``, ``val`` and ``test`` whose images the source names.
         problem: Why no classifier can be made of these pictures, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
+        source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
 
     Example:
         >>> data = load("digits")
@@ -85,6 +86,7 @@ class Dataset:
     given_parts: tuple[str, ...] = ()
     problem: SourceError | None = None
     corrected: Applied | None = None
+    source_labels: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -433,4 +435,5 @@ def _with_split(
         ),
         problem=problem,
         corrected=about.get("corrections"),
+        source_labels=decoded.source_labels,
     )

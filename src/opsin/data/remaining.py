@@ -73,5 +73,6 @@ def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
         source_digests=decoded.source_digests[rows],
         sizes=decoded.sizes[rows],
         ranges=decoded.ranges[rows],
+        source_labels=None if decoded.source_labels is None else decoded.source_labels[rows],
         about=about,
     )

@@ -6,7 +6,14 @@ import json
 from typing import Any
 
 from opsin.report.page import verdict
-from opsin.report.terminal import clock, leaks_in_words, megabytes, over_classes, plus_minus
+from opsin.report.terminal import (
+    clock,
+    corrected_in_words,
+    leaks_in_words,
+    megabytes,
+    over_classes,
+    plus_minus,
+)
 
 
 def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> str:
@@ -87,6 +94,8 @@ def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> li
         f"| log loss (nats) | {figures['log_loss']:.4f} | |",
         f"| calibration error | {figures['calibration_error']:.4f} | |",
     ]
+    if figures.get("corrected"):
+        lines += ["", f"{corrected_in_words(figures['corrected'], report['split'])}."]
     leaks = report["leaks"]
     if leaks["exact"] or leaks["near"]:
         without = figures.get("without_leaks")

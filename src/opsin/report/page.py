@@ -16,7 +16,7 @@ from opsin.report.figures.quality import reliability_title
 from opsin.report.figures.run import Answer, confusion_title
 from opsin.report.figures.style import INK
 from opsin.report.templates import environment
-from opsin.report.terminal import leaks_in_words, over_classes
+from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
 
 #: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
 _MATRIX: Final = 25
@@ -131,6 +131,9 @@ def render(
             history=history,
             verdict=verdict(report),
             over_classes=over_classes(figures),
+            corrected=corrected_in_words(figures["corrected"], report["split"])
+            if figures.get("corrected")
+            else "",
             leaks=leaks_in_words(
                 report["leaks"]["exact"],
                 report["leaks"]["near"],

@@ -341,6 +341,35 @@ def leaks_in_words(copies: int, near: int, *, all_copied: bool = False) -> str:
     return f"{' and '.join(parts)} among the training pictures (kept, as they were given)"
 
 
+def corrected_in_words(corrected: dict[str, Any], split: str) -> str:
+    """Say what corrections did to the measure, and what it would be without them.
+
+    Args:
+        corrected: The figures' field of that name.
+        split: ``test`` or ``val``.
+
+    Example:
+        >>> earlier = {"accuracy": 0.9436, "low": 0.9, "high": 0.97, "images": 195}
+        >>> corrected = {"labels": 13, "images": 195, "left_out": 0, "earlier": earlier}
+        >>> corrected_in_words(corrected, "test")
+        '13 of 195 test labels corrected; with the earlier labels 0.9436 ± 0.0436'
+    """
+    word = {"test": "test ", "val": "validation "}.get(split, "")
+    said = []
+    if corrected["labels"]:
+        said.append(
+            f"{corrected['labels']:,} of {corrected['images']:,} {word}labels corrected; with the "
+            f"earlier labels {plus_minus(corrected['earlier'])}"
+        )
+    if corrected["left_out"]:
+        one = corrected["left_out"] == 1
+        said.append(
+            f"{corrected['left_out']:,} image{'' if one else 's'} of the collection left out by "
+            f"corrections, and judged nowhere"
+        )
+    return " · ".join(said)
+
+
 def plus_minus(figures: dict[str, Any]) -> str:
     """Return an accuracy with its interval: ``0.9214 ± 0.0053``.
 

@@ -12,6 +12,7 @@ from typing import Final, get_args
 
 from opsin.errors import OpsinError
 from opsin.recipe import ClassicalName
+from opsin.report.terminal import corrected_in_words
 from opsin.run import RunDirectory
 from opsin.run_summary import summarise
 from opsin.studio.jobs.progress import Progress, progress_of
@@ -53,6 +54,7 @@ class RunRow:
         accuracy: Share of right answers there.
         low: Lower end of its 95% interval.
         high: Upper end.
+        corrected: What corrections of labels did to it, in words.
         seconds: Time spent training.
         started: When it began, in seconds since 1970.
         curve: Validation accuracy over the epochs, at most `CURVE` points.
@@ -73,6 +75,7 @@ class RunRow:
     accuracy: float | None = None
     low: float | None = None
     high: float | None = None
+    corrected: str = ""
     seconds: float | None = None
     started: float | None = None
     curve: tuple[float, ...] = ()
@@ -112,6 +115,8 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
         accuracy=summary.accuracy, low=summary.low, high=summary.high, seconds=summary.seconds,
         started=stamp[0][0] / 1e9 if summary.started is None else summary.started,
         bytes=_size(path), stamp=stamp,
+        corrected=corrected_in_words(summary.corrected, summary.split or "")
+        if summary.corrected else "",
     )  # fmt: skip
     if row.state != "damaged":
         try:

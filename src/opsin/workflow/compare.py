@@ -36,7 +36,9 @@ class Comparison:
         part: What was judged by: ``test``, or ``val`` where no run has test pictures.
         images: Number of pictures.
         runs: A row for each run, ``letter`` first; ``best`` names the columns in which it is best
-            and shown to be. What an older run does not know is ``None``.
+            and shown to be. Where labels were corrected since a run was measured, ``rescored`` is
+            how many, and ``reported`` its accuracy then. What an older run does not know is
+            ``None``.
         pairs: The first run against each other one: the fields of
             `opsin.evaluation.compare.decide`, with the two ``letters``, ``better`` as a letter or
             ``None``, the ``sentence``, and the ``pictures`` that got different answers.
@@ -153,10 +155,10 @@ def compare(
     same = bring_together(opened)
     answers = same.answers
     tests = [compare_answers(answers[0], other, same.labels) for other in answers[1:]]
-    notes = list(same.notes)
+    rows = [_row(run, place, same) for place, run in enumerate(opened)]
+    notes = [*same.notes, *_rescored_in_words(rows, same)]
     for note in notes:
         watcher.note(note)
-    rows = [_row(run, place, same.part) for place, run in enumerate(opened)]
     if speed:
         notes += _measure_speed(rows, opened, watcher)
     _mark_best(rows, shown_best(answers, same.labels))
@@ -193,10 +195,16 @@ def _opened(
     return [Run(path) for path in paths]
 
 
-def _row(run: Run, place: int, part: Part) -> dict[str, Any]:
+def _row(run: Run, place: int, same: SamePictures) -> dict[str, Any]:
     """Return a run's row of the table; what its version did not know yet is ``None``."""
+    from opsin.evaluation.metrics import measure  # noqa: PLC0415
+
     report = run.report
-    figures, training = report["figures"][part], report.get("training", {})
+    figures, training = report["figures"][same.part], report.get("training", {})
+    reported = None
+    if same.rescored[place]:
+        reported = {key: figures[key] for key in ("accuracy", "low", "high")}
+        figures = measure(same.probabilities[place], same.labels, same.classes)
     return {
         "letter": "ABCDEFGHIJ"[place],
         "run": str(run.path),
@@ -204,6 +212,8 @@ def _row(run: Run, place: int, part: Part) -> dict[str, Any]:
         "source": report["source"],
         **{key: figures[key] for key in ("accuracy", "low", "high", "log_loss")},
         "calibration_error": figures.get("calibration_error"),
+        "rescored": same.rescored[place],
+        "reported": reported,
         "bytes": report.get("file", {}).get("bytes"),
         "parameters": training.get("parameters"),
         "seconds": report.get("seconds", {}).get("train"),
@@ -213,6 +223,16 @@ def _row(run: Run, place: int, part: Part) -> dict[str, Any]:
         "parity": report.get("file", {}).get("difference"),
         "best": [],
     }
+
+
+def _rescored_in_words(rows: Sequence[dict[str, Any]], same: SamePictures) -> list[str]:
+    return [
+        f"{row['run']} is judged by the corrected labels: {row['rescored']:,} of the "
+        f"{len(same.labels):,} {WORDS[same.part]} labels are others than when it was measured, "
+        f"with accuracy {plus_minus(row['reported'])}"
+        for row in rows
+        if row["reported"]
+    ]
 
 
 def _measure_speed(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.arguments import checked
 from opsin.data.cache import Decoded, as_keys, short_digest
+from opsin.data.corrections import Applied
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected
 from opsin.data.lazy import Images
 from opsin.data.split import TEST
@@ -91,17 +92,27 @@ def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) ->
             continue
         found = answers(classifier, dataset.images, rows, title, watcher)
         labels = dataset.labels[rows]
-        kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
+        kept |= {f"{part}_rows": rows, f"{part}_labels": labels, **source_labels(dataset, part)}
         kept[f"{part}_probabilities"] = found.probabilities
         if found.familiarity is not None:
             kept[f"{part}_familiarity"] = found.familiarity
     directory.save_arrays(directory.predictions, **kept)
     leaking = np.concatenate(dataset.leaking)
-    return measure_run(classifier.metadata, kept, leaking)
+    return measure_run(classifier.metadata, kept, leaking, dataset.corrected)
+
+
+def source_labels(dataset: Dataset, part: str) -> dict[str, NDArray[np.int64]]:
+    """Return a part's labels before the user's corrections, as ``predictions.npz`` keeps them."""
+    if dataset.source_labels is None:
+        return {}
+    return {f"{part}_source_labels": dataset.source_labels[dataset.split.rows(part)]}
 
 
 def measure_run(
-    metadata: Metadata, kept: Mapping[str, NDArray[Any]], leaking: NDArray[np.int64]
+    metadata: Metadata,
+    kept: Mapping[str, NDArray[Any]],
+    leaking: NDArray[np.int64],
+    corrections: Applied | None = None,
 ) -> RunEvaluation:
     """Measure a run's answers.
 
@@ -109,6 +120,7 @@ def measure_run(
         metadata: What travels in its file.
         kept: What ``predictions.npz`` holds.
         leaking: Rows of test pictures that have a duplicate outside the test part.
+        corrections: What the user's corrections did to the labels.
     """
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
@@ -121,6 +133,9 @@ def measure_run(
         figures[part] = {
             **measure(found.probabilities, labels, metadata.classes),
             **_of_file(metadata, found, labels),
+            "corrected": _corrected(
+                found, labels, kept.get(f"{part}_source_labels", labels), corrections
+            ),
         }
     if "test" in figures:
         right = kept["test_probabilities"].argmax(axis=1) == kept["test_labels"]
@@ -167,6 +182,32 @@ def _of_file(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> d
             "accuracy_of_others": float(right[~refused].mean()) if not refused.all() else None,
         }
     return said
+
+
+def _corrected(
+    found: Answers,
+    labels: NDArray[np.int64],
+    before: NDArray[np.int64],
+    corrections: Applied | None,
+) -> dict[str, Any] | None:
+    """Return what the user's corrections did to the measure; ``None``: nothing.
+
+    Labels that are brought to a classifier's answers raise its accuracy, and it has learnt nothing.
+
+    Returns:
+        ``labels``: how many of the ``images`` have another one than in the source; ``left_out``:
+        images of the whole collection; ``earlier``: the accuracy by the labels of the source.
+    """
+    changed = int((labels != before).sum())
+    left_out = corrections.left_out if corrections else 0
+    if not changed and not left_out:
+        return None
+    return {
+        "labels": changed,
+        "images": len(labels),
+        "left_out": left_out,
+        "earlier": _share(found.probabilities.argmax(axis=1) == before),
+    }
 
 
 def _share(which: NDArray[np.bool_], name: str = "accuracy") -> dict[str, Any]:
@@ -256,6 +297,11 @@ def evaluate(
         "seconds": seconds,
         **measure(found.probabilities, labels, classifier.classes),
         **_of_file(classifier.metadata, found, labels),
+        "corrected": None
+        if decoded.source_labels is None
+        else _corrected(
+            found, labels, own[decoded.source_labels[rows]], decoded.about["corrections"]
+        ),
     }
     near = None
     if judged.own is not None and judged.part != "own-test":

@@ -28,7 +28,7 @@ from opsin.report.figures.style import save, styled
 from opsin.report.page import Cell, Pictures, Suspect, render
 from opsin.run import RunDirectory
 from opsin.storage import check_writable, write_bytes, write_json
-from opsin.workflow.evaluate import measure_run
+from opsin.workflow.evaluate import measure_run, source_labels
 from opsin.workflow.failures import find_failures, look_deeper
 from opsin.workflow.own_parts import load_of_run
 from opsin.workflow.runs import Run
@@ -81,7 +81,11 @@ def write_report(
     classifier = opened.classifier()
     kept = _answers_of(directory, images)
     leaking = np.concatenate(images.leaking)
-    facts["figures"] = measure_run(classifier.metadata, kept, leaking).figures
+    for part in ("val", "test"):  # runs of earlier versions did not keep them
+        if f"{part}_rows" in kept:
+            kept |= source_labels(images, part)
+    evaluation = measure_run(classifier.metadata, kept, leaking, images.corrected)
+    facts["figures"] = evaluation.figures
     facts["failures"] = find_failures(images, kept, facts["split"], watcher)
     if deep:
         facts["deep"] = look_deeper(classifier, images, kept, facts["split"], watcher)

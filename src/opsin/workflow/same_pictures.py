@@ -30,8 +30,9 @@ class SamePictures:
         digests: First 16 bytes of the SHA-256 of each picture's prepared pixels in the first run,
             ``uint8[N, 16]``.
         names: What the first run calls each picture; ``None`` where it keeps no names.
-        labels: The right classes, ``int64[N]``.
+        labels: The right classes, ``int64[N]``; where a run corrected them, the corrected ones.
         probabilities: Of each run, ``float32[N, K]``.
+        rescored: Of each run, how many pictures had another label when it was measured.
         notes: What the reader should know of how the pictures were paired.
     """
 
@@ -41,6 +42,7 @@ class SamePictures:
     names: list[str] | None
     labels: NDArray[np.int64]
     probabilities: tuple[NDArray[np.float32], ...]
+    rescored: tuple[int, ...]
     notes: tuple[str, ...]
 
     @property
@@ -59,6 +61,7 @@ class _Answers:
     learnt: frozenset[bytes]
     pictures: list[Picture] | None
     labels: NDArray[np.int64]
+    corrected: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
 
     @property
@@ -112,12 +115,16 @@ def bring_together(runs: Sequence[Run]) -> SamePictures:
     part = parts[0]
     kept = [_read(run, part) for run in runs]
     first, notes = kept[0], []
-    probabilities = [first.probabilities]
+    probabilities, labels, corrected = [first.probabilities], [first.labels], [first.corrected]
     for other in kept[1:]:
         columns = _same_classes(first, other)
         order, note = _same_order(first, other, columns, part)
         probabilities.append(other.probabilities[order][:, columns])
+        labels.append(np.argsort(columns)[other.labels][order])
+        corrected.append(other.corrected[order])
         notes += [note] if note else []
+    right = _agreed(kept, labels, corrected, part)
+    rescored = tuple(int((own != right).sum()) for own in labels)
     if part == "test":
         notes += [
             f"{each.run.path} was trained on, or chosen by, exact copies of {each.seen:,} of the "
@@ -130,8 +137,9 @@ def bring_together(runs: Sequence[Run]) -> SamePictures:
         classes=tuple(first.about["classes"]),
         digests=first.digests,
         names=[picture.name for picture in first.pictures] if first.pictures else None,
-        labels=first.labels,
+        labels=right,
         probabilities=tuple(probabilities),
+        rescored=rescored,
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -151,6 +159,7 @@ def _read(run: Run, part: Part) -> _Answers:
             learnt=frozenset(digests[row].tobytes() for row in learnt),
             pictures=_pictures(run, rows, len(digests)),
             labels=kept[f"{part}_labels"],
+            corrected=_corrected(about, kept, part),
             probabilities=kept[f"{part}_probabilities"],
         )
         whole = answers.probabilities.shape == (len(answers.labels), len(about["classes"]))
@@ -204,13 +213,58 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _corrected(
+    about: dict[str, Any], kept: dict[str, NDArray[Any]], part: Part
+) -> NDArray[np.bool_]:
+    """Return which labels the user corrected; a run that kept no others may have corrected any."""
+    labels = kept[f"{part}_labels"]
+    if f"{part}_source_labels" in kept:
+        return np.asarray(kept[f"{part}_source_labels"] != labels)
+    relabelled = (about.get("corrections") or {}).get("relabelled", 0)
+    return np.full(len(labels), bool(relabelled))
+
+
+def _agreed(
+    kept: Sequence[_Answers],
+    labels: Sequence[NDArray[np.int64]],
+    corrected: Sequence[NDArray[np.bool_]],
+    part: Part,
+) -> NDArray[np.int64]:
+    """Return the right classes: where runs differ, those that one of them corrected.
+
+    Args:
+        kept: The runs.
+        labels: Of each run, in the order and the classes of the first, ``int64[N]``.
+        corrected: Which of them were corrected.
+        part: Which pictures.
+
+    Raises:
+        RunError: Runs differ where none corrected a label, or several did in different ways.
+    """
+    right, known = labels[0].copy(), corrected[0].copy()
+    for each, own, mended in zip(kept[1:], labels[1:], corrected[1:], strict=True):
+        differ = own != right
+        unclear = int((differ & (known == mended)).sum())
+        if unclear:
+            raise RunError(
+                "runs with the same labels, or with corrections of them",
+                f"{unclear:,} of the {len(right):,} {WORDS[part]} pictures of {kept[0].run.path} "
+                f"have another label in {each.run.path}, and which of them is right, no "
+                "corrections tell",
+                "Train both with the same labels.",
+            )
+        right = np.where(differ & mended, own, right)
+        known |= mended
+    return right
+
+
 def _same_order(
     first: _Answers, other: _Answers, columns: NDArray[np.int64], part: Part
 ) -> tuple[NDArray[np.int64], str | None]:
     """Return where the other has each picture of the first, and a note if names had to tell.
 
     Raises:
-        RunError: They have not the same pictures, or not the same labels.
+        RunError: They have not the same pictures.
     """
     own: list[bytes] | list[str] = first.keys
     theirs: list[bytes] | list[str] = other.keys
@@ -233,14 +287,6 @@ def _same_order(
         np.lexsort((first.labels, codes[: len(own)])),
         np.lexsort((labels, codes[len(own) :])),
     )
-    differ = int((first.labels[order] != labels[others]).sum())
-    if differ:
-        raise RunError(
-            "runs with the same labels",
-            f"{differ:,} of the {len(own):,} {WORDS[part]} pictures of {first.run.path} have "
-            f"another label in {other.run.path}",
-            "Train both with the same labels: corrections change what is right.",
-        )
     places = np.empty(len(own), np.int64)
     places[order] = others
     return places, note

@@ -10,6 +10,7 @@ from opsin.events import Watcher
 from opsin.report.terminal import (
     clock,
     confusions,
+    corrected_in_words,
     leaks_in_words,
     megabytes,
     plus_minus,
@@ -87,9 +88,11 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     if report["split"] == "val":
         chosen = "temperature" if "fitted_to" in training else "best epoch"
         what, how = ("Valid.", f"optimistic: the {chosen} was chosen on them")
+    corrected = figures.get("corrected")
+    apart = f"{corrected_in_words(corrected, report['split'])} · " if corrected else ""
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({figures['images']:,} pictures, {how}) · "
+        f"accuracy {plus_minus(figures)} ({figures['images']:,} pictures, {how}) · {apart}"
         f"log loss {figures['log_loss']:.3f} · "
         f"calibration error {figures['calibration_error']:.3f}",
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.errors import OpsinError, RunError
-from opsin.report.terminal import over_classes
+from opsin.report.terminal import corrected_in_words, over_classes
 from opsin.run import RunDirectory
 from opsin.studio import frame
 from opsin.studio.answers import Answers, read_answers
@@ -185,6 +185,8 @@ def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     if report["split"] == "test" and looks > 1:
         said.append(f"{count(looks)} runs were measured on this test set: the best of several is a "
                     "little too good.")  # fmt: skip
+    if figures.get("corrected"):
+        said.append(f"{corrected_in_words(figures['corrected'], report['split'])}.")
     leaks = report.get("leaks") or {}
     shared = leaks.get("exact", 0) + leaks.get("near", 0)
     if leaks.get("all_copied"):

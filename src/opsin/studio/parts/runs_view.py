@@ -115,7 +115,7 @@ def cells(row: RunRow) -> dict[str, Any]:
         "source": safe(row.source or "", 60),
         "model": safe(row.model or "", 40),
         "accuracy": share(row.accuracy, row.low, row.high) if known else "",
-        "on": on,
+        "on": " · ".join(part for part in (on, row.corrected) if part),
         "points": polyline(row.curve),
         "end": end_point(row.curve),
         "curve": curve_in_words(row.curve),
