@@ -80,8 +80,7 @@ class Meter:
         self.bytes_left = bytes_left
         with reading(path):
             size = path.stat().st_size
-        # Even of a single byte, a member takes as many when it is packed; and the list of a zip
-        # is in memory while it is read.
+        # Even the smallest image takes more bytes than these in an archive.
         self.members_left = min(members_left, max(_SPARE_MEMBERS, size // _PACKED))
         self.listed_left = max(_SPARE_MEMBERS, size // _LISTED_BYTES)
         #: How far the archive's file has been read, for progress.
