@@ -255,7 +255,8 @@ def _round(number: float) -> float:
 
 
 def _movable(subjects: Subjects) -> NDArray[np.bool_]:
-    return (subjects.given == UNASSIGNED) | (subjects.given == TRAIN)
+    movable: NDArray[np.bool_] = (subjects.given == UNASSIGNED) | (subjects.given == TRAIN)
+    return movable
 
 
 def _keep_learnable(
