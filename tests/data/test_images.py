@@ -82,6 +82,31 @@ def test_every_kind_becomes_grey_or_colour(kind: str) -> None:
     assert read.getpixel((3, 3)) == last
 
 
+@pytest.mark.parametrize("mode", ["I", "I;16"])
+def test_eight_bits_in_a_deeper_mode_stay_what_they_are(mode: str) -> None:
+    deeper = Image.fromarray(gradient()[..., 0]).convert(mode)
+    for image in (deeper, deeper.copy()):
+        assert np.array_equal(np.asarray(open_image(image)), gradient()[..., 0])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_the_depth_that_a_file_states_decides(kind: str, tmp_path: Path) -> None:
+    dark = np.full((4, 4), 200, np.uint16)  # of 65,535: black
+    content = encoded(Image.fromarray(dark), kind)
+    if kind == "PPM":
+        content = b"P5 4 4 65535\n" + dark.astype(">u2").tobytes()
+    assert np.asarray(open_image(content)).max() == 0
+    with Image.open(io.BytesIO(content)) as opened:
+        assert np.asarray(open_image(opened)).max() == 0
+
+
+def test_32_bits_in_a_file_are_told_by_their_values() -> None:
+    for scale in (1, 257):
+        deep = gradient()[..., 0].astype(np.int32) * scale
+        assert np.array_equal(np.asarray(open_image(encoded(Image.fromarray(deep), "TIFF"))),
+                              gradient()[..., 0])  # fmt: skip
+
+
 def test_cmyk_is_converted() -> None:
     read = open_image(encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 255)), "JPEG"))
     assert read.mode == "RGB"

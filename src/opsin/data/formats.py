@@ -231,10 +231,14 @@ def grey_or_rgb(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _upper_bits(picture: Image.Image) -> Image.Image:
+    """Bring deeper numbers to 8 bits: from 16 where a file states them or the numbers need them."""
     deep = np.asarray(picture)
+    # Pillow scales PNM to 16 bits. A TIFF of 32 states nothing: it may hold 8 as well.
+    stated = picture.format is not None and (picture.mode != "I" or picture.format == "PPM")
     if deep.dtype.itemsize > 2:
         deep = np.clip(deep, 0, 65535)
-    grey = (deep >> 8).astype(np.uint8)
+    shift = 8 if stated or deep.max(initial=0) > 255 else 0
+    grey = (deep >> shift).astype(np.uint8)
     transparent = picture.info.get("transparency")
     if isinstance(transparent, int):
         grey[deep == transparent] = 255
