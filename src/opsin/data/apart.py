@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,11 +23,13 @@ from opsin.frames import Header
 from opsin.sandbox import Sandbox
 
 # Beside what reading the file takes, so that a file costs less than five seconds in all.
-_SECONDS: Final = 4.0
+_SECONDS: Final = 3.5
 _PROCESSES: Final = min(8, cores())
-# What was refused for its time, memory or a crash, and why.
-_REMEMBERED: Final = 10_000
-_refused: dict[bytes, str] = {}
+# What was refused for its time, memory or a crash: why, and when. A busy machine is no fault of the
+# file, so that is forgotten after so many seconds, and all of it where it becomes too many.
+_REMEMBERED: Final = 300.0
+_MOST: Final = 10_000
+_refused: dict[bytes, tuple[str, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,15 @@ def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
     """
     # A file is looked at more than once: it takes its time once.
     digest = _digest(content) if _refused else b""
-    reason = _refused.get(digest)
-    if reason is None:
+    reason, since = _refused.get(digest, ("", -math.inf))
+    if time.monotonic() - since > _REMEMBERED:
         try:
             return _sandbox(os.getpid()).call(header, content)
         except SandboxError as error:
             reason = error.received
-        if len(_refused) < _REMEMBERED:
-            _refused[digest or _digest(content)] = reason
+        if len(_refused) >= _MOST:
+            _refused.clear()
+        _refused[digest or _digest(content)] = reason, time.monotonic()
     raise ImageError(
         "an image that can be opened",
         f"{header['name']}: {reason}",

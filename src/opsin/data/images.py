@@ -152,9 +152,9 @@ def prepare(
             return prepare_here(content, preparation, name, match=match, stated=stated)
     asked = {"preparation": preparation.model_dump(mode="json"), "match": match}
     said, pixels = apart.ask({"do": "prepare", "name": name} | asked, content)
+    height, width, notes = said["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because these belong to whoever asked, to write in.
-    height, width, notes = said["rest"]
     return Ready(np.frombuffer(pixels, np.uint8).reshape(shape).copy(), height, width, tuple(notes))
 
 
