@@ -57,7 +57,7 @@ class Notes(Watcher):
         self.epochs.append(epoch)
 
     def advance(self, done: int, **figures: float) -> None:
-        if self.training and "left" not in figures:  # reading or evaluation
+        if self.training and "share" not in figures:  # reading or evaluation
             return
         self.batches += 1
         if self.batches == self.interrupt_at:
