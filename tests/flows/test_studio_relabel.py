@@ -106,6 +106,24 @@ def table(process: StudioProcess, set_id: str) -> dict[str, str]:
         return {row["name"]: row["label"] for row in csv.DictReader(file)}
 
 
+@pytest.mark.torch
+def test_the_preview_shows_others(browser: webdriver.Chrome) -> None:
+    # Until all pictures were looked at, what stands beside them is drawn anew.
+    until(browser, lambda: "Nothing suspicious was found" in one(browser, "main").text, 120)
+    seen: list[str | None] = []
+    for words in ("Preview", "Others"):
+        press(browser, words)
+        until(browser, lambda: (found := drawn(browser)) and found not in seen, 120)
+        seen.append(drawn(browser))
+    assert "drawn at random (seed 1)" in one(browser, "main").text
+
+
+def drawn(browser: webdriver.Chrome) -> str | None:
+    """Return the address of the variations that are shown, if any are."""
+    found = browser.find_elements(By.CSS_SELECTOR, "img.op-preview")
+    return found[0].get_attribute("src") if found else None
+
+
 def class_counts(browser: webdriver.Chrome) -> list[str]:
     """Return what the table of classes says of each class, all parts together."""
     return [row.text.split()[-1] for row in browser.find_elements(
