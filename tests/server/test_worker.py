@@ -104,7 +104,8 @@ def test_an_unsound_answer_costs_one_picture(tmp_path: Path) -> None:
     path = tmp_path / "theirs.onnx"
     path.write_bytes(unsound_for_sevens())
     model = Model(Classifier(path, threads=1))
-    sent = [png(np.full((8, 8), value, np.uint8)) for value in (0, 7, 99)]
+    steps = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
     pictures = [[len(image), None, False, True, True] for image in sent]
     reply, parts = answer(model, {"most": 64, "pictures": pictures}, memoryview(b"".join(sent)))
     assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
