@@ -82,7 +82,8 @@ def test_answers_are_those_of_predict_in_order(
         assert answer.label == alone.label
         assert np.array_equal(answer.pixels, alone.pixels)
         if threads == 1:
-            assert answer == alone  # every bit of it
+            # Every bit of it; that views do not suit this file is said once, not with each.
+            assert answer == replace(alone, notes=answer.notes)
         for name, share in alone.probabilities.items():
             assert answer.probabilities[name] == pytest.approx(share, abs=1e-6)
 
@@ -123,10 +124,9 @@ def test_a_pipe_in_a_list_keeps_nobody_waiting(
 ) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "a.csv").write_text("path\npipe.png\n/dev/zero\nphotos/half 0/0.png\n")
-    *odd, good = [
-        answer for _, answer in classify_stream(classifier, open_stream(tmp_path / "a.csv"))
-    ]
-    assert ["is a pipe or a device" in str(answer) for answer in odd] == [True, True]
+    stream = open_stream(tmp_path / "a.csv", outside=True)
+    *odd, good = [answer for _, answer in classify_stream(classifier, stream)]
+    assert ["not a regular file" in str(answer) for answer in odd] == [True, True]
     assert isinstance(good, Prediction)
 
 

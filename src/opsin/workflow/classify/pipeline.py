@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import stat
 import threading
 import time
 from collections import deque
@@ -271,8 +268,6 @@ class _Works:
         if item.problem:
             return item.problem
         try:
-            if item.path is not None:
-                _refuse_pipes(item.path, item.name)
             return self._classifier.prepare(item.image, item.name, as_is=self._as_is)
         except ImageError as error:
             return _without_frames(error)
@@ -289,18 +284,6 @@ class _Works:
     def _tell(self) -> None:
         if self._slots and self._slots[0].answer:
             self._answered.notify()
-
-
-def _refuse_pipes(path: str, name: str) -> None:
-    """Refuse what nobody may ever write into; tables and lists can name anything.
-
-    Raises:
-        ImageError: It is a pipe or a device.
-    """
-    with contextlib.suppress(OSError):  # whoever opens it tells why that fails
-        kind = os.stat(path).st_mode  # noqa: PTH116  a million paths as text
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise ImageError("a picture", f"{name}: is a pipe or a device", "Give a file.")
 
 
 def _without_frames(error: ImageError) -> ImageError:
