@@ -294,7 +294,7 @@ def test_a_large_file_of_honest_weights_is_let_in(tmp_path: Path) -> None:
         weights={"wide": weight},
     )
     assert len(content) > 120_000_000
-    assert check_model(content, "large.onnx") >= 3
+    assert check_model(content, "large.onnx")
 
 
 def test_a_note_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

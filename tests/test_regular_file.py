@@ -18,11 +18,13 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("pipe")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
-        for name in ("pipe", "link", "socket", "."):
+        for name in ("pipe", "link", "socket"):
             with pytest.raises(OSError, match="Not a regular file"):
                 open_regular(tmp_path / name)
     with pytest.raises(OSError, match="Not a regular file"):
         open_regular("/dev/zero")
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "gone")
 
