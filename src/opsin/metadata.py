@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Final, Literal, Never
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from opsin.errors import ModelFileError
 
@@ -20,9 +20,18 @@ Precision = Literal["float32", "float16", "int8"]
 #: Pixels of the longest side, and classes, that a classifier may have.
 MAX_SIDE: Final = 4096
 MAX_CLASSES: Final = 100_000
+_MAX_NAME: Final = 10_000
+
+
+def _limited(name: str) -> str:
+    if len(name) > _MAX_NAME:
+        raise ValueError(f"at most {_MAX_NAME:,} characters")
+    return name
+
 
 # A file may be anybody's: nothing in it is longer or larger than anything that Opsin writes.
-_Name = Annotated[str, Field(max_length=10_000)]
+# Pydantic's own limit would refuse names of files that are no Unicode.
+_Name = Annotated[str, AfterValidator(_limited)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
 _Share = Annotated[float, Field(ge=0, le=1)]

