@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,13 +70,13 @@ class World:
     """What calls need to succeed."""
 
     def __init__(self, run: opsin.Run, root: Path) -> None:
-        self.run, self.root = run, root
+        self.run, self.root = opsin.Run(shutil.copytree(run.path, root / "run")), root
         self.folder = root / "images"
         self.folder.mkdir()
         Image.new("L", (8, 8)).save(self.folder / "black.png")
         images = np.arange(12 * 64, dtype=np.uint16).reshape(12, 8, 8) % 251
         self.dataset = opsin.from_arrays(images, [0, 1] * 6)
-        self.classifier = run.classifier()
+        self.classifier = self.run.classifier()
         self.image = np.asarray(opsin.load("digits").images[0])
         self.prediction = self.classifier.predict(self.image)
         self.audit = opsin.audit(self.dataset)

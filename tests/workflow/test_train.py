@@ -224,7 +224,7 @@ def test_a_report_is_drawn_anew_from_the_files(tmp_path: Path) -> None:
     # The report's own time is known only now.
     assert abs(len(run.directory.page.read_bytes()) - len(before)) < 200
     next((source / "disc").iterdir()).unlink()
-    with pytest.raises(SourceError, match="has changed since"):
+    with pytest.raises(SourceError, match="has changed: of 24 images 1 are missing"):
         opsin.write_report(run.path)
 
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.errors import RecipeError
+
 # Pictures of all cells of a confusion matrix together, and of one.
 _IN_ALL, _FEWEST, _MOST = 600, 2, 24
 #: Cells whose pictures are shown; of more, those with the most mistakes.
@@ -76,6 +78,16 @@ def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> l
             {"actual": actual, "predicted": predicted, "count": int(counts[cell]), "rows": rows}
         )
     return found
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that draws nothing, before anything is done.
+
+    Raises:
+        RecipeError: It is below 0.
+    """
+    if seed < 0:
+        raise RecipeError("a seed of 0 or more", f"got {seed}", "Give another.")
 
 
 def drawn_rows(total: int, count: int = 15, *, seed: int = 0) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from opsin.arguments import checked
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
-from opsin.errors import RecipeError
+from opsin.evaluation.mistakes import check_seed
 from opsin.report.audit import render_audit
 from opsin.report.figures.data import (
     class_means,
@@ -41,8 +41,7 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0
         RecipeError: The seed is below 0.
         StorageError: The disk refuses a write.
     """
-    if seed < 0:
-        raise RecipeError("a seed of 0 or more", f"got {seed}", "Give another.")
+    check_seed(seed)
     rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
     shown = np.random.default_rng(seed).permutation(rows)[:25]
     first = int(shown[0])

@@ -16,7 +16,13 @@ from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.of_run import Places
 from opsin.errors import OpsinError, RunError
-from opsin.evaluation.mistakes import cells_of, confident_mistakes, drawn_rows, unsure_hits
+from opsin.evaluation.mistakes import (
+    cells_of,
+    check_seed,
+    confident_mistakes,
+    drawn_rows,
+    unsure_hits,
+)
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.events import SILENT, Watcher
 from opsin.report.card import model_card
@@ -67,11 +73,13 @@ def write_report(
         The page, ``report.html``.
 
     Raises:
+        RecipeError: The seed is below 0.
         RunError: The run is missing or not finished.
         MovedError: The images it was made from are gone, and ``data`` does not say where to.
         SourceError: They have changed since.
         StorageError: The disk refuses a write.
     """
+    check_seed(seed)
     opened = Run(run)
     facts = opened.report  # says so at once, where the run is not finished
     directory = opened.directory
