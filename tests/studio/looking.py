@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import httpx
 from fastapi import FastAPI
 
+from opsin.studio.folders import Folders
 from opsin.studio.index import RunIndex
 from opsin.studio.inside import Workers
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.sets import Sets
 from opsin.studio.settings import Settings
+from opsin.studio.state import Studio
 from opsin.studio.tried import Tried
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 
 class Looking:
@@ -34,8 +34,12 @@ class Looking:
         self.runs = RunIndex(self.settings.runs)
         self.runs.scan()
         self.jobs = Queue(home, runs=self.settings.runs)
+        self.sets = Sets(home, self.jobs)
+        self.folders = Folders(self.settings.roots)
         self.tried = Tried(self.studio)
         self.inside = Workers(self.studio, most=most, idle=idle)
+
+    check_places = Studio.check_places
 
     @property
     def studio(self) -> Studio:

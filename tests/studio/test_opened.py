@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,16 +21,16 @@ from opsin.run import RunDirectory
 from opsin.studio.decoded import Opened
 from opsin.studio.errors import NotThere
 from opsin.studio.findings import Finding, read_findings
+from opsin.studio.folders import Folders
 from opsin.studio.index import RunIndex, opaque
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.opened import NotDecoded, OpenSets, open_run, open_set
 from opsin.studio.sets import Set, Sets
+from opsin.studio.settings import Settings
+from opsin.studio.state import Studio
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 from tests.studio.test_corrections import opened as made_up
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 
 class Around:
@@ -40,6 +40,10 @@ class Around:
         self.runs = RunIndex(folder / "runs")
         self.runs.scan()
         self.sets = Sets(folder / "home", Queue(folder / "home"))
+        self.settings = Settings(folder / "runs", folder / "home", roots=(Path("/"),))
+        self.folders = Folders(self.settings.roots)
+
+    check_places = Studio.check_places
 
     def open(self, most: int = 2) -> OpenSets:
         return OpenSets(cast("Studio", self), most)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("nicegui")
 
-from opsin.errors import RunError
+import opsin
+from opsin.errors import MovedError, RunError
+from opsin.run import RunDirectory
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.settings import Settings
 from opsin.studio.state import Studio
+from tests.conftest import write_shapes
+from tests.made_runs import write_run
 
 
 def studio(folder: Path) -> Studio:
@@ -36,3 +43,32 @@ def test_the_queue_in_a_few_words(tmp_path: Path) -> None:
     there.jobs.add("look", "y", command("data", "digits"))
     there.jobs.hold(job.id)
     assert there.queue_in_words() == "2 waiting"
+
+
+def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> None:
+    mine, private = tmp_path / "mine", tmp_path / "private"
+    mine.mkdir()
+    there = studio(mine)
+
+    def run_on(source: Path | str, name: str) -> RunDirectory:
+        data = opsin.load(source)
+        shares = {
+            part: np.full((len(data.split.rows(part)), len(data.classes)), 0.5, np.float32)
+            for part in ("val", "test")
+        }
+        return RunDirectory(write_run(mine / "runs", name, data, shares))
+
+    there.check_places(run_on("digits", "named"))
+    inside = write_shapes(mine / "shapes")
+    there.check_places(run_on(inside, "inside"))
+    outside = run_on(write_shapes(private), "outside")
+    with pytest.raises(NotThere, match="may look"):
+        there.check_places(outside)
+    (mine / "link").symlink_to(private)
+    with pytest.raises(NotThere):
+        there.check_places(run_on(mine / "link", "through a link"))
+    there.sets.add_source(str(private))  # its owner did that
+    there.check_places(outside)
+    shutil.rmtree(inside)
+    with pytest.raises(MovedError):
+        there.check_places(RunDirectory(mine / "runs" / "inside"))

@@ -160,6 +160,15 @@ class Folders:
         self._known[identity] = place
         return identity
 
+    def holds(self, place: str) -> bool:
+        """Tell whether a place is one of the roots, or lies below one, links followed.
+
+        Example:
+            >>> Folders([Path("/srv/photos")]).holds("/srv/photos/../private")
+            False
+        """
+        return self._inside(os.path.realpath(os.path.expanduser(place)))  # noqa: PTH111  never raises
+
     def _inside(self, place: str) -> bool:
         return any(_within(place, root) for root in self._roots)
 

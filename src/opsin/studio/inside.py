@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 
-from opsin.errors import OpsinError
+from opsin.errors import MovedError, OpsinError
 from opsin.run import RunDirectory
 from opsin.studio.looker import PARTS, Looker, Told, stamp_of, without_path
 from opsin.studio.pictures import ALONE
@@ -167,6 +167,9 @@ class Workers:
     async def _answer(
         self, directory: RunDirectory, run_id: str, key: str, do: str, with_: dict[str, str | int]
     ) -> Said:
+        # The worker looks for the run's images by itself; without any it can do all else.
+        with contextlib.suppress(MovedError):
+            await asyncio.to_thread(self._studio.check_places, directory)
         line = await asyncio.to_thread(self._line, key, do, with_)
         worker = await self._borrow(directory, slow=_slow(do, with_))
         try:

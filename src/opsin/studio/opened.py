@@ -98,13 +98,19 @@ class OpenSets:
         """Open the pictures of a run, with the corrections that it was trained with.
 
         Raises:
-            NotThere: There is no such run, or its pictures have changed since.
+            NotThere: There is no such run, its pictures have changed since, or they are said to lie
+                where this studio may not look.
             NotDecoded: They are not in the cache any more.
             RunError: The run's files are damaged.
             SourceError: Its sources are gone or damaged.
         """
         directory = self._studio.runs.get(run_id)
-        return await self._opened(("run", run_id), lambda: open_run(run_id, directory))
+
+        def read() -> Opened:
+            self._studio.check_places(directory)
+            return open_run(run_id, directory)
+
+        return await self._opened(("run", run_id), read)
 
     async def changed(self, set_id: str) -> bool:
         """Look whether a set's sources are still what was opened; if not, it is closed.

@@ -8,8 +8,12 @@ import contextlib
 from filelock import FileLock, Timeout
 from nicegui import Event
 
+from opsin.data.of_run import recipe_of_run
+from opsin.data.sources.named import NAMES
 from opsin.errors import RunError
+from opsin.run import RunDirectory
 from opsin.storage import told_plainly
+from opsin.studio.errors import NotThere
 from opsin.studio.folders import Folders
 from opsin.studio.index import RunIndex
 from opsin.studio.inside import Workers
@@ -85,6 +89,29 @@ class Studio:
         await self.inside.stop()
         await asyncio.to_thread(self.tried.stop)
         self._lock.release()
+
+    def check_places(self, run: RunDirectory) -> None:
+        """Refuse to look for a run's images where this studio may not look.
+
+        A run is a folder of files, maybe a stranger's, and can name any place as that of its
+        images: what may be listed is what people may browse, and the studio's own sets.
+
+        Raises:
+            NotThere: They would lie elsewhere.
+            MovedError: They are not where they were.
+            RunError: The run's files are damaged.
+        """
+        recipe = recipe_of_run(run)
+        known = {*NAMES, *(place for each in self.sets.all() for place in each.sources)}
+        home = Folders([self.settings.home])
+        for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
+            if not (place in known or self.folders.holds(place) or home.holds(place)):
+                raise NotThere(
+                    "a run whose images lie where this studio may look",
+                    f"those of {run.path.name} are said to lie elsewhere",
+                    "If the run is yours, start the studio so that it may look there too: "
+                    "opsin studio --root FOLDER",
+                )
 
     def queue_in_words(self) -> str:
         """Return what the queue does in a few words, or nothing where it is empty."""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.dataset import Dataset
 from opsin.data.views import step_of
+from opsin.evaluation.mistakes import drawn_rows
 from opsin.events import Watcher
 from opsin.metadata import Views
 from opsin.predict import Classifier
 from opsin.run import RunDirectory
 
+# Validation images that are asked about: up to ten views of each are much work at a training's end.
+_MOST: Final = 1000
+
 
 def try_views(
     directory: RunDirectory, dataset: Dataset, training: dict[str, Any], watcher: Watcher
 ) -> Views:
-    """Try the views of a run's training on its validation images, and say whether they help.
+    """Try the views of a run's training on validation images, 1,000 at most, and judge them.
 
-    They do if they put more right than wrong, beyond chance (McNemar's exact test).
+    They help if they put more right than wrong, beyond chance (McNemar's exact test).
 
     Args:
         directory: The run, its answers to the validation images kept.
@@ -32,7 +36,8 @@ def try_views(
 
     flip, shift = bool(training.get("flip", False)), int(training.get("shift", 0))
     asked = Views(flip=flip, shift=shift)
-    rows = dataset.split.val
+    places = drawn_rows(len(dataset.split.val), _MOST)
+    rows = dataset.split.val[places]
     height, width = dataset.images.shape[1:3]
     if not len(rows) or not (flip or step_of(height, width, shift)):
         return asked
@@ -46,8 +51,8 @@ def try_views(
         watcher.advance(done)
     watcher.end()
     with_them = np.concatenate(parts).argmax(axis=1)
-    alone = kept["val_probabilities"].argmax(axis=1)
-    found = compare_answers(alone, with_them, kept["val_labels"])
+    alone = kept["val_probabilities"][places].argmax(axis=1)
+    found = compare_answers(alone, with_them, kept["val_labels"][places])
     gained, lost = found["only_second"], found["only_first"]
     return asked.model_copy(
         update={
