@@ -69,12 +69,12 @@ def serving(test: Test, app: Any = echo, ws: Any = "none") -> None:
                 await asyncio.sleep(0.01)
 
         try:
-            await asyncio.wait_for(test(connect), 20)
+            await asyncio.wait_for(test(connect), 60)
         finally:
             server.close()
             for writer in writers:
                 writer.close()
-            await asyncio.wait_for(all_closed(), 5)
+            await asyncio.wait_for(all_closed(), 30)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:  # the server's own kind of loop
         runner.run(work())
@@ -83,7 +83,7 @@ def serving(test: Test, app: Any = echo, ws: Any = "none") -> None:
 async def ends(reader: asyncio.StreamReader) -> bytes:
     """Return all that comes until the server closes."""
     with contextlib.suppress(ConnectionError):
-        return await asyncio.wait_for(reader.read(), 5)
+        return await asyncio.wait_for(reader.read(), 30)
     return b""
 
 
@@ -257,7 +257,7 @@ def test_a_body_behind_a_refused_request_has_its_time() -> None:
 
 async def ends_with(reader: asyncio.StreamReader, end: bytes) -> bytes:
     """Return all that comes up to an end."""
-    return await asyncio.wait_for(reader.readuntil(end), 5)
+    return await asyncio.wait_for(reader.readuntil(end), 30)
 
 
 def test_who_does_not_read_the_answer() -> None:

@@ -377,12 +377,18 @@ def test_a_worker_that_is_stuck_is_replaced(
 
     async def main() -> None:
         async with running({"m": nearest_mean}, deadline=0.3) as engine:
-            os.kill(engine.pids[0], signal.SIGSTOP)
+            (stuck,) = engine.pids
+            os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
                 await engine.ask("m", [Ask(pictures[0])])
-            await until(lambda: not engine.pids)
-            await asyncio.sleep(0.3)
-            assert (await engine.ask("m", [Ask(pictures[0])], deadline=20))[0]
+            await until(lambda: bool(engine.pids) and stuck not in engine.pids)
+            # On a busy machine the new one may answer too late at first.
+            async with asyncio.timeout(30):
+                answered = None
+                while not answered:
+                    with contextlib.suppress(Expired):
+                        answered = await engine.ask("m", [Ask(pictures[0])])
+            assert isinstance(answered[0], Answer)
 
     asyncio.run(main())
 

@@ -55,25 +55,25 @@ def test_names_come_before_the_pipe_ends(pipe: tuple[io.FileIO, BinaryIO]) -> No
     stream = open_stream("-", stdin=reading)
     assert (stream.kind, stream.count()) == ("paths", None)
     found = listened(stream)
-    assert found.get(timeout=5) == "BMW.jpg"
+    assert found.get(timeout=60) == "BMW.jpg"
     writing.write(b"with blank .png\r\n\n\na/to")
-    assert found.get(timeout=5) == "with blank .png"
+    assert found.get(timeout=60) == "with blank .png"
     with pytest.raises(queue.Empty):
         found.get(timeout=0.2)
     writing.write(b"rn.png\nlast.png")
-    assert found.get(timeout=5) == "a/torn.png"
+    assert found.get(timeout=60) == "a/torn.png"
     writing.close()
-    assert found.get(timeout=5) == "last.png"
-    assert not found.get(timeout=5)
+    assert found.get(timeout=60) == "last.png"
+    assert not found.get(timeout=60)
 
 
 def test_names_parted_by_nul_may_hold_line_ends(pipe: tuple[io.FileIO, BinaryIO]) -> None:
     writing, reading = pipe
     writing.write(b"./two\nlines.png\0caf\xe9.png\0 \0")
     found = listened(open_stream("-", stdin=reading))
-    names = [found.get(timeout=5) for _ in range(3)]
+    names = [found.get(timeout=60) for _ in range(3)]
     writing.close()
-    assert not found.get(timeout=5)
+    assert not found.get(timeout=60)
     assert [os.fsencode(name) for name in names] == [b"./two\nlines.png", b"caf\xe9.png", b" "]
 
 
@@ -157,9 +157,9 @@ def test_names_and_their_ends_may_be_written_apart(pipe: tuple[io.FileIO, Binary
     found = listened(stream)
     time.sleep(0.05)
     writing.write(b"\x002.png\0")
-    assert [found.get(timeout=5) for _ in range(2)] == ["1.png", "2.png"]
+    assert [found.get(timeout=60) for _ in range(2)] == ["1.png", "2.png"]
     writing.close()
-    assert not found.get(timeout=5)
+    assert not found.get(timeout=60)
 
 
 def test_mixed_separators_are_a_row() -> None:
@@ -180,9 +180,9 @@ def test_a_wait_can_be_ended(pipe: tuple[io.FileIO, BinaryIO]) -> None:
     writing.write(b"1.png\n")
     stream = open_stream("-", stdin=reading)
     found = listened(stream)
-    assert found.get(timeout=5) == "1.png"
+    assert found.get(timeout=60) == "1.png"
     stream.close()
-    assert not found.get(timeout=2)
+    assert not found.get(timeout=60)
 
 
 @pytest.mark.parametrize("more", [b"# " * 20_000, b"#\t\n" * 20_000 + b"x", b" " * 50_000 + b"x"])

@@ -133,7 +133,10 @@ class _Head:
             ui.navigate.to("/")  # it was deleted in another window
             return
         if before.state == "running" and self._row.state != "running" and self._tab != "log":
-            ui.navigate.to(f"/runs/{self._row.id}")
+            if self._tab == "live":
+                ui.navigate.to(f"/runs/{self._row.id}")
+            else:
+                ui.navigate.reload()
             return
         key = self._key()
         if key != self._shown:
