@@ -25,7 +25,7 @@ collect_ignore_glob = (
         "src/opsin/attribution/*",
         "src/opsin/models/*",
         "src/opsin/training/*",
-        "src/opsin/export.py",
+        "src/opsin/training/torch_to_onnx.py",
         "tests/attribution/*",
         "tests/models/*",
         "tests/training/*",
@@ -73,5 +73,5 @@ def _undrawn_examples(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsin.workflow.report.draw_run", lambda *_: None)
+        patch.setattr("opsin.commands.report.draw_run", lambda *_: None)
         yield

@@ -26,7 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 import opsin
-from opsin.classical.recipe import MODELS
+from opsin.classical.classical_recipe import MODELS
 
 #: About what scikit-learn's classifiers reach there.
 PUBLISHED: Final = {"logistic": "0.84", "forest": "0.88", "svm": "0.90"}

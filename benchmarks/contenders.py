@@ -24,7 +24,7 @@ from onnx import numpy_helper
 
 import opsin
 from benchmarks.load_client import Connection, http_request, json_body
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 
 _HERE: Final = Path(__file__).parent
 

@@ -4,7 +4,7 @@
     python -m benchmarks.heat_maps RUN --pictures 50 --out heat_maps.json
 
 For each run some test pictures are drawn at random, and each is explained for the answer that it
-got (opsin.workflow.inside.decision). ``hide`` and ``show`` are the shares of pictures for which
+got (opsin.commands.inside.decision). ``hide`` and ``show`` are the shares of pictures for which
 the map beats itself at random places in the deletion and the insertion curve, ``differs`` for
 which a network with random weights gives another map, ``all`` for which every check is passed;
 ``alike`` is the median rank correlation with the random network's map, with the 90th percentile
@@ -29,11 +29,16 @@ from numpy.typing import NDArray
 
 import opsin
 from benchmarks.contenders import small_resnet
-from opsin.inspection.faithfulness import Verdict, chance, curves_of, judge
+from opsin.commands.inside.decision import Decision, explain
+from opsin.commands.inside.pictures import known_pictures
+from opsin.inspection.faithfulness import (
+    FaithfulnessVerdict,
+    assess_faithfulness,
+    chance,
+    curves_of,
+)
 from opsin.inspection.network import Network
-from opsin.predict import Classifier
-from opsin.workflow.inside.decision import Decision, explain
-from opsin.workflow.inside.pictures import known_pictures
+from opsin.runtime.classifier import Classifier
 
 
 def main() -> None:
@@ -112,10 +117,14 @@ def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str,
     }
 
 
-def _of_another(classifier: Classifier, decision: Decision, heat: NDArray[np.float32]) -> Verdict:
+def _of_another(
+    classifier: Classifier, decision: Decision, heat: NDArray[np.float32]
+) -> FaithfulnessVerdict:
     """Return the verdict on the map of another picture."""
     given = (classifier.probabilities, decision.pixels, heat, decision.target, decision.fill)
-    return judge(heat, curves_of(*given), chance(*given), decision.maps[-1].random_heat)
+    return assess_faithfulness(
+        heat, curves_of(*given), chance(*given), decision.maps[-1].random_heat
+    )
 
 
 def _shares(found: NDArray[np.float64]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from typing import Any, Final
 import opsin
 from benchmarks.contenders import PEERS, Peers, make_peers, peers_environment, small_resnet
 from benchmarks.reading import write_photos
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 
 _HERE: Final = Path(__file__).parent
 _PARTS: Final = ("start", "folder", "memory", "size")
@@ -245,8 +245,8 @@ def _decode(model: str, files: Sequence[Path], seconds: float) -> float:
 
 def _stream(model: str, files: Sequence[Path], seconds: float) -> float:
     """Return pictures a second of the pipeline that `opsin predict` sends folders through."""
+    from opsin.commands.classify.pipeline import classify_stream  # noqa: PLC0415
     from opsin.data.unlabelled import Unlabelled  # noqa: PLC0415
-    from opsin.workflow.classify.pipeline import classify_stream  # noqa: PLC0415
 
     pictures = [Unlabelled(file.name, str(file), str(file)) for file in files]
     classifier = Classifier(model, threads=1)

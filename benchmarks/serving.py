@@ -47,7 +47,7 @@ from benchmarks.contenders import (
 from benchmarks.load_client import allow_connections, load
 from benchmarks.reading import write_photos
 from benchmarks.serving_trials import TRIALS, trial
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 
 _CONNECTIONS: Final = (1, 8, 64)
 _BATCH: Final = 16

@@ -36,7 +36,7 @@ from PIL import Image
 
 from benchmarks.contenders import Running, ours, running
 from benchmarks.load_client import Connection, Reply, http_request, load, run
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 
 # Places in the queue of `opsin serve` and pictures of a batch, where nobody chooses other numbers.
 _QUEUE: Final = 256

@@ -7,8 +7,9 @@ on test pictures with the file's temperature beside those without. The second co
 to tell strange pictures from test pictures, by the area under the ROC curve: the largest
 probability, the energy (W. Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020)
 and the familiarity that the file answers with; blank, noise, text, drawings and digits are made
-(opsin.evaluation.strangers), "near" are related things that were no class: the scans of digits for
-Fashion-MNIST, the seven other classes for three of CIFAR-10. Nothing here chose a threshold.
+(opsin.evaluation.out_of_distribution), "near" are related things that were no class: the scans of
+digits for Fashion-MNIST, the seven other classes for three of CIFAR-10. Nothing here chose a
+threshold.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
 import opsin
-from opsin.evaluation.strangers import strange_pictures
+from opsin.evaluation.out_of_distribution import strange_pictures
 
 _THREE: Final = ("airplane", "automobile", "bird")
 #: Test pictures and strange ones that are compared, at most.

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from opsin.cli.app import VERBS
-from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 
 DOCS = Path(__file__).parent
 #: The terminal that the help is written for.

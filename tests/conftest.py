@@ -21,9 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import opsin
+from opsin.core.events import Epoch, Watcher
+from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
-from opsin.events import Epoch, Watcher
-from opsin.metadata import Layer, Metadata
 from tests.warm import Warm
 
 # The machine's speed is no property of the code.
@@ -99,7 +99,7 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
 def without_drawing() -> Iterator[None]:
     """Train without figures and page, where nobody looks at them: they take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsin.workflow.report.draw_run", lambda *_: None)
+        patch.setattr("opsin.commands.report.draw_run", lambda *_: None)
         yield
 
 

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from opsin.metadata import Layer, Metadata, Preparation
+from opsin.core.metadata import Layer, Metadata, Preparation
 
 #: A sound network: eight by eight grey pixels, three classes.
 SOUND = (

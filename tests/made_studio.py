@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.library import Library
 from opsin.studio.run_row import opaque
-from opsin.studio.sets import Sets
 from tests.made_runs import copies
 
 
@@ -25,7 +25,7 @@ def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
     whole = folder / "whole"
     shutil.copytree(run, whole)
     made = copies(folder / "runs", whole, count)
-    the_set = Sets(folder / "home", Queue(folder / "home")).add_source(source)
+    the_set = Library(folder / "home", Queue(folder / "home")).add_source(source)
     label = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["classes"][0]
     return addresses(made[0].name, made[1].name, the_set.id, label)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from opsin.classical.recipe import MODELS
-from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
+from opsin.classical.classical_recipe import MODELS
+from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from tests.conftest import write_shapes
 from tests.warm import Warm
 

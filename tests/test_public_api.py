@@ -37,7 +37,7 @@ def test_all_is_sorted_and_what_is_visible() -> None:
 
 
 def test_every_error_is_public() -> None:
-    from opsin import errors
+    from opsin.core import errors
 
     assert {name for name in vars(errors) if name.endswith("Error")} <= set(opsin.__all__)
 
@@ -57,7 +57,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     "code",
     [
         "import opsin",
-        "import opsin.predict",
+        "import opsin.runtime.classifier",
         "import opsin; opsin.Classifier; opsin.load",
         "from opsin.cli import app; app._application([])",  # every verb
     ],

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from opsin.cli.runs import runs
-from opsin.errors import OpsinError, RunError
-from opsin.recipe import DataRecipe, resolve
-from opsin.run import RunDirectory, find_classifier
-from opsin.storage import write_json
-from opsin.workflow.recorder import recorded
+from opsin.commands.recorder import recorded
+from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
+from opsin.core.errors import OpsinError, RunError
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.storage import write_json
+from tests.commands.classify.test_strangers_journals import seal
 from tests.conftest import Cli, Notes, only_json
-from tests.workflow.classify.test_strangers_journals import seal
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202ekcab"
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")

@@ -20,9 +20,28 @@ from opsin._version import __version__
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from opsin.data.audit import Audit, Finding, audit
-    from opsin.data.dataset import Dataset, from_arrays, load, look_at
-    from opsin.errors import (
+    from opsin.commands.answer_figure import draw_prediction
+    from opsin.commands.baselines import compare_baselines, train_baselines
+    from opsin.commands.bench import bench
+    from opsin.commands.changes import Changes, changes_since
+    from opsin.commands.classify.classify import Classified, classify
+    from opsin.commands.classify.each import predict_each
+    from opsin.commands.classify.unsort import Unsorted, unsort
+    from opsin.commands.compare import Comparison, compare
+    from opsin.commands.data import draw_data, write_audit
+    from opsin.commands.evaluate import evaluate
+    from opsin.commands.export.export import export_model
+    from opsin.commands.export.shipped import Shipped
+    from opsin.commands.inside.inspect import Insight, inspect
+    from opsin.commands.inside.inspection import Inspection
+    from opsin.commands.rates import Benchmark, PictureRate
+    from opsin.commands.repeats import Repeats, train_folds, train_repeats
+    from opsin.commands.report import write_report
+    from opsin.commands.resume import resume
+    from opsin.commands.runs import Run, list_runs
+    from opsin.commands.train import train
+    from opsin.commands.transfer import Exported, export_data
+    from opsin.core.errors import (
         DownloadError,
         ImageError,
         MissingExtraError,
@@ -36,32 +55,13 @@ if TYPE_CHECKING:
         SourceError,
         StorageError,
     )
-    from opsin.events import Epoch, Watcher
-    from opsin.predict import Classifier, Prediction
-    from opsin.recipe import Recipe
+    from opsin.core.events import Epoch, Watcher
+    from opsin.core.recipe import Recipe
+    from opsin.data.audit import Audit, Finding, audit
+    from opsin.data.dataset import Dataset, from_arrays, load, look_at
+    from opsin.runtime.classifier import Classifier, Prediction
     from opsin.server import serve
     from opsin.studio import open_studio
-    from opsin.workflow.baselines import compare_baselines, train_baselines
-    from opsin.workflow.bench import bench
-    from opsin.workflow.changes import Changes, changes_since
-    from opsin.workflow.classify.each import predict_each
-    from opsin.workflow.classify.unsort import Unsorted, unsort
-    from opsin.workflow.classify.verb import Classified, classify
-    from opsin.workflow.compare import Comparison, compare
-    from opsin.workflow.evaluate import evaluate
-    from opsin.workflow.inside.inspect import Insight, inspect
-    from opsin.workflow.inside.inspection import Inspection
-    from opsin.workflow.look import draw_data, write_audit
-    from opsin.workflow.predict import draw_prediction
-    from opsin.workflow.rates import Benchmark, PictureRate
-    from opsin.workflow.repeats import Repeats, train_folds, train_repeats
-    from opsin.workflow.report import write_report
-    from opsin.workflow.resume import resume
-    from opsin.workflow.runs import Run, list_runs
-    from opsin.workflow.ship.shipped import Shipped
-    from opsin.workflow.ship.verb import export_model
-    from opsin.workflow.train import train
-    from opsin.workflow.transfer import Exported, export_data
 
 __all__ = [
     "Audit",
@@ -131,60 +131,60 @@ __all__ = [
 # loads neither PyTorch nor matplotlib.
 _HOME = {
     "Audit": "data.audit",
-    "Benchmark": "workflow.rates",
-    "Changes": "workflow.changes",
-    "Classified": "workflow.classify.verb",
-    "Classifier": "predict",
-    "Comparison": "workflow.compare",
+    "Benchmark": "commands.rates",
+    "Changes": "commands.changes",
+    "Classified": "commands.classify.classify",
+    "Classifier": "runtime.classifier",
+    "Comparison": "commands.compare",
     "Dataset": "data.dataset",
-    "Epoch": "events",
-    "Exported": "workflow.transfer",
+    "Epoch": "core.events",
+    "Exported": "commands.transfer",
     "Finding": "data.audit",
-    "Insight": "workflow.inside.inspect",
-    "Inspection": "workflow.inside.inspection",
-    "PictureRate": "workflow.rates",
-    "Prediction": "predict",
-    "Recipe": "recipe",
-    "Repeats": "workflow.repeats",
-    "Run": "workflow.runs",
-    "Shipped": "workflow.ship.shipped",
-    "Unsorted": "workflow.classify.unsort",
-    "Watcher": "events",
+    "Insight": "commands.inside.inspect",
+    "Inspection": "commands.inside.inspection",
+    "PictureRate": "commands.rates",
+    "Prediction": "runtime.classifier",
+    "Recipe": "core.recipe",
+    "Repeats": "commands.repeats",
+    "Run": "commands.runs",
+    "Shipped": "commands.export.shipped",
+    "Unsorted": "commands.classify.unsort",
+    "Watcher": "core.events",
     "audit": "data.audit",
-    "bench": "workflow.bench",
-    "changes_since": "workflow.changes",
-    "classify": "workflow.classify.verb",
-    "compare": "workflow.compare",
-    "compare_baselines": "workflow.baselines",
-    "draw_data": "workflow.look",
-    "draw_prediction": "workflow.predict",
-    "evaluate": "workflow.evaluate",
-    "export_data": "workflow.transfer",
-    "export_model": "workflow.ship.verb",
+    "bench": "commands.bench",
+    "changes_since": "commands.changes",
+    "classify": "commands.classify.classify",
+    "compare": "commands.compare",
+    "compare_baselines": "commands.baselines",
+    "draw_data": "commands.data",
+    "draw_prediction": "commands.answer_figure",
+    "evaluate": "commands.evaluate",
+    "export_data": "commands.transfer",
+    "export_model": "commands.export.export",
     "from_arrays": "data.dataset",
-    "inspect": "workflow.inside.inspect",
-    "list_runs": "workflow.runs",
+    "inspect": "commands.inside.inspect",
+    "list_runs": "commands.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",
     "open_studio": "studio",
-    "plan": "workflow.plan",
-    "predict_each": "workflow.classify.each",
-    "resume": "workflow.resume",
+    "plan": "commands.plan",
+    "predict_each": "commands.classify.each",
+    "resume": "commands.resume",
     "serve": "server",
-    "train": "workflow.train",
-    "train_baselines": "workflow.baselines",
-    "train_folds": "workflow.repeats",
-    "train_repeats": "workflow.repeats",
-    "unsort": "workflow.classify.unsort",
-    "write_audit": "workflow.look",
-    "write_report": "workflow.report",
+    "train": "commands.train",
+    "train_baselines": "commands.baselines",
+    "train_folds": "commands.repeats",
+    "train_repeats": "commands.repeats",
+    "unsort": "commands.classify.unsort",
+    "write_audit": "commands.data",
+    "write_report": "commands.report",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'opsin' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"opsin.{_HOME.get(name, 'errors')}"), name)
+    value = getattr(importlib.import_module(f"opsin.{_HOME.get(name, 'core.errors')}"), name)
     globals()[name] = value
     return value
 

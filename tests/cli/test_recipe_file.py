@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from opsin.cli.recipe_file import merge_options, read_options
-from opsin.errors import RecipeError
-from opsin.recipe import DataRecipe, resolve
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import DataRecipe, resolve
 
 DATA = DataRecipe.of("digits")
 

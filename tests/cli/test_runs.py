@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from opsin.cli.runs import runs
-from opsin.errors import RecipeError, RunError
-from opsin.run import RunDirectory
-from opsin.storage import write_json
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.storage import write_json
 
 
 @pytest.fixture

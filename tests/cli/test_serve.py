@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from opsin.cli.serve import _millions
-from opsin.errors import RecipeError
+from opsin.core.errors import RecipeError
 
 
 def test_sizes() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from opsin.core.errors import ImageError
 from opsin.data.array_image import image_from_array, to_bytes
-from opsin.errors import ImageError
 
 
 def grey(height: int = 6, width: int = 9) -> NDArray[np.uint8]:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 import opsin
+from opsin.core.errors import SourceError
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset, from_arrays, load, look_at
 from opsin.data.spelling import alike_names
-from opsin.errors import SourceError
 from tests.conftest import write_shapes
-from tests.data.near.test_find import arrays, cropped, scenes
+from tests.data.near_duplicates.test_find import arrays, cropped, scenes
 
 
 def scene_set(count: int = 60) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.metadata import Background, Preparation
 from opsin.data.background import match_background, measure_background
 from opsin.data.dataset import Dataset
-from opsin.metadata import Background, Preparation
 
 DARK = Background(level=0, share=1.0, fill=1.0, contrast=200.0)
 

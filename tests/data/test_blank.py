@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from opsin.core.metadata import Preparation
 from opsin.data.blank import GRADIENT, NO_CONTRAST, NOISE, warning_of
 from opsin.data.dataset import Dataset
 from opsin.data.images import read_image
-from opsin.metadata import Preparation
 
 PREPARED = [
     Preparation(height=side, width=side, channels=channels, resize="fit")

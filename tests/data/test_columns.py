@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import opsin
+from opsin.core.errors import SourceError
 from opsin.data.columns import columns_of
-from opsin.errors import SourceError
 
 HEAD = ["file", "kind", "camera", "age", "same"]
 

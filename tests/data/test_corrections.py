@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
+from opsin.core.errors import SourceError
+from opsin.core.events import Watcher
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.corrections import (
     Correction,
@@ -21,8 +23,6 @@ from opsin.data.corrections import (
     read_corrections,
     write_corrections,
 )
-from opsin.errors import SourceError
-from opsin.events import Watcher
 from tests.conftest import Cli, Notes, only_json, write_shapes
 
 

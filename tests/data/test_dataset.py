@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.core.errors import OpsinError, RecipeError, SourceError
 from opsin.data import decode as module
 from opsin.data.dataset import Dataset, from_arrays, load
-from opsin.errors import OpsinError, RecipeError, SourceError
 from tests.conftest import shape_picture, write_shapes
 
 

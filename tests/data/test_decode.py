@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opsin.data import cache, decode, partial
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe
+from opsin.data import cache, decode, decode_checkpoint
 from opsin.data.dataset import Dataset, fingerprint_of, load
 from opsin.data.images import read_sized
-from opsin.events import Watcher
-from opsin.recipe import DataRecipe
 from tests.conftest import shape_picture, write_shapes
 
 COUNT = 400
@@ -31,9 +31,9 @@ _CHILD = """
 import sys, time
 from opsin.data import decode
 from opsin.data.dataset import fingerprint_of
-from opsin.errors import OpsinError
-from opsin.events import Watcher
-from opsin.recipe import DataRecipe
+from opsin.core.errors import OpsinError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe
 
 class Aloud(Watcher):
     def note(self, text):
@@ -176,9 +176,9 @@ def test_a_damaged_unfinished_set_is_begun_anew(many: Path, own_cache: Path) -> 
 def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = partial.Partial(tmp_path / "set", 6, (2, 2, 1), stored=True)
+    store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    store.put(partial.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no picture"}))
+    store.put(decode_checkpoint.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no picture"}))
     synced: list[str] = []
 
     def sync(handle: int) -> None:
@@ -200,11 +200,11 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
         }
     store.save()
     store.close()
-    again = partial.Partial(tmp_path / "set", 6, (2, 2, 1), stored=True)
+    again = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
     assert again.reasons == {3: "no picture"}
     assert again.pending(2) == [range(2), range(4, 6)]
     again.close()
-    anew = partial.Partial(tmp_path / "set", 6, (2, 2, 3), stored=True)
+    anew = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 3), stored=True)
     assert not anew.done.any()
     anew.close()
 

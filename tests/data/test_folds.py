@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import opsin
+from opsin.core.errors import RecipeError, SourceError
 from opsin.data.folds import cut_into_folds
-from opsin.errors import RecipeError, SourceError
 from tests.conftest import shape_picture, write_shapes
 
 

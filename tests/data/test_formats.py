@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import opsin
+from opsin.core.errors import ImageError
+from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.dataset import Dataset
 from opsin.data.formats import FORMATS, MAX_PIXELS
 from opsin.data.images import open_image, to_pixels
-from opsin.errors import ImageError
-from opsin.metadata import Preparation
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 from tests.conftest import shape_picture, write_shapes
 
 
@@ -263,7 +263,7 @@ _CHILD = """
 import sys
 from pathlib import Path
 from opsin.data.images import open_image
-from opsin.errors import ImageError
+from opsin.core.errors import ImageError
 
 def peak():  # in KiB; getrusage would count what the process that started this one had
     lines = Path("/proc/self/status").read_text().splitlines()

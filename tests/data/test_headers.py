@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from opsin.core.errors import ImageError
+from opsin.core.metadata import Preparation
 from opsin.data import headers, images
 from opsin.data.formats import orientation_of
-from opsin.errors import ImageError
-from opsin.metadata import Preparation
 
 LIKE = Preparation(height=16, width=16, channels=3, resize="fit")
 

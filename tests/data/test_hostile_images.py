@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from opsin.metadata import Background, Preparation
+from opsin.core.metadata import Background, Preparation
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
 
@@ -25,8 +25,8 @@ _CHILD = """
 import json, resource, sys
 from pathlib import Path
 from opsin.data.images import look_at, prepare
-from opsin.errors import ImageError
-from opsin.metadata import Preparation
+from opsin.core.errors import ImageError
+from opsin.core.metadata import Preparation
 
 preparation = Preparation.model_validate_json(sys.argv[1])
 pages = int(Path("/proc/self/statm").read_text().split()[0])

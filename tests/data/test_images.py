@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from opsin.core.errors import ImageError
+from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.images import (
     MAX_PIXELS,
@@ -26,8 +28,6 @@ from opsin.data.images import (
     read_sized,
     to_pixels,
 )
-from opsin.errors import ImageError
-from opsin.metadata import Preparation
 from tests.limits import peak_of
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.

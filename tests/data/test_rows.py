@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opsin.core.errors import RecipeError
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
 from opsin.data.rows import check_rows_file, write_rows
-from opsin.errors import RecipeError
 from tests.conftest import Cli, write_shapes
 
 

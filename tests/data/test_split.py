@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.data.kin import units_of
+from opsin.core.errors import RecipeError, SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.data.duplicate_groups import split_groups
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL, Split, Subjects, find_leaks, make_split
-from opsin.errors import RecipeError, SourceError
-from opsin.recipe import DataRecipe
 
 NO_PAIRS = np.zeros((0, 2), np.int64)
 
@@ -41,7 +41,7 @@ def split(
         made_of,
         np.broadcast_to(np.array(given, np.uint8), (len(labels),)),
         [str(label) for label in range(max(labels) + 1)],
-        units_of(made_of, groups or [], pairs),
+        split_groups(made_of, groups or [], pairs),
         groups or [],
     )
     return make_split(subjects, DataRecipe.of("x", **options))
@@ -340,7 +340,7 @@ def test_a_recipe_that_does_not_say_is_cut_as_before() -> None:
     recipe = DataRecipe.model_validate({"sources": ["x"]})
     assert recipe.split_by == "pixels"
     assert DataRecipe.of("x").split_by == "bytes"
-    units = units_of(made_of, [], NO_PAIRS)
+    units = split_groups(made_of, [], NO_PAIRS)
 
     def cut(source_digests: NDArray[np.uint8], recipe: DataRecipe) -> list[int]:
         given = np.zeros(400, np.uint8)

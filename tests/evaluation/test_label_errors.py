@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 from opsin.evaluation.label_errors import clear_examples, suspects
 
 

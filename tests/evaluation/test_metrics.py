@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss, recall_score
 
 from opsin.evaluation.metrics import measure
-from opsin.evaluation.mistakes import cells_of, confident_mistakes, typical_rows, unsure_hits
+from opsin.evaluation.mistakes import (
+    cells_of,
+    confident_mistakes,
+    least_confident_correct,
+    typical_rows,
+)
 from opsin.report.terminal import over_classes
 
 CLASSES = ("a", "b", "c")
@@ -105,8 +110,8 @@ def test_mistakes_come_the_most_confident_first() -> None:
 def test_right_answers_come_the_least_certain_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.45, 0.55]], np.float32)
     labels = np.array([0, 0, 1, 0])
-    assert unsure_hits(probabilities, labels).tolist() == [0, 2, 1]
-    assert unsure_hits(probabilities, labels, 1).tolist() == [0]
+    assert least_confident_correct(probabilities, labels).tolist() == [0, 2, 1]
+    assert least_confident_correct(probabilities, labels, 1).tolist() == [0]
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 400), classes=st.integers(2, 15))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.evaluation.reject import HIGHEST_RATE, Known, choose_threshold
+from opsin.evaluation.reject import HIGHEST_RATE, ClassPrototypes, choose_threshold
 
 
 @pytest.mark.parametrize("count", [19, 25, 60, 400])
@@ -38,7 +38,7 @@ def test_familiarity_is_a_cosine_whatever_the_units(seed: int, scale: float) -> 
     random = np.random.default_rng(seed)
     embeddings = random.normal(size=(30, 5)).astype(np.float32)
     labels = random.integers(0, 3, 30)
-    known = Known.of(embeddings, labels, 4)
+    known = ClassPrototypes.of(embeddings, labels, 4)
     lengths = np.linalg.norm(known.directions, axis=1)
     assert lengths[np.unique(labels)] == pytest.approx(1, abs=1e-5)
     assert lengths[3] == 0
@@ -47,7 +47,9 @@ def test_familiarity_is_a_cosine_whatever_the_units(seed: int, scale: float) -> 
     # A brighter embedding is as familiar, and so is one in other units.
     assert known.familiarity(np.float32(scale) * embeddings) == pytest.approx(values, abs=1e-4)
     other = np.float32(scale) * embeddings
-    assert Known.of(other, labels, 4).familiarity(other) == pytest.approx(values, abs=1e-3)
+    assert ClassPrototypes.of(other, labels, 4).familiarity(other) == pytest.approx(
+        values, abs=1e-3
+    )
     own = int(labels[0])
     mean = known.directions[own : own + 1] / known.scales
     assert known.familiarity(mean) == pytest.approx(1, abs=1e-5)
@@ -58,13 +60,15 @@ def test_no_unit_drowns_the_others() -> None:
     embeddings = random.normal(size=(200, 2)).astype(np.float32)
     labels = (embeddings[:, 1] > 0).astype(np.int64)
     loud = embeddings * np.array([1, 5], np.float32)
-    values = [Known.of(e, labels, 2).familiarity(e) for e in (embeddings, loud)]
+    values = [ClassPrototypes.of(e, labels, 2).familiarity(e) for e in (embeddings, loud)]
     one, other = values
     assert np.corrcoef(one, other).min() > 0.99
 
 
 def test_what_excites_nothing_is_unfamiliar_and_what_never_varies_is_no_error() -> None:
-    known = Known.of(np.array([[1, 0], [0, 1]], np.float32), np.array([0, 1]), 2)
+    known = ClassPrototypes.of(np.array([[1, 0], [0, 1]], np.float32), np.array([0, 1]), 2)
     assert known.familiarity(np.zeros((1, 2), np.float32)).tolist() == [0.0]
     constant = np.ones((3, 2), np.float32)
-    assert np.isfinite(Known.of(constant, np.array([0, 0, 1]), 2).familiarity(constant)).all()
+    assert np.isfinite(
+        ClassPrototypes.of(constant, np.array([0, 0, 1]), 2).familiarity(constant)
+    ).all()

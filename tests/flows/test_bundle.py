@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.workflow.ship.verb import export_model
+from opsin.commands.export.export import export_model
 from tests.conftest import write_shapes
 
 #: Where `make node` puts onnxruntime-node and sharp.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.run import RunDirectory
+from opsin.core.artifacts.run_directory import RunDirectory
 from tests.conftest import Cli
 from tests.warm import LIBRARIES
 
@@ -44,8 +44,8 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
 
 def kill_at_random_moments(count: int, folder: Path) -> None:
     PROCESSES.set_forkserver_preload([
-        *LIBRARIES, "opsin.workflow.train", "opsin.workflow.resume", "opsin.training.loop",
-        "opsin.export", "opsin.workflow.report", "opsin.evaluation.metrics",
+        *LIBRARIES, "opsin.commands.train", "opsin.commands.resume", "opsin.training.trainer",
+        "opsin.training.torch_to_onnx", "opsin.commands.report", "opsin.evaluation.metrics",
     ])  # fmt: skip
     began = 0.0
     for _ in range(2):  # the first one also starts what the others are forked from

@@ -36,10 +36,10 @@ def write_pictures(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
 
 def predict(model: Path, source: Path, batch: int, **options: Any) -> None:
     """Predict in small batches, so that there are many moments to be killed at."""
-    from opsin.workflow.classify import verb, work
+    from opsin.commands.classify import classify, work
 
     work._BATCH = batch  # type: ignore[misc]
-    verb.classify(model, source, **options)
+    classify.classify(model, source, **options)
 
 
 def begin(*arguments: Any, **options: Any) -> Any:
@@ -70,7 +70,7 @@ def answers(path: Path) -> list[Any]:
 def kill_at_random_moments(
     count: int, folder: Path, model: Path, digits: opsin.Dataset, forms: tuple[str, ...]
 ) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.workflow.classify.verb", "pyarrow.parquet"])
+    PROCESSES.set_forkserver_preload(["opsin.commands.classify.classify", "pyarrow.parquet"])
     source = write_pictures(folder / "source", digits, range(60))
     usual, whole = {}, {}
     for form in forms:
@@ -96,7 +96,7 @@ def kill_at_random_moments(
 
 
 def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.workflow.classify.verb"])
+    PROCESSES.set_forkserver_preload(["opsin.commands.classify.classify"])
     chance = random.Random(1)
     for number in range(count):
         by = WAYS[number % len(WAYS)]
@@ -129,7 +129,7 @@ def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset
 
 
 def take_back(folder: Path) -> None:
-    from opsin.workflow.classify.unsort import unsort
+    from opsin.commands.classify.unsort import unsort
 
     assert unsort(folder).left_count == 0
 
@@ -169,8 +169,8 @@ def test_ctrl_c_says_how_to_go_on(
     """Of a process of its own, by the signal that a terminal sends."""
     source = write_pictures(tmp_path / "source", digits, range(12))
     script = (
-        "import sys; from opsin.events import Watcher\n"
-        "from opsin.workflow.classify.verb import classify\n"
+        "import sys; from opsin.core.events import Watcher\n"
+        "from opsin.commands.classify.classify import classify\n"
         "class Loud(Watcher):\n"
         "    def note(self, text): print(text, flush=True)\n"
         "try: classify(sys.argv[1], '-', out=sys.argv[2], watcher=Loud())\n"

@@ -15,7 +15,7 @@ import pytest
 from onnx import helper
 
 from opsin.data.dataset import Dataset
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 from tests.served import Server, ask_all, encoded, load, picture, request, serving, wait_for
 
 pytest.importorskip("fastapi")

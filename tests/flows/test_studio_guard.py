@@ -20,18 +20,18 @@ pytest.importorskip("selenium")
 import httpx
 
 from tests.browser import chromium, needs_chromium
-from tests.gate.made_requests import TOKEN
 from tests.studio_browser import START, StudioProcess, shown, studio, until
+from tests.web.made_requests import TOKEN
 
 # In a process of its own: NiceGUI keeps one application a process.
 LIST_AND_TRY = """
 import asyncio, json, sys
 from pathlib import Path
 from opsin.studio.app import build
-from opsin.studio.door import guarded, sign_in_at
-from opsin.studio.settings import Settings
+from opsin.studio.security import guarded, sign_in_at
+from opsin.studio.studio_settings import Settings
 from opsin.studio.state import Studio
-from tests.gate.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
+from tests.web.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
 
 folder = Path(sys.argv[1])
 settings = Settings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)

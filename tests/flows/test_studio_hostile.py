@@ -21,10 +21,10 @@ from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
-from opsin.run import RunDirectory
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio.jobs.job import new_job, write_job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.sets import Sets
+from opsin.studio.library import Library
 from opsin.studio.words import safe
 from tests.browser import chromium, console, needs_chromium, resize
 from tests.hostile import CLASSES, FILES, NAMES, write_pictures
@@ -53,7 +53,7 @@ def furnish(folder: Path) -> dict[str, str]:
             run.set_status("failed", cause=name)
     shutil.rmtree(trained)
     jobs = Queue(folder / "home")
-    sets = Sets(folder / "home", jobs)
+    sets = Library(folder / "home", jobs)
     for number, name in enumerate(NAMES):
         sets.new_empty(["a", f"b{number}"], title=name)
         job = jobs.add("train", name, [sys.executable, "-c", "", name])

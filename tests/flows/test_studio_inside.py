@@ -15,10 +15,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
-from opsin.predict import Classifier
-from opsin.run import RunDirectory
-from opsin.storage import write_json
+from opsin.runtime.classifier import Classifier
 from opsin.studio.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.hostile import bomb, slow_jpeg

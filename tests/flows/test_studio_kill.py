@@ -16,7 +16,7 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from opsin.run import RunDirectory
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.browser import chromium, console, needs_chromium

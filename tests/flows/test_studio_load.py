@@ -12,7 +12,7 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 
 import opsin
-from opsin.errors import SourceError
+from opsin.core.errors import SourceError
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_studio import furnish
 from tests.settled import usable

@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.data.dataset import Dataset
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.sets import Sets
+from opsin.studio.library import Library
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import Cli
 from tests.studio_browser import (
@@ -44,7 +44,7 @@ def running(
     """A studio with the digits, which the cache has, and their set's number."""
     assert len(digits) == 1797
     folder = tmp_path_factory.mktemp("studio")
-    the_set = Sets(folder / "home", Queue(folder / "home")).add_source("digits")
+    the_set = Library(folder / "home", Queue(folder / "home")).add_source("digits")
     with studio(folder) as process:
         yield process, the_set.id
         assert "Traceback" not in process.said()

@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 import opsin
-from opsin.errors import SourceError
+from opsin.core.errors import SourceError
 from tests.browser import chromium, needs_chromium, resize
 from tests.flows.test_studio_train import last_epoch
 from tests.studio_browser import (

@@ -17,8 +17,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from opsin.data.dataset import Dataset
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.library import Library
 from opsin.studio.run_row import opaque
-from opsin.studio.sets import Sets
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.settled import usable
@@ -48,7 +48,7 @@ def running(
     jobs = Queue(folder / "home")
     for title in JOBS:
         jobs.hold(jobs.add("train", title, command("train", "digits")).id)
-    the_set = Sets(folder / "home", jobs).add_source("digits")
+    the_set = Library(folder / "home", jobs).add_source("digits")
     with studio(folder) as process:
         yield process, f"/data/{the_set.id}"
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import opsin
+from opsin.commands.inside.pictures import ReferenceSet
+from opsin.core.metadata import Layer, Metadata, Preparation
 from opsin.inspection.network import Network
-from opsin.metadata import Layer, Metadata, Preparation
-from opsin.predict import Classifier
-from opsin.workflow.inside.pictures import Known
+from opsin.runtime.classifier import Classifier
 
 CLASSES = ("disc", "square", "cross <b>")
 SIDE = 6
@@ -80,14 +80,16 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
     return path
 
 
-def made(folder: Path, *, count: int = 90, **options: Any) -> tuple[Classifier, Network, Known]:
+def made(
+    folder: Path, *, count: int = 90, **options: Any
+) -> tuple[Classifier, Network, ReferenceSet]:
     """Return such a classifier, its graph, and random pictures, two thirds of them for training."""
     classifier = Classifier(write_network(folder / "classifier.onnx", **options))
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
     random = np.random.default_rng(1)
     like = classifier.metadata.preparation
     order = random.permutation(count)
-    known = Known(
+    known = ReferenceSet(
         images=random.integers(0, 256, (count, like.height, like.width, 1), np.uint8),
         labels=random.integers(0, 3, count),
         names=[f"train/{row}" for row in range(count)],

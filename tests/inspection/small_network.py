@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from opsin.core.metadata import Layer
 from opsin.inspection.network import Network
-from opsin.metadata import Layer
 
 KINDS = {"input": "Normalise", "conv1": "Conv 3×3 same", "relu1": "ReLU", "norm": "BatchNorm",
          "conv2": "Conv 3×3 same", "dropout": "Dropout 0.1", "flatten": "Flatten",

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from opsin.core.metadata import Layer
 from opsin.inspection.activity import (
     Activity,
     ActivityRecord,
     UnitActivity,
     layers_with_units,
 )
-from opsin.metadata import Layer
 
 
 def layer(kind: str, shape: tuple[int, ...], name: str = "l") -> Layer:

@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from opsin.core.metadata import Layer
 from opsin.inspection.faithfulness import (
     ALIKE,
-    Chance,
-    Curves,
-    Verdict,
+    DeletionCurves,
+    FaithfulnessVerdict,
+    RandomBaseline,
     _misplaced,
+    assess_faithfulness,
     chance,
     curves_of,
-    judge,
     likeness,
     random_weights,
 )
 from opsin.inspection.network import Network
-from opsin.metadata import Layer
-from opsin.predict import Classifier
+from opsin.runtime.classifier import Classifier
 
 BLACK = np.zeros(1, np.uint8)
 WHITE = np.full((28, 28, 1), 255, np.uint8)
@@ -47,9 +47,11 @@ def noise(seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).random((28, 28), np.float32)
 
 
-def verdict_on(heat: NDArray[np.float32], random_heat: NDArray[np.float32] | None) -> Verdict:
+def verdict_on(
+    heat: NDArray[np.float32], random_heat: NDArray[np.float32] | None
+) -> FaithfulnessVerdict:
     curves = curves_of(box, WHITE, heat, 0, BLACK)
-    return judge(heat, curves, chance(box, WHITE, heat, 0, BLACK), random_heat)
+    return assess_faithfulness(heat, curves, chance(box, WHITE, heat, 0, BLACK), random_heat)
 
 
 def test_a_map_of_what_decides_passes() -> None:
@@ -129,10 +131,15 @@ def test_a_misplaced_map_has_the_same_values_elsewhere(seed: int, height: int, w
 
 def test_where_chance_does_not_vary_a_margin_is_asked_for_all_the_same() -> None:
     shares = np.linspace(0, 1, 5, dtype=np.float32)
-    flat = Chance(shares, np.full((4, 5), 0.5, np.float32), np.full((4, 5), 0.5, np.float32))
+    flat = RandomBaseline(
+        shares, np.full((4, 5), 0.5, np.float32), np.full((4, 5), 0.5, np.float32)
+    )
     for away, passed in ((0.005, False), (0.02, True)):
         hide, show = (np.full(5, 0.5 + sign * away, np.float32) for sign in (-1, 1))
-        assert judge(noise(0), Curves(shares, hide, show), flat, None).trusted == passed
+        assert (
+            assess_faithfulness(noise(0), DeletionCurves(shares, hide, show), flat, None).trusted
+            == passed
+        )
 
 
 @given(seed=st.integers(0, 99), power=st.sampled_from([1, 3, 5]))
@@ -149,7 +156,7 @@ def test_a_file_whose_layers_hold_no_weights_has_none_to_draw(nearest_mean: Path
 
 @pytest.mark.torch
 def test_each_layer_s_weights_are_drawn_anew_with_their_mean_and_deviation() -> None:
-    from tests.attribution.test_network import written
+    from tests.models.test_onnx_network import written
 
     content, names = written("cnn", hidden=(4, 6))
     layers = [

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import NDArray
 
+from opsin.core.metadata import Layer
 from opsin.inspection.layers import view_of
-from opsin.metadata import Layer
 
 
 def layer(kind: str, shape: tuple[int, ...]) -> Layer:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import opsin
+from opsin.core.metadata import Layer
 from opsin.inspection.network import Network, ReceptiveField
-from opsin.metadata import Layer
-from opsin.tail import outputs, tail
+from opsin.onnx_files.postprocessing import outputs, tail
 
 SIZE = (13, 12)
 CLASSES = 3
@@ -295,8 +295,8 @@ def test_the_rest_behind_each_layer_answers_as_the_whole_does() -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
 def test_so_it_does_for_every_model(name: str) -> None:
-    export = pytest.importorskip("opsin.export")
-    from tests.test_export import SHAPE, trained
+    export = pytest.importorskip("opsin.training.torch_to_onnx")
+    from tests.training.test_torch_to_onnx import SHAPE, trained
 
     network, metadata = trained(name, hidden=(4, 6), activation="silu", dropout=0.2)
     file = Network(export.to_onnx(network, metadata), metadata.layers)

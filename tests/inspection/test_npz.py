@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.errors import StorageError
+from opsin.core.errors import StorageError
 from opsin.inspection.npz import ArrayPlan, NpzWriter, open_npz
 
 FLOATS = np.dtype(np.float32)

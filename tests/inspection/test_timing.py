@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
+from opsin.core.metadata import Layer
 from opsin.inspection.timing import layer_seconds
-from opsin.metadata import Layer
 from tests.inspection.test_network import SIZE, Made, residual_network
 
 # The layer "heavy" multiplies large matrices under names of its own; the end does so for no layer.

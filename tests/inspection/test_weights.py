@@ -14,13 +14,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import opsin
-from opsin.classical.onnx_file import Written
-from opsin.classical.recipe import MODELS
+from opsin.classical.classical_recipe import MODELS
+from opsin.classical.fitted_file import Written
+from opsin.core.metadata import Metadata, Preparation
+from opsin.core.recipe import DataRecipe, resolve
 from opsin.inspection.network import Network
 from opsin.inspection.weights import limit_of, values_of, weight_views
-from opsin.metadata import Metadata, Preparation
-from opsin.recipe import DataRecipe, resolve
-from tests.classical.test_onnx_file import content_of, fitted, pictures
+from tests.classical.test_fitted_file import content_of, fitted, pictures
 from tests.inspection.small_network import small_network, small_weights
 
 
@@ -109,14 +109,14 @@ def test_trees_and_neighbours_are_no_weights(name: str) -> None:
     ("resnet", ["filters", "kernels", "kernels", "kernels", "kernels", "matrix"]),
 ])  # fmt: skip
 def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
-    from opsin import export
-    from opsin.models import zoo
+    from opsin.models import registry
     from opsin.models.statistics import Statistics
+    from opsin.training import torch_to_onnx
 
     recipe = resolve(DataRecipe.of("x"), model=model, hidden=(4, 5), dropout=0.1).model
     shape = (20, 24, 3)
-    network = zoo.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
-    layers = zoo.summarise(network, shape)
+    network = registry.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    layers = registry.summarise(network, shape)
     metadata = Metadata(
         opsin=opsin.__version__,
         model=model,
@@ -126,7 +126,7 @@ def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
         source="x",
         fingerprint="f",
     )
-    views = weight_views(Network(export.to_onnx(network, metadata), layers))
+    views = weight_views(Network(torch_to_onnx.to_onnx(network, metadata), layers))
     assert [view.pictures.kind for view in views if view.pictures] == kinds
     held = sum(int(np.prod(values.shape)) for view in views for values in view.values)
     assert held == sum(layer.parameters for layer in layers)

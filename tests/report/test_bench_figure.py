@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opsin.report.figures.bench import draw_rates
+from opsin.report.figures.bench_figure import draw_rates
 from opsin.report.figures.style import save, styled
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from opsin.report.figures.compare import (
+from opsin.report.figures.comparison_figures import (
     Curve,
     Disagreement,
     draw_accuracies,

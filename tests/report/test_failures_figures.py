@@ -14,7 +14,7 @@ from PIL import Image
 from opsin.evaluation.embedding_map import map_embedding, map_to_json
 from opsin.evaluation.robustness import disturbed_examples, robustness
 from opsin.evaluation.slices import slice_accuracy
-from opsin.report.figures.failures import (
+from opsin.report.figures.failure_figures import (
     draw_disturbed,
     draw_map,
     draw_robustness,

@@ -10,21 +10,20 @@ import pytest
 from PIL import Image
 
 from opsin.evaluation.metrics import measure
-from opsin.report.figures import data as data_figures
-from opsin.report.figures import quality, style
-from opsin.report.figures import run as run_figures
-from opsin.report.figures.run import Answer
+from opsin.report.figures import dataset_figures as data_figures
+from opsin.report.figures import quality, run_figures, style
+from opsin.report.figures.run_figures import ShownAnswer
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "$x_{", "漢字", "مرحبا\u202eabc", "a" * 300, "\\frac{1}"]
 
 
-def answers(names: list[str], count: int = 4) -> list[Answer]:
+def answers(names: list[str], count: int = 4) -> list[ShownAnswer]:
     random = np.random.default_rng(0)
     made = []
     for number in range(count):
         shares = random.dirichlet(np.ones(len(names)) / 3)
         made.append(
-            Answer(
+            ShownAnswer(
                 pixels=random.integers(0, 256, (9, 7, 1 + 2 * (number % 2)), np.uint8),
                 name=f"test/{names[0]}/{number}",
                 actual=names[number % len(names)],
@@ -101,8 +100,8 @@ def test_means_are_means() -> None:
 
 
 def test_right_is_blue_and_wrong_is_red() -> None:
-    right = Answer(np.zeros((2, 2, 1), np.uint8), "p", "a", {"a": 0.9, "b": 0.06, "c": 0.04})
-    wrong = Answer(right.pixels, "p", "b", right.probabilities)
+    right = ShownAnswer(np.zeros((2, 2, 1), np.uint8), "p", "a", {"a": 0.9, "b": 0.06, "c": 0.04})
+    wrong = ShownAnswer(right.pixels, "p", "b", right.probabilities)
     assert [right.kind_of(name) for name in "abc"] == ["right", "other", "other"]
     assert [wrong.kind_of(name) for name in "abc"] == ["wrong", "right", "other"]
     assert wrong.caption() == "a 90% (is b)"

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
 from opsin.inspection.network import ReceptiveField
-from opsin.metadata import Layer
 from opsin.report.inside.layers import PAGE, figure, layer_sections
 from opsin.report.inside.page import render_page
 from opsin.report.maps import PALETTES, scale_of, sprite

@@ -16,11 +16,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 
-from opsin.report.figures.network import (
-    draw_network,
-    network_title,
-    short_count,
-)
+from opsin.report.figures.network_diagram import draw_network, network_title, short_count
 from opsin.report.figures.receptive_fields import (
     draw_receptive_fields,
     fields_title,

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from opsin.core.events import Epoch
+from opsin.core.metadata import Layer
 from opsin.evaluation.metrics import measure
-from opsin.events import Epoch
-from opsin.metadata import Layer
 from opsin.report.terminal import (
     Both,
     LogFile,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from opsin.commands.inside.ablation import ablate
+from opsin.commands.inside.portraits import portraits
+from opsin.commands.inside.units import unit_gallery
 from opsin.report.inside.page import render_page
 from opsin.report.inside.units import portrait_sections, unit_sections
-from opsin.workflow.inside.ablation import ablate
-from opsin.workflow.inside.portraits import portraits
-from opsin.workflow.inside.units import unit_gallery
 from tests.inspection.made_network import made
 
 

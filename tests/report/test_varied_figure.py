@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from opsin.report.figures.augmentation_figure import draw_varied
 from opsin.report.figures.style import save, styled
-from opsin.report.figures.variations import draw_varied
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 40, 3), (64, 32, 3)])

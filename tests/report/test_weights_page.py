@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.report.figures.inside import (
+from opsin.report.figures.inspection_charts import (
     _apart,
     draw_norms,
     draw_probes,

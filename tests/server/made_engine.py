@@ -18,8 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import opsin
-from opsin.metadata import Layer, Metadata, Preparation, Reject
-from opsin.server.engine import Answer, Engine
+from opsin.core.metadata import Layer, Metadata, Preparation, Reject
+from opsin.server.engine import Engine, PredictResult
 from opsin.server.observer import Observer
 
 
@@ -36,7 +36,9 @@ class Listener(Observer):
     def refused(self, reason: str) -> None:
         self.told.append(("refused", reason))
 
-    def answered(self, model: str, answer: Answer, label: str, seconds_waited: float) -> None:
+    def answered(
+        self, model: str, answer: PredictResult, label: str, seconds_waited: float
+    ) -> None:
         assert seconds_waited >= 0
         self.told.append(("answered", model, label))
 

@@ -13,8 +13,8 @@ import httpx
 
 from opsin.server.app import Application, build_app
 from opsin.server.engine import Engine
-from opsin.server.measures import Measures
-from opsin.server.settings import Settings
+from opsin.server.server_metrics import ServerMetrics
+from opsin.server.server_settings import ServerSettings
 
 Kind = TypeVar("Kind")
 
@@ -47,18 +47,20 @@ class Host:
         loop: Where it lives.
     """
 
-    def __init__(self, engine: Engine, measures: Measures, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, engine: Engine, measures: ServerMetrics, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.engine, self.measures, self.loop = engine, measures, loop
 
-    def asks(self, settings: Settings | None = None) -> Asks:
+    def asks(self, settings: ServerSettings | None = None) -> Asks:
         """Return what asks an application with these settings."""
-        return Asks(build_app(self.engine, settings or Settings(), self.measures), self.loop)
+        return Asks(build_app(self.engine, settings or ServerSettings(), self.measures), self.loop)
 
 
 @contextlib.contextmanager
 def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
     """Run an engine with one worker for as long as the block lasts."""
-    measures, loop = Measures(), asyncio.new_event_loop()
+    measures, loop = ServerMetrics(), asyncio.new_event_loop()
     engine = Engine(models, workers=1, observer=measures, **options)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

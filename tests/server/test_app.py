@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 import opsin
+from opsin.core.errors import ModelFileError
 from opsin.data.dataset import Dataset
-from opsin.errors import ModelFileError
 from opsin.server.app import build_app
 from opsin.server.engine import Engine
-from opsin.server.settings import Settings
-from tests.gate.made_requests import TOKEN
+from opsin.server.server_settings import ServerSettings
 from tests.server.made_engine import png
 from tests.server.made_server import Asks, Host
+from tests.web.made_requests import TOKEN
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_pages_and_metrics_are_there(asks: Asks, digits: Dataset) -> None:
 def test_the_lifespan_starts_the_engine(nearest_mean: Path) -> None:
     async def life() -> tuple[bool, bool, bool]:
         engine = Engine({"digits": nearest_mean}, workers=1)
-        app = build_app(engine, Settings())
+        app = build_app(engine, ServerSettings())
         before = engine.ready
         async with app.router.lifespan_context(app):
             during = engine.ready
@@ -168,7 +168,7 @@ def test_the_description_is_whole(asks: Asks) -> None:
 
 
 def test_the_description_names_the_token_where_there_is_one(nearest_mean: Path) -> None:
-    app = build_app(Engine({"digits": nearest_mean}, workers=1), Settings(token=TOKEN))
+    app = build_app(Engine({"digits": nearest_mean}, workers=1), ServerSettings(token=TOKEN))
     schema = app.openapi()
     assert schema["security"] == [{"token": []}, {"password": []}]
     assert TOKEN not in json.dumps(schema)

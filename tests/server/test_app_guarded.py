@@ -8,14 +8,14 @@ import pytest
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
-from opsin.server.settings import Settings
-from tests.gate.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
+from opsin.server.server_settings import ServerSettings
 from tests.server.made_server import Asks, Host
+from tests.web.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
 
 
 @pytest.fixture(scope="module")
 def asks(host: Host) -> Asks:
-    return host.asks(Settings(token=TOKEN))
+    return host.asks(ServerSettings(token=TOKEN))
 
 
 def test_nothing_passes(asks: Asks) -> None:
@@ -53,7 +53,7 @@ def test_what_replies_carry(asks: Asks) -> None:
 
 def test_the_token_is_told_nowhere(asks: Asks, caplog: pytest.LogCaptureFixture) -> None:
     shown = {"authorization": f"Bearer {TOKEN}"}
-    texts = [repr(Settings(token=TOKEN))]
+    texts = [repr(ServerSettings(token=TOKEN))]
     for path in ("/openapi.json", "/metrics", "/nowhere", "/v1/models", "/", "/docs"):
         texts += [asks.get(path, headers=shown).text, asks.get(path).text]
     wrong = f"{TOKEN}wrong"

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from opsin.gate.replies import BadRequest, RequestError
-from opsin.server.asks import Overloaded
-from opsin.server.body import Body, Room, pictures_of_json, read_pictures
+from opsin.server.body import Body, MemoryBudget, pictures_of_json, read_pictures
 from opsin.server.form import Upload
-from opsin.server.replies import SlowRequest, TooLarge, WrongMediaType
-from opsin.server.settings import Settings
+from opsin.server.http_errors import SlowRequest, TooLarge, WrongMediaType
+from opsin.server.predict_requests import Overloaded
+from opsin.server.server_settings import ServerSettings
+from opsin.web.refusals import BadRequest, RequestError
 
-SMALL = Settings(max_bytes=1000, max_parts=3, deadline=60)
+SMALL = ServerSettings(max_bytes=1000, max_parts=3, deadline=60)
 HURRIED = dataclasses.replace(SMALL, deadline=0.2)
 
 
@@ -52,11 +52,11 @@ def read(
     receive: Any,
     kind: str | None = "image/png",
     *headers: tuple[bytes, bytes],
-    settings: Settings = SMALL,
-    room: Room | None = None,
+    settings: ServerSettings = SMALL,
+    room: MemoryBudget | None = None,
 ) -> list[Upload]:
     given = [*headers] if kind is None else [(b"content-type", kind.encode()), *headers]
-    room = room or Room.of(settings)
+    room = room or MemoryBudget.of(settings)
     before = room.left
 
     async def work() -> list[Upload]:
@@ -131,7 +131,7 @@ def test_a_client_that_goes() -> None:
 
 
 def test_room_is_shared() -> None:
-    room = Room(1500)
+    room = MemoryBudget(1500)
     room.take(600)
     with pytest.raises(Overloaded) as caught:
         read(Pieces(b"x" * 500, b"x" * 450), room=room)
@@ -208,7 +208,7 @@ def test_what_bodies_leave_behind_is_collected_now_and_then() -> None:
 
     held = Held()
     held.itself = held  # type: ignore[attr-defined]
-    seen, room = weakref.ref(held), Room(1_000_000_000)
+    seen, room = weakref.ref(held), MemoryBudget(1_000_000_000)
     gc.disable()
     try:
         del held

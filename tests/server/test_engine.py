@@ -21,24 +21,24 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from opsin.core.errors import ImageError, ModelFileError, RunError
 from opsin.data.dataset import Dataset
-from opsin.errors import ImageError, ModelFileError, RunError
 from opsin.inspection.occlusion import occlusion_map
-from opsin.predict import Classifier, Prediction
+from opsin.runtime.classifier import Classifier, Prediction
 from opsin.server import engine as engine_module
-from opsin.server import process
-from opsin.server.asks import BadAnswer, Result
+from opsin.server import worker_process
 from opsin.server.engine import (
-    Answer,
-    Ask,
     Engine,
     Expired,
     Overloaded,
+    PredictRequest,
+    PredictResult,
     Stopping,
     TooLarge,
     UnknownModel,
     WorkerDied,
 )
+from opsin.server.predict_requests import BadAnswer, Result
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
 from tests.server.made_engine import Listener, large, png, running, until, write_leaning
@@ -96,7 +96,7 @@ def _nothing_is_told(listener: Listener) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The processes that a test starts; those of an engine in another thread are not its own."""
     found: list[subprocess.Popen[bytes]] = []
-    start, own = process._start, threading.current_thread()
+    start, own = worker_process._start, threading.current_thread()
 
     def noted(connection: socket.socket) -> subprocess.Popen[bytes]:
         new = start(connection)
@@ -104,7 +104,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
             found.append(new)
         return new
 
-    monkeypatch.setattr(process, "_start", noted)
+    monkeypatch.setattr(worker_process, "_start", noted)
     return found
 
 
@@ -136,7 +136,7 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
 
 def same(answer: Result, expected: Prediction) -> bool:
     """Tell whether an answer is the serial one, to the last bit."""
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, PredictResult)
     return (
         list(map(float, answer.probabilities)) == list(expected.probabilities.values())
         and answer.familiarity == expected.familiarity
@@ -164,13 +164,13 @@ def test_nobody_gets_the_answer_of_another(
         places = [(number * 7 + step) % len(pictures) for step in range(1 + 4 * (number % 5 == 0))]
         ready = number % 3 == 0
         images = [pixels[name][place] if ready else pictures[place] for place in places]
-        asks = [Ask(image, as_is=False, embedding=number % 11 == 0) for image in images]
+        asks = [PredictRequest(image, as_is=False, embedding=number % 11 == 0) for image in images]
         answers = await two_models.ask(name, asks)
         for place, answer in zip(places, answers, strict=True):
             expected = serial[name][place]
             # Pixels that are ready were turned before, where the model wants that.
             notes = () if ready else expected.notes
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, PredictResult)
             assert answer.notes == notes
             assert answer.probabilities.tolist() == list(expected.probabilities.values())
             assert (answer.embedding is not None) is (number % 11 == 0)
@@ -198,10 +198,13 @@ def test_an_answer_says_all_there_is(
         served = two_models.served["means"]
         assert served.metadata == Classifier(nearest_mean).metadata
         assert (served.embedding, served.steady, served.mix) == (64, True, None)
-        asks = [Ask(digits.images[0], explain=True), Ask(digits.images[0], embedding=True)]
+        asks = [
+            PredictRequest(digits.images[0], explain=True),
+            PredictRequest(digits.images[0], embedding=True),
+        ]
         explained, plain = await two_models.ask("means", asks)
-        assert isinstance(explained, Answer)
-        assert isinstance(plain, Answer)
+        assert isinstance(explained, PredictResult)
+        assert isinstance(plain, PredictResult)
         # Hidden pixels become the picture's mean, where the file does not hold a better one.
         fill = np.array([round(float(digits.images[0].mean()))], np.uint8)
         target = int(explained.probabilities.argmax())
@@ -233,7 +236,7 @@ def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
         for pid in pids:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
-        answers = await two_models.ask("means", [Ask(image) for image in images])
+        answers = await two_models.ask("means", [PredictRequest(image) for image in images])
         expected = Classifier(nearest_mean, threads=1)
         assert same(answers[0], expected.predict(pictures[0]))
         assert same(answers[4], expected.predict(pictures[1]))
@@ -254,19 +257,21 @@ def test_the_queue_is_bounded(
     async def main() -> None:
         async with halted(small):
             # Four are taken by the worker, four lie ready behind them, and eight wait.
-            asked = [asyncio.create_task(small.ask("m", [Ask(p)] * 4)) for p in pictures[:4]]
+            asked = [
+                asyncio.create_task(small.ask("m", [PredictRequest(p)] * 4)) for p in pictures[:4]
+            ]
             await until(lambda: small.load.computing == 8 and small.load.waiting == 8)
             with pytest.raises(Overloaded, match="8 pictures wait") as caught:
-                await small.ask("m", [Ask(pictures[0])])
-            assert caught.value.retry_after == 1
+                await small.ask("m", [PredictRequest(pictures[0])])
+            assert caught.value.retry_after >= 1
             with pytest.raises(TooLarge, match="at most 8 pictures"):
-                await small.ask("m", [Ask(pictures[0])] * 9)
+                await small.ask("m", [PredictRequest(pictures[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
             asked[3].cancel()
             await until(lambda: small.load.waiting == 4)
-            more = asyncio.create_task(small.ask("m", [Ask(pictures[5])] * 4))
+            more = asyncio.create_task(small.ask("m", [PredictRequest(pictures[5])] * 4))
         done = await asyncio.gather(*asked[:3], more)
-        assert all(isinstance(answer, Answer) for answers in done for answer in answers)
+        assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
     runner.run(main())
 
@@ -276,12 +281,12 @@ def test_what_came_too_late_is_not_computed(
 ) -> None:
     async def main() -> None:
         with pytest.raises(Expired):
-            await small.ask("m", [Ask(pictures[0])], deadline=0)
+            await small.ask("m", [PredictRequest(pictures[0])], deadline=0)
         async with halted(small):
-            first = asyncio.create_task(small.ask("m", [Ask(pictures[0])] * 8))
+            first = asyncio.create_task(small.ask("m", [PredictRequest(pictures[0])] * 8))
             await until(lambda: small.load.computing == 8)
             with pytest.raises(Expired, match=r"within 0\.05 s"):
-                await small.ask("m", [Ask(pictures[1])] * 3, deadline=0.05)
+                await small.ask("m", [PredictRequest(pictures[1])] * 3, deadline=0.05)
             assert small.load.waiting == 0
         await first
         assert listener.count("refused", "expired") == 2
@@ -296,12 +301,12 @@ def test_one_worker_is_kept_from_explanations(
     async def main() -> None:
         async with halted(two_models):
             slow = [
-                asyncio.create_task(two_models.ask("made", [Ask(p, explain=True)] * 2))
+                asyncio.create_task(two_models.ask("made", [PredictRequest(p, explain=True)] * 2))
                 for p in pictures[:9]
             ]
             await asyncio.sleep(0.05)
             assert two_models.load.computing == 1
-            quick = asyncio.create_task(two_models.ask("made", [Ask(pictures[0])]))
+            quick = asyncio.create_task(two_models.ask("made", [PredictRequest(pictures[0])]))
             await until(lambda: two_models.load.computing == 2)
             (kept,) = [
                 worker
@@ -328,20 +333,22 @@ def test_a_worker_that_is_killed_is_replaced(
         spare = engine._crew._spare
         first, second = engine.pids
         os.kill(first, signal.SIGSTOP)
-        lost = asyncio.create_task(engine.ask("means", [Ask(pictures[0])]))
+        lost = asyncio.create_task(engine.ask("means", [PredictRequest(pictures[0])]))
         await until(lambda: engine.load.computing == 1)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="try again"):
             await lost
         # The other one goes on, and soon there are two again.
-        assert isinstance((await engine.ask("means", [Ask(pictures[0])]))[0], Answer)
+        assert isinstance(
+            (await engine.ask("means", [PredictRequest(pictures[0])]))[0], PredictResult
+        )
         assert await until(lambda: len(engine.pids) == 2) < 5
         assert spare is not None
         assert engine.pids == [second, spare.pid]
         assert listener.count("died") == listener.count("refused", "worker died") == 1
         # One that is being ended at this moment is given nothing any more.
         engine._crew.workers[0].kill()
-        await asyncio.gather(*(engine.ask("means", [Ask(image)]) for image in pictures))
+        await asyncio.gather(*(engine.ask("means", [PredictRequest(image)]) for image in pictures))
         await until(lambda: len(engine.pids) == 2)
 
     runner.run(main())
@@ -355,17 +362,21 @@ def test_a_picture_that_kills_is_refused_in_the_end(
     async def main() -> None:
         for _ in range(2):
             await until(lambda: small.load.workers == 1)
-            asked = asyncio.create_task(small.ask("m", [Ask(deadly), Ask(pictures[0])]))
+            asked = asyncio.create_task(
+                small.ask("m", [PredictRequest(deadly), PredictRequest(pictures[0])])
+            )
             await until(lambda: small.load.computing > 0)
             os.kill(small.pids[0], signal.SIGKILL)
             with pytest.raises(WorkerDied):
                 await asked
-        refused, answer = await small.ask("m", [Ask(deadly), Ask(pictures[0])])
+        refused, answer = await small.ask(
+            "m", [PredictRequest(deadly), PredictRequest(pictures[0])]
+        )
         assert isinstance(refused, ImageError)
         assert "ended over this one" in str(refused)
         # The one that was with it the first time is cleared, and the server goes on.
-        assert isinstance(answer, Answer)
-        assert isinstance((await small.ask("m", [Ask(large(1))]))[0], Answer)
+        assert isinstance(answer, PredictResult)
+        assert isinstance((await small.ask("m", [PredictRequest(large(1))]))[0], PredictResult)
 
     runner.run(main())
 
@@ -380,15 +391,15 @@ def test_a_worker_that_is_stuck_is_replaced(
             (stuck,) = engine.pids
             os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
-                await engine.ask("m", [Ask(pictures[0])])
+                await engine.ask("m", [PredictRequest(pictures[0])])
             await until(lambda: bool(engine.pids) and stuck not in engine.pids)
             # On a busy machine the new one may answer too late at first.
             async with asyncio.timeout(30):
                 answered = None
                 while not answered:
                     with contextlib.suppress(Expired):
-                        answered = await engine.ask("m", [Ask(pictures[0])])
-            assert isinstance(answered[0], Answer)
+                        answered = await engine.ask("m", [PredictRequest(pictures[0])])
+            assert isinstance(answered[0], PredictResult)
 
     asyncio.run(main())
 
@@ -402,18 +413,18 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
     async def main() -> None:
         async with running({"m": path}) as engine:
             assert not engine.served["m"].steady
-            answers = await engine.ask("m", [Ask(image) for image in pixels])
+            answers = await engine.ask("m", [PredictRequest(image) for image in pixels])
             for image, answer, other in zip(pixels, answers, together, strict=True):
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, PredictResult)
                 assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
                 assert not np.array_equal(answer.probabilities, other)
             # One that takes its place knows that too.
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
-            again = await engine.ask("m", [Ask(image) for image in pixels])
+            again = await engine.ask("m", [PredictRequest(image) for image in pixels])
             for before, after in zip(answers, again, strict=True):
-                assert isinstance(before, Answer)
-                assert isinstance(after, Answer)
+                assert isinstance(before, PredictResult)
+                assert isinstance(after, PredictResult)
                 assert np.array_equal(before.probabilities, after.probabilities)
 
     asyncio.run(main())
@@ -427,14 +438,18 @@ def test_it_runs_on_uvloop_too(
     async def main() -> None:
         async with running({"m": nearest_mean}, batch=4) as engine:
             expected = Classifier(nearest_mean, threads=1)
-            answers = await engine.ask("m", [Ask(image) for image in [*pictures, large()]])
+            answers = await engine.ask(
+                "m", [PredictRequest(image) for image in [*pictures, large()]]
+            )
             assert all(
                 same(answer, expected.predict(image))
                 for answer, image in zip(answers, pictures, strict=False)
             )
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
-            assert isinstance((await engine.ask("m", [Ask(pictures[0])]))[0], Answer)
+            assert isinstance(
+                (await engine.ask("m", [PredictRequest(pictures[0])]))[0], PredictResult
+            )
         assert all_ended(started)
 
     uvloop.run(main())
@@ -448,16 +463,18 @@ def test_stopping_answers_what_was_taken(
         ready = [engine.ready]
         await engine.start()
         ready.append(engine.ready)
-        asked = [asyncio.create_task(engine.ask("m", [Ask(image)])) for image in pictures]
+        asked = [
+            asyncio.create_task(engine.ask("m", [PredictRequest(image)])) for image in pictures
+        ]
         await asyncio.sleep(0)
         stopping = asyncio.create_task(engine.stop())
         await asyncio.sleep(0)
         ready.append(engine.ready)
         assert ready == [False, True, False]
         with pytest.raises(Stopping):
-            await engine.ask("m", [Ask(pictures[0])])
+            await engine.ask("m", [PredictRequest(pictures[0])])
         await stopping
-        assert all(task.done() and isinstance(task.result()[0], Answer) for task in asked)
+        assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in asked)
         assert all_ended(started)
 
     asyncio.run(main())
@@ -471,7 +488,9 @@ def test_stopping_in_haste_answers_that_it_stops(
         await engine.start()
         for pid in engine.pids:
             os.kill(pid, signal.SIGSTOP)
-        asked = [asyncio.create_task(engine.ask("m", [Ask(image)])) for image in pictures]
+        asked = [
+            asyncio.create_task(engine.ask("m", [PredictRequest(image)])) for image in pictures
+        ]
         await until(lambda: engine.load.computing > 0 and engine.load.waiting > 0)
         await engine.stop(wait=False)
         for answer in await asyncio.gather(*asked, return_exceptions=True):
@@ -520,10 +539,10 @@ def test_a_new_file_takes_over_without_a_gap(
             while not stop:
                 digest = engine.served["m"].digest
                 try:
-                    answers = await engine.ask("m", [Ask(image) for image in pixels])
+                    answers = await engine.ask("m", [PredictRequest(image) for image in pixels])
                 except WorkerDied:  # it had this request
                     continue
-                got = np.stack([a.probabilities for a in answers if isinstance(a, Answer)])
+                got = np.stack([a.probabilities for a in answers if isinstance(a, PredictResult)])
                 assert np.array_equal(got, old if digest == first else new)
                 seen.add(digest)
                 await asyncio.sleep(0.02)
@@ -599,10 +618,12 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with running({"theirs": path}, observer=listener) as engine:
-            first, second = await engine.ask("theirs", [Ask(seven), Ask(other)])
+            first, second = await engine.ask(
+                "theirs", [PredictRequest(seven), PredictRequest(other)]
+            )
             assert isinstance(first, BadAnswer)
             assert "the model theirs gives none" in first.received
-            assert isinstance(second, Answer)
+            assert isinstance(second, PredictResult)
             digest = engine.served["theirs"].digest
             strings = classifier(
                 helper.make_node("Cast", ["shares"], ["probabilities"], to=TensorProto.STRING),
@@ -613,6 +634,8 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
             (tmp_path / "new").replace(path)
             await until(lambda: listener.count("reloaded", "theirs", False) == 1)
             assert engine.served["theirs"].digest == digest
-            assert isinstance((await engine.ask("theirs", [Ask(other)]))[0], Answer)
+            assert isinstance(
+                (await engine.ask("theirs", [PredictRequest(other)]))[0], PredictResult
+            )
 
     asyncio.run(main())

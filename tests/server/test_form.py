@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.gate.replies import BadRequest
 from opsin.server.form import Form, Upload
-from opsin.server.replies import TooLarge
+from opsin.server.http_errors import TooLarge
+from opsin.web.refusals import BadRequest
 
 KIND = "multipart/form-data; boundary=cut"
 

@@ -14,7 +14,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx")
 import httpx
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 from opsin.server import page
 
 OWN = files("opsin.server.page")

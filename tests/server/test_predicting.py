@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 import opsin
 from opsin.data.blank import NO_CONTRAST
 from opsin.data.dataset import Dataset
-from opsin.gate.replies import BadRequest
-from opsin.server.asks import Answer, Overloaded
+from opsin.server.predict_requests import Overloaded, PredictResult
 from opsin.server.predicting import explanation, read_query
-from opsin.server.settings import Settings
+from opsin.server.server_settings import ServerSettings
+from opsin.web.refusals import BadRequest
 from tests.server.made_engine import png
 from tests.server.made_server import Asks, Host
 
@@ -28,7 +28,7 @@ PNG = {"content-type": "image/png"}
 
 @pytest.fixture(scope="module")
 def asks(host: Host) -> Asks:
-    return host.asks(Settings(max_parts=40, queue=8, max_bytes=200_000, top=3))
+    return host.asks(ServerSettings(max_parts=40, queue=8, max_bytes=200_000, top=3))
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_a_bug_is_told_to_the_log_alone(
     asks: Asks, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    async def broken(*given: Any, **named: Any) -> list[Answer]:
+    async def broken(*given: Any, **named: Any) -> list[PredictResult]:
         raise RuntimeError("/home/secret")
 
     monkeypatch.setattr(asks.app.engine, "ask", broken)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 from opsin.server.tensor_answers import Tensor, write_answer
-from opsin.server.tensors import Asked, Wanted
+from opsin.server.tensors import RequestedOutput, TensorRequest
 
 
 def test_an_answer_holds_what_was_asked_for_in_its_order() -> None:
@@ -19,12 +19,12 @@ def test_an_answer_holds_what_was_asked_for_in_its_order() -> None:
         "rejected": Tensor("rejected", np.array([True, False])),
     }
     wanted = (
-        Wanted("rejected", binary=True),
-        Wanted("probabilities", classes=2),
-        Wanted("probabilities", binary=True, classes=9),
-        Wanted("probabilities", binary=True),
+        RequestedOutput("rejected", binary=True),
+        RequestedOutput("probabilities", classes=2),
+        RequestedOutput("probabilities", binary=True, classes=9),
+        RequestedOutput("probabilities", binary=True),
     )
-    content, length = write_answer({"model_name": "m"}, tensors, Asked("7", [], wanted))
+    content, length = write_answer({"model_name": "m"}, tensors, TensorRequest("7", [], wanted))
     assert length is not None
     head, tail = json.loads(content[:length]), content[length:]
     assert head["id"] == "7"
@@ -37,7 +37,7 @@ def test_an_answer_holds_what_was_asked_for_in_its_order() -> None:
     assert sum(sizes) == len(tail)
     assert tail[:2] == b"\x01\x00"
     assert np.array_equal(np.frombuffer(tail[-24:], "<f4").reshape(2, 3), values)
-    plain, none = write_answer({}, tensors, Asked("", []))
+    plain, none = write_answer({}, tensors, TensorRequest("", []))
     assert none is None
     assert np.array_equal(
         np.array(json.loads(plain)["outputs"][0]["data"], np.float32).reshape(2, 3), values

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
-from opsin.errors import OpsinError
-from opsin.metadata import Preparation
-from opsin.server.tensors import Asked, TensorError, Wanted, read_request
+from opsin.core.errors import OpsinError
+from opsin.core.metadata import Preparation
+from opsin.server.tensors import RequestedOutput, TensorError, TensorRequest, read_request
 
 LIKE = Preparation(height=2, width=3, channels=1, resize="fit")
 
@@ -25,7 +25,7 @@ def body(**tensor: Any) -> dict[str, Any]:
     return {"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 2, 3, 1]} | tensor]}
 
 
-def read(content: dict[str, Any], tail: bytes | None = None) -> Asked:
+def read(content: dict[str, Any], tail: bytes | None = None) -> TensorRequest:
     text = json.dumps(content).encode()
     if tail is None:
         return read_request(text, None, LIKE, 4)
@@ -189,7 +189,10 @@ def test_options_of_a_request() -> None:
     assert asked.id == "7"
     assert asked.deadline == 0.25
     assert asked.as_is
-    assert asked.wanted == (Wanted("probabilities", True, 2), Wanted("familiarity"))
+    assert asked.wanted == (
+        RequestedOutput("probabilities", True, 2),
+        RequestedOutput("familiarity"),
+    )
     for parameters in ({"timeout": 0}, {"timeout": "1"}, {"as_is": 1}, {"sequence_id": 4}):
         with pytest.raises(TensorError):
             read(body(data=[0] * 6) | {"parameters": parameters})

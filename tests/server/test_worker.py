@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from opsin.errors import ImageError, ModelFileError
-from opsin.frames import Unpacker, pack, receive
+from opsin.core.errors import ImageError, ModelFileError
+from opsin.core.framing import Unpacker, pack, receive
 from opsin.inspection.occlusion import occlusion_map
-from opsin.predict import Classifier
-from opsin.server.worker import Model, answer, is_steady, load, mean_of, prepare, size_of
+from opsin.runtime.classifier import Classifier
+from opsin.server.worker import LoadedModel, answer, is_steady, load, mean_of, prepare, size_of
 from tests.made_classifier import unsound_for_sevens
 from tests.server.made_engine import png, write_leaning
 
@@ -49,7 +49,7 @@ def test_hidden_pixels_become_the_mean_of_the_training_pictures(
     assert mean_of(unknown).size == 0
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 16
     classifier = Classifier(plain, threads=1)
-    model = Model(classifier)
+    model = LoadedModel(classifier)
     expected = occlusion_map(classifier.probabilities, pixels, 1, np.array([60], np.uint8))
     assert np.array_equal(model.heat(pixels, 1), expected)
 
@@ -80,7 +80,7 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
 
 def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
     images = [png(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
-    model = Model(Classifier(plain, threads=1))
+    model = LoadedModel(Classifier(plain, threads=1))
     sent = [images[0], b"none", images[1]]
     pictures = [[len(image), None, False, False, False] for image in sent]
     header = {"most": 16, "pictures": pictures}
@@ -103,7 +103,7 @@ def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
 def test_an_unsound_answer_costs_one_picture(tmp_path: Path) -> None:
     path = tmp_path / "theirs.onnx"
     path.write_bytes(unsound_for_sevens())
-    model = Model(Classifier(path, threads=1))
+    model = LoadedModel(Classifier(path, threads=1))
     steps = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
     pictures = [[len(image), None, False, True, True] for image in sent]

@@ -10,16 +10,16 @@ from fastapi import FastAPI
 
 from opsin.studio.folders import Folders
 from opsin.studio.index import RunIndex
-from opsin.studio.inside import Workers
+from opsin.studio.inspection_sessions import Workers
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.sets import Sets
-from opsin.studio.settings import Settings
+from opsin.studio.library import Library
+from opsin.studio.prediction_session import PredictionSession
 from opsin.studio.state import Studio
-from opsin.studio.tried import Tried
+from opsin.studio.studio_settings import StudioSettings
 
 
 class Looking:
-    """What `Workers`, `Tried` and `Compared` need of a studio.
+    """What `Workers`, `PredictionSession` and `Compared` need of a studio.
 
     Args:
         folder: Its runs lie in ``runs``, its own files in ``home``.
@@ -30,13 +30,13 @@ class Looking:
     def __init__(self, folder: Path, *, most: int = 2, idle: float = 120.0) -> None:
         home = folder / "home"
         home.mkdir(exist_ok=True)
-        self.settings = Settings(folder / "runs", home, roots=(folder,))
+        self.settings = StudioSettings(folder / "runs", home, roots=(folder,))
         self.runs = RunIndex(self.settings.runs)
         self.runs.scan()
         self.jobs = Queue(home, runs=self.settings.runs)
-        self.sets = Sets(home, self.jobs)
+        self.sets = Library(home, self.jobs)
         self.folders = Folders(self.settings.roots)
-        self.tried = Tried(self.studio)
+        self.tried = PredictionSession(self.studio)
         self.inside = Workers(self.studio, most=most, idle=idle)
 
     check_places = Studio.check_places

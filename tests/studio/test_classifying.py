@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ModelFileError, SandboxError
 from opsin.data.dataset import Dataset
-from opsin.errors import ModelFileError, SandboxError
 from opsin.inspection.occlusion import occlusion_map
-from opsin.predict import Classifier
-from opsin.run import RunDirectory
+from opsin.runtime.classifier import Classifier
 from opsin.studio.classifying import Classifying, fill_of
 from tests.made_classifier import unsound_for_sevens
 

@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
-from opsin.errors import OpsinError, RecipeError
 from opsin.studio.compared import Compared
-from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
+from opsin.studio.not_found import NotThere
 from opsin.studio.run_row import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.looking import Looking

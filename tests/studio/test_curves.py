@@ -13,7 +13,7 @@ pytest.importorskip("nicegui")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opsin.studio.parts.curves import POINTS, chart_options, in_words
+from opsin.studio.parts.live_curves import POINTS, chart_options, in_words
 from opsin.studio.parts.matrix import cells_of
 
 VALUES = st.one_of(st.floats(0, 10), st.none(), st.just(float("nan")))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.errors import SourceError
-from opsin.studio.errors import NotThere
+from opsin.core.errors import SourceError
 from opsin.studio.folders import Folders
+from opsin.studio.not_found import NotThere
 from tests.conftest import write_shapes
 
 HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}\u202e"

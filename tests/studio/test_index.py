@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from opsin.errors import RunError
-from opsin.run import RunDirectory
-from opsin.studio.errors import NotThere
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
 from opsin.studio.index import RunIndex, opaque
+from opsin.studio.not_found import NotThere
 from opsin.studio.run_row import RunRow, Stamp, read_row
 
 FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}

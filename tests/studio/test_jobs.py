@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from opsin.errors import OpsinError, RunError, StorageError
-from opsin.studio.errors import NotThere
+from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.studio.jobs.job import Job, command, new_job, read_job, write_job
-from opsin.studio.jobs.process import _held
+from opsin.studio.jobs.job_process import _held
 from opsin.studio.jobs.queue import BESIDE, Queue
+from opsin.studio.not_found import NotThere
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 
 
@@ -359,7 +359,7 @@ def test_a_training_can_be_stopped_where_the_disk_is_full(
     job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs" / "one")))
     waits = queue.add("train", "y", python(WAITS))
     until(queue, lambda: queue.get(job.id).run is not None)
-    monkeypatch.setattr("opsin.studio.jobs.shelf.write_job", full)
+    monkeypatch.setattr("opsin.studio.jobs.job_store.write_job", full)
     queue.stop(job.id)
     until(queue, lambda: queue.get(job.id).over and queue.get(waits.id).over)
     assert queue.get(job.id).state == "stopped"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from opsin.studio.jobs.job import State, new_job
+from opsin.studio.jobs.job_outcome import ended
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.jobs.verdict import ended
 from tests.studio.made_jobs import TRAINS, python, until
 
 STOPPED = {"run": "/runs/one", "training": {"stopped": True}}

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from opsin.pace import Pace
+from opsin.commands.recorder import recorded
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.pace import Pace
 from opsin.report.terminal import Terminal, clock
-from opsin.run import RunDirectory
 from opsin.studio.index import RunIndex
 from opsin.studio.jobs.progress import Progress, progress_of
-from opsin.workflow.recorder import recorded
 
 
 def status(run: RunDirectory, **work: object) -> None:
@@ -87,7 +87,7 @@ def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
     """A training of even speed with pauses, as terminal, run page, queue and home show it."""
     now, total, seen = [0.0], 4_000, dict[str, Progress]()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsin.workflow.recorder.time.monotonic", lambda: now[0])
+        patch.setattr("opsin.commands.recorder.time.monotonic", lambda: now[0])
         directory = RunDirectory.create(Path(folder), "one")
         directory.recipe.write_text('{"data": {"sources": ["x"]}, "model": {"name": "mlp"}}')
         index, screen, pace = RunIndex(Path(folder)), _Screen(), Pace(1.0, now=0.0)

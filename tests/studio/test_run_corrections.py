@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 import opsin
-from opsin.errors import SourceError
-from opsin.run import RunDirectory
-from opsin.studio.errors import NotThere
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import SourceError
+from opsin.studio.dataset_cache import NotDecoded
 from opsin.studio.index import opaque
-from opsin.studio.opened import NotDecoded
+from opsin.studio.library import LibraryDataset
+from opsin.studio.not_found import NotThere
 from opsin.studio.run_corrections import RunCorrections, of_run
-from opsin.studio.sets import Set
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-from tests.studio.test_opened import Around
+from tests.studio.test_dataset_cache import Around
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -31,7 +31,7 @@ class Beside(Around):
         super().__init__(folder)
         self.__dict__["open"] = Around.open(self)
 
-    def of_run(self, name: str) -> tuple[Set, RunCorrections]:
+    def of_run(self, name: str) -> tuple[LibraryDataset, RunCorrections]:
         return asyncio.run(of_run(cast("Studio", self), opaque(name)))
 
 

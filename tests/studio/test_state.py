@@ -12,18 +12,18 @@ import pytest
 pytest.importorskip("nicegui")
 
 import opsin
-from opsin.errors import MovedError, RunError
-from opsin.run import RunDirectory
-from opsin.studio.errors import NotThere
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import MovedError, RunError
 from opsin.studio.jobs.job import command
-from opsin.studio.settings import Settings
+from opsin.studio.not_found import NotThere
 from opsin.studio.state import Studio
+from opsin.studio.studio_settings import StudioSettings
 from tests.conftest import write_shapes
 from tests.made_runs import write_run
 
 
 def studio(folder: Path) -> Studio:
-    return Studio(Settings(runs=folder / "runs", home=folder / "home", roots=(folder,)))
+    return Studio(StudioSettings(runs=folder / "runs", home=folder / "home", roots=(folder,)))
 
 
 def test_a_home_has_one_studio(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ pytest.importorskip("fastapi")
 import httpx
 from fastapi import FastAPI
 
-from opsin.gate.replies import BadRequest
 from opsin.studio.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
+from opsin.web.refusals import BadRequest
 
 KEY, BATCH = "0123456789abcdef", "00000000000000ba"
 HOSTILE = '<img src=x onerror="window.HACKED=1">'

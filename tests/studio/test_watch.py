@@ -15,7 +15,7 @@ pytest.importorskip("nicegui")
 
 from nicegui import Event
 
-from opsin.run import RunDirectory
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio.index import RunIndex, opaque
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.watch import look, watch

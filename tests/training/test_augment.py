@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from opsin.defaults import AUGMENTATIONS
-from opsin.recipe import DataRecipe, TrainingRecipe, resolve
+from opsin.core.defaults import AUGMENTATIONS
+from opsin.core.recipe import DataRecipe, TrainingRecipe, resolve
 from opsin.training.augment import augment, erased_side
 
 OFF: dict[str, Any] = {**AUGMENTATIONS["none"], "shift": 0}

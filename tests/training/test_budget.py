@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import Recipe, resolve
 from opsin.data.dataset import Dataset
-from opsin.errors import RecipeError
-from opsin.recipe import Recipe, resolve
 from opsin.training.budget import fit_budget, measure_epoch
 
 CPU = torch.device("cpu")

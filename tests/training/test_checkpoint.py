@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from opsin.errors import RunError, StorageError
-from opsin.events import Epoch
-from opsin.training.checkpoint import Checkpoints, Place
+from opsin.core.errors import RunError, StorageError
+from opsin.core.events import Epoch
+from opsin.training.checkpoint import Checkpoints, TrainingState
 
 
 def epoch(step: int) -> Epoch:
@@ -30,7 +30,9 @@ def tensors(seed: int) -> dict[str, torch.Tensor]:
 
 def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
-    place = Place(step=7, epoch=2, seen=64, best=epoch(3), loss_sum=0.1 + 0.2, seconds=1 / 3)
+    place = TrainingState(
+        step=7, epoch=2, seen=64, best=epoch(3), loss_sum=0.1 + 0.2, seconds=1 / 3
+    )
     kept.save(tensors(1), place)
     found, there = kept.load(7)
     assert there == place
@@ -41,10 +43,10 @@ def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
     (tmp_path / ".step-00000010.json.tmp").write_text("left by a kill")
     for step in (5, 10, 20):
-        kept.save(tensors(step), Place(step=step, start=5))
+        kept.save(tensors(step), TrainingState(step=step, start=5))
     assert kept.steps() == [20, 10, 5]
     for step in (30, 40):
-        kept.save(tensors(step), Place(step=step, start=5, best=epoch(10)))
+        kept.save(tensors(step), TrainingState(step=step, start=5, best=epoch(10)))
     assert kept.steps() == [40, 30, 10]
     assert len(list(tmp_path.iterdir())) == 6
 
@@ -53,7 +55,7 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
     told: list[str] = []
     kept = Checkpoints(tmp_path, told.append)
     for step in (1, 2):
-        kept.save(tensors(step), Place(step=step))
+        kept.save(tensors(step), TrainingState(step=step))
     files = [tmp_path / "step-00000002.safetensors", tmp_path / "step-00000002.json"]
     whole = [file.read_bytes() for file in files]
     chance = random.Random(0)
@@ -81,11 +83,11 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
 
 def test_a_file_without_its_json_does_not_count(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
-    kept.save(tensors(1), Place(step=1))
-    kept.save(tensors(2), Place(step=2))
+    kept.save(tensors(1), TrainingState(step=1))
+    kept.save(tensors(2), TrainingState(step=2))
     (tmp_path / "step-00000002.json").unlink()  # as after a kill between the two writes
     assert kept.steps() == [1]
-    kept.save(tensors(3), Place(step=3))
+    kept.save(tensors(3), TrainingState(step=3))
     assert sorted(path.name for path in tmp_path.glob("*2.*")) == []
     with pytest.raises(RunError, match="whole checkpoint"):
         kept.load(2)
@@ -94,17 +96,17 @@ def test_a_file_without_its_json_does_not_count(tmp_path: Path) -> None:
 def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "none")
     assert kept.newest() is None
-    kept.save(tensors(1), Place(step=1))
+    kept.save(tensors(1), TrainingState(step=1))
     (tmp_path / "none" / "step-00000001.safetensors").write_bytes(b"rotten")
     assert kept.newest() is None
 
 
 def test_a_refused_write_leaves_the_older_ones(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
-    kept.save(tensors(1), Place(step=1))
+    kept.save(tensors(1), TrainingState(step=1))
     (tmp_path / "step-00000002.json").mkdir()
     with pytest.raises(StorageError):
-        kept.save(tensors(2), Place(step=2))
+        kept.save(tensors(2), TrainingState(step=2))
     found = kept.newest()
     assert found is not None and found[1].step == 1
 
@@ -112,7 +114,7 @@ def test_a_refused_write_leaves_the_older_ones(tmp_path: Path) -> None:
 def test_later_ones_are_forgotten_on_going_back(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
     for step in (1, 2):
-        kept.save(tensors(step), Place(step=step))
+        kept.save(tensors(step), TrainingState(step=step))
     kept.forget_after(1)
     assert kept.steps() == [1]
     assert len(list(tmp_path.iterdir())) == 2

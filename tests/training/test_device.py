@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from opsin.errors import RecipeError
+from opsin.core.errors import RecipeError
 from opsin.training import device
 from opsin.training.device import (
     choose_device,

@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.errors import RecipeError
-from opsin.metadata import Layer
-from opsin.models import zoo
+from opsin.core.errors import RecipeError
+from opsin.core.metadata import Layer
+from opsin.core.recipe import DataRecipe, Recipe, resolve
+from opsin.models import registry
 from opsin.models.statistics import Statistics
-from opsin.recipe import DataRecipe, Recipe, resolve
 from opsin.training.memory import available, estimate, fit_memory
 
 CPU = torch.device("cpu")
@@ -29,13 +29,13 @@ _PROCESS = """
 import json, resource, sys, tempfile
 from pathlib import Path
 import numpy as np, torch
-from opsin.models import zoo
+from opsin.models import registry
 from opsin.models.statistics import Statistics
-from opsin.recipe import DataRecipe, resolve
-from opsin.training.checkpoint import Checkpoints, Place
-from opsin.training.examples import Examples
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.training.checkpoint import Checkpoints, TrainingState
+from opsin.training.batches import TrainingBatches
 from opsin.training.memory import available, estimate, fit_memory, validation_batch
-from opsin.training.step import Stepper
+from opsin.training.step import TrainStep
 
 def status(field):
     for line in open("/proc/self/status"):
@@ -48,8 +48,8 @@ options = asked["options"] | {"hidden": tuple(asked["options"]["hidden"])}
 data = DataRecipe.of("x", size=shape[:2], channels=shape[2])
 recipe = resolve(data, **options)
 scale = Statistics([128.0] * shape[2], [64.0] * shape[2])
-network = zoo.build(recipe.model, shape, 10, statistics=scale)
-layers = zoo.summarise(network, shape)
+network = registry.build(recipe.model, shape, 10, statistics=scale)
+layers = registry.summarise(network, shape)
 count = max(2 * recipe.training.batch_size, validation_batch(*shape[:2]))
 images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 before, device, said = status("VmRSS"), torch.device("cpu"), {}
@@ -60,17 +60,17 @@ if leave:
 if fit:
     recipe, said["note"] = fit_memory(recipe, layers, device=device)
 said["batch"] = recipe.training.batch_size
-examples = Examples(images, np.arange(count) % 10, np.arange(count), device)
-stepper = Stepper(network, recipe.training, device=device)
+examples = TrainingBatches(images, np.arange(count) % 10, np.arange(count), device)
+step = TrainStep(network, recipe.training, device=device)
 network.train()
 for pictures, labels in examples.batches(np.arange(count), recipe.training.batch_size):
-    stepper.step(pictures, labels, 1e-3)
+    step.step(pictures, labels, 1e-3)
 network.eval()
 with torch.inference_mode():
     for pictures, labels in examples.batches(np.arange(count), validation_batch(*shape[:2])):
-        stepper.logits(pictures)
+        step.logits(pictures)
 with tempfile.TemporaryDirectory() as folder:
-    Checkpoints(Path(folder)).save(stepper.tensors(), Place())
+    Checkpoints(Path(folder)).save(step.tensors(), TrainingState())
 peak = status("VmHWM")  # getrusage would count what the process that started this one had
 print(json.dumps(said | {"grew": peak - before, "estimate": estimate(recipe, layers).total}))
 """
@@ -87,7 +87,9 @@ def process(
 def parts(shape: tuple[int, int, int], **options: Any) -> tuple[Recipe, list[Layer]]:
     recipe = resolve(DataRecipe.of("x", size=shape[:2], channels=shape[2]), **options)
     scale = Statistics([128.0] * shape[2], [64.0] * shape[2])
-    return recipe, zoo.summarise(zoo.build(recipe.model, shape, 10, statistics=scale), shape)
+    return recipe, registry.summarise(
+        registry.build(recipe.model, shape, 10, statistics=scale), shape
+    )
 
 
 @linux

@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.meanwhile import Told
+from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
+from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
-from opsin.classical.recipe import Boosting, Forest, Knn, Logistic, Svm
-from opsin.errors import MissingExtraError
-from opsin.events import Epoch
+from opsin.core.errors import MissingExtraError
+from opsin.core.events import Epoch
 
 try:
     from scipy.special import softmax
@@ -38,17 +38,17 @@ _KEPT: Final = 500
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingRows:
     """Pictures as rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
 
-    def some(self) -> Examples:
+    def some(self) -> TrainingRows:
         """Return a few of them, evenly spread."""
         places = np.linspace(0, len(self.labels) - 1, min(_SAMPLE, len(self.labels)))
         chosen = places.astype(np.int64)
-        return Examples(self.features[chosen], self.labels[chosen])
+        return TrainingRows(self.features[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,13 @@ def work_of(model: Logistic | Forest | Knn | Svm | Boosting) -> tuple[int, str]:
 def fit(
     model: Logistic | Forest | Knn | Svm | Boosting,
     pooling: Pooling,
-    train: Examples,
-    val: Examples,
+    train: TrainingRows,
+    val: TrainingRows,
     *,
     classes: int,
     seed: int,
     threads: int,
-    told: Told,
+    told: FitProgress,
 ) -> Fitted:
     """Fit a model.
 
@@ -143,7 +143,7 @@ def fit(
         components = min(model.components, *train.features.shape)
         # By the covariance: exact, and the quickest for many pictures of few pixels.
         projection = PCA(components, svd_solver="covariance_eigh").fit(train.features)
-        train = Examples(projection.transform(train.features), train.labels)
+        train = TrainingRows(projection.transform(train.features), train.labels)
     match model:
         case Logistic():
             estimator = _logistic(model, train, told)
@@ -165,7 +165,7 @@ def fit(
 class _Iterations:
     """Counts iterations of L-BFGS; scikit-learn calls it (`sklearn.callback.FitCallback`)."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: FitProgress) -> None:
         self._told = told
         self._done = 0
 
@@ -184,7 +184,7 @@ class _Iterations:
         self._told.advance(min(self._done, _ITERATIONS))
 
 
-def _logistic(model: Logistic, train: Examples, told: Told) -> Any:
+def _logistic(model: Logistic, train: TrainingRows, told: FitProgress) -> Any:
     estimator = LogisticRegression(C=model.c, max_iter=_ITERATIONS)
     estimator.set_callbacks(_Iterations(told))
     with warnings.catch_warnings():
@@ -193,7 +193,7 @@ def _logistic(model: Logistic, train: Examples, told: Told) -> Any:
         return estimator.fit(train.features, train.labels)
 
 
-def _svm(model: Svm, train: Examples) -> Any:
+def _svm(model: Svm, train: TrainingRows) -> Any:
     # scikit-learn's own "scale", stated, so that the file can state it too.
     variance = float(train.features.var(dtype=np.float64))
     gamma = 1 / (train.features.shape[1] * variance) if variance else 1.0
@@ -202,7 +202,13 @@ def _svm(model: Svm, train: Examples) -> Any:
 
 
 def _forest(
-    model: Forest, train: Examples, val: Examples, *, seed: int, threads: int, told: Told
+    model: Forest,
+    train: TrainingRows,
+    val: TrainingRows,
+    *,
+    seed: int,
+    threads: int,
+    told: FitProgress,
 ) -> Any:
     """Grow a forest a few trees at a time, which are the trees that would grow at once."""
     estimator = RandomForestClassifier(
@@ -221,7 +227,9 @@ def _forest(
     return estimator
 
 
-def _boosting(model: Boosting, train: Examples, val: Examples, seed: int, told: Told) -> Any:
+def _boosting(
+    model: Boosting, train: TrainingRows, val: TrainingRows, seed: int, told: FitProgress
+) -> Any:
     steps = _Steps(model, len(train.labels), told)
     figures: list[tuple[float, float]] = []
 
@@ -252,7 +260,7 @@ def _boosting(model: Boosting, train: Examples, val: Examples, seed: int, told: 
 class _Steps:
     """Tells the figures of a growing model from time to time."""
 
-    def __init__(self, model: Forest | Boosting, pictures: int, told: Told) -> None:
+    def __init__(self, model: Forest | Boosting, pictures: int, told: FitProgress) -> None:
         self.done = 0
         self._total = model.trees
         self._rate = model.rate if isinstance(model, Boosting) else 0.0

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.lazy import Images
+from opsin.data.lazy_images import Images
 
 # Bytes of pictures read at a time.
 _BLOCK: Final = 8_000_000

@@ -14,7 +14,7 @@ import typer
 
 from opsin._version import __version__
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
-from opsin.errors import OpsinError
+from opsin.core.errors import OpsinError
 
 
 def _version(value: bool) -> None:

@@ -67,8 +67,8 @@ def bench(
 
     Example: opsin bench --only prediction --classifier classifier.onnx
     """
-    from opsin.workflow import bench as workflow  # noqa: PLC0415  loads what prediction needs
-    from opsin.workflow.rates import amount  # noqa: PLC0415
+    from opsin.commands import bench as workflow  # noqa: PLC0415  loads what prediction needs
+    from opsin.commands.rates import amount  # noqa: PLC0415
 
     done = workflow.bench(
         only=options.listed(only),

@@ -15,7 +15,7 @@ from opsin.report.side_by_side import BOLD, columns_of
 from opsin.report.terminal import for_people, printable
 
 if TYPE_CHECKING:
-    from opsin.workflow.compare import Comparison
+    from opsin.commands.compare import Comparison
 
 
 def compare(
@@ -78,7 +78,7 @@ def compare(
 
     Example: opsin compare --baselines fashion-mnist runs/2026-11-21-fashion-mnist-cnn
     """
-    from opsin.workflow import compare as workflow  # noqa: PLC0415  loads what prediction needs
+    from opsin.commands import compare as workflow  # noqa: PLC0415  loads what prediction needs
 
     if not runs and baselines is None:
         raise typer.BadParameter("expected two runs; received none.", param_hint="RUN RUN...")
@@ -87,7 +87,7 @@ def compare(
     if baselines is None:
         found = workflow.compare(*(runs or ()), **given)
     else:
-        from opsin.workflow.baselines import compare_baselines  # noqa: PLC0415
+        from opsin.commands.baselines import compare_baselines  # noqa: PLC0415
 
         found = compare_baselines(baselines, *(runs or ()), **given)
     if as_json:

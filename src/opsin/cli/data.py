@@ -12,14 +12,14 @@ from rich.table import Table
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
+from opsin.commands.changes import changes_since
+from opsin.commands.transfer import check_target, export_data
+from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
 from opsin.data.rows import check_rows_file, write_rows
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
-from opsin.workflow.changes import changes_since
-from opsin.workflow.transfer import check_target, export_data
-from opsin.workflow.variations import Variations, check_varying, draw_variations
 
 
 @options.takes_data()
@@ -121,7 +121,7 @@ def data(
         return
     drawn: list[Path] = []
     if draw:
-        from opsin.workflow.look import draw_data  # noqa: PLC0415  needs matplotlib
+        from opsin.commands.data import draw_data  # noqa: PLC0415  needs matplotlib
 
         drawn = draw_data(dataset, out, seed=seed)
     varied = None
@@ -131,7 +131,7 @@ def data(
     findings = find_trouble(dataset, watcher=watcher) if audit else None
     page = None
     if findings and draw:
-        from opsin.workflow.look import write_audit  # noqa: PLC0415
+        from opsin.commands.data import write_audit  # noqa: PLC0415
 
         page = write_audit(findings, out)
     listed = _write_rows(dataset, findings, rows)

@@ -33,8 +33,8 @@ def evaluate(
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
-    from opsin.workflow import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
-    from opsin.workflow.looks import looks_in_words  # noqa: PLC0415
+    from opsin.commands import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
+    from opsin.commands.test_set_usage import looks_in_words  # noqa: PLC0415
 
     figures = workflow.evaluate(
         model, *source, tta=tta, watcher=for_people(quiet=quiet), **data_options

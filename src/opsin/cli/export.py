@@ -44,8 +44,8 @@ def export(
 
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
     """
-    from opsin.workflow.looks import looks_in_words  # noqa: PLC0415
-    from opsin.workflow.ship.verb import export_model  # noqa: PLC0415  needs the ONNX library
+    from opsin.commands.export.export import export_model  # noqa: PLC0415  needs the ONNX library
+    from opsin.commands.test_set_usage import looks_in_words  # noqa: PLC0415
 
     shipped = export_model(
         model, to, out=out, force=force, data=data or (), watcher=for_people(quiet=quiet)

@@ -116,11 +116,11 @@ def inspect(
     Example: opsin inspect runs/cnn --layer block2.relu2 --class Bag
     """
     if worker:
-        from opsin.workflow.inside.worker import work  # noqa: PLC0415  slow to load
+        from opsin.commands.inside.worker import work  # noqa: PLC0415  slow to load
 
         work(model, out)
         return
-    from opsin.workflow.inside.inspect import inspect as workflow  # noqa: PLC0415  slow to load
+    from opsin.commands.inside.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 
     found = workflow(
         model,
@@ -140,7 +140,7 @@ def inspect(
     if as_json:
         print_json(found.to_json())
     else:
-        from opsin.cli.inspected import show  # noqa: PLC0415
+        from opsin.cli.inspect_output import show  # noqa: PLC0415
 
         show(console(), found, label)
     if open_page and found.page is not None:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 
-from opsin.classical.recipe import MODELS
-from opsin.recipe import DataRecipe, ModelRecipe, TrainingRecipe
+from opsin.classical.classical_recipe import MODELS
+from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 
 _SOURCES = typer.Argument(
     metavar="SOURCE...",

@@ -7,17 +7,19 @@ import sys
 import threading
 from typing import Any
 
-from opsin.errors import OpsinError
-from opsin.report.terminal import COMMANDS, UNWRAPPED, Plain, printable
+from opsin.core.errors import OpsinError
+from opsin.report.terminal import COMMANDS, UNWRAPPED, PlainLines, printable
 
 #: Set once a verb has itself told that Ctrl-C ended it, and what it kept.
 STOP_TOLD = threading.Event()
 
 
-def console() -> Plain:
+def console() -> PlainLines:
     """Return the console for answers; into a pipe or a file nothing is wrapped or cut."""
     # A file may be called :dog:.png, which is no picture of a dog.
-    return Plain(highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNWRAPPED)
+    return PlainLines(
+        highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNWRAPPED
+    )
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -13,19 +13,19 @@ from rich.markup import escape
 
 from opsin.cli import options
 from opsin.cli.output import STOP_TOLD, console, encoded, print_json
-from opsin.errors import ImageError, OpsinError, RecipeError
-from opsin.predict import Prediction
-from opsin.report.terminal import bar, clock, for_people, printable
-from opsin.workflow.classify.each import (
+from opsin.commands.answer_figure import check_drawing, draw_prediction
+from opsin.commands.classify.classify import Classified, classify
+from opsin.commands.classify.each import (
     each_answer,
     open_classifier,
     open_streams,
     refuse_swapped_sources,
     tell_of_views,
 )
-from opsin.workflow.classify.pipeline import Answered
-from opsin.workflow.classify.verb import Classified, classify
-from opsin.workflow.predict import check_drawing, draw_prediction
+from opsin.commands.classify.pipeline import Answered
+from opsin.core.errors import ImageError, OpsinError, RecipeError
+from opsin.report.terminal import bar, clock, for_people, printable
+from opsin.runtime.classifier import Prediction
 
 # More pictures than this are a line each, without bars.
 _FEW = 20

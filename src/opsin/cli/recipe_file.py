@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from opsin.classical.recipe import CLASSICAL_OPTIONS
-from opsin.errors import RecipeError
-from opsin.recipe import DATA_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, refuse_unknown
+from opsin.classical.classical_recipe import CLASSICAL_OPTIONS
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import DATA_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, refuse_unknown
 
 
 def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli.output import console, print_json
+from opsin.commands.repeats import Repeats
 from opsin.report.doubts import labels_grounds
 from opsin.report.terminal import class_table, clock, plus_minus, printable
-from opsin.workflow.repeats import Repeats
 
 
 def tell_repeats(found: Repeats, *, as_json: bool) -> None:

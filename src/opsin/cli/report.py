@@ -50,9 +50,9 @@ def report(
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
     """
+    from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
+    from opsin.commands.runs import Run  # noqa: PLC0415
     from opsin.report.doubts import labels_grounds, labels_title  # noqa: PLC0415
-    from opsin.workflow.report import write_report  # noqa: PLC0415  needs matplotlib
-    from opsin.workflow.runs import Run  # noqa: PLC0415
 
     page = write_report(
         run, deep=not quick, fix=fix, data=data or (), seed=seed, watcher=for_people(quiet=quiet)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options
-from opsin.cli.outcome import tell_run
-from opsin.recipe import CHANGEABLE
+from opsin.cli.run_output import tell_run
+from opsin.core.recipe import CHANGEABLE
 
 
 @options.takes_training(*CHANGEABLE)
@@ -35,7 +35,7 @@ def resume(
 
     Example: opsin resume runs/2026-11-21-photos-resnet --epochs 20
     """
-    from opsin.workflow.resume import resume as workflow  # noqa: PLC0415  needs what trains
+    from opsin.commands.resume import resume as workflow  # noqa: PLC0415  needs what trains
 
     made = workflow(run, data or (), name=name, quiet=quiet, **training_options)
     tell_run(made, as_json=as_json)

@@ -13,7 +13,10 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.errors import RecipeError
+from opsin.commands.own_parts import load_of_run
+from opsin.commands.runs import Run, list_runs
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError
 from opsin.report.terminal import (
     clock,
     corrected_in_words,
@@ -22,9 +25,6 @@ from opsin.report.terminal import (
     plus_minus,
     printable,
 )
-from opsin.run import RunDirectory
-from opsin.workflow.own_parts import load_of_run
-from opsin.workflow.runs import Run, list_runs
 
 
 def runs(

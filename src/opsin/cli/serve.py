@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from opsin.cli import listening, options
+from opsin.cli import options, server_options
 from opsin.cli.output import STOP_TOLD
-from opsin.errors import RecipeError
+from opsin.core.errors import RecipeError
 from opsin.report.terminal import Both, for_people
 from opsin.server import serve as run_server
-from opsin.server.settings import Settings
+from opsin.server.server_settings import ServerSettings
 
 
 def serve(
@@ -24,10 +24,10 @@ def serve(
         ),
     ],
     *,
-    host: listening.Host = "127.0.0.1",
+    host: server_options.Host = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="Port; 0 takes one that is free.")] = 8000,
-    token_file: listening.TokenFile = None,
-    allow_host: listening.AllowHost = None,
+    token_file: server_options.TokenFile = None,
+    allow_host: server_options.AllowHost = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -75,8 +75,8 @@ def serve(
 
     Example: opsin serve runs/2026-11-21-fashion-mnist-cnn
     """
-    token = listening.token_given(token_file)
-    settings = Settings(
+    token = server_options.token_given(token_file)
+    settings = ServerSettings(
         host=host,
         port=port,
         token=token,
@@ -91,7 +91,7 @@ def serve(
         access_log=access_log,
     )
     people = for_people(quiet=quiet)
-    watcher = Both(people, listening.Address("Page")) if as_json else people
+    watcher = Both(people, server_options.Address("Page")) if as_json else people
     try:
         run_server(models, settings, watcher=watcher)
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from opsin.cli import listening, options
+from opsin.cli import options, server_options
 from opsin.cli.output import STOP_TOLD, print_json
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
@@ -34,13 +34,13 @@ def studio(
             show_default=False,
         ),
     ] = None,
-    host: listening.Host = "127.0.0.1",
+    host: server_options.Host = "127.0.0.1",
     port: Annotated[
         int,
         typer.Option("--port", help="Port, or the next that is free; 0 takes any.", min=0),
     ] = 8600,
-    token_file: listening.TokenFile = None,
-    allow_host: listening.AllowHost = None,
+    token_file: server_options.TokenFile = None,
+    allow_host: server_options.AllowHost = None,
     at_once: Annotated[
         int, typer.Option("--at-once", min=1, help="Trainings that run at the same time.")
     ] = 1,
@@ -57,7 +57,7 @@ def studio(
 
     Example: opsin studio
     """
-    token = listening.token_given(token_file)
+    token = server_options.token_given(token_file)
     try:
         open_studio(
             runs,

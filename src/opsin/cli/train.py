@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options
-from opsin.cli.outcome import tell_run
 from opsin.cli.output import STOP_TOLD
 from opsin.cli.recipe_file import merge_options, read_options
-from opsin.errors import RecipeError
+from opsin.cli.run_output import tell_run
+from opsin.core.errors import RecipeError
 
 
 @options.takes_data()
@@ -88,7 +88,7 @@ def train(
     given: dict[str, Any] = {} if model == "auto" else {"model": model}
     if budget is not None:
         given["budget"] = budget
-    from opsin.workflow import train as workflow  # noqa: PLC0415  loads what training needs
+    from opsin.commands import train as workflow  # noqa: PLC0415  loads what training needs
 
     wanted = merge_options(
         read_options(recipe) if recipe else {}, given | training_options | data_options
@@ -99,8 +99,8 @@ def train(
                 "expected no --repeats or --folds beside it: one training is planned.",
                 param_hint="--plan",
             )
-        from opsin.cli.planned import tell_plan  # noqa: PLC0415  loads what training needs
-        from opsin.workflow.plan import plan as planned  # noqa: PLC0415
+        from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
+        from opsin.commands.plan import plan as planned  # noqa: PLC0415
 
         tell_plan(planned(source, quiet=quiet, **wanted), as_json=as_json)
         return
@@ -116,7 +116,7 @@ def _train_several(
     source: list[str], repeats: int, folds: int | None, *, as_json: bool, **given: Any
 ) -> None:
     from opsin.cli.repeats import tell_repeats  # noqa: PLC0415  loads what training needs
-    from opsin.workflow.repeats import train_folds, train_repeats  # noqa: PLC0415
+    from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415
 
     if folds is None:
         found = train_repeats(source, repeats=repeats, **given)

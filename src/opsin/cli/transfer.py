@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli.output import console, print_json
-from opsin.data.run_pictures import Picture
+from opsin.commands.changes import Changes, Pair
+from opsin.commands.transfer import Exported
+from opsin.data.run_images import RunImage
 from opsin.report.terminal import megabytes, printable
-from opsin.workflow.changes import Changes, Pair
-from opsin.workflow.transfer import Exported
 
 _SHOWN: Final = 3
 
@@ -45,7 +45,7 @@ def tell_changes(found: Changes, *, as_json: bool) -> None:
     table.add_column("Count", justify="right")
     table.add_column("Such as", overflow="fold")
     table.add_row("unchanged", f"{found.unchanged:,}", "")
-    kinds: dict[str, tuple[Picture, ...] | tuple[Pair, ...]] = {
+    kinds: dict[str, tuple[RunImage, ...] | tuple[Pair, ...]] = {
         "added": found.added,
         "removed": found.removed,
         "renamed": found.renamed,
@@ -67,8 +67,8 @@ def tell_changes(found: Changes, *, as_json: bool) -> None:
     )
 
 
-def _named(picture: Picture | Pair, kind: str) -> str:
-    if isinstance(picture, Picture):
+def _named(picture: RunImage | Pair, kind: str) -> str:
+    if isinstance(picture, RunImage):
         return picture.name
     if kind == "relabelled":
         return f"{picture.now.name} ({picture.then.label} → {picture.now.label})"

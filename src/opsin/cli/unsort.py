@@ -9,8 +9,8 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.commands.classify.unsort import unsort as take_back
 from opsin.report.terminal import for_people, printable
-from opsin.workflow.classify.unsort import unsort as take_back
 
 
 def unsort(

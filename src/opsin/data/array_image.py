@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.errors import ImageError
+from opsin.core.errors import ImageError
 
 _CHANNELS: Final = (1, 3, 4)
 _WANTED: Final = "an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"

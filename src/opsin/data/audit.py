@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.arguments import checked
-from opsin.data import looks
+from opsin.core.arguments import checked
+from opsin.core.events import SILENT, Watcher
+from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
 from opsin.data.spelling import alike_names
-from opsin.events import SILENT, Watcher
 
 # Fewer pictures than this teach little, and judge nothing: at ten the interval spans 0.3.
 _FEW: Final = 20
@@ -319,24 +319,24 @@ def _class_case(dataset: Dataset, label: int, note: str) -> Case:
 
 
 def _appearance(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
-    measured = looks.measure(dataset.images, watcher=watcher)
-    kinds: tuple[tuple[str, str, str, looks.Odd], ...] = (
+    measured = quality.measure(dataset.images, watcher=watcher)
+    kinds: tuple[tuple[str, str, str, quality.Odd], ...] = (
         ("empty", "Nearly empty pictures", "see whether anything is in them",
-         looks.empty(measured)),
+         quality.empty(measured)),
         ("dark", "Pictures dark all over", "see whether they can be told apart",
-         looks.dark(measured)),
+         quality.dark(measured)),
         ("bright", "Pictures bright all over", "see whether they can be told apart",
-         looks.bright(measured)),
+         quality.bright(measured)),
         ("blurred", "Pictures much softer than the others", "see whether they are blurred",
-         looks.blurred(measured)),
+         quality.blurred(measured)),
         ("odd-shape", "Pictures of a shape unlike the others", "crop them, or choose --resize",
-         looks.odd_shapes(dataset.sizes)),
+         quality.odd_shapes(dataset.sizes)),
         ("odd-size", "Pictures much smaller than the others",
-         "see whether enough is left of them", looks.odd_sizes(dataset.sizes)),
+         "see whether enough is left of them", quality.odd_sizes(dataset.sizes)),
         ("grey", "Grey pictures among coloured ones", "see whether they belong here",
-         looks.grey(measured)),
+         quality.grey(measured)),
         ("coloured", "Coloured pictures among grey ones", "see whether they belong here",
-         looks.coloured(measured)),
+         quality.coloured(measured)),
     )  # fmt: skip
     for kind, title, yours, odd in kinds:
         yield Finding(kind, len(odd), title, "uses them like the others", yours, _cases(odd))

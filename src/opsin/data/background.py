@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from opsin.core.metadata import Background, Preparation
 from opsin.data.blank import has_no_contrast
 from opsin.data.resize import filled, placement, to_pixels
-from opsin.metadata import Background, Preparation
 
 # A border between these is neither dark nor light: nothing is done to such a picture.
 _DARK, _LIGHT = 96, 160

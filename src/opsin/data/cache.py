@@ -6,7 +6,7 @@
                                     sizes.npy, ranges.npy, about.json;
                                     of a set that is read on the fly all but images.npy, and
                                     rows.npy: which pictures of the source can be read
-    <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.partial`)
+    <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.decode_checkpoint`)
     <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
 
 Everything here can be deleted at any time; it is made again when it is needed.
@@ -29,8 +29,8 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from opsin.data.lazy import Images
-from opsin.storage import publish_directory, write_json
+from opsin.core.storage import publish_directory, write_json
+from opsin.data.lazy_images import Images
 
 #: Changes whenever the same files would give other pixels, or other arrays are kept of them.
 _VERSION = "5"

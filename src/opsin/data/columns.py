@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.data.sources.imagefolder import tables_of
 from opsin.data.sources.manifest import is_table, other_columns
 from opsin.data.sources.named import NAMES
-from opsin.recipe import DataRecipe
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:

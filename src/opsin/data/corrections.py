@@ -18,13 +18,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.cells import Writer
+from opsin.core.csv_cells import Writer
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import atomic_file
 from opsin.data.cache import Decoded, short_digest
-from opsin.data.remaining import take
+from opsin.data.image_subset import take
 from opsin.data.sources.manifest import fields
-from opsin.errors import SourceError
-from opsin.events import SILENT, Watcher
-from opsin.storage import whole_file
 
 #: What stands for the class of a picture that is to be left out; an empty cell does too.
 LEFT_OUT: Final = "-"
@@ -127,7 +127,7 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
     # Without quotes a blank at the beginning is lost, and a carriage return ends the row.
     quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
-        whole_file(Path(path)) as temporary,
+        atomic_file(Path(path)) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as stream,
     ):
         dialect: Any = {"quoting": csv.QUOTE_ALL} if quoted else {}

@@ -13,23 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.arguments import checked
+from opsin.core.arguments import checked
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.metadata import Preparation
+from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
 from opsin.data.array_image import to_bytes
 from opsin.data.background import measure_background
 from opsin.data.corrections import Applied, correct
 from opsin.data.decode import read, read_by_default, read_found
-from opsin.data.kin import groups_by_name, near_duplicates, units_of
-from opsin.data.lazy import Images
-from opsin.data.near.find import NO_PAIRS, NearDuplicates
-from opsin.data.sheet import contact_sheet, png_address
+from opsin.data.duplicate_groups import groups_by_name, near_duplicates, split_groups
+from opsin.data.image_encoding import contact_sheet, png_address
+from opsin.data.lazy_images import Images
+from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import Found, check_classes
+from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
-from opsin.errors import SourceError
-from opsin.events import SILENT, Watcher
-from opsin.metadata import Preparation
-from opsin.recipe import DataRecipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,7 +343,7 @@ def from_arrays(
     content = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
     for part in (cache.digest_rows(np.asarray(contents.pictures)), contents.labels, contents.given):
         content.update(part.tobytes())
-    found = Found(content.hexdigest(), lambda: contents)
+    found = LocatedSource(content.hexdigest(), lambda: contents)
     decoded = read_found(found, recipe, watcher, for_training=True)
     return _with_split(decoded, recipe, watcher, found=found)
 
@@ -375,7 +375,7 @@ def _with_split(
     watcher: Watcher,
     *,
     for_training: bool = True,
-    found: Found | None = None,
+    found: LocatedSource | None = None,
 ) -> Dataset:
     about = decoded.about
     classes = tuple(about["classes"])
@@ -387,10 +387,10 @@ def _with_split(
         alike = read_by_default(found or sources.find_all(recipe), recipe, decoded, watcher)
     near = near_duplicates(alike.images, alike.digests, mirrored=about["mirrored"], watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
-    units = units_of(decoded.digests, groups, together.pairs)
+    units = split_groups(decoded.digests, groups, together.pairs)
     if alike is not decoded:  # equal as one or as the other
         same = np.stack([np.arange(len(units)), units], axis=1)
-        units = units_of(alike.digests, [], same)
+        units = split_groups(alike.digests, [], same)
     subjects = Subjects(
         labels=decoded.labels,
         digests=decoded.digests,

@@ -17,18 +17,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data import cache, partial, sources
+from opsin.core.errors import ImageError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.metadata import Preparation
+from opsin.core.recipe import DataRecipe
+from opsin.core.storage import scratch_directory, storage_errors
+from opsin.data import cache, decode_checkpoint, sources
+from opsin.data.decode_checkpoint import Chunk, DecodeCheckpoint
+from opsin.data.image_subset import take
 from opsin.data.images import content_of, look_at, read_sized
-from opsin.data.lazy import THREADS, Images, OnTheFly
-from opsin.data.partial import Chunk, Partial
-from opsin.data.remaining import take
-from opsin.data.sources.contents import Contents, Found
+from opsin.data.lazy_images import THREADS, Images, LazyImages
+from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
-from opsin.errors import ImageError, SourceError
-from opsin.events import SILENT, Watcher
-from opsin.metadata import Preparation
-from opsin.recipe import DataRecipe
-from opsin.storage import scratch_directory, told_plainly
 
 #: Side that larger pictures, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
@@ -64,7 +64,7 @@ def read(
 
 
 def read_found(
-    found: Found, recipe: DataRecipe, watcher: Watcher, *, for_training: bool
+    found: LocatedSource, recipe: DataRecipe, watcher: Watcher, *, for_training: bool
 ) -> cache.Decoded:
     """Do the work of `read` for a source that was found already."""
     key = cache.index_key(found.key, recipe.classes, recipe.size, recipe.channels, recipe.resize)
@@ -92,7 +92,7 @@ def read_found(
 
 
 def read_by_default(
-    found: Found, recipe: DataRecipe, decoded: cache.Decoded, watcher: Watcher
+    found: LocatedSource, recipe: DataRecipe, decoded: cache.Decoded, watcher: Watcher
 ) -> cache.Decoded:
     """Return the same images as they are prepared where nobody asks for a size or the like.
 
@@ -130,7 +130,9 @@ def _names_and_digests(decoded: cache.Decoded) -> Iterator[tuple[str, bytes]]:
         yield name, digest.tobytes()
 
 
-def _decoded(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher) -> cache.Decoded:
+def _decoded(
+    contents: LabelledImages, recipe: DataRecipe, key: str, watcher: Watcher
+) -> cache.Decoded:
     """Decode a set into the cache or, where it is too large for the disk, all but its pixels."""
     preparation = _choose_preparation(contents, recipe)
     needed = len(contents) * preparation.height * preparation.width * preparation.channels
@@ -146,11 +148,14 @@ def _decoded(contents: Contents, recipe: DataRecipe, key: str, watcher: Watcher)
 
         def on_the_fly(rows: NDArray[np.int64]) -> Images:
             kept = contents.rows(rows)
-            return OnTheFly(kept.pictures, kept.names, preparation)
+            return LazyImages(kept.pictures, kept.names, preparation)
 
     decoded = cache.look_up(key, on_the_fly) if on_the_fly else None
     if decoded is None:
-        with told_plainly(partial.folder_of(key)), partial.alone(key, watcher):
+        with (
+            storage_errors(decode_checkpoint.folder_of(key)),
+            decode_checkpoint.alone(key, watcher),
+        ):
             # Another process may have done the work meanwhile.
             decoded = cache.look_up(key, on_the_fly)
             if decoded is None:
@@ -172,17 +177,17 @@ def _disk_limit(recipe: DataRecipe, key: str) -> float:
     place = cache.cache_root()
     while not place.exists() and place != place.parent:
         place = place.parent
-    with told_plainly(place):
-        return (shutil.disk_usage(place).free + partial.taken_by(key)) / 2
+    with storage_errors(place):
+        return (shutil.disk_usage(place).free + decode_checkpoint.taken_by(key)) / 2
 
 
 def _decode(
-    contents: Contents, preparation: Preparation, key: str, watcher: Watcher, *, stored: bool
+    contents: LabelledImages, preparation: Preparation, key: str, watcher: Watcher, *, stored: bool
 ) -> None:
     """Decode every picture, pass over those that are damaged, and take the rest into the cache."""
-    folder = partial.folder_of(key)
+    folder = decode_checkpoint.folder_of(key)
     shape = (preparation.height, preparation.width, preparation.channels)
-    store = Partial(folder, len(contents), shape, stored=stored)
+    store = DecodeCheckpoint(folder, len(contents), shape, stored=stored)
     try:
         _fill(store, contents, preparation, watcher)
     finally:
@@ -201,7 +206,7 @@ def _decode(
         )
     kept = contents.rows(good) if unreadable else contents
     with scratch_directory(cache.cache_root() / "datasets") as scratch:
-        for file in (folder / f"{name}.npy" for name in partial.KEPT):
+        for file in (folder / f"{name}.npy" for name in decode_checkpoint.KEPT):
             if file.exists():
                 _take(file, scratch / file.name, good if unreadable else None)
         if not stored:
@@ -233,7 +238,9 @@ def _take(file: Path, target: Path, rows: NDArray[np.int64] | None) -> None:
         file.replace(target)
 
 
-def _fill(store: Partial, contents: Contents, preparation: Preparation, watcher: Watcher) -> None:
+def _fill(
+    store: DecodeCheckpoint, contents: LabelledImages, preparation: Preparation, watcher: Watcher
+) -> None:
     """Decode the rows that are left to do, in threads, and keep what is done whatever happens."""
     size = preparation.height * preparation.width * preparation.channels
     step = max(1, min(_ROWS, _CHUNK // size))
@@ -283,7 +290,7 @@ def _fill(store: Partial, contents: Contents, preparation: Preparation, watcher:
     told.end()
 
 
-def _put(store: Partial, future: concurrent.futures.Future[Chunk | None]) -> int:
+def _put(store: DecodeCheckpoint, future: concurrent.futures.Future[Chunk | None]) -> int:
     """Hand a finished chunk over; return how many pictures it has, 0 where it was given up."""
     if future.cancelled():
         return 0
@@ -295,7 +302,7 @@ def _put(store: Partial, future: concurrent.futures.Future[Chunk | None]) -> int
 
 
 def _chunk(
-    contents: Contents, rows: range, preparation: Preparation, stop: threading.Event
+    contents: LabelledImages, rows: range, preparation: Preparation, stop: threading.Event
 ) -> Chunk | None:
     """Decode some pictures; ``None`` where that was stopped."""
     pictures = contents.pictures
@@ -330,7 +337,7 @@ def _content_and_digest(
     return content, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
-def _choose_preparation(contents: Contents, recipe: DataRecipe) -> Preparation:
+def _choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
     """Choose size and channels, by the recipe or by a look at some of the pictures."""
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False

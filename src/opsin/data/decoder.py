@@ -1,4 +1,4 @@
-"""What the process does that opens strangers' images; `opsin.data.apart` asks it."""
+"""What the process does that opens strangers' images; `opsin.data.sandboxed_decoding` asks it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from PIL import AvifImagePlugin, Image
 
+from opsin.core.framing import Header, whole
+from opsin.core.metadata import Preparation
 from opsin.data import formats, images
-from opsin.frames import Header, whole
-from opsin.metadata import Preparation
 
 Answer = tuple[Header, Sequence[bytes]]
 
@@ -21,7 +21,7 @@ _PIECE: Final = 8 << 20
 
 
 def decode(header: Header, body: memoryview) -> Answer:
-    """Open an image: `opsin.sandbox` runs this.
+    """Open an image: `opsin.core.sandbox` runs this.
 
     Args:
         header: ``do``: what is asked; ``name``: what to call the image in an error; what else it

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from opsin.core.errors import RecipeError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.data.split import Subjects, make_split
-from opsin.errors import RecipeError, SourceError
 
 
 def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:

@@ -27,7 +27,7 @@ from PIL import (
     _imaging,
 )
 
-from opsin.errors import ImageError
+from opsin.core.errors import ImageError
 
 _OPENERS: Final[dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]] = {
     # Its class itself: the usual opener also looks for further pictures behind the first.

@@ -2,8 +2,8 @@
 
 A decoder's time and memory depend on more than the size of an image: on segments, scans, chunks
 and camera notes. A file that has few of each, and nothing unusual, is decoded where it is wanted;
-any other is opened in a process of its own (`opsin.data.apart`), which gives the same pixels. So
-it costs no file its answer to be called unusual here.
+any other is opened in a process of its own (`opsin.data.sandboxed_decoding`), which gives the same
+pixels. So it costs no file its answer to be called unusual here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _UNUSUAL: Final = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _OLD_EXIF: Final = (b"Raw profile type exif\0", b"exif\0")
 
 
-class Plain(NamedTuple):
+class PlainFile(NamedTuple):
     """What a plain file states.
 
     Args:
@@ -65,7 +65,7 @@ class Plain(NamedTuple):
     passes: bool = False
 
 
-def plain(content: bytes) -> Plain | None:
+def plain(content: bytes) -> PlainFile | None:
     r"""Return what a JPEG or PNG states, or ``None`` where it is not plainly harmless.
 
     Example:
@@ -84,7 +84,7 @@ def plain(content: bytes) -> Plain | None:
     return None
 
 
-def _plain_jpeg(content: bytes) -> Plain | None:
+def _plain_jpeg(content: bytes) -> PlainFile | None:
     place, frames, notes = 2, [], []
     for _ in range(_PARTS):
         mark, marker, length = _SEGMENT.unpack_from(content, place)
@@ -112,7 +112,7 @@ def _plain_jpeg(content: bytes) -> Plain | None:
     # Outside a marker, the byte FF is always followed by 00.
     if passes and content.count(b"\xff\xda") * width * height > _PASSED:
         return None
-    return Plain("JPEG", width, height, channels, orientation, passes)
+    return PlainFile("JPEG", width, height, channels, orientation, passes)
 
 
 def _noted_orientation(notes: Sequence[bytes]) -> int | None:
@@ -126,7 +126,7 @@ def _noted_orientation(notes: Sequence[bytes]) -> int | None:
     return stated if stated is None or 1 <= stated <= 8 else 1
 
 
-def _plain_png(content: bytes) -> Plain | None:
+def _plain_png(content: bytes) -> PlainFile | None:
     width, height, bits, _, compression, filters, _ = _IHDR.unpack_from(content, 16)
     if bits > 8 or compression or filters or not 0 < width * height <= _PIXELS:
         return None
@@ -152,7 +152,7 @@ def _plain_png(content: bytes) -> Plain | None:
             elif kind in (b"tEXt", b"zTXt", b"iTXt"):
                 sound = sound and not content.startswith(_OLD_EXIF, place)
         place += length + 4
-    return Plain("PNG", width, height) if sound and pixels else None
+    return PlainFile("PNG", width, height) if sound and pixels else None
 
 
 def exif_orientation(tiff: bytes) -> int | None:

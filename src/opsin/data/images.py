@@ -14,25 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from opsin.data import apart, formats
-from opsin.data.apart import Opened, open_apart
+from opsin.core.errors import ImageError
+from opsin.core.metadata import Preparation
+from opsin.core.regular_file import open_regular
+from opsin.data import formats, sandboxed_decoding
 from opsin.data.array_image import image_from_array
 from opsin.data.background import lies_on_other_side, match_background
 from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
-from opsin.data.headers import Plain, plain
+from opsin.data.headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
-from opsin.errors import ImageError
-from opsin.metadata import Preparation
-from opsin.regular_file import open_regular
+from opsin.data.sandboxed_decoding import OpenedImage, open_apart
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 __all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "Opened", "Ready", "Upright",
-    "content_of", "explained", "is_decoded", "look_at", "look_here", "open_apart", "open_here",
-    "open_image", "open_upright", "prepare", "prepare_here", "read_image", "read_sized",
-    "to_pixels",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ImageLike", "OpenedImage", "Ready",
+    "Upright", "content_of", "explained", "is_decoded", "look_at", "look_here", "open_apart",
+    "open_here", "open_image", "open_upright", "prepare", "prepare_here", "read_image",
+    "read_sized", "to_pixels",
 ]  # fmt: skip
 
 ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
@@ -151,7 +151,7 @@ def prepare(
         with contextlib.suppress(_DamagedError):
             return prepare_here(content, preparation, name, match=match, stated=stated)
     asked = {"preparation": preparation.model_dump(mode="json"), "match": match}
-    said, pixels = apart.ask({"do": "prepare", "name": name} | asked, content)
+    said, pixels = sandboxed_decoding.ask({"do": "prepare", "name": name} | asked, content)
     height, width, notes = said["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
     # A copy, because these belong to whoever asked, to write in.
@@ -164,7 +164,7 @@ def prepare_here(
     name: str,
     *,
     match: bool,
-    stated: Plain | None = None,
+    stated: PlainFile | None = None,
 ) -> Ready:
     """Do as `prepare`, in this process."""
     with open_here(image, preparation, name, stated) as upright:
@@ -197,7 +197,7 @@ def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
     content = content_of(image, name)
     if plain(content) is not None:
         return look_here(content, name)
-    said, _ = apart.ask({"do": "look", "name": name}, content)
+    said, _ = sandboxed_decoding.ask({"do": "look", "name": name}, content)
     height, width, colour = said["seen"]
     return height, width, colour
 
@@ -280,7 +280,7 @@ def open_upright(
             with contextlib.suppress(_DamagedError):
                 opened = stack.enter_context(open_here(content, preparation, name, stated))
         if opened is None:
-            pixels = apart.open_apart(content, name, side=side).pixels
+            pixels = sandboxed_decoding.open_apart(content, name, side=side).pixels
             opened = Upright.whole(image_from_array(pixels, name)[0])
         yield opened
 
@@ -290,7 +290,7 @@ def open_here(
     image: bytes | Image.Image | NDArray[Any],
     preparation: Preparation | None,
     name: str,
-    stated: Plain | None = None,
+    stated: PlainFile | None = None,
 ) -> Iterator[Upright]:
     """Do as `open_upright`, in this process.
 
@@ -325,7 +325,7 @@ def open_here(
 
 
 def _from_plain(
-    content: bytes, stated: Plain, preparation: Preparation | None, stack: contextlib.ExitStack
+    content: bytes, stated: PlainFile, preparation: Preparation | None, stack: contextlib.ExitStack
 ) -> Upright:
     """Decode a plain JPEG without Pillow, whose look at the header takes as long as the pixels."""
     size, grey = (stated.width, stated.height), stated.channels == 1

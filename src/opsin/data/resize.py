@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.metadata import Preparation
+from opsin.core.metadata import Preparation
 
 
 @dataclass(frozen=True)

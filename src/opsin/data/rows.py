@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import RecipeError
-from opsin.storage import whole_file
+from opsin.core.errors import RecipeError
+from opsin.core.storage import atomic_file
 
 if TYPE_CHECKING:
     from opsin.data.audit import Audit
@@ -62,7 +62,7 @@ def write_rows(dataset: Dataset, findings: Audit | None, file: str | os.PathLike
             rows = dict.fromkeys(row for case in finding.cases for row in case.rows)
             arrays[f"finding_{finding.kind}"] = _as_rows(list(rows))
     target = Path(file)
-    with whole_file(target) as temporary, temporary.open("wb") as stream:
+    with atomic_file(target) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
     return target
 

@@ -11,9 +11,9 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import RecipeError, SourceError
+from opsin.core.recipe import DataRecipe
 from opsin.data.cache import as_keys
-from opsin.errors import RecipeError, SourceError
-from opsin.recipe import DataRecipe
 
 #: Codes of the ``given`` array: what a source says of each of its pictures.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
@@ -47,7 +47,8 @@ class Subjects:
         source_digests: Hash of what each was decoded from, ``uint8[N, 32]``.
         given: What the source says: ``UNASSIGNED``, ``TRAIN``, ``VAL`` or ``TEST``, ``uint8[N]``.
         classes: Class names, for errors.
-        units: Pictures with the same number stay on one side, ``int64[N]`` (`opsin.data.kin`).
+        units: Pictures with the same number stay on one side, ``int64[N]``
+            (`opsin.data.duplicate_groups`).
         groups: What the pictures of a unit are known by, ``""`` for none; or empty.
     """
 

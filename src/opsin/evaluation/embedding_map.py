@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 
 try:
     from sklearn.decomposition import PCA

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.evaluation.intervals import wilson
-from opsin.evaluation.label_errors import Suspects, suspects
+from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
 #: Share of the labels above which so many are hardly wrong: the classifier is.
 MOST: Final = 0.2
@@ -143,7 +143,7 @@ class Doubts:
         expected: What the suspects are worth; ``None`` where there are none to be judged.
     """
 
-    suspects: Suspects
+    suspects: SuspectedLabels
     too_weak: str
     expected: Expected | None
 
@@ -178,7 +178,7 @@ def doubt_labels(
         'it is right for 50.0% of 400 images (45.1% to 54.9%); alw'
     """
     right = int((probabilities.argmax(axis=1) == labels).sum())
-    nothing = Suspects.none(len(labels))
+    nothing = SuspectedLabels.none(len(labels))
     reason = too_weak(right, labels, classes)
     if reason:
         return Doubts(nothing, reason, None)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 
 #: How cleanlab chooses and ranks: chosen by measurement (benchmarks/label_errors.py).
 FILTER: Final = "low_self_confidence"
@@ -16,7 +16,7 @@ RANK: Final = "self_confidence"
 
 
 @dataclass(frozen=True)
-class Suspects:
+class SuspectedLabels:
     """Pictures whose label is probably wrong, the most doubtful first.
 
     Args:
@@ -33,7 +33,7 @@ class Suspects:
     looked_at: int
 
     @classmethod
-    def none(cls, looked_at: int) -> Suspects:
+    def none(cls, looked_at: int) -> SuspectedLabels:
         """Return no suspects among so many pictures."""
         nothing = np.zeros(0, np.int64)
         return cls(nothing, nothing, np.zeros(0, np.float32), looked_at)
@@ -48,7 +48,7 @@ def suspects(
     *,
     filter_by: str = FILTER,
     rank_by: str = RANK,
-) -> Suspects:
+) -> SuspectedLabels:
     """Find labels that answers contradict more surely than the classifier's own mistakes explain.
 
     Confident learning: the mean probability of a class over the pictures that bear its label is
@@ -91,18 +91,18 @@ def suspects(
     exact, own = exact[usable], labels[usable]
     places = np.flatnonzero(usable)
     if len(np.unique(own)) < 2:
-        return Suspects.none(len(labels))
+        return SuspectedLabels.none(len(labels))
     exact /= exact.sum(axis=1, keepdims=True)
     # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
     marked = find_label_issues(own, exact, filter_by=filter_by, n_jobs=1)
     answers = exact.argmax(axis=1)
     rows = np.flatnonzero(marked & (answers != own))
     if not rows.size:
-        return Suspects.none(len(labels))
+        return SuspectedLabels.none(len(labels))
     quality = get_label_quality_scores(own[rows], exact[rows], method=rank_by)
     rows = rows[np.argsort(quality, kind="stable")]
     doubt = 1 - exact[rows, own[rows]]
-    return Suspects(
+    return SuspectedLabels(
         rows=places[rows],
         suggested=answers[rows],
         scores=doubt.astype(np.float32),

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
 from opsin.evaluation.curves import measure_curves
 from opsin.evaluation.intervals import Interval, of_counts, of_mean, wilson

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import RecipeError
+from opsin.core.errors import RecipeError
 
 # Pictures of all cells of a confusion matrix together, and of one.
 _IN_ALL, _FEWEST, _MOST = 600, 2, 24
@@ -31,7 +31,7 @@ def confident_mistakes(
     return wrong[order][:count]
 
 
-def unsure_hits(
+def least_confident_correct(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], count: int = 12
 ) -> NDArray[np.int64]:
     """Return the rows of right answers, the least certain first.

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 #: Share of pictures of the known classes that may be refused by mistake; and, where validation
 #: pictures are too few to promise that, at most.
 RATE, HIGHEST_RATE = 0.02, 0.05
-# A length below which a vector has no direction, as in `opsin.tail`.
+# A length below which a vector has no direction, as in `opsin.onnx_files.postprocessing`.
 _NO_LENGTH: Final = 1e-12
 # Share of the usual deviation that every unit is taken to have.
 _FLOOR: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Known:
+class ClassPrototypes:
     """What the known classes look like to a classifier.
 
     Args:
@@ -33,7 +33,9 @@ class Known:
     directions: NDArray[np.float32]
 
     @classmethod
-    def of(cls, embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int) -> Known:
+    def of(
+        cls, embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int
+    ) -> ClassPrototypes:
         """Learn it from training pictures.
 
         Args:

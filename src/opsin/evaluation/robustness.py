@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.data.lazy import Images
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
+from opsin.core.events import SILENT, Watcher
+from opsin.data.lazy_images import Images
 from opsin.evaluation.intervals import wilson
-from opsin.events import SILENT, Watcher
 
 try:
     from scipy import ndimage

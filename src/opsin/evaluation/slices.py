@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data import looks
-from opsin.data.lazy import Images
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
+from opsin.core.events import SILENT, Watcher
+from opsin.data import quality
+from opsin.data.lazy_images import Images
 from opsin.evaluation.intervals import wilson
-from opsin.events import SILENT, Watcher
 
 try:
     from scipy.stats import hypergeom
@@ -59,7 +59,7 @@ def measure_traits(
     watcher.begin("Measure", len(rows), "pictures")
     for start in range(0, len(rows), step):
         pixels = images[rows[start : start + step]]
-        seen = looks.measure(pixels)
+        seen = quality.measure(pixels)
         light = pixels.reshape(len(pixels), -1).mean(axis=1)
         parts.append((light, seen.contrast, seen.sharpness))
         watcher.advance(start + len(pixels))

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.metadata import Layer
+from opsin.core.metadata import Layer
 
 #: |value| of a tanh above which it hardly changes any more, and the share of places (and pictures)
 #: from which a unit counts as saturated.

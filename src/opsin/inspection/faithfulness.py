@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 from opsin.inspection.network import Network
 from opsin.inspection.occlusion import Answer, answers_without
 
@@ -33,7 +33,7 @@ _DRAWN: Final = ("weight", "bias", "points")
 
 
 @dataclass(frozen=True)
-class Curves:
+class DeletionCurves:
     """The probability of a class while the picture is hidden, or shown, cell by cell.
 
     Args:
@@ -58,7 +58,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Chance:
+class RandomBaseline:
     """What the same map reaches at places that have nothing to do with the picture.
 
     Args:
@@ -83,7 +83,7 @@ class Chance:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FaithfulnessVerdict:
     """Whether a map may be trusted.
 
     Args:
@@ -110,7 +110,7 @@ class Verdict:
         """The verdict in a line.
 
         Example:
-            >>> Verdict(True, True, True, 0.1, ()).words
+            >>> FaithfulnessVerdict(True, True, True, 0.1, ()).words
             'passes both checks'
         """
         if self.reasons:
@@ -137,7 +137,7 @@ def curves_of(
     fill: NDArray[np.uint8],
     *,
     seed: int = 0,
-) -> Curves:
+) -> DeletionCurves:
     """Return the deletion and insertion curves of a map.
 
     V. Petsiuk, A. Das and K. Saenko, "RISE: randomized input sampling for explanation of black-box
@@ -172,7 +172,7 @@ def curves_of(
     hidden = _hidden(cells, order, heat.size)
     rows = answers_without(answer, pixels, np.concatenate([hidden, ~hidden]), fill)[:, target]
     shares = hidden.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
-    return Curves(shares, rows[: len(hidden)], rows[len(hidden) :])
+    return DeletionCurves(shares, rows[: len(hidden)], rows[len(hidden) :])
 
 
 def chance(
@@ -183,7 +183,7 @@ def chance(
     fill: NDArray[np.uint8],
     *,
     seed: int = 0,
-) -> Chance:
+) -> RandomBaseline:
     """Return what the map reaches when it is misplaced: mirrored and moved at random.
 
     What leaves an edge comes in at the opposite one, and along one side the map moves by a quarter
@@ -207,19 +207,19 @@ def chance(
         curves_of(answer, pixels, _misplaced(heat, random), target, fill, seed=seed + number)
         for number in range(orders)
     ]
-    return Chance(
+    return RandomBaseline(
         found[0].shares,
         np.stack([each.deletion for each in found]),
         np.stack([each.insertion for each in found]),
     )
 
 
-def judge(
+def assess_faithfulness(
     heat: NDArray[np.float32],
-    curves: Curves,
-    by_chance: Chance,
+    curves: DeletionCurves,
+    by_chance: RandomBaseline,
     random_heat: NDArray[np.float32] | None,
-) -> Verdict:
+) -> FaithfulnessVerdict:
     """Decide whether a map may be trusted.
 
     It must be better than misplaced maps for deletion and for insertion: its area must lie on the
@@ -237,8 +237,8 @@ def judge(
     Example:
         >>> flat = np.zeros((4, 4), np.float32)
         >>> half = np.linspace(1, 0, 5, dtype=np.float32)
-        >>> by_chance = Chance(half[::-1], np.stack([half, half]), np.stack([half, half]))
-        >>> judge(flat, Curves(half[::-1], half, half), by_chance, None).words
+        >>> by_chance = RandomBaseline(half[::-1], np.stack([half, half]), np.stack([half, half]))
+        >>> assess_faithfulness(flat, DeletionCurves(half[::-1], half, half), by_chance, None).words
         'not to be trusted: it is the same everywhere'
     """
     mean, spread = by_chance.deletion_area
@@ -248,7 +248,7 @@ def judge(
     same = None if random_heat is None else likeness(heat, random_heat)
     sanity = None if same is None else same < ALIKE
     if np.ptp(heat) == 0 or not np.isfinite(heat).all():
-        return Verdict(False, False, sanity, same, ("it is the same everywhere",))
+        return FaithfulnessVerdict(False, False, sanity, same, ("it is the same everywhere",))
     reasons = []
     if not deletion and not insertion:
         reasons.append("no better than chance")
@@ -258,7 +258,7 @@ def judge(
         reasons.append("showing what it marks is no better than chance")
     if sanity is False:
         reasons.append("a network with random weights gives much the same map")
-    return Verdict(deletion, insertion, sanity, same, tuple(reasons))
+    return FaithfulnessVerdict(deletion, insertion, sanity, same, tuple(reasons))
 
 
 def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.metadata import Layer
+from opsin.core.metadata import Layer
 
 #: How `LayerView.strengths` are measured, in words.
 MEASURE: Final = "mean of |value| over the unit's places"

@@ -9,14 +9,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
-from opsin.metadata import Layer
+from opsin.core.errors import MissingExtraError
+from opsin.core.metadata import Layer
 
 try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from opsin.onnx_graph import parse
+    from opsin.onnx_files.onnx_graph import parse
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 

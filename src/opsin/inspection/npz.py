@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import StorageError
-from opsin.storage import told_plainly, whole_file
+from opsin.core.errors import StorageError
+from opsin.core.storage import atomic_file, storage_errors
 
 _VERSION: Final = 45  # the first that knows ZIP64
 _UTF8_NAME: Final = 1 << 11
@@ -191,7 +191,7 @@ def open_npz(path: Path, plans: Mapping[str, ArrayPlan]) -> Iterator[NpzWriter]:
         >>> np.load(file)["a"].tolist()
         [1.0, 1.0, 0.0]
     """
-    with whole_file(path) as temporary, temporary.open("r+b") as stream:
+    with atomic_file(path) as temporary, temporary.open("r+b") as stream:
         writer = NpzWriter(stream, plans)
         free = shutil.disk_usage(temporary.parent).free
         if writer.nbytes > free:
@@ -201,7 +201,7 @@ def open_npz(path: Path, plans: Mapping[str, ArrayPlan]) -> Iterator[NpzWriter]:
                 "Choose fewer layers or pictures, or a place on another disk.",
             )
         yield writer
-        with told_plainly(path):
+        with storage_errors(path):
             writer.finish()
 
 

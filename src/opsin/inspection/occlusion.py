@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher
 
 #: Prepared pictures ``uint8[N, H, W, C]`` to probabilities ``float32[N, K]``.
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -12,11 +12,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ValueInfoProto, helper
 
-from opsin.data.lazy import Images
+from opsin.core.errors import ModelFileError
+from opsin.core.metadata import Layer
+from opsin.data.lazy_images import Images
 from opsin.data.spelling import closest_first
-from opsin.errors import ModelFileError
 from opsin.inspection.network import IMAGES, Network
-from opsin.metadata import Layer
 
 # Bytes that a batch may take in the largest layer; the network holds a few layers at once.
 _ROOM: Final = 64_000_000
@@ -24,7 +24,7 @@ _MOST: Final = 256
 
 
 @dataclass(frozen=True)
-class Batch:
+class PartBatch:
     """Some pictures, and what a part of the network makes of them.
 
     Args:
@@ -67,7 +67,9 @@ class Part:
         """Return the outputs for some inputs, in the order of ``outputs``."""
         return tuple(self._session.run(list(self.outputs), dict(inputs)))
 
-    def stream(self, images: Images, rows: NDArray[np.int64] | None, size: int) -> Iterator[Batch]:
+    def stream(
+        self, images: Images, rows: NDArray[np.int64] | None, size: int
+    ) -> Iterator[PartBatch]:
         """Yield batch by batch what this part makes of pictures.
 
         Args:
@@ -80,7 +82,7 @@ class Part:
             end = min(start + size, count)
             some = np.arange(start, end) if rows is None else rows[start:end]
             batch = np.ascontiguousarray(images[start:end] if rows is None else images[some])
-            yield Batch(some, batch, self.run({IMAGES: batch}))
+            yield PartBatch(some, batch, self.run({IMAGES: batch}))
 
 
 def up_to(network: Network, names: Sequence[str]) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 from opsin.inspection.network import IMAGES, Network
 from opsin.inspection.part import Part
 

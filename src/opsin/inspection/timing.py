@@ -13,13 +13,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from opsin.errors import MissingExtraError
-from opsin.metadata import Layer
+from opsin.core.errors import MissingExtraError
+from opsin.core.metadata import Layer
 
 try:
     import onnx
 
-    from opsin.onnx_graph import parse
+    from opsin.onnx_files.onnx_graph import parse
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 

@@ -6,10 +6,10 @@ from collections import OrderedDict
 
 from torch import nn
 
-from opsin.errors import RecipeError
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import ModelRecipe
 from opsin.models.keras_initial import glorot_uniform
-from opsin.models.layers import activation
-from opsin.recipe import ModelRecipe
+from opsin.models.torch_layers import activation
 
 
 def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from opsin.core.recipe import ModelRecipe
 from opsin.models.keras_initial import glorot_uniform
-from opsin.models.layers import activation
-from opsin.recipe import ModelRecipe
+from opsin.models.torch_layers import activation
 
 
 def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:

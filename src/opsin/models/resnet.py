@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from opsin.models.layers import Add, GlobalMaximum, activation
-from opsin.recipe import Activation, ModelRecipe
+from opsin.core.recipe import Activation, ModelRecipe
+from opsin.models.torch_layers import Add, GlobalMaximum, activation
 
 
 def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:

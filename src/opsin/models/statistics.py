@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.lazy import Images
+from opsin.data.lazy_images import Images
 
 # Pixels whose patches are looked at: the directions of 2×2 colour pixels, twelve, need no more.
 _PATCHED: Final = 4_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from opsin.report.page import verdict
+from opsin.report.run_page import verdict
 from opsin.report.terminal import (
     clock,
     corrected_in_words,

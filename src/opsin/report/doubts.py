@@ -9,7 +9,8 @@ def labels_title(failures: dict[str, Any]) -> str:
     """Return how many labels are suspected, or that nothing can be said.
 
     Args:
-        failures: What `opsin.workflow.failures.find_failures` found; runs of earlier versions lack
+        failures: What `opsin.commands.find_failures.find_failures` found; runs of earlier versions
+            lack
             what their suspects rest on.
 
     Example:

@@ -44,7 +44,7 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the columns of which at least one run knows something.
 
     Args:
-        rows: As in `opsin.workflow.compare.Comparison`.
+        rows: As in `opsin.commands.compare.Comparison`.
 
     Example:
         >>> row = dict.fromkeys(("calibration_error", "bytes", "parameters", "seconds", "parity",

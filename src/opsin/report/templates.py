@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from opsin.errors import MissingExtraError
-from opsin.report.pictures import picture_address
+from opsin.core.errors import MissingExtraError
+from opsin.report.answer_image import picture_address
 from opsin.report.terminal import clock, megabytes, plus_minus
 
 try:

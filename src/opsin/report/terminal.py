@@ -16,9 +16,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from opsin.events import Epoch, Watcher
-from opsin.metadata import Layer
-from opsin.pace import Pace, epoch_of
+from opsin.core.events import Epoch, Watcher
+from opsin.core.metadata import Layer
+from opsin.core.pace import Pace, epoch_of
 
 if TYPE_CHECKING:
     from opsin.data.audit import Finding
@@ -48,7 +48,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class Plain(Console):
+class PlainLines(Console):
     """A console that goes quiet when its reader has gone, and shows no text that commands it.
 
     Names come from strangers, and a terminal obeys what follows an escape character. Whatever is
@@ -225,7 +225,7 @@ class LogFile(Terminal):
 
     def __init__(self, file: TextIO) -> None:
         super().__init__(
-            Plain(file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False)
+            PlainLines(file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False)
         )
 
 
@@ -289,7 +289,7 @@ class Both(Watcher):
 def for_people(*, quiet: bool = False) -> Watcher:
     """Return the watcher of the command line: on standard error, which leaves output to answers."""
     width = None if sys.stderr.isatty() else UNWRAPPED
-    return Watcher() if quiet else Terminal(Plain(stderr=True, emoji=False, width=width))
+    return Watcher() if quiet else Terminal(PlainLines(stderr=True, emoji=False, width=width))
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:

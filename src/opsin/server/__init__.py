@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from opsin.arguments import checked
-from opsin.errors import MissingExtraError
-from opsin.events import SILENT, Watcher
-from opsin.server.settings import Settings
+from opsin.core.arguments import checked
+from opsin.core.errors import MissingExtraError
+from opsin.core.events import SILENT, Watcher
+from opsin.server.server_settings import ServerSettings
 
 
 @checked
@@ -17,7 +17,7 @@ def serve(
     | os.PathLike[str]
     | Sequence[str | os.PathLike[str]]
     | Mapping[str, str | os.PathLike[str]],
-    settings: Settings | None = None,
+    settings: ServerSettings | None = None,
     *,
     watcher: Watcher = SILENT,
 ) -> None:
@@ -27,7 +27,7 @@ def serve(
         models: A run directory or a ``classifier.onnx``; several, each also as ``NAME=PATH``; or
             paths by name.
         settings: How to listen, whom to answer, how much to take
-            (default: ``opsin.server.settings.Settings()``: this machine only, port 8000).
+            (default: ``opsin.server.server_settings.Settings()``: this machine only, port 8000).
         watcher: Is told what is served, and where.
 
     Raises:
@@ -42,10 +42,10 @@ def serve(
         ``opsin.serve(["boots=runs/boots", "runs/bags"])``
     """
     try:
-        from opsin.server import run  # noqa: PLC0415  FastAPI takes a while to load
+        from opsin.server import serving  # noqa: PLC0415  FastAPI takes a while to load
     except ModuleNotFoundError as error:
         raise MissingExtraError("serving", "serve") from error
-    from opsin.server.served import check_models, parse_models  # noqa: PLC0415
+    from opsin.server.served_model import check_models, parse_models  # noqa: PLC0415
 
     if isinstance(models, str | os.PathLike):
         models = [models]
@@ -53,4 +53,4 @@ def serve(
         named = check_models(models)
     else:
         named = parse_models([os.fspath(each) for each in models])
-    run.serve(named, settings, watcher=watcher)
+    serving.serve(named, settings, watcher=watcher)

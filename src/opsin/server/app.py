@@ -24,20 +24,13 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin._version import __version__
-from opsin.errors import OpsinError
-from opsin.gate.guard import HEADERS, Guard
-from opsin.gate.replies import BadRequest, json_reply
-from opsin.metadata import Score
-from opsin.server import measures as metrics
+from opsin.core.errors import OpsinError
+from opsin.core.metadata import Score
 from opsin.server import open_inference, page
-from opsin.server.asks import UnknownModel
-from opsin.server.body import Room
+from opsin.server import server_metrics as metrics
+from opsin.server.body import MemoryBudget
 from opsin.server.engine import Engine
-from opsin.server.measures import Measures, Timed
-from opsin.server.openapi import describe_errors, describe_predicting, error_replies
-from opsin.server.openapi_infer import describe_infer
-from opsin.server.predicting import Predict, PredictRoute
-from opsin.server.replies import (
+from opsin.server.http_errors import (
     CLIENT_GONE,
     MethodNotAllowed,
     NotFound,
@@ -45,8 +38,15 @@ from opsin.server.replies import (
     internal_error,
     status_of,
 )
-from opsin.server.served import Served
-from opsin.server.settings import Settings
+from opsin.server.openapi import describe_errors, describe_predicting, error_replies
+from opsin.server.openapi_infer import describe_infer
+from opsin.server.predict_requests import UnknownModel
+from opsin.server.predicting import Predict, PredictRoute
+from opsin.server.served_model import Served
+from opsin.server.server_metrics import ServerMetrics, Timed
+from opsin.server.server_settings import ServerSettings
+from opsin.web.access import HEADERS, AccessMiddleware
+from opsin.web.refusals import BadRequest, json_reply
 
 #: Pages get everything from here, and may stand in no other site's frame.
 CONTENT_SECURITY_POLICY: Final = (
@@ -137,11 +137,11 @@ class Application(FastAPI):
     """
 
     def __init__(
-        self, engine: Engine, settings: Settings, measures: Measures, **further: Any
+        self, engine: Engine, settings: ServerSettings, measures: ServerMetrics, **further: Any
     ) -> None:
         super().__init__(**further)
         self.settings, self.engine, self.measures = settings, engine, measures
-        self.state.room = Room.of(settings)
+        self.state.room = MemoryBudget.of(settings)
         self._described: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,7 +151,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Return all layers, the outermost first."""
         quick = _Quick(super().build_middleware_stack(), self.state.predict)
-        return Guard(
+        return AccessMiddleware(
             Timed(quick, self.measures, self.engine.served),
             host=self.settings.host,
             headers={**HEADERS, "content-security-policy": CONTENT_SECURITY_POLICY},
@@ -189,10 +189,12 @@ class _Quick:
             await self._app(scope, receive, send)
 
 
-def build_app(engine: Engine, settings: Settings, measures: Measures | None = None) -> Application:
+def build_app(
+    engine: Engine, settings: ServerSettings, measures: ServerMetrics | None = None
+) -> Application:
     """Put the server together.
 
-    Its lifespan starts the engine and stops it; `opsin.server.run.serve` does that itself.
+    Its lifespan starts the engine and stops it; `opsin.server.serving.serve` does that itself.
 
     Args:
         engine: What computes.
@@ -213,7 +215,7 @@ def build_app(engine: Engine, settings: Settings, measures: Measures | None = No
         finally:
             await engine.stop()
 
-    measures = measures or Measures()
+    measures = measures or ServerMetrics()
     app = Application(
         engine,
         settings,

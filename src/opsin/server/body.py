@@ -1,8 +1,8 @@
 """What clients send becomes pictures, within limits.
 
 The limits are kept while it arrives. Nothing is written to the disk, nothing is expanded, and no
-more is kept than the limits allow: of one request (`Settings.max_bytes`), and of all together
-(`Room`).
+more is kept than the limits allow: of one request (`ServerSettings.max_bytes`), and of all together
+(`MemoryBudget`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
-from opsin.gate.replies import BadRequest
-from opsin.server.asks import Overloaded
 from opsin.server.form import Form, Upload, too_many
-from opsin.server.replies import SlowRequest, TooLarge, WrongMediaType
-from opsin.server.settings import Settings
+from opsin.server.http_errors import SlowRequest, TooLarge, WrongMediaType
+from opsin.server.predict_requests import Overloaded
+from opsin.server.server_settings import ServerSettings
+from opsin.web.refusals import BadRequest
 
 # All bodies that are held at a time, as a multiple of the largest one.
 _TOGETHER: Final = 25
@@ -33,11 +33,11 @@ _TRIMMED: Final = 256_000_000
 _ADDRESS: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
-class Room:
+class MemoryBudget:
     """The memory that bodies may take at a time, all requests together.
 
     Example:
-        >>> room = Room(100)
+        >>> room = MemoryBudget(100)
         >>> room.take(60)
         >>> room.give(60)
         >>> room.left
@@ -49,7 +49,7 @@ class Room:
         self._given = 0
 
     @classmethod
-    def of(cls, settings: Settings) -> Room:
+    def of(cls, settings: ServerSettings) -> MemoryBudget:
         """Return room for the largest body many times over."""
         return cls(_TOGETHER * settings.max_bytes)
 
@@ -100,7 +100,9 @@ class Body:
     Use it as a context manager, so that its room is given back.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, settings: Settings, room: Room) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, settings: ServerSettings, room: MemoryBudget
+    ) -> None:
         self._receive, self._settings, self._room = receive, settings, room
         self._taken = 0
         kind = coding = b""
@@ -167,7 +169,7 @@ class Body:
         )
 
 
-async def read_pictures(body: Body, settings: Settings) -> list[Upload]:
+async def read_pictures(body: Body, settings: ServerSettings) -> list[Upload]:
     """Read the pictures of a request: raw, as a form, or as JSON.
 
     Raises:

@@ -10,33 +10,41 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, cast
 
-from opsin.defaults import cores
-from opsin.errors import ImageError, RecipeError
-from opsin.frames import Header
-from opsin.server.asks import (
-    Answer,
-    Ask,
+from opsin.core.defaults import cores
+from opsin.core.errors import ImageError, RecipeError
+from opsin.core.framing import Header
+from opsin.server.crash_quarantine import CrashQuarantine, QuarantineVerdict
+from opsin.server.model_registry import ModelRegistry
+from opsin.server.observer import SILENT_OBSERVER, Load, Observer
+from opsin.server.predict_requests import (
     Expired,
     Overloaded,
+    PredictRequest,
+    PredictResult,
     Result,
     Stopping,
     TooLarge,
     UnknownModel,
     WorkerDied,
 )
-from opsin.server.crew import Crew, tell_why
-from opsin.server.observer import SILENT_OBSERVER, Load, Observer
-from opsin.server.process import Batch, WorkerProcess
 from opsin.server.request import Request, to_bytes, to_results
-from opsin.server.served import Model, Served
-from opsin.server.settings import MAX_PIXELS
-from opsin.server.shelf import Shelf
-from opsin.server.suspects import Suspects, Verdict
-from opsin.server.waiting import BATCH_BYTES, Waiter, Waiting
+from opsin.server.request_queue import BATCH_BYTES, RequestQueue, Waiter
+from opsin.server.served_model import ModelVersion, Served
+from opsin.server.server_settings import MAX_PIXELS
+from opsin.server.worker_pool import WorkerPool, tell_why
+from opsin.server.worker_process import WorkerBatch, WorkerProcess
 
 __all__ = [
-    "Answer", "Ask", "Engine", "Expired", "Load", "Overloaded", "Stopping", "TooLarge",
-    "UnknownModel", "WorkerDied",
+    "Engine",
+    "Expired",
+    "Load",
+    "Overloaded",
+    "PredictRequest",
+    "PredictResult",
+    "Stopping",
+    "TooLarge",
+    "UnknownModel",
+    "WorkerDied",
 ]  # fmt: skip
 
 #: Bytes of pictures that may wait.
@@ -86,12 +94,12 @@ class Engine:
         self._deadline = deadline
         self._max_pixels = max_pixels
         self._observer = observer
-        self._shelf = Shelf(models, batch=batch, observer=observer, look_every=look_every)
-        self._suspects = Suspects()
-        self._waiting: Waiting[Model, Request] = Waiting(queue, QUEUE_BYTES)
+        self._shelf = ModelRegistry(models, batch=batch, observer=observer, look_every=look_every)
+        self._suspects = CrashQuarantine()
+        self._waiting: RequestQueue[ModelVersion, Request] = RequestQueue(queue, QUEUE_BYTES)
         self._computing = 0
         self._explaining = 0
-        self._crew = Crew(
+        self._crew = WorkerPool(
             workers or cores(),
             lambda: list(self._shelf.models.values()),
             self._answered,
@@ -172,7 +180,7 @@ class Engine:
         await self._crew.stop(at_once=not wait)
 
     async def ask(
-        self, model: str, asks: Sequence[Ask], *, deadline: float | None = None
+        self, model: str, asks: Sequence[PredictRequest], *, deadline: float | None = None
     ) -> list[Result]:
         """Answer pictures.
 
@@ -211,7 +219,7 @@ class Engine:
                 self._abandon(request)
         return cast("list[Result]", request.results)
 
-    def _admit(self, name: str, asks: Sequence[Ask], deadline: float | None) -> Request:
+    def _admit(self, name: str, asks: Sequence[PredictRequest], deadline: float | None) -> Request:
         """Let a request's pictures wait, or say why not."""
         model = self._shelf.models.get(name)
         if model is None:
@@ -231,9 +239,9 @@ class Engine:
             raise _expired(request)
         for waiter in list(request.waiters) if self._suspects else ():
             match self._suspects.verdict(request.image(waiter.place)):
-                case Verdict.ALONE:
+                case QuarantineVerdict.ALONE:
                     waiter.alone = True
-                case Verdict.REFUSED:
+                case QuarantineVerdict.REFUSED:
                     request.refuse(waiter)
         self._line_up(request)
         model.asked += 1
@@ -318,15 +326,17 @@ class Engine:
         if self._waiting.pictures != before:
             self._observer.waiting(self._waiting.pictures)
 
-    def _hand_over(self, worker: WorkerProcess, waiters: list[Waiter[Model, Request]]) -> None:
+    def _hand_over(
+        self, worker: WorkerProcess, waiters: list[Waiter[ModelVersion, Request]]
+    ) -> None:
         header, parts = to_bytes(waiters, most=self._max_pixels)
         alone = waiters[0].alone
         light = not alone and sum(waiter.size for waiter in waiters) < BATCH_BYTES // 4
         self._computing += len(waiters)
         self._explaining += alone
-        worker.send(waiters[0].model, Batch(waiters, light), header, parts)
+        worker.send(waiters[0].model, WorkerBatch(waiters, light), header, parts)
 
-    def _done(self, batch: Batch) -> None:
+    def _done(self, batch: WorkerBatch) -> None:
         self._computing -= len(batch.waiters)
         self._explaining -= batch.waiters[0].alone
 
@@ -334,7 +344,7 @@ class Engine:
         if not self._waiting.pictures and not self._computing:
             self._idle.set()
 
-    def _answered(self, batch: Batch, header: Header, body: bytes) -> None:
+    def _answered(self, batch: WorkerBatch, header: Header, body: bytes) -> None:
         """Give out a worker's answers, and give it the next work before that."""
         self._done(batch)
         if self._waiting.pictures:
@@ -348,7 +358,7 @@ class Engine:
                 self._suspects.clear(request.image(waiter.place))
             if request.future.done():
                 pass  # nobody waits for it any more
-            elif isinstance(result, Answer):
+            elif isinstance(result, PredictResult):
                 observer.answered(served.name, result, classes[best], now - request.came)
             elif isinstance(result, ImageError):
                 observer.unreadable(served.name)
@@ -359,7 +369,7 @@ class Engine:
         observer.batch(served.name, count, seconds)
         self._rest()
 
-    def _died(self, batches: list[Batch]) -> None:
+    def _died(self, batches: list[WorkerBatch]) -> None:
         """Tell those whose pictures a worker took with it."""
         self._observer.worker_died()
         for waiter in batches[0].waiters if batches else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from opsin.server.asks import Answer
+from opsin.server.predict_requests import PredictResult
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ class Observer:
             reason: ``overloaded``, ``too large``, ``expired``, ``stopping`` or ``worker died``.
         """
 
-    def answered(self, model: str, answer: Answer, label: str, seconds_waited: float) -> None:
+    def answered(
+        self, model: str, answer: PredictResult, label: str, seconds_waited: float
+    ) -> None:
         """A picture has its answer, so long after it was taken; ``label`` is the best class."""
 
     def unreadable(self, model: str) -> None:

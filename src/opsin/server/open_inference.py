@@ -3,7 +3,7 @@
 Opsin's models for clients of other servers. Source: the protocol,
 https://github.com/kserve/open-inference-protocol, and Triton's extensions for classification,
 binary tensors and a model's configuration. An error is ``{"error": "one line"}``, as the protocol
-says; everywhere else the server uses the shape of `opsin.server.replies`.
+says; everywhere else the server uses the shape of `opsin.server.http_errors`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from opsin._version import __version__
-from opsin.errors import OpsinError
-from opsin.gate.replies import json_reply
-from opsin.server.asks import Result
-from opsin.server.body import Body, Room
-from opsin.server.departures import WhileThere
-from opsin.server.engine import Answer, Ask, Engine, UnknownModel
-from opsin.server.replies import (
+from opsin.core.errors import OpsinError
+from opsin.server.body import Body, MemoryBudget
+from opsin.server.disconnects import CancelOnDisconnect
+from opsin.server.engine import Engine, PredictRequest, PredictResult, UnknownModel
+from opsin.server.http_errors import (
     NotFound,
     TooLarge,
     WrongMediaType,
@@ -32,15 +30,12 @@ from opsin.server.replies import (
     error_object,
     status_of,
 )
-from opsin.server.served import Served
-from opsin.server.settings import Settings
+from opsin.server.predict_requests import Result
+from opsin.server.served_model import Served
+from opsin.server.server_settings import ServerSettings
 from opsin.server.tensor_answers import Tensor, write_answer
-from opsin.server.tensors import (
-    JSON_LENGTH,
-    Asked,
-    TensorError,
-    read_request,
-)
+from opsin.server.tensors import JSON_LENGTH, TensorError, TensorRequest, read_request
+from opsin.web.refusals import json_reply
 
 #: What Opsin knows beyond the protocol, by Triton's names for it.
 EXTENSIONS: Final = ("classification", "binary_tensor_data", "model_configuration", "parameters")
@@ -83,7 +78,7 @@ def input_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
     }
 
 
-def routes(engine: Engine, settings: Settings, room: Room) -> APIRouter:
+def routes(engine: Engine, settings: ServerSettings, room: MemoryBudget) -> APIRouter:
     """Return the routes of the protocol, below ``/v2``.
 
     Args:
@@ -112,7 +107,7 @@ def _add_health(router: APIRouter, engine: Engine) -> None:
         return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
 
 
-def _add_descriptions(router: APIRouter, engine: Engine, settings: Settings) -> None:
+def _add_descriptions(router: APIRouter, engine: Engine, settings: ServerSettings) -> None:
     def described(model: str, version: str | None) -> Mapping[str, Any]:
         served = _served(engine, model, version)
         return {
@@ -169,7 +164,9 @@ def _reply(content: Mapping[str, Any]) -> Response:
     return json_reply(content, 200 if content.get("ready", True) else 503)
 
 
-def _add_infer(router: APIRouter, engine: Engine, settings: Settings, room: Room) -> None:
+def _add_infer(
+    router: APIRouter, engine: Engine, settings: ServerSettings, room: MemoryBudget
+) -> None:
     async def answered(request: Request, model: str, version: str | None) -> Response:
         until = asyncio.get_running_loop().time() + settings.deadline
         _served(engine, model, version)  # before a body is read in vain
@@ -186,7 +183,7 @@ def _add_infer(router: APIRouter, engine: Engine, settings: Settings, room: Room
                 served.metadata.preparation,
                 min(settings.max_parts, settings.queue),
             )
-            async with WhileThere(request.receive):
+            async with CancelOnDisconnect(request.receive):
                 return await _answer(asked, engine, served, until)
 
     async def infer(request: Request, model: str) -> Response:
@@ -208,7 +205,7 @@ def _add_infer(router: APIRouter, engine: Engine, settings: Settings, room: Room
 
 
 async def _content(
-    body: Body, settings: Settings, room: Room
+    body: Body, settings: ServerSettings, room: MemoryBudget
 ) -> contextlib.AbstractContextManager[bytes]:
     """Read a body; what it grows by where it is compressed takes room as well."""
     content = await body.read()
@@ -218,7 +215,7 @@ async def _content(
 
 
 @contextlib.contextmanager
-def _holding(room: Room, content: bytes) -> Iterator[bytes]:
+def _holding(room: MemoryBudget, content: bytes) -> Iterator[bytes]:
     room.take(len(content))
     try:
         yield content
@@ -226,7 +223,7 @@ def _holding(room: Room, content: bytes) -> Iterator[bytes]:
         room.give(len(content))
 
 
-async def _answer(asked: Asked, engine: Engine, served: Served, until: float) -> Response:
+async def _answer(asked: TensorRequest, engine: Engine, served: Served, until: float) -> Response:
     known = output_shapes(served)
     names = {wanted.name for wanted in asked.wanted} or set(known)
     for name in sorted(names - set(known)):
@@ -234,7 +231,7 @@ async def _answer(asked: Asked, engine: Engine, served: Served, until: float) ->
             f"outputs among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
         )
     asks = [
-        Ask(picture, as_is=asked.as_is, embedding="embedding" in names)
+        PredictRequest(picture, as_is=asked.as_is, embedding="embedding" in names)
         for picture in asked.pictures
     ]
     left = until - asyncio.get_running_loop().time()
@@ -298,18 +295,20 @@ def _expanded(body: bytes, encoding: str, most: int) -> bytes:
     return content
 
 
-def _whole(answer: Result, place: int, count: int) -> Answer:
+def _whole(answer: Result, place: int, count: int) -> PredictResult:
     """Return an answer, or say which picture has none: the protocol knows no partial answers."""
-    if isinstance(answer, Answer):
+    if isinstance(answer, PredictResult):
         return answer
     which = f"picture {place:,} of {count:,}: " if count > 1 else ""
     said = answer.received.removeprefix("picture: ")
     raise type(answer)(answer.expected, which + said, answer.advice)
 
 
-def _gathered(answers: Sequence[Answer], served: Served, names: set[str]) -> dict[str, Tensor]:
+def _gathered(
+    answers: Sequence[PredictResult], served: Served, names: set[str]
+) -> dict[str, Tensor]:
     """Stack the answers to tensors, in the order in which they are described."""
-    values: dict[str, Callable[[Answer], Any]] = {
+    values: dict[str, Callable[[PredictResult], Any]] = {
         "probabilities": lambda answer: answer.probabilities,
         "embedding": lambda answer: answer.embedding,
         "familiarity": lambda answer: np.float32(answer.familiarity),

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from opsin.data.sheet import png_address
-from opsin.server.settings import Settings
+from opsin.data.image_encoding import png_address
+from opsin.server.server_settings import ServerSettings
 
 ERRORS: Final[Mapping[str, str]] = {
     "400": "The body, the query or the Host header cannot be understood.",
@@ -127,7 +127,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
 }
 
 
-def describe_predicting(schema: dict[str, Any], settings: Settings) -> None:
+def describe_predicting(schema: dict[str, Any], settings: ServerSettings) -> None:
     """Add the predicting routes, their bodies and their replies to a description of the server."""
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {}).update(SCHEMAS)
@@ -173,7 +173,7 @@ def error_replies(*statuses: str) -> dict[int | str, Any]:
     }
 
 
-def _options(settings: Settings) -> list[dict[str, Any]]:
+def _options(settings: ServerSettings) -> list[dict[str, Any]]:
     top = {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": settings.top}
     switches = {
         "all": "Return the probability of every class.",
@@ -190,7 +190,9 @@ def _options(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def _operation(name: str, parameters: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+def _operation(
+    name: str, parameters: list[dict[str, Any]], settings: ServerSettings
+) -> dict[str, Any]:
     """Describe a route: the same one under two addresses."""
     picture = {"type": "string", "format": "binary"}
     text = {"type": "string", "description": "base64 without line breaks, or a data: address"}

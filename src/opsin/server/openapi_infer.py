@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from opsin.server.open_inference import version_of
 from opsin.server.openapi import disc
-from opsin.server.served import Served
+from opsin.server.served_model import Served
 from opsin.server.tensors import InferRequest
 
 _REF: Final = "#/components/schemas/"

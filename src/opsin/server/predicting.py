@@ -20,18 +20,24 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from opsin.core.errors import OpsinError
 from opsin.data.blank import warning_among
-from opsin.errors import OpsinError
-from opsin.gate.replies import BadRequest, json_bytes
-from opsin.predict import NONE_OF_THESE
-from opsin.server.asks import Answer, Ask, Overloaded, Result, UnknownModel
-from opsin.server.body import Body, Room, read_pictures
-from opsin.server.departures import WhileThere
+from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.server.body import Body, MemoryBudget, read_pictures
+from opsin.server.disconnects import CancelOnDisconnect
 from opsin.server.engine import Engine
 from opsin.server.form import Upload
-from opsin.server.replies import error_object, error_reply, internal_error, status_of
-from opsin.server.served import Served
-from opsin.server.settings import Settings
+from opsin.server.http_errors import error_object, error_reply, internal_error, status_of
+from opsin.server.predict_requests import (
+    Overloaded,
+    PredictRequest,
+    PredictResult,
+    Result,
+    UnknownModel,
+)
+from opsin.server.served_model import Served
+from opsin.server.server_settings import ServerSettings
+from opsin.web.refusals import BadRequest, json_bytes
 
 _SWITCHES: Final = ("all", "embedding", "explain", "as_is")
 _YES_NO: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -41,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PredictOptions:
     """What a request wants to know beyond the label: the part of its address behind the ``?``.
 
     Args:
@@ -61,7 +67,7 @@ class Wanted:
     as_is: bool = False
 
 
-def read_query(query: bytes, top: int, *, named: bool = True) -> Wanted:
+def read_query(query: bytes, top: int, *, named: bool = True) -> PredictOptions:
     """Read what a request wants.
 
     Args:
@@ -77,7 +83,7 @@ def read_query(query: bytes, top: int, *, named: bool = True) -> Wanted:
         Wanted(top=3, model=None, all=True, embedding=False, explain=False, as_is=False)
     """
     if not query:
-        return Wanted(top)
+        return PredictOptions(top)
     known = (*(("model",) if named else ()), "top", *_SWITCHES)
     found: dict[str, Any] = {"top": top}
     try:
@@ -109,7 +115,7 @@ def read_query(query: bytes, top: int, *, named: bool = True) -> Wanted:
             raise BadRequest(
                 f"{name} to be true or false", f"got {value[:40]!r}", f"Say {name}=true."
             )
-    return Wanted(**found)
+    return PredictOptions(**found)
 
 
 class Predict:
@@ -121,7 +127,7 @@ class Predict:
         room: The memory of all requests' bodies.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, room: Room) -> None:
+    def __init__(self, engine: Engine, settings: ServerSettings, room: MemoryBudget) -> None:
         self._engine, self._settings, self._room = engine, settings, room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -155,12 +161,12 @@ class Predict:
         with Body(scope, receive, self._settings, self._room) as body:
             uploads = await read_pictures(body, self._settings)
             asks = [
-                Ask(upload.content, wanted.as_is, wanted.embedding, wanted.explain)
+                PredictRequest(upload.content, wanted.as_is, wanted.embedding, wanted.explain)
                 for upload in uploads
             ]
-            async with WhileThere(receive):
+            async with CancelOnDisconnect(receive):
                 served, answers = await self._ask(model, asks, until)
-        if len(answers) == 1 and not isinstance(answers[0], Answer):
+        if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
         return json_bytes(
             {
@@ -191,7 +197,7 @@ class Predict:
         return name
 
     async def _ask(
-        self, model: str, asks: Sequence[Ask], until: float
+        self, model: str, asks: Sequence[PredictRequest], until: float
     ) -> tuple[Served, list[Result]]:
         """Ask the engine, part by part where the pictures are more than its queue should hold.
 
@@ -226,9 +232,9 @@ class PredictRoute(Route):
         await super().handle(scope, receive, send)
 
 
-def entry(upload: Upload, result: Result, served: Served, wanted: Wanted) -> dict[str, Any]:
+def entry(upload: Upload, result: Result, served: Served, wanted: PredictOptions) -> dict[str, Any]:
     """Return what a reply says about one picture, as plain data."""
-    if not isinstance(result, Answer):
+    if not isinstance(result, PredictResult):
         return {"name": upload.name, "error": error_object(result)}
     classes = served.metadata.classes
     order = np.argsort(-result.probabilities, kind="stable").tolist()

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import ImageError
-from opsin.frames import Header
-from opsin.metadata import Preparation
-from opsin.server.asks import Answer, Ask, BadAnswer, Result
-from opsin.server.served import Model
-from opsin.server.waiting import Waiter
+from opsin.core.errors import ImageError
+from opsin.core.framing import Header
+from opsin.core.metadata import Preparation
+from opsin.server.predict_requests import BadAnswer, PredictRequest, PredictResult, Result
+from opsin.server.request_queue import Waiter
+from opsin.server.served_model import ModelVersion
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,14 +31,16 @@ class Request:
         deadline: When nobody waits for the answers any more.
     """
 
-    def __init__(self, model: Model, asks: Sequence[Ask], now: float, deadline: float) -> None:
+    def __init__(
+        self, model: ModelVersion, asks: Sequence[PredictRequest], now: float, deadline: float
+    ) -> None:
         self.model = model
         self.asks = asks
         self.came = now
         self.until = deadline
         self.results: list[Result | None] = [None] * len(asks)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters: list[Waiter[Model, Request]] = []
+        self.waiters: list[Waiter[ModelVersion, Request]] = []
         served = model.served
         assert served is not None
         like = served.metadata.preparation
@@ -56,7 +58,7 @@ class Request:
         image = self.asks[place].image
         return image.tobytes() if isinstance(image, np.ndarray) else image
 
-    def refuse(self, waiter: Waiter[Model, Request]) -> None:
+    def refuse(self, waiter: Waiter[ModelVersion, Request]) -> None:
         """Let a picture not even wait."""
         self.waiters.remove(waiter)
         error = ImageError(
@@ -90,7 +92,9 @@ def _mismatch(pixels: NDArray[np.uint8], like: Preparation) -> ImageError | None
     )
 
 
-def to_bytes(waiters: Sequence[Waiter[Model, Request]], *, most: int) -> tuple[Header, list[bytes]]:
+def to_bytes(
+    waiters: Sequence[Waiter[ModelVersion, Request]], *, most: int
+) -> tuple[Header, list[bytes]]:
     """Put the pictures of a batch as a worker takes them (see `opsin.server.worker.answer`).
 
     Args:
@@ -108,7 +112,7 @@ def to_bytes(waiters: Sequence[Waiter[Model, Request]], *, most: int) -> tuple[H
     return {"most": most, "pictures": pictures}, parts
 
 
-def _error(waiter: Waiter[Model, Request], kind: str, *parts: str) -> ImageError | BadAnswer:
+def _error(waiter: Waiter[ModelVersion, Request], kind: str, *parts: str) -> ImageError | BadAnswer:
     """Return the error that a worker reports, without what only its owner may read."""
     if kind == "ImageError":
         return ImageError(*parts)
@@ -123,8 +127,8 @@ def _error(waiter: Waiter[Model, Request], kind: str, *parts: str) -> ImageError
 
 
 def to_results(
-    waiters: Sequence[Waiter[Model, Request]], header: Header, body: bytes
-) -> Iterator[tuple[Waiter[Model, Request], Result, int]]:
+    waiters: Sequence[Waiter[ModelVersion, Request]], header: Header, body: bytes
+) -> Iterator[tuple[Waiter[ModelVersion, Request], Result, int]]:
     """Yield each picture of a batch with its answer and the place of the best class."""
     errors, notes = header["errors"], header["notes"]
     count, classes = header["shape"]
@@ -151,7 +155,7 @@ def to_results(
         wanted = waiter.of.asks[waiter.place].embedding
         yield (
             waiter,
-            Answer(
+            PredictResult(
                 probabilities=probabilities[row],
                 familiarity=None if familiarity is None else familiarity[row],
                 rejected=bool(rejected[row]),

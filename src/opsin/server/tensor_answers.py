@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.server.tensors import LENGTH, Asked, Wanted
+from opsin.server.tensors import LENGTH, RequestedOutput, TensorRequest
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Tensor:
     Args:
         name: Which.
         values: ``float32[N, …]`` or ``bool[N]``
-        labels: Names of the classes, for `Wanted.classes`.
+        labels: Names of the classes, for `RequestedOutput.classes`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Tensor:
 
 
 def write_answer(
-    head: Mapping[str, Any], tensors: Mapping[str, Tensor], asked: Asked
+    head: Mapping[str, Any], tensors: Mapping[str, Tensor], asked: TensorRequest
 ) -> tuple[bytes, int | None]:
     """Write the body of the answer.
 
@@ -46,7 +46,7 @@ def write_answer(
     Returns:
         The body, and how many bytes of it are JSON; ``None`` = all.
     """
-    wanted = asked.wanted or [Wanted(name, asked.binary) for name in tensors]
+    wanted = asked.wanted or [RequestedOutput(name, asked.binary) for name in tensors]
     described, behind = [], []
     for each in wanted:
         entry, content = _described(tensors[each.name], each)
@@ -59,7 +59,7 @@ def write_answer(
     return b"".join([text, *behind]), len(text)
 
 
-def _described(tensor: Tensor, wanted: Wanted) -> tuple[dict[str, Any], bytes]:
+def _described(tensor: Tensor, wanted: RequestedOutput) -> tuple[dict[str, Any], bytes]:
     """Return a tensor's entry in the JSON, and its bytes where they stand behind it."""
     entry: dict[str, Any] = {"name": wanted.name}
     if wanted.classes:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
-from opsin.gate.replies import BadRequest
-from opsin.metadata import Preparation
+from opsin.core.metadata import Preparation
+from opsin.web.refusals import BadRequest
 
 Picture = bytes | NDArray[np.uint8]
 
@@ -78,7 +78,7 @@ class InferRequest(BaseModel):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedOutput:
     """A tensor of the answer, as it was asked for.
 
     Args:
@@ -93,7 +93,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TensorRequest:
     """A request, checked.
 
     Args:
@@ -107,7 +107,7 @@ class Asked:
 
     id: str
     pictures: list[Picture]
-    wanted: tuple[Wanted, ...] = ()
+    wanted: tuple[RequestedOutput, ...] = ()
     binary: bool = False
     as_is: bool = False
     deadline: float | None = None
@@ -115,7 +115,7 @@ class Asked:
 
 def read_request(
     body: bytes, json_length: str | None, preparation: Preparation, most: int
-) -> Asked:
+) -> TensorRequest:
     """Read the body of an ``infer`` request.
 
     Nothing is allocated by a size that the request only claims: it is compared with the bytes that
@@ -147,7 +147,7 @@ def read_request(
     if any(name.startswith("sequence_") for name in parameters):
         raise TensorError("pictures that stand alone", "got a sequence", "Leave sequence_id out.")
     whole = _flag(parameters, "binary_data_output")
-    return Asked(
+    return TensorRequest(
         id=request.id,
         pictures=pictures,
         wanted=tuple(_wanted(output, whole) for output in request.outputs),
@@ -291,7 +291,7 @@ def _from_base64(tensor: InputTensor) -> list[Picture]:
     return files
 
 
-def _wanted(output: OutputTensor, whole: bool) -> Wanted:
+def _wanted(output: OutputTensor, whole: bool) -> RequestedOutput:
     classes = output.parameters.get("classification", 0)
     if type(classes) is not int or classes < 0 or (classes and output.name != "probabilities"):
         raise TensorError(
@@ -301,7 +301,7 @@ def _wanted(output: OutputTensor, whole: bool) -> Wanted:
     binary = _flag(output.parameters, "binary_data", whole)
     if "shared_memory_region" in output.parameters:
         raise TensorError("an answer by HTTP", "got a shared memory region", "Leave it out.")
-    return Wanted(output.name, binary, classes)
+    return RequestedOutput(output.name, binary, classes)
 
 
 def _flag(parameters: Parameters, name: str, otherwise: bool = False) -> bool:

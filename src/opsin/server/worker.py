@@ -24,19 +24,19 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from opsin.core.errors import ImageError, ModelFileError, OpsinError
+from opsin.core.framing import Header, pack, receive
 from opsin.data.blank import has_no_contrast
 from opsin.data.images import look_at
-from opsin.errors import ImageError, ModelFileError, OpsinError
-from opsin.frames import Header, pack, receive
 from opsin.inspection.occlusion import occlusion_map
-from opsin.predict import Answers, Classifier, Prepared
+from opsin.runtime.classifier import Answers, Classifier, Prepared
 
 # Seconds that trying out batches may take. A network that is slower gains nothing by them.
 _TRIAL: Final = 3.0
 
 
 @dataclass
-class Model:
+class LoadedModel:
     """A classifier in a worker, and what its hidden pixels become."""
 
     classifier: Classifier
@@ -94,7 +94,7 @@ def _joined(parts: Sequence[Answers]) -> Answers:
     return Answers(of("probabilities"), of("familiarity"), of("embedding"))
 
 
-def load(content: memoryview, header: Header) -> tuple[Model, Header]:
+def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
     """Open a classifier from its file's content, and say what it is.
 
     Raises:
@@ -103,7 +103,7 @@ def load(content: memoryview, header: Header) -> tuple[Model, Header]:
     classifier = Classifier.of_content(
         Path(header["path"]), bytes(content), most=header["most"], threads=1
     )
-    model = Model(classifier)
+    model = LoadedModel(classifier)
     like = classifier.metadata.preparation
     blank = np.zeros((1, like.height, like.width, like.channels), np.uint8)
     first = classifier.answers(blank, embedding=True)
@@ -202,7 +202,7 @@ def prepare(
 
 
 def sound_answers(
-    model: Model, images: NDArray[np.uint8], *, embedding: bool
+    model: LoadedModel, images: NDArray[np.uint8], *, embedding: bool
 ) -> tuple[Answers | None, list[ModelFileError | None]]:
     """Answer what has a sound answer, and say of each image what is wrong with the answer to it.
 
@@ -221,7 +221,7 @@ def sound_answers(
     return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
 
 
-def answer(model: Model, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
+def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
     """Answer a batch.
 
     Args:
@@ -289,7 +289,7 @@ def serve(connection: socket.socket) -> None:
     """Do what is told until the other side closes."""
     frames: queue.SimpleQueue[tuple[Header, memoryview]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, frames), daemon=True).start()
-    models: dict[str, Model] = {}
+    models: dict[str, LoadedModel] = {}
     while True:
         header, body = frames.get()
         parts: list[bytes] = []

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from opsin.arguments import checked
-from opsin.errors import MissingExtraError
-from opsin.events import SILENT, Watcher
+from opsin.core.arguments import checked
+from opsin.core.errors import MissingExtraError
+from opsin.core.events import SILENT, Watcher
 
 
 @checked
@@ -54,9 +54,9 @@ def open_studio(
     Example:
         ``opsin.open_studio("runs", roots=["photos"])``
     """
-    from opsin.studio.settings import PORT, Settings, default_home  # noqa: PLC0415
+    from opsin.studio.studio_settings import PORT, StudioSettings, default_home  # noqa: PLC0415
 
-    settings = Settings(
+    settings = StudioSettings(
         runs=Path(runs).absolute(),
         home=Path(home).absolute() if home else default_home(),
         roots=tuple(Path(root).absolute() for root in roots or [Path.home()]),

@@ -18,19 +18,29 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from opsin.events import SILENT, Watcher
-from opsin.gate.address import url_of
-from opsin.gate.connections import Connection
-from opsin.gate.listening import allow_many_files, listening
-from opsin.gate.process import Server
-from opsin.studio import frame, inside, pictures, tried, uploads
-from opsin.studio.door import Entrance, guarded, sign_in_at
-from opsin.studio.door import address as address_to_open
-from opsin.studio.pages import compare, data, home, moved, queue, run, train, trouble, try_
+from opsin.core.events import SILENT, Watcher
+from opsin.studio import image_routes, inspection_sessions, layout, prediction_session, uploads
+from opsin.studio.pages import (
+    compare,
+    datasets,
+    error_pages,
+    home,
+    jobs,
+    moved_images,
+    run,
+    train,
+    try_,
+)
+from opsin.studio.pages import dataset as set_page
 from opsin.studio.pages import inside as inside_page
-from opsin.studio.pages import set as set_page
-from opsin.studio.settings import Settings
+from opsin.studio.security import Entrance, guarded, sign_in_at
+from opsin.studio.security import address as address_to_open
 from opsin.studio.state import Studio
+from opsin.studio.studio_settings import StudioSettings
+from opsin.web.addresses import url_of
+from opsin.web.connections import Connection
+from opsin.web.graceful_server import Server
+from opsin.web.listening import allow_many_files, listening
 
 # Seconds that a window which lost its connection is remembered.
 _RECONNECT: Final = 10.0
@@ -39,16 +49,16 @@ _FURTHER: Final = 20
 
 _PAGES: Final = (
     home,
-    data,
+    datasets,
     set_page,
     train,
-    moved,
+    moved_images,
     run,
     inside_page,
     try_,
     compare,
-    queue,
-    trouble,
+    jobs,
+    error_pages,
 )
 
 
@@ -68,7 +78,7 @@ def build(studio: Studio) -> FastAPI:
         studio: What the pages show.
     """
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for routes in (pictures, uploads, tried, inside):
+    for routes in (image_routes, uploads, prediction_session, inspection_sessions):
         routes.add_routes(api, studio)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
@@ -88,7 +98,7 @@ def build(studio: Studio) -> FastAPI:
         binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
     )
-    ui.add_head_html(frame.head(), shared=True)
+    ui.add_head_html(layout.head(), shared=True)
     return api
 
 
@@ -99,7 +109,7 @@ def show_in_terminal(address: str) -> None:
 
 
 def serve(
-    settings: Settings,
+    settings: StudioSettings,
     *,
     open_browser: bool = True,
     watcher: Watcher = SILENT,

@@ -15,15 +15,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
+from opsin.core.errors import SandboxError
+from opsin.core.framing import Header, whole
+from opsin.core.metadata import Preparation
+from opsin.core.sandbox import Sandbox
 from opsin.data.images import prepare
-from opsin.errors import SandboxError
-from opsin.frames import Header, whole
 from opsin.inspection.occlusion import occlusion_map
-from opsin.metadata import Preparation
-from opsin.model_check import check_model, read_classifier
-from opsin.predict import Classifier, Prediction, Prepared
-from opsin.run import RunDirectory, find_classifier
-from opsin.sandbox import Sandbox
+from opsin.runtime.classifier import Classifier, Prediction, Prepared
+from opsin.runtime.model_check import check_model, read_classifier
 
 # A heat map asks a network hundreds of times; one that never ends was found out before.
 _SECONDS: Final = 60.0
@@ -34,7 +34,7 @@ _OPEN: Final = 2
 
 
 @dataclass(frozen=True)
-class Asked:
+class ClassifyRequest:
     """A classifier that can be asked.
 
     Args:
@@ -65,7 +65,7 @@ class Classifying:
             f"{__name__}:ask", seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES
         )
 
-    def open(self, directory: RunDirectory) -> Asked:
+    def open(self, directory: RunDirectory) -> ClassifyRequest:
         """Load a run's classifier.
 
         Raises:
@@ -79,9 +79,9 @@ class Classifying:
         about = {"do": "open", "model": digest, "most": most, "path": str(path)}
         said, _ = self._sandbox.call(about, content)
         preparation = Preparation.model_validate(said["preparation"])
-        return Asked(content, digest, most, preparation, tuple(map(str, said["classes"])))
+        return ClassifyRequest(content, digest, most, preparation, tuple(map(str, said["classes"])))
 
-    def predict(self, asked: Asked, content: bytes, name: str) -> Prediction:
+    def predict(self, asked: ClassifyRequest, content: bytes, name: str) -> Prediction:
         """Classify an image, as `Classifier.predict` does.
 
         Raises:
@@ -105,7 +105,7 @@ class Classifying:
             pixels=ready.pixels,
         )
 
-    def heat(self, asked: Asked, answer: Prediction) -> NDArray[np.float32]:
+    def heat(self, asked: ClassifyRequest, answer: Prediction) -> NDArray[np.float32]:
         """Return the occlusion map of an answer, ``float32[H, W]``.
 
         Raises:
@@ -118,7 +118,7 @@ class Classifying:
         return np.frombuffer(heat, np.float32).reshape(pixels.shape[:2])
 
     def _call(
-        self, asked: Asked, question: Header, pixels: NDArray[np.uint8]
+        self, asked: ClassifyRequest, question: Header, pixels: NDArray[np.uint8]
     ) -> tuple[Header, bytes]:
         question |= {"model": asked.digest, "shape": list(pixels.shape)}
         for _ in range(2 * _PROCESSES):
@@ -141,7 +141,7 @@ _opened: OrderedDict[str, Classifier] = OrderedDict()
 
 
 def ask(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
-    """Load a classifier, or ask it: `opsin.sandbox` runs this.
+    """Load a classifier, or ask it: `opsin.core.sandbox` runs this.
 
     Args:
         header: ``do``: what is asked; ``model``: the digest of the classifier's file.

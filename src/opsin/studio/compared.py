@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from opsin.errors import OpsinError, RecipeError
-from opsin.run import RunDirectory
-from opsin.storage import write_json
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.storage import write_json
 from opsin.studio.jobs.job import Job, command
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.stored_arrays import StoredArrays
+from opsin.core.stored_arrays import StoredArrays
 
 
 @dataclass(frozen=True)
-class Finding:
+class DatasetFinding:
     """What the audit says about some pictures: see `opsin.data.audit.Finding`.
 
     Args:
@@ -40,7 +40,7 @@ class Finding:
 
 def read_findings(
     found: Mapping[str, Any], arrays: Path, place: tuple[str, str] = ("", "")
-) -> tuple[dict[str, NDArray[np.int64]], dict[str, Finding]]:
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, DatasetFinding]]:
     """Read what ``opsin data --audit --json --rows FILE`` found.
 
     Args:
@@ -62,7 +62,7 @@ def read_findings(
     return parts, {each["kind"]: _finding(each, place) for each in found.get("findings", ())}
 
 
-def _finding(said: Mapping[str, Any], place: tuple[str, str]) -> Finding:
+def _finding(said: Mapping[str, Any], place: tuple[str, str]) -> DatasetFinding:
     notes: dict[int, str] = {}
     files = []
     for case in said["cases"]:
@@ -71,7 +71,7 @@ def _finding(said: Mapping[str, Any], place: tuple[str, str]) -> Finding:
         if not case["pictures"]:
             note = str(case["note"])
             files.append(note.replace(*place) if place[0] else note)
-    return Finding(
+    return DatasetFinding(
         kind=said["kind"],
         count=int(said["count"]),
         title=said["title"],

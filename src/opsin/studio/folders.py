@@ -10,11 +10,11 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Final, Literal
 
+from opsin.core.errors import SourceError
 from opsin.data.images import SUFFIXES
 from opsin.data.sources import archive, manifest
 from opsin.data.sources.folder import LITTER, natural
-from opsin.errors import SourceError
-from opsin.studio.errors import NotThere
+from opsin.studio.not_found import NotThere
 
 # A folder of a million pictures is as good as one of ten thousand, seen from above.
 _COUNTED: Final = 10_000
@@ -24,7 +24,7 @@ _FILES: Final = (*archive.SUFFIXES, *manifest.SUFFIXES, ".npz")
 
 
 @dataclass(frozen=True)
-class Entry:
+class FolderEntry:
     """A folder, or a file that is a source by itself.
 
     Args:
@@ -55,10 +55,10 @@ class Listing:
         passed_over: Links that lead out of all roots, and what lies beyond the 1,000.
     """
 
-    here: Entry
-    parents: tuple[Entry, ...]
-    folders: tuple[Entry, ...]
-    files: tuple[Entry, ...]
+    here: FolderEntry
+    parents: tuple[FolderEntry, ...]
+    folders: tuple[FolderEntry, ...]
+    files: tuple[FolderEntry, ...]
     pictures: int
     passed_over: int
 
@@ -113,7 +113,7 @@ class Folders:
         """Return the id of a place that `path` has returned."""
         return self._id(str(place))
 
-    def entry(self, identity: str) -> Entry:
+    def entry(self, identity: str) -> FolderEntry:
         """Return a folder, with what lies right in it counted; reads the disk.
 
         Raises:
@@ -182,16 +182,16 @@ class Folders:
             yield here
             here = os.path.join(here, part)  # noqa: PTH118  as folder.py: text, no Path
 
-    def _entry(self, place: str) -> Entry:
-        return Entry(self._id(place), os.path.basename(place) or place)  # noqa: PTH119
+    def _entry(self, place: str) -> FolderEntry:
+        return FolderEntry(self._id(place), os.path.basename(place) or place)  # noqa: PTH119
 
-    def _file(self, place: str) -> Entry:
+    def _file(self, place: str) -> FolderEntry:
         size = 0
         with contextlib.suppress(OSError):
             size = os.stat(place).st_size  # noqa: PTH116
-        return Entry(self._id(place), os.path.basename(place), size=size)  # noqa: PTH119
+        return FolderEntry(self._id(place), os.path.basename(place), size=size)  # noqa: PTH119
 
-    def _counted(self, place: str) -> Entry:
+    def _counted(self, place: str) -> FolderEntry:
         pictures = folders = 0
         # What may not be read is shown as empty, and says why when it is opened.
         with contextlib.suppress(OSError), os.scandir(place) as entries:
@@ -201,7 +201,7 @@ class Folders:
                 folders += kind == "folder"
                 if seen >= _COUNTED:
                     break
-        return Entry(self._id(place), os.path.basename(place), pictures, folders)  # noqa: PTH119
+        return FolderEntry(self._id(place), os.path.basename(place), pictures, folders)  # noqa: PTH119
 
 
 def _within(place: str, root: str) -> bool:

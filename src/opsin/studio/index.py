@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from opsin.errors import OpsinError, RunError
-from opsin.run import RunDirectory
-from opsin.storage import told_plainly
-from opsin.studio.errors import NotThere
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RunError
+from opsin.core.storage import storage_errors
+from opsin.studio.not_found import NotThere
 from opsin.studio.run_row import RunRow, opaque, read_row, stamp_of, with_state
 
 __all__ = ["Deleted", "RunIndex", "RunRow", "opaque"]
@@ -148,7 +148,7 @@ class RunIndex:
                 "a run that is over", f"{run.path.name} is being trained", "Stop it first."
             )
         name = f"{time.time():.3f}-{run.path.name}"
-        with told_plainly(run.path):
+        with storage_errors(run.path):
             (self.root / _DELETED).mkdir(exist_ok=True)
             run.path.rename(self.root / _DELETED / name)
         self.scan()
@@ -181,7 +181,7 @@ class RunIndex:
                     raise RunError(
                         "a free name", f"there is another run {each.folder}", "Rename or delete it."
                     )
-                with told_plainly(path):
+                with storage_errors(path):
                     (self.root / _DELETED / f"{each.when:.3f}-{each.folder}").rename(path)
                 self.scan()
                 return opaque(each.folder)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.run_pictures import pair_up
-from opsin.errors import SourceError
-from opsin.recipe import DataRecipe
-from opsin.run import RunDirectory
-from opsin.storage import write_bytes
-from opsin.studio.corrections import Corrections, of_set
-from opsin.studio.errors import NotThere
-from opsin.studio.opened import Opened, recipe_of
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.core.storage import write_bytes
+from opsin.data.run_images import pair_up
+from opsin.studio.dataset_cache import DecodedDataset, recipe_of
+from opsin.studio.dataset_corrections import Corrections, of_set
+from opsin.studio.not_found import NotThere
 
 if TYPE_CHECKING:
-    from opsin.studio.sets import Set
+    from opsin.studio.library import LibraryDataset
     from opsin.studio.state import Studio
 
 
@@ -32,7 +32,7 @@ class RunCorrections:
         rows: For each of them its row in the set, ``int64[N]``.
     """
 
-    def __init__(self, whole: Corrections, opened: Opened, rows: NDArray[np.int64]) -> None:
+    def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
         self.whole = whole
         self._opened = opened
         self._rows = rows
@@ -67,7 +67,7 @@ class RunCorrections:
         return different
 
 
-async def of_run(studio: Studio, run_id: str) -> tuple[Set, RunCorrections]:
+async def of_run(studio: Studio, run_id: str) -> tuple[LibraryDataset, RunCorrections]:
     """Return the set that a run was trained with, and the corrections of the run's pictures.
 
     Where nobody has added that set yet, it is added now, with what the run was trained with.
@@ -86,7 +86,7 @@ async def of_run(studio: Studio, run_id: str) -> tuple[Set, RunCorrections]:
     return the_set, RunCorrections(whole, opened, rows)
 
 
-def _set_of(studio: Studio, opened: Opened, directory: RunDirectory) -> Set:
+def _set_of(studio: Studio, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
     """Find the set of a run's pictures, or add it."""
     recipe = opened.recipe
     same = ("test", "classes", "columns", "follow_links")
@@ -114,7 +114,7 @@ def _set_of(studio: Studio, opened: Opened, directory: RunDirectory) -> Set:
     return added
 
 
-def _rows_in(whole: Opened, opened: Opened) -> NDArray[np.int64]:
+def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
     """Return for each picture of a run its row in the set, ``int64[N]``."""
     kept = np.array(opened.source_rows(range(len(opened))), np.int64)
     names = opened.decoded.about["names"]

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-from opsin.errors import OpsinError
-from opsin.recipe import ClassicalName
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_summary import summarise
+from opsin.core.errors import OpsinError
+from opsin.core.recipe import ClassicalName
 from opsin.report.terminal import corrected_in_words
-from opsin.run import RunDirectory
-from opsin.run_summary import summarise
 from opsin.studio.jobs.progress import Progress, progress_of
 
 #: Points that a run's small curve has at most.

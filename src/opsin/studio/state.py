@@ -8,20 +8,20 @@ import contextlib
 from filelock import FileLock, Timeout
 from nicegui import Event
 
-from opsin.data.of_run import recipe_of_run
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+from opsin.core.storage import storage_errors
+from opsin.data.run_source import recipe_of_run
 from opsin.data.sources.named import NAMES
-from opsin.errors import RunError
-from opsin.run import RunDirectory
-from opsin.storage import told_plainly
-from opsin.studio.errors import NotThere
+from opsin.studio.dataset_cache import DatasetCache
 from opsin.studio.folders import Folders
 from opsin.studio.index import RunIndex
-from opsin.studio.inside import Workers
+from opsin.studio.inspection_sessions import Workers
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.opened import OpenSets
-from opsin.studio.sets import Sets
-from opsin.studio.settings import Settings
-from opsin.studio.tried import Tried
+from opsin.studio.library import Library
+from opsin.studio.not_found import NotThere
+from opsin.studio.prediction_session import PredictionSession
+from opsin.studio.studio_settings import StudioSettings
 from opsin.studio.uploads import Uploads
 from opsin.studio.watch import watch
 
@@ -37,16 +37,16 @@ class Studio:
             ``set:<id>``.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
         self.changed = Event[str]()
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)
-        self.sets = Sets(settings.home, self.jobs)
+        self.sets = Library(settings.home, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, settings.upload_bytes, settings.upload_files)
-        self.open = OpenSets(self)
-        self.tried = Tried(self)
+        self.open = DatasetCache(self)
+        self.tried = PredictionSession(self)
         self.inside = Workers(self)
         self._lock = FileLock(settings.home / "studio.lock")
         self._watcher: asyncio.Task[None] | None = None
@@ -58,7 +58,7 @@ class Studio:
             RunError: Another studio works with them.
         """
         home = self.settings.home
-        with told_plainly(home):
+        with storage_errors(home):
             home.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire(timeout=0)

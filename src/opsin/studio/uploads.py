@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
+from opsin.core.errors import OpsinError, SourceError, StorageError
+from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
-from opsin.errors import OpsinError, SourceError, StorageError
-from opsin.gate.replies import BadRequest, RequestError, error_parts, json_reply
-from opsin.storage import told_plainly
-from opsin.studio.arrange import arrange, usable
+from opsin.studio.upload_import import arrange, usable
+from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -109,7 +109,7 @@ class Uploads:
             )
         self.check_room(key, offset + len(content))
         try:
-            with told_plainly(self._folder):
+            with storage_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 if shutil.disk_usage(self._folder).free - len(content) < _SPARE:
                     raise OSError(errno.ENOSPC, "too little space is left on the disk")

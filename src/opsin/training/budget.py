@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from opsin.core.errors import RecipeError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.recipe import ModelRecipe, Recipe
 from opsin.data.dataset import Dataset
-from opsin.errors import RecipeError
-from opsin.events import SILENT, Watcher
-from opsin.models import zoo
+from opsin.models import registry
 from opsin.models.statistics import Statistics
-from opsin.recipe import ModelRecipe, Recipe
+from opsin.training.batches import TrainingBatches
 from opsin.training.device import own_randomness, settle_precision, threads_for
-from opsin.training.examples import Examples
 from opsin.training.memory import fit_memory, validation_batch
-from opsin.training.step import Stepper
+from opsin.training.step import TrainStep
 
 # Share of the budget that is planned with; the rest is for what a short measurement cannot know.
 _PLANNED: Final = 0.92
@@ -233,12 +233,12 @@ def measure_epoch(
         # The time does not depend on what the pixels are scaled by.
         scale = Statistics([128.0] * channels, [64.0] * channels)
         shape = (height, width, channels)
-        network = zoo.build(recipe.model, shape, len(data.classes), statistics=scale)
+        network = registry.build(recipe.model, shape, len(data.classes), statistics=scale)
         pictures = (len(split.train) + len(split.val)) * math.prod(shape)
-        layers = zoo.summarise(network, shape)
+        layers = registry.summarise(network, shape)
         recipe, _ = fit_memory(recipe, layers, device=device, pictures=pictures, given=given)
         recipe, work = settle_precision(recipe, layers, device)
-        stepper = Stepper(network, recipe.training, device=device)
+        stepper = TrainStep(network, recipe.training, device=device)
         rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
 
         def learn(images: Tensor, labels: Tensor) -> None:
@@ -248,8 +248,8 @@ def measure_epoch(
             with torch.inference_mode():
                 stepper.logits(images)
 
-        train = Examples(data.images, data.labels, split.train, device)
-        val = Examples(data.images, data.labels, split.val, device)
+        train = TrainingBatches(data.images, data.labels, split.train, device)
+        val = TrainingBatches(data.images, data.labels, split.val, device)
         batch, step = validation_batch(height, width), recipe.training.batch_size
         with threads_for(work):
             network.train()
@@ -260,7 +260,7 @@ def measure_epoch(
 
 
 def _a_picture(
-    work: Callable[[Tensor, Tensor], None], examples: Examples, size: int, seconds: float
+    work: Callable[[Tensor, Tensor], None], examples: TrainingBatches, size: int, seconds: float
 ) -> float:
     """Return the seconds that work takes a picture, reading included: the median over steps."""
     if not len(examples):
@@ -285,7 +285,7 @@ def _a_picture(
     return statistics.median(times[_WARM_UP:])
 
 
-def _endless(examples: Examples, size: int) -> Generator[tuple[Tensor, Tensor]]:
+def _endless(examples: TrainingBatches, size: int) -> Generator[tuple[Tensor, Tensor]]:
     """Yield batches in a random order, from the start again when all were seen."""
     order = np.random.default_rng(0).permutation(len(examples))
     while True:

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from opsin.errors import RunError, StorageError
-from opsin.events import Epoch
-from opsin.storage import write_bytes
+from opsin.core.errors import RunError, StorageError
+from opsin.core.events import Epoch
+from opsin.core.storage import write_bytes
 
 #: The newest ones that are kept, beside the best.
 KEPT: Final = 2
@@ -25,7 +25,7 @@ _NAME: Final = "step-{:08d}"
 Tensors = dict[str, Tensor]
 
 
-class Place(BaseModel):
+class TrainingState(BaseModel):
     """Where a training stood: all of its state that is no tensor.
 
     Args:
@@ -73,11 +73,11 @@ class Place(BaseModel):
 class Checkpoints:
     """The checkpoints of one run: ``step-00000420.safetensors`` and a ``.json`` beside it.
 
-    The first holds the tensors and, in its header, the `Place`; the second repeats the place for
-    people and has the SHA-256 of the first. A checkpoint counts once its ``.json`` is there, and
-    only if both agree to the last byte. Files are never changed; the two newest and the best are
-    kept, until there is a best one the first; an older one goes only when the newer has been read
-    back and found whole.
+    The first holds the tensors and, in its header, the `TrainingState`; the second repeats the
+    place for people and has the SHA-256 of the first. A checkpoint counts once its ``.json`` is
+    there, and only if both agree to the last byte. Files are never changed; the two newest and the
+    best are kept, until there is a best one the first; an older one goes only when the newer has
+    been read back and found whole.
 
     Args:
         folder: ``checkpoints/`` of the run.
@@ -94,7 +94,7 @@ class Checkpoints:
         numbers = [name.removeprefix("step-") for name in names]
         return sorted((int(number) for number in numbers if number.isdecimal()), reverse=True)
 
-    def save(self, tensors: Tensors, place: Place) -> None:
+    def save(self, tensors: Tensors, place: TrainingState) -> None:
         """Write a checkpoint, read it back, and let older ones go.
 
         Raises:
@@ -119,7 +119,7 @@ class Checkpoints:
             if path.stem not in {_NAME.format(step) for step in kept}:
                 path.unlink(missing_ok=True)
 
-    def load(self, step: int) -> tuple[Tensors, Place]:
+    def load(self, step: int) -> tuple[Tensors, TrainingState]:
         """Read one checkpoint.
 
         Raises:
@@ -131,7 +131,7 @@ class Checkpoints:
             raise RunError("a whole checkpoint", f"{weights} {problem}", "Take an older one.")
         return safetensors.torch.load_file(weights), _place(weights)
 
-    def newest(self) -> tuple[Tensors, Place] | None:
+    def newest(self) -> tuple[Tensors, TrainingState] | None:
         """Return the newest whole checkpoint, or ``None``; damaged ones are told of."""
         steps = self.steps()
         for step in steps:
@@ -155,14 +155,14 @@ class Checkpoints:
         return stem.with_suffix(".safetensors"), stem.with_suffix(".json")
 
 
-def _about(digest: str, place: Place) -> bytes:
+def _about(digest: str, place: TrainingState) -> bytes:
     content = {"sha256": digest, **json.loads(place.model_dump_json())}
     return (json.dumps(content, indent=2) + "\n").encode("ascii")
 
 
-def _place(weights: Path) -> Place:
+def _place(weights: Path) -> TrainingState:
     with safe_open(weights, framework="pt") as file:
-        return Place.model_validate_json((file.metadata() or {})["place"])
+        return TrainingState.model_validate_json((file.metadata() or {})["place"])
 
 
 def _problem(weights: Path, about: Path) -> str | None:

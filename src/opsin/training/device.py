@@ -8,9 +8,9 @@ from typing import Final
 
 import torch
 
-from opsin.errors import RecipeError
-from opsin.metadata import Layer
-from opsin.recipe import Device, Precision, Recipe
+from opsin.core.errors import RecipeError
+from opsin.core.metadata import Layer
+from opsin.core.recipe import Device, Precision, Recipe
 
 # Multiply-adds of a step from which a second thread pays, and bfloat16.
 _LARGE: Final = 100_000_000

@@ -12,9 +12,9 @@ from typing import Final
 
 import torch
 
-from opsin.errors import RecipeError
-from opsin.metadata import Layer
-from opsin.recipe import Recipe
+from opsin.core.errors import RecipeError
+from opsin.core.metadata import Layer
+from opsin.core.recipe import Recipe
 
 # Bytes of a float32.
 _FLOAT: Final = 4
@@ -38,7 +38,7 @@ _BRIEFLY, _VALIDATING, _IN_HAND, _STILL_HELD = 1.5, 1.8, 32_000_000, 0.5
 _VAL_PIXELS: Final = 500_000
 # Pictures a step below which halving saves little and costs much.
 _SMALLEST_BATCH: Final = 8
-# Share of a GPU's free memory that pictures may take (`opsin.training.examples`).
+# Share of a GPU's free memory that pictures may take (`opsin.training.batches`).
 _GPU_SHARE: Final = 0.5
 
 
@@ -79,7 +79,7 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
         gpu: Whether the training is on a GPU.
 
     Example:
-        >>> from opsin.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe, resolve
         >>> pixels = Layer(name="input", kind="Normalise", shape=(1, 100, 100), parameters=0,
         ...                trainable=0, multiply_adds=0)
         >>> recipe = resolve(DataRecipe.of("digits"), batch_size=1000)

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.recipe import TrainingRecipe
+from opsin.core.recipe import TrainingRecipe
 
 # Below this ratio, evening out gained nothing that could be told from chance and cost accuracy
 # on pictures as unbalanced as the training's; a picture that was drawn more often than this in
@@ -70,7 +70,7 @@ def epoch_order(
         ``int64[N]``
 
     Example:
-        >>> from opsin.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe, resolve
         >>> recipe = resolve(DataRecipe.of("digits"), balance="sampling").training
         >>> labels = np.array([0, 0, 0, 0, 0, 0, 0, 1])
         >>> np.bincount(labels[epoch_order(labels, recipe, 1, 2)]).tolist()
@@ -106,7 +106,7 @@ def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bo
         ``bool[N]``
 
     Example:
-        >>> from opsin.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe, resolve
         >>> recipe = resolve(DataRecipe.of("digits")).training
         >>> bool((mirrored_in(1, recipe, 9) ^ mirrored_in(2, recipe, 9)).all())
         True

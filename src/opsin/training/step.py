@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from opsin.recipe import TrainingRecipe
+from opsin.core.recipe import TrainingRecipe
 from opsin.training.augment import augment
 from opsin.training.checkpoint import Tensors
-from opsin.training.optimise import make_optimizers
+from opsin.training.optimizers import make_optimizers
 
 _NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 
 
-class Stepper:
+class TrainStep:
     """Network, loss, optimiser and random states: all that a step reads and changes.
 
     With ``precision="bfloat16"`` the large products are computed in that, weights and sums stay

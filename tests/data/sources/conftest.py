@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from opsin.data.sources.contents import Contents
-from opsin.events import Watcher
+from opsin.core.events import Watcher
+from opsin.data.sources.contents import LabelledImages
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Notes(Watcher):
         self.done.append(done)
 
 
-def paths_of(contents: Contents) -> list[Path]:
+def paths_of(contents: LabelledImages) -> list[Path]:
     """Return the pictures that are files."""
     return [picture for picture in contents.pictures if isinstance(picture, Path)]
 

@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import opsin
+from opsin.core.errors import OpsinError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import archive, members
-from opsin.data.sources.contents import Contents
+from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN
 from opsin.data.unlabelled import open_stream
-from opsin.errors import OpsinError, SourceError
-from opsin.events import SILENT, Watcher
-from opsin.recipe import DataRecipe
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import Notes, paths_of
 from tests.data.sources.test_idx import write_pair
@@ -71,7 +71,7 @@ def pack_special(path: Path, files: Mapping[str, bytes], kind: bytes, target: st
     return path
 
 
-def opened(path: Path, *, watcher: Watcher = SILENT, **options: object) -> Contents:
+def opened(path: Path, *, watcher: Watcher = SILENT, **options: object) -> LabelledImages:
     return sources.find_all(DataRecipe.of(str(path), **options), watcher=watcher).open()
 
 
@@ -371,7 +371,7 @@ def test_a_size_below_zero_does_not_lead_backwards(tmp_path: Path) -> None:
 
 def test_members_are_forgotten_once_they_are_read(tmp_path: Path) -> None:
     path = pack(tmp_path / "set.tar", {f"{number}.txt": b"" for number in range(5000)})
-    meter = members.Meter(path, bytes_left=10**9, members_left=10**9)
+    meter = members.ArchiveBudget(path, bytes_left=10**9, members_left=10**9)
     tracemalloc.start()
     try:
         assert sum(1 for _ in members.members_of(path, meter)) == 5000

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from opsin.core.errors import SourceError
 from opsin.data.sources.arrays import from_arrays, open_npz
 from opsin.data.split import TEST, TRAIN
-from opsin.errors import SourceError
 
 IMAGES = np.zeros((6, 8, 8), np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT
 from opsin.data.sources import named
 from opsin.data.sources.cifar import open_cifar
 from opsin.data.sources.published import Published
 from opsin.data.split import TEST, TRAIN
-from opsin.errors import SourceError
-from opsin.events import SILENT
 from tests.data.sources.conftest import Server
 
 TEN = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from opsin.core.errors import DownloadError
+from opsin.core.events import SILENT
 from opsin.data.sources import download
 from opsin.data.sources.published import Published, locate
-from opsin.errors import DownloadError
-from opsin.events import SILENT
 from tests.data.sources.conftest import Notes, Server
 
 CONTENT = bytes(range(256)) * 4096
@@ -23,7 +23,7 @@ HALF = len(CONTENT) // 2
 SCRIPT = """
 import sys
 from opsin.data.sources.published import Published, locate
-from opsin.events import SILENT
+from opsin.core.events import SILENT
 files, url, size = {"set.bin": sys.argv[1]}, sys.argv[2], int(sys.argv[3])
 print(locate("tiny", Published(files, url, size, mirrored=True, packed=True), SILENT))
 """

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources.folder import natural, open_folder
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.data.unlabelled import open_stream
-from opsin.errors import SourceError
-from opsin.recipe import DataRecipe
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import Notes, paths_of
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources.idx import read_idx
-from opsin.errors import SourceError
-from opsin.recipe import DataRecipe
 
 
 def idx(array: NDArray[np.uint8]) -> bytes:

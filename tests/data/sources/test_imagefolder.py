@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources.contents import Contents
+from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.errors import SourceError
-from opsin.recipe import DataRecipe
 from tests.data.sources.conftest import paths_of
 
 
@@ -21,11 +21,11 @@ def put(root: Path, *names: str) -> None:
         (root / name).write_bytes(b"x")
 
 
-def opened(root: Path, **options: object) -> Contents:
+def opened(root: Path, **options: object) -> LabelledImages:
     return sources.find_all(DataRecipe.of(str(root), **options)).open()
 
 
-def labels_of(contents: Contents) -> dict[str, str]:
+def labels_of(contents: LabelledImages) -> dict[str, str]:
     labels = [contents.classes[label] for label in contents.labels]
     return dict(zip(contents.names, labels, strict=True))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import opsin
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.errors import SourceError
-from opsin.recipe import DataRecipe
 from tests.conftest import write_shapes
 
 

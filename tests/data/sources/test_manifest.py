@@ -13,19 +13,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources.contents import Contents
-from opsin.data.sources.inside import Inside
+from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources.contents import LabelledImages
 from opsin.data.sources.manifest import open_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.errors import SourceError
-from opsin.recipe import DataRecipe
 from tests.data.sources.conftest import paths_of
 
 HEAD = b"path,label\n"
 
 
-def labels_of(contents: Contents) -> list[str]:
+def labels_of(contents: LabelledImages) -> list[str]:
     return [contents.classes[label] for label in contents.labels]
 
 
@@ -195,14 +195,14 @@ def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     (tmp_path / "in").mkdir()
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
     with pytest.raises(SourceError, match="a path within the archive in each line; line 3 "):
-        open_table(path, inside=Inside(tmp_path / "in", archive=True))
+        open_table(path, inside=AllowedFolder(tmp_path / "in", archive=True))
 
 
 def test_a_table_of_a_stranger_may_go_up_within_its_folder(tmp_path: Path) -> None:
     path = table(tmp_path, "path,label\n../a.png,cat\n")
     (tmp_path / "sub").mkdir()
     inner = path.rename(tmp_path / "sub" / "set.csv")
-    assert open_table(inner, inside=Inside(tmp_path)).names == ["../a.png"]
+    assert open_table(inner, inside=AllowedFolder(tmp_path)).names == ["../a.png"]
 
 
 TEXT = st.text(

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opsin.core.errors import DownloadError
+from opsin.core.events import SILENT
+from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import download, named
 from opsin.data.sources.published import Published
 from opsin.data.sources.published import locate as locate_files
-from opsin.errors import DownloadError
-from opsin.events import SILENT
-from opsin.recipe import DataRecipe
 from tests.data.sources.conftest import Notes, Server
 from tests.data.sources.test_idx import idx
 

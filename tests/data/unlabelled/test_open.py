@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opsin.core.errors import SourceError
 from opsin.data.unlabelled import open_stream
-from opsin.errors import SourceError
 
 
 @pytest.mark.parametrize("name", ["boot.png", "boot.JPG"])

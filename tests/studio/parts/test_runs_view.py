@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.studio.parts.runs_view import PER, SORTS, STATES, View, cells, view_of
+from opsin.studio.parts.runs_view import PER, SORTS, STATES, RunsView, cells, view_of
 from opsin.studio.run_row import RunRow, opaque
 
 
@@ -37,7 +37,7 @@ def test_an_address_leads_back_to_its_view(
 ) -> None:
     if any(0xD800 <= ord(each) < 0xE000 for each in q):
         return  # no browser sends half a character
-    view = View(q, state, sort, page, tuple(ticked))
+    view = RunsView(q, state, sort, page, tuple(ticked))
     asked = parse_qs(urlsplit(view.address()).query, keep_blank_values=True)
     again = view_of(**{key: values[0] for key, values in asked.items()})
     assert again == view
@@ -55,7 +55,7 @@ def test_any_address_is_some_view(q: str, state: str, sort: str, page: str, tick
 @given(ROWS, SORTED)
 def test_the_unknown_comes_last_whichever_way_the_others_are(rows: list[RunRow], sort: str) -> None:
     column = sort.removeprefix("-")
-    chosen = View(sort=sort).choose(rows)
+    chosen = RunsView(sort=sort).choose(rows)
     assert sorted(map(id, chosen)) == sorted(map(id, rows))
     values = [getattr(row, column) for row in chosen]
     known = [value for value in values if value is not None]
@@ -66,22 +66,22 @@ def test_the_unknown_comes_last_whichever_way_the_others_are(rows: list[RunRow],
 
 @given(ROWS)
 def test_pages_hold_each_run_once(rows: list[RunRow]) -> None:
-    _, pages = View().cut(rows)
-    found = [row for page in range(1, pages + 1) for row in View(page=page).cut(rows)[0]]
+    _, pages = RunsView().cut(rows)
+    found = [row for page in range(1, pages + 1) for row in RunsView(page=page).cut(rows)[0]]
     assert found == rows
-    assert View(page=10_000).cut(rows)[0] == View(page=pages).cut(rows)[0]
-    assert all(len(View(page=page).cut(rows)[0]) <= PER for page in range(1, pages + 1))
+    assert RunsView(page=10_000).cut(rows)[0] == RunsView(page=pages).cut(rows)[0]
+    assert all(len(RunsView(page=page).cut(rows)[0]) <= PER for page in range(1, pages + 1))
 
 
 def test_all_words_must_be_there() -> None:
     rows = [run(1, source="boots", model="cnn"), run(2, source="boots", note="a CNN, again")]
-    assert View(q="CNN boots").choose(rows) == rows
-    assert View(q="again").choose(rows) == rows[1:]
-    assert View(state="failed").choose(rows) == []
+    assert RunsView(q="CNN boots").choose(rows) == rows
+    assert RunsView(q="again").choose(rows) == rows[1:]
+    assert RunsView(state="failed").choose(rows) == []
 
 
 def test_a_first_click_shows_the_best_and_a_second_turns_it_round() -> None:
-    view = View(page=3).sorted_by("accuracy")
+    view = RunsView(page=3).sorted_by("accuracy")
     assert (view.sort, view.page) == ("-accuracy", 1)
     assert view.sorted_by("accuracy").sort == "accuracy"
     assert view.sorted_by("name").sort == "name"

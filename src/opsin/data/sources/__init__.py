@@ -6,13 +6,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.recipe import DataRecipe
 from opsin.data.sources import archive, arrays, folder, idx, imagefolder, manifest, named
-from opsin.data.sources.contents import Contents, Files, Found, key_of_files
-from opsin.data.sources.inside import Inside
+from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.joined import check_different, join
-from opsin.errors import SourceError
-from opsin.events import SILENT, Watcher
-from opsin.recipe import DataRecipe
 
 _KINDS = (
     f"a folder, a table ({' '.join(manifest.SUFFIXES)}), an archive "
@@ -20,7 +20,7 @@ _KINDS = (
 )
 
 
-def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
+def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
     """Find every source of a recipe, to be opened as one.
 
     Raises:
@@ -33,7 +33,7 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
     if len(parts) == 1 and test is None:
         return parts[0][1]
     key = repr([found.key for _, found in parts] + ([test[1].key] if test else [None]))
-    return Found(
+    return LocatedSource(
         key,
         lambda: join(
             [(source, found.open()) for source, found in parts],
@@ -42,7 +42,7 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
     )
 
 
-def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found:
+def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
     """Find out what a source string means, without reading pictures.
 
     Args:
@@ -73,7 +73,7 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found
     if os.path.isfile(path):  # noqa: PTH113
         if archive.is_archive(path):
             key = repr(("archive", key_of_files(path), recipe.columns))
-            return Found(key, lambda: _open_archive(path, recipe, watcher))
+            return LocatedSource(key, lambda: _open_archive(path, recipe, watcher))
         found = _in_file(path, recipe)
         if found:
             return found
@@ -89,26 +89,28 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Found
     )
 
 
-def _in_file(path: Path, recipe: DataRecipe, *, archive: Inside | None = None) -> Found | None:
+def _in_file(
+    path: Path, recipe: DataRecipe, *, archive: AllowedFolder | None = None
+) -> LocatedSource | None:
     """Find what one file is; a table in an archive may not leave that."""
     if path.suffix.lower() == ".npz":
-        return Found(key_of_files(path), lambda: arrays.open_npz(path))
+        return LocatedSource(key_of_files(path), lambda: arrays.open_npz(path))
     if manifest.is_table(path):
         inside = archive or _bounds(path.parent, recipe)
         contents = manifest.open_table(path, recipe.columns, inside=inside)
         return _with_tables([path], contents, recipe)
     if idx.is_images(path):
         both = (path, idx.labels_of(path))
-        return Found(key_of_files(*both), lambda: idx.open_pair(path))
+        return LocatedSource(key_of_files(*both), lambda: idx.open_pair(path))
     return None
 
 
 def _in_folder(
-    path: Path, recipe: DataRecipe, watcher: Watcher, *, archive: Inside | None = None
-) -> Found:
+    path: Path, recipe: DataRecipe, watcher: Watcher, *, archive: AllowedFolder | None = None
+) -> LocatedSource:
     files = idx.files_of(path)
     if files:
-        return Found(key_of_files(*files), lambda: idx.open_folder(path))
+        return LocatedSource(key_of_files(*files), lambda: idx.open_folder(path))
     tables = imagefolder.tables_of(path, recipe.columns)
     if tables:
         inside = archive or _bounds(path, recipe)
@@ -116,24 +118,24 @@ def _in_folder(
         return _with_tables(tables, contents, recipe)
     follow_links = recipe.follow_links and archive is None
     contents = folder.open_folder(path, follow_links=follow_links, watcher=watcher)
-    return Found(key_of_files(*_files(contents)), lambda: contents)
+    return LocatedSource(key_of_files(*_files(contents)), lambda: contents)
 
 
-def _bounds(folder: Path, recipe: DataRecipe) -> Inside | None:
+def _bounds(folder: Path, recipe: DataRecipe) -> AllowedFolder | None:
     """Return where the tables of a folder may name images."""
-    return None if recipe.outside else Inside(folder, follow_links=recipe.follow_links)
+    return None if recipe.outside else AllowedFolder(folder, follow_links=recipe.follow_links)
 
 
-def _with_tables(tables: list[Path], contents: Contents, recipe: DataRecipe) -> Found:
+def _with_tables(tables: list[Path], contents: LabelledImages, recipe: DataRecipe) -> LocatedSource:
     key = repr((key_of_files(*tables, *_files(contents)), recipe.columns))
-    return Found(key, lambda: contents)
+    return LocatedSource(key, lambda: contents)
 
 
-def _files(contents: Contents) -> list[Files]:
+def _files(contents: LabelledImages) -> list[Files]:
     return [contents.pictures] if isinstance(contents.pictures, Files) else []
 
 
-def _open_archive(path: Path, recipe: DataRecipe, watcher: Watcher) -> Contents:
+def _open_archive(path: Path, recipe: DataRecipe, watcher: Watcher) -> LabelledImages:
     unpacked = archive.unpack(path, watcher)
     try:
         contents = _find_unpacked(unpacked, recipe, watcher).open()
@@ -144,9 +146,9 @@ def _open_archive(path: Path, recipe: DataRecipe, watcher: Watcher) -> Contents:
     return replace(contents, source=str(path))
 
 
-def _find_unpacked(root: Path, recipe: DataRecipe, watcher: Watcher) -> Found:
+def _find_unpacked(root: Path, recipe: DataRecipe, watcher: Watcher) -> LocatedSource:
     """Find what an archive holds: one file that is a source by itself, or a folder of classes."""
-    inside = Inside(root, archive=True)
+    inside = AllowedFolder(root, archive=True)
     if not idx.files_of(root) and not imagefolder.tables_of(root, recipe.columns):
         single = [
             entry

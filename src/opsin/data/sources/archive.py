@@ -11,17 +11,17 @@ import shutil
 from pathlib import Path
 from typing import IO
 
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import images
 from opsin.data.cache import cache_root
-from opsin.data.numbered import free_name
+from opsin.data.free_names import free_name
 from opsin.data.sources import idx, manifest
 from opsin.data.sources.contents import key_of_files
 from opsin.data.sources.folder import LITTER, PARTS
-from opsin.data.sources.members import Kind, Member, Meter, members_of, reading
+from opsin.data.sources.members import ArchiveBudget, Kind, Member, members_of, reading
 from opsin.data.split import TRAIN
-from opsin.errors import SourceError
-from opsin.events import SILENT, Watcher
-from opsin.storage import publish_directory, scratch_directory
 
 #: File names of archives.
 SUFFIXES = (
@@ -70,7 +70,7 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
 
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     size = path.stat().st_size
-    meter = Meter(
+    meter = ArchiveBudget(
         path,
         bytes_left=MAX_RATIO * size + SPARE_BYTES,
         members_left=MAX_MEMBERS,
@@ -208,7 +208,7 @@ def _is_writable(parts: tuple[str, ...]) -> bool:
         return False
 
 
-def _copy(member: Member, target: Path, meter: Meter, path: Path, room: int) -> int:
+def _copy(member: Member, target: Path, meter: ArchiveBudget, path: Path, room: int) -> int:
     """Write a member's content; return its bytes, counted, not as stated."""
     done = 0
     # Not told apart here: errors of reading are the archive's, those of writing the disk's.

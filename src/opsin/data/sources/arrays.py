@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import SourceError
+from opsin.core.stored_arrays import Budget, StoredArrays
 from opsin.data.array_image import to_bytes
-from opsin.data.sources.contents import Contents
+from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
-from opsin.errors import SourceError
-from opsin.stored_arrays import Budget, StoredArrays
 
 #: Classes that a classifier can sensibly have.
 _MAX_LABEL = 99_999
@@ -36,7 +36,7 @@ def from_arrays(
     source: str = "arrays",
     test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
     mirrored: bool = True,
-) -> Contents:
+) -> LabelledImages:
     """Check arrays and take them as a source.
 
     Args:
@@ -74,10 +74,10 @@ def from_arrays(
             f"{source} has {len(names_of)} ({', '.join(names_of[:5])} …)",
             "Give a name for each.",
         )
-    return Contents(source, names_of, labels, given, names, images, mirrored=mirrored)
+    return LabelledImages(source, names_of, labels, given, names, images, mirrored=mirrored)
 
 
-def open_npz(path: Path) -> Contents:
+def open_npz(path: Path) -> LabelledImages:
     """Read ``images``, ``labels`` and, where there, ``classes``, ``test_images``, ``test_labels``.
 
     The names that Keras uses (``x_train``, ``y_train``, ``x_test``, ``y_test``) will do as well.

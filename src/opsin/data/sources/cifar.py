@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import SourceError
 from opsin.data.sources.arrays import from_arrays
-from opsin.data.sources.contents import Contents
-from opsin.data.sources.members import Kind, Meter, members_of, read_member
-from opsin.errors import SourceError
+from opsin.data.sources.contents import LabelledImages
+from opsin.data.sources.members import ArchiveBudget, Kind, members_of, read_member
 
 _SHAPE: Final = (3, 32, 32)
 #: Bytes that all files together may have: those of either collection have 185 million.
@@ -51,7 +51,7 @@ _LAYOUTS: Final = (
 )
 
 
-def open_cifar(path: Path, *, source: str) -> Contents:
+def open_cifar(path: Path, *, source: str) -> LabelledImages:
     """Read an archive of CIFAR's binary files.
 
     Args:
@@ -79,7 +79,7 @@ def _read_files(path: Path) -> dict[str, bytes]:
     """Return the files that matter by their names without folder."""
     wanted = {name for layout in _LAYOUTS for name in layout.files}
     files: dict[str, bytes] = {}
-    meter = Meter(path, bytes_left=_MAX_BYTES, members_left=_MAX_MEMBERS)
+    meter = ArchiveBudget(path, bytes_left=_MAX_BYTES, members_left=_MAX_MEMBERS)
     with contextlib.closing(members_of(path, meter)) as members:
         for member in members:
             name = PurePosixPath(member.name).name

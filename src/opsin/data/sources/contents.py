@@ -12,11 +12,11 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.errors import SourceError
+from opsin.core.errors import SourceError
 
 
 @dataclass(frozen=True)
-class Found:
+class LocatedSource:
     """A source that was found, and not yet read.
 
     Args:
@@ -25,7 +25,7 @@ class Found:
     """
 
     key: str
-    open: Callable[[], Contents]
+    open: Callable[[], LabelledImages]
 
 
 class Files(Sequence[Path]):
@@ -89,7 +89,7 @@ Pictures = Sequence[Path | NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Contents:
+class LabelledImages:
     """Pictures, still files or already arrays, with what the source says about them.
 
     Args:
@@ -116,7 +116,7 @@ class Contents:
     def __len__(self) -> int:
         return int(self.labels.size)
 
-    def rows(self, rows: NDArray[np.int64]) -> Contents:
+    def rows(self, rows: NDArray[np.int64]) -> LabelledImages:
         """Keep some pictures, in the order given."""
         return replace(
             self,
@@ -133,7 +133,7 @@ class Contents:
             groups=[self.groups[row] for row in rows] if self.groups else (),
         )
 
-    def keep(self, classes: Sequence[str]) -> Contents:
+    def keep(self, classes: Sequence[str]) -> LabelledImages:
         """Keep some classes, in the order given.
 
         Raises:

@@ -18,8 +18,8 @@ from pathlib import Path
 from ssl import SSLError
 from typing import IO, Any
 
-from opsin.errors import DownloadError
-from opsin.storage import write_json
+from opsin.core.errors import DownloadError
+from opsin.core.storage import write_json
 
 _CHUNK = 1 << 18
 #: Seconds without a byte after which a connection is given up.

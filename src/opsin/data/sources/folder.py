@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
 from opsin.data.images import SUFFIXES
-from opsin.data.sources.contents import Contents, Files
+from opsin.data.sources.contents import Files, LabelledImages
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.errors import SourceError
-from opsin.events import SILENT, Watcher
 
 #: Folders that stand for a part of the split.
 PARTS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
@@ -24,7 +24,9 @@ PARTS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TE
 LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
-def open_folder(root: Path, *, follow_links: bool = False, watcher: Watcher = SILENT) -> Contents:
+def open_folder(
+    root: Path, *, follow_links: bool = False, watcher: Watcher = SILENT
+) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``.
 
     Class names are the folders' names in natural order (``2`` before ``10``); pictures may lie in
@@ -70,7 +72,7 @@ def open_folder(root: Path, *, follow_links: bool = False, watcher: Watcher = SI
     classes = order_classes((name for name, _, _ in listed), root)
     label = {name: index for index, name in enumerate(classes)}
     counts = [count for _, _, count in listed]
-    return Contents(
+    return LabelledImages(
         source=str(root),
         classes=classes,
         labels=np.repeat(np.array([label[name] for name, _, _ in listed], np.int64), counts),

@@ -19,11 +19,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.errors import SourceError
+from opsin.core.regular_file import open_regular
+from opsin.core.stored_arrays import Budget
 from opsin.data.sources.arrays import check_count, from_arrays
-from opsin.data.sources.contents import Contents
-from opsin.errors import SourceError
-from opsin.regular_file import open_regular
-from opsin.stored_arrays import Budget
+from opsin.data.sources.contents import LabelledImages
 
 _UINT8 = 8
 _GZIP = b"\x1f\x8b"
@@ -42,7 +42,7 @@ def files_of(path: Path) -> list[Path]:
     return sorted(path.glob("*ubyte*")) if _find(path, "train") else []
 
 
-def open_folder(path: Path) -> Contents:
+def open_folder(path: Path) -> LabelledImages:
     """Read ``train-images…``, ``train-labels…`` and, where there, ``t10k-…`` or ``test-…``.
 
     Raises:
@@ -59,7 +59,7 @@ def open_folder(path: Path) -> Contents:
     )
 
 
-def open_pair(images: Path) -> Contents:
+def open_pair(images: Path) -> LabelledImages:
     """Read an images file and the labels file beside it.
 
     Raises:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from opsin.data.sources.contents import Contents
+from opsin.core.errors import SourceError
+from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources.contents import LabelledImages
 from opsin.data.sources.folder import PARTS
-from opsin.data.sources.inside import Inside
 from opsin.data.sources.joined import join
 from opsin.data.sources.manifest import header, open_table, resolve_columns
 from opsin.data.split import TRAIN, UNASSIGNED
-from opsin.errors import SourceError
 
 _NAMES = ("metadata.csv", "metadata.jsonl")
 
@@ -49,8 +49,8 @@ def open_tables(
     tables: list[Path],
     columns: Mapping[str, str] | None,
     *,
-    inside: Inside | None = None,
-) -> Contents:
+    inside: AllowedFolder | None = None,
+) -> LabelledImages:
     """Read what `tables_of` found.
 
     Raises:
@@ -72,7 +72,7 @@ def open_tables(
     )
 
 
-def _with_parts(contents: Contents) -> Contents:
+def _with_parts(contents: LabelledImages) -> LabelledImages:
     """Take ``train/1.jpg`` and its like at their word, where the table names no parts."""
     if np.any(contents.given != UNASSIGNED):
         return contents

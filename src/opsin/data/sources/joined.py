@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.sources.contents import Contents, Files, Pictures
+from opsin.core.errors import SourceError
+from opsin.data.sources.contents import Files, LabelledImages, Pictures
 from opsin.data.sources.folder import natural
 from opsin.data.sources.manifest import is_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
-from opsin.errors import SourceError
 
 
-def join(parts: Sequence[tuple[str, Contents]], test: tuple[str, Contents] | None) -> Contents:
+def join(
+    parts: Sequence[tuple[str, LabelledImages]], test: tuple[str, LabelledImages] | None
+) -> LabelledImages:
     """Put sources behind each other.
 
     Classes of the same name are one class. Where the sources' lists of classes differ, the whole
@@ -52,7 +54,7 @@ def join(parts: Sequence[tuple[str, Contents]], test: tuple[str, Contents] | Non
     label = {name: index for index, name in enumerate(classes)}
     titles = _titles([source for source, _ in everything])
     contents = [each for _, each in everything]
-    return Contents(
+    return LabelledImages(
         source=" + ".join(source for source, _ in everything),
         classes=classes,
         labels=np.concatenate(
@@ -134,7 +136,9 @@ def _root_of(files: Files) -> str:
 
 
 def _check_test(
-    test: tuple[str, Contents], parts: Sequence[tuple[str, Contents]], classes: Sequence[str]
+    test: tuple[str, LabelledImages],
+    parts: Sequence[tuple[str, LabelledImages]],
+    classes: Sequence[str],
 ) -> None:
     source, contents = test
     unknown = [name for name in contents.classes if name not in classes]

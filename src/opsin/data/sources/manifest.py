@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from opsin.cells import Reader
-from opsin.data.sources.contents import Contents, Files
+from opsin.core.csv_cells import Reader
+from opsin.core.errors import SourceError
+from opsin.core.regular_file import open_regular
+from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources.contents import Files, LabelledImages
 from opsin.data.sources.folder import order_classes
-from opsin.data.sources.inside import Inside
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.errors import SourceError
-from opsin.regular_file import open_regular
 
 #: Files that are tables.
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -39,7 +39,7 @@ _JSON = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestRow:
     """A row of a table and the line it begins in."""
 
     line: int
@@ -78,8 +78,8 @@ def check_columns(columns: Mapping[str, str] | None) -> None:
 
 
 def open_table(
-    path: Path, columns: Mapping[str, str] | None = None, *, inside: Inside | None = None
-) -> Contents:
+    path: Path, columns: Mapping[str, str] | None = None, *, inside: AllowedFolder | None = None
+) -> LabelledImages:
     """Read a table with the columns ``path``, ``label`` and, where there, ``split`` and ``group``.
 
     ``.csv`` and ``.tsv`` are UTF-8 with a header, fields parted by commas, semicolons or tabs;
@@ -118,7 +118,7 @@ def open_table(
         )
     classes = order_classes(number, path)
     place = {name: index for index, name in enumerate(classes)}
-    return Contents(
+    return LabelledImages(
         source=str(path),
         classes=classes,
         labels=np.array([place[name] for name in number], np.int64)[np.frombuffer(labels, "q")],
@@ -209,7 +209,7 @@ def other_columns(
 
 def rows_of(
     path: Path, columns: Mapping[str, str], needed: Sequence[str] = COLUMNS[:2]
-) -> Iterator[Row]:
+) -> Iterator[ManifestRow]:
     """Yield a table's rows, one in memory at a time; what is not ``needed`` may be empty.
 
     Raises:
@@ -220,7 +220,7 @@ def rows_of(
         for name in needed:
             if not values.get(name):
                 raise _wrong(path, line, f"a {name}", "has none", "Fill it in, or drop the line.")
-        yield Row(line, *(values.get(name, "") for name in COLUMNS))
+        yield ManifestRow(line, *(values.get(name, "") for name in COLUMNS))
 
 
 def _from_text(
@@ -375,7 +375,7 @@ def lines_of(path: Path) -> Iterator[str]:
         raise SourceError("a readable table", f"{path}: {reason}", "Check its rights.") from error
 
 
-def name_of(written: str, table: Path, line: int, inside: Inside | None = None) -> str:
+def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None = None) -> str:
     """Return a picture's path with ``/``; refuse one that leaves ``inside``."""
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from opsin.errors import SourceError
+from opsin.core.errors import SourceError
 
 _CHUNK = 1 << 18
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
@@ -66,7 +66,7 @@ class Member:
     metered: bool = False
 
 
-class Meter:
+class ArchiveBudget:
     """Counts what an archive expands to, and refuses it before it is too much.
 
     Args:
@@ -145,7 +145,7 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
-def members_of(path: Path, meter: Meter) -> Generator[Member]:
+def members_of(path: Path, meter: ArchiveBudget) -> Generator[Member]:
     """Yield an archive's members, by its content, whatever its name.
 
     Raises:
@@ -156,7 +156,7 @@ def members_of(path: Path, meter: Meter) -> Generator[Member]:
     return (_from_zip if start[:2] == b"PK" else _from_tar)(path, meter, start)
 
 
-def read_member(member: Member, meter: Meter, *, limit: int) -> bytes:
+def read_member(member: Member, meter: ArchiveBudget, *, limit: int) -> bytes:
     """Return a member's content, or a little more of it than ``limit`` bytes.
 
     Raises:
@@ -178,7 +178,7 @@ def read_member(member: Member, meter: Meter, *, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _from_zip(path: Path, meter: Meter, _: bytes) -> Generator[Member]:
+def _from_zip(path: Path, meter: ArchiveBudget, _: bytes) -> Generator[Member]:
     with reading(path), path.open("rb") as file:
         meter.check_listed(_listed(file))
     with reading(path):
@@ -238,7 +238,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> Kind:
     return Kind.FILE if kind in (0, stat.S_IFREG) else Kind.SPECIAL
 
 
-def _from_tar(path: Path, meter: Meter, start: bytes) -> Generator[Member]:
+def _from_tar(path: Path, meter: ArchiveBudget, start: bytes) -> Generator[Member]:
     with path.open("rb") as packed, reading(path), _expanded(packed, start) as plain:
         stream = _Forward(plain, packed, meter)
         yield from _members_of_tar(stream, meter)
@@ -255,7 +255,7 @@ def _expanded(packed: BinaryIO, start: bytes) -> _Plain:
     return bz2.BZ2File(packed) if start[:3] == b"BZh" else packed
 
 
-def _members_of_tar(stream: _Forward, meter: Meter) -> Generator[Member]:
+def _members_of_tar(stream: _Forward, meter: ArchiveBudget) -> Generator[Member]:
     with stream.reading_headers():
         archive = tarfile.TarFile(fileobj=stream)
     while True:
@@ -296,7 +296,7 @@ def _tar_kind(info: tarfile.TarInfo) -> Kind:
 class _Forward(io.RawIOBase):
     """A stream that goes forward only, and counts everything that it gives or skips."""
 
-    def __init__(self, plain: _Plain, packed: BinaryIO, meter: Meter) -> None:
+    def __init__(self, plain: _Plain, packed: BinaryIO, meter: ArchiveBudget) -> None:
         self._plain = plain
         self._packed = packed
         self._meter = meter

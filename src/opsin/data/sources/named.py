@@ -9,11 +9,11 @@ from typing import Final
 
 import numpy as np
 
+from opsin.core.events import Watcher
 from opsin.data.sources import cifar, idx
 from opsin.data.sources.arrays import from_arrays
-from opsin.data.sources.contents import Contents, Found
+from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.published import Published, locate
-from opsin.events import Watcher
 
 FASHION_MNIST: Final = Published(
     files={
@@ -96,29 +96,29 @@ CIFAR100: Final = Published(
 )  # fmt: skip
 
 
-def find_named(name: str, *, watcher: Watcher) -> Found:
-    """Find a collection by its name; nothing is read before `Found.open`."""
+def find_named(name: str, *, watcher: Watcher) -> LocatedSource:
+    """Find a collection by its name; nothing is read before `LocatedSource.open`."""
     return _NAMED[name](name, watcher)
 
 
-def _digits(name: str, _: Watcher) -> Found:
+def _digits(name: str, _: Watcher) -> LocatedSource:
     """Find scikit-learn's 1,797 scanned digits (UCI, CC BY 4.0): 8×8, embedded in Opsin."""
 
-    def read() -> Contents:
+    def read() -> LabelledImages:
         file = importlib.resources.files("opsin.data.sources") / "digits.npz"
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             # The scans count dark pixels in cells of 4×4: 0 to 16.
             images = (arrays["images"].astype(np.uint16) * 255 // 16).astype(np.uint8)
             return from_arrays(images, arrays["labels"], source=name, mirrored=False)
 
-    return Found(key=f"{name} 1", open=read)
+    return LocatedSource(key=f"{name} 1", open=read)
 
 
-def from_idx(published: Published) -> Callable[[str, Watcher], Found]:
+def from_idx(published: Published) -> Callable[[str, Watcher], LocatedSource]:
     """Return what finds a collection of four IDX files: training and test, pictures and labels."""
 
-    def find(name: str, watcher: Watcher) -> Found:
-        def read() -> Contents:
+    def find(name: str, watcher: Watcher) -> LocatedSource:
+        def read() -> LabelledImages:
             folder = locate(name, published, watcher)
             train, test = (
                 (idx.read_idx(folder / images), idx.read_idx(folder / labels))
@@ -130,25 +130,25 @@ def from_idx(published: Published) -> Callable[[str, Watcher], Found]:
                 *train, published.classes, source=name, test=test, mirrored=published.mirrored
             )
 
-        return Found(key=f"{name} {' '.join(published.files.values())}", open=read)
+        return LocatedSource(key=f"{name} {' '.join(published.files.values())}", open=read)
 
     return find
 
 
-def from_cifar(published: Published) -> Callable[[str, Watcher], Found]:
+def from_cifar(published: Published) -> Callable[[str, Watcher], LocatedSource]:
     """Return what finds one of the two CIFAR collections in its published archive."""
 
-    def find(name: str, watcher: Watcher) -> Found:
-        def read() -> Contents:
+    def find(name: str, watcher: Watcher) -> LocatedSource:
+        def read() -> LabelledImages:
             (archive,) = published.files
             return cifar.open_cifar(locate(name, published, watcher) / archive, source=name)
 
-        return Found(key=f"{name} {' '.join(published.files.values())}", open=read)
+        return LocatedSource(key=f"{name} {' '.join(published.files.values())}", open=read)
 
     return find
 
 
-_NAMED: Final[dict[str, Callable[[str, Watcher], Found]]] = {
+_NAMED: Final[dict[str, Callable[[str, Watcher], LocatedSource]]] = {
     # Krizhevsky's 60,000 photographs (Learning Multiple Layers of Features, 2009): 32×32, colour.
     "cifar10": from_cifar(CIFAR10),
     "cifar100": from_cifar(CIFAR100),

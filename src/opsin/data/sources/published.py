@@ -13,12 +13,12 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
+from opsin.core.errors import DownloadError
+from opsin.core.events import Watcher
+from opsin.core.regular_file import open_regular
+from opsin.core.storage import publish_directory, scratch_directory, storage_errors
 from opsin.data.cache import cache_root
 from opsin.data.sources import download, idx
-from opsin.errors import DownloadError
-from opsin.events import Watcher
-from opsin.regular_file import open_regular
-from opsin.storage import publish_directory, scratch_directory, told_plainly
 
 # Seconds after which nobody is expected to go on with a download.
 _STALE = 7 * 86_400
@@ -62,7 +62,7 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
         if folder is not None and _is_whole(folder, published):
             return folder
     with (
-        told_plainly(kept),
+        storage_errors(kept),
         download.alone(
             kept / f"{name}.lock",
             lambda: watcher.note(f"Another process is fetching {name}; this one waits for it."),

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from opsin.core.events import SILENT, Watcher
 from opsin.data.images import SUFFIXES
-from opsin.data.unlabelled.picture import Kind, Stream, Unlabelled, stream_of_one
-from opsin.events import SILENT, Watcher
+from opsin.data.unlabelled.stream import Kind, Stream, Unlabelled, stream_of_one
 
 __all__ = ["STANDARD_INPUT", "Kind", "Stream", "Unlabelled", "open_stream"]
 

@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from opsin.core.errors import SourceError
+from opsin.core.events import Watcher
+from opsin.core.regular_file import open_regular
 from opsin.data.images import SUFFIXES
+from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.archive import SUFFIXES as ARCHIVES
 from opsin.data.sources.archive import is_archive
-from opsin.data.sources.inside import Inside
 from opsin.data.sources.manifest import SUFFIXES as TABLES
 from opsin.data.sources.manifest import check_columns, is_table
-from opsin.data.unlabelled.archive import count_members, pictures_in_archive
-from opsin.data.unlabelled.folder import count_pictures, pictures_in_folder
-from opsin.data.unlabelled.picture import Stream, stream_of_one
-from opsin.data.unlabelled.piped import begins_like_a_picture, open_piped
-from opsin.data.unlabelled.table import count_rows, pictures_in_table
-from opsin.errors import SourceError
-from opsin.events import Watcher
-from opsin.regular_file import open_regular
+from opsin.data.unlabelled.archive_stream import count_members, pictures_in_archive
+from opsin.data.unlabelled.folder_stream import count_pictures, pictures_in_folder
+from opsin.data.unlabelled.piped_stream import begins_like_a_picture, open_piped
+from opsin.data.unlabelled.stream import Stream, stream_of_one
+from opsin.data.unlabelled.table_stream import count_rows, pictures_in_table
 
 _KINDS = (
     f"a picture, a folder, a table ({' '.join(TABLES)}), an archive ({' '.join(ARCHIVES)}) or - "
@@ -56,7 +56,7 @@ def open_any(
             lambda: count_pictures(path, follow_links=follow_links),
         )  # fmt: skip
     if os.path.isfile(path):  # noqa: PTH113
-        inside = None if outside else Inside(path.parent, follow_links=follow_links)
+        inside = None if outside else AllowedFolder(path.parent, follow_links=follow_links)
         return _in_file(source, path, columns, inside, watcher)
     if path.suffix.lower() in SUFFIXES and not _ADDRESS.match(source):
         return stream_of_one(source, path)  # read like any other, it tells why it cannot be
@@ -76,7 +76,7 @@ def _in_file(
     source: str,
     path: Path,
     columns: Mapping[str, str],
-    inside: Inside | None,
+    inside: AllowedFolder | None,
     watcher: Watcher,
 ) -> Stream:
     """Find what one file is."""

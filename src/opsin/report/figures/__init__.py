@@ -1,6 +1,6 @@
 """Figures in one look, drawn by matplotlib."""
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 
 try:
     import matplotlib as mpl  # noqa: F401  asked for here, so that no module below can be half imported

@@ -13,8 +13,8 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from opsin.core.storage import atomic_file
 from opsin.report.terminal import printable
-from opsin.storage import whole_file
 
 #: Right and wrong, everywhere; told apart by colour-blind readers too.
 RIGHT: Final = "#2166ac"
@@ -87,7 +87,7 @@ def save(figure: Figure, path: Path) -> Path:
     kind = path.suffix.removeprefix(".").lower() or "png"
     # Without dates, so that the same figure gives the same file.
     metadata = {"Date": None} if kind == "svg" else {}
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         # A page lends an SVG its own background.
         figure.savefig(temporary, format=kind, metadata=metadata, transparent=kind == "svg")
     return path

@@ -10,10 +10,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.sheet import png_address
+from opsin.data.image_encoding import png_address
+from opsin.report.answer_image import small
 from opsin.report.inside.page import Section, section
 from opsin.report.maps import Scale, indexed_address
-from opsin.report.pictures import small
 
 # Longest side of a heat map on the page, in pixels.
 _SIDE: Final = 224
@@ -196,7 +196,7 @@ class Changed(Protocol):
 
 
 class Decision(Protocol):
-    """Why a picture got its answer (`opsin.workflow.inside.decision`)."""
+    """Why a picture got its answer (`opsin.commands.inside.decision`)."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:

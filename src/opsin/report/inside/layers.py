@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.data.sheet import png_address
+from opsin.data.image_encoding import png_address
 from opsin.report.inside.given import Activity, Field, Units, View
 from opsin.report.inside.page import Section, section
 from opsin.report.maps import (

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from opsin.report.figures.network import network_title, shape_in_words
+from opsin.report.figures.network_diagram import network_title, shape_in_words
 from opsin.report.figures.receptive_fields import LayerRow, fields_title, picture_size, sees
 from opsin.report.inside.page import Section, section
-from opsin.report.page import themed
+from opsin.report.run_page import themed
 
 # Layers from which the table scrolls in a window of its own.
 _LONG: Final = 40
@@ -47,7 +47,7 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
     """Return the sections about the network as a whole.
 
     Args:
-        rows: The layers in the order of their work, `opsin.workflow.inside.summary.Row`.
+        rows: The layers in the order of their work, `opsin.commands.inside.summary.Row`.
         drawn: The figures ``network`` and ``receptive-fields`` as SVG, those that there are.
     """
     drawings = {name: _Drawing(themed(svg), _width(svg)) for name, svg in drawn.items()}

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.metadata import Layer
+from opsin.core.metadata import Layer
 
 
 class Picture(Protocol):

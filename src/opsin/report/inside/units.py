@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.report.answer_image import picture_address
 from opsin.report.inside.page import Section, section
 from opsin.report.inside.unit_views import (
     AblationLike,
@@ -18,7 +19,6 @@ from opsin.report.inside.unit_views import (
     PortraitLike,
     UnitLike,
 )
-from opsin.report.pictures import picture_address
 
 #: Bytes of pictures that a section may hold, so that the page stays quick.
 ROOM: Final = 8_000_000

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.report.figures.inside import norms_of, norms_title, probes_title
+from opsin.report.figures.inspection_charts import norms_of, norms_title, probes_title
 from opsin.report.inside.page import Section, section
 from opsin.report.inside.weight_pictures import (
     Sheet,
@@ -20,7 +20,7 @@ from opsin.report.inside.weight_pictures import (
     tile_address,
 )
 from opsin.report.maps import gradient
-from opsin.report.page import themed
+from opsin.report.run_page import themed
 
 # Pictures, and units of a map of kernels, that a fold of the page holds.
 _TILES, _UNITS = 128, 64

@@ -11,7 +11,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from opsin.errors import MissingExtraError
+from opsin.core.errors import MissingExtraError
 
 # The policy of content is the guard's, for every reply: nothing comes from elsewhere, and no script
 # runs that is not a file of this server, so a class named like a script stays a name.

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from opsin.errors import RunError
-from opsin.storage import write_json
+from opsin.core.errors import RunError
+from opsin.core.storage import write_json
 
 Kind = Literal[
     "train",

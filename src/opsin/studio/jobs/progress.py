@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.pace import epoch_of
-from opsin.regular_file import open_regular
-from opsin.run import RunDirectory
-from opsin.stored_json import read_json
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.pace import epoch_of
+from opsin.core.regular_file import open_regular
+from opsin.core.stored_json import read_json
 from opsin.studio.jobs.job import Job
 from opsin.studio.words import clock, count, safe
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.errors import OpsinError, RunError, StorageError
-from opsin.run import RunDirectory
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.studio.jobs.job import Job, Kind, command, new_job, read_log, read_output
-from opsin.studio.jobs.process import Children
+from opsin.studio.jobs.job_outcome import ended
+from opsin.studio.jobs.job_process import Children
+from opsin.studio.jobs.job_store import JobStore
 from opsin.studio.jobs.progress import run_of
-from opsin.studio.jobs.shelf import Shelf
-from opsin.studio.jobs.verdict import ended
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
@@ -50,7 +50,7 @@ class Queue:
         self.at_once = at_once
         self.runs = (home / "runs" if runs is None else runs).absolute()
         self._guard = threading.RLock()
-        self._shelf = Shelf(home)
+        self._shelf = JobStore(home)
         self._children = Children()
 
     # What there is.

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
+from opsin.core.errors import MovedError, OpsinError
 from opsin.data.cache import short_digest
-from opsin.data.run_pictures import pair_up
-from opsin.errors import MovedError, OpsinError
-from opsin.studio import frame
+from opsin.data.run_images import pair_up
+from opsin.studio import layout
 from opsin.studio.compared import MOST, Compared
-from opsin.studio.opened import Opened
-from opsin.studio.parts.curves import points_of
-from opsin.studio.parts.gallery import Gallery, Mark, Shown
-from opsin.studio.parts.sheet import Sheet
-from opsin.studio.parts.waiting import Waiting
+from opsin.studio.dataset_cache import DecodedDataset
+from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.parts.image_sheet import ImageSheet
+from opsin.studio.parts.live_curves import points_of
+from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import clock, count, percent, safe, share, size
 
@@ -50,10 +50,10 @@ def add(studio: Studio) -> None:
     async def compare(runs: str = "") -> None:
         ids = list(dict.fromkeys(each for each in runs.split(",") if each))
         body = None
-        with frame.page(studio, "Compare runs", "compare"):
+        with layout.page(studio, "Compare runs", "compare"):
             if not _choose(studio, ids):
                 return
-            body = _Body(studio, ids, making)
+            body = _CompareBody(studio, ids, making)
             await body.build()
         if body is not None:  # else an error is shown in its place
             await ui.context.client.connected()
@@ -64,7 +64,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     """Offer the runs there are; tell whether enough of them were chosen."""
     able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
     if len(able) < 2:
-        frame.empty(
+        layout.empty(
             "Two finished runs can be compared here, by the same test pictures.",
             "Train one",
             "/train",
@@ -80,17 +80,17 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     def go() -> None:
         ui.navigate.to(f"/compare?runs={','.join(chosen.value)}")
 
-    with frame.panel():
+    with layout.panel():
         chosen = ui.select(
             names, value=list(ids), multiple=True, label=f"Runs, 2 to {MOST}; the others are set "
             "against the first", with_input=len(names) > 12,
         ).props("use-chips").style("width: min(100%, 48rem)")  # fmt: skip
         with ui.element("div").classes("op-actions"):
-            frame.action("Compare", go, primary=len(ids) < 2)
+            layout.action("Compare", go, primary=len(ids) < 2)
     return len(ids) >= 2
 
 
-class _Body:
+class _CompareBody:
     """The page below the choice of runs.
 
     Args:
@@ -121,8 +121,8 @@ class _Body:
         )
         self._holder = ui.element("div")
         with self._holder:
-            self._waiting = Waiting("Comparing")
-        with frame.panel("Curves"):
+            self._waiting = WaitingLine("Comparing")
+        with layout.panel("Curves"):
             _curves(histories)
             with ui.element("p").classes("op-row"):
                 for place, row in enumerate(self._rows):
@@ -143,7 +143,7 @@ class _Body:
         self._holder.clear()
         with self._holder:
             if found is None:
-                frame.error_line(error or "")
+                layout.error_line(error or "")
                 return
             self._table(found)
         opened, shown = None, [pair["pictures"] for pair in found["pairs"]]
@@ -160,7 +160,7 @@ class _Body:
             return
         with self._below:
             if moved is not None:
-                frame.error_line(moved)
+                layout.error_line(moved)
             for place, (pair, own) in enumerate(zip(found["pairs"], rows, strict=True), start=1):
                 self._disagreements(pair, place, opened, own)
 
@@ -191,7 +191,7 @@ class _Body:
 
     def _table(self, found: dict[str, Any]) -> None:
         """Show the figures side by side, and what the paired tests say."""
-        with frame.panel("Verdict"):
+        with layout.panel("Verdict"):
             with ui.element("p"):
                 ui.label(f"{safe(found['headline'], 400)}.").classes("op-answer")
             for pair in found["pairs"]:
@@ -204,14 +204,18 @@ class _Body:
                 with ui.element("p").classes("op-muted"):
                     ui.label(safe(self._compared.in_names(str(note)), 600))
             rows = [_cells(each, row) for each, row in zip(found["runs"], self._rows, strict=True)]
-            Sheet(
+            ImageSheet(
                 ("Run", "Model", "Accuracy", "Log loss", "Calibration error", "Parameters",
                  "File", "Trained"),
                 rows, f"Figures on {count(found['images'])} {found['part']} pictures",
             )  # fmt: skip
 
     def _disagreements(
-        self, pair: dict[str, Any], place: int, opened: Opened | None, rows: list[int | None]
+        self,
+        pair: dict[str, Any],
+        place: int,
+        opened: DecodedDataset | None,
+        rows: list[int | None],
     ) -> None:
         """Show the pictures to which two runs gave different answers."""
         one, other = pair["letters"]
@@ -224,7 +228,7 @@ class _Body:
             right = [answer["right"] for answer in picture["answers"]]
             kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append((picture, row))
         total = len(pair["pictures"])
-        with frame.panel(f"{one} and {other} disagree on {count(total)} pictures"):
+        with layout.panel(f"{one} and {other} disagree on {count(total)} pictures"):
             if opened is None and total:
                 ui.label(
                     "The pictures are not in the cache any more; their names are shown."
@@ -239,7 +243,7 @@ class _Body:
                 if opened is None:
                     _names([each for each, _ in shown], one, other)
                 else:
-                    Gallery(
+                    ImageGallery(
                         [
                             _shown(f"{place}-{number}", each, row, opened, (one, other))
                             for number, (each, row) in enumerate(shown)
@@ -265,7 +269,7 @@ def _cells(said: dict[str, Any], row: RunRow) -> tuple[str, ...]:
     )
 
 
-def rows_of(pictures: Sequence[dict[str, Any]], opened: Opened) -> list[int | None]:
+def rows_of(pictures: Sequence[dict[str, Any]], opened: DecodedDataset) -> list[int | None]:
     """Return the row of each picture in the first run; ``None`` where it is not there.
 
     Exact copies are told apart by their names and classes: no row stands for two pictures.
@@ -295,14 +299,14 @@ def _shown(
     id_: str,
     picture: dict[str, Any],
     row: int | None,
-    opened: Opened,
+    opened: DecodedDataset,
     letters: tuple[str, str],
-) -> Shown:
+) -> GalleryImage:
     """Return a picture with both answers; one whose row nobody knows has no address."""
     mark: Mark = "" if any(answer["right"] for answer in picture["answers"]) else "wrong"
     said = _said(picture, letters)
     label = f"{safe(picture['actual'], 24)}? " if mark else ""
-    return Shown(
+    return GalleryImage(
         id_,  # not the digest: the same picture may be there twice
         "" if row is None else opened.address(row),
         f"{picture['actual']}; {said}",
@@ -317,7 +321,7 @@ def _names(pictures: Sequence[dict[str, Any]], one: str, other: str) -> None:
          *(f"{answer['label']} {percent(answer['confidence'])}" for answer in each["answers"]))
         for each in pictures
     ]  # fmt: skip
-    Sheet(("Picture", "Label", one, other), rows, "Pictures with both answers")
+    ImageSheet(("Picture", "Label", one, other), rows, "Pictures with both answers")
 
 
 def _curves(histories: Sequence[Sequence[dict[str, Any]]]) -> None:

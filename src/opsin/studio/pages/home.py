@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.errors import OpsinError
-from opsin.studio import frame, machine
+from opsin.core.errors import OpsinError
+from opsin.studio import layout, machine_use
 from opsin.studio.index import Deleted
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
-from opsin.studio.parts.runs_view import View, total, view_of
-from opsin.studio.parts.undo import Undo
+from opsin.studio.parts.runs_view import RunsView, total, view_of
+from opsin.studio.parts.undo_button import Undo
 from opsin.studio.words import count, safe, size
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add(studio: Studio) -> None:
         tick: str = "",
         undo: str = "",
     ) -> None:
-        with frame.page(studio, "Runs", "home"):
+        with layout.page(studio, "Runs", "home"):
             content = _Home(studio, view_of(q, state, sort, page, tick))
         if not studio.runs.scanned:
             await ui.context.client.connected()
@@ -59,7 +59,7 @@ class _Home:
         view: Which runs are shown, by the address.
     """
 
-    def __init__(self, studio: Studio, view: View) -> None:
+    def __init__(self, studio: Studio, view: RunsView) -> None:
         self._studio, self._view = studio, view
         self._lines: dict[str, JobLine] = {}
         self._table: RunsTable | None = None
@@ -67,7 +67,7 @@ class _Home:
         self._asked = False
         self._first = ui.element("div")
         self._problem = ui.element("div")
-        self._strip = frame.panel("Queue")
+        self._strip = layout.panel("Queue")
         with self._strip:
             self._jobs = ui.element("div").classes("op-jobs")
             self._more = ui.link("", "/queue").classes("op-muted")
@@ -96,7 +96,7 @@ class _Home:
             self._body.clear()
             if jobs:
                 with self._body:
-                    frame.empty("Runs stand here once a training has begun.", "Train", "/train")
+                    layout.empty("Runs stand here once a training has begun.", "Train", "/train")
 
     async def _news(self, topic: str) -> None:
         if topic == "runs":
@@ -120,7 +120,7 @@ class _Home:
                 "learns to tell ten kinds of clothes apart from 60,000 pictures of Fashion-MNIST, "
                 "in a few minutes on this machine."
             )
-            button = frame.action("Try it on Fashion-MNIST", self._try, primary=True)
+            button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
             button.classes("op-try")
             with ui.element("p").classes("op-muted"):
                 ui.label("Or bring pictures of your own: Data, above.")
@@ -139,7 +139,7 @@ class _Home:
             self._asked = False
             self._problem.clear()
             with self._problem:
-                frame.error_line(error)
+                layout.error_line(error)
             return
         self._studio.changed.emit("jobs")
         ui.navigate.to(f"/jobs/{job.id}")
@@ -168,7 +168,7 @@ class _Home:
                 tokens.append(await asyncio.to_thread(self._studio.runs.delete, id_))
             except OpsinError as error:
                 with self._problem:
-                    frame.error_line(error)
+                    layout.error_line(error)
         if tokens:
             one = len(tokens) == 1
             self.offer_undo(f"Deleted {count(len(tokens))} run{'' if one else 's'}", tokens)
@@ -197,7 +197,7 @@ class _Home:
         """Say what the runs take on the disk, what is free, and what can be restored."""
         rows = self._studio.runs.rows()
         free, deleted = await asyncio.gather(
-            asyncio.to_thread(machine.disk, self._studio.settings.runs),
+            asyncio.to_thread(machine_use.disk, self._studio.settings.runs),
             asyncio.to_thread(self._studio.runs.deleted),
         )
         taken = f"{total(rows)} on the disk, and " if rows else ""
@@ -221,7 +221,7 @@ class _Home:
             await self._restore(token)
         except OpsinError as error:
             with self._problem:
-                frame.error_line(error)
+                layout.error_line(error)
 
     async def _ask_to_remove(self) -> None:
         """Ask once more: this is the one thing here that cannot be taken back."""
@@ -229,8 +229,8 @@ class _Home:
             dialog._props["aria-label"] = "Remove deleted runs for good"
             ui.label("Remove the deleted runs for good? Their files are then gone.")
             with ui.element("div").classes("op-actions"):
-                frame.action("Keep them", lambda: dialog.submit(False))
-                frame.action("Remove", lambda: dialog.submit(True))
+                layout.action("Keep them", lambda: dialog.submit(False))
+                layout.action("Remove", lambda: dialog.submit(True))
         if await dialog:
             await asyncio.to_thread(self._studio.runs.remove_deleted)
             self._studio.changed.emit("runs")

@@ -11,16 +11,16 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
-from opsin.errors import OpsinError
-from opsin.studio import frame
-from opsin.studio.judged import Judged, read_judged
-from opsin.studio.opened import Opened
-from opsin.studio.pages.moved import tell_moved
-from opsin.studio.parts.gallery import Gallery, Shown
-from opsin.studio.parts.graph import Graph, in_words
+from opsin.core.errors import OpsinError
+from opsin.studio import layout
+from opsin.studio.dataset_cache import DecodedDataset
+from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.parts.embedded_page import framed
+from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
-from opsin.studio.parts.looked import framed
-from opsin.studio.parts.waiting import Waiting
+from opsin.studio.parts.network_graph import NetworkGraph, in_words
+from opsin.studio.parts.waiting_line import WaitingLine
+from opsin.studio.run_results import RunResults, read_judged
 from opsin.studio.words import count, percent, safe
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _MISTAKES: Final = 60
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _InsideRequest:
     """What the address asks for.
 
     Args:
@@ -98,13 +98,13 @@ def add(studio: Studio) -> None:
         all: str = "",  # noqa: A002
     ) -> None:
         row, body = studio.runs.row(run), None
-        with frame.page(studio, f"Inside {row.name}", "home"):
+        with layout.page(studio, f"Inside {row.name}", "home"):
             with ui.element("p"):
                 ui.link("Back to the run", f"/runs/{quote(run)}")
             await tell_moved(studio.runs.get(run))
             found = await asyncio.to_thread(read_judged, studio.runs.get(run))
-            asked = _checked(found, _Asked(run, picture, layer, view, bool(all)))
-            body = _Body(studio, found, asked)
+            asked = _checked(found, _InsideRequest(run, picture, layer, view, bool(all)))
+            body = _InsideBody(studio, found, asked)
             body.build()
         if body is not None:  # else an error is shown in its place
             await ui.context.client.connected()
@@ -112,7 +112,7 @@ def add(studio: Studio) -> None:
                 ui.run_javascript(_SCROLL)
 
 
-def _checked(found: Judged, asked: _Asked) -> _Asked:
+def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:
     """Return what was asked for, with what is left out or means nothing put right."""
     names = [layer["name"] for layer in found.layers]
     layer = asked.layer if asked.layer in names else ""
@@ -129,22 +129,22 @@ def _checked(found: Judged, asked: _Asked) -> _Asked:
     return replace(asked, layer=layer, view=view, picture=picture)
 
 
-class _Body:
+class _InsideBody:
     """The page below its heading."""
 
-    def __init__(self, studio: Studio, found: Judged, asked: _Asked) -> None:
+    def __init__(self, studio: Studio, found: RunResults, asked: _InsideRequest) -> None:
         self._studio = studio
         self._found = found
         self._asked = asked
-        self._opened: Opened | None = None
+        self._opened: DecodedDataset | None = None
 
     def build(self) -> None:
         """Show what takes no time: the graph, the choice of a picture, the views."""
         asked = self._asked
-        with frame.panel("Network"):
+        with layout.panel("Network"):
             self._graph()
         if asked.view in {"picture", "why"}:
-            with frame.panel("Picture"):
+            with layout.panel("Picture"):
                 self._picture()
         with ui.element("nav").classes("op-tabs").props('aria-label="Views" id="look"'):
             for key, words in _VIEWS:
@@ -153,13 +153,13 @@ class _Body:
                     link.props('aria-current="page"')
         self._holder = ui.element("div")
         with self._holder:
-            self._waiting = Waiting("Looking inside")
+            self._waiting = WaitingLine("Looking inside")
 
     def _graph(self) -> None:
         found, asked = self._found, self._asked
         view = asked.view if asked.view in {"picture", "units"} else "picture"
         graph_view = {"view": view, "all": False}
-        Graph(
+        NetworkGraph(
             found.layers,
             lambda name: asked.address(layer=name, **graph_view) + _LOOK,
             chosen=asked.layer,
@@ -226,7 +226,7 @@ class _Body:
                 precision=0,
             ).style("width: 15rem")
             number.on("keydown.enter", lambda: go(number.value))
-            frame.action("Show", lambda: go(number.value))
+            layout.action("Show", lambda: go(number.value))
 
     async def _own(self, files: list[Sent]) -> None:
         """Look at a picture that was sent."""
@@ -237,7 +237,7 @@ class _Body:
         except OpsinError as error:
             self._trouble.clear()
             with self._trouble:
-                frame.error_line(error)
+                layout.error_line(error)
             return
         ui.navigate.to(self._asked.address(picture=f"kept/{key}"))
 
@@ -255,7 +255,7 @@ class _Body:
             row, said = int(answers.rows[place]), opened.classes[answers.answers[place]]
             actual = opened.classes[answers.labels[place]]
             shown.append(
-                Shown(
+                GalleryImage(
                     f"{found.part}/{place}",
                     opened.address(row),
                     f"{found.part}/{place}: {actual}, taken for {said}",
@@ -272,14 +272,14 @@ class _Body:
             if not shown:
                 ui.label("There are none.").classes("op-muted")
                 return
-            Gallery(
+            ImageGallery(
                 shown,
                 "Mistakes, the surest first",
                 multiple=False,
                 on_choose=go,
             )
 
-    async def _open(self) -> Opened | None:
+    async def _open(self) -> DecodedDataset | None:
         if self._opened is None:
             try:
                 self._opened = await self._studio.open.of_run(self._asked.run)
@@ -326,12 +326,12 @@ class _Body:
                 "smallest part of the picture that decides, and the nearest training pictures. "
                 "It takes about a minute; the page can be left meanwhile."
             ).classes("op-muted")
-            frame.action("Explain this answer", self._explain, primary=True)
+            layout.action("Explain this answer", self._explain, primary=True)
 
     async def _explain(self) -> None:
         self._holder.clear()
         with self._holder:
-            self._waiting = Waiting("Explaining")
+            self._waiting = WaitingLine("Explaining")
         await self._show()
 
     async def _show(self) -> None:
@@ -340,7 +340,7 @@ class _Body:
         do, with_ = asked.question
         if do == "explain" or asked.all:
             with holder:
-                frame.action("Stop", lambda: self._studio.inside.cancel(asked.run, do, **with_))
+                layout.action("Stop", lambda: self._studio.inside.cancel(asked.run, do, **with_))
         error, said = None, None
         try:
             said = await self._studio.inside.ask(
@@ -353,7 +353,7 @@ class _Body:
         holder.clear()
         with holder:
             if said is None or said.address is None:
-                frame.error_line(error or "expected a page; there is none. Ask again.")
+                layout.error_line(error or "expected a page; there is none. Ask again.")
                 return
             if asked.view == "units":
                 self._how_many(said.said)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
 
-from opsin import defaults
-from opsin.errors import RunError
-from opsin.run import RunDirectory
-from opsin.studio import frame, machine
-from opsin.studio.parts.curves import Curves
+from opsin.core import defaults
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+from opsin.studio import layout, machine_use
+from opsin.studio.jsonl_follower import JsonlFollower, last_lines
+from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
 from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.run_row import RunRow
-from opsin.studio.tail import Tail, last_lines
 from opsin.studio.words import safe, share, size
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, epoch: i
 class _Live:
     def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
         self._studio, self._row, self._directory = studio, row, directory
-        self._history = Tail(directory.history)
-        self._confusions = Tail(directory.confusions)
-        self._use: machine.Use | None = None
+        self._history = JsonlFollower(directory.history)
+        self._confusions = JsonlFollower(directory.confusions)
+        self._use: machine_use.Use | None = None
         self._epochs: int | None = None
         self._slider: ui.slider | None = None
 
@@ -60,14 +60,14 @@ class _Live:
         recipe = await asyncio.to_thread(_recipe, self._directory)
         self._epochs = recipe.get("training", {}).get("epochs")
         history, matrices = await asyncio.to_thread(self._read)
-        self._curves: Curves | None = None
+        self._curves: LiveCurves | None = None
         self._place = ui.element("div")
         self._matrix_place = ui.element("div")
         self._wanted = epoch
         self._draw(history, matrices)
         if not history and self._row.state != "running":
             with self._place:
-                frame.empty("No epoch was finished, so there are no curves.")
+                layout.empty("No epoch was finished, so there are no curves.")
         with ui.element("h2"):
             ui.label("Log")
         self._log = ui.label("").classes("op-mono op-muted op-lines").props('tabindex="0"')
@@ -89,7 +89,7 @@ class _Live:
             return
         if self._curves is None:
             with self._place:
-                self._curves = Curves(history, self._epochs)
+                self._curves = LiveCurves(history, self._epochs)
         else:
             self._curves.show(history, self._epochs)
         self._draw_matrix(history, matrices)
@@ -167,7 +167,7 @@ class _Live:
 
     def _measure(self, pid: int) -> str:
         """Say what the training takes of the machine; called in a thread."""
-        use = machine.of_process(pid)
+        use = machine_use.of_process(pid)
         words = []
         if use is not None:
             if self._use is not None:
@@ -175,10 +175,10 @@ class _Live:
                 words.append(f"{cores:.1f} of {defaults.cores()} cores")
             self._use = use
             words.append(f"{size(use.memory)} of memory")
-        free = machine.memory()
+        free = machine_use.memory()
         if free is not None:
             words.append(f"{size(free.free)} of {size(free.total)} free")
-        for each in machine.gpu():
+        for each in machine_use.gpu():
             share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
             words.append(f"{each.name}: {share_of}{size(each.used)} of {size(each.memory)}")
         return safe(" · ".join(words), 400)
@@ -187,7 +187,7 @@ class _Live:
 async def show_log(studio: Studio, row: RunRow, directory: RunDirectory) -> None:
     """Show the end of the run's log, and go on with it."""
     log = ui.label("").classes("op-mono op-lines").props('tabindex="0"')
-    none = frame.empty("The log is empty: nothing was told yet.")
+    none = layout.empty("The log is empty: nothing was told yet.")
 
     async def tell(topic: str = "") -> None:
         if topic in ("", f"run:{row.id}"):

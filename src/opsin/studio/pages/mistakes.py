@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from opsin.errors import OpsinError, RunError
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RunError
 from opsin.report.doubts import labels_grounds, labels_title
-from opsin.run import RunDirectory
-from opsin.studio import frame
-from opsin.studio.answers import read_answers
+from opsin.studio import layout
 from opsin.studio.pages.relabel import Relabel, open_relabel
 from opsin.studio.pages.report import shown
+from opsin.studio.run_answers import read_answers
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import count, safe
 
@@ -71,10 +71,10 @@ async def show(
                 _pages(row, kind, page, total, _PER_PAGE)
         except OpsinError as error:
             waiting.set_visibility(False)
-            frame.error_line(error)
+            layout.error_line(error)
         except (KeyError, TypeError, IndexError, ValueError) as error:
             waiting.set_visibility(False)
-            frame.error_line(
+            layout.error_line(
                 RunError(
                     "a whole report.json", f"it lacks some of its parts ({error!r:.80})",
                     "Make it again: opsin report RUN",
@@ -99,7 +99,7 @@ async def _gallery(
     wrong = kind == "mistakes"
     places = answers.mistakes() if wrong else answers.least_sure()
     if not places:
-        frame.empty("There are none: every answer is right." if wrong else "There are none.")
+        layout.empty("There are none: every answer is right." if wrong else "There are none.")
         return 0
     names = [each["name"] for each in report["figures"][report["split"]]["classes"]]
     what = "wrong answers, the surest first" if wrong else "right answers, the least certain first"
@@ -151,7 +151,7 @@ class _Suspects:
     def build(self) -> None:
         """Show them, and follow what is changed."""
         if not self._suspects:
-            frame.empty(
+            layout.empty(
                 safe(f"{labels_title(self._failures)}. {labels_grounds(self._failures)}", 600)
             )
             return
@@ -184,13 +184,13 @@ class _Suspects:
                 now = relabel.now[picture]
                 with ui.element("p"):
                     ui.label("Left out now." if now is None else f"Now {safe(now, 60)}.")
-                frame.action("Undo", lambda: relabel.change([picture], undo=True))
+                layout.action("Undo", lambda: relabel.change([picture], undo=True))
                 return
             with ui.element("div").classes("op-actions"):
                 if other in relabel.classes:
                     words = f"It is {safe(other, 40)}"
-                    frame.action(words, lambda: relabel.change([picture], other))
-                frame.action("Leave out", lambda: relabel.change([picture]))
+                    layout.action(words, lambda: relabel.change([picture], other))
+                layout.action("Leave out", lambda: relabel.change([picture]))
 
     def _figure(self, picture: int, words: str) -> None:
         with ui.element("figure"):

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from opsin.errors import OpsinError
-from opsin.run import RunDirectory
-from opsin.studio import frame
-from opsin.studio.parts.gallery import Gallery, Mark, Shown
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError
+from opsin.studio import layout
+from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.run_corrections import RunCorrections, of_run
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import count, safe
 
 if TYPE_CHECKING:
-    from opsin.studio.opened import Opened
-    from opsin.studio.sets import Set
+    from opsin.studio.dataset_cache import DecodedDataset
+    from opsin.studio.library import LibraryDataset
     from opsin.studio.state import Studio
 
 
@@ -39,8 +39,8 @@ class Relabel:
             ``None`` is left out.
     """
 
-    opened: Opened
-    _set: Set
+    opened: DecodedDataset
+    _set: LibraryDataset
     _corrections: RunCorrections
 
     def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
@@ -48,8 +48,8 @@ class Relabel:
         self.now: dict[int, str | None] = {}
         self._steps = (0, 0)
         self._chosen: list[int] = []
-        self._plain: list[Shown] = []
-        self._gallery: Gallery | None = None
+        self._plain: list[GalleryImage] = []
+        self._gallery: ImageGallery | None = None
         self._redraw: Callable[[], None] | None = None
 
     async def open(self) -> None:
@@ -72,15 +72,15 @@ class Relabel:
         """Show how many labels are others now, and what can be done with that; follow changes."""
         with ui.element("div").classes("op-actions"):
             self._words = ui.label("").props('role="status"')
-            self._undo = frame.action("Undo the last", self._take_back)
-            self._redo = frame.action("Redo the last", self._make_again)
-            self._again = frame.action("Train again with corrections", self._train, primary=True)
+            self._undo = layout.action("Undo the last", self._take_back)
+            self._redo = layout.action("Redo the last", self._make_again)
+            self._again = layout.action("Train again with corrections", self._train, primary=True)
             ui.link("All pictures of the set", f"/data/{self._set.id}")
         self._trouble = ui.element("div")
         self._tell()
         self._studio.changed.subscribe(self._heard)
 
-    def gallery(self, pictures: Sequence[Shown], label: str) -> None:
+    def gallery(self, pictures: Sequence[GalleryImage], label: str) -> None:
         """Show pictures that can be chosen and given another class.
 
         Args:
@@ -92,9 +92,9 @@ class Relabel:
         with ui.element("div").classes("op-actions"):
             self._label = ui.select(choices, label="Class", with_input=True).classes("op-choice")
             self._label.props("dense options-dense")
-            self._give = frame.action("Give the chosen this class", self._give_class)
-            self._leave = frame.action("Leave the chosen out", self._leave_out)
-        self._gallery = Gallery(self._marked(), label, on_choose=self._choose)
+            self._give = layout.action("Give the chosen this class", self._give_class)
+            self._leave = layout.action("Leave the chosen out", self._leave_out)
+        self._gallery = ImageGallery(self._marked(), label, on_choose=self._choose)
         self._enable()
 
     def on_change(self, redraw: Callable[[], None]) -> None:
@@ -124,7 +124,7 @@ class Relabel:
         self._undo.set_visibility(bool(self._steps[0]))
         self._redo.set_visibility(bool(self._steps[1]))
 
-    def _marked(self) -> list[Shown]:
+    def _marked(self) -> list[GalleryImage]:
         """Return the pictures, those that were corrected with what they are now."""
         found = []
         for each in self._plain:
@@ -165,7 +165,7 @@ class Relabel:
             await asyncio.to_thread(work)
         except OpsinError as error:
             with self._trouble:
-                frame.error_line(error)
+                layout.error_line(error)
             return
         self._studio.changed.emit(f"set:{self._set.id}")
 

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from opsin.errors import OpsinError, RunError
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RunError
 from opsin.report.terminal import corrected_in_words, over_classes
-from opsin.run import RunDirectory
-from opsin.studio import frame
-from opsin.studio.answers import Answers, read_answers
-from opsin.studio.pages.planned import layer_sheet
+from opsin.studio import layout
+from opsin.studio.pages.plan_preview import layer_sheet
 from opsin.studio.pages.relabel import open_relabel
-from opsin.studio.parts.gallery import Shown
+from opsin.studio.parts.gallery import GalleryImage
+from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.matrix import MOST, Matrix
-from opsin.studio.parts.sheet import Sheet
+from opsin.studio.run_answers import RunAnswers, read_answers
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import clock, count, percent, safe, share, size
 
 if TYPE_CHECKING:
-    from opsin.studio.opened import Opened
+    from opsin.studio.dataset_cache import DecodedDataset
     from opsin.studio.state import Studio
 
 # Pictures of a cell that are shown.
@@ -90,12 +90,12 @@ def _above(
     """Show verdict, figures and matrix; return the place of the chosen cell's pictures."""
     with ui.element("p").classes("op-verdict"):
         ui.label(verdict(report))
-    frame.figures(figure_rows(figures))
+    layout.figures(figure_rows(figures))
     for line in _warnings(report, figures):
         with ui.element("p").classes("op-muted"):
             ui.label(safe(line, 400))
     names = [entry["name"] for entry in figures["classes"]]
-    with frame.panel("What is taken for what"):
+    with layout.panel("What is taken for what"):
         if len(names) <= MOST:
             Matrix(
                 figures["confusion"], names, address=f"/runs/{row.id}?tab=report&cell=",
@@ -105,7 +105,7 @@ def _above(
                 ui.label("Each number leads to its pictures.")
         _pairs(row, figures, names)
         place = ui.element("div").props('id="cell"')
-    with frame.panel("By class"):
+    with layout.panel("By class"):
         _by_class(figures)
     return place
 
@@ -118,10 +118,10 @@ def _below(
     with ui.element("div").classes("op-columns op-below"):
         # Runs of earlier versions lack it.
         if "reliability" in figures:
-            with frame.panel("How far its confidence can be believed"):
+            with layout.panel("How far its confidence can be believed"):
                 _calibration(report, figures)
         if slices:
-            with frame.panel("Where it fails"):
+            with layout.panel("Where it fails"):
                 _slices(slices)
     known = [(name, what) for name, what in _DRAWN if f"{name}.png" in drawn]
     if known:
@@ -136,7 +136,7 @@ def _below(
     if report.get("layers"):
         with ui.element("section").classes("op-panel"), ui.expansion("Layers"):
             layer_sheet(report["layers"])
-    with frame.panel("How it was made"):
+    with layout.panel("How it was made"):
         _made(row, report)
 
 
@@ -236,7 +236,7 @@ def _by_class(figures: dict[str, Any]) -> None:
             low, high = entry.get(f"{what}_interval") or (None, None)
             cells.append(share(entry[what], low, high) if entry["count"] else "—")
         rows.append([*cells, count(entry["count"])])
-    Sheet(["Class", "Precision", "Recall", "F1", "Pictures"], rows, "Figures of each class")
+    ImageSheet(["Class", "Precision", "Recall", "F1", "Pictures"], rows, "Figures of each class")
 
 
 def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
@@ -258,7 +258,7 @@ def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
         ]
         for entry in figures["reliability"]
     ]
-    Sheet(["Confidence", "Mean", "Right", "Pictures"], rows, "Confidence and accuracy")
+    ImageSheet(["Confidence", "Mean", "Right", "Pictures"], rows, "Confidence and accuracy")
 
 
 def _slices(slices: dict[str, Any]) -> None:
@@ -279,7 +279,9 @@ def _slices(slices: dict[str, Any]) -> None:
         with ui.element("p"):
             ui.label("No kind of picture stands out.")
         return
-    Sheet(["Pictures with", "Accuracy", "Pictures", "Lower than the rest"], rows, "Weakest slices")
+    ImageSheet(
+        ["Pictures with", "Accuracy", "Pictures", "Lower than the rest"], rows, "Weakest slices"
+    )
 
 
 def _made(row: RunRow, report: dict[str, Any]) -> None:
@@ -290,7 +292,7 @@ def _made(row: RunRow, report: dict[str, Any]) -> None:
     length = ("Epochs", steps)
     if "fitted_to" in training:
         length = ("Fitted to", f"{count(training['fitted_to'])} pictures")
-    frame.figures(
+    layout.figures(
         [
             ("Device", safe(str(training["device"]))),
             length,
@@ -346,7 +348,7 @@ async def _show_cell(
         answers = await asyncio.to_thread(read_answers, directory, report["split"])
         relabel = await open_relabel(studio, row, directory)
     except OpsinError as error:
-        frame.error_line(error)
+        layout.error_line(error)
         return
     if heading.is_deleted:
         return  # the window was closed meanwhile
@@ -361,8 +363,8 @@ async def _show_cell(
 
 
 def shown(
-    answers: Answers, opened: Opened, places: Sequence[int], names: Sequence[str]
-) -> list[Shown]:
+    answers: RunAnswers, opened: DecodedDataset, places: Sequence[int], names: Sequence[str]
+) -> list[GalleryImage]:
     """Return pictures with their answers, as a gallery shows them.
 
     Args:
@@ -377,7 +379,7 @@ def shown(
         label, answer = names[int(answers.labels[place])], names[int(answers.answers[place])]
         sure = percent(float(answers.confidence[place]))
         found.append(
-            Shown(
+            GalleryImage(
                 str(picture),
                 opened.address(picture),
                 f"{opened.name(picture)}, {label}, answer {answer} {sure}",

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from opsin.data.of_run import recipe_of_run
-from opsin.errors import OpsinError, RunError
-from opsin.run import RunDirectory
-from opsin.studio import frame
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RunError
+from opsin.data.run_source import recipe_of_run
+from opsin.studio import layout
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report
-from opsin.studio.pages.moved import tell_moved
+from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import ago, clock, safe, share
 
@@ -37,7 +37,7 @@ def add(studio: Studio) -> None:
         run_id: str, tab: str = "", epoch: str = "", cell: str = "", page: str = "", kind: str = ""
     ) -> None:
         row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
-        with frame.page(studio, row.name, "home") as retitle:
+        with layout.page(studio, row.name, "home") as retitle:
             head = _Head(studio, row, directory, retitle)
             reported = await asyncio.to_thread(directory.report.is_file)
             usual = "report" if reported and row.state != "running" else "live"
@@ -75,7 +75,7 @@ def _tabs(row: RunRow, here: str, *, reported: bool) -> None:
 
 def _none_yet(row: RunRow) -> None:
     running = row.state == "running"
-    frame.empty(
+    layout.empty(
         "The figures, the confusion matrix and the mistakes stand here once the training is over."
         if running
         else "The run ended before it was evaluated, so there are no figures. Resume it, or train "
@@ -172,7 +172,7 @@ class _Head:
             with ui.element("p").classes("op-muted"):
                 ui.label(safe(row.note, 600))
         if row.state in ("failed", "damaged") and row.cause:
-            frame.error_line(f"{row.state.capitalize()}: {row.cause}")
+            layout.error_line(f"{row.state.capitalize()}: {row.cause}")
         elif row.cause and row.state != "running" and not (job and job.state == "paused"):
             with ui.element("p").classes("op-muted"):
                 ui.label(safe(row.cause, 400))
@@ -183,9 +183,9 @@ class _Head:
         row = self._row
         if row.state == "running":
             if job and job.active and row.in_steps:
-                pause = frame.action("Pause", self._do(self._pause))
+                pause = layout.action("Pause", self._do(self._pause))
                 pause.set_enabled(job.state == "running")
-            frame.action("Stop", self._do(self._stop))
+            layout.action("Stop", self._do(self._stop))
             return
         unfinished = row.state in ("stopped", "failed") or (job and job.state == "paused")
         if job and job.active:
@@ -195,9 +195,9 @@ class _Head:
         if job and job.pending:
             ui.link("Waits in the queue", "/queue")
         elif unfinished and row.in_steps:
-            frame.action("Resume", self._do(self._resume), primary=True)
+            layout.action("Resume", self._do(self._resume), primary=True)
         ui.link("Train with these settings", f"/train?from={row.id}")
-        frame.action("Delete", self._do(self._delete))
+        layout.action("Delete", self._do(self._delete))
 
     def _do(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def act() -> None:
@@ -206,7 +206,7 @@ class _Head:
                 await work()
             except OpsinError as error:
                 with self._trouble:
-                    frame.error_line(error)
+                    layout.error_line(error)
             self._studio.changed.emit("jobs")
 
         return act

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import Query
 from nicegui import ui
 
-from opsin.classical.recipe import MODELS
+from opsin.classical.classical_recipe import MODELS
+from opsin.core.errors import OpsinError
 from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
-from opsin.errors import OpsinError
-from opsin.studio import asking, frame
-from opsin.studio.pages.moved import tell_moved
-from opsin.studio.pages.planned import Planner
+from opsin.studio import layout, training_form
+from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def add(studio: Studio) -> None:
         source_run: Annotated[str, Query(alias="from")] = "",
         labels: str = "",
     ) -> None:
-        with frame.page(studio, "Train", "train"):
+        with layout.page(studio, "Train", "train"):
             page = _Train(studio)
             await asyncio.to_thread(page.read, set, source_run, labels)
             if source_run:
@@ -82,7 +82,7 @@ class _Train:
             self._recipe = directory.read(directory.recipe)
             self._location = directory.location()
             self._cloned = row.name
-            self._before = asking.values_of(self._recipe)
+            self._before = training_form.values_of(self._recipe)
             self._values = dict(self._before)
             self._pictures["run"] = f"the pictures of {safe(row.name, 60)}"
             if labels:
@@ -103,9 +103,9 @@ class _Train:
             with ui.element("p").classes("op-muted"):
                 ui.label(f"With the settings of {safe(self._cloned)}.")
         if not self._chosen:
-            frame.empty("Add your pictures first, or choose a known set below.", "Add", "/data")
+            layout.empty("Add your pictures first, or choose a known set below.", "Add", "/data")
         with ui.element("div").classes("op-columns op-below"):
-            with frame.panel("What and how"):
+            with layout.panel("What and how"):
                 self._front()
                 with ui.expansion("All other settings").classes("op-more") as more:
                     self._rest_of_form()
@@ -113,10 +113,10 @@ class _Train:
                 self._name = ui.input("Name (may stay empty)", value=self._called)
                 self._name.props(f"dense maxlength={_NAME_MOST}").classes("op-field")
                 with ui.element("div").classes("op-actions"):
-                    self._start = frame.action("Start", self._begin, primary=True)
+                    self._start = layout.action("Start", self._begin, primary=True)
                 self._faults = ui.element("div")
                 self._trouble = ui.element("div")
-            with frame.panel("What it would be"):
+            with layout.panel("What it would be"):
                 self._planner = Planner(self._studio)
         self._replan()
 
@@ -125,7 +125,7 @@ class _Train:
             self._pictures, label="Pictures", value=self._chosen or None, on_change=self._choose
         ).classes("op-field").props("options-dense")
         ui.select(
-            asking.MODEL_WORDS,
+            training_form.MODEL_WORDS,
             label="Model",
             value=self._values.get("model", "auto"),
             on_change=self._choose_model,
@@ -143,7 +143,7 @@ class _Train:
         with ui.element("p").classes("op-hint"):
             ui.label("Both empty: as many as suit the pictures.")
         ui.select(
-            asking.AUGMENT_WORDS,
+            training_form.AUGMENT_WORDS,
             label="What the pictures show",
             value=self._values.get("augment", ""),
             on_change=lambda event: self._set("augment", event.value),
@@ -152,7 +152,7 @@ class _Train:
     @ui.refreshable_method
     def _rest_of_form(self) -> None:
         """Show what is folded away: generated from the recipe's own descriptions."""
-        for heading, fields in asking.fields_for(self._values.get("model", "auto")).items():
+        for heading, fields in training_form.fields_for(self._values.get("model", "auto")).items():
             with ui.element("h3"):
                 ui.label(heading)
             for field in fields:
@@ -183,7 +183,7 @@ class _Train:
         if self._cloned and "run" in (before, self._chosen):
             # How a run's pictures were prepared says nothing about others.
             own = self._before if self._chosen == "run" else {}
-            self._values |= {name: own.get(name, "") for name in asking.PREPARED}
+            self._values |= {name: own.get(name, "") for name in training_form.PREPARED}
             self._rest_of_form.refresh()
         self._replan()
 
@@ -209,7 +209,7 @@ class _Train:
         faults = self._what_is_wrong()
         with self._faults:
             for fault in faults:
-                frame.error_line(fault)
+                layout.error_line(fault)
         self._start.set_enabled(bool(self._chosen) and not faults)
         if not self._chosen:
             self._planner.wait("Choose the pictures, and this is worked out.")
@@ -220,7 +220,7 @@ class _Train:
 
     def _what_is_wrong(self) -> list[str]:
         model = self._values.get("model", "auto")
-        faults = (asking.fault(name, text, model) for name, text in self._values.items())
+        faults = (training_form.fault(name, text, model) for name, text in self._values.items())
         return [fault for fault in faults if fault]
 
     # What is asked for.
@@ -232,7 +232,7 @@ class _Train:
         recipe = None
         if self._recipe:
             values = {k: v for k, v in values.items() if v != self._before.get(k, "")}
-            recipe = asking.keep_recipe(
+            recipe = training_form.keep_recipe(
                 settings.home / "recipes",
                 self._recipe,
                 values,
@@ -242,7 +242,7 @@ class _Train:
         given = {
             name: value for name, value in values.items() if (name, value) != ("model", "auto")
         }
-        return asking.argv(
+        return training_form.argv(
             pictures, given, runs=settings.runs, recipe=recipe, labels=labels, name=name, plan=plan
         )
 
@@ -250,7 +250,7 @@ class _Train:
         """Return the words that say which pictures are meant, and the table of corrections."""
         kind, _, which = self._chosen.partition(":")
         if kind == "run":
-            words, labels = asking.words_of_location(self._location)
+            words, labels = training_form.words_of_location(self._location)
             if not self._labels:
                 return words, labels
             labels = self._studio.sets.corrections_path(self._labels)
@@ -273,7 +273,7 @@ class _Train:
             job = await asyncio.to_thread(self._studio.jobs.add, "train", title, words)
         except OpsinError as error:
             with self._trouble:
-                frame.error_line(error)
+                layout.error_line(error)
             self._start.set_enabled(not self._what_is_wrong())
             return
         self._planner.stop()

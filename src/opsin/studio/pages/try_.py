@@ -14,18 +14,18 @@ from urllib.parse import quote, urlencode
 
 from nicegui import ui
 
+from opsin.core.errors import OpsinError
 from opsin.data.blank import NO_CONTRAST
-from opsin.errors import OpsinError
-from opsin.predict import Prediction
-from opsin.studio import frame
-from opsin.studio.arrange import common_name, file_name
+from opsin.runtime.classifier import Prediction
+from opsin.studio import layout
 from opsin.studio.jobs.job import command
-from opsin.studio.parts.answers import answer_row, summary, table
+from opsin.studio.parts.answer_bars import answer_row, summary, table
 from opsin.studio.parts.bars import bars
-from opsin.studio.parts.gallery import Gallery, Shown
+from opsin.studio.parts.embedded_page import figure
+from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
-from opsin.studio.parts.looked import figure
-from opsin.studio.parts.waiting import Waiting
+from opsin.studio.parts.waiting_line import WaitingLine
+from opsin.studio.upload_import import common_name, file_name
 from opsin.studio.words import count, percent, safe, share
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _TryRequest:
     """What the address asks for.
 
     Args:
         run: The run that answers.
-        pictures: Keys in `Tried`.
+        pictures: Keys in `PredictionSession`.
         folder: Id of a folder on this machine that is being chosen.
         job: The job that classifies many.
     """
@@ -74,17 +74,17 @@ def add(studio: Studio) -> None:
     async def try_(run: str = "", pictures: str = "", folder: str = "", job: str = "") -> None:
         keys = tuple(pictures.split(",")[:MOST]) if _KEYS.fullmatch(pictures) else ()
         body = None
-        with frame.page(studio, "Try a classifier", "try"):
+        with layout.page(studio, "Try a classifier", "try"):
             able = _able(studio)
             if not able:
-                frame.empty(
+                layout.empty(
                     "Pictures are classified here, by a run of yours. There is none yet.",
                     "Train one",
                     "/train",
                 )
                 return
-            asked = _Asked(run or next(iter(able)), keys, folder, job)
-            body = _Body(studio, asked, able)
+            asked = _TryRequest(run or next(iter(able)), keys, folder, job)
+            body = _TryBody(studio, asked, able)
             await body.build()
         if body is not None:  # else an error is shown in its place
             await ui.context.client.connected()
@@ -100,10 +100,10 @@ def _able(studio: Studio) -> dict[str, str]:
     }
 
 
-class _Body:
+class _TryBody:
     """The page below its heading."""
 
-    def __init__(self, studio: Studio, asked: _Asked, able: dict[str, str]) -> None:
+    def __init__(self, studio: Studio, asked: _TryRequest, able: dict[str, str]) -> None:
         self._studio = studio
         self._asked = asked
         self._able = able
@@ -112,7 +112,7 @@ class _Body:
         """Show what is asked for: a run, pictures, or a folder."""
         asked, studio = self._asked, self._studio
         row = studio.runs.row(asked.run)
-        with frame.panel():
+        with layout.panel():
             self._able.setdefault(asked.run, safe(row.name, 60))
             ui.select(
                 self._able,
@@ -136,7 +136,7 @@ class _Body:
         self._holder = ui.element("div")
         if asked.pictures or asked.job:
             with self._holder:
-                self._waiting = Waiting("Classifying")
+                self._waiting = WaitingLine("Classifying")
 
     async def _take(self, files: list[Sent]) -> None:
         """Answer a few pictures at once; of many, or of a zip, make a job."""
@@ -149,7 +149,7 @@ class _Body:
                 target = await self._few(files)
         except OpsinError as error:
             with self._trouble:
-                frame.error_line(error)
+                layout.error_line(error)
             return
         ui.navigate.to(target)
 
@@ -193,7 +193,7 @@ class _Body:
             listings = [where] if where else list(roots)
             found = [await asyncio.to_thread(folders.list, each) for each in listings]
         except OpsinError as error:
-            frame.error_line(error)
+            layout.error_line(error)
             return
         if not where:
             self._links([(each.here.id, each.here.name) for each in found])
@@ -205,7 +205,7 @@ class _Body:
             ui.label(safe(listing.here.name, 60))
         if listing.pictures or listing.folders:
             words = f"Classify all pictures in {safe(listing.here.name, 40)}"
-            frame.action(words, lambda: self._classify(where, "folder"))
+            layout.action(words, lambda: self._classify(where, "folder"))
         self._links([(each.id, each.name) for each in listing.folders])
         with ui.element("div").classes("op-actions"):
             for file in listing.files:
@@ -213,7 +213,7 @@ class _Body:
                     self._file(file.id, file.name)
 
     def _file(self, file: str, name: str) -> None:
-        frame.action(f"Classify {safe(name, 60)}", lambda: self._classify(file, "file"))
+        layout.action(f"Classify {safe(name, 60)}", lambda: self._classify(file, "file"))
 
     def _links(self, entries: list[tuple[str, str]]) -> None:
         with ui.element("p").classes("op-row"):
@@ -228,7 +228,7 @@ class _Body:
         except OpsinError as error:
             self._trouble.clear()
             with self._trouble:
-                frame.error_line(error)
+                layout.error_line(error)
             return
         ui.navigate.to(target)
 
@@ -245,7 +245,7 @@ class _Body:
             if not self._holder.is_deleted:
                 self._holder.clear()
                 with self._holder:
-                    frame.error_line(error)
+                    layout.error_line(error)
 
     async def _one(self, key: str) -> None:
         """Show one picture with its answer, and why."""
@@ -255,7 +255,7 @@ class _Body:
             return
         self._holder.clear()
         with self._holder, ui.element("div").classes("op-columns op-below"):
-            with frame.panel("Answer"):
+            with layout.panel("Answer"):
                 if answer.warning:
                     ui.label(f"{safe(answer.warning)}.".capitalize()).props("role=status")
                 self._verdict(answer)
@@ -268,7 +268,7 @@ class _Body:
                 with ui.element("p").classes("op-row"):
                     ui.link("What each layer makes of it", inside)
                     ui.link("Can the heat map be trusted?", f"{inside}&view=why")
-            with frame.panel("Why"), ui.element("div").classes("op-tried"):
+            with layout.panel("Why"), ui.element("div").classes("op-tried"):
                 figure(f"/kept/{key}.png", "The picture", safe(answer.name, 60))
                 if answer.warning == NO_CONTRAST:
                     ui.label("There is no heat map of an image without contrast.")
@@ -278,10 +278,10 @@ class _Body:
                         f"Heat map: what {answer.label} hangs on",
                         f"Bright: hiding it makes {safe(answer.label, 40)} less probable",
                     )
-        with self._holder, frame.panel("Nearest training pictures"):
+        with self._holder, layout.panel("Nearest training pictures"):
             near = ui.element("div")
             with near:
-                waiting = Waiting("Looking for the nearest training pictures")
+                waiting = WaitingLine("Looking for the nearest training pictures")
         await self._nearest(key, near, waiting)
 
     def _verdict(self, answer: Prediction) -> None:
@@ -300,7 +300,7 @@ class _Body:
                 "pictures, 1 at most."
             ).classes("op-muted")
 
-    async def _nearest(self, key: str, near: ui.element, waiting: Waiting) -> None:
+    async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
         """Show the training pictures that the network sees most like it."""
         error, found = None, []
         try:
@@ -315,10 +315,10 @@ class _Body:
         near.clear()
         with near:
             if error is not None:
-                frame.error_line(error)
+                layout.error_line(error)
                 return
             shown = [
-                Shown(
+                GalleryImage(
                     f"{place}",
                     each["shown"],
                     f"Training picture {each['name']}, class {each['class']}",
@@ -327,7 +327,7 @@ class _Body:
                 )
                 for place, each in enumerate(found)
             ]
-            Gallery(shown, "Nearest training pictures, the nearest first")
+            ImageGallery(shown, "Nearest training pictures, the nearest first")
             ui.label(
                 "The number is the cosine of what the last layer sees: 1 points the same way."
             ).classes("op-muted")
@@ -363,7 +363,7 @@ class _Body:
         self._holder.clear()
         with self._holder:
             if job.state != "done" or said is None or "answers" not in said:
-                frame.error_line(job.cause or "expected a table; the job ended without one.")
+                layout.error_line(job.cause or "expected a table; the job ended without one.")
                 return
             summary(job, said)
 

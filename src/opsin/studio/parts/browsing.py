@@ -12,13 +12,13 @@ from urllib.parse import urlencode, urlsplit
 
 from nicegui import ui
 
-from opsin.errors import OpsinError
-from opsin.studio import frame, words
+from opsin.core.errors import OpsinError
+from opsin.studio import layout, words
 from opsin.studio.parts.folder_list import folder_links, holds, path_to
 from opsin.studio.parts.paging import page_links
 
 if TYPE_CHECKING:
-    from opsin.studio.folders import Entry, Folders, Listing
+    from opsin.studio.folders import FolderEntry, Folders, Listing
 
 # Folders on one page.
 _PER: Final = 100
@@ -69,7 +69,7 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
         if identity or len(roots) == 1:
             listing = await asyncio.to_thread(folders.list, identity or roots[0])
     except OpsinError as error:
-        frame.error_line(error)
+        layout.error_line(error)
     if listing is None:
         ui.label("Where shall we look?").classes("op-muted")
         tops = [await asyncio.to_thread(folders.entry, root) for root in roots]
@@ -82,7 +82,7 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
     path_to(listing, browsing.to, several=len(roots) > 1)
     with ui.element("div").classes("op-row"):
         ui.label(holds(listing.pictures, len(listing.folders))).classes("op-muted")
-        frame.action(
+        layout.action(
             browsing.this, lambda: browsing.choose(lambda: folders.path(here)), primary=True
         )
     folder_links(listing.folders[(page - 1) * _PER : page * _PER], browsing.to)
@@ -93,11 +93,13 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
         with ui.element("div").classes("op-row op-folder"):
             ui.label(words.safe(file.name, 80))
             ui.label(words.size(file.size)).classes("op-muted")
-            frame.action(browsing.file, _chooser(folders, browsing, file))
+            layout.action(browsing.file, _chooser(folders, browsing, file))
     if listing.passed_over:
         number = words.count(listing.passed_over)
         ui.label(f"{number} not shown: links that lead elsewhere, or too many.").classes("op-muted")
 
 
-def _chooser(folders: Folders, browsing: Browsing, file: Entry) -> Callable[[], Awaitable[None]]:
+def _chooser(
+    folders: Folders, browsing: Browsing, file: FolderEntry
+) -> Callable[[], Awaitable[None]]:
     return lambda: browsing.choose(lambda: folders.path(file.id, "file"))

@@ -10,7 +10,7 @@ from nicegui import ui
 from opsin.studio import words
 
 if TYPE_CHECKING:
-    from opsin.studio.folders import Entry, Listing
+    from opsin.studio.folders import FolderEntry, Listing
 
 CSS: Final = """
 .op-path { margin: 0 0 .6rem; gap: .2rem .5rem; }
@@ -34,7 +34,7 @@ def path_to(listing: Listing, to: Callable[[str], str], *, several: bool) -> Non
             ui.label(words.safe(listing.here.name, 80))
 
 
-def folder_links(entries: Sequence[Entry], to: Callable[[str], str]) -> None:
+def folder_links(entries: Sequence[FolderEntry], to: Callable[[str], str]) -> None:
     """Show folders as links that lead into them, with what lies right in each."""
     with ui.element("ul").classes("op-folders"):
         for entry in entries:

@@ -47,7 +47,7 @@ CSS: Final = """
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImage:
     """A picture as a gallery shows it.
 
     Args:
@@ -58,7 +58,7 @@ class Shown:
         mark: Whether it is ``right``, ``wrong``, ``corrected`` or ``left out``.
 
     Example:
-        >>> Shown("17", "/pictures/a1/17", "Ankle boot, test/17", "Ankle boot").mark
+        >>> GalleryImage("17", "/pictures/a1/17", "Ankle boot, test/17", "Ankle boot").mark
         ''
     """
 
@@ -69,7 +69,7 @@ class Shown:
     mark: Mark = ""
 
 
-class Gallery(Element, component="gallery.js"):
+class ImageGallery(Element, component="gallery.js"):
     """A list of pictures, each enlarged without smoothing and fetched when it comes into sight.
 
     Where pictures can be chosen, a click or the space bar chooses one more or one less, with shift
@@ -87,7 +87,7 @@ class Gallery(Element, component="gallery.js"):
 
     def __init__(
         self,
-        pictures: Sequence[Shown],
+        pictures: Sequence[GalleryImage],
         label: str,
         *,
         chosen: Collection[str] = (),
@@ -117,7 +117,7 @@ class Gallery(Element, component="gallery.js"):
         """Ids of the pictures that are chosen, in their order."""
         return list(self._props["chosen"])
 
-    def show(self, pictures: Sequence[Shown], chosen: Collection[str] | None = None) -> None:
+    def show(self, pictures: Sequence[GalleryImage], chosen: Collection[str] | None = None) -> None:
         """Show other pictures, or the same with other words.
 
         Args:
@@ -139,7 +139,7 @@ class Gallery(Element, component="gallery.js"):
         return [each for each in self._ids if each in wanted]
 
 
-def _as_plain(picture: Shown, side: int) -> dict[str, Any]:
+def _as_plain(picture: GalleryImage, side: int) -> dict[str, Any]:
     """Return a picture for the page; the keys are ours, whatever the values say."""
     said = f", {picture.mark}" if picture.mark else ""
     most = max(12, _CAPTION * side // SIDE)

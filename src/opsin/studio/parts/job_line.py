@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from nicegui import ui
 
-from opsin.data.of_run import recipe_of_run
-from opsin.errors import OpsinError
-from opsin.studio import frame
+from opsin.core.errors import OpsinError
+from opsin.data.run_source import recipe_of_run
+from opsin.studio import layout
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.words import ago, clock, safe
@@ -164,7 +164,7 @@ class JobLine:
             await asyncio.to_thread(ask)
         except OpsinError as error:
             with self._problem:
-                frame.error_line(error)
+                layout.error_line(error)
         self._studio.changed.emit("jobs")
 
 

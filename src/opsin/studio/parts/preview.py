@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.errors import OpsinError
-from opsin.studio import frame
-from opsin.studio.asking import AUGMENT_WORDS
+from opsin.core.errors import OpsinError
+from opsin.studio import layout
 from opsin.studio.jobs.job import command
+from opsin.studio.training_form import AUGMENT_WORDS
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.sets import Set
+    from opsin.studio.library import LibraryDataset
     from opsin.studio.state import Studio
 
 # Policies of augmentation, as the form of a training has them.
@@ -36,10 +36,10 @@ class Preview:
         mirrored: Whether a mirrored picture is still of its class.
     """
 
-    def __init__(self, studio: Studio, the_set: Set, *, mirrored: bool) -> None:
+    def __init__(self, studio: Studio, the_set: LibraryDataset, *, mirrored: bool) -> None:
         self._studio, self._set = studio, the_set
         self._seed = 0
-        with frame.panel("Preparation and augmentation"):
+        with layout.panel("Preparation and augmentation"):
             ui.label(
                 "Training sees each picture moved, turned or mirrored a little, so that it learns "
                 "more from few."
@@ -49,8 +49,8 @@ class Preview:
                 self._policy = ui.select(_SHOW, label="The pictures show", value=usual).props(
                     "dense outlined options-dense"
                 )
-                self._button = frame.action("Preview", self._draw)
-                self._others = frame.action("Others", self._draw_others)
+                self._button = layout.action("Preview", self._draw)
+                self._others = layout.action("Others", self._draw_others)
                 self._others.set_visibility(False)
             self._place = ui.element("div").props('role="status"')
 
@@ -110,6 +110,6 @@ class Preview:
         self._place.clear()
         with self._place:
             if wrong or isinstance(what, OpsinError):
-                frame.error_line(what)
+                layout.error_line(what)
             else:
                 ui.label(what).classes("op-muted")

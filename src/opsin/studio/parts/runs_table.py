@@ -9,7 +9,7 @@ from typing import Any, Final
 from nicegui import events, ui
 from nicegui.element import Element
 
-from opsin.studio.parts.runs_view import PER, STATES, View, cells
+from opsin.studio.parts.runs_view import PER, STATES, RunsView, cells
 from opsin.studio.run_row import RunRow
 from opsin.studio.words import count
 
@@ -89,7 +89,7 @@ class RunsTable:
     def __init__(
         self,
         rows: Sequence[RunRow],
-        view: View,
+        view: RunsView,
         delete: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self._rows, self._view, self._delete = list(rows), view, delete
@@ -138,7 +138,7 @@ class RunsTable:
     def _untick(self) -> None:
         self._change(replace(self._view, ticked=()))
 
-    def _change(self, view: View) -> None:
+    def _change(self, view: RunsView) -> None:
         """Show another view, and let the address say so: a reload shows the same again."""
         if view != self._view:
             self._view = view
@@ -197,7 +197,7 @@ class RunsTable:
             ui.button("Untick", on_click=self._untick).props("flat")
 
 
-def _column(view: View, name: str, label: str, kind: str) -> dict[str, Any]:
+def _column(view: RunsView, name: str, label: str, kind: str) -> dict[str, Any]:
     column: dict[str, Any] = {"name": name, "label": label, "kind": kind}
     if name != "curve":
         column["href"] = view.sorted_by(name).address()

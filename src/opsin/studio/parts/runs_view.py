@@ -32,7 +32,7 @@ _WIDTH, _HEIGHT, _EDGE = 96.0, 24.0, 3.0
 
 
 @dataclass(frozen=True)
-class View:
+class RunsView:
     """Which runs are shown, in which order, and which are ticked: all of it is in the address.
 
     Args:
@@ -43,7 +43,7 @@ class View:
         ticked: Numbers of the runs that are ticked, also those on other pages.
 
     Example:
-        >>> View(q="boots", page=2).address()
+        >>> RunsView(q="boots", page=2).address()
         '/?q=boots&page=2'
     """
 
@@ -66,7 +66,7 @@ class View:
         query = urlencode({key: value for key, value in asked.items() if value})
         return f"/?{query}" if query else "/"
 
-    def sorted_by(self, column: str) -> View:
+    def sorted_by(self, column: str) -> RunsView:
         """Return the view that a click on a column's heading leads to."""
         largest = SORTS[column]
         if self.sort.removeprefix("-") == column:
@@ -90,12 +90,14 @@ class View:
         return list(rows[(page - 1) * PER : page * PER]), pages
 
 
-def view_of(q: str = "", state: str = "", sort: str = "", page: str = "", tick: str = "") -> View:
+def view_of(
+    q: str = "", state: str = "", sort: str = "", page: str = "", tick: str = ""
+) -> RunsView:
     """Return the view that an address asks for; what it cannot mean is as if it were not there."""
     known = sort if sort.removeprefix("-") in SORTS else _USUAL
     ticked = [part for part in tick.split(",") if len(part) == 16][:100]
     state = state if state in STATES else ""
-    return View(q[:200], state, known, page_number(page), tuple(dict.fromkeys(ticked)))
+    return RunsView(q[:200], state, known, page_number(page), tuple(dict.fromkeys(ticked)))
 
 
 def cells(row: RunRow) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
+from opsin.core.errors import OpsinError
 from opsin.data.sources import named
-from opsin.errors import OpsinError
-from opsin.studio import frame, words
-from opsin.studio.errors import NotThere
+from opsin.studio import layout, words
+from opsin.studio.not_found import NotThere
 
 if TYPE_CHECKING:
+    from opsin.studio.audit_result import Glance
     from opsin.studio.jobs.job import Job
-    from opsin.studio.look import Glance
-    from opsin.studio.sets import Set
+    from opsin.studio.library import LibraryDataset
     from opsin.studio.state import Studio
 
 # Classes that a panel names; the set's own page has all of them.
@@ -52,7 +52,10 @@ class SetPanel:
     """
 
     def __init__(
-        self, studio: Studio, the_set: Set, on_remove: Callable[[Set], object] | None
+        self,
+        studio: Studio,
+        the_set: LibraryDataset,
+        on_remove: Callable[[LibraryDataset], object] | None,
     ) -> None:
         self._studio, self._set, self._on_remove = studio, the_set, on_remove
         self._told: Glance | None = None
@@ -85,7 +88,7 @@ class SetPanel:
         self._body.clear()
         with self._body:
             if glance is None:
-                frame.error_line(fault)
+                layout.error_line(fault)
             else:
                 self._numbers(glance)
                 self._state(glance)
@@ -93,7 +96,7 @@ class SetPanel:
 
     def _numbers(self, glance: Glance) -> None:
         counts, found = glance.counts, glance.look.findings if glance.look else None
-        frame.figures(
+        layout.figures(
             [
                 ("Classes", words.count(len(counts)) if counts is not None else "–"),
                 ("Pictures", words.count(sum(counts.values())) if counts is not None else "–"),
@@ -117,7 +120,7 @@ class SetPanel:
     def _state(self, glance: Glance) -> None:
         job = glance.job
         if job is not None and job.state in {"failed", "stopped"}:
-            frame.error_line(job.cause or "The look was stopped.")
+            layout.error_line(job.cause or "The look was stopped.")
         elif job is not None:
             with ui.element("p").classes("op-muted"):
                 ui.label(self._doing(job))
@@ -153,7 +156,7 @@ class SetPanel:
             job = await asyncio.to_thread(self._studio.sets.look, self._set.id, again=True)
         except OpsinError as error:
             with self._body:
-                frame.error_line(str(error))
+                layout.error_line(str(error))
             return
         if job is None:
             ui.notify("Nothing has changed since the last look.")
@@ -161,12 +164,12 @@ class SetPanel:
         self._studio.changed.emit(f"set:{self._set.id}")
 
 
-def _uploaded(the_set: Set) -> bool:
+def _uploaded(the_set: LibraryDataset) -> bool:
     """Tell an archive in the studio's own folder, which is called by the set's id."""
     return Path(the_set.sources[0]).parent.name == the_set.id
 
 
-def _origin(the_set: Set) -> str:
+def _origin(the_set: LibraryDataset) -> str:
     """Say where a set's pictures come from."""
     (first, *others) = the_set.sources
     if the_set.made_here:

@@ -1,1 +1,0 @@
-"""Heat maps by the gradients of a classifier.onnx."""

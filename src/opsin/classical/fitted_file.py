@@ -1,0 +1,178 @@
+"""A fitted model becomes classifier.onnx, checked against scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from opsin.classical.classical_recipe import Knn
+from opsin.classical.fit import Fitted
+from opsin.classical.sklearn_to_onnx import TREES, GraphWriter, write_head
+from opsin.core.errors import ParityError
+from opsin.core.metadata import Layer, Metadata
+from opsin.onnx_files.postprocessing import outputs, tail
+
+#: Largest difference of probabilities between file and scikit-learn that is put down to rounding.
+TOLERANCE: Final = 1e-4
+#: Operators of 2023, which every runtime in use knows, and the trees of 2021.
+OPSET: Final = 20
+TREES_OPSET: Final = 3
+IR_VERSION: Final = 9
+
+
+class Written:
+    """The graph of a fitted model, and the table of its layers.
+
+    Args:
+        fitted: The model.
+    """
+
+    def __init__(self, fitted: Fitted) -> None:
+        self._to = GraphWriter()
+        self._classes = fitted.classes
+        self.layers: list[Layer] = []
+        self._pixels(fitted)
+        self._embedding = "flatten"
+        self._units = fitted.pooling.features
+        if fitted.projection is not None:
+            self._project(fitted)
+        for row in write_head(self._to, fitted, self._embedding):
+            self._layer(row.name, row.kind, (fitted.classes,), row.parameters, row.multiply_adds)
+
+    def _layer(
+        self, name: str, kind: str, shape: tuple[int, ...], parameters: int = 0, work: int = 0
+    ) -> None:
+        self.layers.append(
+            Layer(
+                name=name,
+                kind=kind,
+                shape=shape,
+                parameters=parameters,
+                trainable=parameters,
+                multiply_adds=work,
+            )
+        )
+
+    def _pixels(self, fitted: Fitted) -> None:
+        """Write what `Pooling.rows_of` does, to the same bits."""
+        pooling, to = fitted.pooling, self._to
+        value = to.node("Cast", ["images"], "input.float", to=TensorProto.FLOAT)
+        factor = pooling.factor
+        if factor > 1:
+            below, right = pooling.padding
+            _, height, width = pooling.shape
+            pads = to.weight("input.pads", [0, 0, 0, 0, 0, below, right, 0], np.int64)
+            value = to.node("Pad", [value, pads], "input.whole")
+            shape = [0, height, factor, width, factor, pooling.channels]
+            into = to.weight("input.shape", shape, np.int64)
+            value = to.node("Reshape", [value, into], "input.squares")
+            axes = to.weight("input.axes", [2, 4], np.int64)
+            value = to.node("ReduceSum", [value, axes], "input.sums", keepdims=0)
+        divisors = to.weight("input.divisors", pooling.divisors, np.float32)
+        value = to.node("Div", [value, divisors], "input.scaled")
+        to.node("Transpose", [value], "input", perm=[0, 3, 1, 2])
+        kind = f"Mean {factor}×{factor}, scale" if factor > 1 else "Scale"
+        self._layer("input", kind, pooling.shape)
+        to.node("Flatten", ["input"], "flatten", axis=1)
+        self._layer("flatten", "Flatten", (pooling.features,))
+
+    def _project(self, fitted: Fitted) -> None:
+        projection, to = fitted.projection, self._to
+        weight = projection.components_
+        bias = -(projection.mean_.astype(np.float64) @ weight.T.astype(np.float64))
+        inputs = ["flatten", to.weight("pca.weight", weight, np.float32),
+                  to.weight("pca.bias", bias, np.float32)]  # fmt: skip
+        self._embedding = to.node("Gemm", inputs, "pca", transB=1)
+        self._units = len(weight)
+        self._layer("pca", "PCA", (len(weight),), weight.size + bias.size, weight.size)
+
+    def content(self, metadata: Metadata) -> bytes:
+        """Return the file's bytes.
+
+        Args:
+            metadata: What travels with it.
+
+        Returns:
+            Input ``images: uint8[N, H, W, C]``; outputs ``probabilities: float32[N, K]``,
+            ``embedding: float32[N, D]``, what the classifier sees, and those of every file
+            (`opsin.onnx_files.postprocessing`).
+        """
+        to = self._to
+        end, weights = tail("head", self._embedding, classes=self._classes, units=self._units)
+        like = metadata.preparation
+        pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
+        graph = helper.make_graph(
+            [*to.nodes, *end],
+            "opsin",
+            [helper.make_tensor_value_info("images", TensorProto.UINT8, pixels)],
+            outputs(classes=self._classes, units=self._units),
+            [*to.weights, *weights],
+        )
+        domains = {"": OPSET, TREES: TREES_OPSET}
+        used = {node.domain for node in to.nodes} | {""}
+        model = helper.make_model(
+            graph,
+            producer_name="opsin",
+            producer_version=metadata.opsin,
+            opset_imports=[helper.make_opsetid(name, domains[name]) for name in sorted(used)],
+            ir_version=IR_VERSION,
+        )
+        helper.set_model_props(model, metadata.to_props())
+        onnx.checker.check_model(model, full_check=True)
+        written: bytes = model.SerializeToString()
+        return written
+
+
+def check_parity(content: bytes, fitted: Fitted, images: NDArray[np.uint8]) -> float:
+    """Compare the file's answers with scikit-learn's.
+
+    First what the classifier is given; then, for the very numbers that the file gives it, what
+    it answers. So both start from the same float32, and nothing but the model is compared.
+
+    Args:
+        content: What `Written.content` returned.
+        fitted: The model it came from.
+        images: Real pictures, ``uint8[N, H, W, C]``.
+
+    Returns:
+        The largest difference of probabilities.
+
+    Raises:
+        ParityError: A label differs, or a probability by more than `TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    asked = ["probabilities", "embedding"]
+    answers, embedding = session.run(asked, {"images": np.ascontiguousarray(images)})
+    apart = np.abs(embedding - fitted.embedding(images)).max()
+    own = fitted.probabilities(embedding)
+    settled = _settled(fitted, embedding)
+    difference = float(np.abs(answers - own)[settled].max(initial=0.0))
+    # Two classes that stand level may change places by a rounding; no other label may.
+    second, first = np.sort(own, axis=1)[:, -2:].T
+    swapped = (answers.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
+    swapped &= settled
+    close = apart <= TOLERANCE and difference <= TOLERANCE
+    if not close or swapped.any():
+        raise ParityError(
+            f"the file's probabilities within {TOLERANCE:g} of scikit-learn's",
+            f"they differ by up to {difference:.2g} (what they are computed from, by "
+            f"{apart:.2g}), and {int(swapped.sum())} of {len(images)} labels with them",
+            "Please report this with the run's recipe.json; the file was not written.",
+        )
+    return difference
+
+
+def _settled(fitted: Fitted, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell for which pictures there is one answer: neighbours at one distance are in no order."""
+    count = fitted.estimator.n_neighbors if isinstance(fitted.recipe, Knn) else 0
+    if not count or count >= len(fitted.labels):
+        return np.ones(len(embedding), bool)
+    distances, _ = fitted.estimator.kneighbors(embedding, n_neighbors=count + 1)
+    last, next_one = distances[:, -2], distances[:, -1]
+    settled: NDArray[np.bool_] = next_one - last > 1e-9 * next_one
+    return settled

@@ -1,0 +1,33 @@
+"""What is printed once a run is over."""
+
+from __future__ import annotations
+
+import typer
+
+from opsin.cli.output import STOP_TOLD, console, print_json
+from opsin.commands.runs import Run
+from opsin.report.terminal import class_table
+
+
+def tell_run(run: Run, *, as_json: bool) -> None:
+    """Print a run's figures and where to look next.
+
+    Raises:
+        typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
+    """
+    report = run.report
+    if as_json:
+        print_json({"run": str(run.path), **report})
+    else:
+        screen = console()
+        screen.print()
+        screen.print(class_table(run.figures))
+        screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
+        screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False, soft_wrap=True)
+        if report["training"]["stopped"]:
+            screen.print(f"Go on     opsin resume {run.path}", markup=False, soft_wrap=True)
+    if report["training"]["stopped"]:
+        STOP_TOLD.set()
+        raise typer.Exit(130)
+    if report["training"]["diverged"]:
+        raise typer.Exit(1)

@@ -1,0 +1,67 @@
+"""An answer as a picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from opsin.core.arguments import checked
+from opsin.core.errors import RecipeError
+from opsin.core.storage import check_writable
+from opsin.data.images import ImageLike, open_image
+from opsin.runtime.classifier import Prediction
+
+_DRAWN: Final = (".png", ".svg", ".pdf")
+
+
+def check_drawing(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a picture that is to be drawn; so that it fails at once.
+
+    Raises:
+        RecipeError: Its ending is of no format that can be drawn.
+        StorageError: The system would refuse the write.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _DRAWN:
+        raise RecipeError(
+            f"a file name that ends in {', '.join(_DRAWN)}",
+            f"got {path.name or 'no name'!r}",
+            "Give another name.",
+        )
+    check_writable(path)
+    return path
+
+
+@checked
+def draw_prediction(
+    prediction: Prediction, path: str | os.PathLike[str], image: ImageLike | None = None
+) -> Path:
+    """Draw a picture beside the bars of its probabilities.
+
+    Args:
+        prediction: An answer; it holds the picture as the network saw it.
+        path: File to write; its ending decides the format (PNG, SVG, PDF).
+        image: The picture itself, to be shown as well.
+
+    Raises:
+        RecipeError: The ending is none of these.
+        MissingExtraError: matplotlib is not installed.
+        StorageError: The disk refuses the write.
+    """
+    from opsin.report.figures.run_figures import ShownAnswer, draw_answer  # noqa: PLC0415  needs matplotlib
+    from opsin.report.figures.style import save, styled  # noqa: PLC0415
+
+    path = check_drawing(path)
+    original = None
+    if image is not None:
+        picture = open_image(image, prediction.name, side=800)
+        original = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    refused = prediction.answer if prediction.rejected else ""
+    answer = ShownAnswer(
+        prediction.pixels, prediction.name, None, prediction.probabilities, refused
+    )
+    with styled():
+        return save(draw_answer(answer, original), path)

@@ -1,0 +1,218 @@
+"""`--model auto` and `--budget`: a recipe that suits the pictures, the machine and the time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from opsin.core.defaults import cores
+from opsin.core.recipe import DataRecipe, ModelName, Recipe, TrainingRecipe, resolve
+
+
+class _Amount(NamedTuple):
+    """What suits up to so many training pictures.
+
+    Args:
+        pictures: Up to so many.
+        epochs: Passes over them.
+        batch: Pictures a step.
+        minutes: How long the training may take; else the network or the epochs become fewer.
+        options: Further options: few pictures are varied more than their kind asks for.
+    """
+
+    pictures: float
+    epochs: int
+    batch: int
+    minutes: float
+    options: Mapping[str, float]
+
+
+_FEW: Final = 500
+_STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "light": 0.2}
+_MILD: Final = {"zoom": 0.1, "light": 0.1}
+# Few pictures are seen often, in small batches, so that there are some hundred steps at all, and
+# never twice alike. Of very many, a few passes show as much.
+_AMOUNTS: Final = (
+    _Amount(100, 100, 16, 3, _STRONG),
+    _Amount(_FEW, 80, 32, 5, _STRONG),
+    _Amount(5_000, 40, 64, 4.5, _MILD),
+    _Amount(20_000, 24, 256, 15, {}),
+    _Amount(200_000, 20, 512, 20, {}),
+    _Amount(math.inf, 8, 512, 60, {}),
+)
+# Filters of the first stage, the best first: taken is the first that leaves time for half of the
+# epochs.
+_STEMS: Final = {"slow": (48, 32, 24, 16, 8), "quick": (64, 48, 32, 16, 8)}
+# Each stage doubles the filters, up to so many times the first's.
+_WIDEST: Final = 8
+# A further stage halves the picture once more, until its smaller side is at most this long.
+_LAST_SIDE: Final = 4
+# Below this side there is nothing for convolutions to look at.
+_SMALLEST_SIDE: Final = 8
+# On a GPU epochs are cheap, and large batches are, while there are so many of them in an epoch.
+_GPU_EPOCHS, _GPU_BATCHES, _GPU_STEPS = 1.5, 4, 40
+# Multiply-adds a second while training: of one core, of a usual GPU.
+_RATES: Final = {"cpu": 50e9, "cpu with bfloat16": 120e9, "cuda": 15e12, "mps": 1.5e12}
+# Seconds that a step takes, however little there is to do.
+_STEP: Final = 0.006
+# Forward once and backward twice.
+_PASSES: Final = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `choose` came to.
+
+    Args:
+        model: Name of the network.
+        options: Options for `opsin.core.recipe.resolve`, those that were given among them.
+        reason: What was chosen and why, in one line.
+    """
+
+    model: str
+    options: dict[str, Any]
+    reason: str
+
+
+def choose(
+    *,
+    shape: tuple[int, int, int],
+    counts: Sequence[int],
+    mirrored: bool = True,
+    device: str = "cpu",
+    quick: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Choice:
+    """Pick a network, its size and how it is trained, by the pictures and the machine.
+
+    The training's multiply-adds, at a rate that is usual for the device, must fit into a time that
+    suits the number of pictures.
+
+    Args:
+        shape: Height, width and channels of a picture.
+        counts: Training pictures of each class.
+        mirrored: Whether a mirrored picture is still of its class.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        quick: Whether a CPU has units for bfloat16.
+        given: Options that are settled; they are kept, and the others suit them.
+
+    Raises:
+        RecipeError: An option that was given is none, or has a value outside its range.
+
+    Example:
+        >>> chosen = choose(shape=(28, 28, 1), counts=[5_400] * 10)
+        >>> chosen.model, chosen.options["hidden"]
+        ('resnet', (48, 96, 192))
+    """
+    settled = {key: value for key, value in (given or {}).items() if value is not None}
+    quick = quick or device != "cpu"
+    task = _Task(shape, len(counts), sum(counts), device, quick)
+    amount = next(amount for amount in _AMOUNTS if task.pictures <= amount.pictures)
+    model: ModelName = "resnet" if min(shape[:2]) >= _SMALLEST_SIDE else "mlp"
+    asked = resolve(task.data, model=model, mirrored=mirrored, **settled).training
+    usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
+    options = _steps(usual, task, amount, asked.batch_size if "batch_size" in settled else None)
+    if model == "resnet" and "augment" not in settled:
+        options |= amount.options
+    wanted = asked.epochs if "epochs" in settled else options["epochs"]
+    for size in _sizes(model, task, settled):
+        fitting = 60 * amount.minutes / task.seconds(model, size, options["batch_size"])
+        if fitting >= wanted / 2:
+            break
+    options |= {"epochs": max(1, min(options["epochs"], int(fitting))), **size} | settled
+    recipe = resolve(task.data, model=model, mirrored=mirrored, **options)
+    return Choice(model, options, _reason(recipe, task))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be learnt, and where."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    pictures: int
+    device: str
+    quick: bool
+
+    @property
+    def data(self) -> DataRecipe:
+        return DataRecipe.of("pictures", size=self.shape[:2])
+
+    def seconds(self, model: ModelName, size: Mapping[str, Any], batch: int) -> float:
+        """Return about how long an epoch takes."""
+        hidden = resolve(self.data, model=model, **size).model.hidden
+        work = _PASSES * self.pictures * multiply_adds(model, hidden, self.shape, self.classes)
+        kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
+        rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
+        return work / rate + _STEP * math.ceil(self.pictures / batch)
+
+
+def _steps(
+    usual: TrainingRecipe, task: _Task, amount: _Amount, settled_batch: int | None
+) -> dict[str, Any]:
+    """Return epochs, batch size, and the rate that goes with it."""
+    epochs, batch = amount.epochs, amount.batch
+    if task.device != "cpu":
+        epochs = round(_GPU_EPOCHS * epochs)
+        while batch < _GPU_BATCHES * amount.batch and task.pictures >= 2 * batch * _GPU_STEPS:
+            batch *= 2
+    batch = settled_batch or batch
+    # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
+    rate = usual.rate * min(2.0, math.sqrt(batch / usual.batch_size))
+    return {"epochs": epochs, "batch_size": batch, "rate": float(f"{rate:.2g}")}
+
+
+def _sizes(model: ModelName, task: _Task, settled: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield options for the size of the network, the best first."""
+    if model == "mlp" or "hidden" in settled:
+        yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
+        return
+    side = min(task.shape[:2])
+    stages = min(3, (side - 1).bit_length() - 1)
+    while (side - 1) >> stages > _LAST_SIDE:
+        stages += 1
+    stages = settled.get("depth", stages)
+    for stem in _STEMS["quick" if task.quick else "slow"]:
+        filters = [min(stem << stage, _WIDEST * stem) for stage in range(stages)]
+        # What tells many classes apart must have room in the last stage.
+        filters[-1:] = [max(last, min(2 * last, task.classes // 2)) for last in filters[-1:]]
+        yield {"hidden": tuple(filters)}
+
+
+def multiply_adds(
+    model: str, hidden: Sequence[int], shape: tuple[int, int, int], classes: int
+) -> int:
+    """Return the multiply-adds of an ``mlp`` or a ``resnet`` for one picture, without building it.
+
+    Example:
+        >>> multiply_adds("mlp", (128,), (28, 28, 1), 10)
+        101632
+    """
+    height, width, channels = shape
+    if model == "mlp":
+        units = [math.prod(shape), *hidden, classes]
+        return sum(one * other for one, other in itertools.pairwise(units))
+    height, width = height - 1, width - 1
+    total = 4 * channels * 8 * channels * height * width
+    channels *= 8
+    for filters in hidden:
+        total += 9 * height * width * channels * filters
+        if min(height, width) > 1:
+            height, width = height // 2, width // 2
+        channels = filters
+        total += 9 * height * width * filters * filters
+    return total + channels * classes
+
+
+def _reason(recipe: Recipe, task: _Task) -> str:
+    model, training, count = recipe.model, recipe.training, cores()
+    where = f"{count} core{'s' if count > 1 else ''}" if task.device == "cpu" else "a usual GPU"
+    few = ", few and so varied more" if training.rotate and task.pictures <= _FEW else ""
+    return (
+        f"{model.name} {','.join(map(str, model.hidden))}, {training.epochs} epochs: "
+        f"{task.pictures:,} pictures of {task.shape[0]}×{task.shape[1]} for "
+        f"{task.classes} classes{few}, on {where}"
+    )

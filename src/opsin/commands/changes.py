@@ -1,0 +1,198 @@
+"""What changed in a collection since a run."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from opsin.commands.runs import Run
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.csv_cells import Writer
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import atomic_file
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset, load_recipe
+from opsin.data.run_images import RunImage, pair_up, read_pictures
+from opsin.data.run_source import recipe_of_run
+
+_PARTS: Final = ("train", "val", "test")
+
+
+class Pair(NamedTuple):
+    """The same picture in the run and now."""
+
+    then: RunImage
+    now: RunImage
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What `changes_since` found.
+
+    Args:
+        run: The run directory.
+        source: What it was compared with.
+        fingerprint_then: Fingerprint of the pictures that the run was made from.
+        fingerprint_now: Fingerprint of the pictures now.
+        unchanged: Number of pictures with the same name, class and pixels.
+        added: Pictures that are new.
+        removed: Pictures that are gone.
+        renamed: The same pixels and class under another name.
+        relabelled: The same pixels in another class.
+        changed: Other pixels under the same name.
+        moved: Pictures with the same pixels, whatever their name and class, that training with
+            the same options would now put into another part of the split.
+    """
+
+    run: Path
+    source: str
+    fingerprint_then: str
+    fingerprint_now: str
+    unchanged: int
+    added: tuple[RunImage, ...]
+    removed: tuple[RunImage, ...]
+    renamed: tuple[Pair, ...]
+    relabelled: tuple[Pair, ...]
+    changed: tuple[Pair, ...]
+    moved: tuple[Pair, ...]
+
+    @property
+    def sides(self) -> dict[tuple[str, str], int]:
+        """How many pictures move from which part to which, the most first."""
+        return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as ``--json`` prints it."""
+
+        def shown(picture: RunImage) -> dict[str, str]:
+            return {"name": picture.name, "label": picture.label, "part": picture.part}
+
+        pairs = {"renamed": self.renamed, "relabelled": self.relabelled,
+                 "changed": self.changed, "moved": self.moved}  # fmt: skip
+        return {
+            "run": str(self.run),
+            "source": self.source,
+            "fingerprint": {"then": self.fingerprint_then, "now": self.fingerprint_now},
+            "unchanged": self.unchanged,
+            "added": [shown(picture) for picture in self.added],
+            "removed": [shown(picture) for picture in self.removed],
+            **{
+                kind: [{"then": shown(pair.then), "now": shown(pair.now)} for pair in found]
+                for kind, found in pairs.items()
+            },
+        }
+
+
+@checked
+def changes_since(
+    run: str | os.PathLike[str], *sources: str | os.PathLike[str], watcher: Watcher = SILENT
+) -> Changes:
+    """Compare a collection with the one that a run was made from, picture by picture.
+
+    Pictures are prepared and split as the run's recipe says, and told by their pixels. Of several
+    copies each counts: three of them, where there were two, are one added.
+
+    Args:
+        run: A run directory.
+        *sources: What to compare with (default: the run's own sources, where they were then).
+        watcher: Is told how far the work is.
+
+    Raises:
+        RunError: The run is missing, or was made before Opsin kept ``pictures.csv``.
+        MovedError: The run's own sources are gone, and no other place was named.
+        SourceError: No classifier can be made from the source any more.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin import train
+        >>> folder = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=1, runs=folder, quiet=True)
+        >>> found = changes_since(run)
+        >>> found.unchanged, len(found.added), len(found.moved)
+        (1797, 0, 0)
+    """
+    opened = Run(run)
+    then = read_pictures(opened.directory)
+    about = opened.directory.read(opened.directory.dataset)
+    recipe = recipe_of_run(opened.directory, sources, others=True)
+    # A picture that was corrected then and is gone now is one that was removed.
+    data = load_recipe(recipe, watcher=watcher, missing_ok=True)
+    pairs, removed, added = _match(then, list(_pictures(data)))
+    same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
+    return Changes(
+        run=opened.path,
+        source=recipe.source,
+        fingerprint_then=about["fingerprint"],
+        fingerprint_now=data.fingerprint,
+        unchanged=len(pairs["unchanged"]),
+        added=tuple(added),
+        removed=tuple(removed),
+        renamed=tuple(pairs["renamed"]),
+        relabelled=tuple(pairs["relabelled"]),
+        changed=tuple(pairs["changed"]),
+        moved=tuple(pair for pair in same_pixels if pair.then.part != pair.now.part),
+    )
+
+
+def write_pictures(directory: RunDirectory, dataset: Dataset) -> None:
+    """Write ``pictures.csv``: name, class, part and digest of each picture of a run (RFC 4180).
+
+    Bytes of names that are no Unicode stand there as they are.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    with (
+        atomic_file(directory.pictures) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+    ):
+        writer = Writer(stream)
+        writer.row(RunImage._fields)
+        writer.rows(_pictures(dataset))
+
+
+def _pictures(dataset: Dataset) -> Iterator[RunImage]:
+    parts = [""] * len(dataset)
+    for part in _PARTS:
+        for row in dataset.split.rows(part):
+            parts[row] = part
+    digests = short_digest(dataset.digests)
+    for row, name in enumerate(dataset.names):
+        label = dataset.classes[dataset.labels[row]]
+        yield RunImage(name, label, parts[row], digests[row].tobytes().hex())
+
+
+# What two pictures have in common that are taken for one, and what that makes of them. The more
+# they share the earlier they are matched, so that of several copies the fewest have changed.
+_STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
+    ("unchanged", lambda p: p),
+    ("unchanged", lambda p: (p.digest, p.name, p.label)),
+    ("relabelled", lambda p: (p.digest, p.name)),
+    ("renamed", lambda p: (p.digest, p.label, p.part)),
+    ("renamed", lambda p: (p.digest, p.label)),
+    ("relabelled", lambda p: (p.digest, p.part)),
+    ("relabelled", lambda p: p.digest),
+    ("changed", lambda p: (p.name, p.label)),
+    ("changed", lambda p: p.name),
+)
+
+
+def _match(
+    then: list[RunImage], now: list[RunImage]
+) -> tuple[dict[str, list[Pair]], list[RunImage], list[RunImage]]:
+    """Return pairs by kind, and what is left on either side; each picture is in one place."""
+    pairs: dict[str, list[Pair]] = defaultdict(list)
+    found = pair_up(then, now, [key for _, key in _STEPS])
+    for one, other, step in found:
+        pairs[_STEPS[step][0]].append(Pair(then[one], now[other]))
+    ones, others = {one for one, _, _ in found}, {other for _, other, _ in found}
+    return (
+        pairs,
+        [each for place, each in enumerate(then) if place not in ones],
+        [each for place, each in enumerate(now) if place not in others],
+    )

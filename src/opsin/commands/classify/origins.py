@@ -1,0 +1,105 @@
+"""Where sorted images came from, as this account knows it.
+
+A sorted folder says of each image where it was. But such a folder may have been downloaded, and
+then it says what its maker likes. So the folders that images were taken from are kept in the user's
+own state as well, and images go back, or are called copies of what is there, nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from platformdirs import user_state_path
+
+from opsin.commands.classify.placing import Placement
+from opsin.core.closed_folder import ClosedFolder
+
+
+def state_root() -> Path:
+    """Return where an account's state lies: ``$OPSIN_STATE``, or the system's usual place."""
+    own = os.environ.get("OPSIN_STATE")
+    return Path(os.path.expanduser(own)) if own else user_state_path("opsin")  # noqa: PTH111  never raises
+
+
+class Origins:
+    """The folders from which one sorting took images.
+
+    Args:
+        key: The sorting's; random, so that nobody else's file is taken for it.
+        given: Further folders, which the user names now; whatever lies below them is theirs too.
+    """
+
+    def __init__(self, key: bytes, given: Sequence[Path] = ()) -> None:
+        self._file = state_root() / "sortings" / f"{key.hex()}.jsonl"
+        self._given = [os.path.abspath(folder) for folder in given]  # noqa: PTH100  no links
+        self._known: set[str] = set()
+        with suppress(OSError), self._file.open("rb") as file:
+            for line in file:
+                with suppress(ValueError):  # the last one, cut short by a power cut
+                    self._known.add(json.loads(line))
+
+    def add(self, sources: Iterable[str]) -> None:
+        """Keep the folders of these images, before anything is done with them.
+
+        Raises:
+            OSError: The disk refuses it.
+        """
+        new = {os.path.dirname(source) for source in sources} - self._known  # noqa: PTH120
+        if not new:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("ab") as file:
+            file.write(b"".join(json.dumps(folder).encode() + b"\n" for folder in sorted(new)))
+            file.flush()
+            os.fsync(file.fileno())
+        self._known |= new
+
+    def holds(self, source: str) -> bool:
+        """Tell whether an image was taken from there."""
+        return self._found(source) is not None
+
+    @contextmanager
+    def place(self, source: str, *, make: bool = False) -> Iterator[Placement]:
+        """Yield the place that an image was taken from.
+
+        Args:
+            source: The image's whole path.
+            make: Whether to make its folder where it is gone.
+
+        Raises:
+            OSError: There is no such folder, a link leads to it, or no image was taken from there.
+        """
+        found = self._found(source)
+        if found is None:
+            raise PermissionError(f"no image was taken from {source}")
+        root, folders, name = found
+        if make:
+            Path(root).mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            folder = stack.enter_context(ClosedFolder(Path(root)))
+            for each in folders:
+                folder = stack.enter_context(folder.folder(each, make=make))
+            yield Placement(folder, name)
+
+    def _found(self, source: str) -> tuple[str, list[str], str] | None:
+        """Return a folder that may be used, the folders below it, and the image's name."""
+        parent, name = os.path.split(source)
+        if not os.path.isabs(source) or name in {"", ".", ".."}:  # noqa: PTH117
+            return None
+        if parent in self._known:
+            return parent, [], name
+        whole = os.path.normpath(source)
+        for root in self._given:
+            if whole.startswith(root.rstrip(os.sep) + os.sep):
+                *folders, name = Path(os.path.relpath(whole, root)).parts
+                return root, folders, name
+        return None
+
+    def forget(self) -> None:
+        """Remove what is known of a sorting that was taken back."""
+        with suppress(OSError):
+            self._file.unlink()

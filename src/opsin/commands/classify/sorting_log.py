@@ -1,0 +1,255 @@
+"""``sorted.jsonl``: how a sorting can be undone.
+
+It begins with a line about the whole. Then come batches: a line for each picture that is going to
+be placed, written before anything is done, and behind them a line with ``placed`` once all was
+done. A batch without that line was being done when the process was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from opsin.commands.classify.placing import Placement
+from opsin.core.closed_folder import ClosedFolder, is_plain_name
+from opsin.core.errors import RecipeError
+from opsin.core.storage import storage_errors
+
+#: The file that undoes a sorting, and the answers where no other file was named.
+UNDO: Final = "sorted.jsonl"
+RESULTS: Final = "results.jsonl"
+#: Files in a sorted folder while work goes on there.
+SCRATCH: Final = ".sorting"
+LOCK: Final = ".sorted.jsonl.lock"
+FORMAT: Final = 1
+# File systems keep times to two seconds or better.
+_CLOCK: Final = 2_000_000_000
+# Bytes of the longest line and the longest batch; a batch has some hundred lines.
+_LONGEST: Final = 32 << 20
+_KEY: Final = re.compile("[0-9a-f]{32}")
+# What reading a line that is no sorting's may raise.
+_UNSOUND: Final = (OSError, ValueError, TypeError, KeyError, RecursionError)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is done with one picture.
+
+    Args:
+        image: What it is called.
+        source: Where it lies; ``None`` for a member of an archive.
+        target: Where it goes, below the sorted folder.
+        by: How; ``write`` for a member of an archive.
+        size: Bytes.
+        mtime_ns: When it was last written, in nanoseconds.
+        device: The file system it lies on; with ``inode`` what tells it from every other file.
+        inode: Its number there; 0 for a member of an archive.
+    """
+
+    image: str
+    source: str | None
+    target: str
+    by: Literal["copy", "link", "move", "write"]
+    size: int
+    mtime_ns: int
+    device: int = 0
+    inode: int = 0
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Line:
+        """Return what a line of the file says.
+
+        Raises:
+            TypeError: It is none of this command's: strangers write such files too.
+            ValueError: Likewise.
+        """
+        line = cls(**content)
+        texts, numbers = (line.image, line.target), (line.size, line.mtime_ns, line.device)
+        sound = (
+            all(isinstance(text, str) for text in texts)
+            # Not bool, which is an int to Python.
+            and all(type(number) is int for number in (*numbers, line.inode))
+            and line.by in {"copy", "link", "move", "write"}
+            and (line.source is None if line.by == "write" else _is_whole_path(line.source))
+        )
+        if not sound or not all(map(is_plain_name, line.place)) or len(line.place) != 2:
+            raise ValueError("no line of a sorting")
+        return line
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """The folder of its answer, and its name there."""
+        return tuple(self.target.split("/"))
+
+    def looks_done(self, target: Placement) -> bool:
+        """Tell whether what lies at the target is this picture."""
+        try:
+            there = target.stat()
+        except OSError:
+            return False
+        if not stat.S_ISREG(there.st_mode):
+            return False
+        if self.by != "copy" and (there.st_dev, there.st_ino) == (self.device, self.inode):
+            return True
+        # A copy has the picture's size and time, and so has what moved across file systems.
+        return self.is_like(there) and self.by != "link"
+
+    def is_like(self, found: os.stat_result) -> bool:
+        """Tell by its size and time whether a file may be the picture as it was, or its copy."""
+        return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
+
+
+def _is_whole_path(source: object) -> bool:
+    return (
+        isinstance(source, str)
+        and os.path.isabs(source)  # noqa: PTH117
+        and all(name == ".." or is_plain_name(name) for name in Path(source).parts[1:])
+    )
+
+
+class SortedBatch(NamedTuple):
+    """Lines that were written together.
+
+    Args:
+        lines: What was going to be done; of a batch that is over only what was done.
+        over: Whether all was done before the process ended.
+        records: How many records the journal held then.
+    """
+
+    lines: list[Line]
+    over: bool
+    records: int = 0
+
+
+class UndoFile:
+    """Reads ``sorted.jsonl``.
+
+    Args:
+        folder: The sorted folder.
+
+    Raises:
+        RecipeError: It has no such file, or a damaged one.
+    """
+
+    def __init__(self, folder: ClosedFolder) -> None:
+        self.folder, self.path = folder, folder.path / UNDO
+        #: Whether somebody began to take pictures back.
+        self.taken_back = False
+        try:
+            with folder.open(UNDO) as file:
+                head = _json_line(file.readline(_LONGEST))
+            known = head["format"] == FORMAT and _KEY.fullmatch(head["journal"])
+            names = head["folders"]
+            if not known or type(names) is not list or not all(map(is_plain_name, names)):
+                raise ValueError("no head of a sorting")
+            self.key, self.results = bytes.fromhex(head["journal"]), Path(head["results"])
+            self.made, self.folders = head["made"] is True, names
+        except FileNotFoundError as error:
+            raise lacks_undo(folder.path) from error
+        except _UNSOUND as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> RecipeError:
+        return RecipeError(
+            f"{self.path} as it was written",
+            "it cannot be read",
+            "Restore it, or sort into another folder.",
+        )
+
+    def batches(self) -> Iterator[SortedBatch]:
+        """Yield what was done, batch by batch; a last line cut short by a power cut is left out.
+
+        Afterwards ``taken_back`` is known.
+
+        Raises:
+            RecipeError: It is damaged.
+        """
+        lines: list[Line] = []
+        size = 0
+        try:
+            with self.folder.open(UNDO) as file:
+                file.readline(_LONGEST)
+                while (text := file.readline(_LONGEST)).endswith(b"\n"):
+                    content = _json_line(text)
+                    size += len(text)
+                    if size > _LONGEST:
+                        raise self._damaged()
+                    if "unsorted" in content:
+                        self.taken_back = True
+                    elif "placed" in content:
+                        yield _over(lines, content)
+                        lines, size = [], 0
+                    else:
+                        lines.append(Line.read(content))
+                if len(text) == _LONGEST:
+                    raise self._damaged()
+        except _UNSOUND as error:
+            raise self._damaged() from error
+        if lines:
+            yield SortedBatch(lines, over=False)
+
+
+def _json_line(text: bytes) -> dict[str, Any]:
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise TypeError("no object of JSON")
+    return content
+
+
+def _over(lines: list[Line], content: dict[str, Any]) -> SortedBatch:
+    """Return a batch by the line that ends it."""
+    records, undone = content["placed"], content["not"]
+    if type(records) is not int or not isinstance(undone, list):
+        raise TypeError("no end of a batch")
+    left = set(undone)
+    return SortedBatch(
+        [line for line in lines if line.target not in left], over=True, records=records
+    )
+
+
+def lacks_undo(folder: Path) -> RecipeError:
+    """Return the error for a folder that nothing was sorted into."""
+    return RecipeError(
+        f"a folder that opsin predict --sort-into made, with its {UNDO}",
+        f"{folder} has none",
+        "Give the sorted folder.",
+    )
+
+
+def hold(folder: Path) -> FileLock:
+    """Keep a sorted folder to this process until the lock is released.
+
+    Raises:
+        RecipeError: Another process is at it.
+        StorageError: The folder may not be written to.
+    """
+    lock = FileLock(folder / LOCK)
+    with storage_errors(folder):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RecipeError(
+                "a folder that no other process sorts into",
+                f"another one is working in {folder}",
+                "Wait until it is done, or give another folder.",
+            ) from None
+    return lock
+
+
+def cut_torn_line(folder: ClosedFolder) -> None:
+    """Cut off a last line that a power cut or a full disk left without its end."""
+    with storage_errors(folder.path / UNDO), folder.open(UNDO, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        start = max(0, size - _LONGEST)
+        file.seek(start)
+        whole = start + file.read().rfind(b"\n") + 1
+        if start < whole < size:
+            file.truncate(whole)

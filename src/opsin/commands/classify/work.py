@@ -1,0 +1,228 @@
+"""Pictures taken up and answers written, in batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, Final, cast
+
+from opsin._version import __version__
+from opsin.commands.classify.journal import Journal, JournalEntry
+from opsin.commands.classify.pipeline import classify_stream
+from opsin.commands.classify.results import UNREADABLE, ResultRow, Results, row_of
+from opsin.commands.classify.selection import Selection
+from opsin.commands.classify.sorting import Sorter
+from opsin.commands.classify.stamps import UNKNOWN, stamp_of
+from opsin.commands.own_images import noting_looks
+from opsin.core.errors import ImageError, SourceError
+from opsin.core.events import Watcher
+from opsin.data.unlabelled import Stream, Unlabelled
+from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
+
+# Answers are written at least this often: pictures, and seconds.
+_BATCH: Final = 256
+_OFTEN: Final = 0.5
+# Seconds between two lines where nobody knows how many pictures there are.
+_SILENCE: Final = 10.0
+_TOLD: Final = 3
+
+
+class Work:
+    """Takes pictures up that are not done, and writes their answers.
+
+    Args:
+        classes: The classifier's classes.
+        results: How rows are written.
+        selection: Which of them.
+        journal: What is done; open.
+        reject: Whether strange pictures are answered by ``none of these``.
+        watcher: Is told how far the work is.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        results: Results,
+        selection: Selection,
+        journal: Journal,
+        *,
+        reject: bool,
+        watcher: Watcher,
+    ) -> None:
+        self.results, self.selection, self.journal = results, selection, journal
+        self.reject, self.watcher = reject, watcher
+        #: Every answer, at the place of its number in the journal.
+        self.answers = [*classes, NONE_OF_THESE, UNREADABLE]
+        self.sorter: Sorter | None = None
+        self._numbers = {label: number for number, label in enumerate(classes)}
+        self._batch: list[tuple[Unlabelled, ResultRow]] = []
+        # Of what is on its way: as it was before it was read.
+        self._stamps: dict[str, int] = {}
+        self._written = self._said = time.monotonic()
+        self._passed = self._unreadable = self._inside = 0
+        # How many pictures there are, where anybody can tell.
+        self._total: int | None = None
+        self._one_at_a_time = threading.Lock()
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+
+    def run(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
+        """Answer what is not done yet.
+
+        Raises:
+            SourceError: The source turned out to be damaged; what came before that is kept.
+            StorageError: The disk refuses a write.
+        """
+        journal, watcher = self.journal, self.watcher
+        if journal.resumed:
+            watcher.fact("Resumed", f"{journal.resumed:,} pictures were done before")
+            if journal.version != __version__:
+                watcher.note(
+                    f"they were answered by Opsin {journal.version}, the others will be by "
+                    f"{__version__}; for answers of one version give another file"
+                )
+        self._total = stream.count()
+        if self._total:
+            watcher.begin("Predict", self._total, "pictures")
+        try:
+            self._answer(classifier, stream, as_is=as_is, tta=tta)
+        finally:
+            watcher.end()
+        if journal.replaced:
+            watcher.note(
+                f"{journal.replaced:,} pictures were replaced since and are answered again"
+            )
+        if self._inside and self.sorter is not None:
+            watcher.note(
+                f"{self._inside:,} pictures lie in {self.sorter.folder}, where sorted ones go; "
+                "they were passed over"
+            )
+        if self._unreadable > _TOLD:
+            watcher.note(
+                f"{self._unreadable:,} files could not be read; their rows in {self.results.out} "
+                "say why"
+            )
+
+    def _answer(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:
+        answers = classify_stream(classifier, self._not_done(stream), as_is=as_is, tta=tta)
+        noted = noting_looks(answers, classifier, self.watcher)
+        try:
+            # The stream first: somebody may be waiting for a name on standard input.
+            with (
+                closing(cast("Generator[Any]", answers)),
+                closing(noted),
+                closing(stream),
+                self._written_in_time(stream),
+            ):
+                for picture, answer in noted:
+                    with self._one_at_a_time:
+                        if self._failure is not None:
+                            break
+                        self._take(picture, answer)
+        except SourceError:
+            # An archive that is torn ends here each time; its last answers must not be lost.
+            self._write()
+            raise
+        if self._failure is not None:
+            raise self._failure
+        self._write()
+
+    @contextmanager
+    def _written_in_time(self, stream: Stream) -> Iterator[None]:
+        """Write answers after a while, even when no further name comes on standard input."""
+        if stream.kind not in ("paths", "several"):
+            yield
+            return
+
+        def look() -> None:
+            while not self._over.wait(_OFTEN):
+                with self._one_at_a_time:
+                    try:
+                        if self._batch:
+                            self._write()
+                    except Exception as error:  # noqa: BLE001  it is raised by whoever waits
+                        self._failure = error
+                        stream.close()
+                        return
+
+        thread = threading.Thread(target=look, name="opsin-classify-write", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _not_done(self, stream: Stream) -> Iterator[Unlabelled]:
+        found = False
+        # Tables, lists and users may name a picture twice, and sources may lie in one another.
+        unique = stream.kind in ("folder", "archive", "picture")
+        try:
+            for picture in stream:
+                found = True
+                if self.sorter is not None and self.sorter.has_inside(picture):
+                    self._inside += 1
+                elif self._is_new(picture, unique=unique):
+                    yield picture
+                else:
+                    self._passed += 1
+        except SourceError:
+            moved = self.sorter is not None and self.sorter.by == "move" and self.journal.resumed
+            # A folder from which all pictures were moved holds none, as it should.
+            if found or not moved or stream.kind != "folder":
+                raise
+
+    def _is_new(self, picture: Unlabelled, *, unique: bool) -> bool:
+        if self.sorter is not None:
+            return self.journal.claim(picture.name, unique=unique)
+        stamp = stamp_of(picture, self.journal.key)
+        if new := self.journal.claim(picture.name, unique=unique, stamp=stamp):
+            self._stamps[picture.name] = stamp
+        return new
+
+    def _take(self, picture: Unlabelled, answer: Prediction | ImageError) -> None:
+        row = row_of(picture.name, answer, self.results.top, reject=self.reject)
+        if row.error is not None:
+            self._unreadable += 1
+            if self._unreadable <= _TOLD:
+                self.watcher.note(f"{row.image}: {row.error}")
+        self._batch.append((picture, row))
+        if len(self._batch) >= _BATCH or time.monotonic() - self._written >= _OFTEN:
+            self._write()
+
+    def _write(self) -> None:
+        """Write the answers that there are, and place their pictures."""
+        kept = [self.selection.keeps(row) for _, row in self._batch]
+        entries = [
+            JournalEntry(
+                picture.name,
+                self._number(row),
+                self.results.encode(row) if keep else b"",
+                self._stamps.pop(picture.name, UNKNOWN),
+            )
+            for (picture, row), keep in zip(self._batch, kept, strict=True)
+        ]
+        if self.sorter is None:
+            self.journal.append(entries)
+        else:
+            wanted = [
+                (picture, row.answer)
+                for (picture, row), keep in zip(self._batch, kept, strict=True)
+                if keep and row.answer is not None
+            ]
+            self.sorter.place(wanted, lambda: self.journal.append(entries))
+        self._batch.clear()
+        self._written = time.monotonic()
+        done = self.journal.pictures - self.journal.resumed
+        if self._total:
+            self.watcher.advance(min(self._passed + done, self._total))
+        elif self._written - self._said >= _SILENCE:
+            self._said = self._written
+            self.watcher.note(f"{self._passed + done:,} pictures so far")
+
+    def _number(self, row: ResultRow) -> int:
+        if row.error is not None:
+            return len(self._numbers) + 1
+        return len(self._numbers) if row.rejected else self._numbers[row.label or ""]

@@ -1,0 +1,213 @@
+"""A comparison written down: page, figures and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from opsin.commands.compare import Comparison
+from opsin.commands.paired_predictions import PREPARED, WORDS
+from opsin.commands.runs import Run
+from opsin.core.errors import OpsinError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe, as_recorded
+from opsin.core.storage import write_bytes, write_json
+from opsin.data.cache import short_digest
+from opsin.data.decode import read
+from opsin.report.comparison_page import Group, render_comparison
+from opsin.report.figures.comparison_figures import (
+    Curve,
+    Disagreement,
+    draw_accuracies,
+    draw_disagreements,
+    draw_together,
+)
+from opsin.report.figures.style import save, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Pictures of a group that the page shows, and the figure.
+_ON_PAGE: Final = 12
+_DRAWN: Final = 5
+
+
+def write_files(
+    found: Comparison, runs: Sequence[Run], folder: Path, watcher: Watcher
+) -> Comparison:
+    """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names.
+
+    Args:
+        found: The comparison.
+        runs: Its runs, in order.
+        folder: Where to.
+        watcher: Is told how far the work is, and why pictures are missing.
+
+    Raises:
+        StorageError: The disk refuses a write.
+    """
+    groups = [_groups(pair) for pair in found.pairs]
+    shown = [p for pair in groups for _, pictures in pair for p in pictures[:_ON_PAGE]]
+    pixels, missing = _pixels(runs, {picture["digest"] for picture in shown}, watcher)
+    if missing:
+        watcher.note(missing)
+        found = replace(found, notes=(*found.notes, missing))
+    word = WORDS[found.part]
+    curves = [
+        Curve(row["letter"], row["model"], run.history)
+        for row, run in zip(found.runs, runs, strict=True)
+    ]
+    drawings: dict[str, Figure] = {}
+    with styled():
+        drawings["curves"] = draw_together(curves)
+        drawings["accuracy"] = draw_accuracies(found.runs, found.headline, word)
+        for pair, own in zip(found.pairs, groups, strict=True):
+            drawn = [(t, _drawable(some, pair, pixels)[:_DRAWN]) for t, some in own]
+            if any(pictures for _, pictures in drawn):
+                only = len(found.pairs) == 1
+                name = "disagreements" if only else f"disagreements-{'-'.join(pair['letters'])}"
+                drawings[name] = draw_disagreements(
+                    [
+                        (f"{t} ({len(some):,})", d)
+                        for (t, some), (_, d) in zip(own, drawn, strict=True)
+                    ],
+                    _title(pair, word),
+                )
+        files = [folder / "compare.html", folder / "compare.json"]
+        watcher.begin("Figures", len(drawings), "figures")
+        for done, (name, figure) in enumerate(drawings.items()):
+            watcher.advance(done)
+            files += [save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
+        watcher.end()
+    found = replace(found, files=tuple(files))
+    on_page = [
+        [_group(title, some, pair, pixels) for title, some in own]
+        for pair, own in zip(found.pairs, groups, strict=True)
+    ]
+    charts = {
+        name: (folder / f"{name}.svg").read_text(encoding="utf-8")
+        for name in ("curves", "accuracy")
+    }
+    page = render_comparison(found.to_json(), charts, on_page, word)
+    write_json(files[1], found.to_json())
+    write_bytes(files[0], page.encode("utf-8", "replace"))
+    return found
+
+
+def _groups(pair: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Sort the pictures that got different answers by who is right, empty groups left out."""
+    first, second = pair["letters"]
+    titles = {
+        (False, True): f"Only {second} is right",
+        (True, False): f"Only {first} is right",
+        (False, False): "Both are wrong, in different ways",
+    }
+    groups = {
+        title: [
+            picture
+            for picture in pair["pictures"]
+            if tuple(answer["right"] for answer in picture["answers"]) == right
+        ]
+        for right, title in titles.items()
+    }
+    return [(title, pictures) for title, pictures in groups.items() if pictures]
+
+
+def _pixels(
+    runs: Sequence[Run], wanted: set[str], watcher: Watcher
+) -> tuple[dict[str, NDArray[np.uint8]], str | None]:
+    """Find pictures by their content where the runs took them from, one place after another.
+
+    Args:
+        runs: The runs, the one whose digests are wanted first.
+        wanted: Digests.
+        watcher: Is told how far the reading is.
+
+    Returns:
+        ``uint8[H, W, C]`` by digest, and what is to be said where some are missing.
+    """
+    found: dict[str, NDArray[np.uint8]] = {}
+    tried: list[Any] = []
+    reason = ""
+    for run in runs:
+        about = run.directory.read(run.directory.dataset)
+        kept = about.get("location", {})
+        location = {key: kept[key] for key in ("sources", "test") if key in kept}
+        # Pictures of another preparation have other pixels, and so other digests.
+        place = [location, [about["preparation"][key] for key in PREPARED]]
+        if len(found) == len(wanted) or place in tried or (tried and place[1] != tried[0][1]):
+            continue
+        try:
+            # Not the whole recipe: a run of another version may know other networks.
+            asked = as_recorded(run.directory.read(run.directory.recipe)["data"])
+            recipe = DataRecipe.model_validate(asked).model_copy(update=location)
+            decoded = read(recipe, watcher=watcher, for_training=False)
+        except (OpsinError, KeyError, ValidationError) as error:
+            reason = reason or str(error)
+            continue
+        finally:
+            tried.append(place)
+        for row, digest in enumerate(short_digest(decoded.digests)):
+            key = digest.tobytes().hex()
+            if key in wanted and key not in found:
+                found[key] = np.array(decoded.images[row])
+    if len(found) == len(wanted):
+        return found, None
+    reason = reason or "where the runs took them from, they are no more"
+    return found, (
+        f"{len(wanted) - len(found):,} of {len(wanted):,} pictures cannot be shown, only named: "
+        f"{reason}"
+    )
+
+
+def _drawable(
+    pictures: Sequence[dict[str, Any]], pair: dict[str, Any], pixels: dict[str, NDArray[np.uint8]]
+) -> list[Disagreement]:
+    """Return those of the pictures that are there, ready to be drawn."""
+    first, second = pair["letters"]
+    return [
+        Disagreement(
+            pixels=pixels[picture["digest"]],
+            name=picture["name"] or picture["digest"],
+            actual=picture["actual"],
+            answers=(
+                (first, picture["answers"][0]["label"], picture["answers"][0]["confidence"]),
+                (second, picture["answers"][1]["label"], picture["answers"][1]["confidence"]),
+            ),
+        )
+        for picture in pictures
+        if picture["digest"] in pixels
+    ]
+
+
+def _group(
+    title: str,
+    pictures: Sequence[dict[str, Any]],
+    pair: dict[str, Any],
+    pixels: dict[str, NDArray[np.uint8]],
+) -> Group:
+    shown = pictures[:_ON_PAGE]
+    others = [
+        f"{picture['name'] or picture['digest']} is {picture['actual']}: "
+        + ", ".join(
+            f"{letter} {answer['label']} {answer['confidence']:.0%}"
+            for letter, answer in zip(pair["letters"], picture["answers"], strict=True)
+        )
+        for picture in shown
+        if picture["digest"] not in pixels
+    ]
+    return Group(title, len(pictures), _drawable(shown, pair, pixels), others)
+
+
+def _title(pair: dict[str, Any], word: str) -> str:
+    first, second = pair["letters"]
+    return (
+        f"{len(pair['pictures']):,} of {pair['images']:,} {word} pictures get different answers "
+        f"from {first} and {second}"
+    )

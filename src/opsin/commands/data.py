@@ -1,0 +1,84 @@
+"""What a collection of pictures holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from opsin.core.arguments import checked
+from opsin.core.storage import write_bytes, write_json
+from opsin.data.audit import Audit
+from opsin.data.dataset import Dataset
+from opsin.evaluation.mistakes import check_seed
+from opsin.report.audit_page import render_audit
+from opsin.report.figures.dataset_figures import (
+    class_means,
+    draw_class_sizes,
+    draw_grid,
+    draw_heat_map,
+    draw_means,
+)
+from opsin.report.figures.style import save, styled
+
+
+@checked
+def draw_data(dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0) -> list[Path]:
+    """Draw what every tutorial begins with.
+
+    Args:
+        dataset: The pictures.
+        folder: Where the figures go: ``picture.png`` (a training picture enlarged, as a heat map),
+            ``grid.png`` (25 with their names), ``means.png`` (the mean of each class) and
+            ``classes.png`` (their sizes).
+        seed: Decides which training pictures are drawn, at random; another one draws others.
+
+    Returns:
+        The files.
+
+    Raises:
+        RecipeError: The seed is below 0.
+        StorageError: The disk refuses a write.
+    """
+    check_seed(seed)
+    rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
+    shown = np.random.default_rng(seed).permutation(rows)[:25]
+    first = int(shown[0])
+    labels = [dataset.classes[dataset.labels[row]] for row in shown]
+    means = class_means(dataset.images, dataset.labels, rows, len(dataset.classes))
+    with styled():
+        drawn = {
+            "picture": draw_heat_map(
+                dataset.images[first],
+                f"{dataset.classes[dataset.labels[first]]} ({dataset.names[first]})",
+            ),
+            "grid": draw_grid(
+                list(dataset.images[shown]),
+                labels,
+                f"{len(shown)} of {len(rows):,} training images, drawn at random (seed {seed})",
+            ),
+            "means": draw_means(means, dataset.classes),
+            "classes": draw_class_sizes(dataset.counts()),
+        }
+        return [save(figure, Path(folder) / f"{name}.png") for name, figure in drawn.items()]
+
+
+@checked
+def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
+    """Write the findings of an audit as a page, and all of them as JSON.
+
+    Args:
+        audit: What `opsin.audit` found.
+        folder: Where ``audit.html`` and ``audit.json`` go.
+
+    Returns:
+        The page.
+
+    Raises:
+        StorageError: The disk refuses a write.
+    """
+    page = Path(folder) / "audit.html"
+    write_json(page.with_suffix(".json"), audit.to_json())
+    write_bytes(page, render_audit(audit).encode("utf-8", "backslashreplace"))
+    return page

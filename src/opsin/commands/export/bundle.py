@@ -1,0 +1,217 @@
+"""One zip with all that running it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import string
+import zipfile
+from collections.abc import Sequence
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.commands.export.samples import Sample, choose_samples
+from opsin.commands.export.shipped import Shipped
+from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.core.errors import ParityError, SourceError
+from opsin.core.events import Watcher
+from opsin.core.metadata import Metadata
+from opsin.core.storage import write_bytes
+from opsin.runtime.classifier import Answers, Classifier
+
+#: Largest difference of probabilities that is put down to rounding.
+TOLERANCE: Final = 1e-4
+# Pictures that plain ONNX Runtime and Opsin both answer to.
+_COMPARED: Final = 512
+# Years before it are unknown to zip; a time of the clock would make each bundle another.
+_TIME: Final = (1980, 1, 1, 0, 0, 0)
+_CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
+
+
+def write_bundle(
+    classifier: Classifier,
+    target: Path,
+    *,
+    data: Sequence[str | PathLike[str]],
+    watcher: Watcher,
+) -> Shipped:
+    """Write a bundle, after comparing plain ONNX Runtime with Opsin on real pictures.
+
+    The pictures are validation pictures, so that no look at the test set is spent; test pictures
+    where there are no others.
+
+    Args:
+        classifier: What it holds.
+        target: The file to write.
+        data: Pictures with labels (default: those of the run).
+        watcher: Is told how far the work is.
+
+    Raises:
+        ParityError: Plain ONNX Runtime answers otherwise than Opsin.
+        SourceError: The pictures cannot be found, or none are left besides the training's.
+    """
+    known = known_pictures(classifier, data, watcher=watcher)
+    part: Literal["val", "test"] = "val" if len(known.val) else "test"
+    rows = known.val if len(known.val) else known.test
+    if not len(rows):
+        raise SourceError(
+            "pictures that the classifier did not learn from, for samples",
+            f"{known.source} has none left",
+            "Name others: --data SOURCE.",
+        )
+    content = classifier.content
+    found = _answers(classifier, known, rows, watcher)
+    compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
+    difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))
+    samples = choose_samples(classifier, known, rows, found)
+    zipped = _zip(_files(classifier.metadata, content, samples, part))
+    write_bytes(target, zipped)
+    return Shipped(
+        path=target,
+        to="bundle",
+        bytes=len(zipped),
+        bytes_before=len(content),
+        part=part,
+        images=len(compared),
+        labels_changed=0,
+        largest_difference=difference,
+        samples=len(samples),
+    )
+
+
+def _answers(
+    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], watcher: Watcher
+) -> Answers:
+    from opsin.commands.evaluate import answers  # noqa: PLC0415
+
+    return answers(classifier, known.images, rows, "Samples", watcher)
+
+
+def _compare(classifier: Classifier, content: bytes, images: NDArray[np.uint8]) -> float:
+    """Return the largest difference between plain ONNX Runtime and Opsin.
+
+    Raises:
+        ParityError: A label differs, or a probability by more than `TOLERANCE`.
+    """
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    own = classifier.probabilities(images)
+    plain = np.concatenate(
+        [session.run(["probabilities"], {"images": images[start : start + 64]})[0]
+         for start in range(0, len(images), 64)]
+    )  # fmt: skip
+    difference = float(np.abs(own - plain).max())
+    changed = int((own.argmax(axis=1) != plain.argmax(axis=1)).sum())
+    if changed or not difference <= TOLERANCE:
+        raise ParityError(
+            "the same answers from plain ONNX Runtime",
+            f"{changed} of {len(images)} labels differ, probabilities by up to {difference:.2g}",
+            "Please report this; nothing was written.",
+        )
+    return difference
+
+
+def _files(
+    metadata: Metadata, content: bytes, samples: Sequence[Sample], part: str
+) -> dict[str, bytes]:
+    """Return what the bundle holds, by name."""
+    clients = resources.files("opsin.commands.export") / "clients"
+    like = metadata.preparation
+    about = {
+        "classes": list(metadata.classes),
+        "height": like.height,
+        "width": like.width,
+        "channels": like.channels,
+        "resize": like.resize,
+        "reject": None if metadata.reject is None else metadata.reject.threshold,
+    }
+    names = [_file_name(metadata, sample) for sample in samples]
+    expected = {name: sample.to_json() for name, sample in zip(names, samples, strict=True)}
+    files = {
+        "classifier.onnx": content,
+        "classes.json": _json(about),
+        "expected.json": _json(expected),
+        "README.md": _readme((clients / "README.md").read_text("utf-8"), metadata, samples, part),
+        **{name: (clients / name).read_bytes() for name in _CLIENTS},
+        **{f"samples/{name}": _png(sample.pixels)
+           for name, sample in zip(names, samples, strict=True)},
+    }  # fmt: skip
+    sums = [f"{hashlib.sha256(value).hexdigest()}  {name}\n" for name, value in files.items()]
+    return files | {"SHA256SUMS": "".join(sorted(sums, key=lambda line: line[66:])).encode()}
+
+
+def _file_name(metadata: Metadata, sample: Sample) -> str:
+    """Return a name that every file system takes: ``3-ankle-boot.png``."""
+    tame = re.sub(r"[^a-z0-9]+", "-", metadata.classes[sample.shows].lower()).strip("-")[:40]
+    width = len(str(len(metadata.classes) - 1))
+    return f"{sample.shows:0{width}}-{tame or 'class'}.png"
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: str) -> bytes:
+    like, score = metadata.preparation, metadata.score
+    shown = {sample.shows for sample in samples}
+    without = [name for place, name in enumerate(metadata.classes) if place not in shown]
+    where = {"val": "validation", "test": "test"}[part]
+    said = {
+        "count": len(metadata.classes),
+        "classes": ", ".join(metadata.classes[:50]) + (" …" if len(metadata.classes) > 50 else ""),
+        "opsin": metadata.opsin,
+        "model": metadata.model,
+        "width": like.width,
+        "height": like.height,
+        "channels": like.channels,
+        "score": "accuracy not known" if score is None else
+        f"accuracy {score.accuracy:.4f} on {score.images:,} "
+        f"{'test' if score.split == 'test' else 'validation'} pictures",
+        "samples": f"{len(samples)} prepared pictures, one of each class"
+        + (f" but {', '.join(without[:20])}" if without else ""),
+        "chosen": f"The samples are {where} pictures: of those of a class that are rightly "
+        "recognised, the one that three quarters of the others are less sure of. Where none is, it "
+        "is the one with the highest probability of its class, and `label` says what the file "
+        "answers instead.",
+        "background": "The clients leave the background as it is."
+        if like.background is None else
+        "Opsin turns a background dark or light where the training pictures' was; the clients "
+        "leave it as it is, as `opsin predict --as-is` does.",
+        "reject": "the file has no threshold for it."
+        if metadata.reject is None else
+        f"a picture whose output `familiarity` is below {metadata.reject.threshold:.6g} (`reject` "
+        "in `classes.json`) is like none of the training pictures.",
+        "precision": f"The network is kept in {metadata.precision}."
+        + (" Integers are rounded otherwise by processors without VNNI or its like, so that a few "
+           "labels may differ there." if metadata.precision == "int8" else ""),
+    }  # fmt: skip
+    return string.Template(text).substitute(said).encode("utf-8", "backslashreplace")
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    """Pack files so that the same content gives the same bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as bundle:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # as on Unix, wherever it is made
+            entry.external_attr = 0o100644 << 16
+            bundle.writestr(entry, files[name], compresslevel=6)
+    return stream.getvalue()

@@ -1,0 +1,84 @@
+"""Which pictures show best what a classifier answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.inside.pictures import ReferenceSet
+from opsin.runtime.classifier import Answers, Classifier
+
+# Among the rightly recognised pictures of a class, in rising order of confidence: sure, and yet
+# no extreme.
+_PLACE: Final = 0.75
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture and what Opsin answers to it.
+
+    Args:
+        name: Of the original.
+        shows: Its class, a place among the classifier's.
+        label: The class that the classifier answers with.
+        probabilities: Of each class, ``float32[K]``.
+        pixels: As the network sees it, ``uint8[H, W, C]``.
+        truth: The name of the class that it shows.
+    """
+
+    name: str
+    shows: int
+    label: str
+    probabilities: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
+    truth: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the pixels left out."""
+        return {
+            "picture": self.name,
+            "class": self.truth,
+            "label": self.label,
+            "probabilities": [float(share) for share in self.probabilities],
+        }
+
+
+def choose_samples(
+    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], found: Answers
+) -> list[Sample]:
+    """Choose a picture of each class that has any, those rightly recognised first.
+
+    Args:
+        classifier: What was asked.
+        known: The pictures.
+        rows: Those to choose among.
+        found: The answers to them.
+    """
+    labels, answered = known.labels[rows], found.probabilities.argmax(axis=1)
+    refused = found.rejected(classifier.metadata.reject)
+    chosen = []
+    for shows in np.unique(labels):
+        own = np.flatnonzero(labels == shows)
+        right = own[(answered[own] == shows) & ~refused[own]]
+        ranked = (right if len(right) else own)[
+            np.argsort(found.probabilities[right if len(right) else own, shows], kind="stable")
+        ]
+        place = ranked[int(_PLACE * (len(ranked) - 1))] if len(right) else ranked[-1]
+        row = int(rows[place])
+        # Asked once more, alone: what a client is compared with is the answer to one picture.
+        pixels = np.ascontiguousarray(known.images[row : row + 1])
+        probabilities = classifier.answers(pixels).probabilities[0]
+        chosen.append(
+            Sample(
+                name=str(known.names[row]),
+                shows=int(shows),
+                label=classifier.classes[int(probabilities.argmax())],
+                probabilities=probabilities,
+                pixels=pixels[0],
+                truth=classifier.classes[int(shows)],
+            )
+        )
+    return chosen

@@ -1,0 +1,269 @@
+"""A smaller classifier, and the gate it passes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.classical.classical_recipe import MODELS as CLASSICAL
+from opsin.commands.evaluate import answers
+from opsin.commands.export.shipped import Quality, Shipped, To
+from opsin.commands.export.speed import compare_speed
+from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.commands.test_set_usage import count_looks, key_of, note_look
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ModelFileError, ParityError, SourceError
+from opsin.core.events import Watcher
+from opsin.core.metadata import Metadata, Score
+from opsin.data.cache import digest_rows, short_digest
+from opsin.data.lazy_images import Images
+from opsin.runtime.classifier import Answers, Classifier
+from opsin.runtime.model_check import write_classifier
+
+#: How far the accuracy may fall: 0.3 points.
+MOST_LOST: Final = 0.003
+# Training pictures that the ranges are taken from, and validation pictures that choose among them.
+_CALIBRATION, _CHOICE = 1000, 1000
+# Values of all layers that are looked at in one calibration, about ten seconds' work; never fewer
+# pictures than these.
+_VALUES, _FEWEST = 300_000_000, 64
+
+
+def write_smaller(
+    classifier: Classifier,
+    to: To,
+    target: Path,
+    *,
+    force: bool,
+    data: Sequence[str | os.PathLike[str]],
+    watcher: Watcher,
+) -> Shipped:
+    """Make a classifier smaller, compare it with its original, and write it.
+
+    Args:
+        classifier: The original.
+        to: ``int8`` or ``fp16``.
+        target: The file to write.
+        force: Write it even where its accuracy falls too far.
+        data: Pictures with labels (default: those of the run).
+        watcher: Is told how far the work is.
+
+    Raises:
+        ModelFileError: It holds no network, or one that is small already.
+        ParityError: Its accuracy falls by more than `MOST_LOST`.
+        SourceError: The pictures cannot be found, or none are left to judge by.
+    """
+    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415  they need onnx
+    from opsin.onnx_files.quantize.graph import stamped  # noqa: PLC0415
+
+    _refuse_others(classifier, to)
+    known = known_pictures(classifier, data, watcher=watcher)
+    part, rows = _judged(known)
+    content = classifier.content
+    ranges = None
+    if to == "int8":
+        content, ranges = _best_ranges(classifier, content, known, watcher)
+    else:
+        content = to_fp16(content)
+    fresh = _opened(classifier, content)
+    before = answers(classifier, known.images, rows, "Original", watcher)
+    after = answers(fresh, known.images, rows, to, watcher)
+    labels = known.labels[rows]
+    qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
+    looks = _note(classifier, known, rows, qualities[0]) if part == "test" else None
+    lost = qualities[0].accuracy - qualities[1].accuracy
+    too_far = lost > MOST_LOST + 1e-9
+    if too_far and not force:
+        raise _fell(to, part, len(rows), *qualities)
+    some = np.ascontiguousarray(known.images[rows[:256]])
+    speed = compare_speed(classifier, fresh, some, watcher)
+    score = Score(split=part, images=len(rows), accuracy=qualities[1].accuracy,
+                  low=qualities[1].low, high=qualities[1].high)  # fmt: skip
+    content = stamped(content, fresh.metadata.model_copy(update={"score": score}))
+    write_classifier(target, content, most=classifier.most)
+    left = {layer.name for layer in fresh.metadata.layers}
+    return Shipped(
+        path=target,
+        to=to,
+        bytes=len(content),
+        bytes_before=len(classifier.content),
+        part=part,
+        images=len(rows),
+        labels_changed=int(
+            (before.probabilities.argmax(axis=1) != after.probabilities.argmax(axis=1)).sum()
+        ),
+        largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
+        before=qualities[0],
+        after=qualities[1],
+        speed=speed,
+        ranges=ranges,
+        looks=looks,
+        layers_gone=tuple(layer.name for layer in classifier.metadata.layers
+                          if layer.name not in left),
+        forced=too_far,
+    )  # fmt: skip
+
+
+def _refuse_others(classifier: Classifier, to: To) -> None:
+    metadata: Metadata = classifier.metadata
+    if metadata.model in CLASSICAL:
+        raise ModelFileError(
+            f"a network to export to {to}: mlp, cnn or resnet",
+            f"{classifier.path} holds a model without layers ({metadata.model}), whose thresholds "
+            "and distances would be others if they were rounded",
+            "Export it as it is: --to bundle.",
+        )
+    if metadata.precision != "float32":
+        raise ModelFileError(
+            "a classifier in float32",
+            f"{classifier.path} is in {metadata.precision} already",
+            "Give the original that it was exported from.",
+        )
+
+
+def _judged(known: ReferenceSet) -> tuple[Literal["test", "val"], NDArray[np.int64]]:
+    for part, rows in (("test", known.test), ("val", known.val)):
+        if len(rows):
+            return cast(Literal["test", "val"], part), rows
+    raise SourceError(
+        "pictures that the classifier did not learn from",
+        f"{known.source} has none left to compare the answers on",
+        "Name others: --data SOURCE.",
+    )
+
+
+def _opened(original: Classifier, content: bytes) -> Classifier:
+    return Classifier.of_content(original.path, content, most=original.most)
+
+
+def _best_ranges(
+    classifier: Classifier, content: bytes, known: ReferenceSet, watcher: Watcher
+) -> tuple[bytes, str]:
+    """Quantise with each choice of ranges; keep what answers most like the original.
+
+    Answers are compared by their mean Kullback-Leibler divergence on validation pictures (training
+    pictures where there are none), which tells more than a handful of changed labels.
+    """
+    from opsin.onnx_files.quantize.int8 import RANGES, to_int8  # noqa: PLC0415
+
+    shown = _calibration(classifier, known)
+    rows = _spread(known.val if len(known.val) else known.train, _CHOICE)
+    like = classifier.probabilities(_at(known.images, rows))
+    found = []
+    watcher.begin("Calibrate", len(RANGES) * len(shown), "pictures")
+    try:
+        for place, ranges in enumerate(RANGES):
+
+            def told(done: int, before: int = place * len(shown)) -> None:
+                watcher.advance(before + done)
+
+            smaller = to_int8(content, shown, ranges=ranges, told=told)
+            own = _opened(classifier, smaller)
+            apart = divergence(like, own.probabilities(_at(known.images, rows)))
+            found.append((apart, place, smaller, ranges))
+    finally:
+        watcher.end()
+    _, _, best, ranges = min(found, key=lambda each: each[:2])
+    return best, ranges
+
+
+def _calibration(classifier: Classifier, known: ReferenceSet) -> NDArray[np.uint8]:
+    if not len(known.train):
+        raise SourceError(
+            "training pictures to take the ranges of the values from",
+            f"{known.source} has none",
+            "Name pictures with a training part: --data SOURCE.",
+        )
+    values = sum(int(np.prod(layer.shape)) for layer in classifier.metadata.layers)
+    most = max(_FEWEST, min(_CALIBRATION, _VALUES // max(values, 1)))
+    return _at(known.images, _spread(known.train, most))
+
+
+def _at(images: Images, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(images[rows])
+
+
+def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Choose rows evenly along a set."""
+    places = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)
+    return rows[places]
+
+
+def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the mean Kullback-Leibler divergence of answers from others, in nats.
+
+    S. Kullback and R. A. Leibler, "On information and sufficiency", 1951.
+
+    Args:
+        like: Probabilities to compare with, ``float32[N, K]``.
+        other: Probabilities of the same pictures, ``float32[N, K]``.
+
+    Example:
+        >>> even, sure = np.float32([[0.5, 0.5]]), np.float32([[0.75, 0.25]])
+        >>> divergence(even, even), round(divergence(even, sure), 4)
+        (0.0, 0.1438)
+    """
+    least = np.finfo(np.float32).tiny
+    first = np.maximum(like, least, dtype=np.float64)
+    second = np.maximum(other, least, dtype=np.float64)
+    return float((first * (np.log(first) - np.log(second))).sum(axis=1).mean())
+
+
+def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) -> Quality:
+    from opsin.evaluation.intervals import wilson  # noqa: PLC0415  scipy takes a while to load
+
+    right = found.probabilities.argmax(axis=1) == labels
+    low, high = wilson(int(right.sum()), len(right))
+    own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    rejects = classifier.metadata.reject
+    refused = float(found.rejected(rejects).mean()) if rejects and found.familiarity is not None \
+        else None  # fmt: skip
+    return Quality(
+        accuracy=float(right.mean()),
+        low=low,
+        high=high,
+        log_loss=float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()),
+        refused=refused,
+    )
+
+
+def _note(
+    classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], quality: Quality
+) -> int | None:
+    """Keep in the run that its test pictures were looked at, and say how often they were."""
+    digests = short_digest(
+        np.concatenate(
+            [digest_rows(_at(known.images, rows[start : start + 1024]))
+             for start in range(0, len(rows), 1024)]
+        )
+    )  # fmt: skip
+    run = RunDirectory(classifier.path.parent)
+    key = key_of(digests, np.arange(len(rows)))
+    figures: dict[str, Any] = {"images": len(rows), "accuracy": quality.accuracy}
+    note_look(run, key, figures)
+    return count_looks(run, key) or None
+
+
+def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
+    few = images * MOST_LOST < 1
+    wrong = round((before.accuracy - after.accuracy) * images)
+    pictures = "picture" if wrong == 1 else "pictures"
+    return ParityError(
+        f"an accuracy within 0.3 points of the original's on the {part} pictures",
+        f"{to} answers with {after.accuracy:.4f} instead of {before.accuracy:.4f}, {wrong:,} more "
+        f"{pictures} of {images:,} wrong",
+        "Nothing was written. "
+        + (
+            "One picture is more than 0.3 points here; judge by more of them (--data SOURCE), or "
+            "write"
+            if few
+            else "Write"
+        )
+        + " it all the same with --force."
+        + (" Or take --to fp16." if to == "int8" else ""),
+    )

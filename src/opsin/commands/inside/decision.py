@@ -1,0 +1,288 @@
+"""Why a picture got its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import MissingExtraError, ModelFileError
+from opsin.core.events import SILENT, Watcher
+from opsin.data.blank import has_no_contrast
+from opsin.inspection.faithfulness import (
+    DeletionCurves,
+    FaithfulnessVerdict,
+    RandomBaseline,
+    assess_faithfulness,
+    chance,
+    curves_of,
+    random_weights,
+)
+from opsin.inspection.network import Network
+from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
+from opsin.inspection.part import Part
+from opsin.runtime.classifier import Classifier
+
+if TYPE_CHECKING:
+    from opsin.models.onnx_network import TorchNetwork
+
+#: What is said of an image without contrast.
+NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."
+#: What is said of files without layers that could be drawn anew.
+NO_WEIGHTS: Final = (
+    "A model without weights cannot be compared with one of random weights: its map has passed or "
+    "failed one check only."
+)
+
+# Pixels of the pictures that a network is asked about at once.
+_PIXELS: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """What one method says about a picture and a class.
+
+    Args:
+        method: ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``.
+        heat: ``float32[H, W]``; large values speak for the class, negative ones against it.
+        random_heat: The same from a network with random weights; ``None``: it cannot be made.
+        curves: Its deletion and insertion curves.
+        by_chance: Those of the same map at places that have nothing to do with the picture.
+        verdict: Whether it may be trusted.
+        notes: What else should be known about it, sentences.
+    """
+
+    method: str
+    heat: NDArray[np.float32]
+    random_heat: NDArray[np.float32] | None
+    curves: DeletionCurves
+    by_chance: RandomBaseline
+    verdict: FaithfulnessVerdict
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the map as lists of rows."""
+        return {
+            "method": self.method,
+            **self.verdict.to_json(),
+            "deletion_area": self.curves.deletion_area,
+            "insertion_area": self.curves.insertion_area,
+            "deletion_chance": list(self.by_chance.deletion_area),
+            "insertion_chance": list(self.by_chance.insertion_area),
+            "notes": list(self.notes),
+            "heat": [[float(f"{value:.5g}") for value in row] for row in self.heat.tolist()],
+        }
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a picture got its answer.
+
+    Args:
+        pixels: The picture, ``uint8[H, W, C]``.
+        classes: Names of the classes.
+        target: The class that is explained, a place among them.
+        answer: The answer, a place among them.
+        probabilities: Of each class, ``float32[K]``.
+        fill: What hidden pixels become, ``uint8[C]``.
+        maps: One a method.
+        counterfactual: The smallest part found whose hiding changes the answer, if there is one.
+        notes: What could not be done, and how to get it, sentences.
+    """
+
+    pixels: NDArray[np.uint8]
+    classes: tuple[str, ...]
+    target: int
+    answer: int
+    probabilities: NDArray[np.float32]
+    fill: NDArray[np.uint8]
+    maps: tuple[HeatMap, ...]
+    counterfactual: Counterfactual | None
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the picture left out."""
+        changed = None
+        if self.counterfactual is not None:
+            changed = self.counterfactual.to_json()
+            for end in ("before", "after"):
+                changed[end] = self.classes[changed[end]]
+        return {
+            "class": self.classes[self.target],
+            "probability": float(self.probabilities[self.target]),
+            "answer": self.classes[self.answer],
+            "maps": [each.to_json() for each in self.maps],
+            "counterfactual": changed,
+            "notes": list(self.notes),
+        }
+
+
+def explain(
+    classifier: Classifier,
+    network: Network,
+    pixels: NDArray[np.uint8],
+    *,
+    target: int | None = None,
+    seed: int = 0,
+    watcher: Watcher = SILENT,
+) -> Decision:
+    """Return what four methods say about one picture and one class, and whether to believe them.
+
+    Occlusion works with every file. Saliency, Grad-CAM and Integrated Gradients need PyTorch and
+    Captum, and a model that has gradients; where they are missing, ``notes`` says so.
+
+    Args:
+        classifier: An open classifier.
+        network: The network in its file.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        target: The class to explain, a place among the classifier's (default: the answer).
+        seed: Decides random places and random weights.
+        watcher: Is told how far the work is.
+
+    Example:
+        >>> import tempfile, opsin
+        >>> data = opsin.load("digits")
+        >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> file = run.classifier()
+        >>> network = Network(file.content, file.metadata.layers)
+        >>> decision = explain(file, network, data.images[0])
+        >>> [each.method for each in decision.maps], decision.maps[0].heat.shape
+        (['saliency', 'integrated-gradients', 'occlusion'], (8, 8))
+    """
+    answer = classifier.probabilities
+    (row,) = answer(pixels[None])
+    best = int(row.argmax())
+    wanted = best if target is None else target
+    fill = fill_of(network, pixels)
+    if has_no_contrast(pixels):
+        return Decision(pixels, classifier.classes, wanted, best, row, fill, (), None, (NO_MAPS,))
+    watcher.doing("heat maps")
+    drawn = random_weights(network, seed=seed)
+    found, notes = _gradient_maps(network, drawn, pixels, wanted, fill)
+    occluded = occlusion_map(answer, pixels, wanted, fill, watcher=watcher)
+    by_random = None if drawn is None else occlusion_map(_answering(drawn), pixels, wanted, fill)
+    found["occlusion"] = _FoundDecision(occluded, by_random)
+    watcher.doing("checks of the heat maps")
+    maps = []
+    for method, each in found.items():
+        curves = curves_of(answer, pixels, each.heat, wanted, fill, seed=seed)
+        by_chance = chance(answer, pixels, each.heat, wanted, fill, seed=seed)
+        verdict = assess_faithfulness(each.heat, curves, by_chance, each.random)
+        maps.append(HeatMap(method, each.heat, each.random, curves, by_chance, verdict, each.notes))
+    if drawn is None:
+        notes.append(NO_WEIGHTS)
+    watcher.doing("smallest part that decides")
+    own = occluded if wanted == best else occlusion_map(answer, pixels, best, fill)
+    return Decision(
+        pixels,
+        classifier.classes,
+        wanted,
+        best,
+        row,
+        fill,
+        tuple(maps),
+        counterfactual(answer, pixels, own, fill),
+        tuple(notes),
+    )
+
+
+def fill_of(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return what hidden pixels become: the mean of the training pictures, ``uint8[C]``.
+
+    That is what the network's first layer makes 0. Models without layers do not hold it; theirs
+    is the mean of the picture itself.
+
+    Args:
+        network: The network in the file.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+    """
+    mean = network.weights.get("input.mean")
+    own = (
+        pixels.mean(axis=(0, 1))
+        if mean is None
+        else np.broadcast_to(mean.ravel(), pixels.shape[2:])
+    )
+    fill: NDArray[np.uint8] = np.clip(np.round(own), 0, 255).astype(np.uint8)
+    return fill
+
+
+@dataclass(frozen=True)
+class _FoundDecision:
+    """A map, that of random weights, and what is to be said about it."""
+
+    heat: NDArray[np.float32]
+    random: NDArray[np.float32] | None
+    notes: tuple[str, ...] = ()
+
+
+def _gradient_maps(
+    network: Network,
+    drawn: bytes | None,
+    pixels: NDArray[np.uint8],
+    target: int,
+    fill: NDArray[np.uint8],
+) -> tuple[dict[str, _FoundDecision], list[str]]:
+    """Return the maps that need gradients, and why some are missing."""
+    try:
+        from opsin.models import attribution  # noqa: PLC0415
+        from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
+
+        trained = TorchNetwork(network.with_weights({}))
+        random = None if drawn is None else TorchNetwork(drawn)
+
+        def both(method: Callable[[TorchNetwork], NDArray[np.float32]]) -> _FoundDecision:
+            return _FoundDecision(method(trained), None if random is None else method(random))
+
+        found = {"saliency": both(lambda net: attribution.saliency(net, pixels, target))}
+    except MissingExtraError as error:
+        names = "Saliency, Grad-CAM and Integrated Gradients need PyTorch and Captum"
+        return {}, [f"{names}. {error.advice}"]
+    except ModelFileError as error:
+        names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
+        return {}, [f"{names}: {error.received}. Occlusion needs none."]
+    notes = []
+    layer = _last_with_maps(network)
+    if layer is None:
+        notes.append("Grad-CAM needs a layer with maps, and this network has none.")
+    else:
+        found["grad-cam"] = both(lambda n: attribution.grad_cam(n, pixels, target, layer=layer))
+    whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
+    other = random and attribution.integrated_gradients(random, pixels, target, baseline=fill)
+    found["integrated-gradients"] = _FoundDecision(
+        whole.heat, other.heat if other else None, (_completeness(whole.gap),)
+    )
+    return found, notes
+
+
+def _completeness(gap: float) -> str:
+    """Say how well a map adds up to what it should."""
+    from opsin.models.attribution import GAP  # noqa: PLC0415
+
+    told = f"Adds up to the change of the class's score, but for {gap:.1%}."
+    return told if gap <= GAP else f"{told} That is much: take it with caution."
+
+
+def _last_with_maps(network: Network) -> str | None:
+    """Return the last hidden layer whose units have more than one place."""
+    maps = [
+        layer.name
+        for layer in network.layers
+        if layer.name != "input" and len(layer.shape) == 3 and layer.shape[1] * layer.shape[2] > 1
+    ]
+    return maps[-1] if maps else None
+
+
+def _answering(content: bytes) -> Answer:
+    """Return what asks a file that lies in memory."""
+    part = Part(content)
+    place = part.outputs.index("probabilities")
+
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
+        batches = part.stream(images, None, size)
+        return np.concatenate([batch.values[place] for batch in batches])
+
+    return answer

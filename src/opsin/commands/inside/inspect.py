@@ -1,0 +1,273 @@
+"""The verb `inspect`: plain data and a page."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from opsin.commands.inside.inspection import Inspection
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import refuse_swapped
+from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import check_writable
+from opsin.data.images import ImageLike
+from opsin.runtime.classifier import Classifier, Prediction
+
+if TYPE_CHECKING:
+    from opsin.commands.inside.ablation import Ablation
+    from opsin.commands.inside.decision import Decision
+    from opsin.commands.inside.neighbours import Neighbour
+    from opsin.commands.inside.portraits import Portrait
+    from opsin.commands.inside.probes import Probes
+    from opsin.commands.inside.summary import Summary
+    from opsin.commands.inside.units import UnitGallery
+    from opsin.inspection.activity import Activity
+    from opsin.inspection.layers import LayerView
+    from opsin.inspection.weights import WeightView
+
+#: Nearest training pictures that a page shows.
+NEIGHBOURS: Final = 9
+
+
+@dataclass
+class Insight:
+    """What `inspect` found; parts that nobody asked for are ``None`` or empty.
+
+    Args:
+        model: The file looked into.
+        page: The page that was written.
+        files: What was written beside it.
+        summary: The layers as a table.
+        answer: The answer to the picture.
+        views: What each layer made of the picture.
+        activity: How active each unit is over training pictures.
+        galleries: What excites the units of each layer asked for, by layer.
+        ablations: What becomes of the accuracy without each of them, by layer.
+        probes: How well the classes can be told apart behind each layer.
+        portraits: The training pictures that stand for each class.
+        weights: What each layer has learnt.
+        history: The epochs of the training, each with its ``norms``.
+        decision: Heat maps with their checks.
+        neighbours: Training pictures that the network sees most like the picture.
+        saved: What `Inspection.save` returned.
+    """
+
+    model: Path
+    page: Path | None = None
+    files: list[Path] = field(default_factory=list)
+    summary: Summary | None = None
+    answer: Prediction | None = None
+    views: list[LayerView] = field(default_factory=list)
+    activity: Activity | None = None
+    galleries: dict[str, UnitGallery] = field(default_factory=dict)
+    ablations: dict[str, Ablation] = field(default_factory=dict)
+    probes: Probes | None = None
+    portraits: list[Portrait] = field(default_factory=list)
+    weights: list[WeightView] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    decision: Decision | None = None
+    neighbours: list[Neighbour] = field(default_factory=list)
+    saved: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain data: figures, no pictures and no raw numbers."""
+        said: dict[str, Any] = {"model": str(self.model)}
+        if self.page is not None:
+            said |= {"page": str(self.page), "files": [str(file) for file in self.files]}
+        for name in ("summary", "answer", "activity", "probes", "decision"):
+            part = getattr(self, name)
+            if part is not None:
+                said[name] = part.to_json()
+        if self.views:
+            said["layers"] = [view.to_json() for view in self.views]
+        for name in ("galleries", "ablations"):
+            if getattr(self, name):
+                said[name] = {key: part.to_json() for key, part in getattr(self, name).items()}
+        for name in ("portraits", "weights", "neighbours"):
+            if getattr(self, name):
+                said[name] = [part.to_json() for part in getattr(self, name)]
+        if self.history:
+            said["norms"] = [epoch["norms"] for epoch in self.history]
+        if self.saved is not None:
+            said["saved"] = self.saved
+        return said
+
+
+@checked
+def inspect(
+    model: str | os.PathLike[str] | Classifier,
+    image: ImageLike | None = None,
+    *,
+    layers: Sequence[str] = (),
+    data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+    label: str | None = None,
+    explain: bool = False,
+    ablate: bool = False,
+    probes: bool = False,
+    portraits: bool = False,
+    as_is: bool = False,
+    save: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    watcher: Watcher = SILENT,
+) -> Insight:
+    """Look inside a classifier and write what is found as a page.
+
+    Without a picture the page shows the network and its weights, or, where layers are named, what
+    excites their units. With a picture it shows what each layer makes of it.
+
+    Args:
+        model: A run directory, a ``classifier.onnx`` or an open classifier.
+        image: A picture, or the name of one of its known pictures.
+        layers: Layers to look at (default: all).
+        data: Pictures with labels to look at it with (default: those of its run).
+        label: The class that heat maps speak for (default: the answer); of units, the class that
+            they are sorted by.
+        explain: With a picture: heat maps, the smallest patch that decides, nearest training
+            pictures.
+        ablate: With layers: switch off each of their units in turn.
+        probes: Fit a linear probe to each layer.
+        portraits: Show the training pictures that stand for each class.
+        as_is: Leave the picture's background as it is.
+        save: Write the layers' raw numbers into this ``.npz`` file, and no page: of the picture,
+            or of all known pictures.
+        out: Folder for the page (default: ``inspection`` in the run directory, or here).
+        watcher: Is told how far the work is.
+
+    Raises:
+        RecipeError: A combination of these that means nothing, or an unknown class.
+        ModelFileError: There is no such layer.
+        ImageError: The picture cannot be read.
+        SourceError: Pictures are needed, and there are none.
+        StorageError: The disk refuses a write.
+        MissingExtraError: What draws pages is not installed.
+
+    Example:
+        >>> import opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> opsin.inspect(run).page.name
+        'network.html'
+    """
+    _check(image, layers=layers, label=label, explain=explain, ablate=ablate,
+           probes=probes, portraits=portraits)  # fmt: skip
+    refuse_swapped(model, [image], "opsin inspect {model} {images}")
+    look = Inspection(model, data=data, watcher=watcher)
+    folder = look.folder if out is None else Path(out)
+    check_writable(folder / "network.html" if save is None else Path(save))  # not after the work
+    found = Insight(look.classifier.path)
+    if image is not None:
+        found.answer = look.predict(image, as_is=as_is)
+    if save is not None:
+        if label is not None or explain or ablate or probes or portraits or out is not None:
+            raise RecipeError(
+                "nothing but a picture and layers with save", "got more", "Ask for the rest apart."
+            )
+        found.saved = look.save(save, found.answer, list(layers) or None)
+        return found
+    if label is not None:
+        look.class_called(label)
+    if found.answer is not None:
+        _look_at_picture(look, found, found.answer, folder, layers, label=label, explain=explain)
+    elif layers:
+        _look_at_units(look, found, folder, layers, label=label, ablate=ablate)
+    else:
+        _look_at_network(look, found, folder, probes=probes, portraits=portraits)
+    return found
+
+
+def _look_at_picture(
+    look: Inspection,
+    found: Insight,
+    answer: Prediction,
+    folder: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None,
+    explain: bool,
+) -> None:
+    from opsin.commands.inside.pages import write_picture_page  # noqa: PLC0415  needs Jinja
+
+    found.views = look.layers(answer, list(layers) or None)
+    found.activity = look.activity()
+    if explain:
+        found.decision = look.explain(answer, label)
+        if look.has_pictures:
+            try:
+                found.neighbours = look.nearest(answer, NEIGHBOURS)
+            except OpsinError as error:
+                look.note(f"nearest training pictures are not shown: {error}")
+    name = _file_name(answer.name)
+    if name == "network" or name.startswith("units-"):  # other pages are called so
+        name = f"picture-{name}"
+    write_picture_page(look, found, answer, folder / f"{name}.html")
+
+
+def _look_at_units(
+    look: Inspection,
+    found: Insight,
+    folder: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None,
+    ablate: bool,
+) -> None:
+    from opsin.commands.inside.pages import write_units_page  # noqa: PLC0415  needs Jinja
+    from opsin.inspection.part import layer_called  # noqa: PLC0415  needs onnx
+
+    # All names first: what a unit is worth may take many minutes a layer.
+    layers = [layer_called(look.network, layer).name for layer in dict.fromkeys(layers)]
+    for layer in layers:
+        found.galleries[layer] = look.units(layer)
+        if ablate:
+            found.ablations[layer] = look.ablation(layer)
+    name = _file_name("-".join(["units", *layers]))
+    write_units_page(look, found, folder / f"{name}.html", label)
+
+
+def _look_at_network(
+    look: Inspection, found: Insight, folder: Path, *, probes: bool, portraits: bool
+) -> None:
+    from opsin.commands.inside.pages import write_network_page  # noqa: PLC0415  needs matplotlib
+    from opsin.commands.inside.weights import norm_history  # noqa: PLC0415  needs onnx
+
+    found.summary = summary = look.summary()
+    found.weights, found.history = look.weights(), norm_history(look.classifier)
+    if probes:
+        found.probes = look.probes()
+    if portraits:
+        found.portraits = look.portraits()
+    write_network_page(look, found, summary, folder / "network.html")
+
+
+def _check(
+    image: ImageLike | None,
+    *,
+    layers: Sequence[str],
+    label: str | None,
+    explain: bool,
+    ablate: bool,
+    probes: bool,
+    portraits: bool,
+) -> None:
+    """Refuse what would be passed over in silence."""
+    whole = image is None and not layers
+    for given, name, fits, need in (
+        (explain, "explain", image is not None, "a picture"),
+        (ablate, "ablate", image is None and bool(layers), "layers and no picture"),
+        (probes, "probes", whole, "neither a picture nor layers"),
+        (portraits, "portraits", whole, "neither a picture nor layers"),
+        (label is not None, "a class", explain or (image is None and bool(layers)),
+         "explain, or layers without a picture"),
+    ):  # fmt: skip
+        if given and not fits:
+            raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
+
+
+def _file_name(name: str) -> str:
+    """Return a harmless file name for a picture or for layers, without its ending."""
+    called = Path(name).stem if os.path.isfile(name) else name  # noqa: PTH113  also impossible ones
+    return re.sub(r"[^\w.-]+", "-", called).strip(".-")[:80] or "picture"

@@ -1,0 +1,331 @@
+"""A classifier to look inside: everything that can be asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ImageError, ModelFileError, RecipeError
+from opsin.core.events import SILENT, Watcher
+from opsin.data.images import ImageLike
+from opsin.data.spelling import closest_first
+from opsin.runtime.classifier import Classifier, Prediction
+
+if TYPE_CHECKING:
+    from opsin.commands.inside.ablation import Ablation
+    from opsin.commands.inside.decision import Decision
+    from opsin.commands.inside.neighbours import Neighbour
+    from opsin.commands.inside.portraits import Portrait
+    from opsin.commands.inside.probes import Probes
+    from opsin.commands.inside.summary import Summary
+    from opsin.commands.inside.units import UnitGallery
+    from opsin.inspection.activity import Activity
+    from opsin.inspection.layers import LayerView
+    from opsin.inspection.network import Network
+    from opsin.inspection.weights import WeightView
+
+
+@checked
+class Inspection:
+    """A classifier.onnx, opened to look inside; it needs no PyTorch but for heat maps by gradients.
+
+    Args:
+        model: A run directory, a ``classifier.onnx`` or an open classifier.
+        data: Pictures with labels to look at it with (default: those of its run).
+        watcher: Is told how far the work is.
+
+    Raises:
+        RunError: There is no such run, or it has no classifier yet.
+        ModelFileError: The file is damaged or was not written by Opsin.
+        MissingExtraError: What reads the graph is not installed.
+
+    Example:
+        >>> import opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> look = opsin.Inspection(run)
+        >>> [view.name for view in look.layers(np.zeros((8, 8), np.uint8))]
+        ['input', 'flatten', 'dense1', 'relu1', 'head']
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Classifier,
+        *,
+        data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str] = (),
+        watcher: Watcher = SILENT,
+    ) -> None:
+        self.classifier = model if isinstance(model, Classifier) else Classifier(model)
+        self._sources = [data] if isinstance(data, str | os.PathLike) else list(data)
+        self._watcher = watcher
+        self._rows: dict[str, int] = {}
+
+    @cached_property
+    def network(self) -> Network:
+        """The graph of layers with their weights.
+
+        Raises:
+            ModelFileError: A weight is infinite or no number.
+        """
+        from opsin.inspection.network import Network  # noqa: PLC0415  needs onnx
+
+        file = self.classifier.path
+        network = Network(self.classifier.content, self.classifier.metadata.layers)
+        for name, value in network.weights.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ModelFileError(
+                    "weights that are finite numbers",
+                    f"{name} in {file} holds others",
+                    "Train again, best at a smaller --rate.",
+                )
+        return network
+
+    @cached_property
+    def known(self) -> ReferenceSet:
+        """The pictures that it is looked at with.
+
+        Raises:
+            SourceError: The file lies in no run and no source was given, or they cannot be read.
+        """
+        return known_pictures(self.classifier, self._sources, watcher=self._watcher)
+
+    @property
+    def run(self) -> RunDirectory | None:
+        """The run directory that the file lies in."""
+        run = RunDirectory(self.classifier.path.parent)
+        return run if run.recipe.is_file() else None
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there should be pictures to look at it with."""
+        return bool(self._sources) or self.run is not None
+
+    @property
+    def folder(self) -> Path:
+        """Where pages go if nobody says otherwise: into the run, or beside the caller."""
+        return Path("inspection") if self.run is None else self.run.inspection
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of the layers in the order of their work."""
+        return [layer.name for layer in self.classifier.metadata.layers]
+
+    def predict(
+        self, image: ImageLike, *, as_is: bool = False, name: str | None = None
+    ) -> Prediction:
+        """Classify one picture: a file, or the name of a known one, or its place: ``test/17``.
+
+        Raises:
+            ImageError: The picture cannot be read, and no known one has that name.
+        """
+        if isinstance(image, list | tuple):
+            raise ImageError("one image", f"got {len(image)} in a list", "Give one of them.")
+        wanted = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+        if wanted is None or os.path.exists(wanted) or not self.has_pictures:  # noqa: PTH110
+            return self.classifier.predict(image, as_is=as_is, name=name)
+        row = self.known.row_called(wanted)
+        if row is None:
+            raise ImageError(
+                "a picture",
+                f"{wanted} is neither a file nor one of the known pictures",
+                f"Those are called {self.known.names[0]}, or by part and number: test/17.",
+            )
+        name = name or wanted
+        self._rows[name] = row
+        return self.classifier.predict(self.known.images[row], as_is=True, name=name)
+
+    def actual(self, answer: Prediction) -> int | None:
+        """Return the right class of a picture that was named, where it is one of the known ones."""
+        row = self._rows.get(answer.name)
+        return None if row is None else int(self.known.labels[row])
+
+    def note(self, text: str) -> None:
+        """Tell whoever watches what happened, and what to do."""
+        self._watcher.note(text)
+
+    def summary(self, *, timed: bool = True) -> Summary:
+        """Describe each layer: shape, parameters, work, share of the time, receptive field.
+
+        Args:
+            timed: Measure the time, which takes a moment.
+        """
+        from opsin.commands.inside.summary import summarise  # noqa: PLC0415
+
+        return summarise(self.classifier, self.network, timed=timed)
+
+    def layers(
+        self, image: ImageLike | Prediction, names: Sequence[str] | None = None
+    ) -> list[LayerView]:
+        """Return what each layer makes of a picture, raw numbers and figures.
+
+        Args:
+            image: A picture, or an answer, which holds it.
+            names: Layers (default: all).
+
+        Raises:
+            ModelFileError: There is no such layer.
+            ImageError: The picture cannot be read.
+        """
+        from opsin.commands.inside.layers import layer_views  # noqa: PLC0415
+
+        return layer_views(self.classifier, self._pixels(image), names=names)
+
+    def activity(self) -> Activity | None:
+        """Return how active each unit is over 1,000 training pictures; ``None`` without any."""
+        from opsin.commands.inside.activity import activity_of  # noqa: PLC0415
+
+        return activity_of(
+            self.classifier,
+            self.network,
+            (lambda: self.known) if self.has_pictures else None,
+            watcher=self._watcher,
+        )
+
+    def save(
+        self,
+        file: str | os.PathLike[str],
+        image: ImageLike | Prediction | None = None,
+        names: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """Write the raw numbers of layers into an ``.npz`` file.
+
+        Args:
+            file: Where to.
+            image: A picture (default: all known ones, streamed).
+            names: Layers (default: all).
+
+        Returns:
+            ``file``, ``bytes``, ``images`` and the shape of each layer's array.
+
+        Raises:
+            RecipeError: The name does not end in ``.npz``.
+            ModelFileError: There is no such layer.
+            StorageError: The disk refuses the write, or is too small.
+        """
+        from opsin.commands.inside.save import save_layers  # noqa: PLC0415
+
+        if Path(file).suffix.lower() != ".npz":
+            raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
+        chosen = list(self.layer_names if names is None else names)
+        if image is None:
+            known = self.known
+            return save_layers(
+                self.classifier,
+                file,
+                chosen,
+                known.images,
+                picture_names=known.names,
+                labels=known.labels,
+                watcher=self._watcher,
+            )
+        answer = image if isinstance(image, Prediction) else self.predict(image)
+        return save_layers(
+            self.classifier,
+            file,
+            chosen,
+            answer.pixels[None],
+            picture_names=[answer.name],
+            watcher=self._watcher,
+        )
+
+    def weights(self) -> list[WeightView]:
+        """Return the weights of each layer that has any: figures, histograms, pictures."""
+        from opsin.commands.inside.weights import weight_views  # noqa: PLC0415
+
+        return weight_views(self.network)
+
+    def probes(self) -> Probes:
+        """Return how well a linear probe tells the classes apart behind each layer."""
+        from opsin.commands.inside.probes import probe_layers  # noqa: PLC0415
+
+        return probe_layers(self.classifier, self.network, self.known, watcher=self._watcher)
+
+    def units(self, layer: str, *, limit: int | None = None) -> UnitGallery:
+        """Return for each unit of a layer what excites it, and for which classes it fires.
+
+        Args:
+            layer: Its name.
+            limit: Training pictures to look at (default: all).
+
+        Raises:
+            ModelFileError: There is no such layer.
+        """
+        from opsin.commands.inside.units import unit_gallery  # noqa: PLC0415
+
+        return unit_gallery(
+            self.classifier, self.network, self.known, layer, limit=limit, watcher=self._watcher
+        )
+
+    def ablation(self, layer: str, units: Sequence[int] | None = None) -> Ablation:
+        """Return what becomes of the validation accuracy when a unit is switched off.
+
+        Args:
+            layer: Its name.
+            units: Which units (default: all).
+
+        Raises:
+            ModelFileError: There is no such layer.
+        """
+        from opsin.commands.inside.ablation import ablate  # noqa: PLC0415
+
+        return ablate(
+            self.classifier, self.network, self.known, layer, units=units, watcher=self._watcher
+        )
+
+    def portraits(self) -> list[Portrait]:
+        """Return for each class its surest, mean, most and least typical training pictures."""
+        from opsin.commands.inside.portraits import portraits  # noqa: PLC0415
+
+        return portraits(self.classifier, self.known, watcher=self._watcher)
+
+    def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
+        """Return heat maps of what speaks for a class, each with its checks.
+
+        Args:
+            image: A picture, or an answer, which holds it.
+            label: The class (default: the answer).
+
+        Raises:
+            RecipeError: There is no such class.
+        """
+        from opsin.commands.inside.decision import explain  # noqa: PLC0415
+
+        target = None if label is None else self.class_called(label)
+        return explain(
+            self.classifier,
+            self.network,
+            self._pixels(image),
+            target=target,
+            watcher=self._watcher,
+        )
+
+    def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
+        """Return the training pictures that the network sees most like this one."""
+        from opsin.commands.inside.neighbours import nearest  # noqa: PLC0415
+
+        return nearest(
+            self.classifier, self.known, self._pixels(image), count=count, watcher=self._watcher
+        )
+
+    def class_called(self, label: str) -> int:
+        """Return a class's place.
+
+        Raises:
+            RecipeError: There is no such class.
+        """
+        if label not in self.classifier.classes:
+            names = closest_first(self.classifier.classes, label)
+            raise RecipeError(f"a class among {names}", f"got {label!r}", "Choose there.")
+        return self.classifier.classes.index(label)
+
+    def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:
+        answer = image if isinstance(image, Prediction) else self.predict(image)
+        return answer.pixels

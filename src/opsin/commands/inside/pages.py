@@ -1,0 +1,178 @@
+"""What was found inside a classifier, written as pages and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import OpsinError
+from opsin.core.storage import write_bytes
+from opsin.report.inside.decision import decision_sections
+from opsin.report.inside.layers import layer_sections
+from opsin.report.inside.page import Section, render_page
+from opsin.report.inside.units import ROOM, portrait_sections, unit_sections
+from opsin.report.terminal import megabytes, plus_minus
+from opsin.runtime.classifier import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from opsin.commands.inside.inspect import Insight
+    from opsin.commands.inside.inspection import Inspection
+    from opsin.commands.inside.summary import Summary
+
+
+def write_network_page(look: Inspection, found: Insight, summary: Summary, page: Path) -> None:
+    """Write what the network is: layers, receptive fields, weights, and what was asked for beside.
+
+    Args:
+        look: The classifier.
+        found: What was found; ``page`` and ``files`` are set.
+        summary: The layers as a table.
+        page: Where to.
+
+    Raises:
+        StorageError: The disk refuses a write.
+    """
+    from opsin.commands.inside.probes import probe_figures  # noqa: PLC0415
+    from opsin.commands.inside.weights import weight_figures  # noqa: PLC0415
+    from opsin.report.figures.network_diagram import draw_network  # noqa: PLC0415  loads matplotlib
+    from opsin.report.figures.receptive_fields import draw_receptive_fields  # noqa: PLC0415
+    from opsin.report.inside.network import network_sections  # noqa: PLC0415
+    from opsin.report.inside.weights import probe_sections, weight_sections  # noqa: PLC0415
+
+    rows, history = summary.rows, found.history
+    drawings: dict[str, Callable[[], Figure]] = {"network": lambda: draw_network(rows)}
+    pixels = _picture(look)
+    if pixels is not None:
+        drawings["receptive-fields"] = lambda: draw_receptive_fields(rows, pixels)
+    drawings |= weight_figures(history)
+    if found.probes is not None:
+        drawings |= probe_figures(found.probes.rows)
+    drawn = _draw(drawings, page.parent, found)
+    own = {name: svg for name, svg in drawn.items() if name in {"network", "receptive-fields"}}
+    sections = network_sections(rows, own)
+    if found.probes is not None:
+        sections += probe_sections(found.probes.rows, drawn)
+    if found.portraits:
+        sections += portrait_sections(found.portraits)
+    classes = look.classifier.classes
+    sections += weight_sections(found.weights, history, drawn, classes=classes)
+    facts = _facts(look) | {
+        "Parameters": f"{summary.parameters:,}",
+        "Multiply-adds a picture": f"{summary.multiply_adds:,}",
+        "File": megabytes(summary.file_bytes),
+    }
+    like = look.classifier.metadata.preparation
+    size = f"{like.width}×{like.height} {'grey' if like.channels == 1 else 'colour'} pixels"
+    verdict = f"{len(rows):,} layers lead from {size} to {len(classes):,} classes"
+    _write(found, page, render_page(_name(look), verdict, facts, sections))
+
+
+def write_picture_page(look: Inspection, found: Insight, answer: Prediction, page: Path) -> None:
+    """Write what each layer makes of a picture, and, if that was asked, why it got its answer."""
+    fields = {view.name: look.network.receptive_field(view.name) for view in found.views}
+    bars = answer.top(len(look.classifier.classes))
+    first, *layers = layer_sections(found.views, found.activity, answer.pixels, bars, fields)
+    sections = [first]
+    if found.decision is not None:
+        actual = look.actual(answer)
+        sections += decision_sections(found.decision, found.neighbours, actual=actual)
+    sections += layers
+    name = f"{_name(look)} · {answer.name}"
+    _write(found, page, render_page(name, *_answer(look, answer), sections))
+
+
+def write_units_page(look: Inspection, found: Insight, page: Path, label: str | None) -> None:
+    """Write what excites the units of layers, and what each of them is worth."""
+    sections: list[Section] = []
+    room = ROOM // len(found.galleries)
+    for layer, gallery in found.galleries.items():
+        sections += unit_sections(gallery, found.ablations.get(layer), label=label, room=room)
+    count = sum(len(gallery) for gallery in found.galleries.values())
+    images = next(iter(found.galleries.values())).images
+    facts = _facts(look) | {
+        "Layers": ", ".join(found.galleries),
+        "Units": f"{count:,}",
+        "Training pictures": f"{images:,}",
+    }
+    verdict = f"What excites the units of {', '.join(found.galleries)}"
+    _write(found, page, render_page(_name(look), verdict, facts, sections))
+
+
+def _draw(
+    drawings: Mapping[str, Callable[[], Figure]], folder: Path, found: Insight
+) -> dict[str, str]:
+    """Draw figures as PNG and SVG into ``figures`` below a folder; return the SVG."""
+    from opsin.report.figures.style import save, styled  # noqa: PLC0415  loads matplotlib
+
+    drawn: dict[str, str] = {}
+    with styled():
+        for name, draw in drawings.items():
+            figure = draw()
+            png = save(figure, folder / "figures" / f"{name}.png")
+            svg = save(figure, folder / "figures" / f"{name}.svg")
+            found.files += [png, svg]
+            drawn[name] = svg.read_text(encoding="utf-8")
+    return drawn
+
+
+def _write(found: Insight, page: Path, html: str) -> None:
+    write_bytes(page, html.encode("utf-8", "replace"))
+    found.page = page
+
+
+def _name(look: Inspection) -> str:
+    run = look.run
+    return look.classifier.path.name if run is None else run.path.resolve().name
+
+
+def _facts(look: Inspection) -> dict[str, str]:
+    metadata = look.classifier.metadata
+    facts = {"Model": metadata.model, "Trained on": metadata.source}
+    if metadata.score is not None:
+        score = metadata.score
+        what = "Test accuracy" if score.split == "test" else "Validation accuracy, optimistic"
+        facts[what] = plus_minus(score.model_dump())
+    return facts
+
+
+def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
+    """Return the headline and the facts about an answer."""
+    second = answer.top(2)[-1]
+    verdict = f"{answer.label}, {answer.confidence:.1%}"
+    if answer.rejected:
+        verdict = f"None of these (nearest: {verdict})"
+    actual = look.actual(answer)
+    if actual is not None and look.classifier.classes[actual] != answer.label:
+        verdict += f"; it is labelled {look.classifier.classes[actual]}"
+    facts = {"Answer": answer.answer, "Second": f"{second[0]}, {second[1]:.1%}"}
+    if answer.familiarity is not None:
+        least = look.classifier.metadata.reject
+        facts["Familiarity"] = f"{answer.familiarity:.3f}" + (
+            "" if least is None else f" (least {least.threshold:.3f})"
+        )
+    if actual is not None:
+        facts["Label"] = look.classifier.classes[actual]
+    if answer.notes:
+        facts["Note"] = "; ".join(answer.notes)
+    return verdict, facts | {"Model": look.classifier.metadata.model}
+
+
+def _picture(look: Inspection) -> NDArray[np.uint8] | None:
+    """Return one of the known pictures, if there are any to be had."""
+    if not look.has_pictures:
+        return None
+    try:
+        known = look.known
+        # A picture that cannot be read any more is told only here.
+        for rows in (known.val, known.train, known.test):
+            if len(rows):
+                return np.asarray(known.images[int(rows[0])])
+    except OpsinError as error:
+        look.note(f"No picture to draw on: {error}")
+    return None

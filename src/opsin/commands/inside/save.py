@@ -1,0 +1,123 @@
+"""The raw numbers of layers, in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.inside.layers import check_names, iter_batches
+from opsin.core.errors import RecipeError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.data.lazy_images import Images
+from opsin.inspection.network import Network
+from opsin.inspection.npz import ArrayPlan, open_npz
+from opsin.runtime.classifier import Classifier
+
+# Names of pictures that are turned into an array at once.
+_NAMES: Final = 4096
+
+
+def save_layers(
+    classifier: Classifier,
+    file: str | os.PathLike[str],
+    names: Sequence[str],
+    images: Images,
+    *,
+    picture_names: Sequence[str],
+    labels: NDArray[np.int64] | None = None,
+    watcher: Watcher = SILENT,
+) -> dict[str, Any]:
+    """Write what layers put out for each picture into a ``.npz`` file, which NumPy reads.
+
+    The file has a row a picture: ``names``, ``labels`` (places in ``classes``) where they are
+    given, and ``float32[N, …]`` a layer, under the layer's name. Everything is read, computed and
+    written batch by batch, so the memory does not grow with the pictures.
+
+    Args:
+        classifier: An open classifier.
+        file: The file to write.
+        names: Layers, or outputs of the file such as ``embedding``.
+        images: Prepared pictures, ``uint8[N, H, W, C]``.
+        picture_names: What each is called.
+        labels: Their classes, places among the classifier's, ``int64[N]``.
+        watcher: Is told how far the work is.
+
+    Returns:
+        ``file``, its ``bytes``, the number of ``images``, and each array's shape in ``layers``.
+
+    Raises:
+        ModelFileError: There is no such layer.
+        RecipeError: No layer is named.
+        SourceError: There is no picture.
+        StorageError: The disk has too little room, or refuses a write. Nothing is left behind,
+            after Ctrl-C neither.
+
+    Example:
+        >>> import tempfile, opsin
+        >>> data = opsin.load("digits")
+        >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> written = save_layers(run.classifier(), run.path / "relu.npz", ["relu1"],
+        ...                       data.images, picture_names=data.names, labels=data.labels)
+        >>> np.load(run.path / "relu.npz")["relu1"].shape
+        (1797, 128)
+    """
+    wanted = list(dict.fromkeys(names))
+    if not wanted:
+        raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
+    network = Network(classifier.content, classifier.metadata.layers)
+    # Files of earlier versions lack some of the outputs.
+    check_names(classifier, wanted, further=[out.name for out in network.model.graph.output])
+    count = len(images)
+    if not count:
+        raise SourceError("at least one picture", "got none", "Name a picture or a source.")
+    batches = iter_batches(classifier, network, images, wanted)
+    # The first batch tells every shape, and so how large the file will be.
+    first = next(batches)
+    plans = {
+        name: ArrayPlan((count, *values.shape[1:]), values.dtype) for name, values in first.items()
+    }
+    longest = max((len(name) for name in picture_names), default=0) or 1
+    beside = {"names": ArrayPlan((count,), np.dtype(f"<U{longest}"))}
+    if labels is not None:
+        classes = np.array(classifier.classes)
+        beside["labels"] = ArrayPlan((count,), np.dtype(np.int64))
+        beside["classes"] = ArrayPlan(classes.shape, classes.dtype)
+    target = Path(file)
+    watcher.begin("Save", count, "pictures")
+    with open_npz(target, beside | plans) as writer:
+        for block in _blocks(picture_names):
+            writer.write("names", np.array(block, beside["names"].dtype))
+        if labels is not None:
+            writer.write("labels", labels)
+            writer.write("classes", classes)
+        done = 0
+        for batch in _all(first, batches):
+            for name, values in batch.items():
+                writer.write(name, values)
+            done += len(batch[wanted[0]])
+            watcher.advance(done)
+        size = writer.nbytes
+    watcher.end()
+    return {
+        "file": str(target),
+        "bytes": size,
+        "images": count,
+        "layers": {name: list(plan.shape) for name, plan in plans.items()},
+    }
+
+
+def _blocks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), _NAMES):
+        yield names[start : start + _NAMES]
+
+
+def _all(
+    first: dict[str, NDArray[Any]], others: Iterator[dict[str, NDArray[Any]]]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    yield first
+    yield from others

@@ -1,0 +1,331 @@
+"""Answers questions about one classifier, line by line."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from opsin.commands.inside.inspect import NEIGHBOURS, Insight
+from opsin.commands.inside.inspection import Inspection
+from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.events import Watcher
+from opsin.data.image_encoding import png_address
+from opsin.runtime.classifier import Prediction
+
+# A known picture by its part and number. Files are not read: whoever asks has sent the bytes.
+_KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
+_PICTURE: Final = frozenset({"picture", "content", "name"})
+# What each question may be asked with; that is all text but for numbers of pictures.
+_WITH: Final = {
+    "picture": _PICTURE | {"layer"},
+    "explain": _PICTURE | {"label"},
+    "nearest": _PICTURE | {"count"},
+    "layer": frozenset({"layer", "label", "limit"}),
+    "network": frozenset(),
+}
+_NUMBERS: Final = frozenset({"count", "limit"})
+# Seconds between two lines about the progress of the same work.
+_EVERY: Final = 0.2
+
+Say = Callable[[dict[str, Any]], None]
+
+
+class WorkerAnswers:
+    """One classifier and what can be asked of it; opened at the first question.
+
+    Args:
+        model: A run directory, or a ``classifier.onnx``.
+        folder: Where pages go, each under the name that its question has as ``id``.
+        say: Is given each line that goes out.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], folder: Path, say: Say) -> None:
+        self._model = model
+        self._folder = folder
+        self._say = say
+        self._progress = _Progress(say)
+        self._look: Inspection | None = None
+        self._verbs: Mapping[str, Callable[..., dict[str, Any]]] = {
+            "picture": self._picture,
+            "layer": self._layer,
+            "network": self._network,
+            "nearest": self._nearest,
+            "explain": self._explain,
+        }
+
+    def answer(self, line: str) -> None:
+        """Answer one line: what was found, or why nothing was.
+
+        Args:
+            line: ``{"id": "1a2b", "do": "picture", "with": {"picture": "test/17"}}``
+        """
+        number = None
+        try:
+            asked = _read(line)
+            self._progress.number = number = _number(asked)
+            verb, given = _question(asked)
+            said = self._do(number, verb, given)
+            self._say({"id": number, "page": said.pop("page", None), "said": said})
+        except OpsinError as error:
+            self._refuse(number, type(error).__name__, error)
+        except MemoryError:
+            self._refuse(number, "MemoryError", OpsinError(
+                "enough memory", "there was too little", "Close other programs and ask again."
+            ))  # fmt: skip
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):  # nobody listens any more
+                raise
+            reason = (error.strerror or str(error)).lower()
+            self._refuse(number, "OSError", OpsinError(
+                "the system to do its part", reason, "See to it and ask again."
+            ))  # fmt: skip
+
+    def _do(self, number: str, verb: str, given: dict[str, Any]) -> dict[str, Any]:
+        if self._look is None:
+            self._look = Inspection(self._model, watcher=self._progress)
+        return self._verbs[verb](self._look, self._folder / f"{number}.html", **given)
+
+    def _refuse(self, number: str | None, kind: str, error: OpsinError) -> None:
+        parts = {"expected": error.expected, "received": error.received, "advice": error.advice}
+        self._say({"id": number, "error": {"kind": kind, **parts}})
+
+    def _picture(
+        self, look: Inspection, page: Path, *, layer: str | None = None, **picture: str
+    ) -> dict[str, Any]:
+        """What a layer, or each of them, makes of a picture."""
+        return self._shown(look, page, _answer(look, **picture), layer)
+
+    def _explain(
+        self, look: Inspection, page: Path, *, label: str | None = None, **picture: str
+    ) -> dict[str, Any]:
+        """Why a picture got its answer: heat maps with their checks."""
+        answer = _answer(look, **picture)
+        found = Insight(look.classifier.path, answer=answer)
+        found.decision = look.explain(answer, label)
+        if look.has_pictures:
+            found.neighbours = look.nearest(answer, NEIGHBOURS)
+        return _written(look, found, answer, page)
+
+    def _shown(
+        self, look: Inspection, page: Path, answer: Prediction, layer: str | None
+    ) -> dict[str, Any]:
+        found = Insight(look.classifier.path, answer=answer)
+        found.views = look.layers(answer, None if layer is None else [layer])
+        found.activity = look.activity()
+        return _written(look, found, answer, page)
+
+    def _layer(
+        self,
+        look: Inspection,
+        page: Path,
+        *,
+        layer: str,
+        label: str | None = None,
+        limit: int | None = None,
+    ) -> dict[str, Any]:
+        """What excites each unit of a layer, over all training pictures or some of them."""
+        from opsin.commands.inside.pages import write_units_page  # noqa: PLC0415  needs Jinja
+
+        if label is not None:
+            look.class_called(label)
+        gallery = look.units(layer, limit=limit)
+        found = Insight(look.classifier.path, galleries={layer: gallery})
+        write_units_page(look, found, page, label)
+        return {"page": str(page), "units": len(gallery), "images": gallery.images}
+
+    def _network(self, look: Inspection, page: Path) -> dict[str, Any]:
+        """What the network is: layers, receptive fields, weights."""
+        from opsin.commands.inside.pages import write_network_page  # noqa: PLC0415  matplotlib
+        from opsin.commands.inside.weights import norm_history  # noqa: PLC0415  needs onnx
+
+        found = Insight(look.classifier.path)
+        found.summary = summary = look.summary()
+        found.weights, found.history = look.weights(), norm_history(look.classifier)
+        write_network_page(look, found, summary, page)
+        return {"page": str(page), "layers": len(summary.rows)}
+
+    def _nearest(
+        self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **picture: str
+    ) -> dict[str, Any]:
+        """The training pictures that the network sees most like a picture, with their pixels."""
+        del page  # it has none
+        answer = _answer(look, **picture)
+        found = look.nearest(answer, count)
+        shown = [{**each.to_json(), "shown": png_address(each.pixels)} for each in found]
+        return {"answer": answer.to_json(), "nearest": shown}
+
+
+class _Progress(Watcher):
+    """Tells how far the work is, a few times a second."""
+
+    def __init__(self, say: Say) -> None:
+        self.number = ""
+        self._say = say
+        self._told = 0.0
+        self._what, self._total = "", 0
+
+    def doing(self, what: str) -> None:
+        if what != self._what:
+            self._what, self._total = what, 0
+            self._tell(0)
+
+    def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
+        self._what, self._total = what, total
+        self._tell(0)
+
+    def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
+        if time.monotonic() - self._told >= _EVERY:
+            self._tell(done)
+
+    def _tell(self, done: int) -> None:
+        self._told = time.monotonic()
+        self._say({"id": self.number, "progress": [self._what, done, self._total]})
+
+
+def _read(line: str) -> dict[str, Any]:
+    """Return a line's object, or nothing where it holds none."""
+    try:
+        asked = json.loads(line)
+    except ValueError:
+        return {}
+    return asked if isinstance(asked, dict) else {}
+
+
+def _number(asked: dict[str, Any]) -> str:
+    """Return what a question is called: letters and digits, since its page is called so too."""
+    number = asked.get("id")
+    if not isinstance(number, str) or not re.fullmatch(r"[A-Za-z0-9]{1,64}", number):
+        raise RecipeError(
+            'a line such as {"id": "1", "do": "network", "with": {}}',
+            f"got {json.dumps(asked)[:80]}",
+            "Send one question a line.",
+        )
+    return number
+
+
+def _question(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return what is asked, and with what."""
+    verb, given = asked.get("do"), asked.get("with", {})
+    if not isinstance(verb, str) or verb not in _WITH:
+        known = ", ".join(_WITH)
+        raise RecipeError(f"a question among {known}", f"got {verb!r}", "Ask one of these.")
+    fits = (
+        isinstance(given, dict)
+        and given.keys() <= _WITH[verb]
+        and (verb != "layer" or "layer" in given)
+        and all(type(each) is (int if key in _NUMBERS else str) for key, each in given.items())
+    )
+    if not fits:
+        raise RecipeError(
+            f"{verb} with {', '.join(sorted(_WITH[verb])) or 'nothing'}",
+            f"got {json.dumps(given)[:80]}",
+            "Ask with these.",
+        )
+    return verb, given
+
+
+def _answer(
+    look: Inspection,
+    *,
+    picture: str | None = None,
+    content: str | None = None,
+    name: str = "picture",
+) -> Prediction:
+    """Return the answer to a picture.
+
+    Args:
+        look: The classifier.
+        picture: One of the known pictures by part and number, such as ``test/17``.
+        content: Or the bytes of any, in base64.
+        name: What to call those.
+
+    Raises:
+        RecipeError: Neither or both were given, or there is no such picture.
+        ImageError: The bytes are no picture.
+    """
+    if (picture is None) == (content is None):
+        raise RecipeError("a picture or its content", "got neither or both", "Give one of them.")
+    if content is not None:
+        try:
+            return look.predict(base64.b64decode(content, validate=True), name=name)
+        except binascii.Error as error:
+            raise RecipeError("content in base64", str(error).lower(), "Encode it.") from None
+    known = str(picture)
+    if not _KNOWN.fullmatch(known) or look.known.row_called(known) is None:
+        count = len(look.known.test)
+        raise RecipeError(
+            "one of the known pictures, by part and number",
+            f"got {known[:80]!r}; the test part has {count:,}",
+            "Give test/0 or another.",
+        )
+    return look.predict(known)
+
+
+def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> dict[str, Any]:
+    """Write the page about a picture and return what is said of it."""
+    from opsin.commands.inside.pages import write_picture_page  # noqa: PLC0415  needs Jinja
+
+    write_picture_page(look, found, answer, page)
+    actual = look.actual(answer)
+    label = None if actual is None else look.classifier.classes[actual]
+    return {"page": str(page), "answer": answer.to_json(), "actual": label}
+
+
+def answer_lines(
+    model: str | os.PathLike[str], folder: Path, lines: Iterable[str], out: TextIO
+) -> None:
+    """Answer questions until there are no more, one JSON object a line.
+
+    In: ``{"id", "do": "picture" | "layer" | "network" | "nearest" | "explain", "with": {…}}``.
+    Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: nobody
+    knows), then ``{"id", "page": path or null, "said": {…}}`` or
+    ``{"id", "error": {kind, expected, received, advice}}``.
+
+    Args:
+        model: A run directory, or a ``classifier.onnx``.
+        folder: Where pages go, each called after the ``id`` (letters and digits) of its question.
+        lines: The questions.
+        out: Where the answers go.
+
+    Example:
+        >>> import io, opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> out, folder = io.StringIO(), Path(tempfile.mkdtemp())
+        >>> answer_lines(run.path, folder, ['{"id": "a", "do": "network"}'], out)
+        >>> json.loads(out.getvalue().splitlines()[-1])["said"]
+        {'layers': 5}
+        >>> (folder / "a.html").is_file()
+        True
+    """
+
+    def say(said: dict[str, Any]) -> None:
+        out.write(json.dumps(said, ensure_ascii=True, allow_nan=False) + "\n")
+        out.flush()
+
+    answers = WorkerAnswers(model, folder, say)
+    for line in lines:
+        if line.strip():
+            answers.answer(line)
+
+
+def work(model: str | os.PathLike[str], folder: Path | None) -> None:
+    """Answer the questions on standard input until it is closed.
+
+    Standard output is kept for the answers: whatever else is printed goes to standard error.
+
+    Args:
+        model: A run directory, or a ``classifier.onnx``.
+        folder: Where pages go (default: ``inspection`` in the run directory, or here).
+    """
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
+        os.dup2(2, 1)
+        where = Inspection(model).folder if folder is None else folder
+        answer_lines(model, where, sys.stdin, out)

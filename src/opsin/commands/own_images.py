@@ -1,0 +1,113 @@
+"""Which images are a run's own: learnt from, chosen by, or its test images."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.test_set_usage import count_looks, key_of, looks_in_words, note_look
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ImageError, RunError, StorageError
+from opsin.core.events import Watcher
+from opsin.data.cache import digest_rows, short_digest
+from opsin.runtime.classifier import Classifier, Prediction
+
+_One = TypeVar("_One")
+
+
+@dataclass(frozen=True)
+class OwnImages:
+    """A run's images by the hash of their prepared pixels.
+
+    Args:
+        run: The run.
+        train: Digests of those it learnt from.
+        val: Digests of those it was chosen by.
+        test: Digests of its test images that are in neither.
+        key: What tells its test set from others (`key_of`); ``None`` where it has none.
+    """
+
+    run: RunDirectory
+    train: frozenset[bytes]
+    val: frozenset[bytes]
+    test: frozenset[bytes]
+    key: str | None
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> OwnImages | None:
+        """Read them from the run that a file lies in; ``None`` where it lies in none.
+
+        Raises:
+            RunError: The run's files are damaged.
+        """
+        run = RunDirectory(classifier.path.parent)
+        if not run.split.is_file():
+            return None
+        split = run.load_arrays(run.split)
+        digests = split["digests"]
+        train, val, test = (
+            frozenset(digests[row].tobytes() for row in split[part])
+            for part in ("train", "val", "test")
+        )
+        return cls(run, train, val, test - train - val, key_of(digests, split["test"]))
+
+    def among(
+        self, digests: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Tell which images are for training, for validation and for the test, ``bool[N]`` each.
+
+        Args:
+            digests: Hash of each image's prepared pixels, ``uint8[N, 32]``.
+        """
+        short = [digest.tobytes() for digest in short_digest(digests)]
+        train, val, test = (
+            np.fromiter((digest in part for digest in short), bool, len(short))
+            for part in (self.train, self.val, self.test)
+        )
+        return train, val, test
+
+    def note_look(self, images: int, accuracy: float | None) -> int:
+        """Keep in the run that its test images were looked at once more; count the looks."""
+        with contextlib.suppress(StorageError):  # a run that may only be read answers all the same
+            note_look(self.run, self.key, {"images": images, "accuracy": accuracy})
+        return count_looks(self.run, self.key)
+
+
+def noting_looks(
+    answers: Iterator[tuple[_One, Prediction | ImageError]],
+    classifier: Classifier,
+    watcher: Watcher,
+) -> Generator[tuple[_One, Prediction | ImageError]]:
+    """Yield answers as they are; count those to the run's own test images, each once, as a look.
+
+    Args:
+        answers: Images with their answers.
+        classifier: Whose they are.
+        watcher: Is told at the end how many there were.
+    """
+    own = None
+    with contextlib.suppress(RunError):  # a damaged run's file still answers
+        own = OwnImages.of(classifier)
+    if own is None or not own.test:
+        yield from answers
+        return
+    seen: set[bytes] = set()
+    try:
+        for item, answer in answers:
+            if isinstance(answer, Prediction):
+                digest = short_digest(digest_rows(answer.pixels[None]))[0].tobytes()
+                if digest in own.test:
+                    seen.add(digest)
+            yield item, answer
+    finally:
+        if seen:
+            looks = looks_in_words(own.note_look(len(seen), None))
+            watcher.note(
+                f"{len(seen):,} of these are the run's own test images, by now {looks}: who "
+                "chooses by them can no longer test by them"
+            )

@@ -1,0 +1,349 @@
+"""The answers of several runs, brought to the same pictures in the same order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.runs import Run
+from opsin.core.errors import RunError
+from opsin.data.run_images import RunImage, read_pictures
+
+Part = Literal["test", "val"]
+WORDS: Final[dict[Part, str]] = {"test": "test", "val": "validation"}
+#: What of its preparation a picture's pixels, and so its digest, depend on.
+PREPARED: Final = ("height", "width", "channels", "resize")
+
+
+@dataclass(frozen=True)
+class PairedPredictions:
+    """What several runs answered to the same pictures, in the order of the first run.
+
+    Args:
+        part: ``test``, or ``val`` where no run has test pictures.
+        classes: In the order of the first run.
+        digests: First 16 bytes of the SHA-256 of each picture's prepared pixels in the first run,
+            ``uint8[N, 16]``.
+        names: What the first run calls each picture; ``None`` where it keeps no names.
+        labels: The right classes, ``int64[N]``; where a run corrected them, the corrected ones.
+        probabilities: Of each run, ``float32[N, K]``.
+        rescored: Of each run, how many pictures had another label when it was measured.
+        notes: What the reader should know of how the pictures were paired.
+    """
+
+    part: Part
+    classes: tuple[str, ...]
+    digests: NDArray[np.uint8]
+    names: list[str] | None
+    labels: NDArray[np.int64]
+    probabilities: tuple[NDArray[np.float32], ...]
+    rescored: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def answers(self) -> list[NDArray[np.int64]]:
+        """The answer of each run to each picture, ``int64[N]``."""
+        return [probabilities.argmax(axis=1) for probabilities in self.probabilities]
+
+
+@dataclass(frozen=True)
+class _AlignedAnswers:
+    """What one run keeps of its answers to one part, and of the pictures they belong to."""
+
+    run: Run
+    about: dict[str, Any]
+    digests: NDArray[np.uint8]
+    learnt: frozenset[bytes]
+    pictures: list[RunImage] | None
+    labels: NDArray[np.int64]
+    corrected: NDArray[np.bool_]
+    probabilities: NDArray[np.float32]
+
+    @property
+    def prepared(self) -> tuple[Any, ...]:
+        return tuple(self.about["preparation"][key] for key in PREPARED)
+
+    @property
+    def place(self) -> list[Any]:
+        """Where its pictures came from; corrections of their labels change no picture."""
+        location = self.about.get("location", {})
+        return [location.get("sources"), location.get("test")]
+
+    @property
+    def size(self) -> str:
+        height, width, channels, resize = self.prepared
+        return f"{height}×{width} {'grey' if channels == 1 else 'colour'} ({resize})"
+
+    @property
+    def keys(self) -> list[bytes]:
+        return [digest.tobytes() for digest in self.digests]
+
+    @property
+    def seen(self) -> int:
+        """How many pictures have an exact copy among those it was trained on, or chosen by."""
+        return sum(key in self.learnt for key in self.keys)
+
+
+def bring_together(runs: Sequence[Run]) -> PairedPredictions:
+    """Read the runs' answers and pair them, picture by picture.
+
+    Pictures are told by their content, whatever their names and order, and of several copies each
+    counts. Where runs prepared them differently, in another size for example, content cannot tell;
+    then names do, if the pictures came from the same place.
+
+    Args:
+        runs: Two or more; the others must have the pictures of the first.
+
+    Raises:
+        RunError: A run is not finished, or the runs have other pictures, labels or classes.
+    """
+    parts: list[Part] = ["test" if run.report["split"] == "test" else "val" for run in runs]
+    for run, part in zip(runs, parts, strict=True):
+        if part != parts[0]:
+            with_test, without = (runs[0], run) if part == "val" else (run, runs[0])
+            raise RunError(
+                "runs with the same test pictures",
+                f"{with_test.path} has some and {without.path} has none",
+                f"Train with some, or judge both by pictures that neither has seen: "
+                f"opsin evaluate {without.path} SOURCE",
+            )
+    part = parts[0]
+    kept = [_read(run, part) for run in runs]
+    first, notes = kept[0], []
+    probabilities, labels, corrected = [first.probabilities], [first.labels], [first.corrected]
+    for other in kept[1:]:
+        columns = _same_classes(first, other)
+        order, note = _same_order(first, other, columns, part)
+        probabilities.append(other.probabilities[order][:, columns])
+        labels.append(np.argsort(columns)[other.labels][order])
+        corrected.append(other.corrected[order])
+        notes += [note] if note else []
+    right = _agreed(kept, labels, corrected, part)
+    rescored = tuple(int((own != right).sum()) for own in labels)
+    if part == "test":
+        notes += [
+            f"{each.run.path} was trained on, or chosen by, exact copies of {each.seen:,} of the "
+            f"{len(each.labels):,} test pictures, which flatters it"
+            for each in kept
+            if each.seen
+        ]
+    return PairedPredictions(
+        part=part,
+        classes=tuple(first.about["classes"]),
+        digests=first.digests,
+        names=[picture.name for picture in first.pictures] if first.pictures else None,
+        labels=right,
+        probabilities=tuple(probabilities),
+        rescored=rescored,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _read(run: Run, part: Part) -> _AlignedAnswers:
+    directory = run.directory
+    about = directory.read(directory.dataset)
+    split = directory.load_arrays(directory.split)
+    kept = directory.load_arrays(directory.predictions)
+    try:
+        rows, digests = kept[f"{part}_rows"], split["digests"]
+        learnt = np.concatenate([split["train"], split["val"] if part == "test" else rows[:0]])
+        answers = _AlignedAnswers(
+            run=run,
+            about=about,
+            digests=digests[rows],
+            learnt=frozenset(digests[row].tobytes() for row in learnt),
+            pictures=_pictures(run, rows, len(digests)),
+            labels=kept[f"{part}_labels"],
+            corrected=_corrected(about, kept, part),
+            probabilities=kept[f"{part}_probabilities"],
+        )
+        whole = answers.probabilities.shape == (len(answers.labels), len(about["classes"]))
+        if not whole or len(answers.digests) != len(answers.labels) or not answers.prepared:
+            raise ValueError("lengths differ")
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise RunError(
+            f"a run with its answers to its {WORDS[part]} pictures",
+            f"{run.path} lacks some of them, or was made by an earlier Opsin",
+            "Train again.",
+        ) from error
+    return answers
+
+
+def _pictures(run: Run, rows: NDArray[np.int64], count: int) -> list[RunImage] | None:
+    """Return what some pictures are called; ``None`` in a run from before names were kept."""
+    if not run.directory.pictures.is_file():
+        return None
+    pictures = read_pictures(run.directory)
+    if len(pictures) != count:
+        raise ValueError("a picture without a row")
+    return [pictures[row] for row in rows]
+
+
+def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.int64]:
+    """Return which of the other's classes each class of the first is.
+
+    Raises:
+        RunError: They have not the same classes.
+    """
+    own, theirs = first.about["classes"], other.about["classes"]
+    if set(own) != set(theirs):
+        alone = [
+            f"only {each.run.path} knows {_listed(extra)}"
+            for each, extra in (
+                (first, [name for name in own if name not in theirs]),
+                (other, [name for name in theirs if name not in own]),
+            )
+            if extra
+        ]
+        raise RunError(
+            "runs with the same classes",
+            " and ".join(alone),
+            "Train both on the same ones (--classes A,B,C); classes are told by their names.",
+        )
+    return np.array([theirs.index(name) for name in own], np.int64)
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _corrected(
+    about: dict[str, Any], kept: dict[str, NDArray[Any]], part: Part
+) -> NDArray[np.bool_]:
+    """Return which labels the user corrected; a run that kept no others may have corrected any."""
+    labels = kept[f"{part}_labels"]
+    if f"{part}_source_labels" in kept:
+        return np.asarray(kept[f"{part}_source_labels"] != labels)
+    relabelled = (about.get("corrections") or {}).get("relabelled", 0)
+    return np.full(len(labels), bool(relabelled))
+
+
+def _agreed(
+    kept: Sequence[_AlignedAnswers],
+    labels: Sequence[NDArray[np.int64]],
+    corrected: Sequence[NDArray[np.bool_]],
+    part: Part,
+) -> NDArray[np.int64]:
+    """Return the right classes: where runs differ, those that one of them corrected.
+
+    Args:
+        kept: The runs.
+        labels: Of each run, in the order and the classes of the first, ``int64[N]``.
+        corrected: Which of them were corrected.
+        part: Which pictures.
+
+    Raises:
+        RunError: Runs differ where none corrected a label, or several did in different ways.
+    """
+    right, known = labels[0].copy(), corrected[0].copy()
+    for each, own, mended in zip(kept[1:], labels[1:], corrected[1:], strict=True):
+        differ = own != right
+        unclear = int((differ & (known == mended)).sum())
+        if unclear:
+            raise RunError(
+                "runs with the same labels, or with corrections of them",
+                f"{unclear:,} of the {len(right):,} {WORDS[part]} pictures of {kept[0].run.path} "
+                f"have another label in {each.run.path}, and which of them is right, no "
+                "corrections tell",
+                "Train both with the same labels.",
+            )
+        right = np.where(differ & mended, own, right)
+        known |= mended
+    return right
+
+
+def _same_order(
+    first: _AlignedAnswers, other: _AlignedAnswers, columns: NDArray[np.int64], part: Part
+) -> tuple[NDArray[np.int64], str | None]:
+    """Return where the other has each picture of the first, and a note if names had to tell.
+
+    Raises:
+        RunError: They have not the same pictures.
+    """
+    own: list[bytes] | list[str] = first.keys
+    theirs: list[bytes] | list[str] = other.keys
+    note = None
+    if first.prepared != other.prepared:
+        own, theirs = _names_instead(first, other, part)
+        note = (
+            f"{first.run.path} sees {first.size} and {other.run.path} {other.size}, so the "
+            "pictures were paired by name, not by content; that holds if no file was changed "
+            "between the two trainings"
+        )
+    shared = (Counter(own) & Counter(theirs)).total()
+    if not shared == len(own) == len(theirs):
+        raise _other_pictures(first, other, part, shared)
+    # One number for each picture, and the other's labels in the numbers of the first.
+    _, codes = np.unique(np.array([*own, *theirs], object), return_inverse=True)
+    codes = codes.ravel()
+    labels = np.argsort(columns)[other.labels]
+    order, others = (
+        np.lexsort((first.labels, codes[: len(own)])),
+        np.lexsort((labels, codes[len(own) :])),
+    )
+    places = np.empty(len(own), np.int64)
+    places[order] = others
+    return places, note
+
+
+def _names_instead(
+    first: _AlignedAnswers, other: _AlignedAnswers, part: Part
+) -> tuple[list[str], list[str]]:
+    """Return names to tell pictures by that have not the same pixels.
+
+    Raises:
+        RunError: Their names tell nothing.
+    """
+    reason = None
+    if first.place != other.place:
+        reason = "come from different places, so that names prove nothing"
+    elif first.pictures is None or other.pictures is None:
+        reason = "keep no names to tell them by"
+    if reason is None and first.pictures is not None and other.pictures is not None:
+        names = tuple(
+            [picture.name for picture in each] for each in (first.pictures, other.pictures)
+        )
+        if all(len(set(each)) == len(each) for each in names):
+            return names[0], names[1]
+        reason = "share names among themselves"
+    raise RunError(
+        f"the same {WORDS[part]} pictures, told by their pixels or by their names",
+        f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their pictures "
+        f"{reason}",
+        "Train both with the same --size, --channels and --resize.",
+    )
+
+
+def _other_pictures(
+    first: _AlignedAnswers, other: _AlignedAnswers, part: Part, shared: int
+) -> RunError:
+    """Say how two runs' pictures differ, and what to do about it."""
+    word = WORDS[part]
+    received = (
+        f"{first.run.path} has {len(first.labels):,} {word} pictures, {other.run.path} "
+        f"{len(other.labels):,}, and {shared:,} are the same"
+    )
+    foreign = [
+        f"{known:,} {word} pictures of {judge.run.path} were used to train or choose "
+        f"{learner.run.path}"
+        for learner, judge in ((first, other), (other, first))
+        if (known := sum(key in learner.learnt for key in judge.keys))
+    ]
+    advice = "Train both on the same source with the same --split-seed"
+    if first.prepared != other.prepared:
+        advice = (
+            "Pictures are split by their pixels, so each --size has a split of its own: train both "
+            "with one size, or give --test SOURCE"
+        )
+    return RunError(
+        f"runs with the same {word} pictures",
+        "; ".join([received, *foreign]),
+        f"{advice}, or judge both by pictures that neither has seen: "
+        f"opsin evaluate {first.run.path} SOURCE",
+    )

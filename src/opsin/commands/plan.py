@@ -1,0 +1,226 @@
+"""What a training would be, before it begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from opsin.classical.classical_recipe import MODELS, ClassicalRecipe, resolve_classical
+from opsin.commands.classical_job import ClassicalJob
+from opsin.commands.load_dataset import dataset_given
+from opsin.commands.resolve_recipe import decide
+from opsin.commands.training_job import TrainingJob, need_training
+from opsin.commands.training_summary import tell_limits
+from opsin.core.arguments import checked
+from opsin.core.events import Watcher
+from opsin.core.metadata import Layer
+from opsin.core.recipe import Recipe
+from opsin.data.audit import Audit
+from opsin.data.dataset import Dataset
+from opsin.report.terminal import Both, about, for_people
+
+#: Points of the learning-rate curve.
+_POINTS: Final = 100
+#: Seconds for which steps are measured, once the first ones are over.
+_MEASURED: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that is not begun: what it would do, how long it takes and how much it needs.
+
+    Args:
+        recipe: Every option, decided.
+        summary: The pictures in one line.
+        pictures: How many there are in each part: ``train``, ``val``, ``test``.
+        layers: The network; empty for a model without layers, whose size is known once fitted.
+        seconds: About how long the epochs take with their validation, from a few real steps; the
+            export and the evaluation come on top. ``None`` for a model without layers.
+        memory: Bytes that it takes beyond the pictures; ``None`` for a model without layers.
+        rates: The learning rate: pairs of progress, 0 to 1, and rate; empty where there is none.
+        device: Where it would be trained.
+        notes: Warnings: what is so, then what to do.
+    """
+
+    recipe: Recipe | ClassicalRecipe
+    summary: str
+    pictures: dict[str, int]
+    layers: tuple[Layer, ...]
+    seconds: float | None
+    memory: int | None
+    rates: tuple[tuple[float, float], ...]
+    device: str
+    notes: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers the network holds; ``None`` for a model without layers."""
+        return sum(layer.parameters for layer in self.layers) if self.layers else None
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """What the network computes for a picture; ``None`` for a model without layers."""
+        return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain data."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "reasons": self.recipe.reasons,
+            "summary": self.summary,
+            "pictures": self.pictures,
+            "layers": [layer.model_dump(mode="json") for layer in self.layers],
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "seconds": self.seconds,
+            "memory": self.memory,
+            "rates": [list(point) for point in self.rates],
+            "device": self.device,
+            "notes": list(self.notes),
+        }
+
+
+class _Noted(Watcher):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+
+@checked
+def plan(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Plan:
+    """Say what `train` would do with the same arguments; no run is begun and nothing is kept.
+
+    Pictures that were never read before are read and kept in the cache, as `train` would.
+
+    Args:
+        data: A dataset, or a source to load one from, or several to be joined.
+        model: As in `train`.
+        budget: As in `train`; the sizes of the network are then measured for a few seconds.
+        watcher: Is told how far reading and measuring are (default: a progress display on
+            standard error).
+        quiet: Show nothing.
+        **options: Fields of the recipe, as in `train`.
+
+    Raises:
+        OpsinError: As from `train`, for everything that it refuses before it begins.
+
+    Example:
+        >>> planned = plan("digits", model="mlp", epochs=3, quiet=True)
+        >>> planned.parameters, planned.recipe.training.epochs
+        (9610, 3)
+    """
+    need_training(model)
+    noted = _Noted()
+    watcher = Both(watcher or for_people(quiet=quiet), noted)
+    dataset = dataset_given(data, options, watcher)
+    tell_limits(watcher, dataset)
+    if model in MODELS:
+        options = {**options, "budget": budget}
+        recipe = resolve_classical(dataset.recipe, model=model, **options)
+        planned = _without_layers(dataset, recipe)
+    else:
+        planned = _of_network(dataset, model, budget, options, watcher)
+    return replace(planned, notes=tuple(noted.notes))
+
+
+def _of_network(
+    dataset: Dataset,
+    model: str | None,
+    budget: str | float | None,
+    options: dict[str, Any],
+    watcher: Watcher,
+) -> Plan:
+    from opsin.training.budget import measure_epoch  # noqa: PLC0415  these need PyTorch
+    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+    from opsin.training.memory import estimate  # noqa: PLC0415
+    from opsin.training.optimizers import rate_at  # noqa: PLC0415
+
+    decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
+    with own_randomness(choose_device(decided.recipe.training.device)):
+        # The audit changes nothing of a training, and would take longer than all else.
+        job = TrainingJob.prepare(dataset, Audit(dataset, ()), decided)
+        training = job.recipe.training
+        # What was measured for a budget is not measured again: a plan says one time.
+        an_epoch = decided.epoch or measure_epoch(
+            job.recipe, dataset, job.device, seconds=_MEASURED, given=decided.given
+        )
+        with threads_for(job.work):
+            device = job.device_name
+    steps = [point / (_POINTS - 1) for point in range(_POINTS)]
+    return Plan(
+        recipe=job.recipe,
+        summary=dataset.summary(),
+        pictures=_pictures(dataset),
+        layers=tuple(job.layers),
+        seconds=training.epochs * an_epoch,
+        memory=estimate(job.recipe, job.layers, gpu=job.device.type != "cpu").total,
+        rates=tuple((step, rate_at(training, step)) for step in steps),
+        device=device,
+        notes=(),
+    )
+
+
+def _without_layers(dataset: Dataset, recipe: ClassicalRecipe) -> Plan:
+    job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe)
+    return Plan(
+        recipe=job.recipe,
+        summary=dataset.summary(),
+        pictures={**_pictures(dataset), "train": len(job.rows)},
+        layers=(),
+        seconds=None,
+        memory=None,
+        rates=(),
+        device=job.device_name,
+        notes=(),
+    )
+
+
+def _pictures(dataset: Dataset) -> dict[str, int]:
+    return {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
+
+
+def in_words(planned: Plan) -> list[tuple[str, str]]:
+    """Return the plan as lines of a heading and a text.
+
+    Example:
+        >>> dict(in_words(plan("digits", model="forest", quiet=True)))["Model"]
+        'forest · its size is known once it is fitted'
+    """
+    recipe = planned.recipe
+    lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
+    if planned.parameters is None or planned.multiply_adds is None:
+        lines.append(("Model", f"{recipe.model.name} · its size is known once it is fitted"))
+    else:
+        work = planned.multiply_adds
+        cost = f"{work / 1e6:.1f} M" if work >= 1_000_000 else f"{work:,}"
+        size = f"{planned.parameters:,} parameters · {cost} multiply-adds a picture"
+        lines.append(("Model", f"{recipe.model.name} · {size}"))
+    lines += recipe.reasons.items()
+    lines.append(("Device", planned.device))
+    if isinstance(recipe, Recipe) and planned.seconds is not None:
+        epochs, seconds = recipe.training.epochs, planned.seconds
+        most = "at most " if recipe.training.patience else ""
+        lines.append(
+            ("Time", f"{most}about {about(seconds)} for {epochs} epoch{'s' if epochs > 1 else ''}")
+        )
+        # Two digits: more would say more than is known.
+        lines.append(("Memory", f"about {(planned.memory or 0) / 1e6:,.0f} MB beside the pictures"))
+        rates = [rate for _, rate in planned.rates]
+        ends = f"{rates[0]:.2g} at first, {rates[-1]:.2g} at the end"
+        lines.append(("Rate", f"{recipe.training.schedule} · {max(rates):.2g} at most, {ends}"))
+    return lines

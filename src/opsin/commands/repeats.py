@@ -1,0 +1,407 @@
+"""One training several times: over seeds, or over the folds of a cross-validation."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.runs import Run
+from opsin.commands.train import train
+from opsin.commands.training_job import need_training
+from opsin.core.arguments import checked
+from opsin.core.errors import RecipeError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DATA_OPTIONS, resolve
+from opsin.core.storage import write_json
+from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
+from opsin.data.dataset import Dataset, load
+from opsin.data.folds import cut_into_folds
+from opsin.data.run_images import read_pictures
+from opsin.report.terminal import for_people, plus_minus
+
+if TYPE_CHECKING:
+    from opsin.evaluation.evidence import Doubts
+
+Kind = Literal["repeats", "folds"]
+
+#: More runs than this tell nothing that these do not.
+_MOST: Final = 100
+#: Letters of a run's name that leave room for its seed or fold in the directory's name.
+_LONGEST: Final = 60
+_AVERAGED: Final = ("accuracy", "log_loss", "seconds")
+
+
+@dataclass(frozen=True, repr=False)
+class Repeats:
+    """Several runs of one recipe, and what they say together.
+
+    Args:
+        runs: The runs, in order; Ctrl-C may have ended the last one early.
+        summary: What `summarise` says of them.
+        file: Where the summary is kept, beside the runs.
+        labels: Of folds, the suspected label errors of all pictures, a file to be corrected by
+            hand and given to a later training as ``labels``; ``None`` where there are none, or the
+            classifiers are too weak to tell (``doubts`` of the summary says why).
+    """
+
+    runs: tuple[Run, ...]
+    summary: dict[str, Any]
+    file: Path
+    labels: Path | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean of the whole runs' accuracies; ``None`` where Ctrl-C left no whole one."""
+        return None if self.summary["mean"] is None else float(self.summary["mean"]["accuracy"])
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation (n - 1) of the whole runs' accuracies, of two or more."""
+        deviation = self.summary["deviation"]
+        return None if deviation is None else float(deviation["accuracy"])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether Ctrl-C ended the series before its end."""
+        cut_short = any(row["stopped"] for row in self.summary["runs"])
+        return cut_short or len(self.runs) < self.summary["asked"]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss of any run ran away; its figures are those of its best epoch before."""
+        return any(row["diverged"] for row in self.summary["runs"])
+
+    def __repr__(self) -> str:
+        mean = "no mean" if self.accuracy is None else f"mean accuracy {self.accuracy:.4f}"
+        return f"<Repeats {self.file}: {len(self.runs)} {self.summary['kind']}, {mean}>"
+
+
+@checked
+def train_repeats(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    repeats: int = 5,
+    model: str | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Repeats:
+    """Train the same several times with different seeds, to see how much chance there is in it.
+
+    Each repeat is a run of its own, with the seeds ``seed``, ``seed + 1`` …; data and split are
+    the same in all. The first Ctrl-C ends the run in hand as `opsin.train` does, and starts no
+    further one.
+
+    Args:
+        data: A dataset, or a source to load one from, or several to be joined.
+        repeats: How many runs, 1 to 100.
+        model: As for `opsin.train`.
+        runs: Folder for run directories and for the summary.
+        name: What the run directories are called, before ``-seed0``, ``-seed1`` ….
+        watcher: Is told how far the work is.
+        quiet: Show nothing.
+        **options: As for `opsin.train`; ``seed`` is that of the first run.
+
+    Returns:
+        The runs, with mean and standard deviation of their figures.
+
+    Raises:
+        RecipeError: ``repeats`` or another option has an impossible value.
+        OpsinError: As from `opsin.train`; the figures of the runs before are told and kept.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> found = train_repeats("digits", repeats=2, model="mlp", epochs=1, runs=folder,
+        ...                       quiet=True)
+        >>> [run.recipe.training.seed for run in found.runs], found.deviation < found.accuracy
+        ([0, 1], True)
+    """
+    _check_count("repeats", repeats, least=1)
+    need_training(model)
+    dataset, options = _loaded(data, options, watcher or for_people(quiet=quiet))
+    first = _seed(dataset, options)
+    # Refused now, not after the runs before it.
+    resolve(dataset.recipe, seed=first + repeats - 1)
+    planned = [
+        _Planned(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
+        for number, seed in enumerate(range(first, first + repeats), 1)
+    ]
+    series = _Series("repeats", model, Path(runs), name, watcher, quiet)
+    return series.train(planned, options)
+
+
+@checked
+def train_folds(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    folds: int = 5,
+    model: str | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Repeats:
+    """Cross-validate: each picture is tested once, by a network that was not trained on it.
+
+    For small collections, whose test part alone would be too small to judge by. The pictures are
+    cut into folds, groups and near duplicates on one side; run ``i`` has fold ``i`` as its test
+    part, and is trained on the others, a share of which is its validation part as ever.
+
+    M. Stone, "Cross-validatory choice and assessment of statistical predictions", JRSS B 1974.
+
+    Args:
+        data: A dataset, or a source to load one from, or several to be joined; neither may name
+            its own test or training part.
+        folds: How many folds, 2 to 100.
+        model: As for `opsin.train`.
+        runs: Folder for run directories and for the summary.
+        name: What the run directories are called, before ``-fold1of5``, ``-fold2of5`` ….
+        watcher: Is told how far the work is.
+        quiet: Show nothing.
+        **options: As for `opsin.train`, but for ``fold``.
+
+    Returns:
+        The runs, with ``summary["pooled"]``: the figures of all answers together.
+
+    Raises:
+        RecipeError: ``folds`` or another option has an impossible value; the source names its
+            parts; there are too few pictures for so many folds.
+        OpsinError: As from `opsin.train`; the figures of the runs before are told and kept.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> found = train_folds("digits", folds=2, model="mlp", epochs=1, runs=folder, quiet=True)
+        >>> found.summary["pooled"]["images"]
+        1797
+    """
+    _check_count("folds", folds, least=2)
+    need_training(model)
+    tell = watcher or for_people(quiet=quiet)
+    dataset, options = _loaded(data, options, tell)
+    parts = cut_into_folds(dataset, folds)
+    untested = len(dataset) - sum(len(part.split.test) for part in parts)
+    if untested:
+        tell.note(
+            f"{untested:,} of {len(dataset):,} pictures are tested in no fold: their classes have "
+            "too few others to learn from (add pictures of these classes)"
+        )
+    seed = _seed(dataset, options)
+    planned = [
+        _Planned(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
+        for number, part in enumerate(parts, 1)
+    ]
+    series = _Series("folds", model, Path(runs), name, watcher, quiet)
+    return series.train(planned, options)
+
+
+def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> dict[str, Any]:
+    """Say what several finished runs of one recipe say together.
+
+    Args:
+        runs: The runs, at least one.
+        kind: Whether they differ in their seeds or in their folds.
+        asked: How many there were to be.
+
+    Returns:
+        ``kind``, ``asked``, ``source``, ``model``, and ``split``: which part the figures are of.
+        ``runs``: for each its directory as ``run``, ``seed``, ``fold``, ``stopped``, ``diverged``,
+        ``images``, ``accuracy`` with the ends of its 95% interval ``low`` and ``high``,
+        ``log_loss`` in nats, ``epochs`` and ``seconds`` of training. ``mean`` and ``deviation``
+        (n - 1) of accuracy, log loss and seconds over the whole runs, those that Ctrl-C did not end
+        early (a mean without those whose loss ran away would be too good); ``None`` for fewer than
+        one, or two. ``pooled``: for folds, what `opsin.evaluation.metrics.measure` says
+        of the whole runs' answers together, else ``None``.
+    """
+    rows = [_row(run) for run in runs]
+    whole = [row for row in rows if not row["stopped"]]
+    columns = {figure: [row[figure] for row in whole] for figure in _AVERAGED}
+    report = runs[0].report
+    return {
+        "kind": kind,
+        "asked": asked,
+        "source": report["source"],
+        "model": report["model"],
+        "split": report["split"],
+        "runs": rows,
+        "mean": {name: statistics.fmean(of) for name, of in columns.items()} if whole else None,
+        "deviation": (
+            {name: statistics.stdev(of) for name, of in columns.items()} if len(whole) > 1 else None
+        ),
+        "pooled": (
+            _pooled([run for run, row in zip(runs, rows, strict=True) if not row["stopped"]])
+            if kind == "folds" and whole
+            else None
+        ),
+    }
+
+
+def _row(run: Run) -> dict[str, Any]:
+    recipe, report, figures = run.recipe, run.report, run.figures
+    return {
+        "run": str(run.path),
+        "seed": recipe.training.seed,
+        "fold": recipe.data.fold,
+        "stopped": report["training"]["stopped"],
+        "diverged": report["training"]["diverged"],
+        **{key: figures[key] for key in ("images", "accuracy", "low", "high", "log_loss")},
+        "epochs": report["training"]["epochs"],
+        "seconds": report["seconds"]["train"],
+    }
+
+
+def _pooled(runs: Sequence[Run]) -> dict[str, Any]:
+    """Measure the answers of several runs to their own test parts as if they were one's."""
+    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
+
+    return measure(*_out_of_fold(runs), [entry["name"] for entry in runs[0].figures["classes"]])
+
+
+def _out_of_fold(runs: Sequence[Run]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    answers = [run.directory.load_arrays(run.directory.predictions) for run in runs]
+    return (
+        np.concatenate([kept["test_probabilities"] for kept in answers]),
+        np.concatenate([kept["test_labels"] for kept in answers]),
+    )
+
+
+def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
+    """Return the labels that the answers of the folds contradict, the most doubtful first."""
+    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
+
+    pictures = []
+    for run in runs:
+        rows = run.directory.load_arrays(run.directory.predictions)["test_rows"]
+        own = read_pictures(run.directory)
+        pictures += [own[row] for row in rows]
+    classes = [entry["name"] for entry in runs[0].figures["classes"]]
+    doubts = doubt_labels(*_out_of_fold(runs), classes)
+    found = doubts.suspects
+    doubted = (pictures[row] for row in found.rows)
+    said = [
+        Correction(each.digest, each.name, each.label, classes[suggested], float(score),
+                   present=each.label)
+        for each, suggested, score in zip(doubted, found.suggested, found.scores, strict=True)
+    ]  # fmt: skip
+    before = runs[0].directory.corrections
+    earlier = read_corrections(before) if said and before.is_file() else ()
+    return doubts, with_earlier(said, earlier)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One run of a series: its pictures, its seed, and how it is called in file names and words."""
+
+    data: Dataset
+    seed: int
+    suffix: str
+    words: str
+
+
+@dataclass(frozen=True)
+class _Series:
+    """What all runs of a series share; the arguments of `train_repeats`."""
+
+    kind: Kind
+    model: str | None
+    runs: Path
+    name: str | None
+    watcher: Watcher | None
+    quiet: bool
+
+    def train(self, planned: Sequence[_Planned], options: dict[str, Any]) -> Repeats:
+        """Train one after the other, and keep the summary of those there are after each."""
+        # Each run makes a display of its own where none is given, with its own table of epochs.
+        tell = self.watcher or for_people(quiet=self.quiet)
+        given = {"model": self.model, **options}
+        made: list[Run] = []
+        try:
+            for plan in planned:
+                tell.fact("Repeat" if self.kind == "repeats" else "Fold", plan.words)
+                run = train(
+                    plan.data,
+                    runs=self.runs,
+                    name=f"{self._title(plan.data)}-{plan.suffix}",
+                    watcher=self.watcher,
+                    quiet=self.quiet,
+                    **{**given, "seed": plan.seed},
+                )
+                made.append(run)
+                self._keep(made, planned)
+                if run.report["training"]["interrupted"]:  # the run itself may have been whole
+                    break
+                # What the first run chose by measuring, the others take over: one recipe for all.
+                given = _settled(made[0])
+        except KeyboardInterrupt:
+            if not made:
+                raise
+        except Exception:
+            for run in made:
+                tell.fact("Done", f"{run.path} · accuracy {plus_minus(run.figures)}")
+            raise
+        return self._keep(made, planned)
+
+    def _title(self, data: Dataset) -> str:
+        model = self.model or resolve(data.recipe).model.name
+        return (self.name or f"{data.recipe.title}-{model}")[:_LONGEST]
+
+    def _keep(self, made: Sequence[Run], planned: Sequence[_Planned]) -> Repeats:
+        """Write the summary beside the runs, under the first one's name, which nobody else has."""
+        before, _, number = made[0].path.name.rpartition(f"-{planned[0].suffix}")
+        file = made[0].path.with_name(f"{before}-{self.kind}{number}.json")
+        summary = summarise(made, kind=self.kind, asked=len(planned))
+        labels = None
+        whole = len(made) == summary["asked"] and not any(row["stopped"] for row in summary["runs"])
+        if self.kind == "folds" and whole:  # every picture was tested
+            doubts, doubted = _doubted(made)
+            summary["doubts"] = {"suspected": len(doubts.suspects), "labels": doubts.to_json()}
+            if doubted:
+                labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
+        write_json(file, summary)
+        return Repeats(tuple(made), summary, file, labels)
+
+
+def _settled(run: Run) -> dict[str, Any]:
+    """Return the options that make a run's model and training again, but for its seed."""
+    recipe = run.recipe
+    return {
+        "model": recipe.model.name,
+        **recipe.model.model_dump(exclude={"name"}),
+        **recipe.training.model_dump(exclude={"seed"}),
+    }
+
+
+def _loaded(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    options: dict[str, Any],
+    watcher: Watcher,
+) -> tuple[Dataset, dict[str, Any]]:
+    """Load the data, once for all runs, and return it with the options that are left."""
+    if isinstance(data, Dataset):
+        return data, options  # `train` refuses those of the data that are among them
+    given = [data] if isinstance(data, str | os.PathLike) else data
+    wanted = {key: value for key, value in options.items() if key in DATA_OPTIONS}
+    left = {key: value for key, value in options.items() if key not in DATA_OPTIONS}
+    return load(*given, watcher=watcher, **wanted), left
+
+
+def _seed(dataset: Dataset, options: dict[str, Any]) -> int:
+    return resolve(dataset.recipe, seed=options.get("seed")).training.seed
+
+
+def _check_count(what: Kind, count: int, *, least: int) -> None:
+    if not least <= count <= _MOST:
+        raise RecipeError(
+            f"{least} to {_MOST} {what}", f"got {count}", f"Give another number of {what}."
+        )

@@ -1,0 +1,121 @@
+"""What a recipe leaves open is decided by pictures, machine and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.automatic import choose
+from opsin.core.events import Watcher
+from opsin.core.pace import seconds_of
+from opsin.core.recipe import Recipe, resolve
+from opsin.data.dataset import Dataset
+from opsin.report.terminal import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+
+#: Said where pictures are mirrored that mean something else then.
+MIRRORED: Final = (
+    "pictures are mirrored although these mean something else then, as most letters and "
+    "digits do; leave them as they are by --no-flip"
+)
+
+
+@dataclass(frozen=True)
+class ResolvedRecipe:
+    """A recipe that leaves nothing open.
+
+    Args:
+        recipe: The recipe.
+        given: Names of the options that the user has given, which nothing may change.
+        epoch: Seconds of an epoch where a budget was held against them, else ``None``.
+    """
+
+    recipe: Recipe
+    given: Collection[str]
+    epoch: float | None = None
+
+
+def decide(
+    dataset: Dataset,
+    *,
+    model: str | None,
+    budget: str | float | None,
+    options: dict[str, Any],
+    watcher: Watcher,
+) -> ResolvedRecipe:
+    """Choose network, size, epochs and balance where they were not given.
+
+    Args:
+        dataset: What is learnt from.
+        model: Name of the network; ``auto`` or ``None`` to choose it.
+        budget: Time that the training may take: seconds, or ``10m``, ``1h30m``.
+        options: Those of the model and the training that were given.
+        watcher: Is told how far the measuring for a budget is.
+
+    Raises:
+        RecipeError: An option that cannot work, or a budget that no training fits into.
+    """
+    from opsin.training.budget import fit_budget  # noqa: PLC0415
+    from opsin.training.device import choose_device, has_quick_bfloat16  # noqa: PLC0415
+
+    seconds = None if budget is None else seconds_of(budget)
+    given = {key: value for key, value in options.items() if value is not None}
+    # Refuses an unknown option before any of them is used.
+    recipe = resolve(
+        dataset.recipe,
+        model=None if model == "auto" else model,
+        mirrored=dataset.mirrored,
+        **given,
+    )
+    device = choose_device(recipe.training.device)
+    counts = _counts(dataset)
+    reasons: dict[str, str] = {}
+    epoch: float | None = None
+    if model in (None, "auto"):
+        height, width, channels = dataset.images.shape[1:]
+        choice = choose(
+            shape=(height, width, channels),
+            counts=counts.tolist(),
+            mirrored=dataset.mirrored,
+            device=device.type,
+            quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
+            given=given,
+        )
+        reasons["Auto"] = choice.reason
+        recipe = resolve(
+            dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
+        )
+    if recipe.training.flip and not dataset.mirrored:
+        watcher.note(MIRRORED)
+    recipe = balanced(recipe, dataset)
+    if seconds is not None:
+        recipe, chosen, epoch = fit_budget(
+            seconds, recipe, dataset, device=device, given=set(given), watcher=watcher
+        )
+        # Its network and its epochs are the ones that hold.
+        reasons = {"Budget": f"{clock(seconds)} · {chosen}"}
+    reasons |= recipe.reasons
+    return ResolvedRecipe(recipe.model_copy(update={"reasons": reasons}), set(given), epoch)
+
+
+def _counts(dataset: Dataset) -> NDArray[np.int64]:
+    """Return how many training pictures each class has, ``int64[K]``."""
+    labels = dataset.labels[dataset.split.train]
+    return np.bincount(labels, minlength=len(dataset.classes))
+
+
+def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Decide whether rare classes are to count more, where the recipe leaves that open."""
+    from opsin.training.sampling import choose_balance  # noqa: PLC0415
+
+    if recipe.training.balance != "auto":
+        return recipe
+    balance, reason = choose_balance(_counts(dataset))
+    reasons = recipe.reasons | ({"Balance": reason} if balance != "none" else {})
+    return recipe.with_training(balance=balance).model_copy(update={"reasons": reasons})

@@ -1,0 +1,221 @@
+"""A training goes on where it was stopped or killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from opsin.classical.classical_recipe import ClassicalRecipe
+from opsin.commands.own_parts import in_own_parts, load_of_run
+from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
+from opsin.commands.runs import Run
+from opsin.commands.train import carry_out
+from opsin.commands.training_job import need_training, versions
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.events import Watcher
+from opsin.core.recipe import TRAINING_OPTIONS, Recipe, changed
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset
+from opsin.data.run_source import Places
+from opsin.report.terminal import for_people
+
+if TYPE_CHECKING:
+    from opsin.training.checkpoint import Tensors, TrainingState
+
+
+@checked
+def resume(
+    run: str | os.PathLike[str],
+    data: Dataset | Places = (),
+    *,
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> Run:
+    """Go on with a training from its newest whole checkpoint, bit for bit as if never left.
+
+    Args:
+        run: A run that was stopped, killed or has failed. With ``changes``, a finished one too.
+        data: Its images, if they came from arrays in memory, or where they are now, if they were
+            moved (default: read from its sources). They must be the same.
+        name: What a new run is called (default: its parent's name).
+        watcher: Is told how far the work is (default: a progress display on standard error).
+        quiet: Show nothing.
+        **changes: Options of the training that are to be others from here on: ``epochs``,
+            ``rate`` … The training then goes on in a new run that names this one as its parent.
+
+    Returns:
+        The finished run: the same one, or the new one.
+
+    Raises:
+        RunError: Another process works on the run, it has no checkpoint to go on from, it is
+            done, or its images are in another order or have another split.
+        MovedError: The images are gone, and ``data`` does not say where to.
+        SourceError: The images have changed since.
+        RecipeError: An option that cannot be changed, or nothing is left to train.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin.commands.train import train
+        >>> runs = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=2, runs=runs, quiet=True)
+        >>> longer = resume(run, epochs=3, quiet=True)
+        >>> longer.recipe.parent == run.path.name
+        True
+    """
+    began = time.perf_counter()
+    watcher = watcher or for_people(quiet=quiet)
+    changes = {key: value for key, value in changes.items() if value is not None}
+    parent = RunDirectory.open(run)
+    recipe = _network_of(parent)
+    need_training()
+    _check_state(parent, recipe, changes, name)
+    dataset = data if isinstance(data, Dataset) else load_of_run(parent, data, watcher=watcher)
+    dataset = _with_own_parts(parent, dataset)
+    _tell_versions(recipe, watcher)
+    if not changes:
+        found = _own(parent, recipe, watcher)
+        return carry_out(
+            lambda: parent,
+            dataset,
+            ResolvedRecipe(recipe, TRAINING_OPTIONS),
+            watcher=watcher,
+            began=began,
+            start=found,
+        )
+    recipe = balanced(changed(recipe, **changes), dataset)
+    recipe = recipe.model_copy(update={"parent": parent.path.name})
+    inherited = _inherited(parent, recipe, watcher)
+    return carry_out(
+        lambda: RunDirectory.create(parent.path.parent, name or _title(parent.path)),
+        dataset,
+        ResolvedRecipe(recipe, TRAINING_OPTIONS),
+        watcher=watcher,
+        began=began,
+        start=inherited,
+    )
+
+
+def _network_of(parent: RunDirectory) -> Recipe:
+    """Return the recipe of a network; what is fitted in one go has nothing to go on from."""
+    recipe = Run(parent.path).recipe
+    if isinstance(recipe, ClassicalRecipe):
+        name = recipe.model.name
+        raise RunError(
+            "the run of a network, which is trained in steps",
+            f"{parent.path} is of the model {name}, which is fitted in one go",
+            f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} "
+            f"--model {name}",
+        )
+    return recipe
+
+
+def _check_state(
+    parent: RunDirectory, recipe: Recipe, changes: dict[str, Any], name: str | None
+) -> None:
+    """Refuse what is being trained, and what there is nothing to do for."""
+    state = "failed"
+    with contextlib.suppress(RunError):  # a damaged status says nothing, and is written anew
+        state, _ = parent.state()
+    if state == "running":
+        raise RunError("a run that was stopped", f"{parent.path} is still being trained", "Wait.")
+    if state == "done" and not changes:
+        raise RunError(
+            "a run that was stopped or killed",
+            f"{parent.path} is done",
+            f"To train it further, say how far: opsin resume {parent.path} --epochs "
+            f"{2 * recipe.training.epochs}",
+        )
+    if name is not None and not changes:
+        raise RecipeError(
+            "a name for a new run",
+            f"nothing changes, so {parent.path.name} itself goes on",
+            "Leave out --name, or say what is to change, such as --epochs.",
+        )
+
+
+def _own(
+    parent: RunDirectory, recipe: Recipe, watcher: Watcher
+) -> tuple[Tensors, TrainingState] | None:
+    """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+
+    checkpoints = Checkpoints(parent.checkpoints, watcher.note)
+    found = checkpoints.newest()
+    if found is not None:
+        return found
+    if checkpoints.steps():
+        raise RunError("a whole checkpoint", f"{parent.path} has none left", "Train anew.")
+    if recipe.parent is not None:
+        raise RunError(
+            f"the state that {parent.path.name} was to take over from {recipe.parent}",
+            "it was ended before it had",
+            f"Resume {recipe.parent} again, with the same changes.",
+        )
+    watcher.note("there is no checkpoint yet: the training begins again")
+    return None
+
+
+def _inherited(
+    parent: RunDirectory, recipe: Recipe, watcher: Watcher
+) -> tuple[Tensors, TrainingState]:
+    """Find the state that a new run takes over from its parent.
+
+    Weights, optimiser, random states and the place in the schedule are taken over; history, best
+    epoch and checkpoints stay the parent's own.
+    """
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+
+    found = Checkpoints(parent.checkpoints, watcher.note).newest()
+    if found is None:
+        raise RunError("a run with a checkpoint", f"{parent.path} has none", "Train anew.")
+    tensors, place = found
+    if place.epoch > recipe.training.epochs:
+        raise RecipeError(
+            f"more than the {place.epoch - 1} epochs that are trained already",
+            f"got {recipe.training.epochs}",
+            f"For example --epochs {2 * (place.epoch - 1)}.",
+        )
+    before = _network_of(parent).training.optimizer
+    if recipe.training.optimizer != before:
+        tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
+    fresh = {"told": 0, "best": None, "last": None, "waited": 0, "seconds": 0.0, "rate_factor": 1.0}
+    watcher.fact("Goes on", f"from {parent.path.name}, after {place.epoch - 1} epochs")
+    return tensors, place.model_copy(update=fresh)
+
+
+def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
+    """See that the pictures are those of the run, in its order; return them in its parts."""
+    if not parent.dataset.is_file() or not parent.split.is_file():
+        return dataset  # killed before it had written them: it begins again
+    fingerprint = parent.read(parent.dataset).get("fingerprint")
+    digests = parent.load_arrays(parent.split)["digests"]
+    same = np.array_equal(digests, short_digest(dataset.digests))
+    if not same or fingerprint != dataset.fingerprint:
+        raise RunError(
+            "the images that the run was trained on, in the same order",
+            f"those of {dataset.recipe.source} have changed since",
+            f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
+        )
+    return in_own_parts(parent, dataset)
+
+
+def _tell_versions(recipe: Recipe, watcher: Watcher) -> None:
+    then, now = recipe.versions.get("torch"), versions()["torch"]
+    if then is not None and then != now:
+        watcher.note(f"begun with PyTorch {then}, going on with {now}: not bit for bit the same")
+
+
+def _title(path: Path) -> str:
+    """Return a run's name without its date and the number of its namesakes."""
+    return re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", path.name) or path.name

@@ -1,0 +1,78 @@
+"""How often a test set was looked at: each look spends a little of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory, find_runs
+from opsin.core.errors import RunError
+from opsin.core.storage import storage_errors
+
+
+def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
+    """Return what tells a test set from others, by its pictures' content; ``None`` for none.
+
+    Args:
+        digests: Hash of each picture's pixels, ``uint8[N, B]``.
+        rows: The test pictures.
+
+    Example:
+        >>> digests = np.arange(6, dtype=np.uint8).reshape(3, 2)
+        >>> key_of(digests, np.array([0, 2])) == key_of(digests, np.array([2, 0]))
+        True
+    """
+    if not len(rows):
+        return None
+    return hashlib.sha256(b"".join(sorted(digests[row].tobytes() for row in rows))).hexdigest()[:32]
+
+
+def count_looks(directory: RunDirectory, key: str | None) -> int:
+    """Count how often runs beside this one, itself included, have looked at a test set.
+
+    A training looks once, at its end; `opsin.evaluate` of a run's file each time (`note_look`).
+
+    Args:
+        directory: A run.
+        key: What `key_of` says of its test set.
+    """
+    looks = 0
+    for run in find_runs(directory.path.parent) if key else ():
+        with contextlib.suppress(RunError, OSError):
+            looked = run.report.is_file() or run.path == directory.path
+            looks += looked and run.read(run.dataset).get("test_set") == key
+            looks += sum(look.get("test_set") == key for look in _later(run))
+    return looks
+
+
+def note_look(directory: RunDirectory, key: str | None, figures: dict[str, Any]) -> None:
+    """Keep in a run that its file was evaluated on test pictures once more."""
+    if key is None or not directory.recipe.is_file():
+        return
+    line = {"time": time.time(), "test_set": key,
+            "images": figures["images"], "accuracy": figures["accuracy"]}  # fmt: skip
+    with storage_errors(directory.looks), directory.open_to_add(directory.looks) as file:
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+def looks_in_words(looks: int) -> str:
+    """Say how often a test set was looked at.
+
+    Example:
+        >>> looks_in_words(1), looks_in_words(3)
+        ('looked at once', 'looked at 3 times by the runs of this folder')
+    """
+    return (
+        "looked at once" if looks <= 1 else f"looked at {looks:,} times by the runs of this folder"
+    )
+
+
+def _later(run: RunDirectory) -> Sequence[dict[str, Any]]:
+    return run.read_lines(run.looks, skip=True)

@@ -1,0 +1,72 @@
+"""How fast several classifiers answer, measured side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from opsin.commands.workload import Unit, in_batches
+from opsin.core.events import SILENT, Watcher
+
+#: Timed rounds; in each, every classifier has its turn.
+ROUNDS: Final = 5
+# Pictures of a turn, at most and at least.
+_MOST, _LEAST = 256, 8
+# Seconds that a turn of the slowest may take.
+_TURN: Final = 0.2
+
+
+def rates_in_turn(
+    files: Sequence[Path | None], watcher: Watcher = SILENT
+) -> list[tuple[float, ...] | None]:
+    """Measure pictures a second of each classifier, in turn, so that all meet the same machine.
+
+    A program that starts in the middle slows down all of them, not the last one alone. All answer
+    to the same number of pictures, noise of their own size: as many as the slowest does in a
+    fifth of a second, up to 256. One round before is not counted.
+
+    Args:
+        files: A ``classifier.onnx`` each; ``None`` for one that is not there.
+        watcher: Is told how far the work is.
+
+    Returns:
+        Pictures a second in each of five rounds; ``None`` where there is no file.
+
+    Raises:
+        ModelFileError: A file is damaged.
+    """
+    there = [file for file in files if file is not None]
+    if not there:
+        return [None] * len(files)
+    slowest = min(_rate(in_batches(file, _LEAST)) for file in there)
+    count = int(min(_MOST, max(_LEAST, slowest * _TURN)))
+    units = [None if file is None else in_batches(file, count) for file in files]
+    rates: list[list[float]] = [[] for _ in files]
+    watcher.begin("Speed", ROUNDS * len(there) * count, "pictures")
+    done = 0
+    try:
+        for unit in units:
+            if unit is not None:
+                unit()  # not counted: it finds its memory and wakes the threads
+        for _ in range(ROUNDS):
+            for place, unit in enumerate(units):
+                if unit is not None:
+                    rates[place].append(_rate(unit, warm=True))
+                    done += count
+                    watcher.advance(done)
+    finally:
+        watcher.end()
+    return [
+        tuple(own) if unit is not None else None for own, unit in zip(rates, units, strict=True)
+    ]
+
+
+def _rate(unit: Unit, *, warm: bool = False) -> float:
+    """Return the pictures a second of one unit of work, after one that is not counted."""
+    if not warm:
+        unit()
+    began = time.perf_counter()
+    pictures = unit()
+    return pictures / max(time.perf_counter() - began, 1e-9)

@@ -1,0 +1,147 @@
+"""From a source to a run: load, train, export, evaluate, report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opsin.classical.classical_recipe import MODELS
+from opsin.commands.load_dataset import dataset_given
+from opsin.commands.recorder import recorded
+from opsin.commands.resolve_recipe import ResolvedRecipe, decide
+from opsin.commands.runs import Run
+from opsin.commands.training_job import TrainingJob, make, need_training, write_request
+from opsin.commands.training_summary import tell_end, tell_start
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.events import Watcher
+from opsin.core.storage import check_writable
+from opsin.data.audit import audit
+from opsin.data.dataset import Dataset
+from opsin.report.terminal import for_people
+
+if TYPE_CHECKING:
+    from opsin.commands.training_job import Start
+
+
+@checked
+def train(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Train a classifier and evaluate the file that comes out.
+
+    The first Ctrl-C ends the epoch where it is; the run is then finished with what there is, and
+    `resume` can go on with it.
+
+    Args:
+        data: A dataset, or a source to load one from, or several to be joined.
+        model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) chooses network, size and recipe
+            by the pictures and the machine. Without layers, and without PyTorch: ``logistic``,
+            ``forest``, ``knn``, ``svm``, ``hist-gradient-boosting``.
+        budget: Time that the training may take, in seconds or as ``10m``: epochs and size are
+            fitted to it after a short measurement.
+        runs: Folder for run directories.
+        name: What the run directory is called (default: source and model).
+        watcher: Is told how far the work is (default: a progress display on standard error).
+        quiet: Show nothing.
+        **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
+            `opsin.classical.classical_recipe`); with a source also those of its data part:
+            ``classes``, ``size`` …
+
+    Returns:
+        The finished run. Where the loss ran away for good, ``report["training"]["diverged"]``
+        says so, and the file is that of the best epoch before.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        SourceError: The source is missing, damaged, or no classifier can be made from it.
+        RecipeError: An option has an impossible value.
+        ParityError: The exported file answers otherwise than the network.
+        StorageError: ``runs`` cannot be written, which is told at once; or the disk refuses a write
+            later.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> run = train("digits", model="mlp", epochs=2, runs=folder, quiet=True)
+        >>> run.accuracy > 0.5
+        True
+    """
+    need_training(model)
+    check_writable(Path(runs) / "run")  # at once, not when all is read
+    began = time.perf_counter()
+    watcher = watcher or for_people(quiet=quiet)
+    dataset = dataset_given(data, options, watcher)
+    source = dataset.recipe.title
+    if model in MODELS:
+        from opsin.commands.classical_job import train_classical  # noqa: PLC0415  quicker without
+
+        return train_classical(
+            lambda: RunDirectory.create(Path(runs), name or f"{source}-{model}"),
+            dataset,
+            model=model,
+            options={**options, "budget": budget},
+            watcher=watcher,
+            began=began,
+        )
+    decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
+    recipe = decided.recipe
+    title = name or f"{source}-{recipe.model.name}"
+    return carry_out(
+        lambda: RunDirectory.create(Path(runs), title),
+        dataset,
+        decided,
+        watcher=watcher,
+        began=began,
+        start=None,
+    )
+
+
+def carry_out(
+    directory_of: Callable[[], RunDirectory],
+    dataset: Dataset,
+    decided: ResolvedRecipe,
+    *,
+    watcher: Watcher,
+    began: float,
+    start: Start | None,
+) -> Run:
+    """Train in a run directory.
+
+    Args:
+        directory_of: Finds or makes the directory, once everything else is known to be usable.
+        dataset: What it learns from.
+        decided: How.
+        watcher: Is told how far the work is.
+        began: When the loading began (`time.perf_counter`).
+        start: The state to go on from; ``None`` for fresh weights.
+    """
+    # The training half is loaded by the verbs that train.
+    from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
+    from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415
+
+    audited = audit(dataset, watcher=watcher)
+    training = decided.recipe.training
+    with own_randomness(choose_device(training.device), training.seed):
+        job = TrainingJob.prepare(dataset, audited, decided)
+        directory = directory_of()
+        with threads_for(job.work), recorded(directory, watcher) as recorder:
+            write_request(directory, job)
+            tell_start(recorder, directory, job)
+            seconds = {"load": time.perf_counter() - began}
+            # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.
+            with graceful_interrupt() as stop:
+                report = make(directory, job, recorder, seconds=seconds, stop=stop, start=start)
+            tell_end(recorder, report)
+    return Run(directory.path)

@@ -1,0 +1,353 @@
+"""One training from a dataset to the report, however it was begun."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import math
+import platform
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+
+from opsin._version import __version__
+from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
+from opsin.commands.changes import write_pictures
+from opsin.commands.choose_views import try_views
+from opsin.commands.evaluate import evaluate_run
+from opsin.commands.find_failures import find_failures
+from opsin.commands.finish import finish_file, stamp
+from opsin.commands.recorder import Recorder
+from opsin.commands.resolve_recipe import ResolvedRecipe
+from opsin.commands.test_set_usage import count_looks, key_of
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import MissingExtraError
+from opsin.core.metadata import Layer, Metadata
+from opsin.core.recipe import Recipe
+from opsin.core.storage import write_json
+from opsin.data.audit import Audit
+from opsin.data.cache import short_digest
+from opsin.data.corrections import write_corrections
+from opsin.data.dataset import Dataset
+from opsin.data.small_parts import thin_parts
+from opsin.runtime.model_check import write_classifier
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from opsin.training.checkpoint import Tensors, TrainingState
+    from opsin.training.trainer import Outcome
+
+    #: The state to go on from.
+    Start = tuple[Tensors, TrainingState]
+
+#: Pictures that the file and the network are compared on.
+_PARITY_IMAGES: Final = 512
+#: Looked for before anything is done, not missed at the end of an hour's training.
+_FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
+_FOR_NETWORKS: Final = ("torch", "safetensors")
+
+
+def need_training(model: str | None = None) -> None:
+    """Look for all that training needs.
+
+    Args:
+        model: The model's name; ``None`` for a network.
+
+    Raises:
+        MissingExtraError: A part of it is not installed.
+    """
+    if model in MODELS:
+        if not all(map(_is_installed, _FOR_ALL)):
+            raise MissingExtraError("models without layers", "classical")
+    elif not all(map(_is_installed, (*_FOR_ALL, *_FOR_NETWORKS))):
+        raise MissingExtraError("training", "train")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that a training needs, checked before anything is written."""
+
+    dataset: Dataset
+    audit: Audit
+    recipe: Recipe
+    network: nn.Sequential
+    layers: list[Layer]
+    device: torch.device
+    #: Multiply-adds of one forward pass over a batch.
+    work: int
+
+    @classmethod
+    def prepare(cls, dataset: Dataset, audited: Audit, decided: ResolvedRecipe) -> TrainingJob:
+        """Build the network with fresh weights, choose the device, and see that all has room."""
+        from opsin.models import registry  # noqa: PLC0415
+        from opsin.models.statistics import statistics_of  # noqa: PLC0415
+        from opsin.training.device import choose_device, settle_precision  # noqa: PLC0415
+        from opsin.training.memory import fit_memory  # noqa: PLC0415
+
+        recipe = decided.recipe.model_copy(update={"versions": versions()})
+
+        device = choose_device(recipe.training.device)
+        height, width, channels = dataset.images.shape[1:]
+        shape = (height, width, channels)
+        statistics = statistics_of(dataset.images, dataset.split.train)
+        network = registry.build(recipe.model, shape, len(dataset.classes), statistics=statistics)
+        layers = registry.summarise(network, shape)
+        pictures = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
+        recipe, note = fit_memory(
+            recipe, layers, device=device, pictures=pictures, given=decided.given
+        )
+        if note:
+            recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
+        recipe, work = settle_precision(recipe, layers, device)
+        return cls(dataset, audited, recipe, network, layers, device, work)
+
+    @property
+    def device_name(self) -> str:
+        """Where it trains, as a person would say it."""
+        from opsin.training.device import describe_device  # noqa: PLC0415
+
+        where = describe_device(self.device)
+        half = self.recipe.training.precision == "bfloat16"
+        return f"{where}, bfloat16" if half else where
+
+
+class Made(Protocol):
+    """What every run is made of, whatever kind of model."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it learns from."""
+
+    @property
+    def audit(self) -> Audit:
+        """What is wrong with the pictures."""
+
+    @property
+    def recipe(self) -> Recipe | ClassicalRecipe:
+        """How it learns."""
+
+    @property
+    def layers(self) -> list[Layer]:
+        """What the model is made of."""
+
+    @property
+    def device_name(self) -> str:
+        """Where it learns, as a person would say it."""
+
+
+def metadata_of(job: Made) -> Metadata:
+    """Return what travels in the file, before its score is known."""
+    return Metadata(
+        opsin=__version__,
+        model=job.recipe.model.name,
+        classes=job.dataset.classes,
+        preparation=job.dataset.preparation,
+        layers=tuple(job.layers),
+        source=job.recipe.data.source,
+        fingerprint=job.dataset.fingerprint,
+    )
+
+
+def write_request(directory: RunDirectory, job: Made) -> None:
+    """Write what was asked for, and of which pictures, before the training begins."""
+    write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
+    digests = short_digest(job.dataset.digests)
+    about = {**job.dataset.describe(), "findings": job.audit.counts()}
+    write_json(directory.dataset, about | {"test_set": key_of(digests, split["test"])})
+    directory.save_arrays(directory.split, digests=digests, **split)
+    write_pictures(directory, job.dataset)
+    if job.dataset.corrected:
+        write_corrections(directory.corrections, job.dataset.corrected.rows)
+
+
+def make(
+    directory: RunDirectory,
+    job: TrainingJob,
+    recorder: Recorder,
+    *,
+    seconds: dict[str, float],
+    stop: threading.Event,
+    start: Start | None,
+) -> dict[str, Any]:
+    """Train, export, evaluate the file and write the report; note how long each took.
+
+    Args:
+        directory: The run.
+        job: What to train on what.
+        recorder: Keeps its history.
+        seconds: Is filled with the time of each part.
+        stop: Ends the training early.
+        start: The state to go on from; ``None`` for fresh weights.
+
+    Returns:
+        The report.
+    """
+    outcome = _train(directory, job, recorder, stop, start)
+    seconds["train"] = outcome.seconds
+    at = time.perf_counter()
+    recorder.doing("the export")
+    parity = _export(directory, job)
+    seconds["export"] = time.perf_counter() - at
+    training = {
+        "best_epoch": outcome.best.epoch,
+        "epochs": outcome.last.epoch,
+        "asked": job.recipe.training.epochs,
+        "stopped": outcome.stopped,
+        "interrupted": stop.is_set(),
+        "diverged": outcome.diverged,
+        "stepped_back": outcome.stepped_back,
+        "balance": job.recipe.training.balance,
+        "precision": job.recipe.training.precision,
+    }
+    return conclude(directory, job, recorder, training=training, parity=parity, seconds=seconds)
+
+
+def conclude(
+    directory: RunDirectory,
+    job: Made,
+    recorder: Recorder,
+    *,
+    training: dict[str, Any],
+    parity: dict[str, Any],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    """Calibrate and evaluate a run's file, and write the report.
+
+    Args:
+        directory: The run, its file exported.
+        job: What was trained on what.
+        recorder: Keeps its history.
+        training: How the training went.
+        parity: How the file compares with what was trained.
+        seconds: The time of each part so far; is filled with that of the rest.
+
+    Returns:
+        The report.
+    """
+    from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
+
+    at = time.perf_counter()
+
+    def lap(what: str) -> None:
+        nonlocal at
+        seconds[what] = time.perf_counter() - at
+        at = time.perf_counter()
+
+    recorder.doing("the evaluation")
+    finished = finish_file(directory, job.dataset, recorder)
+    evaluation = evaluate_run(directory, job.dataset, recorder)
+    views = try_views(directory, job.dataset, job.recipe.training.model_dump(), recorder)
+    stamp(directory, score=evaluation.score, views=views)
+    lap("evaluate")
+    report = {
+        "opsin": __version__,
+        "parent": job.recipe.parent,
+        "reasons": job.recipe.reasons,
+        "source": job.recipe.data.source,
+        "model": job.recipe.model.name,
+        "dataset": job.dataset.summary(),
+        "split": evaluation.split,
+        "figures": evaluation.figures,
+        "looks": count_looks(directory, directory.read(directory.dataset).get("test_set")),
+        "leaks": {
+            "exact": job.dataset.leaks[0],
+            "near": job.dataset.leaks[1],
+            "all_copied": job.dataset.test_is_copied,
+        },
+        "rests_on": thin_parts(job.dataset),
+        "unreadable": len(job.dataset.unreadable),
+        "findings": [
+            {"count": finding.count, "title": finding.title, "opsin": finding.opsin}
+            for finding in job.audit.findings
+        ],
+        "training": {
+            **training,
+            "device": job.device_name,
+            **{
+                what: sum(getattr(layer, what) for layer in job.layers)
+                for what in ("parameters", "trainable", "multiply_adds")
+            },
+        },
+        "file": {"bytes": directory.classifier.stat().st_size, **parity},
+        **finished,
+        "views": {**views.model_dump(mode="json"), "words": views.words},
+        "layers": [layer.model_dump(mode="json") for layer in job.layers],
+        "seconds": seconds,
+    }
+    recorder.doing("the report")
+    kept = directory.load_arrays(directory.predictions)
+    report["failures"] = find_failures(job.dataset, kept, evaluation.split, recorder)
+    write_json(directory.report, report)
+    with spared("the report's page", recorder):
+        draw_run(directory, job.dataset, kept, recorder)
+    lap("report")
+    # Once more, now that the report's own time is known.
+    write_json(directory.report, report)
+    return report
+
+
+def _train(
+    directory: RunDirectory,
+    job: TrainingJob,
+    recorder: Recorder,
+    stop: threading.Event,
+    start: Start | None,
+) -> Outcome:
+    from opsin.training.batches import TrainingBatches  # noqa: PLC0415
+    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+    from opsin.training.trainer import fit  # noqa: PLC0415
+
+    data = job.dataset
+    outcome = fit(
+        job.network,
+        TrainingBatches(data.images, data.labels, data.split.train, job.device),
+        TrainingBatches(data.images, data.labels, data.split.val, job.device),
+        job.recipe.training,
+        classes=len(data.classes),
+        checkpoints=Checkpoints(directory.checkpoints, recorder.note),
+        watcher=recorder,
+        stop=stop,
+        start=start,
+    )
+    recorder.stopped = outcome.stopped
+    recorder.cause = outcome.diverged
+    return outcome
+
+
+def _export(directory: RunDirectory, job: TrainingJob) -> dict[str, Any]:
+    """Write the file, once it is known to answer as the network does."""
+    from opsin.training.torch_to_onnx import check_parity, to_onnx  # noqa: PLC0415
+
+    split = job.dataset.split
+    rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
+    content = to_onnx(job.network, metadata_of(job))
+    difference = check_parity(content, job.network, job.dataset.images[rows])
+    write_classifier(directory.classifier, content)
+    return {"parity_images": len(rows), "difference": difference}
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # it was made impossible to import
+        return False
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of the packages that decide what comes out.
+
+    Args:
+        *names: The packages (default: those that a network is trained with).
+    """
+    names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
+    return {
+        "opsin": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }

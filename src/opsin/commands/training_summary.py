@@ -1,0 +1,132 @@
+"""What a training says before it begins and when it is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opsin.commands.test_set_usage import looks_in_words
+from opsin.commands.training_job import Made
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.events import Watcher
+from opsin.data.dataset import Dataset
+from opsin.data.small_parts import thin_parts
+from opsin.report.terminal import (
+    clock,
+    confusions,
+    corrected_in_words,
+    leaks_in_words,
+    megabytes,
+    plus_minus,
+)
+
+
+def tell_start(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+    """Say what is trained on what, and what is wrong with the pictures."""
+    tell_pictures(watcher, directory, job)
+    tell_model(watcher, job)
+    tell_place(watcher, directory, job)
+
+
+def tell_pictures(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+    """Say what is learnt from, and what is wrong with it."""
+    dataset, audit = job.dataset, job.audit
+    watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
+    if dataset.unreadable:
+        name, reason = dataset.unreadable[0]
+        watcher.note(
+            f"{len(dataset.unreadable):,} unreadable files left out, such as {name}: {reason} "
+            f"(all of them: {directory.dataset})"
+        )
+    if audit.findings:
+        found = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
+        watcher.fact("Audit", f"{' · '.join(found)} · to see them: opsin data SOURCE --audit")
+    tell_limits(watcher, dataset)
+
+
+def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
+    """Say what will limit the figures: test pictures that are trained on, thin parts."""
+    thin = thin_parts(dataset)
+    if thin:
+        watcher.note(thin)
+    if any(dataset.leaks):
+        watcher.note(leaks_in_words(*dataset.leaks, all_copied=dataset.test_is_copied))
+
+
+def tell_model(watcher: Watcher, job: Made) -> None:
+    """Say what the model is made of, and what it costs."""
+    watcher.layers(job.layers)
+    parameters = sum(layer.parameters for layer in job.layers)
+    work = sum(layer.multiply_adds for layer in job.layers)
+    cost = f"{work / 1e6:.1f} M" if work >= 1_000_000 else f"{work:,}"
+    watcher.fact(
+        "Model",
+        f"{job.recipe.model.name} · {parameters:,} parameters · {cost} multiply-adds a picture",
+    )
+
+
+def tell_place(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+    """Say what was decided, and where the work is done and kept."""
+    for name, reason in job.recipe.reasons.items():
+        watcher.fact(name, reason)
+    watcher.fact("Device", job.device_name)
+    watcher.fact("Run", str(directory.path))
+
+
+def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
+    """Say how the training went, how good the file is, and what it confuses."""
+    figures = report["figures"][report["split"]]
+    training, file, seconds = report["training"], report["file"], report["seconds"]
+    how, original = _how(training), "the network"
+    best = f" · best by validation: epoch {training['best_epoch']}"
+    if "fitted_to" in training:
+        how, original, best = f"{training['fitted_to']:,} pictures", "scikit-learn", ""
+    watcher.fact(
+        "Trained",
+        f"{how} in {clock(seconds['train'])}{best} · {clock(sum(seconds.values()))} in all",
+    )
+    what, how = ("Test", looks_in_words(report["looks"]))
+    if report["split"] == "val":
+        chosen = "temperature" if "fitted_to" in training else "best epoch"
+        what, how = ("Valid.", f"optimistic: the {chosen} was chosen on them")
+    corrected = figures.get("corrected")
+    apart = f"{corrected_in_words(corrected, report['split'])} · " if corrected else ""
+    watcher.fact(
+        what,
+        f"accuracy {plus_minus(figures)} ({figures['images']:,} pictures, {how}) · {apart}"
+        f"log loss {figures['log_loss']:.3f} · "
+        f"calibration error {figures['calibration_error']:.3f}",
+    )
+    if report["rests_on"]:
+        watcher.fact("Rests on", report["rests_on"])
+    if figures["refused"]:
+        watcher.fact("Refuses", refused_in_words(figures["refused"], report["reject"]["rate"]))
+    watcher.fact("Confuses", confusions(figures))
+    watcher.fact(
+        "File",
+        f"classifier.onnx · {megabytes(file['bytes'])} · same answers as {original} on "
+        f"{file['parity_images']} pictures (largest difference {file['difference']:.0e})",
+    )
+
+
+def refused_in_words(refused: dict[str, Any], rate: float) -> str:
+    """Say how many pictures of the known classes get no answer.
+
+    Example:
+        >>> refused_in_words({"count": 4, "images": 200, "share": 0.02}, 0.02)
+        '4 of 200 as "none of these" (2.0%, planned 2.0%), since they look unlike the training'
+    """
+    return (
+        f'{refused["count"]:,} of {refused["images"]:,} as "none of these" '
+        f"({refused['share']:.1%}, planned {rate:.1%}), since they look unlike the training"
+    )
+
+
+def _how(training: dict[str, Any]) -> str:
+    epochs, asked = training["epochs"], training["asked"]
+    if training["diverged"]:
+        return f"stopped in epoch {epochs + 1} of {asked}, since {training['diverged']},"
+    if training["stopped"]:
+        return f"stopped in epoch {epochs} of {asked}"
+    if epochs < asked:
+        return f"{epochs} of {asked} epochs, then no more patience,"
+    return f"{epochs} epochs"

@@ -1,0 +1,372 @@
+"""A collection written out for another machine or tool."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shlex
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.commands.arrays_file import write_npz
+from opsin.commands.croissant import describe_folder
+from opsin.commands.legal_names import NamesInUse, legal_name
+from opsin.core.arguments import checked
+from opsin.core.csv_cells import Writer
+from opsin.core.errors import SourceError, StorageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
+from opsin.data import sources
+from opsin.data.dataset import Dataset
+from opsin.data.lazy_images import THREADS
+from opsin.data.sources.folder import natural
+from opsin.report.terminal import printable
+
+_PARTS: Final = ("train", "val", "test")
+# Pictures that a thread writes before it says how far it is, and bytes that are held at once.
+_ROWS: Final = 32
+_BLOCK: Final = 1 << 22
+# What arrays are called: they have no files.
+_NUMBERED: Final = re.compile(r"([^/]*/)*\d+")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_data` has written.
+
+    Args:
+        path: The folder or the ``.npz`` file.
+        pictures: Number of pictures in it.
+        bytes: Its size, all files together.
+        options: Options that read it as it was read here, whatever Opsin would choose by itself.
+    """
+
+    path: Path
+    pictures: int
+    bytes: int
+    options: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that trains on it as it was here."""
+        return shlex.join(["opsin", "train", str(self.path), *self.options])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {"path": str(self.path), "pictures": self.pictures, "bytes": self.bytes}
+
+
+@checked
+def export_data(
+    dataset: Dataset, path: str | os.PathLike[str], *, watcher: Watcher = SILENT
+) -> Exported:
+    """Write a collection, so that it can be moved to another machine or tool.
+
+    A folder gets ``train|val|test/<class>/<name>``, ``metadata.csv`` (``file_name``, ``label``,
+    ``split``, ``sha256`` of the file and, where known, ``group``) and ``croissant.json``. Pictures
+    that are files in the source are copied byte by byte; arrays become PNG files, prepared as they
+    are. Names that some file system refuses are changed; the table keeps the true names of classes.
+
+    A path that ends in ``.npz`` gets one file with the prepared pixels: ``images`` (``uint8[N, H,
+    W, C]``), ``labels`` (``int64[N]``), ``classes``, and ``test_images`` and ``test_labels`` where
+    there is a test part. It has no place for a validation part, which becomes training pictures.
+
+    Unreadable files are left out. Reading the export with the same options gives the same pictures
+    and classes and the same fingerprint and, from a folder, the same parts of the split.
+
+    Args:
+        dataset: The pictures.
+        path: A folder that is new or empty, or a new ``.npz`` file. It gets its name when it is
+            whole, so that nothing half done is left behind.
+        watcher: Is told how far the work is.
+
+    Raises:
+        SourceError: The pictures' files are gone, or have changed; or a table cannot hold the name
+            of a class.
+        StorageError: There is something at ``path`` already, or the disk refuses a write.
+
+    Example:
+        >>> import tempfile
+        >>> from opsin import load
+        >>> digits = load("digits")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = export_data(digits, f"{folder}/digits")
+        ...     load(written.path).fingerprint == digits.fingerprint
+        True
+    """
+    shown, target = Path(os.path.expanduser(path)), check_target(path)  # noqa: PTH111  never raises
+    for source in filter(None, (*dataset.located.sources, dataset.located.test)):
+        if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
+            raise StorageError(
+                "a place outside of the source",
+                f"{target} lies in {source}",
+                "The copies would be taken for pictures of their own; choose another place.",
+            )
+    if dataset.unreadable:
+        watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
+    write = write_npz if _is_npz(target) else _write_folder
+    with _parents_of(target):
+        write(dataset, target, watcher)
+    sizes = [target.stat().st_size] if target.is_file() else _sizes(target)
+    return Exported(shown, len(dataset), sum(sizes), _options(dataset, target))
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Return the place that an export means, without links; so that it fails at once.
+
+    Raises:
+        StorageError: There is something already, which would be overwritten; or the system would
+            refuse the write.
+    """
+    target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
+    is_file = _is_npz(target)
+    with storage_errors(target):
+        if os.path.lexists(target) and (is_file or not target.is_dir() or any(target.iterdir())):
+            raise StorageError(
+                "a new file" if is_file else "a new or an empty folder",
+                f"{target} is there already",
+                "Choose another name.",
+            )
+        if target.exists() and target.samefile(Path.cwd()):
+            raise StorageError(
+                "a folder other than the one you are in",
+                f"{target} is that one",
+                "Name a folder in it.",
+            )
+    check_writable(target)
+    return target
+
+
+def _is_npz(target: Path) -> bool:
+    return target.suffix.lower() == ".npz"
+
+
+@contextlib.contextmanager
+def _parents_of(target: Path) -> Iterator[None]:
+    """Make the folders above; take them away again when the block fails."""
+    missing = [folder for folder in target.parents if not folder.exists()]
+    try:
+        with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
+    for name in dataset.classes:
+        if not name.isprintable() or not name or name != name.strip():
+            raise SourceError(
+                "class names that a table can hold: printable, without blanks at their ends",
+                f"one is {name!r}",
+                "Rename the class, or export an .npz file.",
+            )
+    files = _files_of(dataset)
+    parts = _parts_of(dataset)
+    names = _choose_names(dataset, files, parts)
+    with scratch_directory(target.parent) as scratch:
+        for folder in {name.rpartition("/")[0] for name in names}:
+            (scratch / folder).mkdir(parents=True, exist_ok=True)
+        digests = _write_pictures(dataset, files, [scratch / name for name in names], watcher)
+        columns: dict[str, Sequence[str]] = {
+            "file_name": names,
+            "label": [dataset.classes[label] for label in dataset.labels],
+            "split": parts,
+            "sha256": digests,
+        }
+        if any(dataset.groups):
+            columns["group"] = [printable(group) for group in dataset.groups]
+        table = _as_csv(columns)
+        digest = hashlib.sha256(table).hexdigest()
+        (scratch / "metadata.csv").write_bytes(table)
+        about = describe_folder(dataset, names, columns, digest)
+        text = json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        (scratch / "croissant.json").write_bytes(text.encode("utf-8", "backslashreplace"))
+        _sync_folders(scratch)
+        publish_directory(scratch, target)
+        if scratch.exists():
+            raise StorageError(
+                "a new or an empty folder",
+                f"another program has written into {target} meanwhile",
+                "Choose another name.",
+            )
+
+
+def _files_of(dataset: Dataset) -> Sequence[Path | None]:
+    """Return the file of each picture, ``None`` for an array.
+
+    Raises:
+        SourceError: The source is gone, or holds other pictures by now.
+    """
+    recipe = dataset.recipe
+    nothing: list[Path | None] = [None] * len(dataset)
+    places = [s for s in (*recipe.sources, recipe.test) if s and s not in sources.named.NAMES]
+    numbered = all(map(_NUMBERED.fullmatch, dataset.names))
+    there = any(os.path.exists(os.path.expanduser(place)) for place in places)  # noqa: PTH110, PTH111
+    if not places or (numbered and not there):  # from memory, so they never had a file
+        return nothing
+    contents = sources.find_all(recipe).open()
+    if recipe.classes:
+        contents = contents.keep(recipe.classes)
+    if dataset.unreadable:
+        bad = {name for name, _ in dataset.unreadable}
+        good = [row for row, name in enumerate(contents.names) if name not in bad]
+        contents = contents.rows(np.array(good, np.int64))
+    labels = contents.labels
+    if dataset.corrected:  # the files still have their old labels, and those left out are there
+        kept = set(dataset.names)
+        remaining = [row for row, name in enumerate(contents.names) if name in kept]
+        contents, labels = contents.rows(np.array(remaining, np.int64)), dataset.labels
+    same = list(contents.names) == dataset.names and np.array_equal(labels, dataset.labels)
+    if same and isinstance(contents.pictures, np.ndarray):
+        return nothing
+    if same:
+        return [each if isinstance(each, Path) else None for each in contents.pictures]
+    if numbered:  # from memory, and a folder happens to be called like it
+        return nothing
+    raise SourceError(
+        f"the pictures that were loaded from {recipe.source}",
+        "it holds others by now",
+        "Load it again.",
+    )
+
+
+def _parts_of(dataset: Dataset) -> list[str]:
+    parts = [""] * len(dataset)
+    for part in _PARTS:
+        for row in dataset.split.rows(part):
+            parts[row] = part
+    return parts
+
+
+def _choose_names(
+    dataset: Dataset, files: Sequence[Path | None], parts: Sequence[str]
+) -> list[str]:
+    """Return where each picture goes: ``part/class/name``, no two alike on any system."""
+    classes = NamesInUse()
+    folders = [classes.take(legal_name(name)) for name in dataset.classes]
+    used: dict[str, NamesInUse] = {}
+    names = []
+    for row, file in enumerate(files):
+        own = dataset.names[row].rpartition("/")[2]
+        folder = f"{parts[row]}/{folders[dataset.labels[row]]}"
+        name = legal_name(file.name if file else f"{own}.png")
+        names.append(f"{folder}/{used.setdefault(folder, NamesInUse()).take(name)}")
+    return names
+
+
+def _write_pictures(
+    dataset: Dataset, files: Sequence[Path | None], targets: Sequence[Path], watcher: Watcher
+) -> list[str]:
+    """Copy files and write arrays, in threads; return the SHA-256 of what was written."""
+    digests = [""] * len(files)
+    stop = threading.Event()
+
+    def write(rows: range) -> None:
+        for row in rows:
+            if stop.is_set():
+                return
+            file = files[row]
+            blocks = iter([_png(dataset.images[row])]) if file is None else _blocks(file)
+            digests[row] = _write(targets[row], blocks)
+
+    pieces = [range(i, min(i + _ROWS, len(files))) for i in range(0, len(files), _ROWS)]
+    watcher.begin("Export", len(files), "pictures")
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
+    try:
+        for piece, work in zip(
+            pieces, [pool.submit(write, piece) for piece in pieces], strict=True
+        ):
+            work.result()
+            watcher.advance(piece.stop)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+    watcher.end()
+    return digests
+
+
+def _write(target: Path, blocks: Iterator[bytes]) -> str:
+    """Write a new file, bring it to the disk, and return its SHA-256."""
+    digest = hashlib.sha256()
+    with target.open("xb") as stream:
+        for block in blocks:
+            digest.update(block)
+            stream.write(block)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return digest.hexdigest()
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    try:
+        with file.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                yield block
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceError("a picture to copy", f"{file}: {reason}", "Load it again.") from error
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _as_csv(columns: dict[str, Sequence[str]]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = Writer(stream)
+    writer.row(columns)
+    writer.rows(zip(*columns.values(), strict=True))
+    return stream.getvalue().encode()
+
+
+def _sync_folders(root: Path) -> None:
+    """Bring the names of files to the disk, where the system lets folders be opened."""
+    if os.name == "nt":
+        return
+    for folder, _, _ in os.walk(root):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sizes(folder: Path) -> list[int]:
+    return [
+        os.stat(os.path.join(place, name)).st_size  # noqa: PTH116, PTH118  no Path each
+        for place, _, names in os.walk(folder)
+        for name in names
+    ]
+
+
+def _options(dataset: Dataset, target: Path) -> tuple[str, ...]:
+    """Return the options that make up for what the export does not say."""
+    _, height, width, channels = dataset.images.shape
+    options = ["--no-flip"] if not dataset.mirrored else []
+    if _is_npz(target):
+        return tuple(options)
+    options += ["--size", f"{height}x{width}", "--channels", str(channels)]
+    if dataset.recipe.resize != "fit":
+        options += ["--resize", dataset.recipe.resize]
+    listed = list(dataset.classes)
+    if listed != sorted(sorted(listed), key=natural) and not any("," in name for name in listed):
+        options += ["--classes", ",".join(listed)]
+    return tuple(options)

@@ -1,0 +1,524 @@
+"""The run directory: its files, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, cast, get_args
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
+from opsin.core.closed_folder import ClosedFolder
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.regular_file import open_regular
+from opsin.core.storage import atomic_file, storage_errors, write_bytes, write_json
+from opsin.core.stored_arrays import StoredArrays
+from opsin.core.stored_json import MOST, read_json, read_json_lines
+
+State = Literal["running", "done", "stopped", "failed"]
+
+CLASSIFIER: Final = "classifier.onnx"
+#: Characters of a run's name and of its note, at most.
+NAME_MOST: Final = 200
+NOTE_MOST: Final = 10_000
+# Seconds without a sign of life after which no process number proves that a run goes on.
+_STALE: Final = 1800.0
+#: Seconds since 1970 that no clock shows: about the year 9900.
+LATEST: Final = 2.5e11
+
+
+class RunDirectory:
+    """One directory of plain files that is the whole truth about one training.
+
+    Args:
+        path: The directory. It is not created here: see `create`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.json"
+        self.status = self.path / "status.json"
+        self.dataset = self.path / "dataset.json"
+        self.history = self.path / "history.jsonl"
+        self.confusions = self.path / "confusions.jsonl"
+        self.split = self.path / "split.npz"
+        self.pictures = self.path / "pictures.csv"
+        self.corrections = self.path / "corrections.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self.classifier = self.path / CLASSIFIER
+        self.predictions = self.path / "predictions.npz"
+        self.looks = self.path / "looks.jsonl"
+        self.report = self.path / "report.json"
+        self.page = self.path / "report.html"
+        self.card = self.path / "README.md"
+        self.figures = self.path / "figures"
+        self.inspection = self.path / "inspection"
+        self.notes = self.path / "notes.json"
+        self.log = self.path / "log.txt"
+        self.lock = self.path / ".lock"
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> RunDirectory:
+        """Make a new directory below ``root``: ``2026-11-21-name``, with a number if taken.
+
+        Raises:
+            StorageError: The directory cannot be made.
+        """
+        day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
+        # Letters of any script stay; what a file system or a shell could trip over does not.
+        tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
+        stem = f"{day}-{tame or 'run'}"
+        with storage_errors(root):
+            root.mkdir(parents=True, exist_ok=True)
+            number = 1
+            while True:
+                path = root / (stem if number == 1 else f"{stem}-{number}")
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    number += 1
+                else:
+                    return cls(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunDirectory:
+        """Open an existing directory.
+
+        Raises:
+            RunError: It is missing or was not made by ``opsin train``.
+        """
+        run = cls(path)
+        if not os.path.isfile(run.recipe):  # noqa: PTH113
+            there = "is no run directory" if os.path.exists(path) else "does not exist"  # noqa: PTH110
+            raise RunError(
+                "a run directory", f"{run.path} {there}", "See the runs there are: opsin runs"
+            )
+        run.check_own()
+        return run
+
+    def check_own(self) -> None:
+        """See that all of the directory is its own: a stranger's may hold links to anywhere.
+
+        Raises:
+            RunError: There is a link, a pipe or a device in it.
+        """
+        folders = [self.path]
+        try:
+            while folders:
+                with os.scandir(folders.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            folders.append(Path(entry.path))
+                        elif not entry.is_file(follow_symlinks=False):
+                            raise RunError(
+                                "plain files and folders in a run directory",
+                                f"{entry.path} is a link, a pipe or a device",
+                                "If you trust it, put the file itself in its place.",
+                            )
+        except OSError as error:
+            raise RunError(
+                "a run directory that can be read",
+                f"{self.path} cannot ({(error.strerror or str(error)).lower()})",
+                "Check its rights.",
+            ) from error
+
+    @staticmethod
+    def _open(file: Path) -> BinaryIO:
+        return open_regular(file, follow_links=False)
+
+    def open_to_add(self, file: Path) -> BinaryIO:
+        """Open one of the directory's files to add lines to it; no link is followed.
+
+        Raises:
+            OSError: It is a link or no regular file, or the system refuses it.
+        """
+        with ClosedFolder(self.path) as own:
+            return io.BufferedWriter(cast(io.RawIOBase, own.open(file.name, "ab")))
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the run to this process, so that nobody else trains in it or takes it for dead.
+
+        The system lets go of it when the process ends, however it ends.
+
+        Raises:
+            RunError: Another process holds it.
+            StorageError: The directory may not be written to.
+        """
+        lock = FileLock(self.lock)
+        with storage_errors(self.lock):
+            try:
+                # Someone who only asks for the state holds it for a moment.
+                lock.acquire(timeout=2)
+            except Timeout:  # inside: it is an OSError as well, and no refusal of the disk's
+                raise RunError(
+                    "a run that nobody works on",
+                    f"{self.path} is being trained by process {self._json(self.status).get('pid')}",
+                    "Wait until it is done, or stop it.",
+                ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _held(self) -> bool | None:
+        """Tell whether a process works on the run; ``None`` where that cannot be known."""
+        if not self.lock.is_file():
+            return None
+        try:
+            with FileLock(self.lock, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:
+            return None
+
+    def set_status(self, state: State, *, cause: str | None = None) -> None:
+        """Record what the run is doing, with this process and the present time."""
+        write_json(self.status, self._status(state, cause))
+
+    def show_progress(self, **work: Any) -> None:
+        """Say in ``status.json`` how far a running work is; called every second.
+
+        Readers see a whole file, but nobody waits for the disk: a training must not stand still
+        for a sign of life. Where it cannot be written, the next one says more.
+
+        Args:
+            **work: ``doing``, ``done``, ``total``, ``unit`` …, plain values for JSON.
+        """
+        waiting = self.path / ".status.json.next"
+        with contextlib.suppress(OSError):
+            waiting.unlink(missing_ok=True)
+            with waiting.open("x", encoding="utf-8") as file:  # follows no link
+                file.write(json.dumps(self._status("running", None) | work))
+            waiting.replace(self.status)
+
+    def _status(self, state: State, cause: str | None) -> dict[str, Any]:
+        now = time.time()
+        before = {}
+        with contextlib.suppress(RunError):  # a damaged one is written anew
+            before = self._json(self.status) if self.status.is_file() else {}
+        return {
+            "state": state,
+            "pid": os.getpid(),
+            "started": before.get("started", now),
+            "heartbeat": now,
+            "cause": cause,
+        }
+
+    def state(self) -> tuple[str, str | None]:
+        """Return the state and, for a failure, its cause.
+
+        A run that says "running" while its process is gone has failed.
+
+        Raises:
+            RunError: ``status.json`` is damaged.
+        """
+        if not self.status.is_file():
+            return "failed", "the run ended before it began to train"
+        status = self._json(self.status)
+        if not {"state", "pid", "heartbeat", "cause"} <= set(status):
+            return "failed", f"{self.status} lacks some of its parts"
+        state, cause = status["state"], status["cause"]
+        if state not in get_args(State) or not (cause is None or isinstance(cause, str)):
+            raise self._damaged(self.status, ValueError("it states what no run is"))
+        if state == "running":
+            held = self._held()
+            if held is None:
+                held = self._alive(status)
+            if not held:
+                return "failed", f"its process {status['pid']} ended without a word"
+        return state, cause
+
+    def _alive(self, status: dict[str, Any]) -> bool:
+        pid, heartbeat = status["pid"], status["heartbeat"]
+        known = type(pid) is int and 0 < pid < 1 << 31 and type(heartbeat) in {int, float}
+        if not known or abs(heartbeat) > LATEST:
+            raise self._damaged(self.status, ValueError("it names no process"))
+        return _alive(pid, heartbeat)
+
+    def append_history(self, line: str) -> None:
+        """Add one line of JSON to ``history.jsonl``."""
+        with storage_errors(self.history), self.open_to_add(self.history) as file:
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """Add an epoch's confusion matrix on the validation pictures to ``confusions.jsonl``.
+
+        Nobody waits for the disk: of a machine that lost its power, the last ones may be missing.
+
+        Args:
+            epoch: Its number.
+            counts: Row: the right class; column: the answer; ``[K][K]``.
+        """
+        line = json.dumps({"epoch": epoch, "confusion": counts}, separators=(",", ":"))
+        with storage_errors(self.confusions), self.open_to_add(self.confusions) as file:
+            file.write(f"{line}\n".encode())
+
+    def cut_history(self, events: int) -> None:
+        """Keep only the first so many lines of ``history.jsonl``, and their confusion matrices."""
+        if self.history.is_file():
+            with storage_errors(self.history), self._open(self.history) as file:
+                lines = file.read(MOST).splitlines(keepends=True)
+            if len(lines) > events:
+                write_bytes(self.history, b"".join(lines[:events]))
+        if self.confusions.is_file():
+            # By the epochs' numbers: the last line may have no event yet, or be half of a line.
+            history = self.read_history()
+            kept = {event["epoch"] for event in history if type(event.get("epoch")) is int}
+            with storage_errors(self.confusions), self._open(self.confusions) as file:
+                text = file.read(MOST)
+            matrices = [each for each in self.read_confusions() if each["epoch"] in kept]
+            whole = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in matrices)
+            if whole.encode() != text:
+                write_bytes(self.confusions, whole.encode())
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Return the events so far; a last line cut short by a crash is left out.
+
+        Raises:
+            RunError: The file is no run's.
+        """
+        return self.read_lines(self.history)
+
+    def read_confusions(self) -> list[dict[str, Any]]:
+        """Return each epoch's confusion matrix on the validation pictures, where there are any.
+
+        Each is ``{"epoch": 1, "confusion": [[…]]}``. Networks of up to 50 classes have them.
+        """
+        return [
+            each
+            for each in self.read_lines(self.confusions)
+            if type(each.get("epoch")) is int and isinstance(each.get("confusion"), list)
+        ]
+
+    def read(self, file: Path) -> dict[str, Any]:
+        """Read one of the directory's JSON files.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        if not file.is_file():
+            raise RunError(
+                f"{file.name} in a finished run",
+                f"{self.path} has none ({self.state()[0]})",
+                "Train again: opsin train …",
+            )
+        return self._json(file)
+
+    def location(self) -> dict[str, Any]:
+        """Return where the run's pictures came from: ``sources``, ``test``, ``labels``.
+
+        The corrections of labels are the run's own copy, whatever became of the user's file.
+
+        Raises:
+            RunError: ``dataset.json`` is missing or damaged.
+        """
+        location = self.read(self.dataset).get("location", {})
+        if not isinstance(location, dict):
+            raise self._damaged(self.dataset, ValueError("its location is none"))
+        location = dict(location)
+        if self.corrections.is_file():
+            location["labels"] = str(self.corrections)
+        return location
+
+    def read_notes(self) -> tuple[str, str]:
+        """Return the name and the note that people gave the run; empty where they gave none.
+
+        Raises:
+            RunError: ``notes.json`` is damaged.
+        """
+        if not self.notes.is_file():
+            return "", ""
+        notes = self._json(self.notes)
+        name, note = notes.get("name") or "", notes.get("note") or ""
+        if not isinstance(name, str) or not isinstance(note, str):
+            raise self._damaged(self.notes, ValueError("name and note are no texts"))
+        return name[:NAME_MOST], note[:NOTE_MOST]
+
+    def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
+        """Keep a name, a note or both; the directory keeps its own name.
+
+        Args:
+            name: At most 200 characters; ``None`` leaves it as it is.
+            note: At most 10,000 characters.
+
+        Raises:
+            RunError: One is too long, or ``notes.json`` is damaged.
+            StorageError: The disk refuses the write.
+        """
+        for what, text, most in (("name", name, NAME_MOST), ("note", note, NOTE_MOST)):
+            if text is not None and len(text) > most:
+                raise RunError(
+                    f"a {what} of at most {most:,} characters", f"got {len(text):,}", "Shorten it."
+                )
+        before = self.read_notes()
+        write_json(
+            self.notes,
+            {
+                "name": before[0] if name is None else name.strip(),
+                "note": before[1] if note is None else note.strip(),
+            },
+        )
+
+    def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
+        """Write arrays into one of the directory's ``.npz`` files."""
+        with atomic_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+    def load_arrays(self, file: Path) -> dict[str, NDArray[Any]]:
+        """Read what `save_arrays` wrote; an array that is not there is a `RunError` too.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        try:
+            with StoredArrays(file, follow_links=False) as stored:
+                arrays = {name: stored.read(name) for name in stored.names}
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{file.name} in a finished run", f"{file} cannot be read", "Train again."
+            ) from error
+        try:
+            if file == self.split:
+                check_split(arrays)
+            elif file == self.predictions:
+                check_predictions(arrays)
+        except ValueError as error:
+            raise RunError(
+                f"a whole {file.name}",
+                f"{file} lacks some of its parts, or has others ({error})",
+                "Train again.",
+            ) from error
+        return RunArrays(file, arrays)
+
+    def read_lines(self, file: Path, *, skip: bool = False) -> list[dict[str, Any]]:
+        """Return the lines of one of the directory's files, up to the first that is no object.
+
+        Args:
+            file: The file.
+            skip: Pass over what is no object, and go on.
+
+        Raises:
+            RunError: The file is a link or no regular file, or longer than any of a run.
+        """
+        if not os.path.lexists(file):
+            return []
+        try:
+            with self._open(file) as content:
+                return read_json_lines(content, skip=skip)
+        except (OSError, ValueError) as error:
+            raise self._damaged(file, error) from error
+
+    def _json(self, file: Path) -> dict[str, Any]:
+        try:
+            with self._open(file) as stream:
+                content: dict[str, Any] = read_json(stream)
+            if not isinstance(content, dict):
+                raise TypeError("it is no object")
+        except (OSError, ValueError, TypeError) as error:
+            raise self._damaged(file, error) from error
+        return content
+
+    def _damaged(self, file: Path, error: Exception) -> RunError:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        return RunError(
+            f"JSON in {file.name}",
+            f"{file} is damaged ({why})",
+            "Restore the file or train again.",
+        )
+
+
+def _alive(pid: int, heartbeat: float) -> bool:
+    """Tell whether a process still works on its run.
+
+    A number may by now be another process's, so the heartbeat has a say as well.
+    """
+    age = time.time() - heartbeat
+    if os.name == "nt" or age > _STALE:  # on Windows, asking by signal would end the process
+        return age < 120
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def find_classifier(model: str | os.PathLike[str]) -> Path:
+    """Return the ``classifier.onnx`` that MODEL means: the file itself, or a run directory.
+
+    Raises:
+        RunError: There is no such file or directory, or the run has no classifier.
+    """
+    path = Path(model)
+    if os.path.isfile(path):  # noqa: PTH113  answers for impossible names instead of raising
+        return path
+    run = RunDirectory.open(path)
+    if not run.classifier.is_file():
+        state, cause = run.state()
+        raise RunError(
+            f"a finished run with its {CLASSIFIER}",
+            f"{path} has none ({state}{f': {cause}' if cause else ''})",
+            "Wait until it is done, or train again.",
+        )
+    return run.classifier
+
+
+def refuse_swapped(model: object, others: Iterable[object], line: str) -> None:
+    """Refuse a classifier that was given where the images belong, and the other way round.
+
+    Args:
+        model: What was given as the classifier; an open one is none of the names looked at here.
+        others: What was given as images.
+        line: The line to type, ``{model}`` and ``{images}`` in it.
+
+    Raises:
+        RecipeError: One of ``others`` is a classifier, and ``model`` is none.
+    """
+    if not isinstance(model, str | os.PathLike) or _is_classifier(model):
+        return
+    for other in others:
+        if isinstance(other, str | os.PathLike) and _is_classifier(other):
+            found, images = os.fspath(other), os.fspath(model)
+            raise RecipeError(
+                "the classifier first, then the images",
+                f"{found} is the classifier, {images} the images",
+                f"Swap them: {line.format(model=found, images=images)}",
+            )
+
+
+def _is_classifier(path: str | os.PathLike[str]) -> bool:
+    """Tell a run directory or a classifier by its name, without a look inside."""
+    # os.path answers "no" for impossible names instead of raising.
+    named = os.fspath(path).endswith(".onnx") and os.path.isfile(path)  # noqa: PTH113
+    return named or os.path.isfile(os.path.join(path, "recipe.json"))  # noqa: PTH113, PTH118
+
+
+def find_runs(root: Path) -> list[RunDirectory]:
+    """Return the run directories below ``root``, the newest first."""
+    if not root.is_dir():
+        return []
+    runs = [(when, path) for path in root.iterdir() if (when := _written(path / "recipe.json"))]
+    return [RunDirectory(path) for _, path in sorted(runs, reverse=True)]
+
+
+def _written(file: Path) -> float | None:
+    """Return when a file was written, or whatever bears its name; ``None`` where nothing does."""
+    try:
+        return file.lstat().st_mtime or 1.0
+    except OSError:  # nothing there, or a directory that may not be entered
+        return None

@@ -1,0 +1,167 @@
+"""What a table of runs says of one, whatever is in its files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.core.artifacts.run_directory import LATEST, RunDirectory
+from opsin.core.errors import OpsinError, RunError
+
+# Characters of the longest text; a source may be long, and a cause holds some.
+_LONGEST: Final = 20_000
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in a row; what is not known is ``None``.
+
+    Args:
+        state: ``running``, ``done``, ``stopped``, ``failed``; ``damaged`` where its files are not
+            what a run's are.
+        cause: Why it stands there.
+        name: What people call it; empty where they gave no name.
+        note: What they wrote about it.
+        sources: What it was trained on.
+        model: Name of its model.
+        started: When it began, in seconds since 1970.
+        split: On what it was measured: ``test``, or ``val`` where there is no test data.
+        accuracy: Share of right answers there, 0 to 1.
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        seconds: Time spent training.
+        bytes: Size of its classifier.
+        corrected: What corrections of labels did to the accuracy: how many ``labels`` of the
+            ``images``, how many images of the collection were ``left_out``, and the ``earlier``
+            accuracy by the labels of the source, with its interval; ``None``: nothing.
+    """
+
+    state: str = "damaged"
+    cause: str | None = None
+    name: str = ""
+    note: str = ""
+    sources: tuple[str, ...] = ()
+    model: str | None = None
+    started: float | None = None
+    split: str | None = None
+    accuracy: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seconds: float | None = None
+    bytes: int | None = None
+    corrected: dict[str, Any] | None = None
+
+
+def summarise(run: RunDirectory) -> RunSummary:
+    """Return a run's row; no file of it, whatever it holds, raises an error.
+
+    Example:
+        >>> summarise(RunDirectory("nowhere")).state
+        'damaged'
+    """
+    summary = RunSummary()
+    try:
+        run.check_own()
+        summary = replace(summary, **_notes(run))
+        state, cause = run.state()
+        summary = replace(summary, **_recipe(run))
+        if run.status.is_file():
+            with _sound(run.status):
+                summary = replace(summary, started=_seconds(run.read(run.status).get("started")))
+        if run.report.is_file():
+            summary = replace(summary, **_report(run))
+    except OpsinError as error:
+        return replace(summary, state="damaged", cause=str(error)[:_LONGEST])
+    return replace(summary, state=state, cause=None if cause is None else cause[:_LONGEST])
+
+
+def _notes(run: RunDirectory) -> dict[str, Any]:
+    name, note = run.read_notes()
+    return {"name": name, "note": note}
+
+
+def _recipe(run: RunDirectory) -> dict[str, Any]:
+    with _sound(run.recipe):
+        recipe = run.read(run.recipe)
+        sources = recipe["data"]["sources"]
+        if not isinstance(sources, list):
+            raise TypeError("sources are no list")
+        return {
+            "sources": tuple(_text(each) for each in sources),
+            "model": _text(recipe["model"]["name"]),
+        }
+
+
+def _report(run: RunDirectory) -> dict[str, Any]:
+    with _sound(run.report):
+        report = run.read(run.report)
+        split = _text(report["split"])
+        figures = report["figures"][split]
+        size = report.get("file", {}).get("bytes")
+        if size is not None and (type(size) is not int or not 0 <= size < 1 << 63):
+            raise ValueError("bytes are no size")
+        return {
+            "split": split,
+            **{name: _share(figures[name]) for name in ("accuracy", "low", "high")},
+            "seconds": _seconds(report["seconds"]["train"]),
+            "bytes": size,
+            "corrected": _corrected(figures.get("corrected")),
+        }
+
+
+def _corrected(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    counts = {name: value[name] for name in ("labels", "images", "left_out")}
+    if any(type(count) is not int or not 0 <= count < 1 << 53 for count in counts.values()):
+        raise ValueError("counts of corrections are no counts")
+    earlier = {name: _share(value["earlier"][name]) for name in ("accuracy", "low", "high")}
+    return counts | {"earlier": earlier}
+
+
+@contextmanager
+def _sound(file: Path) -> Iterator[None]:
+    """Turn the ways in which values are none that Opsin writes into one error."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunError(
+            f"a whole {file.name}",
+            f"{file} lacks some of its parts, or has others ({error!r:.200})",
+            "Restore the file or train again.",
+        ) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST:
+        raise ValueError("no text, or a very long one")
+    return value
+
+
+def _share(value: object) -> float:
+    number = _number(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{number} is no share")
+    return number
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    number = _number(value)
+    if not 0 <= number <= LATEST:
+        raise ValueError(f"{number} are no seconds")
+    return number
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.80} is no number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no number")
+    return number

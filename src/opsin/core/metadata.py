@@ -1,0 +1,230 @@
+"""What travels inside classifier.onnx beside the network."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Final, Literal, Never
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from opsin.core.errors import ModelFileError
+
+#: Raised when a reader of today would misread a file of tomorrow. Since 2, files are calibrated and
+#: say how familiar a picture is.
+FORMAT = 2
+
+Resize = Literal["fit", "fill", "squash"]
+Precision = Literal["float32", "float16", "int8"]
+
+
+#: Pixels of the longest side, and classes, that a classifier may have.
+MAX_SIDE: Final = 4096
+MAX_CLASSES: Final = 100_000
+_MAX_NAME: Final = 10_000
+
+
+def _limited(name: str) -> str:
+    if len(name) > _MAX_NAME:
+        raise ValueError(f"at most {_MAX_NAME:,} characters")
+    return name
+
+
+# A file may be anybody's: nothing in it is longer or larger than anything that Opsin writes.
+# Pydantic's own limit would refuse names of files that are no Unicode.
+_Name = Annotated[str, AfterValidator(_limited)]
+_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+_Side = Annotated[int, Field(gt=0, le=MAX_SIDE)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Background(_Frozen):
+    """What lies behind the subjects of the training pictures, and how these stand before it.
+
+    Args:
+        level: Median brightness of the pictures' outermost pixels, 0 (black) to 255 (white).
+        share: Share of training pictures whose border lies on the same side of grey.
+        fill: Median share of the picture's side that the subject takes up.
+        contrast: Median difference between the background and the subject's strongest pixels.
+    """
+
+    level: int = Field(ge=0, le=255)
+    share: _Share
+    fill: float = Field(gt=0, le=1)
+    contrast: float = Field(gt=0, le=255)
+
+
+class Preparation(_Frozen):
+    """How bytes become the network's pixels: ``uint8[height, width, channels]``."""
+
+    height: _Side
+    width: _Side
+    channels: Literal[1, 3]
+    resize: Resize
+    background: Background | None = None
+
+
+class Layer(_Frozen):
+    """One row of the summary table.
+
+    Args:
+        name: Its name in the network and of its output in the file.
+        kind: What it is: ``Conv 3×3``, ``Dense``, ``ReLU`` …
+        shape: Shape of its output for one picture: ``(channels, height, width)`` or ``(units,)``.
+        parameters: Numbers it holds, BatchNorm's running mean and variance included.
+        trainable: Those of them that training changes.
+        multiply_adds: Multiplications with an addition, for one picture.
+    """
+
+    name: _Name
+    kind: _Name
+    shape: Annotated[tuple[_Count, ...], Field(max_length=8)]
+    parameters: _Count
+    trainable: _Count
+    multiply_adds: _Count
+
+
+class Score(_Frozen):
+    """How good the file was when it was made, and on what."""
+
+    split: Literal["test", "val"]
+    images: _Count
+    accuracy: _Share
+    low: _Share
+    high: _Share
+
+
+class Calibration(_Frozen):
+    """How the file learnt to say how sure it may be.
+
+    Args:
+        temperature: What its logits are divided by.
+        images: How many validation pictures that was fitted to.
+        log_loss: Their mean cross entropy in nats before and after.
+    """
+
+    temperature: float = Field(gt=0)
+    images: _Count
+    log_loss: tuple[float, float]
+
+
+class Reject(_Frozen):
+    """When the answer is "none of these".
+
+    Args:
+        threshold: Least ``familiarity`` of a picture that gets an answer.
+        rate: Share of pictures of the known classes that are refused by mistake, as expected.
+        images: How many validation pictures the threshold was chosen on.
+    """
+
+    threshold: float
+    rate: float = Field(gt=0, lt=1)
+    images: _Count
+
+
+class Views(_Frozen):
+    """How the training varied its images, and whether answers are better over several such views.
+
+    Args:
+        flip: Whether it mirrored them.
+        shift: How many pixels it moved them by at most.
+        images: How many validation images the views were tried on; 0 where there are no views.
+        gained: How many of them the mean over the views puts right, and the image alone does not.
+        lost: How many it is the other way round.
+        p: Of the exact McNemar test.
+        helped: Whether they help beyond chance, and are used where they are asked for.
+    """
+
+    flip: bool
+    shift: int = Field(ge=0)
+    images: int = Field(0, ge=0)
+    gained: int = Field(0, ge=0)
+    lost: int = Field(0, ge=0)
+    p: float = Field(1.0, ge=0, le=1)
+    helped: bool = False
+
+    @property
+    def words(self) -> str:
+        """What the trial found."""
+        if not self.images:
+            return (
+                "test-time views do not suit this classifier: its training varied nothing that "
+                "could be varied here"
+            )
+        verb = "help" if self.helped else "do not help"
+        return (
+            f"test-time views {verb} this classifier on its {self.images:,} validation images: "
+            f"{self.gained:,} put right, {self.lost:,} put wrong (p = {self.p:.2g})"
+        )
+
+
+class Metadata(_Frozen):
+    """All that a reader needs to use the file as it was meant.
+
+    It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
+    that any language can read it. ``precision`` says what the network's weights are kept in, and
+    is left out of the file where that is float32. ``views`` is not in files of earlier versions.
+    """
+
+    format: int = FORMAT
+    opsin: _Name
+    model: _Name
+    classes: Annotated[tuple[_Name, ...], Field(min_length=1, max_length=MAX_CLASSES)]
+    preparation: Preparation
+    layers: Annotated[tuple[Layer, ...], Field(max_length=10_000)]
+    source: Annotated[str, Field(max_length=100_000)]
+    fingerprint: _Name
+    score: Score | None = None
+    calibration: Calibration | None = None
+    reject: Reject | None = None
+    views: Views | None = None
+    precision: Precision = "float32"
+
+    @field_validator("classes")
+    @classmethod
+    def _one_name_each(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have one name")
+        return classes
+
+    def to_props(self) -> dict[str, str]:
+        """Return the properties to write into the ONNX file."""
+        fields = self.model_dump(mode="json")
+        if self.precision == "float32":
+            del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
+        if self.views is None:
+            del fields["views"]  # likewise
+        return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
+
+    @classmethod
+    def from_props(cls, props: dict[str, str], file: str) -> Metadata:
+        """Read what `to_props` wrote.
+
+        Raises:
+            ModelFileError: ``file`` was not written by Opsin, or by a later one.
+        """
+        own = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
+        try:
+            fields = {
+                name: json.loads(value, parse_constant=_no_number) for name, value in own.items()
+            }
+            if fields.get("format", FORMAT) > FORMAT:
+                raise ModelFileError(
+                    f"a classifier of format {FORMAT} or older",
+                    f"{file} has format {fields['format']}",
+                    "Update Opsin: pip install --upgrade opsin",
+                )
+            return cls.model_validate(fields)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ModelFileError(
+                "a classifier.onnx written by Opsin",
+                f"{file} lacks Opsin's description of classes and preparation",
+                "Give a run directory, or the classifier.onnx inside one.",
+            ) from error
+
+
+def _no_number(text: str) -> Never:
+    raise ValueError(f"{text} is no number")

@@ -1,0 +1,420 @@
+"""What was asked for, with every default resolved."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from opsin.core.defaults import AUGMENTATIONS, DEFAULTS, OPTIMIZERS
+from opsin.core.errors import RecipeError
+from opsin.core.metadata import Resize
+
+ModelName = Literal["mlp", "cnn", "resnet"]
+#: Models without layers; `opsin.classical.classical_recipe` has their options.
+ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting"]
+Activation = Literal["relu", "gelu", "silu", "tanh"]
+Optimizer = Literal["adam", "adamw", "sgd", "muon"]
+Augmentation = Literal["none", "photos", "documents", "symbols"]
+Schedule = Literal["constant", "cosine", "one-cycle", "step"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
+_DEEPEST = 16
+# Suffixes of files that are sources by themselves.
+_KIND_OF_FILE = re.compile(
+    r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
+)
+Side = Annotated[int, Field(ge=4, le=1024)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False,
+        # Predicting needs none of them built, and that takes longer than the answer.
+        defer_build=True,
+    )  # fmt: skip
+
+
+class DataRecipe(_Frozen):
+    """Which pictures, and how they become arrays and splits."""
+
+    sources: tuple[str, ...] = Field(
+        min_length=1, description="Names, folders, tables, archives or arrays, joined into one."
+    )
+    test: str | None = Field(None, description="A source whose pictures are all for the test.")
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Keep these classes only, in this order."
+    )
+    size: tuple[Side, Side] | None = Field(
+        None,
+        description="Height and width of the prepared pictures in pixels (default: their own when "
+        "they all share one of up to 64, else 64 and 64).",
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="1 for grey, 3 for colour (default: as the pictures are)."
+    )
+    resize: Resize = Field(
+        "fit",
+        description="fit: whole picture, border filled; fill: cut to fill; squash: stretch.",
+    )
+    columns: dict[str, str] | None = Field(
+        None, description="Columns of a table that bear other names, such as path=file,label=kind."
+    )
+    labels: str | None = Field(
+        None,
+        description="A table of corrections (digest or name, label; - leaves a picture out), such "
+        "as opsin report RUN --fix writes.",
+    )
+    follow_links: bool = Field(
+        False, description="Follow symbolic links that lead out of a source's folder."
+    )
+    outside: bool = Field(
+        False,
+        description="Let a table name images anywhere, not only in its own folder and below.",
+    )
+    group_by: str | None = Field(
+        None,
+        description="Regular expression: names that match it with the same text (of its first "
+        "group) stay on one side of the split.",
+    )
+    near_duplicates: Literal["together", "apart"] = Field(
+        "together",
+        description="together: near duplicates stay on one side of the split; apart: they may not.",
+    )
+    assignment: Literal["stable", "exact"] = Field(
+        "stable",
+        description="stable: pictures added later move no old one; exact: parts of the exact size.",
+    )
+    fold: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$",
+        description="2/5: the second of five folds is the test part, the other four the rest.",
+    )
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Share of the training pictures kept for validation."
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, lt=1, description="Share kept for the test where the source has no test data."
+    )
+    split_by: Literal["bytes", "pixels"] = Field(
+        "pixels",
+        description="bytes (every new run): the bytes of an image's file, or its array, decide "
+        "its part, however it is prepared; pixels: its prepared pixels do, as in Opsin 0.1, whose "
+        "recipes have no such field.",
+    )
+    split_seed: int = Field(0, ge=0, lt=2**31, description="Another seed gives another split.")
+    max_unreadable: float = Field(
+        0.1, ge=0, le=1, description="Stop when a larger share of the files is unreadable."
+    )
+    disk_limit: float | None = Field(
+        None,
+        ge=0,
+        description="GB of decoded pictures kept on the disk; a larger set is read on the fly "
+        "(default: half of the free space).",
+    )
+
+    @property
+    def title(self) -> str:
+        """What people call the first source: no path, and no suffix of a kind of file.
+
+        Example:
+            >>> DataRecipe.of("photos/pets v1.2.tar.gz").title, DataRecipe.of("pets v1.2").title
+            ('pets v1.2', 'pets v1.2')
+        """
+        name = os.path.basename(os.path.abspath(self.sources[0]))  # noqa: PTH100, PTH119
+        return _KIND_OF_FILE.sub("", name) or name
+
+    @property
+    def source(self) -> str:
+        """All sources in one word, to be shown."""
+        return " + ".join(self.sources) + (f" · test: {self.test}" if self.test else "")
+
+    @classmethod
+    def of(cls, *sources: str, **options: Any) -> DataRecipe:
+        """Check options, ``None`` meaning "the default".
+
+        Raises:
+            RecipeError: An unknown option, or a value outside its range.
+        """
+        refuse_unknown(options, DATA_OPTIONS)
+        given = {name: value for name, value in options.items() if value is not None}
+        for name in ("test", "labels"):
+            if isinstance(given.get(name), os.PathLike):
+                given[name] = os.fspath(given[name])
+        if isinstance(given.get("size"), int):
+            given["size"] = (given["size"], given["size"])
+        try:
+            recipe = cls(sources=sources, **{"split_by": "bytes", **given})
+        except ValidationError as error:
+            raise invalid(error) from None
+        if recipe.fold:
+            number, count = map(int, recipe.fold.split("/"))
+            if not number <= count or count < 2:
+                raise RecipeError(
+                    "a fold such as 2/5, the second of five", f"got {recipe.fold}", "Give another."
+                )
+        if recipe.val_fraction + recipe.test_fraction >= 1:
+            raise RecipeError(
+                "shares for validation and test that leave pictures for training",
+                f"got {recipe.val_fraction:g} and {recipe.test_fraction:g}",
+                "Give smaller ones.",
+            )
+        return recipe
+
+
+class ModelRecipe(_Frozen):
+    """Which network."""
+
+    name: ModelName = Field(
+        "resnet",
+        description="mlp (dense layers), cnn (six convolutions) or resnet (small, residual).",
+    )
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        description="Units of each dense layer (mlp) or filters of each block (cnn, resnet)."
+    )
+    depth: int = Field(ge=0, le=_DEEPEST, description="Number of dense layers (mlp) or blocks.")
+    activation: Activation = Field("relu", description="Non-linearity after each layer.")
+    dropout: float = Field(ge=0, lt=1, description="Share of values dropped while training.")
+
+
+class TrainingRecipe(_Frozen):
+    """How the network is trained."""
+
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training pictures.")
+    batch_size: int = Field(ge=2, le=65_536, description="Pictures a step.")
+    optimizer: Optimizer = Field(
+        description="adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the "
+        "rest by adamw)."
+    )
+    rate: float = Field(gt=0, le=100, description="Learning rate (the peak, where it varies).")
+    schedule: Schedule = Field(
+        description="constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% "
+        "and 75%."
+    )
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Momentum of sgd and muon, first beta of adam."
+    )
+    weight_decay: float = Field(ge=0, le=10, description="Weight decay a step, times the rate.")
+    label_smoothing: float = Field(ge=0, lt=1, description="Share of the target spread evenly.")
+    balance: Literal["auto", "none", "weights", "sampling"] = Field(
+        "auto",
+        description="Rare classes count as much as common ones by weights in the loss or by being "
+        "drawn more often; auto: as the counts ask for.",
+    )
+    augment: Augmentation = Field(
+        description="What training pictures show, which decides how they are varied: photos, "
+        "documents, symbols (never mirrored), or none. Each option below changes one part."
+    )
+    flip: bool = Field(description="Mirror half of the training pictures left to right.")
+    shift: int = Field(
+        ge=0, le=64, description="Move training pictures at random by up to this many pixels."
+    )
+    zoom: float = Field(
+        ge=0, le=0.5, description="Enlarge or shrink them by up to this share of their size."
+    )
+    rotate: float = Field(ge=0, le=180, description="Turn them by up to this many degrees.")
+    light: float = Field(
+        ge=0, le=1, description="Change brightness and contrast by up to this share."
+    )
+    erase: float = Field(
+        ge=0, le=0.9, description="Side of a square put out at random, as a share of the picture's."
+    )
+    patience: int | None = Field(
+        None, ge=1, description="Stop after this many epochs without a better validation accuracy."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
+    )
+    device: Device = Field("auto", description="Where to train: auto, cpu, cuda or mps.")
+    precision: Precision = Field(
+        "auto",
+        description="Arithmetic of training: float32, or bfloat16 for all large products; auto: "
+        "bfloat16 where the processor has units for it and the network is large enough to gain.",
+    )
+    checkpoint_every: float = Field(
+        30, ge=0, description="Seconds of training that a crash may cost: time between checkpoints."
+    )
+
+
+class Recipe(_Frozen):
+    """A whole request: ``recipe.json`` of a run."""
+
+    data: DataRecipe
+    model: ModelRecipe
+    training: TrainingRecipe
+    parent: str | None = Field(None, description="The run that this one goes on from.")
+    reasons: dict[str, str] = Field(
+        default_factory=dict, description="What was decided by pictures, machine and time, and why."
+    )
+    versions: dict[str, str] = Field(
+        default_factory=dict, description="The packages that the run was made with."
+    )
+
+    def with_training(self, **changes: Any) -> Recipe:
+        """Return the recipe with other, checked values in its training part."""
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
+
+
+def as_recorded(data: Any) -> Any:
+    """Return the data part of a run's recipe, with what it meant where it lacks an option.
+
+    Tables might name images anywhere before there was ``outside``.
+
+    Example:
+        >>> as_recorded({"sources": ["labels.csv"]})
+        {'outside': True, 'sources': ['labels.csv']}
+    """
+    return {"outside": True, **data} if isinstance(data, dict) else data
+
+
+#: The options of `resolve` that belong to the model, and those that belong to the training.
+MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
+TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
+#: Those that may change when a training goes on; the rest would make it another training.
+CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
+DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
+
+
+def resolve(
+    data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
+) -> Recipe:
+    """Fill in every default.
+
+    Args:
+        data: The data part, already complete.
+        model: Name of the network; ``None`` for the default.
+        mirrored: Whether a mirrored picture is still of its class (not so for written characters);
+            without it, pictures are varied as symbols are.
+        **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
+
+    Raises:
+        RecipeError: An unknown option, or a value outside its range.
+
+    Example:
+        >>> resolve(DataRecipe.of("digits"), model="mlp", epochs=3).training.epochs
+        3
+    """
+    name = model or "resnet"
+    if name not in get_args(ModelName):
+        raise RecipeError(
+            f"a model among {', '.join((*get_args(ModelName), *get_args(ClassicalName)))}",
+            f"got {name!r}",
+            "Choose one.",
+        )
+    given = {key: value for key, value in options.items() if value is not None}
+    refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
+    defaults = dict(DEFAULTS[name])
+    if not mirrored and defaults["augment"] == "photos":
+        defaults["augment"] = "symbols"
+    if "augment" in given:
+        # A policy that was asked for is not weakened by what suits the network.
+        defaults = {
+            key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
+        }
+    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
+        defaults |= OPTIMIZERS[given["optimizer"]]
+    fields = {**defaults, **given}
+    fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
+    if name == "mlp" and fields["optimizer"] == "muon":
+        raise RecipeError(
+            "a network with convolutions for muon", "got an mlp", "Give --optimizer adam."
+        )
+    if fields["schedule"] in ("constant", "step") and "patience" not in given:
+        # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
+        fields["patience"] = 5
+    if "depth" in given and "hidden" not in given:
+        fields["hidden"] = _hidden(name, fields["hidden"], given["depth"])
+    fields.setdefault("depth", _length(fields["hidden"]))
+    if fields["depth"] != _length(fields["hidden"]):
+        raise RecipeError(
+            "as many sizes in hidden as depth says",
+            f"got hidden {fields['hidden']!r} and depth {fields['depth']!r}",
+            "Give one of them.",
+        )
+    try:
+        return Recipe(
+            data=data,
+            model=ModelRecipe(name=name, **{k: v for k, v in fields.items() if k in MODEL_OPTIONS}),
+            training=TrainingRecipe(**{k: v for k, v in fields.items() if k in TRAINING_OPTIONS}),
+        )
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return a recipe whose training goes on with other options.
+
+    Raises:
+        RecipeError: An option that cannot change on the way, or an impossible value.
+
+    Example:
+        >>> changed(resolve(DataRecipe.of("digits")), epochs=50).training.epochs
+        50
+    """
+    fixed = sorted(set(changes) - set(CHANGEABLE))
+    if fixed:
+        raise RecipeError(
+            f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
+        )
+    given = {key: value for key, value in changes.items() if value is not None}
+    # What belonged to the old choice goes with it.
+    gone: set[str] = set()
+    if "augment" in given:
+        gone |= set(AUGMENTATIONS["none"])
+    if given.get("optimizer", recipe.training.optimizer) != recipe.training.optimizer:
+        gone |= {"rate", "momentum"}
+    if "schedule" in given:
+        gone |= {"patience"}
+    before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
+    model = recipe.model.model_dump()
+    return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
+
+
+def _varied(augment: Any, side: int) -> dict[str, Any]:
+    """Return the parts of an augmentation for pictures of a size, shifts in pixels."""
+    if augment not in AUGMENTATIONS:
+        raise RecipeError(
+            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
+        )
+    parts = AUGMENTATIONS[augment]
+    return {**parts, "shift": min(64, round(parts["shift"] * side))}
+
+
+def _hidden(name: str, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
+    """Bring the default sizes to a depth: more layers repeat the last (mlp) or double it."""
+    sizes = list(hidden)
+    wanted = depth if isinstance(depth, int) and 0 <= depth <= _DEEPEST else len(sizes)
+    while len(sizes) < wanted:
+        sizes.append(sizes[-1] if name == "mlp" else 2 * sizes[-1])
+    return tuple(sizes[:wanted])
+
+
+def _length(sizes: Any) -> int | None:
+    return len(sizes) if isinstance(sizes, tuple | list) else None
+
+
+def refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse options of which there are none.
+
+    Raises:
+        RecipeError: One of ``options`` is not among ``known``.
+    """
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise RecipeError(
+            "options of the recipe", f"got {', '.join(unknown)}", f"There are: {', '.join(known)}."
+        )
+
+
+def invalid(error: ValidationError) -> RecipeError:
+    """Turn pydantic's account of a bad value into one line."""
+    first = error.errors()[0]
+    option = ".".join(str(part) for part in first["loc"])
+    rule = first["msg"][:1].lower() + first["msg"][1:]
+    return RecipeError(
+        f"a usable value for {option}",
+        f"got {first['input']!r} ({rule})",
+        "See the options: opsin train --help",
+    )

@@ -1,0 +1,314 @@
+"""Runs a function in a process that may die, with limits on time and memory.
+
+A stranger's file can make a decoder loop, take all memory or crash. Opened here it costs one
+answer: the process is ended, the next call gets a new one, and the caller raises an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import opsin.core.errors
+from opsin.core.errors import OpsinError, SandboxError
+from opsin.core.framing import Header, pack, receive, whole
+
+#: Seconds and bytes of memory that opening one file may take.
+SECONDS: Final = 5.0
+MEMORY: Final = 512 << 20
+
+#: What runs inside: it takes a header and a body, and returns a header and the parts of a body.
+Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
+
+
+class Sandbox:
+    """Keeps processes that run one task each time they are asked.
+
+    Processes start when they are first needed, are used again, and end with this object or with
+    the process that owns it, whichever comes first. It may be called from several threads.
+
+    Args:
+        task: Where the function is, as ``"module:function"``. Its module must belong to Opsin: a
+            name never comes from a file. An `OpsinError` that it raises is raised by `call`.
+        seconds: What one call may take.
+        memory: Bytes that the process may take beyond what it has once the module is imported.
+            Held on Linux; elsewhere only the time is.
+        processes: How many calls may run at the same time; further ones wait.
+
+    Example:
+        >>> with Sandbox("opsin.core.sandbox:echo") as sandbox:
+        ...     sandbox.call({"a": 1}, b"bc")
+        ({'a': 1}, b'bc')
+    """
+
+    def __init__(
+        self, task: str, *, seconds: float = SECONDS, memory: int = MEMORY, processes: int = 1
+    ) -> None:
+        self._task = task
+        self._seconds = seconds
+        self._memory = memory
+        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(processes):
+            self._idle.put(None)
+        weakref.finalize(self, _end_all, self._idle)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, header: Header, body: bytes | memoryview = b"") -> tuple[Header, bytes]:
+        """Run the task and return the header and the body of its answer.
+
+        Args:
+            header: Short plain values for JSON.
+            body: The file's bytes, or part of them.
+
+        Raises:
+            SandboxError: It took too long or too much memory, or the process crashed.
+            OpsinError: What the task raised, or no process could be started.
+        """
+        child = self._idle.get()
+        try:
+            if child is None or not child.usable:
+                child = _Child.start(self._task, self._seconds, self._memory)
+            reply, content = child.ask(header, body)
+        except BaseException:
+            if child is not None:
+                child.kill()
+            self._idle.put(None)
+            raise
+        self._idle.put(child)
+        if "error" in reply:
+            kind, *parts = reply["error"]
+            if kind == "MemoryError":
+                raise self._too_much()
+            raise getattr(opsin.core.errors, kind, OpsinError)(*parts)
+        return reply["answer"], content
+
+    def _too_much(self) -> SandboxError:
+        return SandboxError(
+            "a file that can be opened",
+            f"it takes more than {self._memory >> 20:,} MB of memory",
+            "Leave it out, or save it again with another program.",
+        )
+
+    def close(self) -> None:
+        """End the processes that nobody waits for; a later call starts new ones."""
+        for _ in range(_end_all(self._idle)):
+            self._idle.put(None)
+
+
+def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
+    """End the idle processes, and return how many places there were."""
+    places = 0
+    with contextlib.suppress(queue.Empty):
+        while True:
+            child = idle.get_nowait()
+            places += 1
+            if child is not None:
+                child.kill()
+    return places
+
+
+@dataclass
+class _Child:
+    """One process and its pipes."""
+
+    process: subprocess.Popen[bytes]
+    seconds: float
+    # A fork has the pipes but not the process: two owners would mix up their answers.
+    owner: int
+
+    @classmethod
+    def start(cls, task: str, seconds: float, memory: int) -> _Child:
+        # Python's own search path, but never the working directory, where anybody's numpy.py lies.
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "opsin.core.sandbox",
+            task,
+            str(seconds),
+            str(memory),
+        ]
+        # Each thread's own heap would reserve 64 MB of addresses.
+        own = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        # No fault of the file, which must not be left out for it.
+        refused = OpsinError(
+            "a process of its own for a stranger's file",
+            "it did not start",
+            "Close other programs and try again.",
+        )
+        try:
+            process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | own,
+            )
+        except OSError as error:
+            raise refused from error
+        child = cls(process, seconds, os.getpid())
+        # It says when it is ready, so that importing is no part of the first call's time.
+        if receive(child.output) is None:
+            child.kill()
+            raise refused
+        return child
+
+    @property
+    def output(self) -> io.BufferedIOBase:
+        return cast(io.BufferedIOBase, self.process.stdout)
+
+    @property
+    def usable(self) -> bool:
+        return self.owner == os.getpid() and self.process.poll() is None
+
+    def ask(self, header: Header, body: bytes | memoryview) -> tuple[Header, bytes]:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.process.kill()
+
+        timer = threading.Timer(self.seconds, end)
+        timer.daemon = True
+        timer.start()
+        answer = None
+        try:
+            with contextlib.suppress(OSError):
+                for part in pack(header, [cast(bytes, body)]):
+                    cast(BinaryIO, self.process.stdin).write(part)
+                cast(BinaryIO, self.process.stdin).flush()
+                answer = receive(self.output)
+        finally:
+            timer.cancel()
+        if answer is None:
+            raise self._death(late=late.is_set())
+        return answer[0], whole(answer[1])
+
+    def _death(self, *, late: bool) -> SandboxError:
+        if late:
+            reason = f"it took longer than {self.seconds:g} seconds"
+        else:
+            status = self.process.wait()
+            name = signal.Signals(-status).name if status < 0 else f"status {status}"
+            reason = f"the process that opened it ended ({name})"
+        return SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
+
+    def kill(self) -> None:
+        if self.owner != os.getpid():
+            return
+        self.process.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self.process.wait()
+
+
+def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Return what was sent, for tests and examples."""
+    return header, [bytes(body)]
+
+
+def _limit(memory: int) -> None:
+    """Let this process take no more memory than that, write no file and leave no core behind."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  there is none on Windows
+
+    def set_limit(which: int, most: int) -> None:
+        with contextlib.suppress(ValueError, OSError):  # a lower one is in force already
+            resource.setrlimit(which, (most, most))
+
+    set_limit(resource.RLIMIT_CORE, 0)
+    set_limit(resource.RLIMIT_FSIZE, 0)
+    if (present := _present()) is not None:
+        set_limit(resource.RLIMIT_AS, present + memory)
+
+
+def limit_memory(memory: int) -> None:
+    """Let a task take no more than that from now on, where it was given more; it may be undone.
+
+    Args:
+        memory: Bytes beyond what the process has now.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  there is none on Windows
+
+    if (present := _present()) is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        allowed = (
+            present + memory if most == resource.RLIM_INFINITY else min(present + memory, most)
+        )
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _present() -> int | None:
+    """Return the bytes of addresses that this process has; ``None`` where the system has no say."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return None
+    return int(pages.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> None:
+    """Run the task for each frame until the other side closes."""
+    while (frame := receive(cast(io.BufferedIOBase, source))) is not None:
+        # Where the owner was killed meanwhile, nobody else ends what loops.
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, seconds + 1)
+        parts: Sequence[bytes] = ()
+        try:
+            answer, parts = task(*frame)
+            reply: Header = {"answer": answer}
+        except OpsinError as error:
+            reply = {"error": [type(error).__name__, *error.args]}
+        except MemoryError:
+            reply = {"error": ["MemoryError"]}
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for part in pack(reply, parts):
+            target.write(part)
+        target.flush()
+
+
+def main() -> None:
+    """Serve the pipes that are this process's standard input and output."""
+    where, seconds, memory = sys.argv[1:]
+    module, function = where.split(":")
+    # Whatever prints must not end up between two frames.
+    target = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    # Where memory runs out, the system should end this process, not its owner.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    if sys.platform != "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
+    warnings.simplefilter("ignore")
+    task: Task = getattr(importlib.import_module(module), function)
+    _limit(int(memory))
+    target.write(b"".join(pack({"ready": True})))
+    target.flush()
+    _serve(task, float(seconds), sys.stdin.buffer, target)
+
+
+if __name__ == "__main__":
+    main()

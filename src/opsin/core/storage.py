@@ -1,0 +1,171 @@
+"""Writes that are whole, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.core.errors import StorageError
+
+# Names of temporary files and folders. What bears one is swept away, so they are none that a user
+# would choose.
+_UNFINISHED: Final = re.compile(r"\..*\.[0-9a-f]{16}\.unfinished", re.DOTALL)
+_SCRATCH: Final = re.compile(r"\.scratch-[0-9a-f]{16}")
+_STALE: Final = 86_400.0
+_swept: set[Path] = set()
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block ends well.
+
+    The content reaches the disk before the name does (fsync, rename, fsync of the directory), so
+    a reader, or a machine that lost its power, finds the old file or the new one. What a killed
+    process leaves behind is swept away by a later one that writes into the same directory, a day
+    on.
+
+    Raises:
+        StorageError: The disk is full or refuses the write; nothing is left behind.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            for stale in _left_behind(path.parent, _UNFINISHED):
+                with contextlib.suppress(OSError):
+                    stale.unlink()
+        temporary = path.parent / f".{path.name[:32]}.{secrets.token_hex(8)}.unfinished"
+        # The system takes its umask off these rights; a name that is there, even a link, fails.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+    try:
+        with storage_errors(path):
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Yield a hidden directory inside ``parent`` that is gone when the block ends.
+
+    What it leaves behind when the process is killed is swept away by a later call, a day on.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    with storage_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        for stale in _left_behind(parent, _SCRATCH):
+            shutil.rmtree(stale, ignore_errors=True)
+        temporary = parent / f".scratch-{secrets.token_hex(8)}"
+        temporary.mkdir()
+    try:
+        with storage_errors(parent):
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish_directory(scratch: Path, path: Path) -> None:
+    """Bring a `scratch_directory` of files to the disk and give it its name, whole.
+
+    Where another process made ``path`` meanwhile, theirs stays.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    with storage_errors(path):
+        for file in scratch.iterdir():
+            _sync(file)
+        _sync(scratch)
+        try:
+            scratch.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+        _sync(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a whole JSON file, readable by people.
+
+    Bytes of file names that are no Unicode (Python's lone surrogates) become JSON escapes, which
+    reading turns back.
+
+    Raises:
+        StorageError: The disk is full or refuses the write.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def check_writable(path: Path) -> None:
+    """See that a file can be written at ``path``, before long work is done for it.
+
+    Nothing is left behind, and folders that are missing above it are not made yet.
+
+    Raises:
+        StorageError: The system would refuse it.
+    """
+    place = path.parent
+    while not os.path.lexists(place):
+        place = place.parent
+    with storage_errors(path), tempfile.TemporaryFile(dir=place):
+        pass
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        # strerror is None for the errors that libraries raise without the system's number.
+        reason = (error.strerror or str(error)).lower()
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = "Free some space" if full else "Check its rights, or choose another place,"
+        raise StorageError(f"to write {path}", reason, f"{advice} and run again.") from error
+
+
+def _sync(path: Path) -> None:
+    """Bring a file or directory to the disk, where the system lets directories be opened."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _left_behind(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    """Return what killed processes left in a directory and nobody has written to for a day."""
+    found = []
+    with contextlib.suppress(OSError):
+        for place in folder.iterdir():
+            if name.fullmatch(place.name) and time.time() - place.lstat().st_mtime > _STALE:
+                found.append(place)
+    return found

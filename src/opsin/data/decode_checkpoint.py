@@ -1,0 +1,269 @@
+"""A set of pictures that is being decoded, safe from whatever ends the process.
+
+    <cache>/partial/<key>/images.npy     pixels of the rows that are done, zeros elsewhere
+    <cache>/partial/<key>/digests.npy    SHA-256 of their pixels
+    <cache>/partial/<key>/source_digests.npy
+                                         SHA-256 of what they were decoded from
+    <cache>/partial/<key>/sizes.npy      height and width of their files' pictures
+    <cache>/partial/<key>/ranges.npy     their lowest and highest values
+    <cache>/partial/<key>/done.npy       which rows those are
+    <cache>/partial/<key>/reasons.jsonl  row and reason of each picture that cannot be read
+    <cache>/partial/<key>.lock           held by the process that is at work on it
+
+A row is marked as done once all that is known of it is on the disk, never before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.events import Watcher
+from opsin.data.cache import cache_root, digest_rows, new_array
+
+#: The arrays that go into the cache with the set.
+KEPT: Final = ("images", "digests", "source_digests", "sizes", "ranges")
+#: Seconds after which nobody is expected to go on with a set.
+_STALE: Final = 7 * 86_400
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows in a row, decoded.
+
+    Args:
+        start: The first one's number.
+        images: ``uint8[M, H, W, C]``
+        digests: SHA-256 of each picture's pixels, ``uint8[M, 32]``.
+        source_digests: SHA-256 of what each was decoded from, ``uint8[M, 32]``.
+        sizes: Height and width of each picture in its file, ``int32[M, 2]``.
+        ranges: The lowest and the highest value of each picture, ``uint8[M, 2]``.
+        reasons: Why a row could not be read, where it could not.
+    """
+
+    start: int
+    images: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    ranges: NDArray[np.uint8]
+    reasons: dict[int, str]
+
+    @classmethod
+    def of(
+        cls,
+        start: int,
+        images: NDArray[np.uint8],
+        sizes: NDArray[np.int32],
+        reasons: dict[int, str],
+        source_digests: NDArray[np.uint8] | None = None,
+    ) -> Chunk:
+        """Take decoded pictures, and find out the rest about them.
+
+        Without ``source_digests`` they are what the source holds, pixel by pixel.
+        """
+        flat = images.reshape(len(images), -1)
+        ranges = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
+        digests = digest_rows(images)
+        sources = digests if source_digests is None else source_digests
+        return cls(start, images, digests, sources, sizes, ranges, reasons)
+
+
+def folder_of(key: str) -> Path:
+    """Return where the unfinished set of an index key lies."""
+    return cache_root() / "partial" / key
+
+
+def taken_by(key: str) -> int:
+    """Return the bytes that an unfinished set's pixels have on the disk already."""
+    try:
+        return (folder_of(key) / "images.npy").stat().st_size
+    except OSError:
+        return 0
+
+
+@contextlib.contextmanager
+def alone(key: str, watcher: Watcher) -> Iterator[None]:
+    """Let one process at a time work on a set; others wait for it.
+
+    Sets that nobody has worked on for a week are swept away.
+
+    Raises:
+        OSError: The disk refuses the lock.
+    """
+    parent = cache_root() / "partial"
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    lock = filelock.FileLock(parent / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        watcher.note("another Opsin is reading the same pictures; waiting for it to finish")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sweep(parent: Path) -> None:
+    for lock_file in parent.glob("*.lock"):
+        folder = lock_file.with_suffix("")
+        with contextlib.suppress(OSError, filelock.Timeout):
+            newest = max(file.stat().st_mtime for file in (lock_file, *folder.glob("*")))
+            if time.time() - newest > _STALE:
+                with filelock.FileLock(lock_file, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    lock_file.unlink()
+
+
+class DecodeCheckpoint:
+    """The files of an unfinished set, gone on with where they fit and made anew elsewhere.
+
+    Args:
+        folder: Where they lie.
+        count: Number of pictures, N.
+        shape: Height, width and channels of each.
+        stored: Whether the pixels are kept.
+
+    Raises:
+        OSError: The disk has too little space.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, shape: tuple[int, int, int], *, stored: bool
+    ) -> None:
+        self.folder = folder
+        #: Which rows are on the disk, ``bool[N]``.
+        self.done: NDArray[np.bool_] = np.zeros(count, bool)
+        #: Why a row cannot be read, where it cannot.
+        self.reasons: dict[int, str] = {}
+        self._waiting: list[Chunk] = []
+        arrays: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+            "digests": (np.uint8, (count, 32)),
+            "source_digests": (np.uint8, (count, 32)),
+            "sizes": (np.int32, (count, 2)),
+            "ranges": (np.uint8, (count, 2)),
+            "done": (np.bool_, (count,)),
+        }
+        if stored:
+            arrays["images"] = (np.uint8, (count, *shape))
+        if not self._go_on(arrays):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            try:
+                for name, (dtype, its_shape) in arrays.items():
+                    new_array(folder / f"{name}.npy", dtype, its_shape)
+            except OSError:
+                # What was taken already would be missed by whoever makes room now.
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+        self._files = {name: _Rows(folder / f"{name}.npy") for name in arrays}
+        self._log = (folder / "reasons.jsonl").open("a", encoding="utf-8")
+
+    def _go_on(self, arrays: dict[str, tuple[type[np.generic], tuple[int, ...]]]) -> bool:
+        """Take over what an earlier process has left, where all of it is there and fits."""
+        try:
+            for name, (dtype, shape) in arrays.items():
+                found = np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                if found.dtype != dtype or found.shape != shape:
+                    return False
+            done = np.load(self.folder / "done.npy", allow_pickle=False)
+            reasons = self._read_reasons()
+        except (OSError, ValueError, EOFError):
+            return False
+        self.done = done
+        self.reasons = {row: reason for row, reason in reasons.items() if done[row]}
+        return True
+
+    def _read_reasons(self) -> dict[int, str]:
+        reasons: dict[int, str] = {}
+        for line in (self.folder / "reasons.jsonl").read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):  # the last line of a process that was killed
+                row, reason = json.loads(line)
+                reasons[row] = reason
+        return reasons
+
+    def pending(self, step: int) -> list[range]:
+        """Return the rows that are left to do, in pieces of at most ``step``."""
+        places = range(0, len(self.done), step)
+        pieces = [range(start, min(start + step, len(self.done))) for start in places]
+        return [piece for piece in pieces if not self.done[piece.start : piece.stop].all()]
+
+    def put(self, chunk: Chunk) -> None:
+        """Take what was decoded; it counts as done after the next `save`.
+
+        Raises:
+            OSError: The disk refuses the write.
+        """
+        for name in KEPT:
+            if name in self._files:
+                self._files[name].write(chunk.start, getattr(chunk, name))
+        for row, reason in chunk.reasons.items():
+            self.reasons[row] = reason
+            self._log.write(json.dumps([row, reason]) + "\n")
+        self._waiting.append(chunk)
+
+    def save(self) -> None:
+        """Bring all to the disk, and only then mark it as done.
+
+        Raises:
+            OSError: The disk refuses the write.
+        """
+        if not self._waiting:
+            return
+        self._log.flush()
+        os.fsync(self._log.fileno())
+        for name, rows in self._files.items():
+            if name != "done":
+                rows.sync()
+        for chunk in self._waiting:
+            self.done[chunk.start : chunk.start + len(chunk.images)] = True
+        self._files["done"].write(0, self.done)
+        self._files["done"].sync()
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Let go of the files: some systems rename none that is open."""
+        with contextlib.suppress(OSError):  # on a full disk, which was told before
+            self._log.close()
+        for rows in self._files.values():
+            rows.close()
+
+
+class _Rows:
+    """An ``.npy`` file that rows are written into.
+
+    Not mapped into memory: a full disk would end the process without an error, and what is
+    mapped and touched counts as the process's own memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self._offset = array.offset
+        self._row = array.nbytes // len(array)
+        del array
+        self._file: BinaryIO = path.open("r+b")
+
+    def write(self, start: int, rows: NDArray[Any]) -> None:
+        self._file.seek(self._offset + start * self._row)
+        self._file.write(np.ascontiguousarray(rows).data)
+
+    def sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()

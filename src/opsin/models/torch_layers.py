@@ -1,0 +1,59 @@
+"""The few layers that PyTorch has under no name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from opsin.core.recipe import Activation
+
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+def activation(name: Activation) -> nn.Module:
+    """Return a fresh non-linearity."""
+    return _ACTIVATIONS[name]()
+
+
+class Normalise(nn.Module):
+    """``uint8[N, H, W, C]`` to ``float32[N, C, H, W]`` with mean 0 and deviation 1 a channel.
+
+    It is the network's first layer, so that the exported file takes pixels as they are.
+
+    Args:
+        mean: Mean of each channel over the training pictures, 0 to 255.
+        deviation: Standard deviation of each channel.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: list[float], deviation: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("deviation", torch.tensor(deviation, dtype=torch.float32))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise; the permuted result lies in memory as channels-last convolutions like it."""
+        return ((images.float() - self.mean) / self.deviation).permute(0, 3, 1, 2)
+
+
+class Add(nn.Module):
+    """The sum where a residual block's two ways meet."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Add two tensors of one shape."""
+        return left + right
+
+
+class GlobalMaximum(nn.Module):
+    """``[N, C, H, W]`` to ``[N, C]``: the largest value of each map."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Take each map's maximum."""
+        return maps.amax(dim=(2, 3))

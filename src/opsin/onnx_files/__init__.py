@@ -1,0 +1,1 @@
+"""Writing `classifier.onnx` and making it smaller."""

@@ -1,0 +1,208 @@
+"""A network in integers of eight bits."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from opsin.core.metadata import Layer
+from opsin.onnx_files.quantize.fold import fold
+from opsin.onnx_files.quantize.graph import LOGITS, WEIGHTED, Graph
+
+#: How the range of a layer's values is chosen that 256 steps are spread over.
+Ranges = Literal["minmax", "entropy", "percentile"]
+RANGES: Final[tuple[Ranges, ...]] = ("minmax", "entropy", "percentile")
+
+# What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
+_KINDS: Final = ["Add", "Conv", "Gemm", "MaxPool", "Relu"]
+# First and last layer stay in float where they are no more than this share of the work: they lose
+# the most and gain the least (docs/export.md).
+_EDGE: Final = 0.1
+# Numbers of all layers together that a step of the calibration may hold at once.
+_ROOM: Final = 64_000_000
+_MOST: Final = 64
+
+
+def to_int8(
+    content: bytes,
+    images: NDArray[np.uint8],
+    *,
+    ranges: Ranges = "minmax",
+    told: Callable[[int], None] = lambda _: None,
+) -> bytes:
+    """Return a classifier whose weights and values between layers are integers.
+
+    Static quantisation by ONNX Runtime: weights in int8, with a scale for each filter, values in
+    uint8, with a range for each layer that real pictures show (R. Krishnamoorthi, "Quantizing deep
+    convolutional networks for efficient inference: a whitepaper", arXiv:1806.08342). Input, outputs
+    and the file's last operators (`opsin.onnx_files.postprocessing`) stay as they are. The
+    metadata's ``layers`` are those that can still be fetched: what was folded into another
+    (`opsin.onnx_files.quantize.fold`) is told in that one's kind.
+
+    Args:
+        content: A ``classifier.onnx`` with a network in float32.
+        images: Training pictures as the network sees them, ``uint8[N, H, W, C]``; a few hundred.
+        ranges: ``minmax``, all values that occurred; ``percentile``, all but 0.001% of them;
+            ``entropy``, the range that keeps most of their distribution (S. Migacz, "8-bit
+            inference with TensorRT", GTC 2017).
+        told: Is told how many pictures have been looked at.
+
+    Example:
+        >>> import tempfile, opsin
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> images = opsin.load("digits").images[:64]
+        >>> smaller = to_int8(run.classifier().content, images)
+        >>> Graph(smaller).metadata.precision
+        'int8'
+    """
+    graph = Graph(content)
+    layers = fold(graph)
+    float_ends = _float_ends(graph, layers)
+    metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
+    # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
+    folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
+    pictures = _CalibrationImages(images, _batch_size(layers, len(images)), told)
+    quantised = Graph(_quantised(folded, pictures, ranges, float_ends))
+    _name_plainly(quantised)
+    there = quantised.values()
+    kept = tuple(layer for layer in layers if layer.name in there)
+    return quantised.content(metadata.model_copy(update={"layers": kept}))
+
+
+def _float_ends(graph: Graph, layers: Sequence[Layer]) -> list[str]:
+    """Return the names of the operators at both ends that stay in float."""
+    work = {layer.name: layer.multiply_adds for layer in layers}
+    weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
+    total = sum(work.get(node.output[0], 0) for node in weighted)
+    ends = [weighted[0], next(node for node in weighted if LOGITS in node.output)]
+    return [node.name for node in ends if work.get(node.output[0], 0) <= _EDGE * total]
+
+
+def _batch_size(layers: Sequence[Layer], count: int) -> int:
+    """Return how many pictures are looked at together: all layers' values are held at once."""
+    values = sum(int(np.prod(layer.shape)) for layer in layers)
+    return max(1, min(_MOST, _ROOM // max(values, 1), count))
+
+
+class _CalibrationImages:
+    """Hands pictures to ONNX Runtime's calibration, batch by batch.
+
+    Args:
+        images: ``uint8[N, H, W, C]``; those beyond the last whole batch are left out.
+        size: Pictures in a batch.
+        told: Is told how many have been handed out.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], size: int, told: Callable[[int], None]) -> None:
+        self.size, self._told = size, told
+        self._images = np.ascontiguousarray(images[: len(images) // size * size])
+        self.set_range(0, len(self._images))
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Hand out these pictures from now on, and no others."""
+        self._next, self._end = start_index, end_index
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        """Return the next batch; ``None`` at the end."""
+        if self._next >= self._end:
+            return None
+        start, self._next = self._next, self._next + self.size
+        self._told(self._next)
+        return {"images": self._images[start : self._next]}
+
+
+def _quantised(
+    content: bytes, pictures: _CalibrationImages, ranges: Ranges, float_ends: list[str]
+) -> bytes:
+    from onnxruntime import quantization  # noqa: PLC0415  it takes a third of a second to load
+
+    methods: dict[Ranges, Any] = {
+        "minmax": quantization.CalibrationMethod.MinMax,
+        "entropy": quantization.CalibrationMethod.Entropy,
+        "percentile": quantization.CalibrationMethod.Percentile,
+    }
+    # It tells what it does on standard output, which is the user's.
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with tempfile.TemporaryDirectory(prefix="opsin-") as folder, silence:
+        source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
+        source.write_bytes(content)
+        quantization.quantize_static(
+            source,
+            target,
+            pictures,
+            op_types_to_quantize=_KINDS,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=float_ends,
+            calibrate_method=methods[ranges],
+            # Step by step, so that the memory does not grow with the number of pictures; and with
+            # every ReLU kept, so that it can be fetched (ONNX Runtime drops it at loading).
+            extra_options={
+                "CalibStridedMinMax": pictures.size,
+                "QDQKeepRemovableActivations": True,
+            },
+        )
+        return target.read_bytes()
+
+
+def _name_plainly(graph: Graph) -> None:
+    """Give what ONNX Runtime added names after the layer: ``dense1.weight.integers``."""
+    words = (
+        ("_DequantizeLinear_Output", ".restored"),
+        ("_QuantizeLinear_Output", ".integers"),
+        ("_DequantizeLinear", "/DequantizeLinear"),
+        ("_QuantizeLinear", "/QuantizeLinear"),
+        ("_quantized", ".integers"),
+        ("_zero_point", ".integers.zero"),
+        ("_scale", ".integers.scale"),
+    )
+
+    def plain(name: str) -> str:
+        for old, new in words:
+            name = name.replace(old, new)
+        return name
+
+    own = set(graph.values())
+    names = {name: plain(name) for name in own | set(graph.weights)}
+    taken: set[str] = {layer.name for layer in graph.metadata.layers}
+    for name, new in names.items():
+        if name in taken or new in taken:
+            names[name] = name
+        taken.add(names[name])
+    for node in graph.nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.name = plain(node.name)
+    graph.weights = {names[name]: value for name, value in graph.weights.items()}
+
+
+def integer_kernels(content: bytes) -> tuple[str, ...]:
+    """Return the operators that ONNX Runtime computes a file with on integers, on this machine.
+
+    Args:
+        content: A file of `to_int8`.
+    """
+    import onnxruntime  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="opsin-") as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(Path(folder, "loaded.onnx"))
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        loaded = onnx.load_model(options.optimized_model_filepath)
+    # QLinearConv, QLinearAdd, QGemm … : ONNX Runtime's names for arithmetic on integers.
+    return tuple(
+        node.op_type for node in loaded.graph.node if node.op_type.startswith(("QLinear", "QGemm"))
+    )

@@ -1,0 +1,63 @@
+"""A comparison of runs as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opsin.report.figures.comparison_figures import Disagreement
+from opsin.report.run_page import themed
+from opsin.report.side_by_side import BOLD, columns_of
+from opsin.report.templates import environment
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures that two runs answered differently, in one of three ways.
+
+    Args:
+        title: Which way: ``Only B is right``.
+        count: How many there are.
+        pictures: The first of them, where they can still be shown.
+        others: The first of the others: name, class and both answers in a line.
+    """
+
+    title: str
+    count: int
+    pictures: Sequence[Disagreement]
+    others: Sequence[str]
+
+
+def render_comparison(
+    comparison: dict[str, Any],
+    drawn: dict[str, str],
+    groups: Sequence[Sequence[Group]],
+    word: str,
+) -> str:
+    """Return the page.
+
+    Args:
+        comparison: What `opsin.commands.compare.Comparison.to_json` says.
+        drawn: The charts ``curves`` and ``accuracy`` as SVG.
+        groups: For each pair, the pictures on which the two disagree.
+        word: Which pictures these are: ``test`` or ``validation``.
+    """
+    rows = comparison["runs"]
+    columns = columns_of(rows)
+    page: str = (
+        environment()
+        .get_template("compare.html")
+        .render(
+            **comparison,
+            headings=[
+                column.heading.replace("- ", "").replace(" /s", " a second") for column in columns
+            ],
+            table=list(zip(*(column.cells for column in columns), strict=True)),
+            drawn={name: themed(svg) for name, svg in drawn.items()},
+            groups=groups,
+            word=word,
+            bold=BOLD if any(row["best"] for row in rows) else None,
+        )
+    )
+    return page

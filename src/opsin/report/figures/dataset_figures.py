@@ -1,0 +1,113 @@
+"""Figures of a collection of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from opsin.data.lazy_images import Images
+from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show_pixels
+
+
+def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
+    """Draw one picture enlarged, its values as colours with a bar from 0 to 255.
+
+    Args:
+        pixels: ``uint8[H, W, C]``; colour is shown as brightness.
+        title: The picture's class and name.
+    """
+    figure = new_figure(5.2, 4.4)
+    axes = figure.add_subplot()
+    brightness = pixels.mean(axis=2)
+    drawn = axes.imshow(brightness, cmap="viridis", vmin=0, vmax=255, interpolation="nearest")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(shorten(title, 44))
+    axes.set_xlabel("column (pixels)")
+    axes.set_ylabel("row (pixels)")
+    figure.colorbar(drawn, ax=axes, label="value (0 black to 255 white)", ticks=range(0, 256, 51))
+    return figure
+
+
+def draw_grid(images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: str) -> Figure:
+    """Draw up to 25 pictures with a name under each.
+
+    Args:
+        images: ``uint8[H, W, C]`` each.
+        names: What stands below them.
+        title: Of the whole.
+    """
+    columns = min(5, len(images))
+    rows = -(-len(images) // columns)
+    figure = new_figure(1.45 * columns + 0.2, 1.62 * rows + 0.4)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
+    for place, (pixels, name) in enumerate(zip(images, names, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        show_pixels(axes, pixels)
+        axes.set_xlabel(shorten(name), fontsize=8)
+    return figure
+
+
+def draw_means(means: NDArray[np.uint8], classes: Sequence[str]) -> Figure:
+    """Draw the mean picture of each class, ``uint8[K, H, W, C]``; 25 classes at most."""
+    shown = min(25, len(classes))
+    title = "The mean picture of each class"
+    if shown < len(classes):
+        title += f" (the first {shown} of {len(classes)})"
+    return draw_grid(list(means[:shown]), classes[:shown], title)
+
+
+def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
+    """Draw how many pictures each class has in each part of the split."""
+    names = list(counts)
+    shown = names[:60]
+    figure = new_figure(6.4, 0.9 + 0.27 * len(shown))
+    axes = figure.add_subplot()
+    places = np.arange(len(shown))
+    left = np.zeros(len(shown))
+    for part, colour in zip(("train", "val", "test"), PALETTE, strict=False):
+        values = np.array([counts[name][part] for name in shown])
+        if values.any():
+            axes.barh(places, values, left=left, color=colour, label=part, height=0.72)
+        left += values
+    for place, total in enumerate(left):
+        axes.annotate(f"{int(total):,}", (total, place), (4, 0), textcoords="offset points",
+                      va="center", fontsize=8, color=MUTED)  # fmt: skip
+    axes.set_yticks(places, [shorten(name, 24) for name in shown])
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.02)
+    axes.set_xlabel("pictures")
+    axes.grid(axis="x")
+    sizes = [sum(parts.values()) for parts in counts.values()]
+    balance = (
+        f"All {len(names)} classes have {sizes[0]:,} pictures"
+        if min(sizes) == max(sizes)
+        else f"Classes have {min(sizes):,} to {max(sizes):,} pictures"
+    )
+    axes.set_title(balance)
+    figure.legend(ncols=3, frameon=False, loc="outside lower right", fontsize=8)
+    return figure
+
+
+def class_means(
+    images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
+) -> NDArray[np.uint8]:
+    """Return the mean picture of each class, ``uint8[K, H, W, C]``, read block by block.
+
+    Args:
+        images: ``uint8[N, H, W, C]``
+        labels: ``int64[N]``
+        rows: Which of them count, ``int64[M]``.
+        classes: K, the number of classes.
+    """
+    sums = np.zeros((classes, *images.shape[1:]), np.int64)
+    for start in range(0, len(rows), 1024):
+        places = rows[start : start + 1024]
+        block, own = images[places], labels[places]
+        for label in np.unique(own):
+            sums[label] += block[own == label].sum(axis=0, dtype=np.int64)
+    counts = np.maximum(np.bincount(labels[rows], minlength=classes), 1)
+    return (sums / counts[:, None, None, None]).round().astype(np.uint8)

@@ -1,0 +1,242 @@
+"""Figures of a training and its classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from opsin.report.figures.style import (
+    DPI,
+    EMPTY,
+    INK,
+    MUTED,
+    PALETTE,
+    RIGHT,
+    WRONG,
+    new_figure,
+    shorten,
+    show_pixels,
+)
+
+#: Bars drawn beside a picture, and cells printed in a confusion matrix, at most.
+_BARS, _CELLS = 10, 20
+# Inches that a picture takes with its bars and captions, its own longest side, and the title.
+_CARD, _SIDE, _HEAD = (3.3, 1.66), 1.25, 0.52
+_COLOURS = {"right": RIGHT, "wrong": WRONG, "other": MUTED}
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One picture with its answer, ready to be drawn.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        name: What the picture is called.
+        actual: Its class; ``None`` where nobody knows it.
+        probabilities: Probability of each class, in the classes' order.
+        refused: What is said in place of a label, where the picture is like none that it knows.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    actual: str | None
+    probabilities: dict[str, float]
+    refused: str = ""
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
+    def confidence(self) -> float:
+        """The probability of that class."""
+        return self.probabilities[self.label]
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the picture's class, or nobody knows better."""
+        return self.actual is None or self.actual == self.label
+
+    def bars(self) -> list[tuple[str, float]]:
+        """Return the probabilities to draw: all of a few classes, the first of many."""
+        if len(self.probabilities) <= _BARS:
+            return list(self.probabilities.items())
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:_BARS]
+
+    def kind_of(self, name: str) -> Literal["right", "wrong", "other"]:
+        """Tell how to colour a class's bar: the right class, a wrong answer, or another."""
+        if name == self.label:
+            return "right" if self.right else "wrong"
+        return "right" if name == self.actual else "other"
+
+    def caption(self) -> str:
+        """Return the answer in words: ``Coat 87% (is Pullover)``."""
+        said = f"{shorten(self.label)} {self.confidence:.0%}"
+        return said if self.right else f"{said} (is {shorten(str(self.actual))})"
+
+
+def draw_curves(history: Sequence[dict[str, Any]], unit: str = "epochs") -> Figure:
+    """Draw accuracy and loss of training and validation over the epochs, or over other steps."""
+    figure = new_figure(8.4, 3.3)
+    epochs = [epoch["epoch"] for epoch in history]
+    best = max((epoch for epoch in history if epoch["best"]), key=lambda epoch: epoch["epoch"])
+    titles = {
+        "accuracy": f"Validation accuracy {best['val_accuracy']:.4f}, {best['epoch']:,} {unit}",
+        "loss": f"Validation loss {best['val_loss']:.3f} there",
+    }
+    for place, (kind, title) in enumerate(titles.items(), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for part, label, colour in zip(
+            ("train", "val"), ("training", "validation"), PALETTE, strict=False
+        ):
+            values = [epoch[f"{part}_{kind}"] for epoch in history]
+            axes.plot(epochs, values, color=colour, label=label, marker=".", linewidth=1.6)
+        axes.axvline(best["epoch"], color=MUTED, linewidth=0.8, linestyle=":")
+        axes.set_title(title)
+        axes.set_xlabel(unit)
+        axes.set_ylabel(kind if kind == "accuracy" else "cross entropy (nats)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=True)
+        axes.legend(frameon=False)
+    return figure
+
+
+def draw_confusion(figures: dict[str, Any]) -> Figure:
+    """Draw the confusion matrix: a row for each right class, mistakes in red."""
+    counts = np.array(figures["confusion"])
+    names = [entry["name"] for entry in figures["classes"]]
+    size = len(names)
+    side = min(9.0, 2.4 + 0.48 * size)
+    figure = new_figure(side + 0.9, side)
+    axes = figure.add_subplot()
+    rows = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = counts / rows
+    wrong = np.where(np.eye(size, dtype=bool), 0.0, shares)
+    top = max(float(wrong.max()), 1e-9)
+    drawn = axes.imshow(wrong, cmap="Reds", vmin=0, vmax=top)
+    for place in range(size):
+        axes.add_patch(_square(place))
+    if size <= _CELLS:
+        for row, column in np.ndindex(size, size):
+            if counts[row, column]:
+                dark = row != column and wrong[row, column] > 0.6 * top
+                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center",
+                          fontsize=7, color="white" if dark else INK)  # fmt: skip
+    ticks = range(0, size, max(1, size // 40))
+    labels = [shorten(names[tick], 14) for tick in ticks]
+    axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, labels)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("right class")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of the right class")
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if top > 0.05 else 1))
+    axes.set_title(confusion_title(figures))
+    return figure
+
+
+def confusion_title(figures: dict[str, Any]) -> str:
+    """Return what the confusion matrix says: ``Shirt is taken for Coat most often``."""
+    if not figures["confused"]:
+        return f"No mistake in {figures['images']:,} pictures"
+    worst = figures["confused"][0]
+    return (
+        f"{shorten(worst['actual'])} is taken for {shorten(worst['predicted'])} most often "
+        f"({worst['count']:,} of {worst['of']:,})"
+    )
+
+
+def _square(place: int) -> Any:
+
+    return Rectangle((place - 0.5, place - 0.5), 1, 1, facecolor=EMPTY, edgecolor="none")
+
+
+def draw_answers(answers: Sequence[ShownAnswer], title: str) -> Figure:
+    """Draw pictures, each beside the bars of its probabilities; blue is right, red is wrong.
+
+    All of it is in one pair of axes, in inches: with a pair for each picture, this figure took
+    longer than all others together.
+    """
+    columns = min(3, max(1, len(answers)))
+    rows = max(1, -(-len(answers) // columns))
+    width, height = _CARD[0] * columns, _CARD[1] * rows + _HEAD
+    figure = Figure(figsize=(width, height), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.text(0.06, 0.12, title, fontsize=10.5, fontweight="bold", va="top")
+    for place, answer in enumerate(answers):
+        row, column = divmod(place, columns)
+        _draw_card(axes, answer, 0.06 + column * _CARD[0], _HEAD + row * _CARD[1])
+    axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
+    axes.axis("off")
+    return figure
+
+
+def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None:
+    """Draw one picture, its caption and its bars, from a corner in inches."""
+    high, wide = answer.pixels.shape[:2]
+    scale = _SIDE / max(high, wide)
+    axes.text(left, top, answer.caption(), fontsize=7.5, fontweight="bold", va="bottom",
+              color=RIGHT if answer.right else WRONG)  # fmt: skip
+    corners = (left, left + scale * wide, top + 0.04 + scale * high, top + 0.04)
+    show_pixels(axes, answer.pixels, extent=corners)
+    axes.text(left, top + _SIDE + 0.07, shorten(answer.name, 22), fontsize=6.5, color=MUTED,
+              va="top")  # fmt: skip
+    bars = answer.bars()
+    step = min(0.16, _SIDE / len(bars))
+    begin, middle = left + _SIDE + 0.95, top + 0.04 + 0.5 * step
+    places = [middle + number * step for number in range(len(bars))]
+    axes.barh(places, [0.95 * share for _, share in bars], height=0.75 * step, left=begin,
+              color=[_COLOURS[answer.kind_of(name)] for name, _ in bars])  # fmt: skip
+    for place, (name, _) in zip(places, bars, strict=True):
+        axes.text(begin - 0.05, place, shorten(name, 14), fontsize=5.5, ha="right", va="center")
+
+
+def draw_answer(answer: ShownAnswer, original: NDArray[np.uint8] | None = None) -> Figure:
+    """Draw one picture beside the bars of its probabilities.
+
+    Args:
+        answer: The answer, with the picture as the network saw it.
+        original: The picture as it came, ``uint8[H, W, C]`` of any size.
+    """
+    pictures = [] if original is None else [(original, shorten(answer.name, 34))]
+    pictures.append((answer.pixels, "as the network sees it"))
+    figure = new_figure(3.9 + 3.1 * len(pictures), 3.2)
+    grid = figure.add_gridspec(1, len(pictures) + 1, width_ratios=[1.0] * len(pictures) + [1.3])
+    for place, (pixels, caption) in enumerate(pictures):
+        axes = figure.add_subplot(grid[place])
+        show_pixels(axes, pixels)
+        axes.set_xlabel(caption, color=MUTED)
+        if place == 0:
+            title = answer.refused or f"{shorten(answer.label, 26)} {answer.confidence:.1%}"
+            colour = RIGHT if answer.right else WRONG
+            axes.set_title(title, color=MUTED if answer.refused else colour)
+    axes = figure.add_subplot(grid[-1])
+    _draw_bars(axes, answer)
+    axes.tick_params(labelsize=8)
+    for place, (_, share) in enumerate(answer.bars()):
+        axes.annotate(f"{share:.1%}", (share, place), (3, 0), textcoords="offset points",
+                      va="center", fontsize=8)  # fmt: skip
+    axes.set_xlim(0, 1.16)
+    axes.set_title("Probability of each class")
+    return figure
+
+
+def _draw_bars(axes: Axes, answer: ShownAnswer) -> None:
+    names, shares = zip(*answer.bars(), strict=True)
+    axes.barh(range(len(names)), shares, color=[_COLOURS[answer.kind_of(name)] for name in names])
+    axes.set_yticks(range(len(names)), [shorten(name, 14) for name in names], fontsize=5.5)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines["bottom"].set_visible(False)

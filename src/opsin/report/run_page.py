@@ -1,0 +1,213 @@
+"""The report as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.report.doubts import labels_grounds, labels_title
+from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
+from opsin.report.figures.quality import reliability_title
+from opsin.report.figures.run_figures import ShownAnswer, confusion_title
+from opsin.report.figures.style import INK
+from opsin.report.templates import environment
+from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
+
+#: Classes whose whole matrix is shown; of more, only the pairs most often mistaken.
+_MATRIX: Final = 25
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the confusion matrix and some of its pictures.
+
+    Args:
+        actual: The right class, a place among the classes.
+        predicted: The answer.
+        count: Pictures in it.
+        answers: Those that are shown.
+    """
+
+    actual: int
+    predicted: int
+    count: int
+    answers: Sequence[ShownAnswer]
+
+    @property
+    def anchor(self) -> str:
+        """Where the page has it."""
+        return f"cell-{self.actual}-{self.predicted}"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A picture whose label is probably wrong.
+
+    Args:
+        pixels: ``uint8[H, W, C]``
+        name: What the picture is called.
+        label: Its label.
+        suggested: The class that the answers suggest.
+        score: Doubt in the label, 0 to 1.
+        example: A typical picture of that class, or ``None``.
+    """
+
+    pixels: NDArray[np.uint8]
+    name: str
+    label: str
+    suggested: str
+    score: float
+    example: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows: answers drawn at random by a seed, mistakes, and more."""
+
+    drawn: Sequence[ShownAnswer]
+    mistakes: Sequence[ShownAnswer]
+    unsure: Sequence[ShownAnswer]
+    cells: Sequence[Cell]
+    suspects: Sequence[Suspect]
+    seed: int = 0
+
+
+def render(
+    report: dict[str, Any],
+    recipe: dict[str, Any],
+    history: Sequence[dict[str, Any]],
+    *,
+    name: str,
+    pictures: Pictures,
+    drawn: Mapping[str, str],
+) -> str:
+    """Return the page.
+
+    Args:
+        report: What ``report.json`` holds.
+        recipe: What ``recipe.json`` holds.
+        history: The lines of ``history.jsonl``.
+        name: Of the run.
+        pictures: Those to show.
+        drawn: The figures by name, as SVG.
+    """
+    # Runs of earlier versions lack these.
+    training = {"diverged": None, "stepped_back": False, "unit": "epochs", **report["training"]}
+    defaults: dict[str, Any] = {
+        "parent": None,
+        "reasons": {},
+        "looks": 1,
+        "rests_on": "",
+        "calibration": None,
+        "reject": None,
+        "deep": None,
+        "views": None,
+    }
+    report = {**defaults, **report, "training": training}
+    figures = report["figures"][report["split"]]
+    deep = report["deep"]
+    titles = {
+        "confusion": confusion_title(figures),
+        "calibration": reliability_title(figures),
+        "labels": labels_title(report["failures"]),
+        "slices": slices_title(report["failures"]["slices"]),
+        "robustness": robustness_title(deep["robustness"]) if deep else "",
+        "map": map_title(deep["map"]) if deep else "",
+    }
+    shown = [cell for cell in pictures.cells if cell.answers]
+    page: str = (
+        environment()
+        .get_template("page.html")
+        .render(
+            name=name,
+            report=report,
+            figures=figures,
+            recipe=recipe,
+            history=history,
+            verdict=verdict(report),
+            over_classes=over_classes(figures),
+            corrected=corrected_in_words(figures["corrected"], report["split"])
+            if figures.get("corrected")
+            else "",
+            leaks=leaks_in_words(
+                report["leaks"]["exact"],
+                report["leaks"]["near"],
+                all_copied=report["leaks"].get("all_copied", False),
+            ),
+            titles=titles,
+            grounds=labels_grounds(report["failures"]),
+            matrix=_matrix(figures, shown) if len(figures["classes"]) <= _MATRIX else None,
+            mistaken=_mistaken_for(figures),
+            pictures=pictures,
+            cells=shown,
+            drawn={name: themed(svg) for name, svg in drawn.items()},
+        )
+    )
+    return page
+
+
+def verdict(report: dict[str, Any]) -> str:
+    """Say in one sentence how good the classifier is, and on what grounds."""
+    figures = report["figures"][report["split"]]
+    span = f"95% interval {figures['low']:.1%} to {figures['high']:.1%}"
+    if report["split"] == "test":
+        return (
+            f"Right for {figures['accuracy']:.1%} of {figures['images']:,} test pictures that it "
+            f"had never seen ({span})."
+        )
+    return (
+        f"Right for {figures['accuracy']:.1%} of {figures['images']:,} validation pictures "
+        f"({span}). This is optimistic: choices were made on them, and there are no test pictures."
+    )
+
+
+def themed(svg: str) -> str:
+    """Return an SVG file's drawing so that it takes text colour and width from the page around it.
+
+    Example:
+        >>> themed('<?xml?><svg width="9pt" height="9pt" fill="#1c2127"></svg>')
+        '<svg aria-hidden="true" fill="currentColor"></svg>'
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
+    return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(INK, "currentColor")
+
+
+def _matrix(figures: dict[str, Any], shown: Sequence[Cell]) -> list[list[dict[str, Any]]]:
+    """Return the confusion matrix's cells: count, share, how deep the red is, and the pictures."""
+    counts = np.array(figures["confusion"])
+    of_class = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mistakes = of_class.copy()
+    np.fill_diagonal(mistakes, 0.0)
+    deepest = max(float(mistakes.max()), 1e-9)
+    anchors = {(cell.actual, cell.predicted): cell.anchor for cell in shown}
+    return [
+        [
+            {
+                "count": int(counts[row, column]),
+                "share": float(of_class[row, column]),
+                "right": row == column,
+                "depth": round(float(mistakes[row, column]) / deepest, 3),
+                "anchor": anchors.get((row, column)),
+            }
+            for column in range(counts.shape[1])
+        ]
+        for row in range(counts.shape[0])
+    ]
+
+
+def _mistaken_for(figures: dict[str, Any], most: int = 2) -> list[list[tuple[str, int]]]:
+    """Return for each class the answers that its pictures got by mistake, the commonest first."""
+    names = [entry["name"] for entry in figures["classes"]]
+    found = []
+    for place, row in enumerate(figures["confusion"]):
+        others = [(names[i], n) for i, n in enumerate(row) if n and i != place]
+        found.append(sorted(others, key=lambda pair: -pair[1])[:most])
+    return found

@@ -1,0 +1,1 @@
+"""A `classifier.onnx`, checked and ready to answer; needs no PyTorch."""

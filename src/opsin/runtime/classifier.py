@@ -1,0 +1,571 @@
+"""A classifier.onnx, ready to classify pictures."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import os
+import reprlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, overload
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from opsin.core.arguments import checked
+from opsin.core.artifacts.run_directory import find_classifier
+from opsin.core.errors import ImageError, ModelFileError, RecipeError
+from opsin.core.metadata import Metadata, Reject, Views
+from opsin.data.array_image import to_bytes
+from opsin.data.blank import warning_among, warning_of
+from opsin.data.image_encoding import png_address
+from opsin.data.images import ImageLike, prepare
+from opsin.data.lazy_images import Images
+from opsin.runtime.model_check import (
+    check_model,
+    fault_of,
+    largest_batch,
+    open_session,
+    read_classifier,
+)
+from opsin.runtime.onnx_scan import printable
+from opsin.runtime.test_time_augmentation import views as views_of
+
+#: The answer to a picture that is like none of the training pictures, and how it is put.
+NONE_OF_THESE: Final = "none of these"
+REJECTED: Final = "None of these: looks unlike the training pictures"
+
+
+def _nothing() -> NDArray[np.uint8]:
+    return np.zeros((0, 0, 1), np.uint8)
+
+
+@checked
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    Args:
+        name: What the picture is called.
+        label: The most probable class.
+        confidence: Its probability, 0 to 1.
+        probabilities: Probability of each class, the classes in the file's order.
+        familiarity: How much the picture is like the training pictures, -1 to 1; ``None`` where
+            the file cannot tell.
+        rejected: Whether it is so unlike them that the answer is "none of these".
+        notes: What was done to the picture beyond decoding and resizing; first of all, where it
+            holds nothing to recognise, that.
+        pixels: The picture as the network saw it, ``uint8[H, W, C]``.
+    """
+
+    name: str
+    label: str
+    confidence: float
+    probabilities: dict[str, float]
+    familiarity: float | None = None
+    rejected: bool = False
+    notes: tuple[str, ...] = ()
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
+
+    @property
+    def answer(self) -> str:
+        """The label, or ``none of these`` where the picture is like nothing in the training."""
+        return NONE_OF_THESE if self.rejected else self.label
+
+    @property
+    def warning(self) -> str | None:
+        """Why the answer means nothing: the image has no contrast, is a gradient or noise."""
+        return warning_among(self.notes)
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the most probable classes with their probabilities, the best first."""
+        ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        return ranked[:count]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as plain data, the pixels left out."""
+        return {
+            "image": self.name,
+            "warning": self.warning,
+            "answer": self.answer,
+            "label": self.label,
+            "confidence": self.confidence,
+            "familiarity": self.familiarity,
+            "rejected": self.rejected,
+            "probabilities": self.probabilities,
+            "notes": list(self.notes),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td style='text-align:right'>{share:.1%}</td>"
+            f"<td><div style='background:#2166ac;height:.8em;width:{12 * share:.2f}em'></div></td>"
+            "</tr>"
+            for name, share in self.top()
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        seen = ""
+        if self.pixels.size:
+            seen = (
+                f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
+                "style='image-rendering:pixelated;float:left;margin-right:1em'>"
+            )
+        if self.rejected:
+            notes = f"<p>{REJECTED}.</p>{notes}"
+        return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture as the network wants it.
+
+    Args:
+        name: What it is called.
+        pixels: ``uint8[H, W, C]``
+        notes: What was done to it beyond decoding and resizing.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, pixels: NDArray[np.uint8], notes: tuple[str, ...] = ()) -> Prepared:
+        """Look whether there is anything to recognise, and say so first where there is nothing."""
+        warning = warning_of(pixels)
+        return cls(name, pixels, notes if warning is None else (warning, *notes))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to a batch of pictures.
+
+    Args:
+        probabilities: ``float32[N, K]``
+        familiarity: Likeness to the training pictures, ``float32[N]``; ``None`` where the file
+            cannot tell.
+        embedding: What the last layer sees, ``float32[N, D]``; ``None`` where it was not asked for.
+    """
+
+    probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float32] | None
+    embedding: NDArray[np.float32] | None = None
+
+    def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
+        """Tell which pictures are like none of the training pictures, ``bool[N]``."""
+        if reject is None or self.familiarity is None:
+            return np.zeros(len(self.probabilities), np.bool_)
+        return np.asarray(self.familiarity < reject.threshold)
+
+
+@checked
+class Classifier:
+    """A classifier.onnx, ready to answer; it never needs PyTorch.
+
+    Args:
+        model: A run directory, or a ``classifier.onnx``.
+        threads: Threads for the arithmetic (default: as many as the machine has cores).
+
+    Raises:
+        RunError: There is no such run, or it has no classifier yet.
+        ModelFileError: The file is damaged or was not written by Opsin.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], *, threads: int | None = None) -> None:
+        path = find_classifier(model)
+        content = read_classifier(path)
+        self._open(path, content, check_model(content, str(path)), threads)
+
+    @classmethod
+    def of_content(
+        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None
+    ) -> Classifier:
+        """Open a file's content that `opsin.runtime.model_check.check_model` has let in.
+
+        Args:
+            path: Where the content was read.
+            content: Of the file.
+            most: How many images may be computed at once, as the check says.
+            threads: As for the class.
+
+        Raises:
+            ModelFileError: It cannot be loaded.
+        """
+        made = cls.__new__(cls)
+        made._open(path, content, most, threads)
+        return made
+
+    def _open(self, path: Path, content: bytes, most: int | None, threads: int | None) -> None:
+        self.path: Path = path
+        self.threads: int | None = threads
+        #: Bytes of the file, as they were checked: its name may lead to others by now.
+        self.content: bytes = content
+        #: How many images may be computed at once; ``None``: any number.
+        self.most: int | None = most
+        self.metadata: Metadata
+        self._session, self.metadata = open_session(content, str(path), threads=threads)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the probabilities."""
+        return self.metadata.classes
+
+    @property
+    def batch_size(self) -> int:
+        """How many pictures are computed at once: fewer of large ones, for the same memory."""
+        return largest_batch(self.metadata.preparation)
+
+    @property
+    def views(self) -> Views | None:
+        """The views that ``tta`` takes the mean over; ``None`` where it answers as without.
+
+        They are those of the training, and used if they helped on the validation images
+        (`Metadata.views`).
+        """
+        views = self.metadata.views
+        return views if views is not None and views.helped else None
+
+    @property
+    def without_views(self) -> str:
+        """Why ``tta`` answers as without; ``""`` where it does not."""
+        if self.views is not None:
+            return ""
+        if self.metadata.views is None:
+            why = "this file of an older Opsin does not say which test-time views suit it"
+        else:
+            why = self.metadata.views.words
+        return f"{why}; not used"
+
+    def __repr__(self) -> str:
+        return f"<Classifier {self.path}: {', '.join(self.classes)}>"
+
+    @overload
+    def predict(
+        self, image: ImageLike, *, as_is: bool = False, tta: bool = False, name: str | None = None
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self, image: list[Any] | tuple[Any, ...], *, as_is: bool = False, tta: bool = False
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        image: ImageLike | list[Any] | tuple[Any, ...],
+        *,
+        as_is: bool = False,
+        tta: bool = False,
+        name: str | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Classify one image, or a list of them.
+
+        Args:
+            image: A file's name, bytes, an open file, a Pillow image or an array ``[H, W]`` or
+                ``[H, W, C]``, see `open_image`; or a list of these, for a list of answers.
+            as_is: Leave the background as it is, even where the training pictures' was the
+                opposite.
+            tta: Test-time augmentation: mean probabilities over a few views of the picture, two
+                to ten times as slow, if these helped on the validation images of the training;
+                else ``notes`` say why not. It is as familiar as it is itself.
+            name: What to call the picture (default: its file name).
+
+        Raises:
+            ImageError: An image cannot be read, or is none; of a list, the first such.
+            RecipeError: A name for a list.
+
+        Example:
+            >>> classifier.predict(["boot.png", "bag.png"])  # doctest: +SKIP
+            [Prediction(name='boot.png', ...), Prediction(name='bag.png', ...)]
+        """
+        if not isinstance(image, list | tuple):
+            prepared = self.prepare(image, name or _called(image, "picture"), as_is=as_is)
+            return self._told(self.predict_prepared([prepared], tta=tta), tta=tta)[0]
+        if name is not None:
+            raise RecipeError(
+                "a name for one image", f"got a list of {len(image)}", "Leave the name out."
+            )
+        answers: list[Prediction] = []
+        for start in range(0, len(image), self.batch_size):
+            batch = image[start : start + self.batch_size]
+            ready = [
+                self.prepare(each, _called(each, f"picture {place}"), as_is=as_is)
+                for place, each in enumerate(batch, start)
+            ]
+            answers += self.predict_prepared(ready, tta=tta)
+        return self._told(answers, tta=tta)
+
+    def _told(self, answers: list[Prediction], *, tta: bool) -> list[Prediction]:
+        """Say with each answer where views were asked for and not used."""
+        if not tta or self.views is not None:
+            return answers
+        return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
+
+    def predict_prepared(
+        self, pictures: Sequence[Prepared], *, tta: bool = False
+    ) -> list[Prediction]:
+        """Classify pictures that `prepare` made ready, in one batch; the answers in their order.
+
+        It may be called from several threads at once.
+
+        Args:
+            pictures: The batch; its size bounds the memory.
+            tta: As in `predict`, without the note.
+        """
+        if not pictures:
+            return []
+        images = np.stack([picture.pixels for picture in pictures])
+        answers = self.answers(images)
+        probabilities = answers.probabilities
+        if tta and self.views is not None:
+            probabilities = self._mean_over_views(images, probabilities, self.views)
+        rejected = answers.rejected(self.metadata.reject)
+        known = answers.familiarity
+        return [
+            Prediction(
+                name=picture.name,
+                label=self.classes[int(row.argmax())],
+                confidence=float(row.max()),
+                probabilities=dict(zip(self.classes, map(float, row), strict=True)),
+                familiarity=None if known is None else float(known[place]),
+                rejected=bool(rejected[place]),
+                notes=picture.notes,
+                pixels=picture.pixels,
+            )
+            for place, (picture, row) in enumerate(zip(pictures, probabilities, strict=True))
+        ]
+
+    def _mean_over_views(
+        self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views
+    ) -> NDArray[np.float32]:
+        """Return mean probabilities over all views; those of the first, the pictures, are known."""
+        total, count = plain.astype(np.float64), 1
+        seen = views_of(images, flip=views.flip, shift=views.shift)
+        for view in itertools.islice(seen, 1, None):
+            total += self._ask(["probabilities"], view)["probabilities"]
+            count += 1
+        return (total / count).astype(np.float32)
+
+    def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> Prepared:
+        """Decode a picture into the pixels that training would have made of it.
+
+        It may be called from several threads at once.
+
+        Args:
+            image: What `predict` takes.
+            name: What to call the picture.
+            as_is: As in `predict`.
+
+        Raises:
+            ImageError: The picture cannot be read.
+        """
+        ready = prepare(image, self.metadata.preparation, name, match=not as_is)
+        return Prepared.of(name, ready.pixels, ready.notes)
+
+    def probabilities(self, images: Images) -> NDArray[np.float32]:
+        """Return the probability of each class, ``float32[N, K]``.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``, such as a dataset's.
+
+        Raises:
+            ImageError: They are of another shape or type; the error has the line that mends it.
+        """
+        parts = [part.probabilities for part in self.iter_answers(images)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+
+    def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
+        """Return the answers to one batch of prepared pictures, ``uint8[N, H, W, C]``.
+
+        Args:
+            images: The batch; all of it is computed at once, so its size bounds the memory.
+            embedding: Whether to return what the last layer sees, too.
+
+        Raises:
+            ImageError: As in `probabilities`.
+        """
+        images = self._batch(images)[:]
+        wanted = ("probabilities", "familiarity", "embedding" if embedding else "")
+        found = self._ask([name for name in wanted if name in self._outputs], images)
+        return Answers(found["probabilities"], found.get("familiarity"), found.get("embedding"))
+
+    def iter_answers(
+        self,
+        images: Images,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        views: Views | None = None,
+    ) -> Iterator[Answers]:
+        """Yield the answers batch by batch, to all pictures or to some rows.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            rows: Which of them, ``int64[M]``.
+            views: Variations whose mean probabilities are the answer, such as `views`.
+
+        Raises:
+            ImageError: As in `probabilities`.
+            RecipeError: There are no such rows.
+        """
+        if views is not None:
+            for batch in self._batches(images, rows):
+                plain = self.answers(batch)
+                mean = self._mean_over_views(batch, plain.probabilities, views)
+                yield replace(plain, probabilities=mean)
+            return
+        names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
+        for batch in self._batches(images, rows):
+            values = self._ask(names, batch)
+            yield Answers(values["probabilities"], values.get("familiarity"))
+
+    def _batches(
+        self, images: Images, rows: NDArray[np.int64] | None
+    ) -> Iterator[NDArray[np.uint8]]:
+        images = self._batch(images)
+        if rows is not None:
+            rows = _checked_rows(rows, len(images))
+        count = len(images) if rows is None else len(rows)
+        for start in range(0, count, self.batch_size):
+            places = slice(start, start + self.batch_size)
+            yield images[places] if rows is None else images[rows[places]]
+
+    def _ask(
+        self,
+        names: Sequence[str],
+        images: NDArray[np.uint8],
+        session: onnxruntime.InferenceSession | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Compute outputs for a batch, no more images at once than were tried out, and check them.
+
+        Raises:
+            ModelFileError: What the network puts out is no answer.
+        """
+        step = self.most or len(images)
+        parts = []
+        for start in range(0, max(1, len(images)), max(1, step)):
+            batch = np.ascontiguousarray(images[start : start + step])
+            try:
+                values = (session or self._session).run(list(names), {"images": batch})
+            except Exception as error:  # whatever ONNX Runtime has against it
+                raise self._wrong(f"ONNX Runtime cannot compute it: {printable(error)}") from error
+            parts.append(dict(zip(names, values, strict=True)))
+            fault = fault_of(parts[-1], len(batch), len(self.classes))
+            if fault:
+                raise self._wrong(fault)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _wrong(self, fault: str) -> ModelFileError:
+        return ModelFileError(
+            "a classifier.onnx whose answers are sound",
+            f"{self.path}: {fault}",
+            "The file is damaged or was changed; take the original.",
+        )
+
+    def _batch(self, images: Images) -> Images:
+        """Return prepared images ``uint8[N, H, W, C]``, or say which axis or type is wrong."""
+        like = self.metadata.preparation
+        wanted = (like.height, like.width, like.channels)
+        if not hasattr(images, "__array__"):
+            raise ImageError(
+                f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]",
+                f"got {type(images).__name__}",
+                "For anything else: classifier.predict(images)",
+            )
+        if images.dtype == np.uint8 and images.shape[1:] == wanted:
+            return images
+        given, array = list(images.shape), np.asarray(images)
+        if array.ndim == 3 and like.channels == 1:
+            array = array[..., None]
+        if array.shape[1:] != wanted:
+            line = "np.stack([classifier.prepare(image, 'its name').pixels for image in images])"
+            raise ImageError(
+                f"prepared images, an array uint8[N, {', '.join(map(str, wanted))}]",
+                f"got {array.dtype}{given}",
+                "It is one image, give a batch of it: images[None]"
+                if tuple(given) == wanted
+                else f"Prepare them: {line}",
+            )
+        pixels, note = to_bytes(array, "the batch", "images")
+        if note:  # there is no place where it could be said
+            raise ImageError(
+                "prepared images of whole numbers from 0 to 255",
+                f"got {array.dtype}{given}",
+                "Bring them there: (255.0 * images).round().astype('uint8')",
+            )
+        return pixels
+
+    def layers(self, images: NDArray[np.uint8], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return what layers put out, under the names of the summary table.
+
+        Args:
+            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            names: Names of layers, or of the file's outputs.
+
+        Raises:
+            ModelFileError: There is no such layer.
+            ImageError: As in `probabilities`; or there are no images.
+        """
+        parts = list(self.iter_layers(images, names))
+        if not parts:
+            raise ImageError("one image or more", "got none", "Check how they were chosen.")
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def iter_layers(
+        self, images: Images, names: Sequence[str], rows: NDArray[np.int64] | None = None
+    ) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield what `layers` returns batch by batch, of all pictures or of some rows."""
+        if len(names) == 0:
+            raise ModelFileError("the name of a layer", "got none", "Name one or more.")
+        known = [layer.name for layer in self.metadata.layers]
+        known += self._outputs
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ModelFileError(
+                f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
+            )
+        further = [name for name in names if name not in self._outputs]
+        content = self.content + _outputs(further)
+        session, _ = open_session(content, str(self.path))
+        for batch in self._batches(images, rows):
+            yield self._ask(names, batch, session)
+
+
+def _checked_rows(rows: Any, count: int) -> NDArray[np.int64]:
+    found = np.asarray(rows)
+    whole = found.ndim == 1 and found.dtype.kind in "iu"
+    if not whole or (found.size and not -count <= found.min() <= found.max() < count):
+        raise RecipeError(
+            f"rows, an array of whole numbers below {count:,}",
+            f"got {reprlib.repr(rows)}",
+            "Choose rows of these images.",
+        )
+    return found.astype(np.int64)
+
+
+def _called(image: object, otherwise: str) -> str:
+    return str(image) if isinstance(image, str | os.PathLike) else otherwise
+
+
+def _outputs(names: Sequence[str]) -> bytes:
+    """Return bytes that, put behind an ONNX file, add outputs to its graph.
+
+    In the encoding of protocol buffers a message put behind another is merged into it: lists are
+    joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins). So a model that
+    holds nothing but a graph with further outputs is all it takes, and no ONNX library.
+    """
+
+    def part(number: int, content: bytes) -> bytes:
+        size, length = bytearray(), len(content)
+        while length > 127:
+            size.append(length & 127 | 128)
+            length >>= 7
+        return bytes([number << 3 | 2, *size, length]) + content
+
+    value_info_name, graph_output, model_graph = 1, 12, 7
+    graph = b"".join(part(graph_output, part(value_info_name, n.encode())) for n in names)
+    return part(model_graph, graph)

@@ -1,0 +1,310 @@
+"""A classifier.onnx is tried out in a process that may die, before it is first used.
+
+What a file says of itself proves nothing: its answers may be texts, or not numbers; it may take all
+memory, or never end. So it is scanned, loaded and asked there, once; what is known of a file is
+kept by its content's hash in the cache, where its owner alone may have written it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from opsin.core.errors import ModelFileError, SandboxError, StorageError
+from opsin.core.framing import Header
+from opsin.core.metadata import Metadata, Preparation
+from opsin.core.regular_file import open_regular
+from opsin.core.sandbox import Sandbox, limit_memory
+from opsin.core.storage import write_bytes, write_json
+from opsin.data.cache import cache_root
+from opsin.runtime.onnx_scan import printable, scan, unreadable
+
+#: Seconds that loading and trying out a file may take.
+SECONDS: Final = 20.0
+# Bytes that it may take: some copies of the file, and for three images in a deep network 1 KB a
+# pixel (resnet takes as much), which matters for large images only.
+_MEMORY: Final = 512 << 20
+_COPIES: Final = 5
+_PIXEL: Final = 1 << 10
+_MAX_LAYERS: Final = 1 << 30
+# Bytes of the largest file: ONNX has no larger ones without data outside.
+_MAX_FILE: Final = (2 << 30) - 1
+# Batches that are tried out grow by this factor, so that one too large is noticed in time.
+_GROWTH: Final = 3
+# Images of a batch, and pixels, so that large images take no more memory than small ones.
+_MOST: Final = 256
+_PIXELS: Final = 1_000_000
+# Changes whenever a file that was let in might be refused today.
+_RULES: Final = 1
+#: Probabilities add up to 1 as closely as this.
+TOLERANCE: Final = 1e-3
+#: What a file may answer with, and the dimensions of that.
+ANSWERS: Final = {"probabilities": 2, "embedding": 2, "familiarity": 1}
+
+
+def read_classifier(path: Path) -> bytes:
+    """Return the content of a file that may be a classifier.
+
+    Raises:
+        ModelFileError: It cannot be read, is no regular file, or is far too large.
+    """
+    try:
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > _MAX_FILE:
+                raise unreadable(str(path), "it is larger than ONNX files can be")
+            return file.read()
+    except OSError as error:
+        raise unreadable(str(path), (error.strerror or str(error)).lower()) from error
+
+
+def check_model(content: bytes, name: str) -> int | None:
+    """See that a file is a classifier that can be used without harm.
+
+    Args:
+        content: Of the file.
+        name: What errors call it.
+
+    Returns:
+        How many images may be computed at once; ``None``: any number.
+
+    Raises:
+        ModelFileError: It is none, or it took too long or too much memory.
+    """
+    place = _known(content)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        if _is_own(place):
+            entry = json.loads(place.read_text(encoding="utf-8"))
+            most = entry["most"]
+            if most is None or (type(most) is int and most > 0):
+                return most
+    most = _tried(content, name)
+    _remember(place, most)
+    return most
+
+
+def write_classifier(path: Path, content: bytes, *, most: int | None = None) -> None:
+    """Write a classifier that this process made and checked, so that it needs no trial.
+
+    Args:
+        path: Where to.
+        content: Of the file.
+        most: How many images may be computed at once; ``None``: any number.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    write_bytes(path, content)
+    _remember(_known(content), most)
+
+
+def _known(content: bytes) -> Path:
+    """Return where it is noted that a file was let in, by these rules and this ONNX Runtime."""
+    rules = f"{_RULES}-onnxruntime-{onnxruntime.__version__}"
+    return cache_root() / "models" / rules / f"{hashlib.sha256(content).hexdigest()}.json"
+
+
+def _is_own(place: Path) -> bool:
+    """Tell whether nobody else can have written a note: a cache may lie in a shared folder."""
+    if not hasattr(os, "getuid"):
+        return True
+    for part in (place, place.parent):
+        found = part.lstat()
+        if found.st_uid != os.getuid() or stat.S_ISLNK(found.st_mode) or found.st_mode & 0o022:
+            return False
+    return True
+
+
+def _remember(place: Path, most: int | None) -> None:
+    # Where the cache may not be written, the file is tried out again each time.
+    with contextlib.suppress(StorageError, OSError):
+        write_json(place, {"most": most})
+        for part in (place, place.parent):
+            part.chmod(stat.S_IMODE(part.stat().st_mode) & ~0o022)
+
+
+def _tried(content: bytes, name: str) -> int:
+    memory = _MEMORY + _COPIES * len(content)
+    where = "opsin.runtime.model_check:try_out"
+    try:
+        with Sandbox(where, seconds=SECONDS, memory=memory + _MAX_LAYERS) as sandbox:
+            answer, _ = sandbox.call({"memory": memory, "name": name}, content)
+    except SandboxError as error:
+        raise ModelFileError(
+            f"a classifier.onnx that opens within {SECONDS:g} s and {memory >> 20:,} MB",
+            f"{name} does not: {error.received}",
+            "Give a run directory, or the classifier.onnx inside one.",
+        ) from error
+    return int(answer["most"])
+
+
+def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Scan, load and ask a file; what `opsin.core.sandbox` runs.
+
+    Args:
+        header: ``name``: what errors call it; ``memory``: bytes that it may take, its layers left
+            out.
+        body: The file.
+
+    Returns:
+        ``most``: images that may be computed at once.
+
+    Raises:
+        ModelFileError: It is no classifier.
+    """
+    name, memory = header["name"], header["memory"]
+    limit_memory(memory)
+    content = bytes(body)
+    scan(content, name)
+    session, metadata = open_session(content, name, threads=1)
+    like = metadata.preparation
+    limit_memory(memory + min(_MAX_LAYERS, 3 * _PIXEL * like.height * like.width))
+    return {"most": _largest_batch(session, metadata, name)}, []
+
+
+def open_session(
+    content: bytes, name: str, *, threads: int | None = None
+) -> tuple[onnxruntime.InferenceSession, Metadata]:
+    """Load a file, and see that its network is what its description says.
+
+    Args:
+        content: Of the file.
+        name: What errors call it.
+        threads: For the arithmetic (default: as many as the machine has cores).
+
+    Raises:
+        ModelFileError: It is no ONNX file, or no classifier.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about the machine, not about the file
+    # Bytes could also be in ONNX Runtime's own format, which `scan` does not read.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise unreadable(name, f"it is no readable ONNX file: {printable(error)}") from error
+    metadata = Metadata.from_props(session.get_modelmeta().custom_metadata_map, name)
+    like = metadata.preparation
+    wanted: dict[str, tuple[str, list[int | None]]] = {
+        "images": ("tensor(uint8)", [like.height, like.width, like.channels]),
+        "probabilities": ("tensor(float)", [len(metadata.classes)]),
+        "embedding": ("tensor(float)", [None]),
+        "familiarity": ("tensor(float)", []),
+    }
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    found = {value.name: (value.type, value.shape) for value in (*inputs, *outputs)}
+    if [value.name for value in inputs] != ["images"] or "probabilities" not in found:
+        raise unreadable(name, f"it has other inputs and outputs: {printable(', '.join(found))}")
+    for value, (kind, sides) in wanted.items():
+        has = found.get(value)
+        if has and not (has[0] == kind and _fits(has[1], sides)):
+            raise ModelFileError(
+                f"a description that fits the network: {value} is {kind} of N by {sides}",
+                f"in {name} it is {has[0]} of {printable(has[1])}",
+                "The file was changed; take the original.",
+            )
+    return session, metadata
+
+
+def _fits(shape: Sequence[object], sides: Sequence[int | None]) -> bool:
+    """Tell whether a declared shape is any number of rows by these sides; None: any one side."""
+    return (
+        len(shape) == 1 + len(sides)
+        and not isinstance(shape[0], int)
+        and all(
+            isinstance(has, int) and side in (None, has)
+            for has, side in zip(shape[1:], sides, strict=True)
+        )
+    )
+
+
+def largest_batch(like: Preparation) -> int:
+    """Return how many images are computed at once: fewer of large ones, for the same memory."""
+    return max(8, min(_MOST, _PIXELS // (like.height * like.width)))
+
+
+def _largest_batch(session: onnxruntime.InferenceSession, metadata: Metadata, name: str) -> int:
+    """Ask about one image, three and more, and return the most that could be computed.
+
+    Raises:
+        ModelFileError: An answer is unsound, or depends on what else is asked at the same time.
+    """
+    like, end = metadata.preparation, time.monotonic() + SECONDS
+    shape = (largest_batch(like), like.height, like.width, like.channels)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    images[1], images[2] = 0, 255
+    names = [output.name for output in session.get_outputs() if output.name in ANSWERS]
+
+    def ask(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            answers = dict(zip(names, session.run(names, {"images": rows}), strict=True))
+        except Exception as error:
+            raise unreadable(name, f"it cannot be computed: {printable(error)}") from error
+        fault = fault_of(answers, len(rows), len(metadata.classes))
+        if fault:
+            raise unreadable(name, fault)
+        return np.asarray(answers["probabilities"])
+
+    alone = np.concatenate([ask(images[row : row + 1]) for row in range(3)])
+    most, batch = 0, 3
+    while True:
+        began = time.monotonic()
+        try:
+            together = ask(images[:batch])[:3]
+        except (ModelFileError, MemoryError):
+            if not most:
+                raise
+            return most
+        if not np.abs(together - alone).max() <= TOLERANCE:
+            raise unreadable(name, "its answer to an image depends on the others beside it")
+        most, now = batch, time.monotonic()
+        # The next one may take the square of the time, and is left out where there is too little.
+        if batch == len(images) or now + _GROWTH**2 * (now - began) > end:
+            return most
+        batch = min(_GROWTH * batch, len(images))
+
+
+def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> str | None:
+    """Say what is wrong with a network's answers, if anything is.
+
+    Args:
+        answers: Outputs by their names: `ANSWERS`, or layers.
+        count: How many images were asked about.
+        classes: How many there are.
+
+    Example:
+        >>> fault_of({"probabilities": np.float32([[0.5, 0.5], [0.0, 1.0]])}, 2, 2) is None
+        True
+        >>> fault_of({"probabilities": np.float32([[np.nan, 0.5]])}, 1, 2)
+        'its probabilities are not all between 0 and 1, with a sum of 1'
+    """
+    for name, value in answers.items():
+        # A layer may have any numbers; texts would be read as the places where they lie.
+        sound = value.dtype.kind in "fiub" and value.ndim
+        if name in ANSWERS:
+            sound = value.dtype == np.float32 and value.ndim == ANSWERS[name]
+        if not sound or len(value) != count:
+            return f"its {printable(name)} are {value.dtype}{list(value.shape)} for {count} images"
+        if name in ("embedding", "familiarity") and not np.isfinite(value).all():
+            return f"its {name} is not finite"
+    shares = answers.get("probabilities")
+    if shares is None or not count:
+        return None
+    if shares.shape[1] != classes:
+        return f"it has {shares.shape[1]} probabilities for {classes} classes"
+    # Where there is one that is no number, neither comparison holds.
+    if not (shares.min() >= 0 and np.abs(shares.sum(axis=1) - 1).max() <= TOLERANCE):
+        return "its probabilities are not all between 0 and 1, with a sum of 1"
+    return None

@@ -1,0 +1,74 @@
+"""Pictures over which a worker may have died."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from enum import Enum
+from typing import Final
+
+# Pictures that are remembered; the oldest are forgotten first.
+_MOST: Final = 256
+# Bytes at either end by which a picture is known again: this is done on the event loop.
+_ENDS: Final = 4096
+
+
+class QuarantineVerdict(Enum):
+    """What becomes of a picture."""
+
+    FREE = 0
+    ALONE = 1
+    REFUSED = 2
+
+
+class CrashQuarantine:
+    """Remembers pictures that were being computed when a worker died.
+
+    Any picture of a batch may be the one, or none: then the system needed the memory. So each is
+    computed alone when it comes again, which clears it, or proves it guilty.
+
+    Example:
+        >>> suspects = CrashQuarantine()
+        >>> suspects.blame(b"picture")
+        >>> suspects.verdict(b"picture"), suspects.verdict(b"other")
+        (<Verdict.ALONE: 1>, <Verdict.FREE: 0>)
+        >>> suspects.blame(b"picture")                 # once more in company proves nothing
+        >>> suspects.blame(b"picture", alone=True)
+        >>> suspects.verdict(b"picture")
+        <Verdict.REFUSED: 2>
+    """
+
+    def __init__(self) -> None:
+        self._deaths: OrderedDict[bytes, int] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._deaths)
+
+    def blame(self, image: bytes, *, alone: bool = False) -> None:
+        """A worker died with this picture.
+
+        The same one may be several times in a batch, and in many batches: then it is no guiltier.
+
+        Args:
+            image: The picture.
+            alone: Whether it was all that the worker had.
+        """
+        mark = _mark(image)
+        self._deaths[mark] = max(1, self._deaths.pop(mark, 0) + alone)
+        if len(self._deaths) > _MOST:
+            self._deaths.popitem(last=False)
+
+    def clear(self, image: bytes) -> None:
+        """A worker has answered this picture."""
+        self._deaths.pop(_mark(image), None)
+
+    def verdict(self, image: bytes) -> QuarantineVerdict:
+        """Say what becomes of a picture that is asked now."""
+        return QuarantineVerdict(
+            min(self._deaths.get(_mark(image), 0), QuarantineVerdict.REFUSED.value)
+        )
+
+
+def _mark(image: bytes) -> bytes:
+    size = len(image).to_bytes(8, "little")
+    return hashlib.sha256(size + image[:_ENDS] + image[-_ENDS:]).digest()[:16]

@@ -1,0 +1,114 @@
+"""The models in service, replaced without a gap."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from opsin.core.errors import OpsinError
+from opsin.core.framing import Header
+from opsin.core.metadata import Metadata
+from opsin.server.observer import Observer
+from opsin.server.served_model import ModelVersion, Served, mix_of, read_model, stamp_of
+from opsin.server.worker_pool import WorkerPool
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class ModelRegistry:
+    """Holds the models under their names, and watches their files.
+
+    A file that has changed is opened by a process of its own first, so that a bad one, even one
+    that ends its process, changes nothing. Then every worker opens it beside the old one, and only
+    then do new requests get it; those that came before have their answers from the old one.
+
+    Args:
+        paths: Names, and classifiers or run directories.
+        batch: Pictures that are computed together, at most.
+        observer: Is told of each new file.
+        look_every: Seconds between two looks at the files.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, Path], *, batch: int, observer: Observer, look_every: float
+    ) -> None:
+        self.models: dict[str, ModelVersion] = {}
+        self.served: dict[str, Served] = {}
+        self._paths = dict(paths)
+        self._batch = batch
+        self._observer = observer
+        self._look_every = look_every
+        self._coming: list[ModelVersion] = []
+        self._retired: list[ModelVersion] = []
+
+    async def open(self, crew: WorkerPool) -> None:
+        """Read the models, and start the workers with them.
+
+        Raises:
+            OpsinError: One of them cannot be opened.
+        """
+        models = {
+            name: await asyncio.to_thread(read_model, path) for name, path in self._paths.items()
+        }
+        known = await crew.start(list(models.values()), check=self._batch)
+        for (name, model), header in zip(models.items(), known, strict=True):
+            self._enter(name, model, header)
+
+    def needed(self) -> set[str]:
+        """Return the keys of the models that a worker may still be asked for."""
+        self._retired = [model for model in self._retired if model.asked]
+        return {model.key for model in (*self.models.values(), *self._retired, *self._coming)}
+
+    async def watch(self, crew: WorkerPool) -> None:
+        """Replace models whose files are replaced, until cancelled."""
+        tried = {name: model.stamp for name, model in self.models.items()}
+        seen = dict(tried)
+        while True:
+            await asyncio.sleep(self._look_every)
+            for name in self._paths:
+                stamp = await asyncio.to_thread(stamp_of, self.models[name].path)
+                if stamp is None:  # between two files, or gone: the old one goes on
+                    continue
+                # The same twice: whoever writes it seems to be done.
+                if stamp == seen[name] != tried[name]:
+                    tried[name] = stamp
+                    await self._replace(name, crew)
+                seen[name] = stamp
+
+    async def _replace(self, name: str, crew: WorkerPool) -> None:
+        """Open a model's new file, and let it take over; a bad one changes nothing."""
+        old = self.models[name]
+        try:
+            new = await asyncio.to_thread(read_model, old.path)
+            if new.key == old.key:
+                return
+            header = await crew.try_out(new, check=self._batch)
+        except (OpsinError, OSError) as error:
+            _LOG.warning("model %s: the old file stays in use: %s", name, error)
+            self._observer.reloaded(name, ok=False)
+            return
+        self._coming = [new]
+        await crew.load(new)
+        self._enter(name, new, header)
+        self._coming = []
+        self._retired.append(old)
+        _LOG.info("model %s: the new file is in use", name)
+        self._observer.reloaded(name, ok=True)
+
+    def _enter(self, name: str, model: ModelVersion, header: Header) -> None:
+        """Put a model into service."""
+        metadata = Metadata.model_validate(header["metadata"])
+        model.served = Served(
+            name=name,
+            metadata=metadata,
+            digest=model.key,
+            loaded=time.time(),
+            mix=mix_of(model.path, metadata),
+            embedding=header["embedding"],
+            steady=header["steady"],
+        )
+        self.models[name], self.served[name] = model, model.served

@@ -1,0 +1,91 @@
+"""What the engine is asked, and answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import ImageError, OpsinError
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """One picture that wants an answer.
+
+    Args:
+        image: A picture file's content, or prepared pixels ``uint8[H, W, C]`` of exactly the
+            shape that the model states.
+        as_is: Leave the background as it is (see `Classifier.prepare`).
+        embedding: Return what the last layer sees, too.
+        explain: Return which parts of the picture the answer rests on, too.
+    """
+
+    image: bytes | NDArray[np.uint8] = field(repr=False)
+    as_is: bool = False
+    embedding: bool = False
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """The answer to one picture.
+
+    Args:
+        probabilities: Of each class, ``float32[K]``, the classes in the file's order.
+        familiarity: Likeness to the training pictures, -1 to 1; ``None`` where the file cannot
+            tell.
+        rejected: Whether it is so unlike them that the answer is "none of these".
+        notes: What was done to the picture beyond decoding and resizing.
+        embedding: What the last layer sees, ``float32[D]``; ``None`` where it was not asked for.
+        heat: By how much the probability of the answer falls where a part is hidden,
+            ``float32[H, W]``; ``None`` where it was not asked for.
+    """
+
+    probabilities: NDArray[np.float32] = field(repr=False)
+    familiarity: float | None
+    rejected: bool
+    notes: tuple[str, ...] = ()
+    embedding: NDArray[np.float32] | None = field(repr=False, default=None)
+    heat: NDArray[np.float32] | None = field(repr=False, default=None)
+
+
+class BadAnswer(OpsinError):  # noqa: N818
+    """A model's answer to a picture is none: no number, or no probability."""
+
+
+#: What becomes of one picture.
+Result = PredictResult | ImageError | BadAnswer
+
+
+class Overloaded(OpsinError):  # noqa: N818
+    """More pictures wait than the queue holds; none of the request's was taken.
+
+    Args:
+        retry_after: Seconds after which there should be room, a whole number of at least 1.
+    """
+
+    def __init__(self, expected: str, received: str, advice: str, *, retry_after: float) -> None:
+        super().__init__(expected, received, advice)
+        self.retry_after = retry_after
+
+
+class Expired(OpsinError):  # noqa: N818
+    """The deadline passed before the answer was there."""
+
+
+class WorkerDied(OpsinError):  # noqa: N818
+    """The process that computed the answer ended; others have taken its place."""
+
+
+class UnknownModel(OpsinError):  # noqa: N818
+    """No model of that name is served."""
+
+
+class Stopping(OpsinError):  # noqa: N818
+    """The server is on its way out and takes no further pictures."""
+
+
+class TooLarge(OpsinError):  # noqa: N818
+    """A request that the queue could not even hold alone: trying again does not help."""

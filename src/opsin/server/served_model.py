@@ -1,0 +1,204 @@
+"""Which models are served, under which names."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
+from opsin.core.errors import OpsinError, RecipeError, RunError
+from opsin.core.metadata import Metadata
+from opsin.runtime.model_check import check_model, read_classifier
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
+
+#: What tells that a file has changed: its time in nanoseconds, its size, its number on the disk.
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model in service.
+
+    Args:
+        name: What requests call it.
+        metadata: Classes, preparation, score … of its file.
+        digest: SHA-256 of the file, as hexadecimal digits.
+        loaded: When it was loaded, in seconds since 1970.
+        mix: Share of each class among the training pictures, in the order of the classes; ``None``
+            where the file lies in no run directory.
+        embedding: Length of the embedding; 0 where the file has none.
+        steady: Whether answers are the same to the last bit in batches of any size. Where they
+            are not, pictures are computed one at a time, so that an answer never depends on what
+            else was asked at the moment.
+    """
+
+    name: str
+    metadata: Metadata
+    digest: str
+    loaded: float
+    mix: tuple[float, ...] | None = None
+    embedding: int = 0
+    steady: bool = True
+
+
+@dataclass(eq=False)
+class ModelVersion:
+    """A model's file as it was read once, so that every worker has the same one.
+
+    Args:
+        path: Where it was read.
+        content: What was read.
+        stamp: What the file was known by.
+        most: How many pictures may be computed at once, as `opsin.runtime.model_check` found.
+        served: What is known of it, once a worker has opened it.
+        asked: Requests for it that are not answered yet.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+    stamp: Stamp
+    most: int | None = None
+    served: Served | None = None
+    asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.key = hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def steady(self) -> bool:
+        """Whether its pictures may be computed together."""
+        return self.served is None or self.served.steady
+
+
+def read_model(path: Path) -> ModelVersion:
+    """Read a model's file, and see that it can be served without harm.
+
+    Args:
+        path: The file, or a run directory.
+
+    Raises:
+        RunError: It is not there.
+        ModelFileError: It cannot be read, or is no classifier.
+    """
+    file = find_classifier(path)
+    # First: where it is replaced meanwhile, it is found to have changed.
+    stamp = stamp_of(file)
+    if stamp is None:
+        raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
+    content = read_classifier(file)
+    return ModelVersion(file, content, stamp, check_model(content, str(file)))
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """Return what a file is known by; ``None``: there is none."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
+    """Return the share of each class among the pictures that a file was trained with.
+
+    Args:
+        file: The classifier.
+        metadata: What it says of itself.
+
+    Returns:
+        ``None`` where the run directory around it is missing, damaged, or another training's.
+    """
+    run = RunDirectory(file.parent)
+    with contextlib.suppress(
+        OpsinError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError
+    ):
+        dataset = run.read(run.dataset)
+        if dataset["fingerprint"] != metadata.fingerprint:
+            return None
+        counts = [int(dataset["counts"][name]["train"]) for name in metadata.classes]
+        return tuple(count / sum(counts) for count in counts)
+    return None
+
+
+def parse_models(texts: Sequence[str]) -> dict[str, Path]:
+    """Read the models of the command line: ``NAME=PATH``, or ``PATH`` and it gets a name.
+
+    Without a name, a run directory's is taken, or the file's where it is not called classifier.
+
+    Raises:
+        RecipeError: None is given, a name has other characters than A-Z, a-z, 0-9 and ``._-``, or
+            two have the same one.
+
+    Example:
+        >>> models = parse_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
+        >>> list(models)
+        ['demo', 'y', 'z', 'boots']
+    """
+    if not texts:
+        raise RecipeError("a model to serve", "none is given", "Name one: opsin serve runs/…")
+    models: dict[str, Path] = {}
+    for text in texts:
+        before, equals, after = text.partition("=")
+        if equals and "/" not in before and not os.path.lexists(text):
+            name, path = before, Path(after)
+            if not _is_name(name) or not after:
+                raise RecipeError(
+                    f"NAME=PATH with a name of {_SIGNS}",
+                    f"got {text!r}",
+                    "Choose a name such as demo=runs/2026-11-21-demo",
+                )
+        else:
+            path = Path(text)
+            name = _name_of(path)
+        if name in models:
+            raise RecipeError(
+                "a different name for each model",
+                f"{models[name]} and {path} would both be called {name}",
+                f"Name one of them yourself: other={path}",
+            )
+        models[name] = path
+    return models
+
+
+def check_models(models: Mapping[str, str | os.PathLike[str]]) -> dict[str, Path]:
+    """Check models that have names already.
+
+    Raises:
+        RecipeError: There is none, or a name has other characters than `parse_models` allows.
+
+    Example:
+        >>> list(check_models({"demo": "runs/x"}))
+        ['demo']
+    """
+    if not models:
+        raise RecipeError("a model to serve", "none is given", "Name one, such as a run.")
+    for name in models:
+        if not _is_name(name):
+            raise RecipeError(f"a name of {_SIGNS}", f"got {name!r}", "Choose a name such as demo.")
+    return {name: Path(path) for name, path in models.items()}
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None and text.strip(".") != ""
+
+
+def _name_of(path: Path) -> str:
+    """Return a tame name: the file's, or the directory's where that says more."""
+    # Absolute, so that "." and "classifier.onnx" have a directory to be named after.
+    place = Path(os.path.abspath(path))  # noqa: PTH100  a link keeps the name it was given under
+    name = place.name
+    if name.endswith(".onnx"):
+        name = place.stem
+        if name.startswith("classifier"):
+            name = place.parent.name + name.removeprefix("classifier")
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip(".-")[:80] or "model"

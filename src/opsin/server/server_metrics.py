@@ -1,0 +1,343 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opsin.runtime.classifier import NONE_OF_THESE
+from opsin.server.engine import Engine, PredictResult
+from opsin.server.http_errors import CLIENT_GONE
+from opsin.server.observer import Observer
+from opsin.server.served_model import Served
+from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
+
+#: The drift looks at so many of the newest answers of each model.
+WINDOW: Final = 1_000
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+_REASONS: Final = ("overloaded", "too large", "expired", "stopping", "worker died")
+# What the guard refuses, by the kind of its error.
+_GUARDED: Final = {
+    BadRequest: "no host",
+    WrongHost: "wrong host",
+    ForeignOrigin: "foreign origin",
+    Unauthorized: "no token",
+}
+_OTHER: Final = "other"
+
+
+class _AnswerCounts:
+    """The answers of one model: counters at hand, and the newest answers' mix."""
+
+    def __init__(self, measures: ServerMetrics, model: str) -> None:
+        self.measures, self.model = measures, model
+        self.confidence = measures.confidence.labels(model)
+        self.seconds = measures.answer_seconds.labels(model)
+        self.counters: dict[str, Counter] = {}
+        self.newest: deque[str] = deque()
+        self.mix: Tally[str] = Tally()
+
+    def add(self, label: str, confidence: float, seconds: float) -> None:
+        counter = self.counters.get(label)
+        if counter is None:
+            counter = self.measures.answers.labels(self.model, _in_utf8(label))
+            self.counters[label] = counter
+        counter.inc()
+        self.confidence.observe(confidence)
+        self.seconds.observe(seconds)
+        if len(self.newest) == WINDOW:
+            self.mix[self.newest.popleft()] -= 1
+        self.newest.append(label)
+        self.mix[label] += 1
+
+
+class ServerMetrics(Observer):
+    """Counts what the engine tells, and what `Timed` sees of each request.
+
+    It keeps a registry of its own, so that several servers in one process do not mix.
+
+    Example:
+        >>> measures = ServerMetrics()
+        >>> measures.waiting(3)
+        >>> b"opsin_pictures_waiting 3.0" in measures.text({})
+        True
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        given: Mapping[str, Any] = {"registry": self.registry}
+        self.requests = Counter(
+            "opsin_requests", "Requests answered, refusals and errors included, by address, model "
+            "and HTTP status.", ["route", "model", "status"], **given,
+        )  # fmt: skip
+        self.seconds = Histogram(
+            "opsin_request_seconds", "From the first byte of a request to the last byte of its "
+            "answer, in seconds.", ["route", "model"], buckets=_SECONDS, **given,
+        )  # fmt: skip
+        self.pictures = Gauge(
+            "opsin_pictures_waiting", "Pictures that wait for a worker now. At the queue's size, "
+            "requests are refused.", **given,
+        )  # fmt: skip
+        self.batches = Histogram(
+            "opsin_batch_pictures", "Pictures that a worker computed together. 1 throughout: the "
+            "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES, **given,
+        )  # fmt: skip
+        self.batch_seconds = Counter(
+            "opsin_batch_seconds", "Time that workers spent on batches, in seconds.", ["model"],
+            **given,
+        )  # fmt: skip
+        self.refusals = Counter(
+            "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
+            "queue was full), too large (more pictures than the queue holds), expired (no answer "
+            "in time), stopping, worker died. Before that by the guard, and so in no other figure: "
+            "no host (none, or several), wrong host, foreign origin (a page of another site), no "
+            "token (none, or another).", ["reason"], **given,
+        )  # fmt: skip
+        self.answers = Counter(
+            "opsin_answers", "Pictures answered, by the label that they got.", ["model", "label"],
+            **given,
+        )  # fmt: skip
+        self.answer_seconds = Histogram(
+            "opsin_answer_seconds", "From the moment a picture is accepted to its answer, in "
+            "seconds.", ["model"], buckets=_SECONDS, **given,
+        )  # fmt: skip
+        self.confidence = Histogram(
+            "opsin_confidence", "Probability of the label given, 0 to 1. Sum divided by count is "
+            "the mean confidence; if it sinks, the pictures have become harder or strange.",
+            ["model"], buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0), **given,
+        )  # fmt: skip
+        self.unreadables = Counter(
+            "opsin_unreadable", "Pictures that could not be read.", ["model"], **given
+        )
+        self.deaths = Counter(
+            "opsin_worker_deaths", "Worker processes that ended and were replaced. Should be 0.",
+            **given,
+        )  # fmt: skip
+        self.reloads = Counter(
+            "opsin_reloads", "Changed model files: ok=true came into use, ok=false was broken and "
+            "the old one stays.", ["model", "ok"], **given,
+        )  # fmt: skip
+        for reason in (*_REASONS, *_GUARDED.values()):  # what has not happened yet is 0, not absent
+            self.refusals.labels(reason)
+        self._of: dict[str, _AnswerCounts] = {}
+        self._mix = _Mix(self._of)
+        self.registry.register(self._mix)
+
+    def waiting(self, pictures: int) -> None:
+        """So many pictures wait now."""
+        self.pictures.set(pictures)
+
+    def batch(self, model: str, pictures: int, seconds: float) -> None:
+        """A worker computed so many pictures together, in so long."""
+        self.batches.labels(model).observe(pictures)
+        self.batch_seconds.labels(model).inc(seconds)
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away."""
+        self.refusals.labels(reason if reason in _REASONS else _OTHER).inc()
+
+    def guarded(self, error: RequestError) -> None:
+        """A request was refused before anything looked at what it asks for."""
+        self.refusals.labels(_GUARDED.get(type(error), _OTHER)).inc()
+
+    def answered(
+        self, model: str, answer: PredictResult, label: str, seconds_waited: float
+    ) -> None:
+        """A picture has its answer."""
+        of = self._of.get(model)
+        if of is None:
+            of = self._of[model] = _AnswerCounts(self, model)
+        of.add(
+            NONE_OF_THESE if answer.rejected else label,
+            float(answer.probabilities.max()), seconds_waited,
+        )  # fmt: skip
+
+    def unreadable(self, model: str) -> None:
+        """A picture cannot be read."""
+        self.unreadables.labels(model).inc()
+
+    def worker_died(self) -> None:
+        """A worker ended that should not have."""
+        self.deaths.inc()
+
+    def reloaded(self, model: str, ok: bool) -> None:
+        """A model's file changed."""
+        self.reloads.labels(model, "true" if ok else "false").inc()
+        if ok:  # another file's answers say nothing about this one's drift
+            self._of.pop(model, None)
+
+    def request(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request was answered; ``route`` is the pattern of its address, not the address."""
+        self.requests.labels(route, model, str(status)).inc()
+        self.seconds.labels(route, model).observe(seconds)
+
+    def text(self, served: Mapping[str, Served], accept: str = "") -> bytes:
+        """Return all figures in the format that Prometheus reads.
+
+        Args:
+            served: The models in service; their training mixes are among the figures.
+            accept: The header ``Accept`` of the request.
+        """
+        self._mix.served = served
+        encode, _ = _encoder(accept)
+        content: bytes = encode(self.registry)
+        return content
+
+
+def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[float, float]:
+    """Compare the mix of labels given with the mix of the training.
+
+    The total variation distance, ½ Σ |p − q| (Levin, Peres, Wilmer: Markov Chains and Mixing
+    Times, 2nd ed., section 4.1), is the share of answers that would need another label for the
+    mixes to be equal: 0 the same, 1 nothing in common. Counting the labels that a classifier gives
+    is how a shift is noticed without knowing the truth: Lipton, Wang and Smola (2018,
+    https://arxiv.org/abs/1802.03916), Rabanser et al. (2019, https://arxiv.org/abs/1810.11953).
+
+    Args:
+        answers: How often each label was given.
+        training: Share of each label in the training.
+
+    Returns:
+        The distance, and what it would be by chance alone with so many answers drawn from the
+        training's mix: ½ Σ √(2 q (1 − q) / (π n)), the mean absolute deviation of shares.
+
+    Example:
+        >>> distance, chance = drift({"a": 80, "b": 20}, {"a": 0.5, "b": 0.5})
+        >>> round(distance, 2), round(chance, 2)
+        (0.3, 0.04)
+    """
+    count = sum(answers.values())
+    if not count:
+        return math.nan, math.nan
+    labels = {*answers, *training}
+    far = sum(abs(answers.get(each, 0) / count - training.get(each, 0.0)) for each in labels)
+    chance = sum(math.sqrt(2 * q * (1 - q) / (math.pi * count)) for q in training.values())
+    return far / 2, min(chance / 2, 1.0)
+
+
+def training_mix(served: Served) -> dict[str, float] | None:
+    """Return the share of each label that is to be expected if pictures are like the training's.
+
+    "none of these" has the share of known pictures that the file refuses by mistake.
+    """
+    if served.mix is None:
+        return None
+    reject = served.metadata.reject
+    refused = reject.rate if reject is not None else 0.0
+    mix = dict.fromkeys(served.metadata.classes, 0.0)
+    for label, share in zip(served.metadata.classes, served.mix, strict=True):
+        mix[label] += share * (1 - refused)
+    if refused:
+        mix[NONE_OF_THESE] = mix.get(NONE_OF_THESE, 0.0) + refused
+    return mix
+
+
+def _in_utf8(label: str) -> str:
+    """Return a label as UTF-8 can write it; one that is a folder's name may be no Unicode."""
+    return label.encode("utf-8", "backslashreplace").decode()
+
+
+class _Mix(Collector):
+    """Figures that are computed when they are asked for, not with each answer."""
+
+    def __init__(self, answers: Mapping[str, _AnswerCounts]) -> None:
+        self.answers = answers
+        self.served: Mapping[str, Served] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        shares = GaugeMetricFamily(
+            "opsin_training_share", "Share of each label to be expected if pictures are like those "
+            "of the training.", labels=["model", "label"],
+        )  # fmt: skip
+        distance = GaugeMetricFamily(
+            "opsin_drift", f"How far the labels of the newest {WINDOW:,} answers are from the mix "
+            "of the training: the share of answers that would need another label, 0 (same mix) to "
+            "1. Compare with opsin_drift_by_chance; several times that is a change.",
+            labels=["model"],
+        )  # fmt: skip
+        chance = GaugeMetricFamily(
+            "opsin_drift_by_chance", "What opsin_drift would be if only chance were at work.",
+            labels=["model"],
+        )  # fmt: skip
+        for name, served in self.served.items():
+            mix = training_mix(served)
+            if mix is None:
+                continue
+            for label, share in mix.items():
+                shares.add_metric([name, _in_utf8(label)], share)
+            if name in self.answers:
+                found = drift(self.answers[name].mix, mix)
+                distance.add_metric([name], found[0])
+                chance.add_metric([name], found[1])
+        return [shares, distance, chance]
+
+
+class Timed:
+    """Middleware that counts and times each request, whatever becomes of it.
+
+    Args:
+        app: What answers.
+        measures: What counts.
+        models: Names of the models in service; others are counted under no name, since a client
+            could make up any number of them.
+    """
+
+    def __init__(self, app: ASGIApp, measures: ServerMetrics, models: Mapping[str, Any]) -> None:
+        self.app, self.measures, self.models = app, measures, models
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and count."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status, unanswered = time.perf_counter(), 0, 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sent)
+            unanswered = CLIENT_GONE
+        finally:
+            route = getattr(scope.get("route"), "path", _OTHER)
+            model = scope.get("path_params", {}).get("model", "")
+            known = model if model in self.models else ""
+            seconds = time.perf_counter() - start
+            self.measures.request(route, known, status or unanswered, seconds)
+
+
+def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """Return what writes the figures as a header ``Accept`` wants them, and its media type."""
+    try:
+        return choose_encoder(accept)
+    except (TypeError, ValueError):  # of a version that is no number
+        return choose_encoder("")
+
+
+def routes(engine: Engine, measures: ServerMetrics) -> APIRouter:
+    """Return the route ``/metrics``."""
+    router = APIRouter(tags=["Server"])
+
+    @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def metrics(request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        _, kind = _encoder(accept)
+        return Response(measures.text(engine.served, accept), headers={"content-type": kind})
+
+    return router

@@ -1,0 +1,168 @@
+"""A server's life: started, announced, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from opsin.core.events import SILENT, Watcher
+from opsin.server.app import Application, build_app
+from opsin.server.engine import Engine
+from opsin.server.served_model import Served
+from opsin.server.server_metrics import ServerMetrics
+from opsin.server.server_settings import ServerSettings
+from opsin.web.addresses import EVERYWHERE, url_of
+from opsin.web.connections import Connection
+from opsin.web.graceful_server import Server
+from opsin.web.listening import BACKLOG, allow_many_files, bound, listen
+
+# Seconds that a connection without a request is kept.
+_KEEP_ALIVE: Final = 60
+# Seconds beyond the deadline that stopping waits for clients that read slowly.
+_LAST: Final = 5
+
+
+def serve(
+    models: Mapping[str, Path], settings: ServerSettings | None = None, *, watcher: Watcher = SILENT
+) -> None:
+    """Serve models until the process is asked to stop (Ctrl-C, SIGTERM).
+
+    The address is taken first and opened once all models are loaded, so that whoever can connect
+    gets answers; and requests that were accepted are answered before the function returns.
+
+    Args:
+        models: Names, and where their files or run directories are.
+        settings: How to listen, whom to answer, how much to take.
+        watcher: Is told what is served, and where.
+
+    Raises:
+        RecipeError: The address is in use, or not this machine's.
+        RunError: A model is not there.
+        ModelFileError: A file is no classifier of Opsin's.
+        KeyboardInterrupt: Ctrl-C ended it, after everything was answered.
+
+    Example:
+        ``serve({"demo": Path("runs/demo")}, Settings(port=9000))``
+    """
+    settings = settings or ServerSettings()
+    allow_many_files()
+    _set_up_logs(settings)
+    with (
+        bound(settings.host, settings.port) as held,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        stopped_by = runner.run(_serve(models, settings, held, watcher))
+    if stopped_by == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+async def _serve(
+    models: Mapping[str, Path], settings: ServerSettings, held: socket.socket, watcher: Watcher
+) -> int | None:
+    """Serve, and return the signal that ended it."""
+    measures = ServerMetrics()
+    engine = Engine(
+        models,
+        workers=settings.workers,
+        queue=settings.queue,
+        batch=settings.batch,
+        deadline=settings.deadline,
+        max_pixels=settings.max_pixels,
+        observer=measures,
+    )
+    await engine.start()
+    in_haste = False
+    try:
+        port = held.getsockname()[1]
+        server = Server(
+            _config(build_app(engine, settings, measures), settings),
+            started=lambda: _announce(engine.served, settings, port, watcher),
+            stopping=lambda: watcher.fact("Stops", "requests that were accepted are answered"),
+        )
+        listen(held, settings.host, settings.port)
+        await server.serve([held])
+        in_haste = server.force_exit
+    finally:
+        await engine.stop(wait=not in_haste)
+    await server.abandon()
+    return server.stopped_by
+
+
+def _config(app: Application, settings: ServerSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        interface="asgi3",
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=settings.access_log,
+        # Whoever may connect could say to be anybody else.
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=int(settings.deadline) + _LAST,
+        backlog=BACKLOG,
+    )
+
+
+def _announce(
+    served: Mapping[str, Served], settings: ServerSettings, port: int, watcher: Watcher
+) -> None:
+    """Tell what is served, and where."""
+    for name, model in served.items():
+        like, score = model.metadata.preparation, model.metadata.score
+        colour = "grey" if like.channels == 1 else "colour"
+        text = f"{name} · {len(model.metadata.classes):,} classes · {like.width}×{like.height}"
+        accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
+        watcher.fact("Serves", f"{text} {colour}{accuracy}")
+    address = url_of(settings.host, port)
+    watcher.fact("Page", f"{address}/")
+    watcher.fact("API", f"{address}/docs")
+    option = "" if settings.token is None else " -H 'Authorization: Bearer TOKEN'"
+    which = "" if len(served) == 1 else f"?model={next(iter(served))}"
+    watcher.fact(
+        "Try",
+        f"curl --data-binary @PICTURE -H 'Content-Type: image/png'{option} "
+        f"{address}/predict{which}",
+    )
+    if settings.token is not None:
+        watcher.fact("Token", "a browser asks for it: any name, the token as password")
+    if not settings.loopback:
+        where = "every address of this machine" if settings.host in EVERYWHERE else settings.host
+        watcher.note(
+            f"{where} is listened on without "
+            "encryption: who can watch the network reads pictures and token. Put a proxy with "
+            "HTTPS in front of it, and name the proxy's host among the allowed ones."
+        )
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415  there is none for Windows
+
+    return uvloop.new_event_loop
+
+
+def _set_up_logs(settings: ServerSettings) -> None:
+    """Log faults of the server, and of requests what was asked for."""
+    # Each malformed request would be a line: whoever sends them should not fill the disk.
+    for name in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if settings.access_log:
+        log = logging.getLogger("uvicorn.access")
+        log.setLevel(logging.INFO)
+        log.propagate = False
+        if not log.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+            log.addHandler(handler)

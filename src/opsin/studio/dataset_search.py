@@ -1,0 +1,112 @@
+"""What sources hold, found out in processes that may die: tables and archives may be anybody's."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import opsin.core.errors
+from opsin.core.errors import OpsinError, SourceError
+from opsin.core.framing import Header
+from opsin.core.recipe import DataRecipe
+from opsin.core.sandbox import Sandbox, limit_memory
+from opsin.data import sources
+from opsin.data.images import SUFFIXES
+from opsin.data.sources import archive
+from opsin.data.sources.folder import open_folder
+from opsin.studio.jobs.job_process import environment
+
+# Seconds for a source: a folder of a million files on a slow disk takes a minute.
+_SECONDS: Final = 120.0
+_MEMORY: Final = 1 << 30
+# Seconds for an archive, and bytes of it that a slow disk takes in a second.
+_ARCHIVE: Final = 60.0
+_SPEED: Final = 5e6
+_PICTURES: Final = frozenset(SUFFIXES)
+
+
+def key_of(recipe: DataRecipe) -> str:
+    """Return what changes whenever a recipe's sources do: `opsin.data.sources.Found.key`.
+
+    Raises:
+        SourceError: They are missing, or not laid out as expected.
+        SandboxError: Listing them took too long or too much memory.
+    """
+    if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(sources.named.NAMES):
+        return sources.find_all(recipe).key  # Opsin's own, checked by their content
+    said, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
+    return str(said["key"])
+
+
+@functools.cache
+def _sandbox(owner: int) -> Sandbox:
+    """Return this process's sandbox: a fork shares neither locks nor pipes with what it was."""
+    del owner
+    return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
+
+
+def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Find a recipe's sources: `opsin.core.sandbox` runs this."""
+    return {"key": sources.find_all(DataRecipe.model_validate(header["recipe"])).key}, []
+
+
+def check_archive(path: Path) -> None:
+    """Unpack an archive into the cache, where `opsin data` finds it, in a process of its own.
+
+    Raises:
+        SourceError: It cannot be a source, or took too long or too much memory.
+        StorageError: The disk refuses it.
+    """
+    command = [sys.executable, "-P", "-m", __name__, str(path)]
+    seconds = _ARCHIVE + path.stat().st_size / _SPEED
+    said: dict[str, Any] = {}
+    try:
+        done = subprocess.run(  # noqa: S603  the interpreter that runs this
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=environment(), timeout=seconds, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        reason = f"it took longer than {seconds:.0f} seconds"
+    else:
+        reason = "it took too much memory, or the process that unpacked it crashed"
+        with contextlib.suppress(ValueError):
+            said = json.loads(done.stdout)
+    if "error" in said:
+        kind, *parts = said["error"]
+        raise getattr(opsin.core.errors, kind, OpsinError)(*parts)
+    if "done" not in said:
+        raise SourceError("an archive that can be unpacked", f"{path}: {reason}", "Pack it anew.")
+
+
+def main() -> None:
+    """Unpack the archive that the command line names, and say what is wrong with it."""
+    path = Path(sys.argv[1])
+    limit_memory(_MEMORY)
+    said: dict[str, Any] = {"done": True}
+    root = path
+    try:
+        root = archive.unpack(path)
+        entries = list(root.iterdir())
+        # Tables and arrays are another matter, and read by whoever looks at them.
+        if all(each.is_dir() or each.suffix.lower() in _PICTURES for each in entries):
+            open_folder(root)
+    except OpsinError as error:
+        texts = [getattr(error, part) for part in ("expected", "received", "advice")]
+        said["error"] = [
+            type(error).__name__,
+            *(text.replace(str(root), str(path)) for text in texts),
+        ]
+    except MemoryError:
+        return
+    print(json.dumps(said))  # noqa: T201  what it is for
+
+
+if __name__ == "__main__":
+    main()

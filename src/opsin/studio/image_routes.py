@@ -1,0 +1,136 @@
+"""Routes of pictures and files, by ids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI
+from starlette.responses import FileResponse, Response
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.defaults import AUGMENTATIONS
+from opsin.core.errors import OpsinError
+from opsin.studio.dataset_cache import DecodedDataset
+from opsin.studio.not_found import NotThere
+from opsin.web.refusals import error_parts, json_reply
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# A picture's address holds its version, so what is behind it never changes.
+_FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
+_NOW: Final = {"cache-control": "no-store"}
+
+#: A page in a run's folder may be anybody's, since runs are copied from machine to machine: opened
+#: by its address, it may run scripts of its own and reach nothing of the studio's.
+ALONE: Final = {
+    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
+    "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+}
+
+# Kinds of a run's files by suffix; the others are saved, not shown.
+_SHOWN: Final = {
+    ".html": "text/html; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".json": "application/json",
+    ".jsonl": "text/plain; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+}
+
+
+def add_routes(api: FastAPI, studio: Studio) -> None:
+    """Serve pictures of sets and runs, the files of runs, and previews.
+
+    Whatever is not there is 404 and ``{"error": {"kind", "expected", "received", "advice"}}``.
+
+    Args:
+        api: The application.
+        studio: Knows which sets, runs and jobs there are.
+    """
+
+    @api.get("/pictures/{set_id}/{row}")
+    async def of_set(set_id: str, row: str, v: str = "") -> Response:
+        try:
+            return await _picture(await studio.open.of_set(set_id), row, v)
+        except OpsinError as error:
+            return _gone(error)
+
+    @api.get("/run-pictures/{run_id}/{row}")
+    async def of_run(run_id: str, row: str, v: str = "") -> Response:
+        try:
+            return await _picture(await studio.open.of_run(run_id), row, v)
+        except OpsinError as error:
+            return _gone(error)
+
+    @api.get("/files/{run_id}/{name}")
+    async def of_run_files(run_id: str, name: str) -> Response:
+        try:
+            directory = studio.runs.get(run_id)
+            files = await asyncio.to_thread(files_of, directory)
+            return _file(files, name, directory.path.name)
+        except OpsinError as error:
+            return _gone(error)
+
+    @api.get("/previews/{set_id}/{policy}")
+    async def of_preview(set_id: str, policy: str) -> Response:
+        try:
+            folder = studio.sets.folder(set_id) / "previews"
+            drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
+            there = {name: file for name, file in drawn.items() if file.is_file()}
+            return _file(there, policy, "preview")
+        except OpsinError as error:
+            return _gone(error)
+
+
+def files_of(directory: RunDirectory) -> Mapping[str, Path]:
+    """Return the files of a run that a page may ask for, by the names that it uses for them.
+
+    A client's word is looked up here, and never becomes part of a path.
+    """
+    fixed = (
+        directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
+        directory.dataset, directory.history, directory.predictions, directory.pictures,
+        directory.corrections, directory.log,
+    )  # fmt: skip
+    figures = directory.figures.glob("*.png"), directory.figures.glob("*.svg")
+    return {file.name: file for file in (*fixed, *figures[0], *figures[1]) if file.is_file()}
+
+
+async def _picture(opened: DecodedDataset, row: str, version: str) -> Response:
+    # Nine digits are more than there are pictures, and int() takes its time for a million.
+    if not (row.isascii() and row.isdigit() and len(row) <= 9):
+        raise NotThere("the number of a picture", f"got {row!r:.40}", "Go back a page.")
+    content = await asyncio.to_thread(opened.png, int(row))
+    headers = _FOREVER if version == opened.version else _NOW
+    return Response(content, headers=headers, media_type="image/png")
+
+
+def _file(files: Mapping[str, Path], name: str, run: str) -> Response:
+    file = files.get(name)
+    if file is None:
+        raise NotThere(
+            "a file that is here", f"none is called {name!r:.80}", "Open the page it belongs to."
+        )
+    headers = {"cache-control": "no-cache"}
+    kind = _SHOWN.get(file.suffix)
+    if kind:
+        return FileResponse(file, media_type=kind, headers=headers | ALONE)
+    return FileResponse(
+        file, media_type="application/octet-stream", headers=headers, filename=f"{run}-{file.name}"
+    )
+
+
+def _gone(error: OpsinError) -> Response:
+    if not isinstance(error, NotThere):
+        # What the page says of a source or a run that is damaged names places on this machine.
+        error = NotThere(
+            "pictures or files that can be read", "these are gone or damaged", "Open their page."
+        )
+    return json_reply({"error": error_parts(error)}, 404, _NOW)

@@ -1,0 +1,154 @@
+"""A detached child whose life is a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from opsin.core.errors import RunError
+from opsin.studio.jobs.job import LOG, OUTPUT
+
+if sys.platform != "win32":
+    import fcntl
+
+_LOCK: Final = "alive.lock"
+# Not for children: what belongs to the web framework, to a test, or opens this studio's door.
+_PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
+
+
+class Children:
+    """The processes of jobs: each holds the lock of its job's folder as long as it lives.
+
+    The system frees the lock however a process ends, so it tells the truth after a crash of the
+    studio or of the machine, and no process number that was given out again is mistaken for it.
+    """
+
+    def __init__(self) -> None:
+        self._own: dict[Path, subprocess.Popen[bytes]] = {}
+
+    def start(self, folder: Path, argv: Sequence[str], *, cwd: Path) -> int:
+        """Start a process of its own session that outlives this one, and return its number.
+
+        Its standard output becomes ``out.json``; what it tells is added to ``log.txt``.
+
+        Raises:
+            OSError: It cannot be started.
+            ValueError: The command line holds what no process can be given.
+            RunError: One is at work for this job, there is no command line, or the system has no
+                such locks.
+        """
+        if sys.platform == "win32":
+            raise RunError(
+                "Linux or macOS, where a job is a lock that its process holds",
+                "this is Windows",
+                "Train from the command line: opsin train …",
+            )
+        if not argv:
+            raise RunError(
+                "a job with a command line", "its file was damaged", "Remove it, and ask again."
+            )
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    "a job that nobody works on", "its process is there", "Wait for its end."
+                ) from None
+            with (folder / OUTPUT).open("wb") as out, (folder / LOG).open("ab") as log:
+                child = subprocess.Popen(  # noqa: S603  a list that we built
+                    argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
+                    start_new_session=True, pass_fds=(handle,), env=environment(),
+                )  # fmt: skip
+        finally:
+            # From here on the child alone holds the lock.
+            os.close(handle)
+        self._own[folder] = child
+        return child.pid
+
+    def alive(self, folder: Path, pid: int | None) -> bool:
+        """Tell whether the job's process is there.
+
+        Where its own process is gone and something that it started still holds the lock, that is
+        ended: it works for nobody.
+        """
+        if not _held(folder):
+            return False
+        own = self._own.get(folder)
+        gone = own.poll() is not None if own else pid is not None and not _exists(pid)
+        if gone and pid is not None:
+            _signal_group(pid)
+        return not gone
+
+    def status(self, folder: Path) -> int | None:
+        """Return the exit status of a process that is gone, where this process started it.
+
+        It is below zero for one that a signal ended.
+        """
+        child = self._own.pop(folder, None)
+        if child is None:
+            return None
+        try:
+            # The lock is free a moment before the status can be had.
+            return child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._own[folder] = child
+            return None
+
+    def interrupt(self, folder: Path, pid: int | None) -> None:
+        """Ask the process to stop, as Ctrl-C does; nothing where it is gone."""
+        if pid is not None and self.alive(folder, pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+
+    def end(self, folder: Path, pid: int | None) -> None:
+        """End the process, and what it started, at once."""
+        if pid is not None and self.alive(folder, pid):
+            _signal_group(pid)
+
+
+def _held(folder: Path) -> bool:
+    """Tell whether somebody holds the lock of a job's folder."""
+    if sys.platform == "win32":
+        return False
+    try:
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _signal_group(pid: int) -> None:
+    """End all processes of a job's session; asked only while its lock is held."""
+    if sys.platform != "win32":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the studio's children: this one's, without what is the studio's."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
+    # What people upload lies below the folder that children work in: nothing there is a module.
+    return kept | {"PYTHONSAFEPATH": "1"}

@@ -1,0 +1,238 @@
+"""Ways to add a set: upload, folder, name, empty."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import ui
+
+from opsin.core.errors import OpsinError
+from opsin.data.images import SUFFIXES
+from opsin.studio import layout, words
+from opsin.studio.parts.browsing import Browsing, browse
+from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.upload_import import common_name
+
+if TYPE_CHECKING:
+    from opsin.studio.library import LibraryDataset
+    from opsin.studio.state import Studio
+
+#: A word about each source that is known by its name.
+NAMED: Final = {
+    "fashion-mnist": "70,000 pictures of clothes, 28×28 grey, 10 classes",
+    "mnist": "70,000 written digits, 28×28 grey, 10 classes",
+    "kmnist": "70,000 characters of old Japanese, 28×28 grey, 10 classes",
+    "cifar10": "60,000 photos of animals and vehicles, 32×32 colour, 10 classes",
+    "cifar100": "60,000 photos of 100 kinds of things, 32×32 colour",
+    "digits": "1,797 scanned digits, 8×8 grey: small, and always there",
+}
+# What an upload for a set is resumed by: the same in every window, and after a reload.
+_BATCH: Final = "00000000000da7a5"
+_ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz"
+
+
+def by_upload(studio: Studio) -> None:
+    """Build the upload: one archive, or pictures in folders."""
+    _Upload(studio).build()
+
+
+class _Upload:
+    """Files that arrive, and what they become once all are there.
+
+    What is sent at once is an upload of its own: one that was refused keeps no other from becoming
+    a set, and waits for another try, with what it lacked, in a place of its own.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        #: The place of each upload that waits, by the keys of its files.
+        self._waiting: dict[frozenset[str], ui.element] = {}
+
+    def build(self) -> None:
+        """Show where files are taken, and what they are to become."""
+        with ui.element("p").classes("op-muted"):
+            ui.label(
+                "Each folder is a class: send a zip with a folder for each, or choose a folder "
+                "that holds them. What is interrupted goes on where it stopped when the same "
+                "files are chosen again."
+            )
+        made = {each.id: words.safe(each.title, 80) for each in self._studio.sets.all()
+                if each.made_here}  # fmt: skip
+        with ui.element("div").classes("op-fields"):
+            self._title = ui.input("Name of the set").props("dense outlined maxlength=200")
+            self._loose = ui.input("Class of pictures without a folder").props("dense outlined")
+            self._into = ui.select({"": "A new set", **made}, value="", label="Add to").props(
+                "dense outlined"
+            )
+            self._into.set_visibility(bool(made))
+        most = words.size(self._studio.settings.upload_bytes)
+        self._intake = Intake(
+            f"Pictures or one archive, {most} at most",
+            accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",
+            camera=False,
+            folders=True,
+            batch=_BATCH,
+            on_all=self._finish,
+        )
+        self._state = ui.element("div").classes("op-state-line").props('role="status"')
+        self._refused = ui.element("div")
+
+    async def _finish(self, files: list[Sent]) -> None:
+        sets, uploads = self._studio.sets, self._studio.uploads
+        self._done_with(files)
+        self._state.clear()
+        with self._state:
+            ui.label("Unpacking, and sorting into classes …").classes("op-muted")
+        self._intake.enable(False)
+        try:
+            chosen = self._into.value
+            title = self._title.value or common_name(files) or self._loose.value or ""
+            into = sets.pictures_path(chosen) if chosen else sets.new_place(title)
+            source = await asyncio.to_thread(
+                uploads.finish, _BATCH, files, into, loose=self._loose.value or ""
+            )
+            added = (
+                sets.get(chosen)
+                if chosen
+                else await asyncio.to_thread(sets.add_upload, source, title=title)
+            )
+        except OpsinError as error:
+            await self._failed(error, files)
+            return
+        finally:
+            self._intake.enable()
+        await _added(self._studio, added, self._state)
+
+    async def _failed(self, error: OpsinError, files: list[Sent]) -> None:
+        # An archive that was refused is gone; pictures wait for a class to be named.
+        offset = self._studio.uploads.offset
+        left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
+        if self._state.is_deleted:
+            return
+        self._state.clear()
+        if not left:
+            _tell(self._state, error)
+            return
+        with self._refused, ui.element("div") as place:
+            layout.error_line(error)
+            with ui.element("div").classes("op-actions"):
+                layout.action("Try again", lambda: self._finish(left), primary=True)
+                layout.action("Forget these files", lambda: self._forget(left))
+        self._waiting[frozenset(each["key"] for each in left)] = place
+
+    def _done_with(self, files: list[Sent]) -> None:
+        """Take the errors of uploads away whose files are all among these."""
+        keys = {each["key"] for each in files}
+        for waiting in [each for each in self._waiting if each <= keys]:
+            self._waiting.pop(waiting).delete()
+
+    async def _forget(self, files: list[Sent]) -> None:
+        self._done_with(files)
+
+        def drop() -> None:
+            for file in files:
+                self._studio.uploads.drop(file["key"])
+
+        await asyncio.to_thread(drop)
+
+
+async def by_folder(studio: Studio, identity: str, page: int) -> None:
+    """Build the look into folders of this machine, below the roots."""
+    state = ui.element("div").classes("op-state-line").props('role="status"')
+    browsing = Browsing(
+        address="/data?add=folder#add",
+        intro="Choose the folder that holds a sub-folder for each class. It stays as it is.",
+        this="Add this folder",
+        file="Add",
+        choose=lambda place: _add(studio, state, place),
+    )
+    await browse(studio.folders, browsing, identity, page)
+
+
+def by_name(studio: Studio) -> None:
+    """Build the choice among the sources that are known by name."""
+    options = {name: f"{name}: {words_about}" for name, words_about in NAMED.items()}
+    with ui.element("p").classes("op-muted"):
+        ui.label("Fetched once, where this machine has it not yet, and checked by its content.")
+    choice = ui.select(options, value=next(iter(options)), label="LibraryDataset").props("outlined")
+    choice.classes("op-named")
+    state = ui.element("div").classes("op-state-line").props('role="status"')
+
+    async def add() -> None:
+        await _add(studio, state, lambda: str(choice.value))
+
+    with ui.element("div").classes("op-actions"):
+        layout.action("Add", add, primary=True)
+
+
+def empty(studio: Studio) -> None:
+    """Build the form for a set of classes without pictures."""
+    with ui.element("p").classes("op-muted"):
+        ui.label(
+            "Name what is to be told apart. On the set's page the camera takes pictures into "
+            "each class; about 50 of each are a beginning."
+        )
+    with ui.element("div").classes("op-fields"):
+        title = ui.input("Name of the set").props("dense outlined maxlength=200")
+        classes = ui.input("Classes, separated by commas").props("dense outlined")
+    state = ui.element("div").classes("op-state-line").props('role="status"')
+
+    async def make() -> None:
+        names = [part for part in re.split(r"[,;\n]", classes.value or "") if part.strip()]
+        try:
+            made = await asyncio.to_thread(studio.sets.new_empty, names, title=title.value or "")
+        except OpsinError as error:
+            _tell(state, error)
+            return
+        studio.changed.emit("sets")
+        ui.navigate.to(f"/data/{made.id}")
+
+    with ui.element("div").classes("op-actions"):
+        layout.action("Make the set", make, primary=True)
+
+
+async def _add(studio: Studio, state: ui.element, source: Callable[[], Any]) -> None:
+    """Add a source that is looked up now, and look at it."""
+    _say(state, "Listing its pictures …")
+    try:
+        added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
+    except OpsinError as error:
+        _tell(state, error)
+        return
+    await _added(studio, added, state)
+
+
+async def _added(studio: Studio, added: LibraryDataset, state: ui.element) -> None:
+    """Say that a set was added, and have it looked at."""
+    studio.changed.emit("sets")
+    fault: OpsinError | None = None
+    try:
+        await asyncio.to_thread(studio.sets.look, added.id, again=True)
+    except OpsinError as error:
+        fault = error
+    studio.changed.emit("jobs")
+    studio.changed.emit(f"set:{added.id}")
+    if state.is_deleted:
+        return
+    state.clear()
+    with state:
+        with ui.element("div").classes("op-row"):
+            ui.label(f"Added: {words.safe(added.title, 80)}.")
+            ui.link("Open it", f"/data/{added.id}")
+        if fault:
+            layout.error_line(fault)
+
+
+def _say(state: ui.element, text: str) -> None:
+    state.clear()
+    with state:
+        ui.label(text).classes("op-muted")
+
+
+def _tell(state: ui.element, error: OpsinError) -> None:
+    state.clear()
+    with state:
+        layout.error_line(error)

@@ -1,0 +1,277 @@
+"""One set: its classes, findings and pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import Query
+from nicegui import background_tasks, ui
+
+from opsin.core.errors import OpsinError, SourceError
+from opsin.studio import dataset_corrections, layout
+from opsin.studio.dataset_cache import PARTS, DecodedDataset, NotDecoded
+from opsin.studio.dataset_corrections import Corrections
+from opsin.studio.parts.audit_list import findings_list
+from opsin.studio.parts.class_table import ClassTable
+from opsin.studio.parts.dataset_intake import Adding
+from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
+from opsin.studio.parts.preview import Preview
+from opsin.studio.words import count, safe
+
+if TYPE_CHECKING:
+    from opsin.studio.jobs.job import Job
+    from opsin.studio.library import LibraryDataset
+    from opsin.studio.state import Studio
+
+# Seconds between two looks at a job that reads this set.
+_EVERY: Final = 1.0
+
+
+def add(studio: Studio) -> None:
+    """Register the page of a set."""
+
+    @ui.page("/data/{set_id}")
+    async def show(
+        set_id: str,
+        class_: Annotated[str, Query(alias="class")] = "",
+        part: str = "",
+        finding: str = "",
+        page: str = "",
+    ) -> None:
+        the_set = studio.sets.get(set_id)
+        wanted = WantedLabel.of(the_set.id, class_, part, finding, page)
+        with layout.page(studio, the_set.title, "data"):
+            await _SetPage(studio, the_set, wanted).build()
+
+
+class _SetPage:
+    """The page of one window: built as soon as the pictures are there, and again with news.
+
+    Args:
+        studio: What all windows share.
+        the_set: The set.
+        wanted: Which of its pictures are shown.
+    """
+
+    def __init__(self, studio: Studio, the_set: LibraryDataset, wanted: WantedLabel) -> None:
+        self._studio, self._set, self._wanted = studio, the_set, wanted
+        self._opened: DecodedDataset | None = None
+        self._side: ui.element | None = None
+        self._following = self._due = False
+        self._picking: LabelEditor | None = None
+
+    async def build(self) -> None:
+        """Build what is known now, and follow what is read."""
+        self._summary = ui.label("").classes("op-muted")
+        with ui.element("div").classes("op-actions"):
+            ui.link("Train with these", f"/train?set={self._set.id}").classes("op-button")
+            ui.link("All sets", "/data")
+        self._news = ui.element("div").props('role="status"')
+        if self._set.made_here:
+            Adding(self._studio, self._set, self._added)
+        self._body = ui.element("div")
+        # Pictures that are not open yet take a moment; the page is there before them.
+        if not self._studio.open.is_open(self._set.id):
+            await ui.context.client.connected()
+        try:
+            await self._open()
+            await self._fill()
+        except OpsinError as error:  # the rest of the page can be used all the same
+            self._say(str(error), wrong=True)
+        self._studio.changed.subscribe(self._hear)
+        if not self._studio.open.is_fresh(self._set.id):
+            background_tasks.create(self._follow(), name=f"set {self._set.id}")
+
+    async def _open(self) -> bool:
+        """Open the pictures; return whether they are there."""
+        try:
+            self._opened = await self._studio.open.of_set(self._set.id)
+        except NotDecoded:
+            self._opened = None
+            return False
+        except SourceError:
+            self._opened = None
+            if self._set.made_here and not any(await self._listed()):
+                return False
+            raise
+        await self._studio.open.look(self._set.id)
+        return True
+
+    async def _listed(self) -> list[int]:
+        """Return how many files each class has."""
+        glance = await asyncio.to_thread(self._studio.sets.glance, self._set.id)
+        return list((glance.counts or {}).values())
+
+    async def _added(self) -> None:
+        """Read what came in, and tell the page of all sets."""
+        self._studio.changed.emit(f"set:{self._set.id}")
+        background_tasks.create(self._follow(), name=f"set {self._set.id}")
+
+    async def _hear(self, topic: str) -> None:
+        """Another window has corrected something."""
+        if topic == f"set:{self._set.id}" and self._picking:
+            await self._picking.refresh()
+            await self._count()
+
+    async def _follow(self) -> None:
+        """Ask for a look where one is due, tell how far it is, and show what it found."""
+        self._due = True
+        if self._following:
+            return  # the one that does will see to it
+        self._following = True
+        try:
+            while self._due and not self._body.is_deleted:
+                self._due = False
+                job = await asyncio.to_thread(self._studio.sets.look, self._set.id)
+                await self._check_sources()
+                if job is None:
+                    await self._tell_failure()
+                else:
+                    # Files that came in meanwhile want another look.
+                    self._due = await self._wait(job) or self._due
+        except OpsinError as error:
+            self._say(str(error), wrong=True)
+        finally:
+            self._following = False
+
+    async def _tell_failure(self) -> None:
+        """Say why the last look found nothing, if so: it is not tried again by itself."""
+        job = (await asyncio.to_thread(self._studio.sets.glance, self._set.id)).job
+        if job is not None and job.over and job.state != "done":
+            self._say(job.cause or "The look at these pictures was stopped.", again=True)
+        else:
+            self._say("")
+
+    async def _check_sources(self) -> None:
+        """Open the pictures again where their files have changed and were read since."""
+        if await self._studio.open.changed(self._set.id) and await self._open():
+            await self._fill()
+
+    async def _wait(self, job: Job) -> bool:
+        """Wait for a look; return whether it found something."""
+        while not (job := self._studio.jobs.get(job.id)).over:
+            if self._opened is None and await self._open():
+                await self._fill()
+            lines = await asyncio.to_thread(self._studio.jobs.log_tail, job.id, 1)
+            doing = "Looking for duplicates, odd pictures and doubtful classes"
+            if self._opened is None:
+                doing = "Reading the pictures for the first time"
+            self._say(f"{doing} … {' '.join(lines[-1].split()) if lines else ''}".strip())
+            await asyncio.sleep(_EVERY)
+            if self._body.is_deleted:
+                return False
+        if job.state != "done":
+            await self._tell_failure()
+            return False
+        if await self._open():
+            await self._fill()
+        return True
+
+    def _say(self, text: str, *, wrong: bool = False, again: bool = False) -> None:
+        """Show one line of news; nothing where there is none."""
+        if self._news.is_deleted:
+            return
+        self._news.clear()
+        with self._news:
+            if again or wrong:
+                layout.error_line(text)
+            elif text:
+                ui.label(safe(text, 400)).classes("op-muted")
+            if again:
+                with ui.element("div").classes("op-actions"):
+                    layout.action("Look again", self._look_again)
+
+    async def _look_again(self) -> None:
+        try:
+            await asyncio.to_thread(self._studio.sets.look, self._set.id, again=True)
+        except OpsinError as error:
+            self._say(str(error), wrong=True)
+            return
+        await self._follow()
+
+    async def _fill(self) -> None:
+        """Show the pictures and what is known about them."""
+        opened = self._opened
+        if self._body.is_deleted:
+            return
+        if opened is not None:
+            self._summary.set_text(_summary(opened))
+        if self._picking and self._side and self._picking.opened is opened:
+            # What somebody is choosing meanwhile stays as it is.
+            self._side.clear()
+            with self._side:
+                await self._facts(self._picking.opened)
+            await self._picking.refresh()
+            return
+        made: Corrections | None = None
+        problem: OpsinError | None = None
+        if opened is not None:
+            try:
+                made = await dataset_corrections.of_set(self._studio, self._set.id)
+                await asyncio.to_thread(made.now)
+            except OpsinError as error:
+                made, problem = None, error
+        self._body.clear()
+        with self._body:
+            if problem:
+                layout.error_line(problem)
+            if opened is None:
+                layout.empty(
+                    "No pictures yet: add some to each class above."
+                    if self._set.made_here
+                    else "Its pictures are shown here by class, with what is wrong with them, as "
+                    "soon as they are read."
+                )
+                return
+            side = "op-set" + (" op-set-filtered" if self._wanted.filtered else "")
+            with ui.element("div").classes(side):
+                with ui.element("div") as self._side:
+                    await self._facts(opened)
+                with ui.element("div").classes("op-set-pictures"):
+                    self._picking = LabelEditor(self._studio, opened, made, self._wanted)
+                    await self._picking.build()
+
+    async def _count(self) -> None:
+        """Show how many pictures each class has, corrections included."""
+        if self._opened is None or self._classes.is_deleted:
+            return
+        known = self._opened.corrections
+        labels = None
+        if known is not None:
+            with contextlib.suppress(OpsinError):  # the page says that above
+                labels = await asyncio.to_thread(known.labels)
+        self._classes.clear()
+        with self._classes:
+            ClassTable(
+                self._opened.classes,
+                self._opened.counts(labels),
+                lambda label, part: self._wanted.address(label=label, part=part),
+                here=self._wanted.label,
+            )
+
+    async def _facts(self, opened: DecodedDataset) -> None:
+        with layout.panel("Classes"):
+            self._classes = ui.element("div")
+        await self._count()
+        with layout.panel("Findings"):
+            if opened.findings is None:
+                ui.label("They come when somebody has looked at all pictures.").classes("op-muted")
+            else:
+                findings_list(opened, lambda kind: self._wanted.address(finding=kind))
+        Preview(self._studio, self._set, mirrored=opened.decoded.about["mirrored"])
+
+
+def _summary(opened: DecodedDataset) -> str:
+    """Return a set in one line, as the terminal says it."""
+    _, height, width, channels = opened.decoded.images.shape
+    kind = "grey" if channels == 1 else "colour"
+    whole = f"{count(len(opened))} pictures {height}×{width} {kind}"
+    sums = opened.counts().sum(axis=0)
+    parts = [f"{count(sums[code])} {name}" for code, name in PARTS.items() if sums[code] and code]
+    number = len(opened.classes)
+    classes = f"{count(number)} class{'' if number == 1 else 'es'}"
+    unreadable = len(opened.decoded.unreadable)
+    lost = [f"{count(unreadable)} unreadable"] if unreadable else []
+    return " · ".join([whole, classes, *([", ".join(parts)] if parts else []), *lost])

@@ -1,0 +1,63 @@
+"""Addresses that lead to nothing; faults of ours."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
+from nicegui import Client, ui
+from nicegui import app as nicegui_app
+from starlette.exceptions import HTTPException
+
+from opsin.core.errors import OpsinError
+from opsin.studio import layout
+from opsin.studio.not_found import NotThere
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+_LOG = logging.getLogger("opsin.studio")
+
+
+def add(studio: Studio) -> None:
+    """Register what is shown instead of a page that cannot be."""
+
+    def shown(request: Request, title: str, error: OpsinError | str, status: int) -> Response:
+        with Client(ui.page(""), request=request) as client, layout.page(studio, title, ""):
+            layout.error_line(error)
+            gone = status == HTTPStatus.NOT_FOUND
+            text = "What was here may have been deleted or moved." if gone else "Go on from here:"
+            layout.empty(text, "All runs", "/")
+        return client.build_response(request, status)
+
+    @nicegui_app.exception_handler(OpsinError)
+    async def refused(request: Request, error: OpsinError) -> Response:
+        gone = isinstance(error, NotThere)
+        status = HTTPStatus.NOT_FOUND if gone else HTTPStatus.INTERNAL_SERVER_ERROR
+        return shown(request, "Not there" if gone else "Not now", error, status)
+
+    @nicegui_app.exception_handler(HTTPStatus.NOT_FOUND)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        if request.scope.get("endpoint") not in (None, nicegui_app):
+            return await http_exception_handler(request, error)  # a script that is missing, say
+        return shown(request, "Not there", _nowhere(), HTTPStatus.NOT_FOUND)
+
+    @nicegui_app.exception_handler(RequestValidationError)
+    async def garbled(request: Request, _: RequestValidationError) -> Response:
+        return shown(request, "Not there", _nowhere(), HTTPStatus.NOT_FOUND)
+
+    @nicegui_app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        if not request.scope.get("nicegui_page_path"):
+            raise error
+        _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
+        text = layout.fault_in_words(error)
+        return shown(request, "A fault of the studio", text, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _nowhere() -> NotThere:
+    return NotThere("an address of the studio", "this leads to nothing", "Go on from the runs.")

@@ -1,0 +1,178 @@
+"""A training's plan, before it starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import background_tasks, ui
+
+from opsin.core.errors import OpsinError
+from opsin.studio import layout
+from opsin.studio.not_found import NotThere
+from opsin.studio.parts.image_sheet import ImageSheet
+from opsin.studio.parts.live_curves import rate_curve
+from opsin.studio.words import about, count, safe, size
+
+if TYPE_CHECKING:
+    from opsin.studio.jobs.job import Job
+    from opsin.studio.state import Studio
+
+#: Seconds without a change after which a plan is asked for.
+_QUIET: Final = 0.8
+
+
+class Planner:
+    """Asks for a plan in a process of its own, and shows it; the newest question wins.
+
+    Args:
+        studio: What all windows share.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._asked = 0
+        self._job: str | None = None
+        self._state = ui.label("").classes("op-muted").props('role="status"')
+        self._place = ui.element("div")
+        studio.changed.subscribe(self._heard)
+        ui.context.client.on_delete(self.stop)
+
+    def ask(self, words: Callable[[], list[str]]) -> None:
+        """Ask for another plan, once nothing has changed for a moment.
+
+        Args:
+            words: Gives the command line; called in a thread.
+        """
+        self._asked += 1
+        background_tasks.create(self._ask(self._asked, words), name="plan")
+
+    def wait(self, words: str) -> None:
+        """Show no plan until the next question; say what for."""
+        self.stop()
+        self._place.clear()
+        self._state.set_text(words)
+
+    def stop(self) -> None:
+        """Ask for nothing more."""
+        self._asked += 1
+        background_tasks.create(self._drop(), name="plan dropped")
+
+    async def _ask(self, number: int, words: Callable[[], list[str]]) -> None:
+        await asyncio.sleep(_QUIET)
+        if number != self._asked:
+            return
+        self._state.set_text("Working it out: a few steps are measured …")
+        await self._drop()
+        try:
+            argv = await asyncio.to_thread(words)
+            job: Job = await asyncio.to_thread(
+                self._studio.jobs.add, "plan", "Plan of a training", argv
+            )
+        except OpsinError as error:
+            self._show_error(error)
+            return
+        if number == self._asked:
+            self._job = job.id
+        else:
+            await asyncio.to_thread(self._studio.jobs.remove, job.id)
+
+    async def _drop(self) -> None:
+        job, self._job = self._job, None
+        if job is not None:
+            await asyncio.to_thread(self._studio.jobs.remove, job)
+
+    async def _heard(self, topic: str) -> None:
+        if topic != "jobs" or self._job is None:
+            return
+        try:
+            job = self._studio.jobs.get(self._job)
+        except NotThere:
+            self._job = None
+            return
+        if not job.over:
+            return
+        found = await asyncio.to_thread(self._studio.jobs.output, job.id)
+        if job.id != self._job:
+            return  # somebody asked for another meanwhile
+        await self._drop()
+        if job.state == "done" and found:
+            self._show(found)
+        else:
+            cause = self._studio.sets.in_names(job.cause or "The plan could not be made.")
+            self._show_error(cause)
+
+    def _show_error(self, error: OpsinError | str) -> None:
+        if self._state.is_deleted:
+            return
+        self._state.set_text("")
+        self._place.clear()
+        with self._place:
+            layout.error_line(error)
+
+    def _show(self, plan: dict[str, Any]) -> None:
+        self._state.set_text("")
+        self._place.clear()
+        with self._place:
+            show_plan(plan)
+
+
+def show_plan(plan: dict[str, Any]) -> None:
+    """Show what ``opsin train --plan --json`` says."""
+    recipe = plan["recipe"]
+    training = recipe["training"]
+    parts = [f"{count(number)} {part}" for part, number in plan["pictures"].items() if number]
+    facts = [("Model", _model(recipe["model"])), ("Pictures", " · ".join(parts))]
+    if plan["parameters"] is not None:
+        most = "at most " if training.get("patience") else ""
+        facts += [
+            ("Parameters", count(plan["parameters"])),
+            ("Time", f"{most}about {about(plan['seconds'])}, {training['epochs']} epochs"),
+            ("Memory", f"about {size(plan['memory'])} beside the pictures"),
+        ]
+    facts.append(("Device", plan["device"]))
+    layout.figures([(name, safe(text)) for name, text in facts])
+    for name, reason in plan["reasons"].items():
+        with ui.element("p"):
+            ui.label(f"{name}: {safe(reason, 400)}")
+    for note in plan["notes"]:
+        with ui.element("p").classes("op-wrong"):
+            ui.label(safe(note, 400))
+    if not plan["layers"]:
+        with ui.element("p").classes("op-muted"):
+            ui.label("It is fitted in one go: no layers, no epochs, no learning rate.")
+        return
+    with ui.element("h3"):
+        ui.label(f"Learning rate: {training['schedule']}, {training['rate']:.2g} at most")
+    rate_curve(plan["rates"], training["epochs"])
+    with ui.element("h3"):
+        ui.label("Layers")
+    layer_sheet(plan["layers"])
+
+
+def layer_sheet(layers: list[dict[str, Any]]) -> ImageSheet:
+    """Show the summary table of a network; the totals are its last row."""
+    rows = [
+        [
+            layer["name"],
+            layer["kind"],
+            "×".join(map(str, layer["shape"])),
+            count(layer["parameters"]) if layer["parameters"] else "",
+            count(layer["multiply_adds"]) if layer["multiply_adds"] else "",
+        ]
+        for layer in layers
+    ]
+    total = [sum(layer[what] for layer in layers) for what in ("parameters", "multiply_adds")]
+    return ImageSheet(
+        ["Layer", "Kind", "Output", "Parameters", "Multiply-adds"],
+        rows,
+        "Layers of the network",
+        total=["Total", "", "", *map(count, total)],
+        texts=2,
+    )
+
+
+def _model(model: dict[str, Any]) -> str:
+    hidden = ",".join(map(str, model.get("hidden") or ()))
+    return f"{model['name']} {hidden}".strip()

@@ -1,0 +1,68 @@
+"""Answers to many pictures, as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import ui
+
+from opsin.runtime.classifier import Prediction
+from opsin.studio import layout
+from opsin.studio.jobs.job import Job
+from opsin.studio.parts.image_sheet import ImageSheet
+from opsin.studio.words import count, percent, safe
+
+
+def answer_row(key: str, answer: Prediction) -> dict[str, str]:
+    """Return a picture's row of the table."""
+    second = answer.top(2)[-1]
+    return {
+        "id": key,
+        "src": f"/kept/{key}.png",
+        "name": safe(answer.name, 60),
+        "said": safe(answer.answer, 60),
+        "sure": percent(answer.confidence),
+        "other": f"{safe(second[0], 60)}, {percent(second[1])}",
+    }
+
+
+def table(rows: list[dict[str, str]]) -> None:
+    """Show pictures with their answers; the keys are ours, whatever the values say."""
+    columns = [
+        {"name": name, "label": label, "field": name, "align": "left", "sortable": name != "src"}
+        for name, label in (
+            ("src", "Picture"), ("name", "Name"), ("said", "Answer"), ("sure", "Probability"),
+            ("other", "Second"),
+        )
+    ]  # fmt: skip
+    shown = ui.table(columns=columns, rows=rows, row_key="id", pagination=0).props("hide-bottom")
+    shown.add_slot(
+        "body-cell-src",
+        '<q-td :props="props"><img v-if="props.row.src" class="op-pixel" width="48" height="48" '
+        'alt="" :src="props.row.src" style="object-fit: contain"></q-td>',
+    )
+    shown.add_slot(
+        "body-cell-said",
+        '<q-td :props="props" style="white-space: normal; min-width: 9rem">'
+        '<a v-if="props.row.href" :href="props.row.href">{{ props.row.said }}</a>'
+        '<span v-else class="op-wrong">{{ props.row.said }}</span></q-td>',
+    )
+
+
+def summary(job: Job, said: dict[str, Any]) -> None:
+    """Show what a job found, with its table to download."""
+    unreadable = int(said.get("unreadable", 0))
+    with layout.panel("Answers"):
+        layout.figures(
+            [
+                ("Pictures", count(said["pictures"])),
+                ("None of these", count(said.get("refused", 0))),
+                ("Unreadable", count(unreadable)),
+                ("Time", f"{said.get('seconds', 0):.1f} s"),
+            ]
+        )
+        ui.link("Download the table (CSV)", f"/answers/{job.id}.csv").classes(
+            "op-button op-download"
+        ).props("download")
+        rows = [(name, count(number)) for name, number in said["answers"].items()]
+        ImageSheet(("Answer", "Pictures"), rows, "Answers and how many pictures got each")

@@ -1,0 +1,196 @@
+"""Curves of a training: loss, accuracy, rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from nicegui import ui
+
+CSS: Final = """
+:root { --train: #0072b2; --val: #d98f00; }
+@media (prefers-color-scheme: dark) { :root { --train: #56b4e9; --val: #e69f00; } }
+.op-curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr));
+  gap: .4rem 1.2rem; margin: 0 0 1rem; }
+.op-curves > div { min-width: 0; }
+.op-curves h3 { margin: .2rem 0 0; font-size: .95rem; }
+.op-chart { height: 13rem; width: 100%; }
+.op-chart svg text { fill: var(--muted); stroke: none; font-family: system-ui, sans-serif; }
+"""
+
+#: Points of a curve; of a longer training evenly chosen ones are drawn.
+POINTS: Final = 500
+# Ends of two lines nearer than this share of the height would have their names overlap; these then
+# stand so many pixels up and down.
+_CLOSE, _APART = 0.1, 7
+_TRAIN: Final = ("training", "var(--train)")
+_VAL: Final = ("validation", "var(--val)")
+_MUTED: Final = "var(--muted)"
+_LINE: Final = "var(--line)"
+#: The charts: quantity, heading, and its lines: field of an epoch, name and colour.
+_CHARTS: Final = (
+    ("loss", "Loss (cross entropy, nats)", (("train_loss", *_TRAIN), ("val_loss", *_VAL))),
+    ("accuracy", "Accuracy", (("train_accuracy", *_TRAIN), ("val_accuracy", *_VAL))),
+    ("rate", "Learning rate", (("rate", "rate", "var(--train)"),)),
+)
+
+
+class LiveCurves:
+    """Three charts that grow with a training: loss, accuracy and learning rate by epoch.
+
+    Args:
+        history: The epochs so far: lines of ``history.jsonl``.
+        epochs: How many were asked for: so far the axis goes.
+    """
+
+    def __init__(self, history: Sequence[dict[str, Any]], epochs: int | None = None) -> None:
+        self._charts: dict[str, ui.echart] = {}
+        self._shown: list[dict[str, Any]] | None = None
+        with ui.element("div").classes("op-curves"):
+            for name, heading, _ in _CHARTS:
+                with ui.element("div"):
+                    with ui.element("h3"):
+                        ui.label(heading)
+                    self._charts[name] = _chart(chart_options(name, [], epochs), heading)
+        self.show(history, epochs)
+
+    def show(self, history: Sequence[dict[str, Any]], epochs: int | None = None) -> None:
+        """Draw these epochs from now on; nothing happens where they are the same."""
+        events = list(history)
+        if events == self._shown:
+            return
+        self._shown = events
+        for name, chart in self._charts.items():
+            options = chart_options(name, events, epochs)
+            chart.options.clear()
+            chart.options.update(options)
+            chart._props["aria-label"] = in_words(name, events)
+            chart.update()
+
+
+def rate_curve(rates: Sequence[Sequence[float]], epochs: int | None) -> ui.echart:
+    """Show the learning rate that a training would have.
+
+    Args:
+        rates: Pairs of progress, 0 to 1, and rate.
+        epochs: Length of the training: the axis counts them.
+    """
+    whole = epochs or 1
+    points = [[progress * whole, rate] for progress, rate in rates]
+    lines = [_line("rate", "var(--train)", points, label=False)]
+    options = _options(lines, whole, dots=False)
+    most = max((rate for _, rate in points), default=0.0)
+    return _chart(options, f"Learning rate over {whole} epochs, {most:.2g} at most")
+
+
+def _chart(options: dict[str, Any], label: str) -> ui.echart:
+    chart = ui.echart(options, renderer="svg").classes("op-chart").props('role="img"')
+    chart._props["aria-label"] = label
+    return chart
+
+
+def chart_options(
+    quantity: str, history: Sequence[dict[str, Any]], epochs: int | None
+) -> dict[str, Any]:
+    """Return what ECharts draws of a history.
+
+    Args:
+        quantity: ``loss``, ``accuracy`` or ``rate``.
+        history: The epochs so far.
+        epochs: How many were asked for.
+
+    Example:
+        >>> chart_options("rate", [{"epoch": 1, "rate": 0.1}], 3)["series"][0]["data"]
+        [[1, 0.1]]
+    """
+    fields = next(lines for name, _, lines in _CHARTS if name == quantity)
+    lines = [
+        _line(name, colour, points_of(history, field), label=len(fields) > 1)
+        for field, name, colour in fields
+    ]
+    _part_labels(lines)
+    last = max((int(event.get("epoch", 0)) for event in history), default=1)
+    return _options(lines, max(last, epochs or 1), dots=len(history) <= 30)
+
+
+def in_words(quantity: str, history: Sequence[dict[str, Any]]) -> str:
+    """Say what a chart shows, for those who cannot see it.
+
+    Example:
+        >>> in_words("rate", [{"epoch": 2, "rate": 0.1}])
+        'Learning rate, rate 0.1 in epoch 2'
+    """
+    _, heading, fields = next(chart for chart in _CHARTS if chart[0] == quantity)
+    said = []
+    for field, name, _ in fields:
+        points = points_of(history, field)
+        if points:
+            said.append(f"{name} {points[-1][1]:.4g} in epoch {points[-1][0]:g}")
+    return ", ".join([heading, *said]) if said else f"{heading}, no epoch yet"
+
+
+def points_of(history: Sequence[dict[str, Any]], field: str) -> list[list[float]]:
+    """Return pairs of epoch and value, at most `POINTS`; what is no number is left out."""
+    points = [
+        [event["epoch"], event[field]]
+        for event in history
+        if isinstance(event.get("epoch"), int)
+        and isinstance(event.get(field), int | float)
+        and math.isfinite(event[field])
+    ]
+    if len(points) <= POINTS:
+        return points
+    places = {round(step * (len(points) - 1) / (POINTS - 1)) for step in range(POINTS)}
+    return [points[place] for place in sorted(places)]
+
+
+def _line(name: str, colour: str, points: list[list[float]], *, label: bool) -> dict[str, Any]:
+    return {
+        "type": "line",
+        "name": name,
+        "data": points,
+        "symbol": "circle",
+        "symbolSize": 5,
+        "lineStyle": {"color": colour, "width": 2},
+        "itemStyle": {"color": colour},
+        "emphasis": {"disabled": True},
+        # The name stands at the line's end rather than in a legend.
+        "endLabel": {"show": label, "formatter": "{a}", "fontSize": 12},
+    }
+
+
+def _part_labels(lines: list[dict[str, Any]]) -> None:
+    """Move the names of two lines apart whose ends are at nearly the same height."""
+    ends = [line["data"][-1][1] for line in lines if line["data"]]
+    values = [value for line in lines for _, value in line["data"]]
+    if len(ends) == 2 and abs(ends[0] - ends[1]) < _CLOSE * ((max(values) - min(values)) or 1):
+        up = ends.index(max(ends))
+        for place, line in enumerate(lines):
+            line["endLabel"]["offset"] = [0, -_APART if place == up else _APART]
+
+
+def _options(lines: list[dict[str, Any]], last: float, *, dots: bool) -> dict[str, Any]:
+    """Return the frame of a chart: no legend, no box, a light grid."""
+    named = any(line["endLabel"]["show"] for line in lines)
+    text = {"color": _MUTED, "fontSize": 12}
+    for line in lines:
+        line["showSymbol"] = dots
+    return {
+        "animation": False,
+        "textStyle": {"color": _MUTED},
+        "grid": {"left": 8, "right": 76 if named else 20, "top": 14, "bottom": 22,
+                 "containLabel": True},
+        "tooltip": {"trigger": "axis", "renderMode": "richText", "confine": True},
+        "xAxis": {
+            "type": "value", "min": 0, "max": last, "minInterval": 1, "name": "epoch",
+            "nameLocation": "middle", "nameGap": 24, "nameTextStyle": text, "axisLabel": text,
+            "splitLine": {"show": False}, "axisLine": {"lineStyle": {"color": _LINE}},
+            "axisTick": {"show": False},
+        },
+        "yAxis": {
+            "type": "value", "scale": named, "axisLabel": text,
+            "splitLine": {"lineStyle": {"color": _LINE}},
+        },
+        "series": lines,
+    }  # fmt: skip

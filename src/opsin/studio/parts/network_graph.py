@@ -1,0 +1,123 @@
+"""A network's layers as a graph to click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from nicegui.element import Element
+
+from opsin.studio.words import count, safe
+
+CSS: Final = """
+.op-graph { display: block; margin-bottom: .6rem; max-width: 100%;
+  font: 12px system-ui, sans-serif; }
+.op-graph-line { fill: none; stroke: var(--bar); stroke-width: 1.5; }
+.op-graph-head { fill: var(--bar); }
+.op-graph rect { fill: var(--paper); stroke: var(--bar); stroke-width: 1.2; }
+.op-graph text { fill: var(--ink); font-weight: 600; }
+.op-graph .op-graph-kind { fill: var(--muted); font-weight: 400; font-size: 11px; }
+.op-graph .op-graph-weights rect { fill: var(--right-soft); stroke: var(--right); }
+.op-graph a { cursor: pointer; outline: none; }
+.op-graph a:hover rect, .op-graph a:focus-visible rect { stroke: var(--accent); stroke-width: 3; }
+.op-graph a[aria-current] rect { fill: var(--accent); stroke: var(--accent); }
+.op-graph a[aria-current] text { fill: var(--on-accent); }
+"""
+
+# Layers without a block that stand below each other.
+_STACK: Final = 4
+
+Layer = Mapping[str, Any]
+
+
+class NetworkGraph(Element, component="graph.js"):
+    """Layers in the order of their work, blocks as columns, ways past a block drawn; each a link.
+
+    Tab and the arrow keys go from layer to layer, Enter opens one.
+
+    Args:
+        layers: Of ``report.json``: ``name``, ``kind``, ``shape``, ``parameters``.
+        address: Returns where a layer, by its name, leads to; an address of ours.
+        chosen: Name of the layer that is shown.
+        label: What the graph is of, for those who cannot see it.
+
+    Example:
+        ``NetworkGraph(report["layers"], lambda name: f"?layer={quote(name)}", chosen="head")``
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        address: Callable[[str], str],
+        *,
+        chosen: str | None = None,
+        label: str = "The network, layer by layer",
+    ) -> None:
+        super().__init__()
+        self._props["columns"] = [
+            [_box(layer, address, skip=_joins(layer)) for layer in column]
+            for column in columns_of(layers)
+        ]
+        self._props["chosen"] = chosen or ""
+        self._props["label"] = safe(label)
+
+
+def columns_of(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """Return layers in columns: a block (``stage1.conv``, ``stage1.norm`` …) each, others by four.
+
+    Example:
+        >>> names = ["input", "stage1.conv", "stage1.norm", "head"]
+        >>> [len(column) for column in columns_of([{"name": name} for name in names])]
+        [1, 2, 1]
+    """
+    columns: list[list[Layer]] = []
+    before: str | None = None
+    for layer in layers:
+        block = _block(layer)
+        full = bool(columns) and not block and len(columns[-1]) >= _STACK
+        if not columns or block != before or full:
+            columns.append([])
+        columns[-1].append(layer)
+        before = block
+    return columns
+
+
+def _block(layer: Layer) -> str:
+    block, dot, _ = str(layer["name"]).rpartition(".")
+    return block if dot else ""
+
+
+def _joins(layer: Layer) -> bool:
+    """Tell whether what came into a block goes past its layers to this one."""
+    return layer.get("kind") == "Add" and bool(_block(layer))
+
+
+def _box(layer: Layer, address: Callable[[str], str], *, skip: bool) -> dict[str, Any]:
+    name, kind = str(layer["name"]), str(layer["kind"])
+    return {
+        "id": name,
+        "name": safe(name, 60),
+        "kind": safe(kind, 60),
+        "title": in_words(layer),
+        "href": address(name),
+        "weights": bool(layer.get("parameters")),
+        "skip": skip,
+    }
+
+
+def in_words(layer: Layer) -> str:
+    """Say what a layer is.
+
+    Example:
+        >>> in_words({"name": "conv1", "kind": "Conv 3×3", "shape": [64, 27, 27],
+        ...           "parameters": 4608})
+        'conv1: Conv 3×3, 64 maps of 27×27, 4,608 parameters'
+    """
+    shape = list(layer.get("shape", ()))
+    if len(shape) == 3:
+        size = f"{count(shape[0])} map{'s' if shape[0] != 1 else ''} of {shape[1]}×{shape[2]}"
+    else:
+        size = f"{'×'.join(map(str, shape))} numbers"
+    parameters = layer.get("parameters") or 0
+    weights = f", {count(parameters)} parameters" if parameters else ""
+    return safe(f"{layer['name']}: {layer['kind']}, {size}{weights}")

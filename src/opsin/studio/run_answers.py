@@ -1,0 +1,76 @@
+"""What a run answers on its test pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+
+
+@dataclass(frozen=True)
+class RunAnswers:
+    """What a run's file answers on its test pictures (or on validation pictures).
+
+    Args:
+        rows: Each picture's row among those of the run, ``int64[N]``.
+        labels: Its class, ``int64[N]``.
+        answers: The most probable class, ``int64[N]``.
+        confidence: That class's probability, ``float32[N]``.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    answers: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which of the answers are right, ``bool[N]``."""
+        right: NDArray[np.bool_] = self.labels == self.answers
+        return right
+
+    def of_cell(self, actual: int, predicted: int) -> list[int]:
+        """Return the places of the answers of a cell of the confusion matrix, the surest first."""
+        places = np.flatnonzero((self.labels == actual) & (self.answers == predicted))
+        return self._surest_first(places)
+
+    def mistakes(self) -> list[int]:
+        """Return the places of the wrong answers, the most confident first."""
+        return self._surest_first(np.flatnonzero(~self.right))
+
+    def least_sure(self) -> list[int]:
+        """Return the places of the right answers, the least certain first."""
+        return self._surest_first(np.flatnonzero(self.right))[::-1]
+
+    def _surest_first(self, places: NDArray[np.int64]) -> list[int]:
+        order = np.argsort(-self.confidence[places], kind="stable")
+        return [int(place) for place in places[order]]
+
+
+def read_answers(directory: RunDirectory, split: str) -> RunAnswers:
+    """Read a run's ``predictions.npz``.
+
+    Args:
+        directory: The run.
+        split: ``test``, or ``val`` where there is no test data.
+
+    Raises:
+        RunError: The file is missing or damaged.
+    """
+    kept = directory.load_arrays(directory.predictions)
+    try:
+        rows, labels = kept[f"{split}_rows"], kept[f"{split}_labels"]
+        probabilities = kept[f"{split}_probabilities"]
+        if not len(rows) == len(labels) == len(probabilities) or probabilities.ndim != 2:
+            raise ValueError(split)
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            f"answers on the {split} pictures in {directory.predictions.name}",
+            "the file lacks some of its parts",
+            "Train again.",
+        ) from error
+    return RunAnswers(rows, labels, probabilities.argmax(axis=1), probabilities.max(axis=1))

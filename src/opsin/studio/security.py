@@ -1,0 +1,139 @@
+"""Who may ask the studio; what pages may do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+from starlette.types import ASGIApp
+
+from opsin.core.errors import StorageError
+from opsin.core.storage import storage_errors
+from opsin.studio.pages.sign_in import page
+from opsin.web.access import HEADERS, AccessMiddleware
+from opsin.web.addresses import url_of
+from opsin.web.sign_in import FIELD, SignIn
+
+#: Pages get everything from here. NiceGUI's templates are compiled in the browser, hence
+#: 'unsafe-inline' and 'unsafe-eval'; no attribute such as onerror= may hold a script, which is how
+#: a name that holds HTML would run one.
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "script-src-attr 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; "
+    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; "
+    "object-src 'none'"
+)
+
+# What a proxy adds, and NiceGUI would believe of anybody.
+_DROPPED: Final = (
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
+    "x-forwarded-proto", "x-real-ip",
+)  # fmt: skip
+
+
+def sign_in_at(port: int) -> SignIn:
+    """Return how browsers sign in to the studio; two studios of one machine differ by port."""
+    return SignIn(f"opsin-studio-{port}", page)
+
+
+def guarded(
+    app: ASGIApp,
+    *,
+    host: str,
+    sign_in: SignIn,
+    token: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+) -> AccessMiddleware:
+    """Put the guard around the studio: nobody gets in without a token, a code or a cookie.
+
+    Args:
+        app: The studio's application.
+        host: Address that is listened on.
+        sign_in: Gives the codes, and the cookies for them.
+        token: What visitors may show instead of a code.
+        allowed_hosts: Further names by which the studio may be called.
+
+    Example:
+        ``guarded(api, host="127.0.0.1", sign_in=sign_in_at(8600))``
+    """
+    return AccessMiddleware(
+        app,
+        host=host,
+        headers={
+            **HEADERS,
+            "content-security-policy": CONTENT_SECURITY_POLICY,
+            "cross-origin-opener-policy": "same-origin",
+        },
+        allowed_hosts=allowed_hosts,
+        token=token,
+        sign_in=sign_in,
+        dropped=_DROPPED,
+    )
+
+
+def address(host: str, port: int, code: str) -> str:
+    """Return the address at which a browser on this machine finds the studio, signed in.
+
+    Example:
+        >>> address("0.0.0.0", 8600, "a+b")
+        'http://127.0.0.1:8600/?token=a%2Bb'
+    """
+    return f"{url_of(host, port)}/?{urlencode({FIELD: code})}"
+
+
+class Entrance:
+    """A page on the disk, readable by its owner alone, that opens the studio signed in.
+
+    A browser is started with its file's name: the arguments of programs can be read by every
+    account of the machine, and so could a code among them. The code in the page works once; when
+    it is used, the page gets another.
+
+    Args:
+        file: Where the page is.
+        host: Address that the studio listens on.
+        port: Port that it listens on.
+        sign_in: Gives the codes.
+    """
+
+    def __init__(self, file: Path, host: str, port: int, sign_in: SignIn) -> None:
+        self.file = file
+        self._host, self._port, self._sign_in = host, port, sign_in
+        self._code = ""
+        sign_in.used = self._renew
+
+    def _renew(self, used: str) -> None:
+        if used == self._code:
+            with contextlib.suppress(StorageError):  # who came in is in
+                self.write()
+
+    def write(self) -> None:
+        """Write the page, with a new code.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        self._code = self._sign_in.new_code()
+        to = escape(address(self._host, self._port, self._code))
+        with storage_errors(self.file):
+            handle, name = tempfile.mkstemp(dir=self.file.parent, prefix=".sign-in-")  # mode 0600
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(
+                        '<!doctype html><meta charset="utf-8"><title>Opsin</title>'
+                        f'<meta http-equiv="refresh" content="0;url={to}">'
+                        f'<a href="{to}">Open the studio</a>\n'
+                    )
+                Path(name).replace(self.file)
+            finally:
+                Path(name).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Take the page away."""
+        self.file.unlink(missing_ok=True)

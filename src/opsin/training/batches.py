@@ -1,0 +1,94 @@
+"""One part of the split, handed out in batches."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from opsin.data.lazy_images import Images
+
+# Share of a GPU's free memory that pictures may take.
+_SHARE = 0.5
+
+
+class TrainingBatches:
+    """Pictures and labels of one part of the split.
+
+    Where a GPU has room for them, the pictures lie there as ``uint8``. Pictures that are decoded
+    on the fly are read one batch ahead of the training.
+
+    Args:
+        images: Pictures of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
+            read on the fly.
+        labels: Their labels, ``int64[N]``.
+        rows: Which of them are in this part, ``int64[M]``.
+        device: Where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        device: torch.device,
+    ) -> None:
+        self.images = images
+        self.labels = labels[rows]
+        self.rows = rows
+        self.device = device
+        self._there: Tensor | None = None
+        if device.type == "cuda" and isinstance(images, np.ndarray):
+            free, _ = torch.cuda.mem_get_info(device)
+            if len(rows) * images[0].nbytes < _SHARE * free:
+                self._there = torch.from_numpy(images[rows]).to(device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(
+        self, order: NDArray[np.int64], size: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield pictures ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device.
+
+        Args:
+            order: Places in this part, in the order in which they are wanted.
+            size: Pictures in a batch.
+            start: How many of ``order`` to pass over.
+        """
+        spans = _spans(start, len(order), size)
+        if isinstance(self.images, np.ndarray):
+            for begin, end in spans:
+                yield self._read(order[begin:end])
+            return
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            ahead: concurrent.futures.Future[tuple[Tensor, Tensor]] | None = None
+            for begin, end in spans:
+                wanted, ahead = ahead, pool.submit(self._read, order[begin:end])
+                if wanted is not None:
+                    yield wanted.result()
+            if ahead is not None:
+                yield ahead.result()
+
+    def _read(self, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(self.labels[places]).to(self.device)
+        if self._there is not None:
+            return self._there[torch.from_numpy(places).to(self.device)], labels
+        return torch.from_numpy(self.images[self.rows[places]]).to(self.device), labels
+
+
+def _spans(start: int, count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each batch, without a last one of a single picture.
+
+    BatchNorm cannot learn from one picture; it joins the batch before it.
+    """
+    while start < count:
+        end = min(start + size, count)
+        if count - end == 1:
+            end = count
+        yield start, end
+        start = end

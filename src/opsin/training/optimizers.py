@@ -1,0 +1,90 @@
+"""Optimisers and learning-rate schedules by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from opsin.core.recipe import TrainingRecipe
+from opsin.training.muon import Muon
+
+# AdamW's rate beside Muon's.
+_BESIDE_MUON: Final = 0.2
+
+
+def make_optimizers(
+    network: nn.Module, recipe: TrainingRecipe
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return the optimisers that the recipe names, each with its share of the recipe's rate.
+
+    Weight decay acts on weights only: biases and BatchNorm's scales are left alone, as is usual.
+    With ``muon``, convolutions learn by `Muon`, and all else by AdamW.
+    """
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    weights = [p for p in learnt if p.ndim > 1]
+    others = [p for p in learnt if p.ndim <= 1]
+    if recipe.optimizer != "muon":
+        return [(_plain(weights, others, recipe), 1.0)]
+    filters = [p for p in weights if p.ndim == 4]
+    rest = [p for p in weights if p.ndim != 4]
+    groups = _groups(rest, others, recipe.weight_decay)
+    return [
+        (Muon(filters, recipe.rate, recipe.momentum, half=recipe.precision == "bfloat16"), 1.0),
+        (torch.optim.AdamW(groups, recipe.rate, fused=True), _BESIDE_MUON),
+    ]
+
+
+def _plain(
+    weights: list[nn.Parameter], others: list[nn.Parameter], recipe: TrainingRecipe
+) -> torch.optim.Optimizer:
+    groups = _groups(weights, others, recipe.weight_decay)
+    betas = (recipe.momentum, 0.999)
+    if recipe.optimizer == "adam":
+        # Keras's epsilon.
+        return torch.optim.Adam(groups, recipe.rate, betas, eps=1e-7, fused=True)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, recipe.rate, betas, fused=True)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(groups, recipe.rate, recipe.momentum, nesterov=nesterov, fused=True)
+
+
+def _groups(
+    weights: list[nn.Parameter], others: list[nn.Parameter], decay: float
+) -> list[dict[str, Any]]:
+    if not decay:  # each group costs a call of its own
+        return [{"params": weights + others, "weight_decay": 0.0}]
+    return [
+        {"params": weights, "weight_decay": decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+def rate_at(recipe: TrainingRecipe, progress: float) -> float:
+    """Return the learning rate when a share ``progress`` of all steps is done.
+
+    One-cycle rises linearly to the peak over the first quarter and falls to zero by a half cosine
+    (Smith and Topin, "Super-convergence", arXiv:1708.07120).
+
+    Example:
+        >>> from opsin.core.recipe import DataRecipe, resolve
+        >>> recipe = resolve(DataRecipe.of("digits"), rate=0.4, schedule="step").training
+        >>> [round(rate_at(recipe, done), 3) for done in (0.0, 0.5, 0.75)]
+        [0.4, 0.04, 0.004]
+    """
+    match recipe.schedule:
+        case "constant":
+            factor = 1.0
+        case "cosine":
+            factor = (1 + math.cos(math.pi * progress)) / 2
+        case "one-cycle":
+            rise = 0.25
+            if progress < rise:
+                factor = 0.04 + 0.96 * progress / rise
+            else:
+                factor = (1 + math.cos(math.pi * (progress - rise) / (1 - rise))) / 2
+        case "step":
+            factor = 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
+    return recipe.rate * factor

@@ -1,0 +1,398 @@
+"""The whole training, from fresh weights to the best epoch's."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from threading import Event
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.events import Epoch, Watcher
+from opsin.core.pace import Pace
+from opsin.core.recipe import TrainingRecipe
+from opsin.training.batches import TrainingBatches
+from opsin.training.checkpoint import Checkpoints, Tensors, TrainingState
+from opsin.training.memory import validation_batch
+from opsin.training.optimizers import rate_at
+from opsin.training.sampling import class_weights, epoch_order, mirrored_in
+from opsin.training.step import TrainStep
+
+# Steps between two looks at the loss, which on a GPU would hold up the work each time.
+_LOOK = 8
+# A loss this many times that of guessing has left the range from which training comes back.
+_EXPLODED = 10.0
+# What the learning rate is multiplied by after a step back.
+_SLOWER = 0.1
+# Classes up to which each epoch's confusion matrix is told: more could not be read, and would fill
+# the disk.
+_TELLABLE = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Args:
+        best: The epoch that validated best, whose weights the network now holds.
+        last: The last epoch.
+        stopped: Whether it was stopped before its end, as Ctrl-C does.
+        diverged: What went wrong with the loss for good, if anything did.
+        stepped_back: Whether it went back to a checkpoint once, to go on with a lower rate.
+        seconds: Time spent training, before a resume included.
+    """
+
+    best: Epoch
+    last: Epoch
+    stopped: bool
+    diverged: str | None
+    stepped_back: bool
+    seconds: float
+
+
+class _DivergedError(Exception):
+    """The loss is no number any more, or far beyond that of guessing."""
+
+
+def fit(
+    network: nn.Module,
+    train: TrainingBatches,
+    val: TrainingBatches,
+    recipe: TrainingRecipe,
+    *,
+    classes: int,
+    checkpoints: Checkpoints,
+    watcher: Watcher,
+    stop: Event,
+    start: tuple[Tensors, TrainingState] | None = None,
+) -> Outcome:
+    """Train a network; afterwards it holds the weights of the epoch that validated best.
+
+    Validation decides by accuracy and, where that is equal, by loss. ``stop`` ends the epoch
+    where it is, and that part counts as an epoch of its own. A loss that explodes or becomes
+    undefined sends the training back to its best epoch, or its start, once, at a tenth of the rate.
+
+    Args:
+        network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``.
+        train: What it learns from.
+        val: What decides which epoch was the best.
+        recipe: How, its ``balance`` decided.
+        classes: K, the number of classes.
+        checkpoints: Where its state is kept.
+        watcher: Is told of batches and epochs.
+        stop: Ends the training after the batch in hand when it is set, as Ctrl-C does.
+        start: The state to go on from, as if it had never been left.
+
+    Raises:
+        StorageError: A checkpoint cannot be written; the older ones are still there.
+        RecipeError: There is nothing to learn from, or no epoch to train.
+    """
+    if not len(train) or not len(val):
+        raise RecipeError(
+            "pictures to train on and others to validate on",
+            f"got {len(train)} and {len(val)}",
+            "Give more pictures, or another --val-fraction.",
+        )
+    training = _Training(
+        network, train, val, recipe,
+        classes=classes, checkpoints=checkpoints, watcher=watcher, stop=stop,
+    )  # fmt: skip
+    return training.run(start)
+
+
+class _Training:
+    """The state of one training that is no tensor, and what moves it on."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        train: TrainingBatches,
+        val: TrainingBatches,
+        recipe: TrainingRecipe,
+        *,
+        classes: int,
+        checkpoints: Checkpoints,
+        watcher: Watcher,
+        stop: Event,
+    ) -> None:
+        self.train, self.val, self.recipe, self.classes = train, val, recipe, classes
+        self.checkpoints, self.watcher, self.stop = checkpoints, watcher, stop
+        weights = None
+        if recipe.balance == "weights":
+            weights = class_weights(train.labels, classes)
+        self.stepper = TrainStep(network, recipe, device=train.device, weights=weights)
+        self.place = TrainingState()
+        self.pending: list[tuple[Tensor, Tensor, int]] = []
+        self.resumed_at, self.saved_at = 0.0, 0.0
+        self.pace = Pace(1.0)
+        self.diverged: str | None = None
+        self.stopped = False
+
+    def run(self, start: tuple[Tensors, TrainingState] | None) -> Outcome:
+        """Train to the end, however it comes."""
+        self.resumed_at = self.saved_at = time.perf_counter()
+        if start is None:
+            self.watcher.rewind(0)
+        else:
+            self.restore(*start)
+        self.pace = Pace(1.0, self.progress(self.place.epoch, self.place.seen))
+        if self.place.step not in self.checkpoints.steps():
+            # Its first one, or what a run takes over from its parent, to whom it owes nothing more.
+            self.place = self.place.model_copy(update={"start": self.place.step})
+            self.save()
+        while not self.over():
+            try:
+                self.epoch()
+            except _DivergedError as trouble:
+                self.watcher.end()
+                if not self.step_back(str(trouble)):
+                    break
+        return self.finish()
+
+    def over(self) -> bool:
+        """Tell whether there is no epoch left to train."""
+        patient = self.recipe.patience is None or self.place.waited < self.recipe.patience
+        return self.stopped or self.place.epoch > self.recipe.epochs or not patient
+
+    def epoch(self) -> None:
+        """Train one epoch, or the rest of it, then validate."""
+        recipe, watcher, number, count = (
+            self.recipe,
+            self.watcher,
+            self.place.epoch,
+            len(self.train),
+        )
+        began, seen_before = time.perf_counter(), self.place.seen
+        place, rate = self.place, 0.0
+        order = epoch_order(self.train.labels, recipe, number, self.classes)
+        mirrored = torch.from_numpy(mirrored_in(number, recipe, count)[order])
+        watcher.begin(f"{number}/{recipe.epochs}", count, "pictures")
+        watcher.doing("the first pictures of an epoch")
+        self.stepper.network.train()
+        step, seen = place.step, place.seen
+        for images, labels in self.train.batches(order, recipe.batch_size, seen):
+            watcher.doing("a training step")
+            rate = place.rate_factor * rate_at(recipe, self.progress(number, seen))
+            shown = seen + len(labels)
+            loss, right = self.stepper.step(images, labels, rate, mirrored[seen:shown])
+            self.pending.append((loss, right, len(labels)))
+            step, seen = step + 1, shown
+            watcher.doing("the next pictures")
+            if step % _LOOK == 0:
+                self.place = self.place.model_copy(update={"step": step, "seen": seen})
+                self.look()
+            if self.stop.is_set() or time.perf_counter() - self.saved_at > recipe.checkpoint_every:
+                self.place = self.place.model_copy(update={"step": step, "seen": seen})
+                if self.stop.is_set():
+                    break
+                if seen < count:
+                    self.save(began)
+        self.place = self.place.model_copy(update={"step": step, "seen": seen})
+        self.flush()
+        self.stopped = self.stop.is_set() and (seen < count or number < recipe.epochs)
+        if seen < count:
+            watcher.note("stopping here: the best epoch so far is evaluated next")
+            self.save(began)
+        speed = (seen - seen_before) / (time.perf_counter() - began)
+        self.judge(began, rate, speed)
+
+    def judge(self, began: float, rate: float, speed: float) -> None:
+        """Validate, tell of the epoch, and move on to the next."""
+        place, watcher = self.place, self.watcher
+        watcher.doing("validation")
+        counts = None
+        if self.classes <= _TELLABLE:
+            counts = torch.zeros(self.classes, self.classes, dtype=torch.int64)
+        val_loss, val_accuracy = validate(self.stepper, self.val, counts)
+        watcher.end()
+        if not (math.isfinite(place.loss_sum) and math.isfinite(val_loss)):
+            mean = place.loss_sum / place.seen
+            which, loss = ("", mean) if not math.isfinite(mean) else ("validation ", val_loss)
+            raise _DivergedError(f"the {which}loss became {loss} in epoch {place.epoch}")
+        best = place.best
+        better = best is None or (val_accuracy, -val_loss) > (best.val_accuracy, -best.val_loss)
+        complete = place.seen == len(self.train)
+        spent = time.perf_counter() - began
+        epoch = Epoch(
+            epoch=place.epoch, epochs=self.recipe.epochs, step=place.step,
+            train_loss=place.loss_sum / place.seen, train_accuracy=place.right_sum / place.seen,
+            val_loss=val_loss, val_accuracy=val_accuracy, rate=rate,
+            seconds=place.epoch_seconds + spent, images_per_second=speed,
+            best=better, complete=complete, norms=self.stepper.norms(),
+        )  # fmt: skip
+        if counts is not None:
+            watcher.confusion(place.epoch, counts.tolist())
+        watcher.epoch(epoch)
+        self.place = TrainingState(
+            step=place.step, epoch=place.epoch + 1, rate_factor=place.rate_factor,
+            waited=0 if better else place.waited + 1, told=place.told + 1,
+            best=epoch if better else best, last=epoch, seconds=place.seconds,
+        )  # fmt: skip
+        # A part of an epoch has its checkpoint already, from which it goes on as if whole.
+        due = time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
+        if complete and (better or due or self.over()):
+            self.save()
+
+    def look(self) -> None:
+        """Tell how far it is, and see whether the loss has run away."""
+        self.flush()
+        place = self.place
+        recent = place.recent_sum / place.recent if place.recent else 0.0
+        limit = _EXPLODED * max(1.0, math.log(self.classes))
+        if not recent < limit:
+            raise _DivergedError(f"the loss became {recent:.3g} in epoch {place.epoch}")
+        self.place = place.model_copy(update={"recent_sum": 0.0, "recent": 0})
+        shown = {"loss": place.loss_sum / place.seen, "acc": place.right_sum / place.seen}
+        shown["share"] = self.progress(place.epoch, place.seen)
+        self.pace.saw(shown["share"])
+        if self.pace.speed is not None and self.pace.left is not None:
+            pictures = len(self.train) * self.recipe.epochs
+            shown |= {"left": self.pace.left, "speed": self.pace.speed * pictures}
+        self.watcher.advance(place.seen, **shown)
+
+    def flush(self) -> None:
+        """Add up what the steps since the last time gave, in the order in which they gave it."""
+        place = self.place
+        loss, right, recent, count = (
+            place.loss_sum, place.right_sum, place.recent_sum, place.recent,
+        )  # fmt: skip
+        for mean, correct, size in self.pending:
+            loss += float(mean) * size
+            right += int(correct)
+            recent += float(mean) * size
+            count += size
+        self.pending.clear()
+        sums = {"loss_sum": loss, "right_sum": right, "recent_sum": recent, "recent": count}
+        self.place = place.model_copy(update=sums)
+
+    def progress(self, number: int, seen: int) -> float:
+        """Return the share of all pictures of all epochs that were shown."""
+        return ((number - 1) * len(self.train) + seen) / (len(self.train) * self.recipe.epochs)
+
+    def seconds(self) -> float:
+        """Return the time spent training, before a resume included."""
+        return self.place.seconds + time.perf_counter() - self.resumed_at
+
+    def save(self, began: float | None = None) -> None:
+        """Write a checkpoint, unless the weights are no numbers.
+
+        Args:
+            began: When the epoch in hand began, if it is in the middle of one.
+        """
+        self.flush()
+        if not self.stepper.finite():
+            raise _DivergedError("a weight became infinite or undefined")
+        self.watcher.doing(f"the checkpoint of step {self.place.step}")
+        now = time.perf_counter()
+        times = {"seconds": self.seconds()}
+        if began is not None:
+            times["epoch_seconds"] = self.place.epoch_seconds + now - began
+        self.checkpoints.save(self.stepper.tensors(), self.place.model_copy(update=times))
+        self.saved_at = time.perf_counter()
+
+    def restore(self, tensors: Tensors, place: TrainingState) -> None:
+        """Go back to a checkpoint."""
+        self.stepper.restore(tensors)
+        self.pending.clear()
+        self.place = place
+        self.checkpoints.forget_after(place.step)
+        self.watcher.rewind(place.told)
+        self.resumed_at = self.saved_at = time.perf_counter()
+
+    def step_back(self, trouble: str) -> bool:
+        """Go on from the best epoch, or the start, with a lower rate; the second time, give up.
+
+        Not from the newest checkpoint: when that was written was up to the clock, and what it
+        holds may be half way to the explosion.
+        """
+        if self.place.rate_factor < 1:
+            self.diverged = trouble
+            self.watcher.note(f"{trouble} again: stopping; the best weights so far are kept")
+            return False
+        try:
+            tensors, place = self.checkpoints.load(self.place.anchor)
+        except RunError as error:
+            self.diverged = trouble
+            self.watcher.note(f"{trouble}, and {error.received}: stopping")
+            return False
+        self.watcher.note(
+            f"{trouble}: going back to step {place.step:,}, to go on with a tenth of the rate "
+            "(a smaller --rate would have avoided this)"
+        )
+        spent = self.seconds()
+        self.restore(tensors, place.model_copy(update={"rate_factor": _SLOWER, "seconds": spent}))
+        return True
+
+    def finish(self) -> Outcome:
+        """Put the best weights into the network, and say how it went."""
+        seconds, place = self.seconds(), self.place
+        best = place.best
+        try:
+            if best is None:
+                raise RunError("an epoch that was validated", "there is none", "Train again.")
+            self.stepper.restore(self.checkpoints.load(best.step)[0])
+        except RunError as error:
+            best = self.make_do(error, best)
+        self.stepper.network.to("cpu")
+        return Outcome(
+            best=best,
+            last=place.last or best,
+            stopped=self.stopped,
+            diverged=self.diverged,
+            stepped_back=place.rate_factor < 1,
+            seconds=seconds,
+        )
+
+    def make_do(self, error: RunError, best: Epoch | None) -> Epoch:
+        """Take another whole checkpoint in place of the best, and validate it anew."""
+        try:
+            found = self.checkpoints.load(self.place.start) if best is None else None
+        except RunError:
+            found = None
+        found = found or self.checkpoints.newest()
+        if found is None:
+            raise error
+        tensors, place = found
+        if best is not None:
+            self.watcher.note(f"{error.received}: the weights of step {place.step:,} are used")
+        self.stepper.restore(tensors)
+        val_loss, val_accuracy = validate(self.stepper, self.val)
+        epoch = Epoch(
+            epoch=place.last.epoch if place.last else 0, epochs=self.recipe.epochs,
+            step=place.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
+            val_accuracy=val_accuracy, rate=0.0, seconds=0.0, images_per_second=0.0, best=True,
+            complete=False,
+        )  # fmt: skip
+        if not place.told:
+            self.watcher.epoch(epoch)
+        return epoch
+
+
+def validate(
+    stepper: TrainStep, val: TrainingBatches, counts: Tensor | None = None
+) -> tuple[float, float]:
+    """Return mean cross entropy in nats and accuracy, without dropout or augmentation.
+
+    Args:
+        stepper: Holds the network.
+        val: The pictures.
+        counts: Has each picture added at its class and its answer, ``int64[K, K]``.
+    """
+    stepper.network.eval()
+    loss, right = 0.0, 0
+    size = validation_batch(*val.images.shape[1:3])
+    with torch.inference_mode():
+        for images, labels in val.batches(np.arange(len(val)), size):
+            logits = stepper.logits(images)
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            answers = logits.argmax(dim=1)
+            right += int((answers == labels).sum())
+            if counts is not None:
+                cells = len(counts) * labels + answers
+                found = torch.bincount(cells.cpu(), minlength=counts.numel())
+                counts += found.view_as(counts)
+    return loss / len(val), right / len(val)

@@ -1,0 +1,257 @@
+"""Who may ask: the outermost layer.
+
+Every path, method and kind of connection passes it. A page of any site can send requests to an
+address on this machine, so that nothing but the request itself tells a friend from a stranger:
+
+- `Host` must be a name of this server. A name that an attacker owns can be pointed at 127.0.0.1
+  ("DNS rebinding": Jackson et al. 2007, "Protecting Browsers from DNS Rebinding Attacks"), after
+  which browsers take the attacker's page for one of ours.
+- `Origin` and `Sec-Fetch-Site`, which browsers send and pages cannot change, must be our own.
+- With a token, each request must show it: ``Authorization: Bearer TOKEN``, or ``Basic`` with the
+  token as password, which is what a browser's own dialog sends; or, where people sign in, the
+  cookie that they got for it or for a code (`opsin.web.sign_in`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from opsin.web.addresses import EVERYWHERE, is_loopback
+from opsin.web.refusals import (
+    BadRequest,
+    ForeignOrigin,
+    RequestError,
+    Unauthorized,
+    WrongHost,
+    refusal,
+)
+from opsin.web.sign_in import SignIn
+
+#: What every reply says, whoever gives it.
+HEADERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        "cache-control": "no-store",
+    }
+)
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
+# Hosts that were let in are remembered, so that the same one need not be taken apart again.
+_REMEMBERED: Final = 64
+
+
+def _ignore(_: RequestError) -> None:
+    return
+
+
+class AccessMiddleware:
+    """Lets requests pass that come from where they should, and gives every reply its headers.
+
+    Args:
+        app: What is guarded.
+        host: Address that is listened on.
+        headers: What replies say that do not say otherwise themselves, in small letters.
+        allowed_hosts: Further names by which clients may call the server.
+        token: What clients must show.
+        sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
+            its codes are the only way in.
+        dropped: Names of request headers that the application never sees, in small letters.
+        refused: Is told of each request that is refused, and why.
+
+    Example:
+        ``AccessMiddleware(app, host="127.0.0.1", headers=HEADERS)``
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        headers: Mapping[str, str],
+        allowed_hosts: Sequence[str] = (),
+        token: str | None = None,
+        sign_in: SignIn | None = None,
+        dropped: Collection[str] = (),
+        refused: Callable[[RequestError], None] = _ignore,
+    ) -> None:
+        self.app, self._refused = app, refused
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._names = {_in_url(name) for name in allowed_hosts}
+        # A name behind a proxy: there, pages come by https and reach this server by http.
+        self._behind_proxy = frozenset(self._names)
+        self._everywhere = host in EVERYWHERE
+        self._names.add(_in_url(host))
+        if is_loopback(host) or self._everywhere:
+            self._names |= _LOOPBACK
+        self._token = None if token is None else token.encode()
+        self._sign_in = sign_in
+        self._dropped = frozenset(name.encode() for name in dropped)
+        self._known: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by the guarded application, or refuse."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        try:
+            host = self._check_host(scope)
+            self._check_origin(scope, host)
+            app = self._admit(scope)
+        except RequestError as error:
+            self._refused(error)
+            if scope["type"] == "websocket":  # before it is accepted: the client gets status 403
+                await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
+                return
+            app = refusal(error)
+        if self._dropped:
+            kept = [pair for pair in scope["headers"] if pair[0] not in self._dropped]
+            scope = {**scope, "headers": kept}
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = message.setdefault("headers", [])
+                own = {name for name, _ in given}
+                message["headers"] = [
+                    *given,
+                    *(pair for pair in self._headers if pair[0] not in own),
+                ]
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    def _check_host(self, scope: Scope) -> bytes:
+        """Return the one Host header, which must name this server."""
+        hosts = _values(scope, b"host")
+        if len(hosts) != 1:
+            raise BadRequest(
+                "exactly one Host header", f"there are {len(hosts)}", "Send one, as HTTP/1.1 says."
+            )
+        host = hosts[0]
+        if host not in self._known:
+            if not self._is_own(host):
+                raise WrongHost(
+                    "a request to this server by its own name",
+                    f"the Host header says {_shown(host)}",
+                    "Use the address that the server printed, or let whoever runs it add this "
+                    "name to the allowed hosts.",
+                )
+            if len(self._known) < _REMEMBERED:
+                self._known.add(host)
+        return host
+
+    def _check_origin(self, scope: Scope, host: bytes) -> None:
+        """Refuse what a page of another site asks for."""
+        origins = _values(scope, b"origin")
+        foreign = [origin for origin in origins if not self._is_same(origin, host, scope)]
+        if len(origins) < 2 and not foreign:
+            sites = _values(scope, b"sec-fetch-site")
+            foreign = [site for site in sites if site not in (b"same-origin", b"none")]
+            if not foreign or _is_link(scope):
+                return
+        raise ForeignOrigin(
+            "a request from this server's own page",
+            f"the browser says {_shown((foreign or origins)[0])}",
+            "Ask from the page at / or from a program that is no browser.",
+        )
+
+    def _admit(self, scope: Scope) -> ASGIApp:
+        """Return what answers: the application, to who shows the token, or signing in."""
+        if self._token is None and self._sign_in is None:
+            return self.app
+        if self._sign_in is not None:
+            reply = self._sign_in.reply(scope, self._token)
+            if reply is not None:
+                return reply
+            if self._sign_in.knows(scope):
+                return self.app
+        shown = _values(scope, b"authorization")
+        if (
+            self._token is not None
+            and len(shown) == 1
+            and hmac.compare_digest(_credentials(shown[0]), self._token)
+        ):
+            return self.app
+        error = Unauthorized(
+            "this server's token",
+            "it is another one" if shown else "there is none",
+            "Send the header Authorization: Bearer TOKEN, or the token as password.",
+        )
+        if self._sign_in is not None and scope["type"] == "http":
+            self._refused(error)
+            return self._sign_in.refusal(scope, error)
+        raise error
+
+    def _is_own(self, host: bytes) -> bool:
+        """Tell whether a Host header names this server; its port may be a proxy's."""
+        found = _HOST.fullmatch(host.decode("latin-1").lower())
+        if not found:
+            return False
+        name = found[1]
+        # Who listens everywhere cannot know all the machine's addresses. An address, other than a
+        # name, cannot be pointed elsewhere by an attacker.
+        return name in self._names or (self._everywhere and _is_address(name))
+
+    def _is_same(self, origin: bytes, host: bytes, scope: Scope) -> bool:
+        given: str = scope["scheme"]
+        scheme = {"ws": "http", "wss": "https"}.get(given, given)
+        host, origin = host.lower(), origin.lower()
+        if origin == scheme.encode() + b"://" + host:
+            return True
+        found = _HOST.fullmatch(host.decode("latin-1"))
+        behind = found is not None and found[1] in self._behind_proxy
+        return behind and origin == b"https://" + host
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    return [value for given, value in scope["headers"] if given == name]
+
+
+def _credentials(shown: bytes) -> bytes:
+    """Return what an Authorization header shows: a token, or a password."""
+    kind, _, given = shown.strip().partition(b" ")
+    if kind.lower() == b"bearer":
+        return given.strip()
+    if kind.lower() != b"basic":
+        return b""
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
+
+
+def _is_link(scope: Scope) -> bool:
+    """Tell whether somebody followed a link here: it shows a page and does nothing."""
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    headers = dict(scope["headers"])
+    mode, goal = headers.get(b"sec-fetch-mode"), headers.get(b"sec-fetch-dest")
+    return mode == b"navigate" and goal == b"document"
+
+
+def _in_url(host: str) -> str:
+    """Write an address as a Host header does: that of IPv6 in brackets."""
+    return f"[{host.lower()}]" if ":" in host and host[:1] != "[" else host.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _shown(value: bytes) -> str:
+    """Quote a header in an error, so that nobody can put a page of text there."""
+    return repr(value[:80].decode("latin-1"))

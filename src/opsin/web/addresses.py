@@ -1,0 +1,87 @@
+"""Addresses to listen on, and who reaches them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from opsin.core.errors import RecipeError
+from opsin.web.tokens import TOKEN_VARIABLE, check_token
+
+#: Addresses that stand for all that the machine has.
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  compared, not bound to
+
+_HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+        (True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def url_of(host: str, port: int) -> str:
+    """Return where a browser on this machine finds what listens there.
+
+    Example:
+        >>> url_of("0.0.0.0", 8000), url_of("::1", 8000)
+        ('http://127.0.0.1:8000', 'http://[::1]:8000')
+    """
+    host = "127.0.0.1" if host in EVERYWHERE else host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def check_address(host: str, token: str | None, allowed_hosts: Sequence[str]) -> None:
+    """Refuse to be reached in an unsafe way.
+
+    Args:
+        host: Address to listen on.
+        token: What clients must show.
+        allowed_hosts: Further names by which clients may call the server.
+
+    Raises:
+        RecipeError: There is no address, a name is no host's, the token could be guessed, or
+            there is none although other machines can reach the address.
+
+    Example:
+        >>> check_address("127.0.0.1", None, ["pictures.example.org"])
+    """
+    if not host:
+        raise RecipeError(
+            "host to be an address",
+            "it is empty",
+            "127.0.0.1 is this machine alone, 0.0.0.0 every address it has.",
+        )
+    for name in allowed_hosts:
+        _check_host_name(name)
+    if token is not None:
+        check_token(token)
+    elif not is_loopback(host):
+        raise RecipeError(
+            "a token, since other machines can reach this address",
+            f"host is {host} and no token is given",
+            f"Give a token file (it is made if there is none) or set {TOKEN_VARIABLE}, "
+            "or listen on 127.0.0.1.",
+        )
+
+
+def _check_host_name(name: str) -> None:
+    bare = name[1:-1] if name[:1] + name[-1:] == "[]" else name
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not _HOST_NAME.fullmatch(name.lower()):
+            raise RecipeError(
+                "names of hosts such as pictures.example.org, without a port",
+                f"got {name!r}",
+                "Leave out https://, port and path; patterns with * are not possible.",
+            ) from None

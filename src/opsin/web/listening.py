@@ -1,0 +1,127 @@
+"""Addresses taken, and their errors explained."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from opsin.core.errors import RecipeError
+
+# Files, sockets included, that a server wants to hold open.
+_FILES: Final = 65_536
+#: Connections that may wait to be accepted; systems cut it to what they allow.
+BACKLOG: Final = 4096
+_LAST_PORT: Final = 65_535
+
+
+@contextlib.contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """Hold an address for as long as the block lasts, without taking connections yet.
+
+    Args:
+        host: One of this machine's addresses.
+        port: A port; 0 takes one that is free.
+
+    Raises:
+        RecipeError: The address is in use, or not this machine's.
+    """
+    name = "127.0.0.1" if host.lower() == "localhost" else host
+    with contextlib.ExitStack() as stack:
+        with _explained(host, port):
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            held = stack.enter_context(socket.socket(family, kind, protocol))
+            if os.name == "posix":  # elsewhere it would let two servers have the same port
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(address)
+        yield held
+
+
+def listen(held: socket.socket, host: str, port: int) -> None:
+    """Take connections on an address that is held; they wait until somebody accepts them.
+
+    Raises:
+        RecipeError: Another process began to listen there first.
+    """
+    with _explained(host, port):
+        held.listen(BACKLOG)
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.socket]:
+    """Take connections on an address, or on the next free port after one that is in use.
+
+    Args:
+        host: One of this machine's addresses.
+        port: The port that is wanted; 0 takes one that is free.
+        further: How many ports after it will do as well.
+
+    Raises:
+        RecipeError: All of them are in use, or the address is not this machine's.
+
+    Example:
+        ``with listening("127.0.0.1", 8600, further=20) as held: held.getsockname()[1]``
+    """
+    with contextlib.ExitStack() as stack:
+        for each in range(port, min(port + further, _LAST_PORT) + 1):
+            with contextlib.ExitStack() as attempt:
+                try:
+                    held = attempt.enter_context(bound(host, each))
+                    listen(held, host, each)
+                except RecipeError as error:
+                    last = error
+                    if not _is_in_use(error):
+                        raise
+                    continue
+                stack.push(attempt.pop_all())
+                break
+        else:
+            raise last
+        yield held
+
+
+def allow_many_files() -> None:
+    """Raise the number of open files to what the system grants: each connection is one."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  there is none on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _is_in_use(error: RecipeError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
+@contextlib.contextmanager
+def _explained(host: str, port: int) -> Iterator[None]:
+    """Turn what the system says about an address into one line."""
+    try:
+        yield
+    except OSError as error:
+        where = f"{host}, port {port}"
+        if error.errno == errno.EADDRINUSE:
+            raise RecipeError(
+                "a port that is free",
+                f"{where} is in use",
+                "Choose another one, or 0 for any that is free.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise RecipeError(
+                "a port that this user may open", f"{where} is not", "Choose one above 1023."
+            ) from error
+        raise RecipeError(
+            "an address of this machine",
+            f"{where}: {(error.strerror or str(error)).lower()}",
+            "127.0.0.1 is this machine alone, 0.0.0.0 every address it has.",
+        ) from error

@@ -1,0 +1,93 @@
+"""Refusals, and plain data as JSON.
+
+An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from starlette.responses import Response
+
+from opsin.core.errors import OpsinError
+
+
+class RequestError(OpsinError):
+    """A request that is not answered; its children say why, and their ``status`` is HTTP's."""
+
+    status: ClassVar[int] = 400
+    headers: ClassVar[Mapping[str, str]] = {}
+
+
+class BadRequest(RequestError):  # noqa: N818
+    """A body or a query that cannot be understood."""
+
+
+class Unauthorized(RequestError):  # noqa: N818
+    """No token, or a wrong one."""
+
+    status = 401
+    # The browser's own dialog asks for it: any user name, the token as password.
+    headers: ClassVar[Mapping[str, str]] = {
+        "www-authenticate": 'Basic realm="Opsin: any name, the token as password", charset="UTF-8"'
+    }
+
+
+class ForeignOrigin(RequestError):  # noqa: N818
+    """A page of another site asks."""
+
+    status = 403
+
+
+class LongHeaders(RequestError):  # noqa: N818
+    """More headers than anybody needs."""
+
+    status = 431
+
+
+class TooManyConnections(RequestError):  # noqa: N818
+    """More connections, or WebSockets, than the server holds at a time."""
+
+    status = 503
+    headers: ClassVar[Mapping[str, str]] = {"retry-after": "1"}
+
+
+class WrongHost(RequestError):  # noqa: N818
+    """Called by a name that is not this server's."""
+
+    status = 421
+
+
+def error_parts(error: OpsinError) -> dict[str, str]:
+    """Return an error's parts as plain data: kind, expected, received, advice."""
+    return {
+        "kind": type(error).__name__,
+        "expected": error.expected,
+        "received": error.received,
+        "advice": error.advice,
+    }
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return plain data as UTF-8 JSON without spaces.
+
+    Raises:
+        ValueError: It holds a number that is not finite, which JSON cannot say.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # A label or a file name may hold half a surrogate pair, which UTF-8 cannot.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def json_reply(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return plain data as a reply."""
+    return Response(json_bytes(content), status, headers, media_type="application/json")
+
+
+def refusal(error: RequestError) -> Response:
+    """Return the reply to a request that is not answered."""
+    return json_reply({"error": error_parts(error)}, error.status, error.headers)

@@ -1,0 +1,107 @@
+"""Few options, each documented, and none that does nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from opsin.classical.classical_recipe import (
+    CLASSICAL_OPTIONS,
+    MODELS,
+    ClassicalRecipe,
+    resolve_classical,
+)
+from opsin.cli.recipe_file import merge_options
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import ClassicalName, DataRecipe, resolve
+
+DATA = DataRecipe.of("digits")
+PAGE = Path(__file__).parents[2] / "docs" / "classical.md"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_recipe_survives_its_file(name: str) -> None:
+    recipe = resolve_classical(DATA, model=name, seed=3)
+    again = ClassicalRecipe.model_validate_json(recipe.model_dump_json())
+    assert again == recipe
+    assert (again.model.name, again.training.seed) == (name, 3)
+
+
+def test_names_are_those_that_an_unknown_model_is_told() -> None:
+    assert tuple(MODELS) == get_args(ClassicalName)
+    with pytest.raises(RecipeError, match="hist-gradient-boosting"):
+        resolve(DATA, model="vgg")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("forest", {"epochs": 3}),
+        ("logistic", {"batch_size": 32}),
+        ("svm", {"augment": "photos"}),
+        ("knn", {"device": "cpu"}),
+        ("knn", {"trees": 10}),
+        ("forest", {"rate": 0.1}),
+        ("logistic", {"budget": "10m"}),
+        ("hist-gradient-boosting", {"hidden": (32,)}),
+    ],
+)
+def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve_classical(DATA, model=name, **options)
+    (option,) = options
+    assert caught.value.received == f"got {option}"
+    assert f"--model {name} has" in caught.value.expected
+    assert "train a network" in caught.value.advice
+
+
+def test_a_network_has_no_trees() -> None:
+    with pytest.raises(RecipeError, match="got trees"):
+        resolve(DATA, model="mlp", trees=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("forest", {"trees": 0}), ("svm", {"c": 0.0}), ("knn", {"neighbours": 0}),
+     ("logistic", {"seed": -1}), ("logistic", {"side": 2}), ("forest", {"leaves": 1}),
+     ("hist-gradient-boosting", {"rate": 2.0})],
+)  # fmt: skip
+def test_impossible_values_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(options))):
+        resolve_classical(DATA, model=name, **options)
+
+
+def test_what_is_not_given_stays_as_it_is() -> None:
+    assert resolve_classical(DATA, model="svm", c=None) == resolve_classical(DATA, model="svm")
+
+
+def test_a_file_with_anothers_options_is_no_recipe() -> None:
+    kept = resolve_classical(DATA, model="knn").model_dump(mode="json")
+    kept["model"]["trees"] = 10
+    with pytest.raises(ValidationError):
+        ClassicalRecipe.model_validate(kept)
+
+
+def test_a_recipe_file_may_hold_these_options() -> None:
+    file = {"model": "forest", "trees": 20, "seed": 1}
+    assert merge_options(file, {"trees": 30}) == {"model": "forest", "trees": 30, "seed": 1}
+    assert merge_options(file, {"model": "knn"}) == {"model": "knn"}
+
+
+def test_every_option_and_its_default_is_documented() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    heading = next(line for line in page.splitlines() if line.startswith("| field |"))
+    assert re.findall(r"[a-z-]+", heading)[1:-1] == list(MODELS)
+    for option in (*CLASSICAL_OPTIONS, "rate"):
+        values = []
+        for model in MODELS.values():
+            field = model.model_fields.get(option)
+            values.append("–" if field is None else f"{field.default:,}".removesuffix(".0"))
+        assert f"| `{option}` | {' | '.join(values)} |" in page, option
+    for model in MODELS.values():
+        assert all(field.description for name, field in model.model_fields.items()
+                   if name != "name")  # fmt: skip

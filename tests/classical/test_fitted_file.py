@@ -1,0 +1,211 @@
+"""The file answers as scikit-learn does, and every layer can be fetched from it by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+import opsin
+from opsin.classical.classical_recipe import MODELS, Boosting, Knn
+from opsin.classical.fit import Fitted, TrainingRows, fit, least_of, work_of
+from opsin.classical.fitted_file import Written, check_parity
+from opsin.classical.interruptible import FitProgress
+from opsin.classical.pixels import Pooling
+from opsin.classical.sklearn_to_onnx import TREES
+from opsin.core.errors import ParityError
+from opsin.core.metadata import Metadata, Preparation
+
+SHAPE = (9, 7, 3)
+
+
+def pictures(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Draw noisy pictures whose classes differ in brightness and place: uint8[N, 9, 7, 3]."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = random.integers(0, 120, (count, *SHAPE))
+    for place, label in enumerate(labels):
+        images[place, label % 9, :, label % 3] += 60
+    return images.astype(np.uint8), labels
+
+
+def fitted(name: str, classes: int, **options: Any) -> tuple[Fitted, FitProgress]:
+    images, labels = pictures(40 * classes, classes)
+    growing = {"trees": 12} if "trees" in MODELS[name].model_fields else {}
+    model = MODELS[name](**{**growing, **options})
+    pooling = Pooling.to_fit(SHAPE, model.side)
+    half = len(labels) // 2
+    train, val = (TrainingRows(pooling.rows_of(images[part]), labels[part])
+                  for part in (slice(None, half), slice(half, None)))  # fmt: skip
+    told = FitProgress()
+    return fit(model, pooling, train, val, classes=classes, seed=0, threads=1, told=told), told
+
+
+def metadata(classes: int, written: Written) -> Metadata:
+    return Metadata(
+        opsin=opsin.__version__,
+        model="x",
+        classes=tuple(f"class {number}" for number in range(classes)),
+        preparation=Preparation(height=9, width=7, channels=3, resize="fit"),
+        layers=tuple(written.layers),
+        source="x",
+        fingerprint="f",
+    )
+
+
+def content_of(model: Fitted) -> bytes:
+    written = Written(model)
+    return written.content(metadata(model.classes, written))
+
+
+@pytest.mark.parametrize("side", [32, 4])
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("name", MODELS)
+def test_file_and_scikit_learn_agree(name: str, classes: int, side: int) -> None:
+    model, _ = fitted(name, classes, side=side)
+    images, labels = pictures(60, classes, seed=1)
+    assert check_parity(content_of(model), model, images) < 2e-5
+    answers = model.probabilities(model.embedding(images))
+    assert np.mean(answers.argmax(axis=1) == labels) > 1.5 / classes
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_layer_of_the_summary_can_be_fetched(name: str, tmp_path: Path) -> None:
+    model, _ = fitted(name, 3)
+    written = Written(model)
+    path = tmp_path / "classifier.onnx"
+    path.write_bytes(content_of(model))
+    classifier = opsin.Classifier(path)
+    images, _ = pictures(10, 3, seed=2)
+    names = [layer.name for layer in written.layers]
+    assert names[0] == "input"
+    assert names[-1] == "head"
+    found = classifier.layers(images, [*names, "embedding"])
+    for layer in written.layers:
+        assert found[layer.name].shape[1:] == layer.shape
+        assert found[layer.name].dtype == np.float32
+    np.testing.assert_allclose(found["embedding"], model.embedding(images), atol=1e-5)
+    if "votes" in names:
+        np.testing.assert_allclose(found["votes"].sum(axis=1), 1, atol=1e-5)
+    # What the temperature is fitted to are the logits of the answers.
+    logits = found["head"].astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, classifier.probabilities(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_trees_alone_need_more_than_the_plain_operators(name: str) -> None:
+    model = onnx.load_model_from_string(content_of(fitted(name, 3)[0]))
+    domains = {node.domain for node in model.graph.node}
+    grown = name in ("forest", "hist-gradient-boosting")
+    assert domains == ({"", TREES} if grown else {""})
+    assert {entry.domain for entry in model.opset_import} == domains
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pixels_in_the_file_are_those_of_the_fitting_to_the_bit(name: str) -> None:
+    model, _ = fitted(name, 2, side=4)
+    session = onnxruntime.InferenceSession(content_of(model))
+    images, _ = pictures(50, 2, seed=3)
+    (embedding,) = session.run(["embedding"], {"images": images})
+    if model.projection is None:
+        assert np.array_equal(embedding, model.pooling.rows_of(images))
+
+
+def test_a_file_of_another_model_does_not_pass() -> None:
+    model, _ = fitted("logistic", 3)
+    content = content_of(model)
+    model.estimator.intercept_[0] += 2
+    with pytest.raises(ParityError, match="differ by up to"):
+        check_parity(content, model, pictures(60, 3)[0])
+
+
+def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
+    model, _ = fitted("svm", 3)
+    content = content_of(model)
+    model.projection.mean_ += 0.01  # the file was written before
+    with pytest.raises(ParityError, match="what they are computed from"):
+        check_parity(content, model, pictures(60, 3)[0])
+
+
+def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
+    """Copies of one picture with different labels: which of them vote is nobody's to say."""
+    images = np.repeat(pictures(4, 2)[0], 40, axis=0)
+    labels = np.random.default_rng(0).integers(0, 2, 160)
+    pooling = Pooling.to_fit(SHAPE, 32)
+    examples = TrainingRows(pooling.rows_of(images), labels)
+    model = fit(Knn(neighbours=3), pooling, examples, examples, classes=2, seed=0,
+                threads=1, told=FitProgress())  # fmt: skip
+    content = content_of(model)
+    # The same pictures in another order: others of the copies vote.
+    model.estimator.fit(model.project(examples.features)[::-1], labels[::-1])
+    others = model.probabilities(model.embedding(images))
+    session = onnxruntime.InferenceSession(content)
+    (answers,) = session.run(["probabilities"], {"images": images})
+    assert np.any(others.argmax(axis=1) != answers.argmax(axis=1))
+    assert check_parity(content, model, images) == 0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_boosting_begins_with_how_common_each_class_is(classes: int) -> None:
+    images, labels = pictures(120, classes)
+    rare = np.flatnonzero((labels > 0) | (np.arange(120) % 8 == 0))
+    pooling = Pooling.to_fit(SHAPE, 32)
+    examples = TrainingRows(pooling.rows_of(images[rare]), labels[rare])
+    model = fit(Boosting(trees=1), pooling, examples, examples,
+                classes=classes, seed=0, threads=1, told=FitProgress())  # fmt: skip
+    assert check_parity(content_of(model), model, images) < 1e-6
+
+
+def test_more_neighbours_or_components_than_pictures_are_all_there_are() -> None:
+    model, _ = fitted("knn", 2, neighbours=1_000, components=4_096)
+    assert model.estimator.n_neighbors == 40
+    images, _ = pictures(20, 2, seed=1)
+    assert check_parity(content_of(model), model, images) < 2e-5
+
+
+@pytest.mark.parametrize("classes", [2, 100, 1_000])
+def test_the_least_share_changes_no_answer_by_much(classes: int) -> None:
+    assert least_of(classes) * classes < 1e-4
+
+
+@pytest.mark.parametrize("name", ["forest", "hist-gradient-boosting"])
+def test_growing_models_tell_their_figures_as_they_grow(name: str) -> None:
+    model, told = fitted(name, 3, trees=25)
+    steps = [told.steps.get() for _ in range(told.steps.qsize())]
+    assert [step.epoch for step in steps] == [10, 20, 25]
+    assert [step.best for step in steps] == [False, False, True]
+    assert told.done == work_of(model.recipe)[0] == 25
+    images, labels = pictures(120, 3)
+    answers = model.probabilities(model.embedding(images[60:]))
+    assert steps[-1].val_accuracy == np.mean(answers.argmax(axis=1) == labels[60:])
+    assert steps[-1].train_loss < steps[0].val_loss
+
+
+def test_a_forest_in_steps_is_the_forest_at_once() -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    model, _ = fitted("forest", 3, trees=25, leaves=50)
+    images, labels = pictures(120, 3)
+    rows = model.pooling.rows_of(images)
+    whole = RandomForestClassifier(25, max_leaf_nodes=50, random_state=0)
+    whole.fit(rows[:60], labels[:60])
+    assert np.array_equal(whole.predict_proba(rows), model.estimator.predict_proba(rows))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_same_seed_makes_the_same_file(name: str) -> None:
+    assert content_of(fitted(name, 3)[0]) == content_of(fitted(name, 3)[0])
+
+
+def test_the_labels_of_a_machine_are_those_that_it_predicts() -> None:
+    model, _ = fitted("svm", 5)
+    images, _ = pictures(200, 5, seed=4)
+    embedding = model.embedding(images)
+    answers = model.probabilities(embedding).argmax(axis=1)
+    assert np.array_equal(answers, model.estimator.predict(embedding))

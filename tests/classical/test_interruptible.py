@@ -1,0 +1,105 @@
+"""A long call is watched, stopped and heard of."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from opsin.classical.interruptible import FitProgress, run_interruptible
+from opsin.core.events import Epoch, Watcher
+from tests.conftest import Notes
+
+
+def step(number: int) -> Epoch:
+    return Epoch(epoch=number, epochs=2, step=number, train_loss=1.0, train_accuracy=0.5,
+                 val_loss=1.0, val_accuracy=0.5, rate=0.0, seconds=1.0, images_per_second=1.0,
+                 best=False)  # fmt: skip
+
+
+class Listener(Notes):
+    """Keeps who told it, and how far the work was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[tuple[int, int]] = []
+        self.open = 0
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.open += 1
+
+    def advance(self, done: int, **figures: float) -> None:
+        self.heard.append((threading.get_ident(), done))
+
+    def end(self) -> None:
+        self.open -= 1
+
+
+def test_steps_and_the_result_come_through_in_order_and_from_this_thread() -> None:
+    def work(told: FitProgress) -> str:
+        for number in (1, 2):
+            told.step(step(number))
+            told.advance(number)
+        return "fitted"
+
+    listener = Listener()
+    found = run_interruptible(work, what="Fit", total=2, unit="steps", watcher=listener,
+                     stop=threading.Event())  # fmt: skip
+    assert found == "fitted"
+    assert [epoch.epoch for epoch in listener.epochs] == [1, 2]
+    assert listener.heard[-1] == (threading.get_ident(), 2)
+    assert {thread for thread, _ in listener.heard} == {threading.get_ident()}
+    assert listener.open == 0
+
+
+def test_an_error_comes_through() -> None:
+    def work(told: FitProgress) -> None:
+        raise ValueError("too few pictures")
+
+    listener = Listener()
+    with pytest.raises(ValueError, match="too few pictures"):
+        run_interruptible(
+            work, what="Fit", total=1, unit="fits", watcher=listener, stop=threading.Event()
+        )
+    assert listener.open == 0
+
+
+def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
+    stop, over = threading.Event(), threading.Event()
+    ended = threading.Event()
+    went_on: list[bool] = []
+
+    def work(told: FitProgress) -> None:
+        stop.set()
+        over.wait(60)
+        try:
+            told.advance(1)
+            went_on.append(True)
+        finally:
+            ended.set()
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt, match="cannot be left half done"):
+        run_interruptible(work, what="Fit", total=1, unit="fits", watcher=Watcher(), stop=stop)
+    assert time.monotonic() - began < 30
+    over.set()  # and when it comes up for air, it ends without a word
+    assert ended.wait(30)
+    assert not went_on
+
+
+def test_there_is_a_sign_of_life_while_nothing_is_told() -> None:
+    listener, over = Listener(), threading.Event()
+
+    class Enough(Listener):
+        def advance(self, done: int, **figures: float) -> None:
+            super().advance(done)
+            if len(self.heard) == 3:
+                over.set()
+
+    listener = Enough()
+    run_interruptible(
+        lambda told: over.wait(60), what="Fit", total=1, unit="fits", watcher=listener,
+        stop=threading.Event(),
+    )  # fmt: skip
+    assert len(listener.heard) >= 3

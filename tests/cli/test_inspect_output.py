@@ -1,0 +1,44 @@
+"""What a file says of itself is shown as it is written, and moves no cursor."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from opsin.cli.inspect_output import show
+from opsin.commands.inside.decision import Decision
+from opsin.commands.inside.inspect import Insight
+from opsin.commands.inside.units import unit_gallery
+from opsin.core.metadata import Layer
+from opsin.inspection.layers import view_of
+from opsin.runtime.classifier import Prediction
+from tests.inspection.made_network import made
+
+
+def shown(found: Insight) -> str:
+    stream = io.StringIO()
+    show(Console(file=stream, width=200), found, None)
+    return stream.getvalue()
+
+
+def test_kinds_and_names_of_layers_are_no_markup(tmp_path: Path) -> None:
+    layer = Layer(name="[/b]", kind="[/i]", shape=(2,), parameters=0, trainable=0,
+                  multiply_adds=0)  # fmt: skip
+    found = Insight(
+        tmp_path,
+        answer=Prediction("boot.png", "a", 1.0, {"a": 1.0}),
+        views=[view_of(layer, np.array([1, 2], np.float32))],
+    )
+    assert "[/b]" in shown(found) and "[/i]" in shown(found)
+    gallery = unit_gallery(*made(tmp_path), "dense")
+    assert "Unit of [/b]" in shown(Insight(tmp_path, galleries={"[/b]": gallery}))
+
+
+def test_names_of_classes_are_printable(tmp_path: Path) -> None:
+    nothing: Any = np.zeros(0)
+    decision = Decision(nothing, ("\x1b[31mred",), 0, 0, nothing, nothing, (), None, ())
+    assert "\x1b" not in shown(Insight(tmp_path, decision=decision))

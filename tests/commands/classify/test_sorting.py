@@ -1,0 +1,325 @@
+"""Sorted pictures have one place each, nothing is overwritten, and all of it can be undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opsin.commands.classify.journal import Journal, JournalEntry
+from opsin.commands.classify.placing import Placement, copy_file, move_file
+from opsin.commands.classify.sorting import By, Sorter
+from opsin.commands.classify.unsort import unsort
+from opsin.core.closed_folder import ClosedFolder
+from opsin.core.errors import RecipeError, StorageError
+from opsin.data.unlabelled import Unlabelled
+from tests.conftest import Notes
+
+ANSWERS = ("Bag", "T-shirt/top", "none of these", "unreadable")
+WAYS: tuple[By, ...] = ("copy", "link", "move")
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process loses nothing that is not on the disk yet, so nobody need wait for that."""
+    monkeypatch.setattr(os, "fsync", lambda number: None)
+
+
+def write_source(root: Path, count: int = 5) -> Path:
+    """Write files of which some share their names, each with a content of its own."""
+    for number in range(count):
+        path = root / f"{number % 2}" / f"{number // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"picture {number}")
+        os.utime(path, (1_000_000 + number, 1_000_000 + number))
+    return root
+
+
+def contents(root: Path) -> dict[str, list[str]]:
+    """Return the names that each content lies under."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(root.rglob("*.png")):
+        found.setdefault(path.read_text(), []).append(path.relative_to(root).as_posix())
+    return found
+
+
+def answer_of(text: str) -> str:
+    return ANSWERS[int(text.rsplit(maxsplit=1)[-1]) // 3 % 3]
+
+
+def work(
+    source: Path, folder: Path, by: By, *, inside: bool = False, batch: int = 3, **begun: Any
+) -> tuple[Sorter, Notes]:
+    """Sort as `classify` does; the answer is in the file."""
+    out, notes = folder / "results.jsonl", Notes()
+    with Journal(out, out, {"source": str(source), **begun}) as journal:
+        sorter = Sorter(folder, by, ANSWERS, journal, notes)
+        try:
+            new = [
+                path
+                for path in sorted(source.rglob("*.png"))
+                if journal.claim(path.relative_to(source).as_posix())
+            ]
+            for start in range(0, len(new), batch):
+                pictures, entries = [], []
+                for path in new[start : start + batch]:
+                    name, content = path.relative_to(source).as_posix(), path.read_bytes()
+                    picture = Unlabelled(name, content if inside else str(path),
+                                         None if inside else str(path))  # fmt: skip
+                    pictures.append((picture, answer_of(content.decode())))
+                    entries.append(JournalEntry(name, 0, f"{name}\n".encode()))
+                sorter.place(pictures, partial(journal.append, entries))
+        finally:
+            sorter.close()
+    return sorter, notes
+
+
+def killed_at(step: int, job: Callable[[], object]) -> bool:
+    """Do a job in a child that dies before its step of that number; tell whether it did.
+
+    A step is whatever changes the disk, or brings changes to it.
+    """
+    child = os.fork()
+    if child == 0:
+        status, left = 1, step
+        try:
+
+            def count() -> None:
+                nonlocal left
+                left -= 1
+                if not left:
+                    os._exit(42)
+
+            def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+                changes = ("os.link", "os.remove", "os.rename", "os.mkdir", "os.rmdir",
+                           "os.truncate", "os.utime")  # fmt: skip
+                if event in changes or (event == "open" and "r" not in str(arguments[1])):
+                    count()
+
+            fsync, append = os.fsync, Journal._write
+
+            def counted_fsync(number: int) -> None:
+                count()
+                fsync(number)
+
+            def counted_write(journal: Journal, records: bytes, rows: bytes) -> None:
+                count()
+                append(journal, records, b"")  # killed between records and rows
+                count()
+                append(journal, b"", rows)
+
+            os.fsync, Journal._write = counted_fsync, counted_write  # type: ignore[assignment, method-assign]
+            sys.addaudithook(on_event)
+            job()
+            status = 0
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    status = os.waitstatus_to_exitcode(ended)
+    assert status in (0, 42)
+    return status == 42
+
+
+def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: str) -> None:
+    """Every picture is in the folder of its answer, once; its row is there, once."""
+    placed = contents(folder)
+    assert {text: len(names) for text, names in placed.items()} == dict.fromkeys(before, 1)
+    legal = {"T-shirt/top": "T-shirt-top"}
+    for text, [name] in placed.items():
+        answer = answer_of(text)
+        assert name.split("/")[0] == legal.get(answer, answer)
+    rows = (folder / "results.jsonl").read_text().splitlines()
+    assert sorted(rows) == sorted(name for names in before.values() for name in names)
+    assert contents(source) == ({} if by == "move" else before)
+    assert not (folder / ".sorting").exists()
+
+
+@pytest.mark.parametrize("by", [*WAYS, "write"])
+def test_killed_at_any_step_each_picture_is_placed_once(tmp_path: Path, by: Any) -> None:
+    inside = by == "write"
+    how: By = "copy" if inside else by
+    # What links and members do not share with moves and copies is one step of each picture.
+    stride = 1 if by in {"copy", "move"} else 5
+    step, killed = 1 - stride, True
+    while killed:
+        step += stride
+        root = tmp_path / str(step)
+        source, folder = write_source(root / "source", 3), root / "sorted"
+        before = contents(source)
+        killed = killed_at(step, lambda: work(source, folder, how, inside=inside, batch=2))  # noqa: B023
+        work(source, folder, how, inside=inside)
+        check_sorted(source, folder, before, by)
+    assert step > 20
+
+
+def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None:
+    for step in range(44, 80):
+        root = tmp_path / str(step)
+        source, folder = write_source(root / "source", 2), root / "sorted"
+        killed_at(step, lambda: work(source, folder, "copy"))  # noqa: B023
+        if len(contents(folder)) == 2:  # made, and not done yet
+            break
+    assert not (folder / "results.jsonl").read_text()
+    (source / "0" / "0.png").unlink()
+    work(source, folder, "copy")
+    assert set(contents(folder)) == {"picture 0", "picture 1"}
+    done = unsort(folder)
+    assert (done.removed, contents(folder)) == (1, {"picture 0": ["Bag/0.png"]})
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    (folder / "Bag").mkdir(parents=True)
+    (folder / "Bag" / "0.png").write_text("mine")
+    sorter, notes = work(source, folder, "copy", batch=1)
+    assert (sorter.placed, sorter.unplaced, notes.notes) == (5, 0, [])
+    found = contents(folder)
+    assert found["mine"] == ["Bag/0.png"]
+    assert found["picture 0"] == ["Bag/0-2.png"]
+    done = unsort(folder)
+    assert (done.removed, done.left) == (5, ())
+    assert contents(folder) == {"mine": ["Bag/0.png"]}
+
+
+def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    work(source, folder, "copy")
+    moved = folder / "none of these" / "corrected.png"  # the user sorts a mistake by hand
+    moved.parent.mkdir(exist_ok=True)
+    (folder / "Bag" / "0.png").rename(moved)
+    (source / "new.png").write_text("picture 8")
+    sorter, _ = work(source, folder, "copy")
+    assert sorter.placed == 1
+    assert contents(folder)["picture 0"] == ["none of these/corrected.png"]
+    assert contents(folder)["picture 8"] == ["none of these/new.png"]
+
+
+def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    work(source, folder, "copy")
+    for name in ("results.jsonl", ".results.jsonl.journal"):
+        (folder / name).rename(tmp_path / name)
+    with pytest.raises(RecipeError, match="another command's"):
+        work(source, folder, "copy")
+    for name in ("results.jsonl", ".results.jsonl.journal"):
+        (tmp_path / name).replace(folder / name)
+    (folder / "sorted.jsonl").rename(tmp_path / "sorted.jsonl")
+    with pytest.raises(RecipeError, match="the sorting was taken back"):
+        work(source, folder, "copy")
+    with pytest.raises(RecipeError, match="has none"):
+        unsort(folder)
+    (folder / "sorted.jsonl").write_text("{}\n")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        unsort(folder)
+
+
+def test_results_that_lost_sorted_pictures_are_refused(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    work(source, folder, "copy")
+    journal = folder / ".results.jsonl.journal"
+    os.truncate(journal, journal.read_bytes().index(b"\n") + 1 + 2 * 24)
+    os.truncate(folder / "results.jsonl", len("0/0.png\n") * 2)
+    with pytest.raises(RecipeError, match="lacks pictures that were sorted since"):
+        work(source, folder, "copy")
+    assert unsort(folder).removed == 5
+
+
+def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    (tmp_path / "elsewhere").write_text("picture 7")
+    (source / "alias.png").symlink_to(tmp_path / "elsewhere")
+    sorter, notes = work(source, folder, "move")
+    assert (sorter.placed, sorter.unplaced) == (5, 1)
+    assert notes.notes == [
+        "alias.png was not placed: is a symbolic link, which is left where it is"
+    ]
+    assert (source / "alias.png").is_symlink()
+    inside, told = work(write_source(tmp_path / "more", 1), tmp_path / "s2", "link", inside=True)
+    assert (inside.placed, inside.unplaced) == (0, 1)
+    assert "can only be copied" in told.notes[0]
+
+
+def test_two_at_once_is_one_too_many(tmp_path: Path) -> None:
+    folder, out = tmp_path / "sorted", tmp_path / "r.jsonl"
+    with Journal(out, out, {}) as journal:
+        sorter = Sorter(folder, "copy", ANSWERS, journal, Notes())
+        with pytest.raises(RecipeError, match="another one is working"):
+            unsort(folder)
+        sorter.close()
+        assert unsort(folder).left == ()
+    assert out.exists()  # results that the user named stay
+    assert not folder.exists()
+
+
+def test_across_file_systems(tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("one file system only")
+    away = other / f"opsin-test-{os.getpid()}"
+    try:
+        source = write_source(away / "source")
+        before = contents(source)
+        with pytest.raises(StorageError, match="different file systems"):
+            work(source, tmp_path / "links", "link")
+        folder = tmp_path / "sorted"
+        work(source, folder, "move")
+        check_sorted(source, folder, before, "move")
+        times = {path.read_text(): path.stat().st_mtime for path in folder.rglob("*.png")}
+        assert times["picture 3"] == 1_000_003
+        assert unsort(folder).moved_back == 5
+        assert contents(source) == before
+    finally:
+        import shutil
+
+        shutil.rmtree(away, ignore_errors=True)
+
+
+def test_a_move_without_hard_links_still_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as on FAT, which this machine has none of."""
+
+    def link(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    one, other = tmp_path / "1.png", tmp_path / "2.png"
+    with ClosedFolder(tmp_path) as own:
+        places = Placement(own, "1.png"), Placement(own, "2.png"), Placement(own, "scratch")
+        one.write_text("one")
+        move_file(*places)
+        assert (other.read_text(), one.exists()) == ("one", False)
+        one.write_text("new")
+        with pytest.raises(FileExistsError):
+            move_file(*places)
+    assert (one.read_text(), other.read_text()) == ("new", "one")
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    before = contents(source)
+    work(source, folder, "copy")
+    check_sorted(source, folder, before, "copy")
+
+
+def test_a_scratch_file_that_is_a_picture_already_is_not_written_into(tmp_path: Path) -> None:
+    """As it is where the process was killed between a copy's two names."""
+    one, two, scratch = tmp_path / "1.png", tmp_path / "2.png", tmp_path / ".sorting"
+    one.write_text("one")
+    os.link(one, scratch)
+    source = write_source(tmp_path / "source", 1) / "0" / "0.png"
+    with ClosedFolder(tmp_path) as own, source.open("rb") as content:
+        copy_file(content, Placement(own, "2.png"), Placement(own, ".sorting"))
+    assert (one.read_text(), two.read_text(), scratch.exists()) == ("one", "picture 0", False)
+
+
+def test_the_undo_file_is_plain_lines_of_json(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source", 2), tmp_path / "sorted"
+    work(source, folder, "copy")
+    head, *lines, end = map(json.loads, (folder / "sorted.jsonl").read_text().splitlines())
+    assert (head["by"], head["made"], end) == ("copy", True, {"placed": 2, "not": []})
+    assert [line["target"] for line in lines] == ["Bag/0.png", "Bag/0-2.png"]
+    assert lines[0]["source"] == str(source / "0" / "0.png")

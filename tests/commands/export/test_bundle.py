@@ -1,0 +1,101 @@
+"""The bundle holds what it says, and its client prepares pictures as Opsin does."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.commands.export.clients import predict
+from opsin.commands.export.export import export_model
+from opsin.core.errors import RecipeError
+from opsin.core.metadata import Preparation
+from opsin.data.dataset import Dataset
+from opsin.data.images import read_image
+from tests.made_runs import answers_right, write_run
+
+
+@pytest.fixture(scope="module")
+def bundle(
+    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+) -> zipfile.ZipFile:
+    """A bundle of a run whose classifier needs no PyTorch."""
+    root = tmp_path_factory.mktemp("bundle")
+    path = write_run(root, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
+    return zipfile.ZipFile(io.BytesIO(export_model(path, "bundle").path.read_bytes()))
+
+
+def test_checksums_cover_every_file(bundle: zipfile.ZipFile) -> None:
+    lines = bundle.read("SHA256SUMS").decode().splitlines()
+    sums = {line[66:]: line[:64] for line in lines}
+    assert set(sums) | {"SHA256SUMS"} == set(bundle.namelist())
+    for name, digest in sums.items():
+        assert hashlib.sha256(bundle.read(name)).hexdigest() == digest
+    assert bundle.namelist() == sorted(bundle.namelist())
+    assert {entry.date_time[0] for entry in bundle.infolist()} == {1980}
+
+
+def test_samples_are_validation_pictures_and_rightly_recognised(
+    bundle: zipfile.ZipFile, digits: Dataset, nearest_mean: Path
+) -> None:
+    expected = json.loads(bundle.read("expected.json"))
+    classifier = opsin.Classifier(nearest_mean)
+    names = {digits.names[row]: row for row in digits.split.val}
+    assert sorted(sample["class"] for sample in expected.values()) == sorted(digits.classes)
+    for file, sample in expected.items():
+        pixels = np.asarray(Image.open(io.BytesIO(bundle.read(f"samples/{file}"))))[:, :, None]
+        row = names[sample["picture"]]
+        assert (pixels == digits.images[row]).all()
+        assert sample["class"] == sample["label"] == digits.classes[digits.labels[row]]
+        assert sample["probabilities"] == classifier.probabilities(pixels[None])[0].tolist()
+
+
+def test_the_words_fit_the_file(bundle: zipfile.ZipFile) -> None:
+    text = bundle.read("README.md").decode()
+    assert "$" not in text
+    assert "uint8[N, 8, 8, 1]" in text
+    assert json.loads(bundle.read("classes.json"))["classes"] == [str(k) for k in range(10)]
+    assert "the file has no threshold" in text
+
+
+def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> None:
+    other = tmp_path / "photos.zip"
+    with zipfile.ZipFile(other, "w") as photos:
+        photos.writestr("boot.txt", "a boot")
+    with pytest.raises(RecipeError, match=r"photos\.zip is something else"):
+        export_model(nearest_mean, "bundle", out=other, data=["digits"])
+    made = export_model(nearest_mean, "bundle", out=tmp_path / "new.zip", data=["digits"])
+    assert export_model(nearest_mean, "bundle", out=made.path, data=["digits"]).samples == 10
+
+
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    mode=st.sampled_from(["L", "LA", "P", "RGB", "RGBA", "CMYK"]),
+    resize=st.sampled_from(["fit", "fill", "squash"]),
+    channels=st.sampled_from([1, 3]),
+    orientation=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_the_python_client_makes_the_very_pixels_that_opsin_makes(
+    tmp_path: Path, size: tuple[int, int], mode: str, resize: Any, channels: Any,
+    orientation: int, seed: int,
+) -> None:  # fmt: skip
+    random = np.random.default_rng(seed)
+    picture = Image.fromarray(random.integers(0, 256, (*size, 4), np.uint8), "RGBA").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png")
+    picture.save(file, exif=exif)
+    like = Preparation(height=12, width=9, channels=channels, resize=resize)
+    pixels = predict.prepare(file, like.model_dump())
+    np.testing.assert_array_equal(pixels, read_image(file, like))

@@ -1,0 +1,34 @@
+"""A model without layers is shipped as it is, and only as it is; no PyTorch is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.commands.export.export import export_model
+from opsin.commands.export.shipped import To
+from opsin.core.errors import ModelFileError
+
+
+@pytest.fixture(scope="module")
+def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
+    pytest.importorskip("sklearn", "1.9")
+    return opsin.train("digits", model="forest", trees=10, quiet=True,
+                       runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+
+
+@pytest.mark.parametrize("to", ["int8", "fp16"])
+def test_thresholds_are_not_rounded(to: To, forest: opsin.Run) -> None:
+    with pytest.raises(ModelFileError, match=r"\(forest\).*--to bundle"):
+        export_model(forest, to)
+    assert not list(Path(forest.path).glob("*-*.onnx"))
+
+
+def test_its_bundle_is_the_same_each_time_and_looks_at_no_test_picture(forest: opsin.Run) -> None:
+    shipped = export_model(forest, "bundle")
+    first = shipped.path.read_bytes()
+    assert (shipped.part, shipped.labels_changed, shipped.samples) == ("val", 0, 10)
+    assert export_model(forest, "bundle").path.read_bytes() == first
+    assert not forest.directory.looks.exists()

@@ -1,0 +1,146 @@
+"""Smaller files pass a gate on real pictures, which counts as a look at them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+import opsin
+from opsin.commands.export import smaller, speed
+from opsin.commands.export.export import export_model
+from opsin.commands.export.shipped import To
+from opsin.commands.export.smaller import divergence
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ModelFileError, ParityError, RecipeError, StorageError
+from tests.conftest import write_shapes
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_SECONDS", 0.002)
+
+
+@pytest.fixture
+def own(run: opsin.Run, tmp_path: Path) -> Path:
+    """A copy of a finished run."""
+    return Path(shutil.copytree(run.path, tmp_path / "own"))
+
+
+@pytest.mark.parametrize(("to", "precision"), [("int8", "int8"), ("fp16", "float16")])
+def test_the_file_lies_beside_its_original_and_is_a_classifier(
+    to: To, precision: str, own: Path
+) -> None:
+    # By force: a picture more of 195 would be too many.
+    shipped = export_model(own, to, force=True)
+    assert shipped.path == own / f"classifier-{to}.onnx"
+    assert shipped.bytes == shipped.path.stat().st_size < 0.7 * shipped.bytes_before
+    classifier, original = opsin.Classifier(shipped.path), opsin.Classifier(own)
+    data = opsin.load("digits")
+    test = data.split.test
+    images, labels = data.images[test], data.labels[test]
+    old, new = original.probabilities(images), classifier.probabilities(images)
+    assert (shipped.part, shipped.images) == ("test", len(test))
+    assert shipped.before is not None
+    assert shipped.after is not None
+    assert shipped.before.accuracy == pytest.approx((old.argmax(1) == labels).mean())
+    assert shipped.after.accuracy == pytest.approx((new.argmax(1) == labels).mean())
+    assert shipped.labels_changed == (old.argmax(1) != new.argmax(1)).sum()
+    assert shipped.largest_difference == pytest.approx(np.abs(old - new).max(), rel=1e-5)
+    assert classifier.metadata.precision == precision
+    assert classifier.metadata.score is not None
+    assert classifier.metadata.score.accuracy == shipped.after.accuracy
+    assert (shipped.ranges is None) == (to == "fp16")
+    assert [len(speed.before) for speed in shipped.speed] == [7, 7]
+    # It still says "none of these" about as often.
+    assert shipped.after.refused == pytest.approx(shipped.before.refused, abs=0.05)
+    assert not [path for path in own.iterdir() if path.name.startswith(".scratch")]
+
+
+def test_each_export_is_a_look_at_the_runs_own_test_set(own: Path) -> None:
+    first = export_model(own, "fp16").looks
+    second = export_model(own, "fp16").looks
+    assert (first, second) == (2, 3)  # the training looked once
+    directory = RunDirectory(own)
+    lines = [json.loads(line) for line in directory.looks.read_text().splitlines()]
+    key = directory.read(directory.dataset)["test_set"]
+    assert [line["test_set"] for line in lines] == [key, key]
+
+
+def test_a_file_that_falls_too_far_is_not_written(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smaller, "MOST_LOST", -1.0)
+    with pytest.raises(ParityError, match=r"instead of 0\.\d{4}.*Nothing was written"):
+        export_model(own, "int8")
+    assert not (own / "classifier-int8.onnx").exists()
+    assert RunDirectory(own).looks.is_file()  # looked all the same
+    forced = export_model(own, "int8", force=True)
+    assert forced.forced
+    assert forced.path.is_file()
+
+
+def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    for other in (notes, own / "classifier.onnx", own):
+        with pytest.raises(RecipeError, match="something else"):
+            export_model(own, "fp16", out=other)
+    assert notes.read_text() == "mine"
+    shipped = export_model(own, "fp16", out=tmp_path / "new" / "half.onnx")
+    first = shipped.path.read_bytes()
+    again = export_model(own, "fp16", out=shipped.path)
+    assert again.path.read_bytes() == first
+    with pytest.raises(RecipeError, match="something else"):
+        export_model(own, "int8", out=shipped.path)
+
+
+@pytest.mark.parametrize("to", get_args(To))
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    to: To, nearest_mean: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="not a directory"):  # and not that there are no pictures
+        export_model(nearest_mean, to, out=tmp_path / "file" / "below", data=[tmp_path / "none"])
+
+
+def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> None:
+    half = export_model(own, "fp16").path
+    with pytest.raises(ModelFileError, match="in float16 already"):
+        export_model(half, "int8")
+    with pytest.raises(RecipeError, match="got 'int4'"):
+        export_model(own, "int4")  # type: ignore[arg-type]
+
+
+def test_without_test_pictures_the_figures_are_called_optimistic(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "shapes", 40)
+    run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, assignment="exact",
+                      runs=tmp_path / "runs", quiet=True)  # fmt: skip
+    shipped = export_model(run, "int8", force=True)
+    assert shipped.part == "val"
+    assert shipped.optimistic
+    assert shipped.looks is None
+    assert not run.directory.looks.exists()
+    assert "optimistic" in shipped.verdict
+
+
+probabilities = arrays(np.float32, (5, 4), elements=st.floats(0.015625, 1, width=32)).map(
+    lambda rows: (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+)
+
+
+@given(probabilities, probabilities)
+def test_divergence_is_0_for_the_same_answers_and_never_less(
+    first: np.ndarray, second: np.ndarray
+) -> None:
+    assert divergence(first, first) == 0
+    assert divergence(first, second) > -1e-6

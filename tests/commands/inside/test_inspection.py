@@ -1,0 +1,43 @@
+"""What an inspection refuses, and what it is called with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import opsin
+from opsin.commands.inside.inspection import Inspection
+from opsin.core.errors import ModelFileError, RecipeError
+from opsin.runtime.model_check import write_classifier
+
+
+def test_a_network_that_ran_away_is_refused_in_a_line(nearest_mean: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(nearest_mean)
+    (weight,) = (each for each in model.graph.initializer if each.name == "weight")
+    value = numpy_helper.to_array(weight).copy()
+    value[3, 5] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(value, "weight"))
+    file = tmp_path / "classifier.onnx"
+    onnx.save_model(model, file)
+    with pytest.raises(ModelFileError, match="probabilities are not all between 0 and 1"):
+        Inspection(file)
+    # One that this account trained is opened, to be looked into.
+    write_classifier(file, model.SerializeToString())
+    with pytest.raises(ModelFileError, match=r"weight in .* holds others"):
+        Inspection(file).weights()
+
+
+def test_a_class_that_is_not_there_is_answered_with_those_that_are(nearest_mean: Path) -> None:
+    with pytest.raises(RecipeError, match="a class among 3, "):
+        Inspection(nearest_mean).class_called("33")
+
+
+def test_an_open_classifier_will_do(nearest_mean: Path) -> None:
+    look = opsin.Inspection(opsin.Classifier(nearest_mean))
+    assert look.run is None
+    assert look.folder == Path("inspection")
+    assert look.layer_names == ["input", "flatten", "head"]

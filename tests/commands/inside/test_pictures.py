@@ -1,0 +1,64 @@
+"""A known picture by its name, or by its part and number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.commands.inside.inspection import Inspection
+from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.core.errors import ImageError, SourceError
+
+
+def known() -> ReferenceSet:
+    """Four pictures, one of which is called as another one's place is."""
+    return ReferenceSet(
+        images=np.zeros((4, 2, 2, 1), np.uint8),
+        labels=np.arange(4),
+        names=["a.png", "test/0", "b.png", "c.png"],
+        train=np.array([0, 1]),
+        val=np.array([3]),
+        source="made",
+        test=np.array([2]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.png", 0), ("train/1", 1), ("val/0", 3), ("test/0", 1),  # its own name counts first
+        ("test/1", None), ("test/-1", None), ("test/²", None), ("test/", None), ("test", None),
+        ("other/0", None), ("", None),
+    ],
+)  # fmt: skip
+def test_names_and_places(name: str, row: int | None) -> None:
+    assert known().row_called(name) == row
+
+
+def test_a_file_without_a_run_asks_for_pictures(nearest_mean: Path) -> None:
+    classifier = opsin.Classifier(nearest_mean)
+    with pytest.raises(SourceError, match="--data SOURCE"):
+        known_pictures(classifier)
+    given = known_pictures(classifier, ["digits"])
+    assert len(given.images) == 1797
+    assert sum(map(len, (given.train, given.val, given.test))) == 1797
+
+
+def test_foreign_classes_are_refused(nearest_mean: Path, shapes: Path) -> None:
+    with pytest.raises(SourceError, match="also has disc, square"):
+        known_pictures(opsin.Classifier(nearest_mean), [shapes])
+
+
+def test_one_source_may_be_a_path(nearest_mean: Path, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nowhere"):
+        _ = Inspection(nearest_mean, data=tmp_path / "nowhere").known
+
+
+def test_a_name_that_nobody_knows(nearest_mean: Path) -> None:
+    look = Inspection(nearest_mean, data="digits")
+    assert look.actual(look.predict("test/3")) is not None
+    with pytest.raises(ImageError, match="by part and number"):
+        look.predict("tset/3")

@@ -1,0 +1,431 @@
+"""Runs are compared by the same pictures only, however these are called and ordered."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import opsin
+from opsin.commands.compare import sentence
+from opsin.commands.paired_predictions import bring_together
+from opsin.commands.throughput import rates_in_turn
+from opsin.core.errors import ModelFileError, RecipeError, RunError, StorageError
+from opsin.core.storage import write_json
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset
+from tests.conftest import Notes, write_shapes
+from tests.made_runs import answers_right, write_run
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def make(tmp_path: Path, digits: Dataset) -> Make:
+    """Write a run: its name, how much is right, and what else `write_run` takes."""
+
+    def written(name: str, right: float, data: Dataset = digits, **more: Any) -> Path:
+        answers = answers_right(data, right, seed=sum(map(ord, name)))
+        return write_run(tmp_path / "runs", name, data, answers, **more)
+
+    return written
+
+
+def as_arrays(data: Dataset, order: NDArray[np.int64], **options: Any) -> Dataset:
+    """Return the same training and test pictures in another order and under other names."""
+    seen = np.concatenate([data.split.train, data.split.val])[order]
+    test = data.split.test[::-1]
+    return opsin.from_arrays(
+        np.asarray(data.images[seen]), data.labels[seen], data.classes,
+        test=(np.asarray(data.images[test]), data.labels[test]), **options,
+    )  # fmt: skip
+
+
+def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
+    poor, good = make("poor", 0.5), make("good", 0.9)
+    found = opsin.compare(poor, good, speed=False)
+    assert (found.part, found.images) == ("test", len(digits.split.test))
+    assert [row["letter"] for row in found.runs] == ["A", "B"]
+    first, second = found.runs
+    report = opsin.Run(good).report
+    for key in ("accuracy", "low", "high", "log_loss", "calibration_error"):
+        assert second[key] == report["figures"]["test"].get(key)
+    assert (second["bytes"], second["parameters"], second["seconds"]) == (5000, 1234, 12.0)
+    assert (second["parity"], second["images_per_second"]) == (2e-6, None)
+    assert (first["best"], second["best"]) == ([], ["accuracy"])
+    (pair,) = found.pairs
+    assert pair["difference"] == pytest.approx(second["accuracy"] - first["accuracy"])
+    assert pair["better"] == "B"
+    assert pair["sentence"].startswith("B is better than A by ")
+    assert len(pair["pictures"]) >= pair["only_first"] + pair["only_second"]
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["pairs"][0] == pair
+    assert "B is better" in repr(found) and "B is better" in found._repr_html_()
+
+
+def test_a_run_against_itself_shows_no_difference(make: Make) -> None:
+    run = make("one", 0.8)
+    (pair,) = opsin.compare(run, run, speed=False).pairs
+    assert (pair["p"], pair["difference"], pair["better"], pair["pictures"]) == (1.0, 0.0, None, [])
+    assert "better" not in pair["sentence"]
+    assert pair["sentence"].startswith("No difference between A and B can be shown with these ")
+
+
+def test_order_names_and_the_order_of_classes_do_not_matter(
+    make: Make, digits: Dataset, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    order = random.permutation(len(digits.split.train) + len(digits.split.val))
+    own = as_arrays(digits, np.arange(len(order)))
+    other = as_arrays(digits, order)
+    assert own.names == other.names and (own.labels != other.labels).any()
+    turned = opsin.load("digits", classes=digits.classes[::-1])
+    first = make("first", 0.7, own)
+    # The same answers, brought into the other orders by hand.
+    keys = {digest.tobytes(): row for row, digest in enumerate(own.digests[own.split.test])}
+    with np.load(first / "predictions.npz") as kept:
+        answers = kept["test_probabilities"]
+    for name, data, columns in (
+        ("moved", other, slice(None)),
+        ("turned", turned, slice(None, None, -1)),
+    ):
+        rows = [keys[digest.tobytes()] for digest in data.digests[data.split.test]]
+        given = answers_right(data, 0.5) | {"test": answers[rows][:, columns]}
+        run = write_run(tmp_path / "runs", name, data, given)
+        (pair,) = opsin.compare(first, run, speed=False).pairs
+        assert pair["pictures"] == [], name
+        assert pair["both_right"] == pytest.approx(0.7 * pair["images"], rel=0.2)
+
+
+def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset) -> None:
+    seen = digits.split.train[:100]
+    test = digits.split.test[:8]
+    rows = np.array([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7])
+    # Two of the copies are labelled otherwise: the same pixels, a class more.
+    labels = digits.labels[test][rows] + np.array([0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0])
+    labels %= 10
+
+    def run(name: str, order: NDArray[np.int64]) -> Path:
+        images = np.asarray(digits.images[test])[rows][order]
+        data = opsin.from_arrays(
+            np.asarray(digits.images[seen]), digits.labels[seen], digits.classes,
+            test=(images, labels[order]), near_duplicates="apart",
+        )  # fmt: skip
+        # The answer is what the picture shows, so copies get equal ones.
+        right = np.full((len(order), 10), 0.01, np.float32)
+        right[np.arange(len(order)), digits.labels[test][rows][order]] = 0.91
+        return write_run(tmp_path, name, data, answers_right(data, 0.5) | {"test": right})
+
+    one, other = run("one", np.arange(11)), run("other", np.arange(11)[::-1])
+    (pair,) = opsin.compare(one, other, speed=False).pairs
+    assert pair["pictures"] == []
+    assert (pair["both_right"], pair["both_wrong"]) == (9, 2)
+    fewer = run("fewer", np.arange(1, 11))
+    with pytest.raises(RunError, match=r"11 test pictures, .* 10, and 10 are the same"):
+        opsin.compare(one, fewer, speed=False)
+
+
+def test_other_test_pictures_are_refused_with_the_reason(make: Make) -> None:
+    one, other = make("one", 0.8), make("other", 0.8, opsin.load("digits", split_seed=1))
+    with pytest.raises(RunError) as refused:
+        opsin.compare(one, other, speed=False)
+    told = str(refused.value)
+    for words in ("the same test pictures", "are the same", "were used to train", "--split-seed",
+                  "opsin evaluate"):  # fmt: skip
+        assert words in told, words
+
+
+def test_other_classes_are_refused(make: Make) -> None:
+    one, other = make("one", 0.8), make("other", 0.8, opsin.load("digits", classes=["3", "8"]))
+    with pytest.raises(RunError, match=r"knows 0, 1, 2, 4, 5 and 3 more.*--classes"):
+        opsin.compare(one, other, speed=False)
+
+
+def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
+    everything = np.arange(len(digits.split.train) + len(digits.split.val))
+    one, other = (make(name, 0.8, as_arrays(digits, everything)) for name in ("one", "other"))
+    with np.load(other / "predictions.npz") as kept:
+        content = dict(kept)
+    content["test_labels"][:3] = (content["test_labels"][:3] + 1) % 10
+    np.savez(other / "predictions.npz", **content)
+    with pytest.raises(RunError, match=r"3 of the .* have another label .*no corrections tell"):
+        opsin.compare(one, other, speed=False)
+
+
+def test_without_test_pictures_the_words_are_validation_optimistic(make: Make) -> None:
+    data = opsin.load("digits", test_fraction=0)
+    one, other = make("one", 0.5, data), make("other", 0.95, data)
+    found = opsin.compare(one, other, speed=False)
+    assert found.part == "val"
+    assert found.pairs[0]["sentence"].startswith("Validation, optimistic: B is better")
+    assert "Validation, optimistic" in found.headline
+    assert "optimistic" in found.remarks[0]
+    same = opsin.compare(one, one, one, speed=False)
+    assert "validation, optimistic" in same.headline
+    assert "validation pictures" in same.pairs[0]["sentence"]
+    moved = opsin.load("digits", test_fraction=0, split_seed=3)
+    with pytest.raises(RunError, match="the same validation pictures"):
+        opsin.compare(one, make("moved", 0.5, moved), speed=False)
+    with pytest.raises(
+        RunError, match=r"runs with the same test pictures; .*with has some and .*one"
+    ):
+        opsin.compare(make("with", 0.5), one, speed=False)
+
+
+def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
+    make: Make, tmp_path: Path
+) -> None:
+    for part, count in (("train", 20), ("test", 8)):
+        write_shapes(tmp_path / "photos" / part, count)
+    small, large = (opsin.load(tmp_path / "photos", size=size) for size in (8, 16))
+    runs = [make("small", 0.9, small), make("large", 0.6, large)]
+    told = Notes()
+    found = opsin.compare(*runs, speed=False, watcher=told)
+    assert found.images == 16
+    assert "8×8" in told.notes[0] and "16×16" in told.notes[0] and "by name" in told.notes[0]
+    assert found.notes == tuple(told.notes)
+    # Names from another place prove nothing.
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy")
+    copied = make("copied", 0.9, opsin.load(tmp_path / "copy", size=16))
+    with pytest.raises(RunError, match="come from different places"):
+        opsin.compare(runs[0], copied, speed=False)
+    assert opsin.compare(runs[1], copied, speed=False).images == 16
+    # Without a test part, files decide the split, whatever the size; by pixels, each has its own.
+    train = tmp_path / "photos" / "train"
+    cut = [opsin.load(train, size=size) for size in (8, 16)]
+    assert opsin.compare(make("s", 0.9, cut[0]), make("l", 0.9, cut[1]), speed=False).images
+    cut = [opsin.load(train, size=size, split_by="pixels") for size in (8, 16)]
+    with pytest.raises(RunError, match="split by their pixels"):
+        opsin.compare(make("s8", 0.9, cut[0]), make("l16", 0.9, cut[1]), speed=False)
+
+
+def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:
+    runs = [make(name, right) for name, right in (("a", 0.6), ("b", 0.9), ("c", 0.62))]
+    found = opsin.compare(*runs, speed=False)
+    assert [pair["letters"] for pair in found.pairs] == [["A", "B"], ["A", "C"]]
+    assert [pair["better"] for pair in found.pairs] == ["B", None]
+    assert found.headline == "Against A: B is better, C not shown to differ"
+    assert all("adjusted for 2 comparisons" in pair["sentence"] for pair in found.pairs)
+    assert "2 comparisons" in found.remarks[0]
+    turned = opsin.compare(*runs, against=runs[1], speed=False)
+    assert [Path(row["run"]).name for row in turned.runs] == ["b", "a", "c"]
+    assert turned.pairs[0]["difference"] == -found.pairs[0]["difference"]
+    assert turned.pairs[0]["better"] == "A"
+    assert turned.runs[0]["best"] == ["accuracy"]
+    added = opsin.compare(runs[0], against=runs[2], speed=False)
+    assert [Path(row["run"]).name for row in added.runs] == ["c", "a"]
+
+
+def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_path: Path) -> None:
+    run = make("one", 0.8)
+    for runs in ([run], [run] * 11):
+        with pytest.raises(RecipeError, match=f"two to 10 runs.*got {len(runs)}"):
+            opsin.compare(*runs)
+    with pytest.raises(RunError, match="does not exist"):
+        opsin.compare(run, tmp_path / "nowhere")
+    other = make("other", 0.8)
+    (other / "report.json").unlink()
+    with pytest.raises(RunError, match="finished run"):
+        opsin.compare(run, other)
+    np.savez(make("old", 0.8) / "predictions.npz", nothing=np.zeros(1))
+    with pytest.raises(RunError, match="answers to its test pictures"):
+        opsin.compare(run, run.parent / "old")
+
+
+def test_what_an_older_run_does_not_know_is_left_empty(make: Make) -> None:
+    one, old = make("one", 0.8), make("old", 0.8)
+    report = opsin.Run(old).report
+    report["figures"]["test"].pop("calibration_error", None)
+    del report["training"], report["seconds"], report["file"]
+    write_json(old / "report.json", report)
+    (old / "pictures.csv").unlink()
+    found = opsin.compare(old, one, speed=False)
+    row = found.runs[0]
+    for key in ("calibration_error", "bytes", "parameters", "seconds", "parity"):
+        assert row[key] is None
+    assert {picture["name"] for picture in found.pairs[0]["pictures"]} == {None}
+
+
+def test_exact_copies_among_the_training_pictures_are_told(make: Make, digits: Dataset) -> None:
+    everything = np.arange(len(digits.split.train) + len(digits.split.val))
+    one = make("one", 0.8, as_arrays(digits, everything))
+    other = make("other", 0.8, as_arrays(digits, everything))
+    with np.load(other / "split.npz") as kept:
+        split = dict(kept)
+    split["digests"][split["train"][:4]] = split["digests"][split["test"][:4]]
+    np.savez(other / "split.npz", **split)
+    found = opsin.compare(one, other, speed=False)
+    (note,) = found.notes
+    assert "other was trained on, or chosen by, exact copies of 4 of the " in note
+
+
+def test_speed_is_measured_where_the_file_is_there(make: Make, nearest_mean: Path) -> None:
+    told = Notes()
+    runs = [make("one", 0.8, classifier=nearest_mean), make("bare", 0.8)]
+    found = opsin.compare(*runs, watcher=told)
+    first, second = found.runs
+    assert 0 < first["slowest"] <= first["images_per_second"] <= first["fastest"]
+    assert second["images_per_second"] is None
+    assert "images_per_second" not in first["best"]
+    assert any("bare has no classifier.onnx" in note for note in told.notes)
+    (runs[1] / "classifier.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelFileError):
+        opsin.compare(*runs)
+
+
+def test_turns_are_equal_and_skip_what_is_not_there(nearest_mean: Path) -> None:
+    rates = rates_in_turn([nearest_mean, None, nearest_mean])
+    assert rates[1] is None
+    assert [len(own) for own in (rates[0], rates[2]) if own] == [5, 5]
+    assert rates_in_turn([None]) == [None]
+
+
+def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    found = opsin.compare(make("poor", 0.5), make("good", 0.9), out=out, speed=False)
+    names = {"compare.html", "compare.json"} | {
+        f"{name}.{kind}"
+        for name in ("curves", "accuracy", "disagreements")
+        for kind in ("png", "svg")
+    }
+    assert {path.name for path in out.iterdir()} == names == {path.name for path in found.files}
+    content = json.loads((out / "compare.json").read_text(encoding="utf-8"))
+    assert content == json.loads(json.dumps(found.to_json()))
+    page = (out / "compare.html").read_text(encoding="utf-8")
+    assert html.escape(found.pairs[0]["sentence"]) in page
+    assert page.count('<img src="data:image/') >= 24
+    assert page.count("<img") == page.count(' alt="')
+    for foreign in ("<script", 'src="http', 'href="http', "url("):
+        assert foreign not in page.replace("url(#", ""), foreign
+    assert len(page) < 1_000_000
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("opsin.commands.compare.bring_together", never)
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="not a directory"):
+        opsin.compare(make("poor", 0.5), make("good", 0.9), out=tmp_path / "file" / "below")
+
+
+def test_pictures_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for part in ("train", "test"):
+        write_shapes(photos / part, 12)
+    data = opsin.load(photos)
+    runs = [make("one", 0.5, data), make("two", 0.9, data)]
+    shutil.rmtree(photos)
+    told = Notes()
+    found = opsin.compare(*runs, out=tmp_path / "look", speed=False, watcher=told)
+    assert "cannot be shown, only named" in told.notes[-1]
+    page = (tmp_path / "look" / "compare.html").read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert found.pairs[0]["pictures"][0]["name"] in page
+    assert not (tmp_path / "look" / "disagreements.png").exists()
+
+
+@given(
+    images=st.integers(1, 100_000),
+    difference=st.floats(-1, 1),
+    low=st.floats(-1, 1),
+    high=st.floats(-1, 1),
+    p=st.floats(0, 1),
+    better=st.sampled_from(["A", "B", None]),
+)
+def test_a_sentence_says_better_only_where_it_was_decided(
+    images: int, difference: float, low: float, high: float, p: float, better: str | None
+) -> None:
+    pair = {"images": images, "difference": difference, "low": low, "high": high, "p": p,
+            "p_adjusted": p, "better": better}  # fmt: skip
+    said = sentence(pair, ("A", "B"), "test")
+    assert ("better" in said) == (better is not None)
+    assert "-0.0 " not in said
+
+
+def test_the_loser_is_named_behind_the_winner() -> None:
+    pair = {"images": 10_000, "difference": -0.0124, "low": -0.0181, "high": -0.0062,
+            "p": 0.0003, "p_adjusted": 0.0006, "better": "A"}  # fmt: skip
+    assert sentence(pair, ("A", "B"), "test") == (
+        "A is better than B by 1.24 points, 95% interval 0.62 to 1.81 (exact McNemar p = 0.0003)"
+    )
+    none = {**pair, "images": 1000, "difference": 0.002, "low": -0.009, "high": 0.013, "p": 0.7,
+            "better": None}  # fmt: skip
+    assert sentence(none, ("A", "B"), "test") == (
+        "No difference between A and B can be shown with these 1,000 test pictures (B less A: 0.2 "
+        "points, 95% interval -0.9 to 1.3, exact McNemar p = 0.7)"
+    )
+
+
+def test_pairing_brings_all_to_the_order_of_the_first(make: Make, digits: Dataset) -> None:
+    order = np.random.default_rng(1).permutation(len(digits.split.train) + len(digits.split.val))
+    first = make("first", 0.7)
+    other = make("other", 0.7, as_arrays(digits, order))
+    same = bring_together([opsin.Run(first), opsin.Run(other)])
+    accuracy = opsin.Run(other).accuracy
+    assert np.mean(same.answers[1] == same.labels) == pytest.approx(accuracy)
+    assert (same.labels == digits.labels[digits.split.test]).all()
+
+
+@pytest.fixture
+def relabelled(tmp_path: Path, digits: Dataset) -> tuple[Dataset, list[int]]:
+    """Return the digits with 13 labels of the test part corrected, and which rows these are."""
+    rows = [int(row) for row in digits.split.test[:13]]
+    file = tmp_path / "labels.csv"
+    lines = [f"{short_digest(digits.digests[row]).tobytes().hex()},"
+             f"{digits.classes[(digits.labels[row] + 1) % 10]}" for row in rows]  # fmt: skip
+    file.write_text("digest,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    return opsin.load("digits", labels=file), rows
+
+
+def test_both_are_judged_by_the_corrected_labels(
+    make: Make, digits: Dataset, relabelled: tuple[Dataset, list[int]]
+) -> None:
+    corrected, _ = relabelled
+    assert (corrected.split.test == digits.split.test).all()
+    answers = answers_right(digits, 1.0)
+    answers["test"][:13] = np.roll(answers["test"][:13], 1, axis=1)
+    root = make("old", 1.0).parent
+    for name, data in (("before", digits), ("after", corrected)):
+        write_run(root, name, data, answers)
+    for order in (("before", "after"), ("after", "before")):
+        found = opsin.compare(*(root / name for name in order), speed=False)
+        assert [row["accuracy"] for row in found.runs] == [1.0, 1.0]
+        by_name = {Path(row["run"]).name: row for row in found.runs}
+        count = len(digits.split.test)
+        assert by_name["before"]["rescored"] == 13
+        assert by_name["before"]["reported"]["accuracy"] == pytest.approx(1 - 13 / count)
+        assert (by_name["after"]["rescored"], by_name["after"]["reported"]) == (0, None)
+        (note,) = found.notes
+        assert f"before is judged by the corrected labels: 13 of the {count:,} test labels" in note
+        assert found.pairs[0]["better"] is None
+    # A run from before the labels of the source were kept.
+    with np.load(root / "after" / "predictions.npz") as kept:
+        content = {name: kept[name] for name in kept.files if "source" not in name}
+    np.savez(root / "after" / "predictions.npz", **content)
+    assert opsin.compare(root / "before", root / "after", speed=False).runs[0]["rescored"] == 13
+
+
+def test_corrections_that_contradict_each_other_are_refused(
+    make: Make, digits: Dataset, relabelled: tuple[Dataset, list[int]], tmp_path: Path
+) -> None:
+    corrected, rows = relabelled
+    one = make("one", 0.9, corrected)
+    text = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
+    digest = text[1].partition(",")[0]
+    third = digits.classes[(digits.labels[rows[0]] + 2) % 10]
+    (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},{third}\n", encoding="utf-8")
+    other = make("other", 0.9, opsin.load("digits", labels=tmp_path / "labels.csv"))
+    with pytest.raises(RunError, match=r"1 of the .* no corrections tell"):
+        opsin.compare(one, other, speed=False)

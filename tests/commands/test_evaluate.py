@@ -1,0 +1,264 @@
+"""A file is judged on pictures it has not seen, or the answer says that it has."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.commands.answer_figure import draw_prediction
+from opsin.commands.data import draw_data
+from opsin.core.errors import SourceError
+from opsin.data.cache import short_digest
+from opsin.data.dataset import Dataset
+from opsin.studio.run_row import read_row, stamp_of
+from tests.conftest import Cli, Notes, write_shapes
+
+
+def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
+    for row in rows:
+        name = names[int(digits.labels[row])]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[row, :, :, 0]).save(folder / name / f"{row}.png")
+    return folder
+
+
+def test_other_pictures_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
+    rows = digits.split.test.tolist()
+    folder = write_digits(digits, tmp_path / "new", rows, list(digits.classes))
+    figures = opsin.evaluate(nearest_mean, folder)
+    assert figures["part"] == "all"
+    assert figures["seen"] is None
+    assert figures["images"] == len(rows)
+    probabilities = opsin.Classifier(nearest_mean).probabilities(digits.images[rows])
+    expected = np.mean(probabilities.argmax(axis=1) == digits.labels[rows])
+    assert figures["accuracy"] == pytest.approx(float(expected))
+
+
+def test_its_own_training_pictures_are_called_seen(nearest_mean: Path) -> None:
+    figures = opsin.evaluate(nearest_mean, "digits")
+    assert (figures["part"], figures["seen"], figures["images"]) == ("all", 1797, 1797)
+
+
+@pytest.mark.torch
+def test_a_run_is_judged_on_what_was_kept_out_of_its_training(run: opsin.Run) -> None:
+    figures = opsin.evaluate(run.path, "digits")
+    assert (figures["part"], figures["seen"], figures["own_test"]) == ("own-test", 0, 195)
+    assert figures["accuracy"] == run.accuracy
+    assert figures["looks"] >= 2
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: Dataset) -> None:
+    made = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    test = digits.split.test.tolist()
+    names = list(digits.classes)
+    folder = write_digits(digits, tmp_path / "tested", test, names)
+    whole = opsin.evaluate(made.path, folder)
+    assert (whole["part"], whole["own_test"], whole["looks"]) == ("own-test", 195, 2)
+    some = opsin.evaluate(made.path, folder, classes=["3", "8"])
+    assert (some["part"], some["own_test"], some["looks"]) == ("own-test", some["images"], 3)
+    file = folder / names[int(digits.labels[test[0]])] / f"{test[0]}.png"
+    file.rename(file.with_name("renamed.png"))
+    file.with_name("copy.png").write_bytes(file.with_name("renamed.png").read_bytes())
+    copied = opsin.evaluate(made.path, folder)
+    assert (copied["images"], copied["accuracy"], copied["looks"]) == (195, whole["accuracy"], 4)
+    file.with_name("renamed.png").unlink()
+    file.with_name("copy.png").unlink()
+    fewer = opsin.evaluate(made.path, folder)
+    assert (fewer["part"], fewer["images"], fewer["looks"]) == ("own-test", 194, 5)
+    shutil.copytree(folder, tmp_path / "again")
+    twice = opsin.evaluate(made.path, folder, tmp_path / "again")
+    assert (twice["images"], twice["low"], twice["looks"]) == (194, fewer["low"], 6)
+    noise = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(noise).save(folder / "3" / "noise.png")
+    mixed = opsin.evaluate(made.path, folder)
+    assert (mixed["part"], mixed["own_test"], mixed["looks"]) == ("all", 194, 7)
+    notes = Notes()
+    answers = list(opsin.predict_each(made.path, folder, watcher=notes))
+    assert len(answers) == 195
+    assert notes.notes[-1].startswith(
+        "194 of these are the run's own test images, by now looked at 8 times"
+    )
+    opsin.classify(made.path, folder, out=tmp_path / "out.csv", watcher=notes)
+    assert "looked at 9 times" in notes.notes[-1]
+    # Whether anything else is seen changes nothing of it.
+    trained = write_digits(digits, tmp_path / "trained", digits.split.train[:40].tolist(), names)
+    assert opsin.evaluate(made.path, trained)["looks"] is None
+    both = opsin.evaluate(made.path, folder, trained)
+    assert (both["part"], both["own_test"], both["images"]) == ("unseen", 194, 195)
+
+
+@pytest.mark.torch
+def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "shapes", count=20)
+    made = opsin.train(folder, model="mlp", epochs=2, runs=tmp_path / "runs", quiet=True)
+    before = made.directory.page.read_text(encoding="utf-8")
+    for file in folder.rglob("*.png"):
+        file.rename(file.with_name(f"x{99 - int(file.stem)}.png"))
+    figures = opsin.evaluate(made.path, folder)
+    assert (figures["part"], figures["images"]) == ("own-test", made.figures["images"])
+    assert figures["accuracy"] == made.accuracy
+    opsin.write_report(made.path)
+    after = made.directory.page.read_text(encoding="utf-8")
+    pictures = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in (before, after)]
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.torch
+def test_training_pictures_among_the_judged_are_counted(run: opsin.Run, digits: Dataset,
+                                                        tmp_path: Path) -> None:  # fmt: skip
+    some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
+    part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
+    figures = opsin.evaluate(run.path, part)
+    assert (figures["part"], figures["seen"], figures["images"]) == ("own-test", 0, 30)
+    named = write_digits(digits, tmp_path / "named" / "test", some, list(digits.classes))
+    write_digits(digits, tmp_path / "named" / "train", [0, 1], list(digits.classes))
+    figures = opsin.evaluate(run.path, named.parent)
+    assert (figures["part"], figures["seen"], figures["images"]) == ("test", 40, 70)
+
+
+def test_a_single_class_can_be_judged_and_order_does_not_matter(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    rows = [row for row in digits.split.test.tolist() if digits.labels[row] == 7]
+    folder = write_digits(digits, tmp_path / "seven", rows, list(digits.classes))
+    figures = opsin.evaluate(nearest_mean, folder)
+    assert figures["classes"][7]["count"] == len(rows) == figures["images"]
+    assert figures["accuracy"] > 0.7
+
+
+def test_foreign_classes_are_named_and_can_be_left_out(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    folder = write_digits(digits, tmp_path / "mixed", list(range(30)), list(digits.classes))
+    shutil.copytree(folder / "3", folder / "cat")
+    with pytest.raises(SourceError, match="also has cat"):
+        opsin.evaluate(nearest_mean, folder)
+    assert opsin.evaluate(nearest_mean, folder, classes=["3", "1"])["images"] > 0
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_an_answer_can_be_drawn(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path, suffix: str
+) -> None:
+    answer = opsin.Classifier(nearest_mean).predict(digits.images[0])
+    file = draw_prediction(answer, tmp_path / f"a.{suffix}")
+    assert file.stat().st_size > 1000
+
+
+def test_a_collection_can_be_drawn(digits: Dataset, tmp_path: Path) -> None:
+    files = draw_data(digits, tmp_path / "look")
+    assert [file.name for file in files] == ["picture.png", "grid.png", "means.png", "classes.png"]
+    for file in files:
+        assert np.asarray(Image.open(file).convert("L")).std() > 1
+
+
+def test_a_seed_draws_the_same_images_and_another_one_others(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    drawn = {
+        (seed, place): draw_data(digits, tmp_path / f"{seed}-{place}", seed=seed)[1].read_bytes()
+        for seed, place in ((0, "one"), (0, "other"), (1, "one"))
+    }
+    assert drawn[0, "one"] == drawn[0, "other"]
+    assert drawn[0, "one"] != drawn[1, "one"]
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_recoded_and_resized_training_images_are_known(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(80):
+        file = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        coarse = random.integers(0, 256, (6, 6, 3), np.uint8)
+        Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(file)
+    made = opsin.train(tmp_path / "set", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    data = opsin.load(tmp_path / "set")
+    for row in data.split.train[::3][:20]:
+        name = Path(data.names[row])
+        (tmp_path / "recoded" / name.parent).mkdir(parents=True, exist_ok=True)
+        with Image.open(tmp_path / "set" / name) as image:
+            large = image.resize((60, 60), Image.Resampling.BICUBIC)
+            large.save(tmp_path / "recoded" / name.with_suffix(".jpg"), quality=97)
+    figures = opsin.evaluate(made.path, tmp_path / "recoded")
+    assert (figures["seen"], figures["seen_nearly"]) == (0, 20)
+    assert figures["without_seen_nearly"] is None
+    for number in range(10):
+        coarse = random.integers(0, 256, (6, 6, 3), np.uint8)
+        new = Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
+        new.save(tmp_path / "recoded" / "ab"[number % 2] / f"new-{number}.png")
+    figures = opsin.evaluate(made.path, tmp_path / "recoded")
+    assert (figures["images"], figures["seen_nearly"]) == (30, 20)
+    assert figures["without_seen_nearly"]["images"] == 10
+    # Where the images of the training are gone, only exact copies are known.
+    (tmp_path / "set").rename(tmp_path / "gone")
+    assert opsin.evaluate(made.path, tmp_path / "recoded")["seen_nearly"] is None
+
+
+def corrections_of_mistakes(run: opsin.Run, digits: Dataset, file: Path) -> int:
+    """Write corrections that bring every mistake to the classifier's own answer."""
+    lines, count = ["digest,label"], 0
+    kept = run.directory.load_arrays(run.directory.predictions)
+    for part in ("val", "test"):
+        answers, rows = kept[f"{part}_probabilities"].argmax(axis=1), kept[f"{part}_rows"]
+        for row, answer in zip(rows, answers, strict=True):
+            if answer != digits.labels[row]:
+                digest = short_digest(digits.digests[row]).tobytes().hex()
+                lines.append(f"{digest},{digits.classes[answer]}")
+                count += part == "test"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return count
+
+
+def test_corrections_of_the_measure_are_told_apart_from_progress(
+    cli: Cli, digits: Dataset, tmp_path: Path
+) -> None:
+    before = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
+    assert before.figures["corrected"] is None
+    wrong = corrections_of_mistakes(before, digits, tmp_path / "labels.csv")
+    assert wrong
+    said = cli("train", "digits", "--model", "logistic", "--labels", "labels.csv", "--name", "B")
+    assert said.returncode == 0, said.stderr
+    (after,) = [each for each in opsin.list_runs(tmp_path / "runs") if each.path != before.path]
+    corrected = after.figures["corrected"]
+    count = len(digits.split.test)
+    assert (corrected["labels"], corrected["images"], corrected["left_out"]) == (wrong, count, 0)
+    assert after.accuracy > corrected["earlier"]["accuracy"]
+    words = f"{wrong} of {count} test labels corrected; with the earlier labels "
+    words += f"{corrected['earlier']['accuracy']:.4f} ±"
+    assert words in " ".join(said.stderr.split())
+    assert words in after.directory.page.read_text(encoding="utf-8")
+    assert words in after.directory.card.read_text(encoding="utf-8")
+    assert words in " ".join(cli("runs").stdout.split())
+    assert after.row()["corrected"]["labels"] == wrong
+    assert read_row(after.path, stamp_of(after.path)).corrected.startswith(words)
+    # By hand, of a run from before these were kept: what they were, its source tells.
+    kept = after.directory.load_arrays(after.directory.predictions)
+    after.directory.save_arrays(
+        after.directory.predictions, **{k: v for k, v in kept.items() if "source" not in k}
+    )
+    opsin.write_report(after.path, deep=False)
+    assert after.figures["corrected"] == corrected
+    figures = opsin.evaluate(before.path, "digits", labels=tmp_path / "labels.csv")
+    assert figures["corrected"]["labels"]
+    assert figures["accuracy"] > figures["corrected"]["earlier"]["accuracy"]
+
+
+def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
+    names = [digits.names[row] for row in digits.split.test[:5]]
+    (tmp_path / "labels.csv").write_text(
+        "name,label\n" + "".join(f"{name},-\n" for name in names), encoding="utf-8"
+    )
+    made = opsin.train(
+        "digits", model="logistic", labels=tmp_path / "labels.csv", runs=tmp_path, quiet=True
+    )
+    assert (made.figures["corrected"]["labels"], made.figures["corrected"]["left_out"]) == (0, 5)
+    assert "5 images of the collection left out" in made.directory.card.read_text(encoding="utf-8")

@@ -1,0 +1,84 @@
+"""A run's file is calibrated on validation pictures and refuses what it never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.commands.test_set_usage import count_looks, key_of
+from opsin.evaluation.out_of_distribution import strange_pictures
+from opsin.runtime.classifier import NONE_OF_THESE
+from tests.conftest import Cli, only_json
+
+pytestmark = pytest.mark.torch
+
+
+def test_what_the_report_says_is_in_the_file(run: opsin.Run) -> None:
+    metadata, report = run.classifier().metadata, run.report
+    assert metadata.calibration is not None
+    assert metadata.reject is not None
+    assert report["calibration"]["temperature"] == metadata.calibration.temperature
+    assert report["reject"]["threshold"] == metadata.reject.threshold
+    before, after = metadata.calibration.log_loss
+    assert after <= before
+    assert metadata.calibration.images == report["figures"]["val"]["images"]
+    assert report["figures"]["val"]["log_loss"] == pytest.approx(after, rel=1e-3)
+    uncalibrated = report["figures"]["val"]["uncalibrated"]
+    assert uncalibrated["log_loss"] == pytest.approx(before, rel=1e-3)
+
+
+def test_strange_pictures_are_refused_and_known_ones_seldom(run: opsin.Run) -> None:
+    classifier = run.classifier()
+    answers = list(classifier.iter_answers(strange_pictures(8, 8, 1, count=64)["noise"]))
+    refused = np.concatenate([part.rejected(classifier.metadata.reject) for part in answers])
+    assert refused.mean() > 0.5
+    assert run.figures["refused"]["share"] < 0.1
+    kept = run.directory.load_arrays(run.directory.predictions)
+    assert len(kept["test_familiarity"]) == run.figures["images"]
+
+
+def test_none_of_these_is_an_answer_at_every_door(run: opsin.Run, cli: Cli, tmp_path: Path) -> None:
+    grey = np.full((8, 8), 128, np.uint8)
+    answer = run.classifier().predict(grey)
+    assert answer.rejected
+    assert answer.answer == NONE_OF_THESE
+    assert answer.label in run.classifier().classes
+    assert "None of these" in answer._repr_html_()
+    from PIL import Image
+
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    said = only_json(cli("predict", run.path, "grey.png", "--json"))["predictions"][0]
+    assert (said["answer"], said["rejected"]) == (NONE_OF_THESE, True)
+    plain = cli("predict", run.path, "grey.png").stdout
+    assert "grey.png   none of these   looks unlike the training pictures" in plain
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_looks_are_counted_by_the_pictures(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": "mlp", "epochs": 1, "runs": tmp_path, "quiet": True}
+    first = opsin.train("digits", **options)
+    second = opsin.train("digits", seed=1, **options)
+    other = opsin.train("digits", split_seed=5, **options)
+    assert [run.report["looks"] for run in (first, second, other)] == [1, 2, 1]
+    key = first.directory.read(first.directory.dataset)["test_set"]
+    kept = first.directory.load_arrays(first.directory.split)
+    assert key == key_of(kept["digests"], kept["test"])
+    assert count_looks(first.directory, key) == 2
+    assert count_looks(first.directory, None) == 0
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_evaluation_on_test_pictures_is_a_look(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), np.uint8)
+    labels = np.arange(90) % 3
+    np.savez(tmp_path / "noise.npz", images=images[:60], labels=labels[:60],
+             test_images=images[60:], test_labels=labels[60:])  # fmt: skip
+    run = opsin.train(tmp_path / "noise.npz", model="mlp", epochs=1, runs=tmp_path / "runs",
+                      quiet=True)  # fmt: skip
+    assert run.report["looks"] == 1
+    for looks in (2, 3):
+        assert opsin.evaluate(run.path, tmp_path / "noise.npz")["looks"] == looks

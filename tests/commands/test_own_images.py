@@ -1,0 +1,176 @@
+"""A run's images are found again where they were moved to, if they are the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.commands.own_parts import load_of_run
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import MovedError, RecipeError, RunError, SourceError
+from opsin.data.run_source import is_moved, recipe_of_run
+from tests.conftest import Cli, Notes, only_json, write_shapes
+from tests.made_runs import answers_right, write_run
+
+
+def run_on(root: Path, *sources: Path, **options: Any) -> RunDirectory:
+    data = opsin.load(*sources, **options)
+    return RunDirectory(write_run(root / "runs", "run", data, answers_right(data, 0.9)))
+
+
+def test_the_same_images_elsewhere_are_the_runs_own(tmp_path: Path, shapes: Path) -> None:
+    run = run_on(tmp_path, shapes, split_seed=3, size=12)
+    before = load_of_run(run)
+    moved = shapes.rename(tmp_path / "moved")
+    assert is_moved(run)
+    with pytest.raises(MovedError) as error:
+        load_of_run(run)
+    assert str(run.path) in str(error.value)
+    assert str(shapes) in str(error.value)
+    assert "--data NEW" in str(error.value)
+    assert error.value.gone == (str(shapes),)
+    found = load_of_run(run, moved)
+    assert found.fingerprint == before.fingerprint
+    assert np.array_equal(found.split.test, before.split.test)
+    assert not is_moved(run)
+    assert load_of_run(run).recipe.sources == (str(moved),)
+
+
+def test_a_copy_is_not_remembered_while_the_original_is_there(tmp_path: Path, shapes: Path) -> None:
+    run = run_on(tmp_path, shapes)
+    kept = run.dataset.read_bytes()
+    shutil.copytree(shapes, tmp_path / "copy")
+    load_of_run(run, tmp_path / "copy")
+    assert run.dataset.read_bytes() == kept
+
+
+def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path) -> None:
+    run = run_on(tmp_path, shapes)
+    moved = shapes.rename(tmp_path / "moved")
+    for number in range(3):
+        (moved / "disc" / f"{number}.png").unlink()
+    with pytest.raises(SourceError, match="of 24 images 3 are missing"):
+        load_of_run(run, moved)
+    for number in range(2):
+        Image.new("RGB", (24, 24), (number, 9, 9)).save(moved / "disc" / f"{number}.png")
+    with pytest.raises(SourceError, match="3 are missing, and 2 others are there") as error:
+        load_of_run(run, moved)
+    assert f"opsin data {moved} --since {run.path}" in str(error.value)
+    assert is_moved(run)
+
+
+def test_other_classes_are_refused(tmp_path: Path, shapes: Path) -> None:
+    run = run_on(tmp_path, shapes)
+    moved = shapes.rename(tmp_path / "moved")
+    (moved / "disc" / "0.png").rename(moved / "square" / "was-a-disc.png")
+    with pytest.raises(SourceError, match="images are the same, but classes"):
+        load_of_run(run, moved)
+
+
+def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:
+    places = [write_shapes(tmp_path / name, count) for name, count in (("a", 8), ("b", 9))]
+    test = write_shapes(tmp_path / "t", 4)
+    run = run_on(tmp_path, *places, test=str(test))
+    moved = [place.rename(tmp_path / f"new-{place.name}") for place in (*places, test)]
+    with pytest.raises(MovedError) as error:
+        load_of_run(run)
+    assert error.value.gone == tuple(map(str, (*places, test)))
+    with pytest.raises(RecipeError, match=r"2 places, .* and one more for its test"):
+        load_of_run(run, moved[0])
+    with pytest.raises(MovedError) as error:
+        load_of_run(run, moved[:2])
+    assert error.value.gone == (str(test),)
+    assert recipe_of_run(run, moved).test == str(moved[2])
+    assert load_of_run(run, moved).given_test
+    assert json.loads(run.dataset.read_text())["location"]["test"] == str(moved[2])
+    # One of them alone: the others stay where they are.
+    again = moved[1].rename(tmp_path / "newer-b")
+    assert len(load_of_run(run, [moved[0], again])) == 2 * (8 + 9 + 4)
+
+
+def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None:
+    run = run_on(tmp_path, shapes)
+    recipes: list[dict[str, Any]] = [{}, {"data": []}, {"data": {"size": "x"}}]
+    for content in recipes:
+        run.recipe.write_text(json.dumps(content))
+        with pytest.raises(RunError):
+            load_of_run(run)
+    locations: list[Any] = [3, None, [4], {"sources": 3}, {"test": []}]
+    for location in locations:
+        run.dataset.write_text(json.dumps({"location": location}))
+        with pytest.raises(RunError):
+            load_of_run(run)
+
+
+def test_changes_since_of_a_moved_source(cli: Cli, tmp_path: Path, shapes: Path) -> None:
+    run = run_on(tmp_path, shapes)
+    moved = shapes.rename(tmp_path / "moved")
+    done = cli("data", "--since", run.path)
+    assert done.returncode == 1
+    assert all(word in done.stderr for word in (str(run.path), str(shapes), "--data NEW"))
+    assert "spelling" not in done.stderr
+    found = only_json(cli("data", "--since", run.path, "--data", moved, "--json"))
+    assert found["unchanged"] == 24
+    assert opsin.changes_since(run.path, moved).unchanged == 24
+    assert cli("data", moved, "--data", moved).returncode == 2
+
+
+@pytest.fixture
+def trained(tmp_path: Path, shapes: Path, undrawn: None) -> opsin.Run:
+    """A run whose images were moved away since."""
+    run = opsin.train(shapes, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    shapes.rename(tmp_path / "moved")
+    return run
+
+
+@pytest.mark.torch
+def test_every_verb_names_the_option(cli: Cli, trained: opsin.Run, shapes: Path) -> None:
+    for words in (("report",), ("resume", "--epochs", "2"), ("inspect", "train/0"),
+                  ("inspect", "--portraits"), ("export",)):  # fmt: skip
+        done = cli(words[0], trained.path, *words[1:])
+        assert done.returncode == 1, done.stderr
+        for word in (str(trained.path), str(shapes), "--data NEW"):
+            assert word in done.stderr, done.stderr
+
+
+@pytest.mark.torch
+def test_every_function_takes_the_new_place(tmp_path: Path, trained: opsin.Run) -> None:
+    moved, kept = tmp_path / "moved", trained.directory.dataset.read_bytes()
+
+    def asked_again() -> opsin.Run:
+        trained.directory.dataset.write_bytes(kept)
+        return trained
+
+    assert opsin.write_report(asked_again(), data=moved, deep=False).name == "report.html"
+    longer = opsin.resume(asked_again(), moved, epochs=2, quiet=True)
+    assert longer.directory.location()["sources"] == [str(moved)]
+    look = opsin.Inspection(asked_again(), data=moved)
+    assert look.known.own
+    assert len(look.known.train) == len(
+        trained.directory.load_arrays(longer.directory.split)["train"]
+    )
+    assert look.portraits()
+    assert opsin.export_model(asked_again(), "bundle", data=[moved]).images
+    # Others are welcome to be looked at, and said to be others.
+    (moved / "disc" / "0.png").unlink()
+    notes = Notes()
+    assert not opsin.Inspection(asked_again(), data=moved, watcher=notes).known.own
+    assert any("1 are missing" in note for note in notes.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_every_verb_takes_the_new_place(cli: Cli, tmp_path: Path, trained: opsin.Run) -> None:
+    kept = trained.directory.dataset.read_bytes()
+    for words in (("report", "--quick"), ("resume", "--epochs", "2"), ("inspect", "train/0"),
+                  ("inspect", "--portraits"), ("export",)):  # fmt: skip
+        trained.directory.dataset.write_bytes(kept)  # where it was is forgotten again
+        done = cli(words[0], trained.path, *words[1:], "--data", tmp_path / "moved")
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,358 @@
+"""Several runs are each what a single one would have been, and their summary follows from them."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.commands.repeats import summarise
+from opsin.core.errors import MissingExtraError, RecipeError, StorageError
+from opsin.core.events import Epoch, Watcher
+from opsin.core.storage import write_json
+from opsin.data.cache import short_digest
+from opsin.data.corrections import read_corrections
+from opsin.evaluation.intervals import wilson
+from tests.conftest import without_drawing
+
+
+class AtRun(Watcher):
+    """Does something when a run of a series starts, or at its first epoch's end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.facts: list[tuple[str, str]] = []
+        self.now = False
+
+    def fact(self, name: str, text: str) -> None:
+        self.facts.append((name, text))
+        if name in ("Repeat", "Fold"):
+            self.now = text.startswith(f"{self.number} of ")
+            if self.now:
+                self.started()
+
+    def epoch(self, epoch: Epoch) -> None:
+        if self.now:
+            self.trained()
+
+    def started(self) -> None: ...
+
+    def trained(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def repeats(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
+    """Two runs on the digits with the seeds 4 and 5."""
+    pytest.importorskip("torch")
+    root = tmp_path_factory.mktemp("runs")
+    with without_drawing():
+        return opsin.train_repeats("digits", repeats=2, model="mlp", hidden=[16], epochs=2, seed=4,
+                                   runs=root, quiet=True)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
+    """Three folds of the digits."""
+    pytest.importorskip("torch")
+    root = tmp_path_factory.mktemp("runs")
+    with without_drawing():
+        return opsin.train_folds("digits", folds=3, model="mlp", epochs=2, name="cut", runs=root,
+                                 quiet=True)  # fmt: skip
+
+
+@pytest.mark.torch
+def test_repeats_differ_in_their_seeds_only(repeats: opsin.Repeats) -> None:
+    recipes = [run.recipe for run in repeats.runs]
+    assert [recipe.training.seed for recipe in recipes] == [4, 5]
+    same = {"training": {"seed"}}
+    assert len({recipe.model_dump_json(exclude=same) for recipe in recipes}) == 1
+    splits = [run.directory.load_arrays(run.directory.split) for run in repeats.runs]
+    assert all(np.array_equal(split["test"], splits[0]["test"]) for split in splits)
+    weights = {next(run.directory.checkpoints.glob("*.safetensors")).read_bytes()
+               for run in repeats.runs}  # fmt: skip
+    assert len(weights) == 2
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_a_repeat_is_what_a_single_run_with_its_seed_is(
+    repeats: opsin.Repeats, tmp_path: Path
+) -> None:
+    alone = opsin.train("digits", model="mlp", hidden=[16], epochs=2, seed=5, runs=tmp_path,
+                        quiet=True)  # fmt: skip
+    assert alone.report["figures"] == repeats.runs[1].report["figures"]
+    assert alone.recipe == repeats.runs[1].recipe
+
+
+@pytest.mark.torch
+def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> None:
+    summary = repeats.summary
+    accuracies = [run.accuracy for run in repeats.runs]
+    losses = [run.figures["log_loss"] for run in repeats.runs]
+    assert repeats.accuracy == pytest.approx(np.mean(accuracies))
+    assert repeats.deviation == pytest.approx(np.std(accuracies, ddof=1))
+    assert len(set(accuracies)) == 2
+    assert summary["mean"]["log_loss"] == pytest.approx(np.mean(losses))
+    assert summary["deviation"]["log_loss"] == pytest.approx(np.std(losses, ddof=1))
+    assert [row["accuracy"] for row in summary["runs"]] == accuracies
+    assert all(row["low"] < row["accuracy"] < row["high"] for row in summary["runs"])
+    assert summary["pooled"] is None
+    assert not repeats.stopped
+    assert f"{repeats.accuracy:.4f}" in repr(repeats)
+
+
+@pytest.mark.torch
+def test_the_summary_lies_beside_the_runs_which_are_listed_as_ever(repeats: opsin.Repeats) -> None:
+    root = repeats.file.parent
+    assert repeats.file.name.endswith("-digits-mlp-repeats.json")
+    assert json.loads(repeats.file.read_text(encoding="utf-8")) == repeats.summary
+    assert [Path(row["run"]) for row in repeats.summary["runs"]] == [r.path for r in repeats.runs]
+    assert [run.path.name[-5:] for run in repeats.runs] == ["seed4", "seed5"]
+    assert {run.path for run in opsin.list_runs(root)} == {run.path for run in repeats.runs}
+    assert {run.row()["state"] for run in repeats.runs} == {"done"}
+
+
+@pytest.mark.torch
+def test_every_picture_is_tested_once_and_pooled(
+    folds: opsin.Repeats, digits: opsin.Dataset
+) -> None:
+    kept = [run.directory.load_arrays(run.directory.predictions) for run in folds.runs]
+    rows = np.concatenate([one["test_rows"] for one in kept])
+    assert sorted(rows) == list(range(len(digits)))
+    answers = np.concatenate([one["test_probabilities"] for one in kept]).argmax(axis=1)
+    correct = answers == digits.labels[rows]
+    pooled = folds.summary["pooled"]
+    assert pooled["images"] == len(digits)
+    assert pooled["accuracy"] == pytest.approx(correct.mean())
+    assert (pooled["low"], pooled["high"]) == wilson(int(correct.sum()), len(digits))
+    for label, entry in enumerate(pooled["classes"]):
+        assert entry["recall"] == pytest.approx(correct[digits.labels[rows] == label].mean())
+    # Not by accident the same as the mean, which weighs folds of different sizes alike.
+    sizes = [row["images"] for row in folds.summary["runs"]]
+    means = [row["accuracy"] for row in folds.summary["runs"]]
+    assert pooled["accuracy"] == pytest.approx(np.average(means, weights=sizes))
+    assert folds.accuracy == pytest.approx(np.mean(means))
+
+
+@pytest.mark.torch
+def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
+    folds: opsin.Repeats, digits: opsin.Dataset
+) -> None:
+    assert folds.labels is not None
+    rows = read_corrections(folds.labels)
+    place = {digest.tobytes().hex(): row for row, digest in enumerate(short_digest(digits.digests))}
+    scores = []
+    for row in rows:
+        own = place[row.digest]
+        assert (row.name, row.label) == (digits.names[own], digits.classes[digits.labels[own]])
+    with folds.labels.open(encoding="utf-8", newline="") as stream:
+        for line in csv.DictReader(stream):
+            assert line["suggested"] != line["label"]
+            scores.append(float(line["score"]))
+    assert 0 < len(scores) < 0.1 * len(digits)
+    assert scores == sorted(scores, reverse=True)
+    assert opsin.load("digits", labels=folds.labels).fingerprint == digits.fingerprint
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_folds_of_corrected_labels_keep_the_corrections(tmp_path: Path) -> None:
+    plain = opsin.load("digits")
+    first = tmp_path / "first.csv"
+    rows = [f"{plain.names[row]},{(plain.labels[row] + 1) % 10}" for row in range(40)]
+    first.write_text("name,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    corrected = opsin.load("digits", labels=first)
+    found = opsin.train_folds(corrected, folds=2, model="mlp", epochs=5,
+                              runs=tmp_path / "runs", quiet=True)  # fmt: skip
+    assert found.labels is not None
+    # As it is, the file says what was said before: it takes nothing back and doubts nothing away.
+    assert opsin.load("digits", labels=found.labels).fingerprint == corrected.fingerprint
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: Path) -> None:
+    assert [run.path.name[11:] for run in folds.runs] == [
+        "cut-fold1of3", "cut-fold2of3", "cut-fold3of3"
+    ]  # fmt: skip
+    assert folds.file.name[11:] == "cut-folds.json"
+    alone = opsin.train("digits", model="mlp", epochs=2, fold="2/3", runs=tmp_path, quiet=True)
+    assert alone.recipe == folds.runs[1].recipe
+    assert alone.report["figures"] == folds.runs[1].report["figures"]
+
+
+@pytest.mark.torch
+def test_runs_that_were_stopped_are_shown_and_not_averaged(
+    repeats: opsin.Repeats, tmp_path: Path
+) -> None:
+    whole, last = repeats.runs
+    shutil.copytree(last.path, tmp_path / "last")
+    stopped = opsin.Run(tmp_path / "last")
+    report = stopped.report
+    report["training"]["stopped"] = True
+    write_json(stopped.directory.report, report)
+    summary = summarise([whole, stopped], kind="repeats", asked=2)
+    assert [row["stopped"] for row in summary["runs"]] == [False, True]
+    assert summary["mean"]["accuracy"] == whole.accuracy
+    assert summary["deviation"] is None
+    alone = summarise([stopped], kind="folds", asked=2)
+    assert alone["mean"] is alone["deviation"] is alone["pooled"] is None
+    found = opsin.Repeats((stopped,), alone, repeats.file)
+    assert found.stopped
+    assert found.accuracy is found.deviation is None
+    assert "no mean" in repr(found)
+
+
+@pytest.mark.torch
+def test_a_run_whose_loss_ran_away_is_told_and_counts(
+    repeats: opsin.Repeats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from opsin.cli.repeats import tell_repeats
+
+    whole, last = repeats.runs
+    assert not repeats.diverged
+    shutil.copytree(last.path, tmp_path / "last")
+    diverged = opsin.Run(tmp_path / "last")
+    report = diverged.report
+    report["training"]["diverged"] = "the loss is no number"
+    write_json(diverged.directory.report, report)
+    runs = (whole, diverged)
+    found = opsin.Repeats(runs, summarise(runs, kind="repeats", asked=2), repeats.file)
+    assert found.diverged
+    assert not found.stopped
+    assert found.accuracy == repeats.accuracy
+    tell_repeats(found, as_json=False)
+    shown = capsys.readouterr().out
+    assert "(loss ran away)" in shown
+    assert "ran away in 1 of 2 runs" in shown
+
+
+@pytest.mark.torch
+def test_the_table_says_what_its_figures_mean(
+    repeats: opsin.Repeats, folds: opsin.Repeats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from opsin.cli.repeats import tell_repeats
+
+    tell_repeats(folds, as_json=False)
+    shown = capsys.readouterr().out
+    assert "It is no confidence interval" in shown
+    assert "(95% interval) on 1,797 pictures, each tested once" in shown
+    assert "Recall" in shown
+    assert "2/3" in shown
+    cut = (repeats.runs[0],)
+    tell_repeats(
+        opsin.Repeats(cut, summarise(cut, kind="repeats", asked=2), repeats.file), as_json=False
+    )
+    shown = capsys.readouterr().out
+    assert "Stopped by Ctrl-C: 1 of 2 runs are whole, the mean is of 1." in shown
+    assert "deviation" not in shown
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None:
+    class Interrupt(AtRun):
+        def trained(self) -> None:
+            if ("sent", "") not in self.facts:
+                self.facts.append(("sent", ""))
+                os.kill(os.getpid(), signal.SIGINT)
+
+    found = opsin.train_folds("digits", folds=3, model="mlp", epochs=3, runs=tmp_path,
+                              watcher=Interrupt(2))  # fmt: skip
+    assert found.stopped
+    assert [run.row()["state"] for run in found.runs] == ["done", "stopped"]
+    assert found.summary["asked"] == 3
+    assert found.accuracy == found.runs[0].accuracy == found.summary["pooled"]["accuracy"]
+    assert found.deviation is None
+    assert json.loads(found.file.read_text(encoding="utf-8")) == found.summary
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.Dataset) -> None:
+    class Interrupt(AtRun):
+        def started(self) -> None:
+            raise KeyboardInterrupt
+
+    found = opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path / "two",
+                                watcher=Interrupt(2))  # fmt: skip
+    assert found.stopped
+    assert [row["stopped"] for row in found.summary["runs"]] == [False]
+    assert found.accuracy == found.runs[0].accuracy
+    with pytest.raises(KeyboardInterrupt):
+        opsin.train_repeats(digits, model="mlp", epochs=1, runs=tmp_path / "one",
+                            watcher=Interrupt(1))  # fmt: skip
+    assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_an_error_is_raised_after_what_is_done_was_told(
+    tmp_path: Path, digits: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Fill(AtRun):
+        def started(self) -> None:
+            monkeypatch.setattr(os, "fsync", full)
+
+    watcher = Fill(2)
+    with pytest.raises(StorageError, match="no space left on device"):
+        opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path,
+                            watcher=watcher)  # fmt: skip
+    (file,) = tmp_path.glob("*-repeats.json")
+    (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
+    ((_, told),) = [fact for fact in watcher.facts if fact[0] == "Done"]
+    assert row["run"] in told
+    assert f"{row['accuracy']:.4f}" in told
+    assert [text for name, text in watcher.facts if name == "Repeat"] == [
+        "1 of 3 · seed 0", "2 of 3 · seed 1"
+    ]  # fmt: skip
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"repeats": 0}, "1 to 100 repeats; got 0"),
+        ({"repeats": 101}, "1 to 100 repeats; got 101"),
+        ({"repeats": 3, "seed": 2**31 - 2}, "seed"),
+        ({"repeats": 3, "seed": "often"}, "often"),
+        ({"folds": 1}, "2 to 100 folds; got 1"),
+        ({"folds": 101}, "2 to 100 folds; got 101"),
+        ({"folds": 3, "fold": "1/3"}, "3 folds and the fold 1/3"),
+    ],
+)
+def test_impossible_series_leave_nothing(
+    tmp_path: Path, options: dict[str, object], match: str
+) -> None:
+    verb = opsin.train_folds if "folds" in options else opsin.train_repeats
+    with pytest.raises(RecipeError, match=match):
+        verb("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True, **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.torch
+def test_options_of_the_data_go_with_a_source_only(tmp_path: Path, digits: opsin.Dataset) -> None:
+    with pytest.raises(RecipeError, match=r"opsin\.load"):
+        opsin.train_repeats(digits, model="mlp", size=8, runs=tmp_path, quiet=True)
+
+
+def test_without_pytorch_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
+        opsin.train_repeats("digits", runs=tmp_path, quiet=True)

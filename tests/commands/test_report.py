@@ -1,0 +1,165 @@
+"""A run's report drawn anew, and what it writes to be corrected."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.commands.find_failures import look_deeper
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier
+from tests.commands.test_evaluate import write_digits
+from tests.conftest import Notes
+from tests.made_runs import answers_right, write_run
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
+def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
+    """Write digits, one validation picture a second time in an earlier class; return both names."""
+    write_digits(digits, folder, list(range(400)), list(digits.classes))
+    data = opsin.load(folder)
+    names = [data.names[row] for row in data.split.val if data.labels[row] >= 4]
+    right, wrong = names[0], f"1/{'z' * 9}.png"
+    shutil.copy(folder / right, folder / wrong)
+    return opsin.load(folder), right, wrong
+
+
+def run_that_doubts(root: Path, data: Dataset, right: str, classifier: Path) -> RunDirectory:
+    """Write a run that knows all validation pictures; copies get the class of ``right``."""
+    answers = answers_right(data, 1.0)
+    names = [data.names[row] for row in data.split.val]
+    picture = data.digests[data.names.index(right)]
+    for place, row in enumerate(data.split.val):
+        if np.array_equal(data.digests[row], picture):
+            answers["val"][place] = answers["val"][names.index(right)]
+    return RunDirectory(write_run(root, "run", data, answers, classifier=classifier))
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_of_exact_copies_in_two_classes_the_wrong_one_is_named(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    data, right, wrong = with_a_copy(digits, tmp_path / "digits")
+    run = run_that_doubts(tmp_path / "runs", data, right, nearest_mean)
+    fix = tmp_path / "labels.csv"
+    opsin.write_report(run.path, deep=False, fix=fix)
+    (row,) = rows_of(fix)
+    label = right.partition("/")[0]
+    assert (row["name"], row["present"], row["label"]) == (wrong, "1", "1")
+    assert row["suggested"] == label
+    unedited = opsin.load(tmp_path / "digits", labels=fix)
+    assert unedited.corrected is not None
+    assert unedited.corrected.words == "0 relabelled, 0 left out"
+    assert unedited.fingerprint == data.fingerprint
+    text = fix.read_text(encoding="utf-8")
+    fix.write_text(text.replace(",1,1,", f",1,{label},"), encoding="utf-8")
+    mended = opsin.load(tmp_path / "digits", labels=fix)
+    assert mended.classes[mended.labels[mended.names.index(wrong)]] == label
+    assert mended.classes[mended.labels[mended.names.index(right)]] == label
+
+
+def test_renamed_files_keep_their_rows(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> None:
+    data, right, wrong = with_a_copy(digits, tmp_path / "digits")
+    run = run_that_doubts(tmp_path / "runs", data, right, nearest_mean)
+    opsin.write_report(run.path, deep=False)
+    before = run.read(run.report)["failures"]
+    for file in (tmp_path / "digits").rglob("*.png"):
+        file.rename(file.with_name(f"{file.stem[::-1]}x.png"))
+    fix = tmp_path / "labels.csv"
+    opsin.write_report(run.path, deep=False, fix=fix)
+    after = run.read(run.report)["failures"]
+    assert [each["row"] for each in after["suspects"]] == [data.names.index(wrong)]
+    assert [{**each, "name": ""} for each in after["suspects"]] == [
+        {**each, "name": ""} for each in before["suspects"]
+    ]
+    assert opsin.load(tmp_path / "digits", labels=fix).fingerprint == data.fingerprint
+
+
+def test_what_was_corrected_before_is_written_again(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    data, right, _ = with_a_copy(digits, tmp_path / "digits")
+    moved = data.names[int(data.split.train[0])]
+    first = tmp_path / "first.csv"
+    first.write_text(f"name,label\n{moved},9\n{data.names[-1]},-\n", encoding="utf-8")
+    corrected = opsin.load(tmp_path / "digits", labels=first)
+    run = run_that_doubts(tmp_path / "runs", corrected, right, nearest_mean)
+    run.corrections.write_bytes(first.read_bytes())
+    fix = tmp_path / "second.csv"
+    opsin.write_report(run.path, deep=False, fix=fix)
+    again = opsin.load(tmp_path / "digits", labels=fix)
+    assert again.corrected is not None
+    assert len(again.corrected.rows) == 3
+    assert again.fingerprint == corrected.fingerprint
+
+
+def test_answers_to_other_labels_are_not_reported(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    run = RunDirectory(
+        write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
+    )
+    kept = run.load_arrays(run.predictions)
+    run.save_arrays(run.predictions, **{**kept, "val_labels": np.roll(kept["val_labels"], 1)})
+    with pytest.raises(RunError, match="labels of its val part are others"):
+        opsin.write_report(run.path, deep=False, fix=tmp_path / "labels.csv")
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    answers = answers_right(digits, 0.1)
+    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+    fix, notes = tmp_path / "labels.csv", Notes()
+    opsin.write_report(run.path, deep=False, fix=fix, watcher=notes)
+    assert not fix.exists()
+    (note,) = notes.notes
+    assert note.startswith(
+        f"{fix} was not written. The classifier is too weak to tell: it is right"
+    )
+    failures = run.read(run.report)["failures"]
+    assert (failures["suspects"], failures["suspected"]) == ([], 0)
+    assert failures["labels"]["too_weak"] in note
+    assert failures["slices"]["too_weak"]
+    assert failures["slices"]["weakest"] == []
+
+
+def test_suspects_come_with_what_to_expect_of_them(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    answers = answers_right(digits, 0.97)
+    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+    opsin.write_report(run.path, deep=False)
+    failures = run.read(run.report)["failures"]
+    assert failures["suspected"] > 0
+    assert failures["labels"]["too_weak"] == ""
+    expected = failures["labels"]["expected"]
+    assert expected["flipped"] == round(0.05 * len(answers["val"]))
+    assert 0.5 <= expected["precision"] <= 1
+    assert f"{expected['flipped']} labels flipped at random" in expected["words"]
+
+
+def test_a_classifier_by_chance_says_nothing_of_strangers(
+    tmp_path: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    run = RunDirectory(
+        write_run(tmp_path, "run", digits, answers_right(digits, 0.1), classifier=nearest_mean)
+    )
+    kept = run.load_arrays(run.predictions)
+    kept["test_familiarity"] = np.ones(len(kept["test_rows"]), np.float32)
+    found = look_deeper(Classifier(nearest_mean), digits, kept, "test", Notes())
+    assert found["strangers"] is None
+    assert "it is right for" in found["too_weak"]

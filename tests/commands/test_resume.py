@@ -1,0 +1,214 @@
+"""A run goes on as if never left, or says why it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RecipeError, RunError
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.data.dataset import Dataset, from_arrays
+from tests.conftest import Notes
+
+pytestmark = pytest.mark.torch
+
+undrawn = pytest.mark.usefixtures("undrawn")
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, undrawn: None) -> opsin.Run:
+    """A run that Ctrl-C ended in the middle of its first epoch."""
+    run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                      watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
+    assert run.directory.state()[0] == "stopped"
+    return run
+
+
+def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    whole = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path / "whole",
+                        quiet=True)  # fmt: skip
+    again = opsin.resume(stopped, quiet=True)
+    assert again.path == stopped.path
+    assert again.directory.state()[0] == "done"
+    assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
+    assert [e["val_loss"] for e in again.history] == [e["val_loss"] for e in whole.history]
+    assert again.figures == whole.figures
+    assert again.report["training"] == whole.report["training"]
+    assert again.report["seconds"]["train"] >= sum(e["seconds"] for e in again.history[1:])
+
+
+@undrawn
+def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
+    kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
+    longer = opsin.resume(first, epochs=4, optimizer="sgd", rate=0.01, quiet=True)
+    assert longer.path != first.path
+    assert longer.recipe.parent == first.path.name == longer.report["parent"]
+    assert [epoch["epoch"] for epoch in longer.history] == [3, 4]
+    assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
+    with pytest.raises(RecipeError, match="more than the 2 epochs"):
+        opsin.resume(first, epochs=2, quiet=True)
+    with pytest.raises(RecipeError, match="got hidden"):
+        opsin.resume(first, hidden=(3,), quiet=True)
+
+
+def test_a_finished_run_says_how_it_can_go_on(run: opsin.Run) -> None:
+    with pytest.raises(RunError, match="--epochs 6"):
+        opsin.resume(run, quiet=True)
+
+
+def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
+    directory = RunDirectory(stopped.path)
+    with directory.hold():
+        directory.set_status("running")
+        with pytest.raises(RunError, match="still being trained"):
+            opsin.resume(stopped, quiet=True)
+
+
+@undrawn
+def test_other_pictures_are_refused(tmp_path: Path, digits: Dataset) -> None:
+    def some(count: int) -> Dataset:
+        return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
+
+    run = opsin.train(some(600), model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                      watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
+    with pytest.raises(RunError, match="have changed since"):
+        opsin.resume(run, some(601), quiet=True)
+    assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
+
+
+def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: Path) -> None:
+    shutil.rmtree(stopped.directory.checkpoints)
+    notes = Notes()
+    again = opsin.resume(stopped, watcher=notes)
+    assert any("begins again" in note for note in notes.notes)
+    assert [epoch["epoch"] for epoch in again.history] == [1, 2, 3]
+    shutil.rmtree(stopped.directory.checkpoints)
+    with pytest.raises(RunError, match="a run with a checkpoint"):
+        opsin.resume(stopped, epochs=9, quiet=True)
+
+
+def test_killed_before_anything_but_the_recipe_was_written(
+    stopped: opsin.Run, tmp_path: Path
+) -> None:
+    bare = tmp_path / "2026-01-01-bare"
+    bare.mkdir()
+    shutil.copy(stopped.directory.recipe, bare)
+    assert opsin.resume(bare, quiet=True).accuracy > 0.5
+
+
+def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
+    run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", rate=100.0,
+                      weight_decay=10.0, schedule="constant", runs=tmp_path,
+                      quiet=True)  # fmt: skip
+    assert "the loss became" in run.report["training"]["diverged"]
+    state, cause = run.directory.state()
+    assert (state, cause) == ("stopped", run.report["training"]["diverged"])
+    assert run.classifier().predict(np.zeros((8, 8, 1), np.uint8)).label
+    assert run.directory.page.is_file()
+
+
+def test_a_recipe_of_another_day_is_told_of(stopped: opsin.Run) -> None:
+    recipe: dict[str, Any] = json.loads(stopped.directory.recipe.read_text())
+    recipe["versions"]["torch"] = "1.0"
+    stopped.directory.recipe.write_text(json.dumps(recipe))
+    notes = Notes()
+    opsin.resume(stopped, watcher=notes)
+    assert any("begun with PyTorch 1.0" in note for note in notes.notes)
+
+
+def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
+    stopped: opsin.Run,
+) -> None:
+    for file in stopped.directory.checkpoints.glob("*.safetensors"):
+        file.write_bytes(b"rotten")
+    with pytest.raises(RunError, match="none left"):
+        opsin.resume(stopped, quiet=True)
+
+
+@undrawn
+def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None:
+    class Dies(Notes):
+        def advance(self, done: int, **figures: float) -> None:
+            if "share" in figures:
+                raise SystemExit
+
+    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "a", quiet=True)
+    whole = opsin.resume(first, epochs=4, name="whole", quiet=True)
+    with pytest.raises(SystemExit):
+        opsin.resume(first, epochs=4, name="cut", watcher=Dies())
+    [cut] = [run for run in opsin.list_runs(tmp_path / "a") if "cut" in run.path.name]
+    again = opsin.resume(cut, quiet=True)
+    assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
+    # Before even that was written, it does not begin with fresh weights in silence.
+    shutil.rmtree(cut.directory.checkpoints)
+    cut.directory.set_status("failed")
+    with pytest.raises(RunError, match="was to take over"):
+        opsin.resume(cut, quiet=True)
+
+
+@undrawn
+def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
+    first = opsin.train("digits", model="mlp", epochs=3, optimizer="sgd", rate=3.0, batch_size=32,
+                        schedule="constant", runs=tmp_path, quiet=True)  # fmt: skip
+    assert first.report["training"]["stepped_back"]
+    child = opsin.resume(first, epochs=4, rate=0.05, quiet=True)
+    assert [epoch["rate"] for epoch in child.history] == [0.05]
+    other = opsin.resume(first, epochs=4, optimizer="adam", quiet=True)
+    assert isinstance(other.recipe, opsin.Recipe)
+    assert other.recipe.training.rate == resolve(DataRecipe.of("x"), model="mlp").training.rate
+
+
+def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
+    labels = digits.labels[:700]
+    rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:8]])
+    data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
+    run = opsin.train(
+        data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3, training=True)
+    )
+    reasons = run.report["reasons"]
+    assert "resnet 4" in reasons["Auto"]
+    assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]
+    again = opsin.resume(run, data, quiet=True)
+    assert again.report["reasons"] == reasons
+    assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
+
+
+@undrawn
+def test_a_run_goes_on_from_any_folder(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shapes.parent)
+    run = opsin.train(shapes.name, model="mlp", epochs=30, batch_size=2, runs=tmp_path / "runs",
+                      watcher=Notes(interrupt_at=1, training=True))  # fmt: skip
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert opsin.resume(run, quiet=True).directory.state()[0] == "done"
+
+
+def test_a_name_needs_a_change(stopped: opsin.Run) -> None:
+    with pytest.raises(RecipeError, match="nothing changes"):
+        opsin.resume(stopped, name="other", quiet=True)
+
+
+@pytest.mark.slow
+def test_five_runs_are_one(tmp_path: Path) -> None:
+    runs = [
+        opsin.train("digits", model="cnn", depth=1, epochs=2, runs=tmp_path, quiet=True)
+        for _ in range(5)
+    ]
+    assert len({run.directory.classifier.read_bytes() for run in runs}) == 1
+    assert len({json.dumps(run.report["figures"]) for run in runs}) == 1
+    splits = [run.directory.load_arrays(run.directory.split) for run in runs]
+    for split in splits[1:]:
+        assert all(np.array_equal(split[part], splits[0][part]) for part in split)

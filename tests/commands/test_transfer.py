@@ -1,0 +1,483 @@
+"""A collection that was written out is the same collection, and nothing else was touched."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.commands.legal_names import NamesInUse, legal_name
+from opsin.commands.transfer import check_target
+from opsin.core.errors import SourceError, StorageError
+from opsin.core.events import Watcher
+from tests.conftest import Cli, Notes, only_json, shape_picture, write_shapes
+
+
+class Told(Watcher):
+    """Keeps notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.last = 0
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def advance(self, done: int, **figures: float) -> None:
+        self.last = done
+
+
+def sides(data: opsin.Dataset) -> dict[str, list[tuple[str, bytes]]]:
+    """Return class and digest of each picture of each part, in any order."""
+    return {
+        part: sorted(
+            (data.classes[data.labels[row]], data.digests[row].tobytes())
+            for row in data.split.rows(part)
+        )
+        for part in ("train", "val", "test")
+    }
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    text = (folder / "metadata.csv").read_bytes().decode("utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def noise(count: int, *, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, (count, 8, 8), np.uint8)
+
+
+def everything(folder: Path) -> dict[str, bytes | None]:
+    """Return each entry below a folder, files with their content."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def test_files_are_copied_byte_by_byte_and_come_back_the_same(tmp_path: Path, shapes: Path) -> None:
+    Image.fromarray(shape_picture("disc", 5)).save(shapes / "disc" / "photo.JPG", quality=80)
+    data = opsin.load(shapes)
+    told = Told()
+    written = opsin.export_data(data, tmp_path / "new" / "out", watcher=told)
+    out = tmp_path / "new" / "out"
+    assert (written.path, written.pictures, told.last) == (out, 25, 25)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert written.bytes == sum(path.stat().st_size for path in files)
+    assert len(files) == 27
+    originals = {path.read_bytes() for path in shapes.rglob("*.*")}
+    for row in table(out):
+        content = (out / row["file_name"]).read_bytes()
+        assert content in originals
+        assert row["sha256"] == hashlib.sha256(content).hexdigest()
+        assert row["file_name"].startswith(f"{row['split']}/{row['label']}/")
+        assert (out / row["file_name"]).stat().st_nlink == 1
+    assert any(row["file_name"].endswith("/photo.JPG") for row in table(out))
+    for source in (out, out / "metadata.csv"):
+        back = opsin.load(source)
+        assert back.fingerprint == data.fingerprint
+        assert back.classes == data.classes
+        assert sides(back) == sides(data)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
+
+
+def test_arrays_become_lossless_pictures(tmp_path: Path) -> None:
+    labels = np.arange(30) % 3
+    colour = np.random.default_rng(1).integers(0, 256, (30, 9, 7, 3), np.uint8)
+    for number, images in enumerate((noise(30), colour)):
+        data = opsin.from_arrays(images, labels, test=(images[:6] // 2, labels[:6]))
+        out = tmp_path / str(number)
+        opsin.export_data(data, out)
+        back = opsin.load(out)
+        assert back.fingerprint == data.fingerprint
+        assert sides(back) == sides(data)
+
+
+def test_a_collection_in_memory_is_never_taken_for_a_folder(tmp_path: Path, shapes: Path) -> None:
+    data = opsin.from_arrays(noise(12), np.arange(12) % 2, name=str(shapes))
+    opsin.export_data(data, tmp_path / "out")
+    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
+
+
+# What a table can hold, of any script: see the test of names that it cannot.
+CLASS = st.text(min_size=1, max_size=20).filter(lambda t: t.isprintable() and t == t.strip())
+
+
+@settings(max_examples=25)
+@given(st.lists(CLASS, min_size=2, max_size=4, unique=True))
+def test_any_class_name_comes_back(names: list[str]) -> None:
+    count = 6 * len(names)
+    data = opsin.from_arrays(noise(count), np.arange(count) % len(names), names)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        opsin.export_data(data, out)
+        assert [path.name for path in Path(folder).iterdir()] == ["out"]
+        back = opsin.load(out)
+        assert back.fingerprint == data.fingerprint
+        assert sorted(back.classes) == sorted(names)
+        assert sides(back) == sides(data)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("T-shirt/top", "T-shirt-top"),
+        ("CON", "con", "Con."),
+        ("..", "...", "/"),
+        ("é", "e\N{COMBINING ACUTE ACCENT}", "E\N{COMBINING ACUTE ACCENT}"),
+        ("straße", "STRASSE"),
+        ('"quoted"', "a,b;c", "=1+1"),
+        ("x" * 400, "x" * 400 + "y"),
+        ("円" * 200, ".hidden"),
+    ],
+)
+def test_folders_have_legal_names_and_the_table_the_true_ones(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    count = 6 * len(names)
+    data = opsin.from_arrays(noise(count), np.arange(count) % len(names), names)
+    opsin.export_data(data, tmp_path / "out")
+    back = opsin.load(tmp_path / "out")
+    assert back.fingerprint == data.fingerprint
+    folders = {row["file_name"].split("/")[1] for row in table(tmp_path / "out")}
+    assert len({folder.casefold() for folder in folders}) == len(names)
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+@pytest.mark.parametrize(
+    ("name", "legal"),
+    [
+        ("T-shirt/top", "T-shirt-top"),
+        ("con", "_con"),
+        ("Nul .tar.gz", "_Nul .tar.gz"),
+        ("lpt1", "_lpt1"),
+        ("console", "console"),
+        (".hidden.", "hidden"),
+        ("..", "_"),
+        ("two\nlines", "two-lines"),
+        ("e\u0301", "é"),
+        ("x" * 200 + ".jpg", "x" * 116 + ".jpg"),
+        ("円" * 200, "円" * 40),
+        ("a. sentence with no suffix at all", "a. sentence with no suffix at all"),
+    ],
+)
+def test_names_become_legal(name: str, legal: str) -> None:
+    assert legal_name(name) == legal
+
+
+@given(st.text(max_size=300))
+def test_a_legal_name_is_legal_everywhere(name: str) -> None:
+    legal = legal_name(name)
+    assert legal
+    assert legal.isprintable()
+    assert not set(legal) & set('<>:"/\\|?*%')
+    assert legal == legal.strip(" .")
+    assert len(legal.encode()) <= 255
+    assert legal.partition(".")[0].strip().casefold() not in {"con", "nul", "aux", "prn", "com1"}
+    assert legal_name(legal) == legal
+
+
+@given(st.lists(st.sampled_from(["a", "A", "a-2", "a.b", "A.b", "a-2.b", "ä", "a\u0308"])))
+def test_no_two_names_are_alike(names: list[str]) -> None:
+    used = NamesInUse()
+    given = [used.take(name) for name in names]
+    assert len({name.casefold() for name in given}) == len(names)
+    assert given[:1] == names[:1]
+
+
+def test_equal_file_names_get_numbers(tmp_path: Path) -> None:
+    for number in range(8):
+        for kind in ("disc", "square"):
+            folder = tmp_path / "s" / kind / f"day {number}"
+            folder.mkdir(parents=True)
+            name = ("IMG.png", "img.PNG")[number % 2]
+            Image.fromarray(shape_picture(kind, number)).save(folder / name)
+    data = opsin.load(tmp_path / "s")
+    opsin.export_data(data, tmp_path / "out")
+    rows = table(tmp_path / "out")
+    assert len({row["file_name"].casefold() for row in rows}) == 16
+    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_names_that_are_no_unicode_are_made_legal(tmp_path: Path, shapes: Path) -> None:
+    (shapes / "disc" / "0.png").rename(shapes / "disc" / os.fsdecode(b"caf\xe9\n.png"))
+    data = opsin.load(shapes)
+    opsin.export_data(data, tmp_path / "out")
+    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
+    assert any(row["file_name"].endswith("/caf--.png") for row in table(tmp_path / "out"))
+
+
+def test_files_and_arrays_that_were_joined(tmp_path: Path, shapes: Path) -> None:
+    np.savez(tmp_path / "more.npz", images=noise(20), labels=np.arange(20) % 2,
+             classes=["disc", "cross"])  # fmt: skip
+    data = opsin.load(shapes, tmp_path / "more.npz", classes=["square", "cross", "disc"])
+    written = opsin.export_data(data, tmp_path / "out")
+    originals = {path.read_bytes() for path in shapes.rglob("*.png")}
+    kept = {path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
+    assert originals < kept
+    # The order of the classes, the size and the channels are not those that it would choose.
+    assert written.options == ("--size", "64x64", "--channels", "3", "--classes",
+                               "square,cross,disc")  # fmt: skip
+    back = opsin.load(tmp_path / "out", size=(64, 64), channels=3,
+                      classes=["square", "cross", "disc"])  # fmt: skip
+    assert back.fingerprint == data.fingerprint
+    assert back.classes == data.classes
+    assert sides(back) == sides(data)
+
+
+def test_unreadable_files_are_left_out(tmp_path: Path, shapes: Path) -> None:
+    (shapes / "disc" / "0.png").write_bytes(b"no picture")
+    data = opsin.load(shapes)
+    told = Told()
+    written = opsin.export_data(data, tmp_path / "out", watcher=told)
+    assert written.pictures == 23
+    assert told.notes == ["1 unreadable files are left out"]
+    assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
+
+
+def test_groups_travel_with_the_table(tmp_path: Path) -> None:
+    groups = [f"person {number % 10}" if number % 3 else "" for number in range(40)]
+    data = opsin.from_arrays(noise(40), np.arange(40) % 2, groups=groups)
+    opsin.export_data(data, tmp_path / "out")
+    back = opsin.load(tmp_path / "out")
+    assert sorted(back.groups) == sorted(groups)
+    assert sides(back) == sides(data)
+    about = json.loads((tmp_path / "out" / "croissant.json").read_text(encoding="utf-8"))
+    assert about["recordSet"][-1]["field"][-1]["@id"] == "pictures/group"
+
+
+def test_an_npz_file_gives_the_same_pictures(tmp_path: Path, digits: opsin.Dataset) -> None:
+    told = Told()
+    written = opsin.export_data(digits, tmp_path / "d.npz", watcher=told)
+    assert (written.pictures, told.last) == (1797, 1797)
+    assert written.bytes == (tmp_path / "d.npz").stat().st_size
+    assert "validation pictures go with those for training" in told.notes[0]
+    assert written.options == ("--no-flip",)
+    with np.load(tmp_path / "d.npz") as arrays:
+        assert set(arrays) == {"images", "labels", "classes", "test_images", "test_labels"}
+        assert len(arrays["images"]) == len(digits.split.train) + len(digits.split.val)
+    back = opsin.load(tmp_path / "d.npz")
+    assert back.fingerprint == digits.fingerprint
+    assert back.classes == digits.classes
+    assert sides(back)["test"] == sides(digits)["test"]
+    opsin.export_data(digits, tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "d.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "d.npz") as archive:
+        assert {member.date_time[0] for member in archive.infolist()} == {1980}
+
+
+def test_an_npz_file_without_a_test_part_has_any_class_name(tmp_path: Path) -> None:
+    data = opsin.from_arrays(noise(20), np.arange(20) % 2, [" a", "b\n"], test_fraction=0)
+    opsin.export_data(data, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert set(arrays) == {"images", "labels", "classes"}
+    back = opsin.load(tmp_path / "a.npz", test_fraction=0)
+    assert (back.fingerprint, back.classes) == (data.fingerprint, (" a", "b\n"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", " a", "a ", ""])
+def test_a_class_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: str) -> None:
+    data = opsin.from_arrays(noise(20), np.arange(20) % 2, [name, "b"])
+    with pytest.raises(SourceError, match=r"export an \.npz file"):
+        opsin.export_data(data, tmp_path / "new" / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(
+    tmp_path: Path, shapes: Path, digits: opsin.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opsin.load(shapes)
+    for name in ("file", "file.npz"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / ".hidden").write_text("mine")
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = everything(tmp_path)
+    for target, message in (
+        (tmp_path / "file", "a new or an empty folder"),
+        (tmp_path / "file.npz", "a new file"),
+        (tmp_path / "full", "is there already"),
+        (tmp_path / "folder.npz", "a new file"),
+        (tmp_path / "file" / "below", "to write"),
+        (tmp_path / "here", "the one you are in"),
+        (shapes / "out", "outside of the source"),
+        (shapes / "x.npz", "outside of the source"),
+    ):
+        with pytest.raises(StorageError, match=message):
+            opsin.export_data(data, target)
+    with pytest.raises(StorageError, match="to write"):
+        check_target(tmp_path / "file" / "new" / "below")  # at once, not after an hour's reading
+    assert everything(tmp_path) == before
+
+
+def test_an_empty_folder_and_a_link_to_one_will_do(tmp_path: Path, digits: opsin.Dataset) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    data = opsin.load("digits", classes=["0", "1"])
+    opsin.export_data(data, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "metadata.csv").is_file()
+
+
+def test_pictures_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
+    data = opsin.load(shapes)
+    hidden = shapes / "disc" / "3.png"
+    content = hidden.read_bytes()
+    hidden.unlink()
+    with pytest.raises(SourceError, match="it holds others by now"):
+        opsin.export_data(data, tmp_path / "new" / "out")
+    hidden.write_bytes(content)
+    for path in shapes.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(SourceError):
+        opsin.export_data(data, tmp_path / "new" / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
+
+
+def test_a_picture_that_goes_while_it_is_copied(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a table, pictures that are missing are found out only when they are read.
+    rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
+    (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
+    data = opsin.load(tmp_path / "t.csv")
+    (shapes / "square" / "11.png").unlink()
+    with pytest.raises(SourceError, match=r"11\.png: no such file"):
+        opsin.export_data(data, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"shapes", "t.csv"}
+
+
+@pytest.mark.parametrize("name", ["out", "x.npz"])
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, digits: opsin.Dataset, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        opsin.export_data(digits, tmp_path / "a" / "b" / name, watcher=Notes(interrupt_at=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills as a Unix system does")
+def test_a_killed_export_is_whole_or_not_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "opsin", "data", "digits", "--export", "out", "--quiet"]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".scratch-*/train/*/*")) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.kill()
+    if (tmp_path / "out").exists():
+        assert len(table(tmp_path / "out")) == 1797
+    else:
+        assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".scratch-")]
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="a small disk of its own needs the right to mount one",
+)
+@pytest.mark.parametrize("name", ["out", "x.npz"])
+def test_a_full_disk_leaves_nothing_half_done(
+    tmp_path: Path, digits: opsin.Dataset, name: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)],
+                             check=False, capture_output=True)  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a disk")
+    try:
+        with pytest.raises(StorageError, match=r"(?i)no space left on device"):
+            opsin.export_data(digits, disk / "new" / name)
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_croissant_description_names_what_is_there(tmp_path: Path, shapes: Path) -> None:
+    (shapes / "disc").rename(shapes / "kreis 円")
+    data = opsin.load(shapes, assignment="exact")
+    out = tmp_path / "out"
+    opsin.export_data(data, out)
+    text = (out / "croissant.json").read_text(encoding="utf-8")
+    about = json.loads(text)
+    assert about["conformsTo"] == "http://mlcommons.org/croissant/1.1"
+    assert about["name"] == "shapes"
+    assert about["version"].endswith(data.fingerprint[:16])
+    assert "license" not in about
+    assert str(tmp_path) not in text
+    file, pictures = about["distribution"]
+    content = (out / file["contentUrl"]).read_bytes()
+    assert file["sha256"] == hashlib.sha256(content).hexdigest()
+    assert pictures["encodingFormat"] == ["image/png"]
+    names = {row["file_name"] for row in table(out)}
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
+    matched = {n for n in there if any(fnmatch.fnmatch(n, g) for g in pictures["includes"])}
+    assert matched == names
+    splits, classes, records = about["recordSet"]
+    assert [row["splits/name"] for row in splits["data"]] == ["train", "val", "test"]
+    assert [row["classes/name"] for row in classes["data"]] == ["kreis 円", "square"]
+    fields = {field["name"]: field for field in records["field"]}
+    assert list(fields) == ["file_name", "picture", "label", "split", "sha256"]
+    header = content.decode().splitlines()[0].split(",")
+    ids = {file["@id"], pictures["@id"]} | {
+        field["@id"] for each in about["recordSet"] for field in each["field"]
+    }
+    for field in records["field"]:
+        for part in (field["source"], field.get("references", {})):
+            assert all(part[key]["@id"] in ids for key in part if key in ("fileSet", "fileObject",
+                                                                          "field"))  # fmt: skip
+            column = part.get("extract", {}).get("column")
+            assert column is None or column in header
+    used = {key for field in records["field"] for key in field if not key.startswith("@")}
+    assert used - {"name", "description"} <= set(about["@context"])
+
+
+def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
+    folder = write_shapes(tmp_path / "my shapes")
+    seen = only_json(cli("data", folder, "--json", "--no-draw"))
+    done = cli("data", folder, "--export", "my out", "--json")
+    assert set(only_json(done)) == {"path", "pictures", "bytes"}
+    assert only_json(done)["pictures"] == 24
+    assert done.stderr == ""
+    for source in ("my out", "my out/metadata.csv"):
+        back = only_json(cli("data", source, "--json", "--no-draw"))
+        assert back["fingerprint"] == seen["fingerprint"]
+        assert back["counts"] == seen["counts"]
+    assert not (tmp_path / "data-figures").exists()
+    told = cli("data", folder, "--export", "arrays.npz")
+    assert "24 pictures" in told.stdout
+    assert "opsin train arrays.npz" in told.stdout
+    again = cli("data", "no such source", "--export", "my out")
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
+    assert cli("data", folder, "--export", "x", "--audit").returncode == 2
+    assert cli("data").returncode == 2
+
+
+def test_an_exported_training_part_has_parts_of_its_own(tmp_path: Path) -> None:
+    for row, pixels in enumerate(noise(300)):
+        file = tmp_path / "set" / str(row % 2) / f"{row}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    opsin.export_data(opsin.load(tmp_path / "set"), tmp_path / "out")
+    alone = opsin.load(tmp_path / "out" / "train").split
+    assert min(len(alone.val), len(alone.test)) >= 12
+    tested = opsin.load(tmp_path / "out" / "train", test=str(tmp_path / "out" / "test")).split
+    assert len(tested.val) >= 12

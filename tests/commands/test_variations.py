@@ -1,0 +1,145 @@
+"""The preview shows what training would do, and says it in words."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.commands.variations import check_varying, draw_variations, in_words
+from opsin.core.defaults import AUGMENTATIONS
+from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.data.dataset import Dataset
+
+
+class Warned(Watcher):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("policy", sorted(AUGMENTATIONS))
+def test_every_policy_is_drawn_and_is_the_one_that_training_uses(
+    shapes: Path, tmp_path: Path, policy: str
+) -> None:
+    dataset = opsin.load(shapes)
+    drawn = draw_variations(dataset, tmp_path / "look", augment=policy)
+    assert drawn.picture == tmp_path / "look" / "augment.png"
+    assert np.asarray(Image.open(drawn.picture).convert("L")).std() > 1
+    training = resolve(dataset.recipe, augment=policy).training
+    assert drawn.policy == policy
+    assert drawn.parts == {name: getattr(training, name) for name in AUGMENTATIONS["none"]}
+    assert drawn.words == in_words(training, 24, 24)
+    assert drawn.to_json() == {
+        "policy": policy, **drawn.parts, "words": drawn.words, "picture": str(drawn.picture),
+    }  # fmt: skip
+
+
+@pytest.mark.torch
+def test_the_same_request_draws_the_same_picture_and_a_part_changes_it(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    turns = (8.0, 8.0, 30.0)
+    drawn = [
+        draw_variations(digits, tmp_path / str(number), augment="symbols", rotate=turn)
+        for number, turn in enumerate(turns)
+    ]
+    one, two, other = (variations.picture.read_bytes() for variations in drawn)
+    assert one == two
+    assert one != other
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [({"augment": "photos"}, True), ({"flip": True}, True), ({"augment": "symbols"}, False),
+     ({"augment": "photos", "flip": False}, False), ({"shift": 1}, False)],
+)  # fmt: skip
+def test_mirrored_digits_are_warned_of(
+    digits: Dataset, tmp_path: Path, options: dict[str, Any], warned: bool
+) -> None:
+    watcher = Warned()
+    drawn = draw_variations(digits, tmp_path, watcher=watcher, **options)
+    assert ["--no-flip" in note for note in watcher.notes] == [True] * warned
+    assert drawn.parts["flip"] == warned
+
+
+@pytest.mark.torch
+def test_photographs_may_be_mirrored_without_a_word(shapes: Path, tmp_path: Path) -> None:
+    watcher = Warned()
+    assert draw_variations(opsin.load(shapes), tmp_path, watcher=watcher, flip=True).parts["flip"]
+    assert watcher.notes == []
+
+
+@pytest.mark.torch
+def test_pictures_that_cannot_be_trained_are_shown_too(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "only.png")
+    folder = tmp_path / "one" / "class"
+    folder.mkdir(parents=True)
+    (tmp_path / "only.png").rename(folder / "only.png")
+    dataset = opsin.look_at(tmp_path / "one")
+    assert dataset.problem is not None
+    assert draw_variations(dataset, tmp_path, augment="documents").picture.is_file()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("options", [{"augment": "selfies"}, {"shift": -1}, {"erase": 1.5}])
+def test_an_impossible_request_is_refused_before_anything_is_read(options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        check_varying(options)
+
+
+def test_without_pytorch_the_error_says_what_to_install(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"varying pictures.*opsin\[train\]"):
+        draw_variations(digits, tmp_path, augment="photos")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({}, "left as they are"),
+        ({"flip": True}, "mirrored"),
+        ({"shift": 1}, "moved by up to 1 pixel"),
+        ({"zoom": 0.125, "light": 0.3},
+         "zoomed by up to 12.5%, brightness and contrast changed by up to 30%"),
+        ({"flip": True, "shift": 2, "erase": 0.25},
+         "mirrored, moved by up to 2 pixels, a square of 8 × 8 put out"),
+        ({"rotate": 7.5}, "turned by up to 7.5°"),
+    ],
+)  # fmt: skip
+def test_a_recipe_in_words(parts: dict[str, Any], words: str) -> None:
+    recipe = resolve(DataRecipe.of("x", size=32), augment="none", **parts).training
+    assert in_words(recipe, 32, 48) == words
+
+
+def test_the_page_states_the_policies_as_they_are() -> None:
+    page = Path(__file__).parents[2] / "docs" / "data.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if "| `" in line]
+    for policy, parts in AUGMENTATIONS.items():
+        (row,) = [row for row in rows if row.startswith(f"| `{policy}` |")]
+        assert [cell.strip() for cell in row.split("|")[3:-1]] == [
+            "half of them" if parts["flip"] else "never",
+            f"{Fraction(parts['shift'])} of the side" if parts["shift"] else "–",
+            f"± {parts['zoom']:.0%}" if parts["zoom"] else "–",
+            f"± {parts['rotate']:g}°" if parts["rotate"] else "–",
+            f"± {parts['light']:.0%}" if parts["light"] else "–",
+            f"{Fraction(parts['erase'])} of the side" if parts["erase"] else "–",
+        ]

@@ -1,0 +1,221 @@
+"""The run directory: whole files, a true state, and clear errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.core.artifacts.run_directory import (
+    NAME_MOST,
+    RunDirectory,
+    find_classifier,
+    find_runs,
+    refuse_swapped,
+)
+from opsin.core.errors import RecipeError, RunError, StorageError
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.storage import write_json
+
+
+def started(root: Path, name: str = "digits-mlp") -> RunDirectory:
+    run = RunDirectory.create(root, name)
+    write_json(run.recipe, {})
+    return run
+
+
+def test_names_are_never_taken_twice(tmp_path: Path) -> None:
+    names = {RunDirectory.create(tmp_path, "a").path.name for _ in range(3)}
+    assert len(names) == 3
+    assert all("-a" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc", "a/b\\c", "   ", "çà и 漢字", "x" * 300, "con\0trol"]
+)
+def test_any_name_becomes_one_harmless_directory(tmp_path: Path, name: str) -> None:
+    run = RunDirectory.create(tmp_path, name)
+    assert run.path.parent == tmp_path
+    assert run.path.is_dir()
+    assert run.path.name.startswith("20")
+
+
+def test_a_root_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("x")
+    with pytest.raises(StorageError):
+        RunDirectory.create(tmp_path / "runs", "a")
+
+
+def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.set_status("running")
+    assert run.state() == ("running", None)
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    status = run.read(run.status) | {"pid": process.pid}
+    write_json(run.status, status)
+    state, cause = run.state()
+    assert state == "failed"
+    assert cause is not None
+    assert str(process.pid) in cause
+
+
+def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.set_status("running")
+    before = run.read(run.status)
+    run.set_status("failed", cause="the disk")
+    after = run.read(run.status)
+    assert after["started"] == before["started"]
+    assert run.state() == ("failed", "the disk")
+    assert after["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
+def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> None:
+    run = started(tmp_path)
+    run.append_history('{"epoch": 1}')
+    run.append_history('{"epoch": 2}')
+    with run.history.open("a") as file:
+        file.write(end)
+    assert [event["epoch"] for event in run.read_history()] == [1, 2]
+
+
+def test_arrays_come_back_and_damage_is_named(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.save_arrays(run.split, train=np.arange(3))
+    assert run.load_arrays(run.split)["train"].tolist() == [0, 1, 2]
+    run.split.write_bytes(run.split.read_bytes()[:40])
+    with pytest.raises(RunError, match=r"split\.npz"):
+        run.load_arrays(run.split)
+
+
+def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> None:
+    """359 bytes that state 10^15 rows, and a pipe, which would keep the reader waiting."""
+    run = RunDirectory(tmp_path)
+    stated = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28, 28), }"
+    header = b"\x93NUMPY\1\0" + len(stated).to_bytes(2, "little") + stated.encode()
+    with zipfile.ZipFile(run.split, "w") as archive:
+        archive.writestr("train.npy", header)
+    os.mkfifo(run.predictions)
+    for file in (run.split, run.predictions):
+        with pytest.raises(RunError, match=file.name):
+            run.load_arrays(file)
+
+
+def test_a_half_there_run_says_what_is_missing(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    with pytest.raises(RunError, match=r"report\.json"):
+        run.read(run.report)
+    with pytest.raises(RunError, match="ended before it began"):
+        find_classifier(run.path)
+    run.report.write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        run.read(run.report)
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_what_is_no_run_is_refused(tmp_path: Path, made: bool) -> None:
+    path = tmp_path / "holiday"
+    if made:
+        path.mkdir()
+    with pytest.raises(RunError, match="is no run directory" if made else "does not exist"):
+        find_classifier(path)
+
+
+def test_only_run_directories_are_listed_newest_first(tmp_path: Path) -> None:
+    first, second = started(tmp_path, "one"), started(tmp_path, "two")
+    os.utime(first.recipe, (1, 1))
+    (tmp_path / "notes").mkdir()
+    assert [run.path for run in find_runs(tmp_path)] == [second.path, first.path]
+    assert find_runs(tmp_path / "nothing") == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"state": "running", "pid": "x"}'])
+@pytest.mark.parametrize("file", ["recipe", "status", "report"])
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, content: str) -> None:
+    for name in ("good", "bad"):
+        run = RunDirectory.create(tmp_path, name)
+        write_json(run.recipe, resolve(DataRecipe.of("digits")).model_dump(mode="json"))
+        run.set_status("failed", cause="a test")
+    getattr(run, file).write_text(content)
+    rows = {Path(row["run"]).name[11:]: row for row in (r.row() for r in opsin.list_runs(tmp_path))}
+    assert rows["good"]["state"] == "failed"
+    assert rows["bad"]["state"] in ("damaged", "failed")
+    assert rows["bad"]["cause"]
+
+
+def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.set_status("running")
+    write_json(run.status, run.read(run.status) | {"heartbeat": 0.0})
+    assert run.state()[0] == "failed"
+
+
+def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path, "mine")
+    directory.set_status("running")
+    code = "import sys; from opsin.core.artifacts.run_directory import RunDirectory\n"
+    code += "with RunDirectory(sys.argv[1]).hold():"
+    code += "\n    print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(directory.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match="nobody works on"), directory.hold():
+            pass
+        other.communicate()
+
+
+@given(name=st.text(max_size=NAME_MOST), note=st.text(max_size=300))
+def test_a_name_and_a_note_come_back_and_replace_each_other_alone(name: str, note: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        run = started(Path(folder))
+        assert run.read_notes() == ("", "")
+        run.write_notes(name=name)
+        run.write_notes(note=note)
+        assert run.read_notes() == (name.strip(), note.strip())
+
+
+def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.write_notes(name="boots")
+    with pytest.raises(RunError, match="at most 10,000 characters; got 10,001"):
+        run.write_notes(name="other", note="x" * 10_001)
+    assert run.read_notes() == ("boots", "")
+
+
+@pytest.mark.parametrize("kind", ["file", "run"])
+def test_swapped_arguments_are_recognised(kind: str, nearest_mean: Path, tmp_path: Path) -> None:
+    run, file = tmp_path / "a run", tmp_path / "boot.png"
+    run.mkdir()
+    (run / "recipe.json").write_text("{}")
+    Image.new("L", (8, 8)).save(file)
+    model = nearest_mean if kind == "file" else run
+    for call in (
+        lambda: opsin.evaluate(file, model),
+        lambda: opsin.evaluate(file, "digits", model),
+        lambda: opsin.predict_each(file, model),
+        lambda: opsin.predict_each(file, [model]),
+        lambda: opsin.classify(file, str(model), out=tmp_path / "a.csv"),
+        lambda: opsin.inspect(file, model),
+        lambda: opsin.compare_baselines(model, file),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            call()
+        assert caught.value.received == f"{model} is the classifier, {file} the images"
+        assert f"{model}" in caught.value.advice
+    refuse_swapped(nearest_mean, [run, None, 7], "")  # a classifier among the images is none
+    refuse_swapped(file, [tmp_path, "digits"], "")

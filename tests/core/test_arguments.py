@@ -1,0 +1,225 @@
+"""Whatever a public function is given, it does its work or says what is wrong: every one of them.
+
+The calls are made from the signatures of what `opsin.__all__` names, so that a new function is
+tried by itself; `base` may need to know what its required arguments are called.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.core.arguments import checked
+from opsin.core.errors import OpsinError, RecipeError
+
+pytestmark = pytest.mark.torch
+
+# Trainings and measurements: each call that is not refused is real work.
+_LONG = {"train", "train_baselines", "train_folds", "train_repeats", "compare_baselines", "resume",
+         "bench", "export_model", "write_report"}  # fmt: skip
+_KINDS = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+)
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """Return every public function, and every method of a public class, by its name."""
+    found: dict[str, Callable[..., Any]] = {}
+    for name in opsin.__all__:
+        value = getattr(opsin, name)
+        if inspect.isfunction(value):
+            found[name] = value
+        elif inspect.isclass(value) and not issubclass(value, Exception):
+            if "__init__" in vars(value) and name in ("Classifier", "Run", "Inspection"):
+                found[name] = value
+            found |= {
+                f"{name}.{key}": method
+                for key, method in vars(value).items()
+                if inspect.isfunction(method) and not key.startswith("_")
+            }
+    return found
+
+
+def parameters() -> list[Any]:
+    """Return each parameter of each of them, those of long work marked as slow."""
+    return [
+        pytest.param(
+            name, parameter.name, marks=[pytest.mark.slow] if name in _LONG else [],
+            id=f"{name}-{parameter.name}",
+        )
+        for name, function in functions().items()
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+    ]  # fmt: skip
+
+
+class World:
+    """What calls need to succeed."""
+
+    def __init__(self, run: opsin.Run, root: Path) -> None:
+        self.run, self.root = opsin.Run(shutil.copytree(run.path, root / "run")), root
+        self.folder = root / "images"
+        self.folder.mkdir()
+        Image.new("L", (8, 8)).save(self.folder / "black.png")
+        images = np.arange(12 * 64, dtype=np.uint16).reshape(12, 8, 8) % 251
+        self.dataset = opsin.from_arrays(images, [0, 1] * 6)
+        self.classifier = self.run.classifier()
+        self.image = np.asarray(opsin.load("digits").images[0])
+        self.prediction = self.classifier.predict(self.image)
+        self.audit = opsin.audit(self.dataset)
+        self.socket = socket.socket()
+        self.socket.bind(("127.0.0.1", 0))
+        self.socket.listen()
+        self.port = self.socket.getsockname()[1]
+
+    @functools.cached_property
+    def instances(self) -> dict[str, Any]:
+        """An object of each class that has methods with arguments."""
+        return {
+            "Classifier": self.classifier,
+            "Run": self.run,
+            "Dataset": self.dataset,
+            "Prediction": self.prediction,
+            "Audit": self.audit,
+            "Inspection": opsin.Inspection(self.run),
+            "Recipe": self.run.recipe,
+            "Watcher": opsin.Watcher(),
+        }
+
+    def wrong(self) -> list[Any]:
+        """Return what is wrong nearly everywhere."""
+        return [
+            None, 0, -1, 1.5, math.nan, math.inf, 10**30, True, "", "no such file", "a\0b", b"",
+            b"bytes", [], [None], {}, {1}, object(), len, self.folder, Path(),
+            np.full((2, 2), 1j), np.zeros((0, 3)), np.array("text"), range(3), self.run,
+            self.classifier, self.dataset, socket.socket, ["no such file"], {"a": "b"},
+        ]  # fmt: skip
+
+    def base(self, name: str, parameter: str) -> dict[str, Any]:
+        """Return arguments with which a function would do its work, or end soon."""
+        row = np.arange(2)
+        by_name: dict[str, Any] = {
+            "model": self.run, "run": self.run, "models": self.run, "data": self.dataset,
+            "dataset": self.dataset, "audit": self.audit, "prediction": self.prediction,
+            "image": self.image, "images": self.image[None], "pictures": [], "name": "a name",
+            "source": self.folder, "folder": self.root / "out", "path": self.root / "a.png",
+            "file": self.root / "a.npz", "labels": [0, 1] * 6, "names": ["head"],
+            "layer": "head", "label": "0", "to": "int8", "units": [0], "rows": row,
+            "text": "text", "what": "Work", "total": 1, "unit": "images", "done": 1, "epochs": 1,
+            "layers": (), "epoch": None, "counts": [[1]],
+        }  # fmt: skip
+        special: dict[str, dict[str, Any]] = {
+            "Run": {"path": self.run},
+            "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},
+            "export_data": {"path": self.root / f"exported-{parameter}"},
+            "classify": {"out": self.root / "answers.csv"},
+            "serve": {"settings": opsin_settings(self.port)},
+            # An address of no machine (RFC 5737), which it finds out when all else is checked.
+            "open_studio": {"host": "192.0.2.1", "token": "t" * 32, "home": self.root / "home"},
+            "write_report": {"deep": False},
+            "plan": {"model": "mlp"},
+            "train": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "quiet": True},
+            "resume": {"epochs": 4, "quiet": True},
+            "train_folds": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "folds": 2},
+            "train_repeats": {"model": "mlp", "epochs": 1, "runs": self.root / "r", "repeats": 2},
+            "train_baselines": {"models": ["knn"], "runs": self.root / "runs"},
+            "bench": {"only": ["prediction"], "classifier": self.run, "seconds": 0.01},
+        }
+        if name == "open_studio" and parameter == "host":
+            special[name] = {"port": 70_000}
+        asked = inspect.signature(functions()[name]).parameters
+        found = {key: value for key, value in by_name.items()
+                 if key in asked and asked[key].default is inspect.Parameter.empty
+                 and asked[key].kind in _KINDS}  # fmt: skip
+        return {**found, **special.get(name, {})}
+
+
+def opsin_settings(port: int) -> Any:
+    from opsin.server.server_settings import ServerSettings
+
+    return ServerSettings(port=port)
+
+
+@pytest.fixture(scope="module")
+def world(run: opsin.Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(run, tmp_path_factory.mktemp("world"))
+    yield made
+    made.socket.close()
+
+
+@pytest.mark.parametrize(("name", "parameter"), parameters())
+def test_nothing_but_our_own_errors_is_raised(
+    name: str, parameter: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    function = functions()[name]
+    if "." in name:
+        function = getattr(world.instances[name.partition(".")[0]], name.partition(".")[2])
+    asked = inspect.signature(function).parameters[parameter]
+    failures = []
+    for value in world.wrong():
+        if value is asked.default:
+            continue
+        arguments = world.base(name, parameter)
+        first = []
+        if asked.kind is asked.VAR_POSITIONAL:  # what comes before it can have no name then
+            before = inspect.signature(function).parameters.values()
+            first = [arguments.pop(each.name) for each in before
+                     if each.kind is each.POSITIONAL_OR_KEYWORD]  # fmt: skip
+            first.append(value)
+        else:
+            arguments[parameter] = value
+        try:
+            done = function(*first, **arguments)
+            if isinstance(done, Iterator):
+                list(done)
+        except OpsinError as error:
+            assert str(error).strip()
+        except Exception as error:  # noqa: BLE001  whatever it is, it is to be shown
+            failures.append(f"{value!r:.60}: {type(error).__name__}: {error}")
+    assert failures == []
+
+
+def test_what_is_wrong_is_said_in_words() -> None:
+    @checked
+    def fit(
+        path: str | Path,
+        count: int = 1,
+        *more: str,
+        way: Literal["up", "down"] = "up",
+        names: Sequence[str] = (),
+        rate: float | None = None,
+    ) -> None: ...
+
+    fit("a", np.int64(3), "b", way="down", names=np.array(["a"]), rate=2)  # type: ignore[arg-type]
+    wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+        ((1,), {}, "a text or a Path as path; got 1. See help"),
+        (("a", True), {}, "a whole number as count; got True"),
+        (("a", 10**30), {}, "a whole number as count"),
+        (("a", 1, 2), {}, "a text as more; got 2"),
+        (("a\0b",), {}, "got 'a.x00b'"),
+        (("a",), {"way": "left"}, "one of up, down as way; got 'left'"),
+        (("a",), {"names": "abc"}, "a list, each a text as names; got 'abc'"),
+        (("a",), {"names": [1]}, r"got \[1\]"),
+        (("a",), {"rate": math.nan}, "a number or None as rate; got nan"),
+    ]
+    for arguments, options, words in wrong:
+        with pytest.raises(RecipeError, match=words):
+            fit(*arguments, **options)
+    with pytest.raises(TypeError, match="missing"):
+        fit()  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        fit("a", nonsense=1)  # type: ignore[call-arg]

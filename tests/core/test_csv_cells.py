@@ -1,0 +1,115 @@
+"""Names that spreadsheets would run, in every CSV that Opsin writes, and read back unchanged."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.commands.changes import write_pictures
+from opsin.commands.classify.results import ResultRow, Results
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.csv_cells import Reader, Writer, guard, unguard
+from opsin.data.corrections import Correction, read_corrections, write_corrections
+from opsin.data.run_images import read_pictures
+from tests.conftest import shape_picture
+
+RUN = "=+-@\t\r"
+ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+RISKY = st.builds(lambda marks, sign, rest: marks + sign + rest,
+                  st.text("'"), st.sampled_from(RUN), ANY)  # fmt: skip
+CELLS = ANY | RISKY | st.sampled_from(["-", "'-", "''-", "'", "=", "'="])
+
+
+@given(CELLS)
+def test_each_text_comes_back(text: str) -> None:
+    assert unguard(guard(text)) == text
+    assert text == "-" or guard(text)[:1] not in tuple(RUN)
+
+
+@given(CELLS, CELLS)
+def test_no_two_texts_are_written_alike(one: str, other: str) -> None:
+    assert (guard(one) == guard(other)) == (one == other)
+
+
+@given(st.lists(st.lists(CELLS, min_size=2, max_size=4), min_size=1, max_size=6))
+def test_what_was_written_is_read(rows: list[list[str]]) -> None:
+    stream = io.StringIO(newline="")
+    Writer(stream).rows(rows)
+    assert list(Reader(io.StringIO(stream.getvalue(), newline=""))) == rows
+    for cell in (
+        cell for row in csv.reader(io.StringIO(stream.getvalue(), newline="")) for cell in row
+    ):
+        assert cell == "-" or cell[:1] not in tuple(RUN)
+
+
+def test_numbers_stay_numbers() -> None:
+    stream = io.StringIO(newline="")
+    Writer(stream).row([-0.5, -3, "-0.5"])
+    assert stream.getvalue() == "-0.5,-3,'-0.5\r\n"
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=5))
+def test_corrections_come_back(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str, str]]
+) -> None:
+    rows = [Correction("a" * 32, name, label, present=now) for name, label, now in texts]
+    file = write_corrections(tmp_path_factory.mktemp("c") / "labels.csv", rows)
+    found = read_corrections(file)
+    assert [(row.name, row.label, row.present) for row in found] == texts
+
+
+NAMES = ["=cmd|' calc'!A0.png", "+1.png", "-1.png", "@x.png", "'=1.png", "''-.png", "plain.png"]
+CLASSES = ["=1+1", "-1", "'+1"]
+
+
+@pytest.fixture
+def formulas(tmp_path: Path) -> opsin.Dataset:
+    """Images and classes that are called like formulas."""
+    for place, label in enumerate(CLASSES):
+        folder = tmp_path / "set" / label
+        folder.mkdir(parents=True)
+        for number, name in enumerate(NAMES):
+            Image.fromarray(shape_picture("disc", 10 * place + number)).save(folder / name)
+    return opsin.load(str(tmp_path / "set"))
+
+
+def test_a_runs_images_come_back(tmp_path: Path, formulas: opsin.Dataset) -> None:
+    directory = RunDirectory.create(tmp_path, "x")
+    write_pictures(directory, formulas)
+    found = read_pictures(directory)
+    assert [each.name for each in found] == formulas.names
+    assert {each.label for each in found} == set(CLASSES)
+    assert (
+        "\n=" not in directory.pictures.read_text() and ",=" not in directory.pictures.read_text()
+    )
+
+
+def test_an_exported_folder_comes_back(tmp_path: Path, formulas: opsin.Dataset) -> None:
+    opsin.export_data(formulas, tmp_path / "out")
+    again = opsin.load(str(tmp_path / "out"))
+    assert again.classes == formulas.classes
+    assert again.fingerprint == formulas.fingerprint
+    assert ",=" not in (tmp_path / "out" / "metadata.csv").read_text()
+
+
+def test_answers_are_no_formulas_and_their_figures_are_numbers() -> None:
+    results = Results(Path("answers.csv"), top=1)
+    row = ResultRow("=1.png", "+1", "+1", 0.9, -0.25, False, (("+1", 0.9),), ("-note",), "@error")
+    assert results.encode(row) == b"'=1.png,'+1,'+1,0.9,-0.25,false,'-note,'@error\n"
+
+
+def test_csv_is_read_and_written_in_one_place() -> None:
+    source = Path(opsin.__file__).parent
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in ("reader", "writer", "DictWriter"):
+                name = node.value.id if isinstance(node.value, ast.Name) else ""
+                assert name != "csv" or path.name == "cells.py", path

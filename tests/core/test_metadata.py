@@ -1,0 +1,61 @@
+"""What travels in the file comes back as it was."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import ModelFileError
+from opsin.core.metadata import FORMAT, Background, Metadata, Precision, Preparation, Score
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(
+    classes=st.lists(names, min_size=2, max_size=6, unique=True),
+    background=st.none() | st.just(Background(level=0, share=0.9, fill=0.8, contrast=100.0)),
+    score=st.none() | st.just(Score(split="test", images=9, accuracy=0.5, low=0.2, high=0.8)),
+)
+def test_round_trip(classes: list[str], background: Background | None, score: Score | None) -> None:
+    metadata = Metadata(
+        opsin="1",
+        model="mlp",
+        classes=tuple(classes),
+        preparation=Preparation(height=8, width=9, channels=1, resize="fit", background=background),
+        layers=(),
+        source="s",
+        fingerprint="f",
+        score=score,
+    )
+    props = metadata.to_props() | {"other.tool": "keeps its own"}
+    assert Metadata.from_props(props, "a.onnx") == metadata
+
+
+def test_a_foreign_file_is_named() -> None:
+    with pytest.raises(ModelFileError, match=r"foreign\.onnx"):
+        Metadata.from_props({"author": "someone"}, "foreign.onnx")
+
+
+def test_a_file_of_a_later_format_asks_for_an_update() -> None:
+    with pytest.raises(ModelFileError, match="Update Opsin"):
+        Metadata.from_props({"opsin.format": str(FORMAT + 1)}, "new.onnx")
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_precision_travels_and_a_plain_file_stays_readable_by_older_versions(
+    precision: Precision,
+) -> None:
+    plain = Metadata(
+        opsin="1",
+        model="mlp",
+        classes=("a", "b"),
+        preparation=Preparation(height=8, width=9, channels=1, resize="fit"),
+        layers=(),
+        source="s",
+        fingerprint="f",
+    )
+    assert "opsin.precision" not in plain.to_props()
+    assert Metadata.from_props(plain.to_props(), "a.onnx").precision == "float32"
+    smaller = plain.model_copy(update={"precision": precision})
+    assert Metadata.from_props(smaller.to_props(), "a.onnx") == smaller

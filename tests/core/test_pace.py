@@ -1,0 +1,86 @@
+"""The speed of work, and the time that it still takes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import RecipeError
+from opsin.core.pace import Pace, epoch_of, seconds_of
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), max_size=20))
+def test_a_time_is_never_below_zero(steps: list[tuple[float, float]]) -> None:
+    pace, now, done = Pace(500.0, now=0.0), 0.0, 0.0
+    for seconds, more in steps:
+        now, done = now + seconds, done + more
+        pace.saw(done, now)
+        assert pace.left is None or pace.left >= 0
+
+
+@given(
+    speed=st.floats(0.5, 1e4), each=st.floats(0.1, 5), steps=st.integers(45, 200),
+    warm_up=st.floats(0, 2),
+)  # fmt: skip
+def test_even_work_is_foretold_to_its_end(
+    speed: float, each: float, steps: int, warm_up: float
+) -> None:
+    total = 2 * steps * each * speed
+    pace = Pace(total, now=0.0)
+    for step in range(1, steps + 1):
+        pace.saw(step * each * speed, now=warm_up + step * each)
+    assert pace.left is not None
+    assert abs(pace.left - steps * each) < 1e-3 * steps * each + 0.01
+
+
+def test_slow_first_steps_are_forgotten_and_a_slower_machine_is_noticed() -> None:
+    pace = Pace(1000.0, now=0.0)
+    pace.saw(1, now=10.0)
+    for second in range(1, 11):
+        pace.saw(1 + 10 * second, now=10.0 + second)
+    assert pace.speed == 10.0
+    for second in range(1, 61):
+        pace.saw(101 + second, now=20.0 + second)
+    assert pace.speed == 1.0
+
+
+def test_work_that_goes_back_is_followed_from_there() -> None:
+    pace = Pace(100.0, done=50.0, now=0.0)
+    found = []
+    for done, now in ((60.0, 5.0), (10.0, 6.0), (20.0, 11.0)):
+        pace.saw(done, now)
+        found.append(pace.left)
+    assert found == [20.0, None, 40.0]
+
+
+def test_only_epochs_have_a_number() -> None:
+    assert (epoch_of("12/50"), epoch_of("Read"), epoch_of("9" * 20 + "/1")) == (
+        (12, 50),
+        None,
+        None,
+    )
+
+
+@given(hours=st.integers(0, 30), minutes=st.integers(0, 90), seconds=st.integers(1, 90))
+def test_times_are_read(hours: int, minutes: int, seconds: int) -> None:
+    total = 3600 * hours + 60 * minutes + seconds
+    assert seconds_of(f"{hours}h{minutes}m{seconds}s") == total
+    assert seconds_of(f" {total} ") == seconds_of(total) == seconds_of(float(total)) == total
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("90s", 90), ("1.5h", 5400), ("2min", 120), ("1H30M", 5400)]
+)
+def test_each_unit_may_stand_alone(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "0m", "soon", "-5m", "10 apples", "5m1h", "1h30", "nan", "inf", "1e400", "٣m",
+     float("nan"), float("inf"), -1.0],
+)  # fmt: skip
+def test_what_is_no_time_is_refused(text: str | float) -> None:
+    with pytest.raises(RecipeError, match="10m, 90s"):
+        seconds_of(text)

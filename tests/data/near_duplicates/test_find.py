@@ -1,0 +1,146 @@
+"""Near duplicates are found whatever was done to them, and likenesses are not taken for them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+
+from opsin.data.near_duplicates.find import find_near_duplicates
+
+Picture = Image.Image
+
+
+def scenes(count: int, side: int = 64, seed: int = 0) -> list[Picture]:
+    """Paint pictures with structure at every scale, as photographs have it."""
+    random = np.random.default_rng(seed)
+    painted = []
+    for _ in range(count):
+        whole = np.zeros((side, side, 3))
+        for cells in (2, 4, 8, 16, 32):
+            noise = random.normal(0, 120 / cells**0.5, (cells, cells, 3))
+            for channel in range(3):
+                layer = Image.fromarray(noise[..., channel].astype(np.float32))
+                whole[..., channel] += np.asarray(
+                    layer.resize((side, side), Image.Resampling.BICUBIC)
+                )
+        painted.append(Image.fromarray((whole + 128).clip(0, 255).astype(np.uint8)))
+    return painted
+
+
+def recoded(picture: Picture, number: int) -> Picture:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=50)
+    return Image.open(stream)
+
+
+def cropped(picture: Picture, number: int) -> Picture:
+    random = np.random.default_rng(number)
+    side = picture.width
+    kept = round(0.9 * side)
+    left, top = random.integers(0, side - kept + 1, 2)
+    return picture.crop((left, top, left + kept, top + kept))
+
+
+def resized(picture: Picture, number: int) -> Picture:
+    side = round(picture.width * (0.5, 0.75, 1.5)[number % 3])
+    return picture.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def mirrored(picture: Picture, number: int) -> Picture:
+    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def brightened(picture: Picture, number: int) -> Picture:
+    return ImageEnhance.Brightness(picture).enhance((0.7, 1.25)[number % 2])
+
+
+CHANGES: dict[str, Callable[[Picture, int], Picture]] = {
+    change.__name__: change for change in (recoded, cropped, resized, mirrored, brightened)
+}
+
+
+def arrays(pictures: list[Picture], side: int, channels: int = 3) -> NDArray[np.uint8]:
+    mode = "RGB" if channels == 3 else "L"
+    small = [p.convert(mode).resize((side, side), Image.Resampling.BILINEAR) for p in pictures]
+    return np.stack([np.asarray(picture).reshape(side, side, channels) for picture in small])
+
+
+@pytest.mark.parametrize("side", [32, 64])
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_pictures_are_found(change: str, side: int) -> None:
+    originals = scenes(300)
+    copies = [CHANGES[change](picture, n) for n, picture in enumerate(originals[:40])]
+    images = arrays(originals + copies, side)
+    found = find_near_duplicates(images, np.arange(len(images)))
+    wanted = {(row, 300 + row) for row in range(40)}
+    pairs = set(map(tuple, found.pairs.tolist()))
+    assert len(wanted & pairs) >= 38
+    assert pairs <= wanted
+    assert bool(found.mirrored.all()) == (change == "mirrored")
+
+
+def test_grey_pictures_do_as_well() -> None:
+    originals = scenes(200)
+    images = arrays([*originals, *map(cropped, originals[:20], range(20))], 28, channels=1)
+    found = find_near_duplicates(images, np.arange(220))
+    assert (
+        len({(row, 200 + row) for row in range(20)} & set(map(tuple, found.pairs.tolist()))) >= 19
+    )
+
+
+def test_mirror_images_count_only_where_a_mirrored_picture_is_of_its_class() -> None:
+    originals = scenes(100)
+    images = arrays([*originals, mirrored(originals[0], 0)], 32)
+    assert find_near_duplicates(images, np.arange(101)).pairs.tolist() == [[0, 100]]
+    assert not len(find_near_duplicates(images, np.arange(101), mirrored=False).pairs)
+
+
+def test_shapes_that_look_alike_are_no_duplicates() -> None:
+    # White discs on black, a little apart: alike as the trousers of Fashion-MNIST are.
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:28, :28]
+    images = np.stack(
+        [
+            200.0 * ((rows - 14) ** 2 + (columns - 14) ** 2 < random.uniform(80, 120))
+            for _ in range(400)
+        ]
+    )
+    images += random.normal(0, 12, images.shape)
+    pixels = images.clip(0, 255).astype(np.uint8)[..., None]
+    assert len(find_near_duplicates(pixels, np.arange(400)).pairs) <= 2
+
+
+def test_rows_may_be_some_and_in_any_order() -> None:
+    originals = scenes(80)
+    images = arrays([*originals, recoded(originals[7], 0)], 32)
+    rows = np.random.default_rng(1).permutation(81)
+    assert find_near_duplicates(images, rows).pairs.tolist() == [[7, 80]]
+    assert not len(find_near_duplicates(images, np.arange(80)).pairs)
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32, 3), (0, 32, 32, 3), (50, 8, 8, 1), (2, 16, 90, 1)])
+def test_too_few_and_too_small_pictures_have_none(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    assert len(find_near_duplicates(images, np.arange(shape[0])).pairs) == 0
+
+
+def test_flat_pictures_are_not_all_the_same() -> None:
+    images = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2)
+    assert len(find_near_duplicates(images, np.arange(60)).pairs) == 0
+
+
+def test_a_copy_that_is_drawn_at_random_does_not_hide_its_original() -> None:
+    # So many that few are drawn: what counts then is the nearest of those, the copy apart.
+    random = np.random.default_rng(0)
+    coarse = random.integers(40, 215, (9000, 8, 8), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    images = (coarse + random.integers(0, 40, coarse.shape, np.uint8))[..., None]
+    images[8700:] = images[:300] // 2 + random.integers(40, 60, (300, 32, 32, 1), np.uint8)
+    found = find_near_duplicates(images, np.arange(9000))
+    assert found.pairs[np.argsort(found.pairs[:, 0])].tolist() == [
+        [row, 8700 + row] for row in range(300)
+    ]

@@ -1,0 +1,169 @@
+"""Tables that name what they should not: other people's images, pipes, devices."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe, as_recorded
+from opsin.data import sources
+from opsin.data.unlabelled import open_stream
+from tests.conftest import write_shapes
+
+
+def downloaded(folder: Path, names: list[str], table: str = "set.csv") -> Path:
+    """Write a folder of images with a table that also names others."""
+    write_shapes(folder)
+    rows = [(f"{kind}/{number}.png", kind) for kind in ("disc", "square") for number in range(12)]
+    with (folder / table).open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(
+            [("path", "label"), *rows, *[(name, "disc") for name in names]]
+        )
+    return folder / table
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """Images that are nobody else's business."""
+    return write_shapes(tmp_path / "private") / "disc" / "0.png"
+
+
+def link(place: Path, target: Path) -> str:
+    place.symlink_to(target)
+    return place.name
+
+
+def _linked_twice(folder: Path, private: Path) -> str:
+    return link(folder / "y", folder / link(folder / "z.png", private))
+
+
+WAYS: dict[str, Callable[[Path, Path], str]] = {
+    "absolute": lambda _, private: str(private),
+    "up": lambda *_: "../private/disc/0.png",
+    "down and up": lambda *_: "disc/../../private/disc/0.png",
+    "a link": lambda folder, private: link(folder / "x.png", private),
+    "a link to a link": _linked_twice,
+    "behind a link": lambda folder, private: f"{link(folder / 'p', private.parent)}/0.png",
+    "up behind it": lambda folder, private: f"{link(folder / 'p', private.parent)}/../disc/0.png",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("table", ["set.csv", "metadata.csv"])
+def test_a_table_names_images_of_its_folder_only(
+    tmp_path: Path, private: Path, way: str, table: str
+) -> None:
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    written = downloaded(folder, [WAYS[way](folder, private)], table)
+    source = str(written if table == "set.csv" else folder)
+    with pytest.raises(SourceError, match=r"folder of the table .*line 26.*--outside"):
+        opsin.load(source)
+    with pytest.raises(SourceError, match="line 26"):
+        list(open_stream(written))
+    assert len(opsin.load(source, outside=True)) == 25
+    assert len(list(open_stream(written, outside=True))) == 25
+
+
+def test_links_out_of_a_tables_folder_are_followed_where_that_is_asked_for(
+    tmp_path: Path, private: Path
+) -> None:
+    (tmp_path / "downloaded").mkdir()
+    table = downloaded(tmp_path / "downloaded", [link(tmp_path / "downloaded" / "x.png", private)])
+    assert len(opsin.load(str(table), follow_links=True)) == 25
+    assert len(list(open_stream(table, follow_links=True))) == 25
+    table = downloaded(tmp_path / "downloaded", ["../private/disc/0.png"])
+    with pytest.raises(SourceError, match="line 26"):
+        opsin.load(str(table), follow_links=True)
+
+
+def test_a_table_may_lie_behind_links_itself(tmp_path: Path) -> None:
+    table = downloaded(
+        tmp_path / "real", [str(tmp_path / "real" / "disc" / "0.png"), "./disc//1.png"]
+    )
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert len(opsin.load(str(tmp_path / "link" / table.name))) == 26
+
+
+def test_a_folders_table_may_be_no_link_that_leads_elsewhere(tmp_path: Path) -> None:
+    private = downloaded(tmp_path / "private", [])
+    write_shapes(tmp_path / "downloaded")
+    (tmp_path / "downloaded" / "metadata.csv").symlink_to(private)
+    with pytest.raises(SourceError, match=r"metadata\.csv leads out of it"):
+        opsin.load(str(tmp_path / "downloaded"))
+    # A table that the user names may be one.
+    (tmp_path / "downloaded" / "named.csv").symlink_to(private)
+    assert len(opsin.load(str(tmp_path / "downloaded" / "named.csv"))) == 24
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among the files")
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
+def test_what_is_no_file_costs_one_image(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shapes(tmp_path / "set")
+    monkeypatch.chdir(tmp_path / "set")
+    place = Path("x.png")
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "socket":
+            listener.bind(str(place))
+        data = opsin.load(str(downloaded(tmp_path / "set", ["x.png"])), outside=True)
+    assert len(data) == 24
+    assert [name for name, _ in data.unreadable] == ["x.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among the files")
+@pytest.mark.parametrize("name", ["metadata.csv", "train-images-idx3-ubyte", "set.npz"])
+def test_a_source_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str) -> None:
+    folder = write_shapes(tmp_path / "set")
+    os.mkfifo(folder / name)
+    (folder / "train-labels-idx1-ubyte").write_bytes(b"")
+    found = sources.find_all(DataRecipe.of(str(folder)))
+    if "idx" in name:
+        with pytest.raises(SourceError, match="regular file"):
+            found.open()
+    else:
+        assert len(found.open()) == 24
+
+
+def test_runs_of_tables_that_lead_outside_stay_readable() -> None:
+    made_before = DataRecipe.of("set.csv").model_dump(exclude={"outside"})
+    assert DataRecipe.model_validate(as_recorded(made_before)).outside
+    made_now = DataRecipe.of("set.csv").model_dump()
+    assert not DataRecipe.model_validate(as_recorded(made_now)).outside
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_what_was_allowed_for_a_training_is_allowed_for_its_run(
+    tmp_path: Path, private: Path
+) -> None:
+    (tmp_path / "downloaded").mkdir()
+    table = downloaded(tmp_path / "downloaded", [str(private)])
+    train = functools.partial(
+        opsin.train, table, model="mlp", hidden=(8,), epochs=1, runs=tmp_path / "runs", quiet=True
+    )
+    with pytest.raises(SourceError, match="--outside"):
+        train()
+    run = train(outside=True)
+    assert opsin.resume(run, epochs=2, quiet=True).recipe.data.outside
+    with pytest.raises(SourceError, match="--outside"):
+        opsin.evaluate(run, table)
+    assert opsin.evaluate(run, table, outside=True)["images"] > 0
+    with pytest.raises(SourceError, match="--outside"):
+        list(opsin.predict_each(run.path, table))
+    assert len(list(opsin.predict_each(run.path, table, outside=True))) == 25

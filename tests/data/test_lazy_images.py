@@ -1,0 +1,194 @@
+"""Pictures that are read on the fly are those that the cache would hold."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import opsin
+from opsin.core.errors import ImageError
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.data import decode
+from opsin.data.dataset import Dataset
+from opsin.data.lazy_images import Images, LazyImages
+from opsin.runtime.classifier import Classifier
+from tests.conftest import Notes, shape_picture, write_shapes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of several kinds and sizes, and two that are none."""
+    root = write_shapes(tmp_path_factory.mktemp("fly"), count=14)
+    for kind in ("disc", "square"):
+        for number in range(3):
+            picture = Image.fromarray(shape_picture(kind, 50 + number, size=90 + 40 * number))
+            picture.save(root / kind / f"{50 + number}.jpg")
+        (root / kind / "60.png").write_bytes(b"no picture")
+    return root
+
+
+@pytest.fixture(scope="module")
+def stored(folder: Path) -> Dataset:
+    return opsin.load(folder, size=(20, 24), disk_limit=1)
+
+
+@pytest.fixture(scope="module")
+def fresh(folder: Path, empty_cache: Path) -> Dataset:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPSIN_CACHE", str(empty_cache))
+        return opsin.load(folder, size=(20, 24), disk_limit=0)
+
+
+@pytest.fixture(scope="module")
+def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the pictures are not on the disk already: then they would be taken from there."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_all_but_the_pixels_is_the_same_and_these_are_not_kept(
+    stored: Dataset, fresh: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(fresh.images, LazyImages)
+    assert isinstance(stored.images, np.memmap)
+    assert fresh.fingerprint == stored.fingerprint
+    assert fresh.names == stored.names
+    assert fresh.unreadable == stored.unreadable
+    assert len(fresh.unreadable) == 2
+    assert np.array_equal(fresh.digests, stored.digests)
+    for part in ("train", "val", "test"):
+        assert np.array_equal(fresh.split.rows(part), stored.split.rows(part))
+    assert fresh.preparation == stored.preparation
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
+    recipes = [DataRecipe.of(str(folder), disk_limit=limit) for limit in (0, 1)]
+    one, two = (decode.read(recipe) for recipe in recipes)
+    assert np.array_equal(one.sizes, two.sizes)
+    assert np.array_equal(one.ranges, two.ranges)
+    assert len(list(tmp_path.glob("datasets/*/digests.npy"))) == 2
+    assert len(list(tmp_path.glob("datasets/*/images.npy"))) == 1
+    assert not list(tmp_path.glob("partial/*/*"))
+
+
+def test_the_second_time_nothing_is_read_until_it_is_asked_for(
+    folder: Path, fresh: Dataset, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(empty_cache))
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(decode, "read_sized", refuse)
+    again = opsin.load(folder, size=(20, 24), disk_limit=0)
+    assert again.fingerprint == fresh.fingerprint
+    assert np.array_equal(again.images[3], fresh.images[3])
+
+
+ROWS = st.one_of(
+    st.integers(-34, 33),
+    st.slices(34),
+    st.lists(st.integers(-34, 33), max_size=50).map(lambda rows: np.array(rows, np.int64)),
+    st.lists(st.booleans(), min_size=34, max_size=34).map(np.array),
+    st.tuples(st.integers(0, 33), st.slices(20), st.integers(0, 23)),
+    st.tuples(st.slices(34), st.integers(0, 19)),
+)
+
+
+@given(rows=ROWS)
+def test_rows_are_taken_as_from_an_array(stored: Dataset, fresh: Dataset, rows: Any) -> None:
+    expected = stored.images[rows]
+    taken = fresh.images[rows]
+    assert taken.dtype == np.uint8
+    assert np.array_equal(taken, expected)
+
+
+@pytest.mark.parametrize("rows", [34, -35, np.array([0, 34]), 1.5, "a"])
+def test_rows_that_are_not_there_are_refused_as_by_an_array(
+    stored: Dataset, fresh: Dataset, rows: Any
+) -> None:
+    for images in (stored.images, fresh.images):
+        with pytest.raises(IndexError):
+            images[rows]
+
+
+def test_it_looks_like_an_array(stored: Dataset, fresh: Dataset) -> None:
+    def facts(images: Images) -> tuple[object, ...]:
+        return images.shape, images.dtype, images.ndim, images.nbytes, len(images)
+
+    assert facts(fresh.images) == facts(stored.images)
+    assert np.array_equal(np.asarray(fresh.images), np.asarray(stored.images))
+    assert repr(fresh.images) == "<LazyImages uint8[34, 20, 24, 3]>"
+
+
+def test_the_user_is_told(folder: Path) -> None:
+    class Told(Notes):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    notes: list[str] = []
+    opsin.load(folder, size=(20, 26), disk_limit=0, watcher=Told())
+    assert "read on the fly" in notes[0]
+    assert "--disk-limit" in notes[0]
+
+
+def test_an_array_too_large_for_the_disk_is_taken_as_it_is() -> None:
+    images = np.random.default_rng(5).integers(0, 256, (40, 9, 9), np.uint8)
+    labels = np.arange(40) % 2
+    one, two = (opsin.from_arrays(images, labels, disk_limit=limit) for limit in (0, 1))
+    assert isinstance(one.images, LazyImages)
+    assert one.fingerprint == two.fingerprint
+    assert np.array_equal(one.images[:], images[..., None])
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
+    root = write_shapes(tmp_path / "gone")
+    data = opsin.load(root, disk_limit=0)
+    (root / "disc" / "3.png").unlink()
+    assert data.images[data.names.index("disc/4.png")].any()
+    with pytest.raises(ImageError, match=r"disc/3\.png"):
+        data.images[:]
+
+
+def test_a_classifier_answers_the_same(nearest_mean: Path, folder: Path) -> None:
+    classifier = Classifier(nearest_mean)
+    one, two = (opsin.load(folder, size=(8, 8), channels=1, disk_limit=limit) for limit in (0, 1))
+    assert isinstance(one.images, LazyImages)
+    assert np.array_equal(
+        classifier.probabilities(one.images), classifier.probabilities(two.images)
+    )
+
+
+@pytest.mark.torch
+def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from opsin.models import registry
+    from opsin.models.statistics import statistics_of
+    from opsin.training.batches import TrainingBatches
+    from opsin.training.checkpoint import Checkpoints
+    from opsin.training.trainer import fit
+
+    def weights(data: Dataset) -> list[bytes]:
+        recipe = resolve(
+            data.recipe, model="mlp", epochs=2, batch_size=8, hidden=(4,), balance="none"
+        )
+        statistics = statistics_of(data.images, data.split.train)
+        torch.manual_seed(0)
+        network = registry.build(recipe.model, (20, 24, 3), 2, statistics=statistics)
+        fit(
+            network,
+            TrainingBatches(data.images, data.labels, data.split.train, torch.device("cpu")),
+            TrainingBatches(data.images, data.labels, data.split.val, torch.device("cpu")),
+            recipe.training,
+            classes=2,
+            checkpoints=Checkpoints(tmp_path / str(id(data))),
+            watcher=Notes(),
+            stop=threading.Event(),
+        )
+        return [value.numpy().tobytes() for value in network.state_dict().values()]
+
+    assert weights(stored) == weights(fresh)

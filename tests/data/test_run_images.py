@@ -1,0 +1,127 @@
+"""A run keeps its own pictures, rows and parts, whatever their names and however Opsin cuts now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.commands.inside.pictures import known_pictures
+from opsin.commands.report import write_report
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.data.cache import Decoded
+from opsin.data.dataset import Dataset, from_arrays, load
+from opsin.data.run_images import rows_of_run
+from opsin.data.split import Split, make_split
+from opsin.runtime.classifier import Classifier
+from tests.conftest import Notes
+from tests.made_runs import answers_right, write_run
+
+
+@pytest.fixture
+def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut splits otherwise from here on, as a later Opsin may."""
+
+    def cut(subjects: Any, recipe: Any) -> Split:
+        return make_split(subjects, recipe.model_copy(update={"split_seed": 7}))
+
+    monkeypatch.setattr("opsin.data.dataset.make_split", cut)
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("undrawn")
+def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    stopped = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
+                          watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
+    kept = stopped.directory.load_arrays(stopped.directory.split)
+    request.getfixturevalue("another_rule")
+    assert not np.array_equal(load("digits").split.test, kept["test"])
+    again = opsin.resume(stopped, quiet=True)
+    answers = again.directory.load_arrays(again.directory.predictions)
+    assert np.array_equal(answers["test_rows"], kept["test"])
+    known = known_pictures(Classifier(again.path))
+    assert np.array_equal(known.train, kept["train"])
+    assert np.array_equal(known.test, kept["test"])
+
+
+@pytest.mark.torch
+def test_a_report_drawn_anew_is_of_the_parts_of_the_run(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+    before = run.report
+    request.getfixturevalue("another_rule")
+    write_report(run, deep=False)
+    assert run.report["figures"] == before["figures"]
+    assert run.report["failures"] == before["failures"]
+
+
+def doubles() -> Dataset:
+    """Twenty images of two classes, each there twice; one of each class under both labels."""
+    pixels = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    twice = np.concatenate([pixels, pixels])
+    labels = np.concatenate([np.arange(20) % 2, np.arange(20) % 2])
+    labels[20], labels[21] = 1, 0
+    return from_arrays(twice, labels, ["cat", "dog"])
+
+
+def test_copies_are_matched_one_to_one_and_by_their_class(tmp_path: Path) -> None:
+    data = doubles()
+    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
+    order = np.random.default_rng(0).permutation(len(data))
+    other = replace(
+        data,
+        images=np.asarray(data.images)[order],
+        labels=data.labels[order],
+        digests=data.digests[order],
+        names=[f"other/{place}" for place in range(len(order))],
+        split=Split(*(np.zeros(0, np.int64),) * 3),
+    )
+    place = rows_of_run(directory, decoded_of(other))
+    assert place is not None
+    assert sorted(place.tolist()) == list(range(len(data)))
+    assert np.array_equal(other.digests[place], data.digests)
+    assert np.array_equal(other.labels[place], data.labels)
+
+
+def decoded_of(data: Dataset) -> Decoded:
+    about = {"names": data.names, "classes": list(data.classes), "groups": []}
+    given = np.zeros(len(data), np.uint8)
+    return Decoded(
+        images=data.images,
+        labels=data.labels,
+        given=given,
+        digests=data.digests,
+        source_digests=data.source_digests,
+        sizes=data.sizes,
+        ranges=data.ranges,
+        about=about,
+        unreadable=[],
+    )
+
+
+def test_other_pictures_are_not_those_of_the_run(tmp_path: Path) -> None:
+    data = doubles()
+    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
+    assert rows_of_run(directory, decoded_of(replace(data, labels=1 - data.labels))) is None
+    assert rows_of_run(directory, decoded_of(replace(data, digests=data.digests + 1))) is None
+
+
+def test_a_run_that_kept_no_names_tells_copies_by_its_answers(tmp_path: Path) -> None:
+    data = doubles()
+    directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
+    directory.pictures.unlink()
+    order = np.random.default_rng(1).permutation(len(data))
+    other = replace(data, labels=data.labels[order], digests=data.digests[order])
+    place = rows_of_run(directory, decoded_of(other))
+    assert place is not None
+    assert sorted(place.tolist()) == list(range(len(data)))
+    assert np.array_equal(other.digests[place], data.digests)
+    judged = np.concatenate([data.split.val, data.split.test])
+    assert np.array_equal(other.labels[place][judged], data.labels[judged])

@@ -1,0 +1,167 @@
+"""Archives are read forward, into memory, and trusted with nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from opsin.core.errors import SourceError
+from opsin.data.sources import archive as limits
+from opsin.data.unlabelled import Unlabelled, open_stream
+from opsin.data.unlabelled import archive_stream as reading
+from tests.data.sources.conftest import Notes
+from tests.data.sources.test_archive import KINDS, pack, pack_special
+
+FILES = {
+    "cat/2.png": b"b", "cat/1.png": b"a", "./deep/er/x.JPG": b"c", ".hidden.png": b"h",
+    "__MACOSX/cat/1.png": b"m", "notes.txt": b"n", "table.csv": b"path\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_each_kind_is_read_in_its_own_order(tmp_path: Path, suffix: str) -> None:
+    stream = open_stream(pack(tmp_path / f"set{suffix}", FILES))
+    assert stream.kind == "archive"
+    assert [(p.name, p.image, p.path) for p in stream] == [
+        ("cat/2.png", b"b", None), ("cat/1.png", b"a", None), ("deep/er/x.JPG", b"c", None),
+    ]  # fmt: skip
+    assert stream.count() == (3 if suffix == ".zip" else None)
+    assert [path.name for path in tmp_path.iterdir()] == [f"set{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/etc/x.png", "C:/x.png"])
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_names_that_lead_out_refuse_the_archive(tmp_path: Path, suffix: str, name: str) -> None:
+    stream = open_stream(pack(tmp_path / f"evil{suffix}", {"1.png": b"a", name: b"x"}))
+    pictures = iter(stream)
+    assert next(pictures).name == "1.png"
+    with pytest.raises(SourceError, match="leads out of it"):
+        next(pictures)
+    assert stream.count() is None
+
+
+def test_devices_refuse_the_archive_and_links_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="a device or pipe"):
+        list(open_stream(pack_special(tmp_path / "a.tar", {}, tarfile.CHRTYPE)))
+    watcher = Notes()
+    linked = pack_special(tmp_path / "b.tar", {"1.png": b"a"}, tarfile.SYMTYPE, "/etc/passwd")
+    assert [p.name for p in open_stream(linked, watcher=watcher)] == ["1.png"]
+    assert "links, 1 in all" in watcher.notes[0]
+
+
+def test_a_bomb_ends_before_it_bursts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SPARE_BYTES", 1_000_000)
+    bomb = pack(tmp_path / "bomb.zip", {f"{n}.png": bytes(4_000_000) for n in range(9)})
+    pictures = open_stream(bomb)
+    with pytest.raises(SourceError, match="has more bytes than any honest one"):
+        list(pictures)
+    tar = pack(tmp_path / "bomb.tar.gz", {"1.png": bytes(20_000_000)})
+    with pytest.raises(SourceError, match="has more bytes than any honest one"):
+        list(open_stream(tar))
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar"])
+def test_a_name_that_comes_twice_gets_a_number(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    pack(
+        path,
+        [("c/1.png", b"a"), ("c/1.png", b"b"), ("c/1-2.png", b"c"), ("./c/1.png", b"d")],
+    )
+    watcher = Notes()
+    for _ in range(2):  # the same each time, so that a work that was stopped can go on
+        assert [(p.name, p.image) for p in open_stream(path, watcher=watcher)] == [
+            ("c/1.png", b"a"), ("c/1-2.png", b"b"), ("c/1-2-2.png", b"c"), ("c/1-3.png", b"d"),
+        ]  # fmt: skip
+    assert watcher.notes[0].endswith(
+        "several pictures have one name; 3 of them were given a number"
+    )
+
+
+def test_too_many_members_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_MEMBERS", 3)
+    with pytest.raises(SourceError, match="has more members"):
+        list(open_stream(pack(tmp_path / "a.tar", {f"{n}.png": b"" for n in range(4)})))
+    assert limits.MAX_MEMBERS > 1_000_000
+
+
+def test_a_member_too_large_for_a_picture_is_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MAX_BYTES", 1_000_000)
+    path = pack(tmp_path / "a.zip", {"1.png": b"a", "2.png": bytes(3_000_000), "3.png": b"c"})
+    first, large, last = open_stream(path)
+    assert (first.image, first.problem, last.image) == (b"a", None, b"c")
+    assert large.problem
+    assert "2.png is larger" in str(large.problem)
+
+
+def damaged_zip(path: Path) -> list[Unlabelled]:
+    """Damage the middle one of three members, and read."""
+    pack(path, {f"{n}.png": os.urandom(900) for n in range(3)})
+    with zipfile.ZipFile(path) as packed:
+        at = packed.getinfo("1.png").header_offset + 400
+    content = bytearray(path.read_bytes())
+    content[at] ^= 255
+    path.write_bytes(content)
+    return list(open_stream(path))
+
+
+def test_one_damaged_member_of_a_zip_is_a_row(tmp_path: Path) -> None:
+    first, damaged, last = damaged_zip(tmp_path / "a.zip")
+    assert first.problem is None
+    assert last.problem is None
+    assert len(last.image) == 900
+    assert "1.png: damaged in the archive" in str(damaged.problem)
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_torn_archive_ends_in_a_line(tmp_path: Path, suffix: str, share: float) -> None:
+    path = pack(tmp_path / f"a{suffix}", {f"{n}.png": os.urandom(9_000) for n in range(20)})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    whole: list[Unlabelled] = []
+    with pytest.raises(SourceError, match=r"a whole archive: .* is damaged or cut short"):
+        whole.extend(open_stream(path))
+    stream = open_stream(path)
+    assert stream.count() is None
+
+
+def test_a_torn_tar_gives_what_came_before(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.tar", {f"{n}.png": os.urandom(9_000) for n in range(20)})
+    os.truncate(path, 60_000)
+    pictures = iter(open_stream(path))
+    assert [next(pictures).name for _ in range(6)] == [f"{n}.png" for n in range(6)]
+    with pytest.raises(SourceError, match="cut short"):
+        next(pictures)
+
+
+def test_an_archive_without_pictures_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"holds none\. Archives within it are not opened"):
+        list(open_stream(pack(tmp_path / "a.zip", {"b.zip": b"", "c.txt": b""})))
+
+
+def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"1.png": b"a"})
+    content = path.read_bytes()
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.index(mark) + place
+        content = content[:at] + bytes([content[at] | 1]) + content[at + 1 :]
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match="without a password"):
+        list(open_stream(path))
+
+
+def test_links_in_a_zip_are_no_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        link = zipfile.ZipInfo("1.png")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        packed.writestr(link, "/etc/passwd")
+        packed.writestr("2.png", b"b")
+    assert [p.name for p in open_stream(path)] == ["2.png"]

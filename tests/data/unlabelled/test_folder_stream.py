@@ -1,0 +1,204 @@
+"""Folders in any layout: each picture once, in an order, and no more memory for more of them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import tempfile
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import SourceError
+from opsin.data.sources.folder import open_folder
+from opsin.data.unlabelled import folder_stream as listing
+from opsin.data.unlabelled import open_stream
+from tests.data.sources.conftest import Notes
+
+
+def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
+    stream = open_stream(root, follow_links=follow_links)
+    names = [picture.name for picture in stream]
+    assert stream.kind == "folder"
+    assert stream.count() == len(names)
+    return names
+
+
+def put(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return root
+
+
+def test_any_layout_will_do_and_has_an_order(tmp_path: Path) -> None:
+    root = put(tmp_path, "b/x/2.png", "b/x/10.png", "10.jpg", "9.JPG", "b/a.gif", "a/deep/er/1.png")
+    assert names_in(root) == [
+        "9.JPG", "10.jpg", "a/deep/er/1.png", "b/a.gif", "b/x/2.png", "b/x/10.png",
+    ]  # fmt: skip
+    first = next(iter(open_stream(root)))
+    assert first.path == first.image == f"{root}/9.JPG"
+
+
+def test_hidden_files_litter_and_others_are_passed_over(tmp_path: Path) -> None:
+    root = put(
+        tmp_path, "1.png", ".2.png", ".git/3.png", "__MACOSX/4.png", "notes.txt", "a/Thumbs.db",
+        "b.png/5.png",
+    )  # fmt: skip
+    assert names_in(root) == ["1.png", "b.png/5.png"]
+
+
+# What a file system takes: no slash, no NUL, not too long. A dot at the beginning hides.
+part = st.text(
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
+).filter(lambda text: len(text.encode()) < 100 and text not in {".", ".."})
+
+
+@given(st.sets(st.lists(part, min_size=1, max_size=4).map(tuple), max_size=25))
+def test_every_picture_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        root, wanted = Path(made), set()
+        for place in places:
+            path = root.joinpath(*place[:-1], place[-1] + ".png")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            except OSError:  # a file of that name is there
+                continue
+            relative = path.relative_to(root).parts
+            if not any(name.startswith(".") for name in relative):
+                wanted.add("/".join(relative))
+        if not wanted:
+            with pytest.raises(SourceError, match="holds none"):
+                names_in(root)
+            return
+        found = names_in(root)
+        assert len(found) == len(wanted)
+        assert set(found) == wanted
+        assert all(Path(p.path or "").samefile(root / p.name) for p in open_stream(root))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_that_are_no_unicode_come_through(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
+    (picture,) = open_stream(tmp_path)
+    assert os.fsencode(picture.name) == b"caf\xe9.png"
+    assert Path(str(picture.image)).is_file()
+
+
+def test_it_lists_what_training_lists(shapes: Path) -> None:
+    assert names_in(shapes) == list(open_folder(shapes).names)
+
+
+def test_large_folders_come_unsorted_but_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SORTED", 3)
+    names = [f"{folder}{number}.png" for folder in ("", "a/", "b/c/") for number in range(9)]
+    root = put(tmp_path, *names, *(f"many{number}/1.png" for number in range(9)))
+    found = names_in(root)
+    assert sorted(found) == sorted([*names, *(f"many{number}/1.png" for number in range(9))])
+
+
+def test_links_are_followed_as_far_as_is_safe(tmp_path: Path) -> None:
+    put(tmp_path, "root/a/1.png", "root/.kept/2.png", "outside/3.png", "outside/in/4.png")
+    root = tmp_path / "root"
+    (root / "loop").symlink_to(root)
+    (root / "a" / "up").symlink_to("..")
+    (root / "itself.png").symlink_to("itself.png")
+    (root / "again").symlink_to(root / "a")
+    (root / "shown").symlink_to(root / ".kept")
+    (root / "one.png").symlink_to(tmp_path / "outside" / "3.png")
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "in").symlink_to(tmp_path / "outside" / "in")
+    (root / "above").symlink_to(tmp_path)
+    watcher = Notes()
+    assert [p.name for p in open_stream(root, watcher=watcher)] == ["a/1.png", "shown/2.png"]
+    assert "links, 4 in all; --follow-links" in watcher.notes[0]
+    followed = names_in(root, follow_links=True)
+    places = sorted(os.path.realpath(root / name) for name in followed if name != "one.png")
+    assert places == sorted(
+        str(tmp_path / name)
+        for name in ("root/a/1.png", "root/.kept/2.png", "outside/3.png", "outside/in/4.png")
+    )
+
+
+def test_the_root_may_be_a_link(tmp_path: Path) -> None:
+    put(tmp_path, "real/1.png")
+    (tmp_path / "link").symlink_to("real")
+    assert names_in(tmp_path / "link") == ["1.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
+def test_a_locked_folder_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "a").chmod(0)
+    watcher = Notes()
+    assert [p.name for p in open_stream(tmp_path, watcher=watcher)] == ["b/2.png"]
+    (tmp_path / "a").chmod(0o700)
+    assert "folders that cannot be read, 1 in all (a: permission denied)" in watcher.notes[0]
+
+
+def test_a_folder_that_goes_meanwhile_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", "a/2.png", "b/3.png")
+    watcher = Notes()
+    pictures = iter(open_stream(tmp_path, watcher=watcher))
+    assert next(pictures).name == "1.png"
+    (tmp_path / "a" / "2.png").unlink()
+    (tmp_path / "a").rmdir()
+    assert [picture.name for picture in pictures] == ["b/3.png"]
+    assert "1 in all (a: no such file" in watcher.notes[0]
+
+
+@pytest.mark.parametrize("names", [[], ["notes.txt"], [".1.png"]])
+def test_a_folder_without_pictures_is_named(tmp_path: Path, names: list[str]) -> None:
+    put(tmp_path, *names)
+    stream = open_stream(tmp_path)
+    assert stream.count() == 0
+    with pytest.raises(SourceError, match=r"holds none\. Pictures end in"):
+        list(stream)
+
+
+def test_deep_trees_end(tmp_path: Path) -> None:
+    depth = 250
+    put(tmp_path, "d/" * depth + "x.png")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 100)  # far less than the tree is deep
+    try:
+        names = [picture.name for picture in open_stream(tmp_path)]
+    finally:
+        sys.setrecursionlimit(before)
+    assert [len(name) for name in names] == [2 * depth + 5]
+
+
+def peak_of_listing(root: Path) -> int:
+    tracemalloc.start()
+    try:
+        for _ in open_stream(root):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_ten_times_the_pictures_take_the_same_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "SORTED", 400)
+    peaks = []
+    for count in (1_000, 10_000):
+        root = tmp_path / str(count)
+        root.mkdir()
+        for number in range(count):
+            os.close(os.open(root / f"{number}.png", os.O_CREAT))
+            if number % 50 == 0:
+                (root / str(number)).mkdir()
+            os.close(os.open(root / str(number - number % 50) / "x.png", os.O_CREAT))
+            os.close(os.open(root / str(number - number % 50) / f"{number}.png", os.O_CREAT))
+        peaks.append(peak_of_listing(root))
+    assert peaks[1] < 1.1 * peaks[0] + 10_000

@@ -1,0 +1,80 @@
+"""Tables of pictures, with labels or without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from opsin.core.errors import SourceError
+from opsin.data.unlabelled import open_stream
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "path\nb/1.png\n2, or so.png\n".replace("2, or so.png", '"2, or so.png"'), None),
+        ("a.tsv", "file_name\tlabel\nb/1.png\t\n2, or so.png\tx\n", None),
+        ("a.csv", "file;path\nb/1.png;x\n2, or so.png;y\n", {"path": "file"}),
+        ("a.jsonl", '{"path": "b/1.png"}\n\n{"path": "2, or so.png", "label": null}\n', None),
+    ],
+)
+def test_no_label_is_needed(
+    tmp_path: Path, name: str, text: str, columns: dict[str, str] | None
+) -> None:
+    (tmp_path / name).write_text(text)
+    stream = open_stream(tmp_path / name, columns=columns)
+    assert stream.kind == "table"
+    assert stream.count() == 2 or "jsonl" in name
+    pictures = list(stream)
+    assert [picture.name for picture in pictures] == ["b/1.png", "2, or so.png"]
+    assert pictures[0].path == str(tmp_path / "b/1.png")
+
+
+def test_json_lines_are_counted_blank_ones_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"path": "1.png"}\n\n   \n{"path": "2.png"}')
+    assert open_stream(tmp_path / "a.jsonl").count() == 2
+
+
+def test_absolute_paths_stand_for_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"path\n{tmp_path}/x.png\n")
+    (picture,) = open_stream(tmp_path / "a.csv")
+    assert picture.path == picture.name == f"{tmp_path}/x.png"
+
+
+def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path,n\n1.png,1\n,2\n")
+    pictures = iter(open_stream(tmp_path / "a.csv"))
+    assert next(pictures).name == "1.png"
+    with pytest.raises(SourceError, match=r"a path in each line; line 3 of .*a\.csv has none"):
+        next(pictures)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path\n", "has none"),
+        ("name,label\nx.png,a\n", "a column path"),
+        ("path,path\nx.png,a\n", "more than once"),
+        ('path\n"x.png\n', "broken"),
+    ],
+)
+def test_damaged_tables_are_named(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(SourceError, match=words):
+        list(open_stream(tmp_path / "a.csv"))
+
+
+def test_a_damaged_table_has_no_count(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('path\n"x.png\n')
+    assert open_stream(tmp_path / "a.csv").count() is None
+
+
+def test_columns_that_no_table_has_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="columns among path"):
+        open_stream(tmp_path, columns={"picture": "file"})
+
+
+def test_lines_are_counted_within_limits(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"x" * (1 << 21))
+    assert open_stream(tmp_path / "a.jsonl").count() is None

@@ -1,0 +1,147 @@
+"""The paired test is fair to both sides, and says nothing that it has not shown."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.evaluation.comparison import (
+    compare_answers,
+    decide,
+    difference_interval,
+    holm,
+    shown_best,
+)
+
+
+def tables(seed: int, count: int, first: float, second: float, times: int) -> Any:
+    """Draw how often only the first, and only the second, is right."""
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(count, [first, second, 1 - first - second], times)
+    return np.unique(drawn[:, :2], axis=0, return_counts=True)
+
+
+def test_a_small_example_by_hand() -> None:
+    labels = np.zeros(20, np.int64)
+    first, second = labels.copy(), labels.copy()
+    first[:8] = 1  # only the second is right
+    second[8:9] = 1  # only the first
+    first[9:12], second[9:11], second[11] = 1, 1, 2
+    found = compare_answers(first, second, labels)
+    counts = [found[key] for key in ("both_right", "only_first", "only_second", "both_wrong")]
+    assert counts == [8, 1, 8, 3]
+    assert found["both_wrong_differently"] == 1
+    assert found["difference"] == pytest.approx(7 / 20)
+    # Twice the chance of at most one head in nine throws.
+    assert found["p"] == pytest.approx(2 * (1 + 9) / 2**9)
+
+
+@given(seed=st.integers(0, 99), count=st.integers(1, 300), classes=st.integers(2, 5))
+def test_exchanging_the_two_turns_the_sign_and_nothing_else(
+    seed: int, count: int, classes: int
+) -> None:
+    first, second, labels = np.random.default_rng(seed).integers(0, classes, (3, count))
+    one = decide([compare_answers(first, second, labels)])[0]
+    other = decide([compare_answers(second, first, labels)])[0]
+    assert one["difference"] == -other["difference"]
+    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]), abs=1e-12)
+    assert (one["only_first"], one["only_second"]) == (other["only_second"], other["only_first"])
+    assert one["p"] == other["p"]
+    assert {one["better"], other["better"]} in ({None}, {"first", "second"})
+    parts = ("both_right", "only_first", "only_second", "both_wrong")
+    assert sum(one[part] for part in parts) == one["images"] == count
+    accuracy = np.mean(second == labels) - np.mean(first == labels)
+    assert one["difference"] == pytest.approx(accuracy)
+    assert -1 <= one["low"] <= one["difference"] <= one["high"] <= 1
+
+
+@given(seed=st.integers(0, 20), count=st.integers(1, 500))
+def test_the_same_answers_show_no_difference(seed: int, count: int) -> None:
+    answers, labels = np.random.default_rng(seed).integers(0, 3, (2, count))
+    found = decide([compare_answers(answers, answers, labels)])[0]
+    assert (found["p"], found["difference"], found["better"]) == (1.0, 0.0, None)
+    # That none was seen is no proof that there is none.
+    assert found["low"] == -found["high"] <= 0
+    assert count < 3 or found["high"] > 0
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "second"), [(1000, 0.05, 0.03), (5000, 0.02, 0.02), (200, 0.12, 0.20)]
+)
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(
+    count: int, first: float, second: float
+) -> None:
+    found, times = tables(1, count, first, second, 700)
+    ends = np.array([difference_interval(int(a), int(b), count) for a, b in found])
+    held = (ends[:, 0] <= second - first) & (second - first <= ends[:, 1])
+    assert 0.93 <= np.average(held, weights=times) <= 0.97
+
+
+@pytest.mark.parametrize(("count", "share"), [(100, 0.1), (1000, 0.003), (1000, 0.1)])
+def test_equal_classifiers_are_rarely_told_apart(count: int, share: float) -> None:
+    found, times = tables(2, count, share, share, 250)
+    told = []
+    for only_first, only_second in found:
+        first, second = np.zeros((2, count), np.int64)
+        first[:only_second] = 1
+        second[count - only_first :] = 1
+        test = compare_answers(first, second, np.zeros(count, np.int64))
+        told.append(decide([test])[0]["better"] is not None)
+    assert np.average(told, weights=times) <= 0.05
+
+
+def test_a_real_difference_is_found() -> None:
+    labels = np.zeros(1000, np.int64)
+    worse, better = labels.copy(), labels.copy()
+    worse[:60], better[50:80] = 1, 1
+    found = decide([compare_answers(worse, better, labels)])[0]
+    assert found["better"] == "second"
+    assert 0 < found["low"] < 0.03 < found["high"] < 0.06
+
+
+@pytest.mark.parametrize(
+    ("p", "low", "high", "better"),
+    [
+        (0.01, 0.001, 0.02, "second"),
+        (0.01, -0.02, -0.001, "first"),
+        (0.01, -0.001, 0.02, None),
+        (0.01, 0.0, 0.02, None),
+        (0.05, 0.001, 0.02, None),
+        (0.2, -0.02, -0.001, None),
+    ],
+)
+def test_better_needs_both_the_test_and_the_interval(
+    p: float, low: float, high: float, better: str | None
+) -> None:
+    assert decide([{"p": p, "low": low, "high": high}])[0]["better"] == better
+
+
+def test_several_comparisons_need_stronger_signs() -> None:
+    clear = {"p": 0.02, "low": 0.001, "high": 0.02}
+    assert decide([clear])[0]["better"] == "second"
+    several = decide([clear, clear, clear])
+    assert {test["better"] for test in several} == {None}
+    assert several[0]["p_adjusted"] == pytest.approx(0.06)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_holms_values_keep_their_order_and_grow_by_at_most_their_number(p: list[float]) -> None:
+    adjusted = holm(p)
+    assert all(a <= b <= min(1.0, len(p) * a) for a, b in zip(p, adjusted, strict=True))
+    ranked = [b for _, b in sorted(zip(p, adjusted, strict=True))]
+    assert all(a <= b for a, b in pairwise(ranked))
+    assert adjusted[p.index(min(p))] == min(1.0, len(p) * min(p))
+
+
+def test_the_best_is_named_only_if_it_beats_every_other() -> None:
+    labels = np.zeros(400, np.int64)
+    poor, middle, good = labels.copy(), labels.copy(), labels.copy()
+    poor[:120], middle[:40], good[:38] = 1, 1, 1
+    assert shown_best([poor, middle], labels) == 1
+    assert shown_best([poor, middle, good], labels) is None
+    assert shown_best([middle, poor, labels], labels) == 2

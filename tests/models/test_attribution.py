@@ -1,0 +1,147 @@
+"""The maps are those of their papers, found where the answer is known beforehand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("captum")
+pytestmark = pytest.mark.torch
+
+SIDE = 8
+
+
+def network_of(weights: dict[str, NDArray[Any]], nodes: list[onnx.NodeProto]) -> Any:
+    """Return a module of hand-made operators that ends in two logits."""
+    from opsin.models.onnx_network import TorchNetwork
+
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT), *nodes],
+        "made",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 1])],
+        [helper.make_tensor_value_info("head", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    return TorchNetwork(model.SerializeToString())
+
+
+def linear(weight: NDArray[np.float32]) -> Any:
+    return network_of(
+        {"w": weight},
+        [
+            helper.make_node("Flatten", ["float"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "w"], ["head"], transB=1),
+        ],
+    )
+
+
+@pytest.fixture
+def weight() -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(2, SIDE * SIDE)).astype(np.float32)
+
+
+@pytest.fixture
+def pixels() -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 1), np.uint8)
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_saliency_of_a_linear_model_is_the_size_of_its_weights(
+    weight: NDArray[np.float32], pixels: NDArray[np.uint8], target: int
+) -> None:
+    from opsin.models.attribution import saliency
+
+    heat = saliency(linear(weight), pixels, target)
+    assert heat.dtype == np.float32
+    np.testing.assert_allclose(heat, np.abs(weight[target]).reshape(SIDE, SIDE), rtol=1e-6)
+
+
+def test_integrated_gradients_of_a_linear_model_are_weight_times_difference(
+    weight: NDArray[np.float32], pixels: NDArray[np.uint8]
+) -> None:
+    from opsin.models.attribution import integrated_gradients
+
+    found = integrated_gradients(linear(weight), pixels, 1, baseline=np.array([40], np.uint8))
+    expected = weight[1].reshape(SIDE, SIDE) * (pixels[:, :, 0].astype(np.float32) - 40)
+    np.testing.assert_allclose(found.heat, expected, rtol=1e-4, atol=1e-3)
+    assert found.gap < 1e-4
+
+
+def test_integrated_gradients_add_up_for_a_network_with_a_bend(pixels: NDArray[np.uint8]) -> None:
+    from opsin.models.attribution import GAP, integrated_gradients
+
+    random = np.random.default_rng(2)
+    net = network_of(
+        {
+            "w1": random.normal(size=(16, SIDE * SIDE)).astype(np.float32) / 100,
+            "w2": random.normal(size=(2, 16)).astype(np.float32),
+        },
+        [
+            helper.make_node("Flatten", ["float"], ["flat"], axis=1),
+            helper.make_node("Gemm", ["flat", "w1"], ["hidden"], transB=1),
+            helper.make_node("Gelu", ["hidden"], ["active"]),
+            helper.make_node("Gemm", ["active", "w2"], ["head"], transB=1),
+        ],
+    )
+    baseline = np.array([128], np.uint8)
+    found = integrated_gradients(net, pixels, 0, baseline=baseline)
+    with torch.no_grad():
+        ends = [
+            float(net(torch.from_numpy(each[None].astype(np.float32)))[0, 0])
+            for each in (pixels, np.full_like(pixels, 128))
+        ]
+    assert found.heat.sum() == pytest.approx(ends[0] - ends[1], rel=GAP, abs=1e-3)
+    assert found.gap <= GAP
+
+
+def test_grad_cam_lights_up_where_the_class_s_map_does(pixels: NDArray[np.uint8]) -> None:
+    from opsin.models.attribution import grad_cam
+
+    # Two maps: the picture, and its negative; each class listens to one of them.
+    weights = {
+        "k": np.array([1, -1], np.float32).reshape(2, 1, 1, 1),
+        "axes": np.array([2, 3]),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["float"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "k"], ["maps"], kernel_shape=[1, 1]),
+        helper.make_node("ReduceSum", ["maps", "axes"], ["head"], keepdims=0),
+    ]
+    net = network_of(weights, nodes)
+    spot = np.zeros((SIDE, SIDE, 1), np.uint8)
+    spot[2, 5] = 200
+    heat = grad_cam(net, spot, 0, layer="maps")
+    assert int(heat.argmax()) == 2 * SIDE + 5
+    assert heat.shape == (SIDE, SIDE) and heat.min() >= 0
+    # What speaks against a class is left out.
+    assert grad_cam(net, spot, 1, layer="maps").max() == 0
+
+
+def test_captum_keeps_its_remarks_to_itself(
+    weight: NDArray[np.float32], pixels: NDArray[np.uint8], capfd: pytest.CaptureFixture[str]
+) -> None:
+    from opsin.models.attribution import integrated_gradients, saliency
+
+    saliency(linear(weight), pixels, 0)  # a warning would be an error here
+    integrated_gradients(linear(weight), pixels, 0, baseline=np.zeros(1, np.uint8))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_captum_it_is_said_what_to_install(
+    weight: NDArray[np.float32], pixels: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from opsin.core.errors import MissingExtraError
+    from opsin.models.attribution import saliency
+
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(MissingExtraError, match=r"opsin\[train\]"):
+        saliency(linear(weight), pixels, 0)

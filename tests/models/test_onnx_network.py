@@ -1,0 +1,177 @@
+"""The module computes what the file computes, layer by layer, and says where it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+import opsin
+from opsin.core.errors import ModelFileError
+from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.data.dataset import Dataset
+from tests.classical.test_fitted_file import content_of, fitted
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+SHAPE = (28, 24, 3)
+
+
+def written(name: str, **options: Any) -> tuple[bytes, list[str]]:
+    """Write a network with weights of every kind, and return it with the names of its layers."""
+    from opsin.models import registry
+    from opsin.models.statistics import Statistics
+    from opsin.training.torch_to_onnx import to_onnx
+
+    torch.manual_seed(0)
+    recipe = resolve(DataRecipe.of("x"), model=name, **options).model
+    network = registry.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+            torch.nn.init.normal_(module.weight)
+            torch.nn.init.normal_(module.bias)
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model=name,
+        classes=("a", "b", "c", "d"),
+        preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
+        layers=(Layer(name="head", kind="", shape=(4,), parameters=0, trainable=0,
+                      multiply_adds=0),),
+        source="x",
+        fingerprint="x",
+    )  # fmt: skip
+    layers = [name for name, module in network.named_modules() if not list(module.children())]
+    return to_onnx(network, metadata), layers
+
+
+def by_onnxruntime(
+    content: bytes, names: list[str], images: NDArray[np.uint8]
+) -> list[NDArray[Any]]:
+    model = onnx.load_model_from_string(content)
+    del model.graph.output[:]
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found: list[NDArray[Any]] = session.run(names, {"images": images})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mlp", {"hidden": (12, 7), "activation": "tanh", "dropout": 0.1}),
+        ("cnn", {"hidden": (4, 6)}),
+        ("resnet", {"hidden": (6, 8, 10)}),
+        ("resnet", {"hidden": (6,), "activation": "silu"}),
+    ],
+)
+def test_every_layer_is_that_of_the_file(name: str, options: dict[str, Any]) -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    content, layers = written(name, **options)
+    images = np.random.default_rng(1).integers(0, 256, (5, *SHAPE), np.uint8)
+    values = TorchNetwork(content).values(torch.from_numpy(images).float(), layers)
+    for layer, expected in zip(layers, by_onnxruntime(content, layers, images), strict=True):
+        np.testing.assert_allclose(values[layer].numpy(), expected, atol=1e-4, err_msg=layer)
+
+
+def test_the_logits_have_gradients_and_the_layers_are_modules() -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    content, _ = written("cnn", hidden=(4,))
+    network = TorchNetwork(content)
+    pixels = torch.full((2, *SHAPE), 90.0, requires_grad=True)
+    network(pixels)[:, 1].sum().backward()
+    assert pixels.grad is not None and float(pixels.grad.abs().sum()) > 0
+    seen = []
+    network.layer("block1.conv1").register_forward_hook(lambda *told: seen.append(told[2].shape))
+    network(pixels)
+    assert seen == [(2, 4, 28, 24)]
+    with pytest.raises(KeyError):
+        network.layer("block7")
+
+
+@pytest.mark.parametrize(("name", "classes", "side"), [("logistic", 5, 4), ("svm", 2, 32)])
+def test_smooth_models_without_layers_have_gradients_too(
+    name: str, classes: int, side: int
+) -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    content = content_of(fitted(name, classes, side=side)[0])
+    images = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), np.uint8)
+    (expected,) = by_onnxruntime(content, ["head"], images)
+    found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_files_that_opsin_did_not_write_work_by_their_operators(
+    digits: Dataset, nearest_mean: Path
+) -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    content = nearest_mean.read_bytes()
+    images = np.array(digits.images[:6])
+    (expected,) = by_onnxruntime(content, ["head"], images)
+    found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [("forest", "TreeEnsembleRegressor"), ("knn", "TopK"), ("svm", "Split")],
+)
+def test_models_that_decide_in_steps_have_none_and_it_is_said(name: str, operator: str) -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    content = content_of(fitted(name, 3)[0])
+    with pytest.raises(ModelFileError, match=rf"operator {operator} has none.*occlusion"):
+        TorchNetwork(content)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_pads_of_either_side_and_reshaping_are_those_of_onnx(factor: int) -> None:
+    from opsin.models.onnx_network import TorchNetwork
+
+    weights = {
+        "pads": np.array([0, 0, 0, 1, 0, 0, 1, 0]),
+        "shape": np.array([0, 2, 7, 1, 8]),
+        "axes": np.array([3]),
+        "weight": np.random.default_rng(0).normal(size=(2, 2, 3, 2)).astype(np.float32),
+        "all": np.array([2, 3]),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Pad", ["float", "pads"], ["wide"]),
+        helper.make_node("Reshape", ["wide", "shape"], ["shaped"]),
+        helper.make_node("ReduceSum", ["shaped", "axes"], ["maps"], keepdims=0),
+        helper.make_node("Conv", ["maps", "weight"], ["conv"], pads=[1, 0, 0, 2],
+                         kernel_shape=[3, 2], strides=[factor, 1]),
+        helper.make_node("MaxPool", ["conv"], ["pool"], kernel_shape=[2, 2], strides=[1, 2],
+                         pads=[0, 1, 1, 0]),
+        helper.make_node("ReduceMax", ["pool", "all"], ["head"], keepdims=0),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 2, 6, 7])],
+        [helper.make_tensor_value_info("head", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    content = model.SerializeToString()
+    images = np.random.default_rng(1).integers(0, 256, (3, 2, 6, 7), np.uint8)
+    (expected,) = by_onnxruntime(content, ["head"], images)
+    found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

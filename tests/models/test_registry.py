@@ -1,0 +1,99 @@
+"""The networks are the tutorials': layer by layer, number by number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.models import registry
+from opsin.models.statistics import Statistics
+
+
+def build(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> nn.Sequential:
+    recipe = resolve(DataRecipe.of("x"), model=name, **options).model
+    statistics = Statistics([100.0] * shape[2], [50.0] * shape[2])
+    return registry.build(recipe, shape, classes, statistics=statistics)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "parameters", "trainable"),
+    [
+        ("mlp", (28, 28, 1), 10, 101_770, 101_770),
+        ("cnn", (32, 32, 3), 3, 289_443, 288_995),
+    ],
+)
+def test_parameters_are_those_of_the_tutorials(
+    name: str, shape: tuple[int, int, int], classes: int, parameters: int, trainable: int
+) -> None:
+    layers = registry.summarise(build(name, shape, classes), shape)
+    assert sum(layer.parameters for layer in layers) == parameters
+    assert sum(layer.trainable for layer in layers) == trainable
+
+
+def test_the_cnn_has_the_layers_of_the_tutorial_in_their_order() -> None:
+    layers = registry.summarise(build("cnn", (32, 32, 3), 3), (32, 32, 3))
+    block = ["Conv 3×3 same", "ReLU", "BatchNorm", "Conv 3×3 valid", "ReLU", "MaxPool 2",
+             "Dropout 0.5"]  # fmt: skip
+    assert [layer.kind for layer in layers] == ["Normalise", *block * 3, "Flatten", "Dense"]
+    assert [layer.shape for layer in layers if layer.kind.startswith("MaxPool")] == [
+        (32, 15, 15), (64, 6, 6), (128, 2, 2),
+    ]  # fmt: skip
+
+
+def test_kerass_first_weights_and_constants() -> None:
+    torch.manual_seed(0)
+    network = build("cnn", (32, 32, 3), 3)
+    conv = network.get_submodule("block2.conv1")
+    assert isinstance(conv, nn.Conv2d)
+    limit = (6 / (9 * (32 + 64))) ** 0.5
+    assert 0.95 * limit < float(conv.weight.detach().abs().max()) <= limit
+    assert conv.bias is not None
+    assert not conv.bias.any()
+    norm = network.get_submodule("block1.norm")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert (norm.eps, norm.momentum) == (1e-3, 0.01)
+
+
+def test_sizes_depth_activation_and_dropout_are_options() -> None:
+    network = build("mlp", (8, 8, 1), 4, hidden=(20, 10), activation="tanh", dropout=0.2)
+    names = [name for name, _ in network.named_children()]
+    assert names == ["input", "flatten", "dense1", "tanh1", "dropout1", "dense2", "tanh2",
+                     "dropout2", "head"]  # fmt: skip
+    assert not any(
+        "dense" in name for name, _ in build("mlp", (8, 8, 1), 4, depth=0).named_modules()
+    )
+    deep = registry.summarise(build("resnet", (64, 64, 3), 4, depth=5), (64, 64, 3))
+    assert deep[-2].shape == (768,)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "words"),
+    [("cnn", 8, "--depth 1"), ("cnn", 3, "larger --size")],
+)
+def test_pictures_that_are_too_small_are_refused(name: str, side: int, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        build(name, (side, side, 1), 2)
+
+
+def test_sizes_must_be_positive() -> None:
+    with pytest.raises(RecipeError, match="hidden"):
+        build("mlp", (8, 8, 1), 2, hidden=(8, 0))
+    with pytest.raises(RecipeError, match="at least one block"):
+        build("cnn", (32, 32, 1), 2, depth=0)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_pixels_go_in_as_they_are_and_the_summary_changes_nothing(name: str) -> None:
+    network = build(name, (28, 24, 3), 5)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    network.train()
+    registry.summarise(network, (28, 24, 3))
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    logits = network(torch.zeros((2, 28, 24, 3), dtype=torch.uint8))
+    assert logits.shape == (2, 5)

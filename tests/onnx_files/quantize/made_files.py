@@ -1,0 +1,61 @@
+"""Files of networks with weights by chance, whose BatchNorm is not the trivial one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import opsin
+from opsin.core.metadata import Metadata, Preparation
+from opsin.core.recipe import DataRecipe, resolve
+
+SHAPE = (28, 24, 3)
+
+
+def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
+    """Return a classifier.onnx; ``negative``: some maps are multiplied by less than 0."""
+    import torch
+    from torch import nn
+
+    from opsin.models import registry
+    from opsin.models.statistics import Statistics
+    from opsin.training.torch_to_onnx import to_onnx
+
+    torch.manual_seed(0)
+    recipe = resolve(DataRecipe.of("x"), model=name, **options).model
+    network = registry.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+            nn.init.uniform_(module.weight, -1.0 if negative else 0.2, 1.0)
+            nn.init.normal_(module.bias)
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model=name,
+        classes=("a", "b", "c", "d"),
+        preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
+        layers=tuple(registry.summarise(network, SHAPE)),
+        source="x",
+        fingerprint="f",
+    )
+    return to_onnx(network.eval(), metadata)
+
+
+def pictures(count: int = 48) -> NDArray[np.uint8]:
+    """Return pictures of noise on backgrounds of all levels, ``uint8[N, H, W, C]``."""
+    random = np.random.default_rng(0)
+    level = random.integers(0, 200, (count, 1, 1, 3))
+    return (level + random.integers(0, 56, (count, *SHAPE))).astype(np.uint8)
+
+
+def opened(content: bytes, folder: Path, name: str = "made.onnx") -> opsin.Classifier:
+    """Write a file and open it."""
+    path = folder / name
+    path.write_bytes(content)
+    return opsin.Classifier(path, threads=1)

@@ -1,0 +1,95 @@
+"""A file in integers is a classifier as before: same inputs, outputs and, nearly, answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from opsin.inspection.network import Network
+from opsin.onnx_files.quantize.graph import Graph
+from opsin.onnx_files.quantize.int8 import RANGES, Ranges, integer_kernels, to_int8
+from tests.onnx_files.quantize.made_files import made, opened, pictures
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_it_computes_in_integers_and_its_layers_are_near_the_original(
+    name: str, tmp_path: Path
+) -> None:
+    content = made(name)
+    smaller = to_int8(content, pictures())
+    assert integer_kernels(smaller)
+    before, after = opened(content, tmp_path), opened(smaller, tmp_path, "int8.onnx")
+    assert len(smaller) < 0.4 * len(content)
+    assert after.metadata.precision == "int8"
+    assert after.metadata.preparation == before.metadata.preparation
+    names = [layer.name for layer in after.metadata.layers]
+    assert names[0] == "input"
+    assert names[-1] == "head"
+    asked = [*names, "familiarity", "embedding"]
+    old, new = before.layers(pictures(), asked), after.layers(pictures(), asked)
+    for layer in asked:
+        assert new[layer].dtype == np.float32
+        assert new[layer].shape == old[layer].shape
+        # A step of 256 is 0.4% of the range; a dozen layers add up.
+        scale = float(np.abs(old[layer]).max()) or 1.0
+        assert np.abs(new[layer] - old[layer]).max() < 0.12 * scale, layer
+    apart = np.abs(before.probabilities(pictures()) - after.probabilities(pictures()))
+    assert apart.mean() < 0.02
+
+
+@pytest.mark.parametrize("ranges", RANGES)
+def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
+    ranges: Ranges, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = made("resnet", hidden=(8,))
+    done: list[int] = []
+    first = to_int8(content, pictures(), ranges=ranges, told=done.append)
+    assert to_int8(content, pictures(), ranges=ranges) == first
+    assert capfd.readouterr() == ("", "")
+    assert done == sorted(done)
+    assert done[-1] == 48
+
+
+def test_the_choices_of_ranges_differ() -> None:
+    content = made("resnet", hidden=(8,))
+    assert len({to_int8(content, pictures(), ranges=ranges) for ranges in RANGES}) > 1
+
+
+def test_one_picture_is_enough_to_run() -> None:
+    assert Graph(to_int8(made("mlp"), pictures(1))).metadata.precision == "int8"
+
+
+def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> None:
+    smaller = to_int8(made("resnet"), pictures())
+    model = onnx.load_model_from_string(smaller)
+    assert {each.domain for each in model.opset_import} == {""}
+    assert model.producer_name == "opsin"
+    assert [value.name for value in model.graph.output] == [
+        "probabilities",
+        "embedding",
+        "familiarity",
+    ]
+    large = {
+        name
+        for name, value in Graph(smaller).weights.items()
+        if value.dtype == np.float32 and value.ndim > 1 and not name.startswith("familiarity.")
+    }
+    assert large == {"whiten.weight", "head.weight", "input.mean", "input.deviation"}
+
+
+def test_what_a_place_sees_is_what_it_saw() -> None:
+    content = made("resnet", hidden=(8, 12))
+    smaller = to_int8(content, pictures())
+    before = Network(content, Graph(content).metadata.layers)
+    after = Network(smaller, Graph(smaller).metadata.layers)
+    for layer in after.layers:
+        assert after.receptive_field(layer.name) == before.receptive_field(layer.name)
+        assert set(after.weights_of(layer.name)) <= set(before.weights_of(layer.name)) | {
+            "weight",
+            "bias",
+        }

@@ -1,0 +1,124 @@
+"""The page and the card are whole, honest and safe, whatever the names."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from opsin.evaluation.mistakes import cells_of
+from opsin.evaluation.slices import slice_accuracy
+from opsin.report.answer_image import SIDE, picture_address, small
+from opsin.report.card import model_card
+from opsin.report.run_page import Cell, Pictures, Suspect, render
+from tests.report.test_figures import HISTORY, HOSTILE, answers, figures_for
+
+RECIPE: dict[str, Any] = {
+    "data": {}, "model": {}, "training": {"patience": None, "seed": 0}, "versions": {},
+}  # fmt: skip
+
+
+def report_of(names: list[str], split: str = "test") -> dict[str, Any]:
+    figures = figures_for(names) | {
+        "uncalibrated": {"log_loss": 2.0, "calibration_error": 0.2},
+        "refused": {"count": 3, "images": 200, "share": 0.015, "low": 0.01, "high": 0.04,
+                    "accuracy_of_others": 0.5},
+        "without_leaks": {"images": 190, "accuracy": 0.1, "low": 0.05, "high": 0.2},
+    }  # fmt: skip
+    right, light = np.arange(200) % 3 > 0, np.arange(200, dtype=np.float64) % 7
+    return {
+        "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 pictures",
+        "split": split, "figures": {split: figures}, "unreadable": 2,
+        "leaks": {"exact": 1, "near": 0}, "looks": 3,
+        "findings": [{"count": 3, "title": "Odd <b>", "opsin": "keeps them"}],
+        "training": {"best_epoch": 2, "epochs": 2, "asked": 3, "stopped": True, "device": "CPU",
+                     "parameters": 5, "trainable": 4, "multiply_adds": 9},
+        "file": {"bytes": 1000, "parity_images": 512, "difference": 2e-6},
+        "calibration": {"temperature": 0.8, "images": 50, "log_loss": [0.3, 0.2]},
+        "reject": {"threshold": 0.5, "rate": 0.02, "images": 50},
+        "failures": {"suspects": [], "suspected": 1,
+                     "slices": slice_accuracy(right, {"brightness": light})},
+        "layers": [], "seconds": {"train": 72.0},
+    }  # fmt: skip
+
+
+def rendered(names: list[str], split: str = "test") -> str:
+    shown = answers(names)
+    labels = np.arange(30) % len(names)
+    shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), 30).astype(np.float32)
+    cells = [
+        Cell(cell["actual"], cell["predicted"], cell["count"], shown[:1])
+        for cell in cells_of(shares, labels)
+    ]
+    suspect = Suspect(shown[0].pixels, names[0], names[0], names[1], 0.9, shown[1].pixels)
+    pictures = Pictures(shown, shown, shown[:1], cells, [suspect])
+    drawn = {"calibration": '<svg width="9pt" height="9pt"><text>a</text></svg>'}
+    return render(report_of(names, split), RECIPE, HISTORY, name=names[0], pictures=pictures,
+                  drawn=drawn)  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [HOSTILE, [f"class {n}" for n in range(40)]])
+def test_the_page_is_self_contained_and_nothing_in_a_name_runs(names: list[str]) -> None:
+    text = rendered(names)
+    assert "<img src=x" not in text
+    assert text.count("<script") == 1
+    assert re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', text) == []
+    assert "stopped in epoch 2 of 3" in text
+    assert len(re.findall(r"<img(?![^>]*alt=)", text)) == 0
+
+
+def test_every_number_of_the_matrix_leads_to_its_pictures() -> None:
+    text = rendered(["a", "b", "c"])
+    links = set(re.findall(r'href="#(cell-[\d-]+)"', text))
+    assert links == set(re.findall(r'<details id="(cell-[\d-]+)"', text))
+    assert len(links) > 3
+
+
+def test_what_the_page_must_not_hide() -> None:
+    text = rendered(["a", "b"])
+    assert "looked at 3 times by the runs of this folder" in text
+    assert "Without them the accuracy is 0.1000 ± 0.1000 (190 pictures)" in text
+    assert "0.2000 without" in text
+    assert "2.0% of good pictures are refused by mistake" in text
+    assert "optimistic" not in text
+
+
+def test_without_test_data_the_page_says_optimistic() -> None:
+    text = rendered(["a", "b"], split="val")
+    assert "This is optimistic" in text
+    assert "<small>optimistic</small>" in text
+
+
+@pytest.mark.parametrize("names", [["boot", "bag"], HOSTILE])
+def test_the_card_has_a_header_that_machines_read(names: list[str]) -> None:
+    card = model_card(report_of(names), RECIPE, name=names[0])
+    _, header, body = card.split("---\n", 2)
+    # Each value is JSON, which YAML contains.
+    fields = {key: json.loads(value) for key, value in
+              (line.split(": ", 1) for line in header.splitlines())}  # fmt: skip
+    (model,) = fields["model-index"]
+    assert model["name"] == names[0]
+    assert model["results"][0]["metrics"][0]["type"] == "accuracy"
+    assert fields["pipeline_tag"] == "image-classification"
+    assert "<img" not in body.replace("\\<img", "")
+    assert "none of these" in body
+    assert "1 test picture has an exact copy" in body
+
+
+def test_pictures_are_small_and_tiny_ones_exact() -> None:
+    random = np.random.default_rng(0)
+    photo = random.integers(0, 256, (300, 200, 3), np.uint8)
+    assert small(photo).shape == (SIDE, 64, 3)
+    assert picture_address(photo).startswith("data:image/jpeg;base64,")
+    grey = random.integers(0, 256, (8, 8, 1), np.uint8)
+    assert small(grey) is grey
+    assert picture_address(grey).startswith("data:image/png;base64,")
+
+
+def test_examples_are_said_to_be_drawn_and_how_to_see_others() -> None:
+    page = rendered(["one", "two"])
+    assert "drawn at random (seed 0)" in page
+    assert "opsin report one --seed 1</code> draws others" in page

@@ -1,0 +1,292 @@
+"""A classifier.onnx answers for any picture, and says what it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.core.errors import ImageError, ModelFileError, RecipeError
+from opsin.core.metadata import Metadata, Views
+from opsin.data.blank import NO_CONTRAST
+from opsin.data.dataset import Dataset
+from opsin.runtime.classifier import Classifier, Prediction
+from opsin.runtime.test_time_augmentation import views
+from tests.data.test_background import photograph
+
+
+@pytest.fixture
+def classifier(nearest_mean: Path) -> Classifier:
+    return Classifier(nearest_mean)
+
+
+def test_it_answers_as_well_as_nearest_means_do(classifier: Classifier, digits: Dataset) -> None:
+    test = digits.split.test
+    answers = classifier.probabilities(digits.images[test])
+    assert answers.dtype == np.float32
+    assert answers.shape == (len(test), 10)
+    assert np.mean(answers.argmax(axis=1) == digits.labels[test]) > 0.85
+
+
+def test_one_by_one_is_the_same_as_all_at_once(classifier: Classifier, digits: Dataset) -> None:
+    rows = digits.split.test[:300]
+    together = classifier.probabilities(digits.images[rows])
+    batches = np.concatenate(
+        [part.probabilities for part in classifier.iter_answers(digits.images, rows)]
+    )
+    assert np.array_equal(together, batches)
+    for row, answer in zip(rows[:20], together, strict=False):
+        one = classifier.predict(digits.images[row])
+        assert one.label == digits.classes[int(answer.argmax())]
+        assert one.confidence == pytest.approx(float(answer.max()), abs=1e-6)
+
+
+def test_an_answer_is_whole(classifier: Classifier, digits: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "a <b>.png"
+    Image.fromarray(digits.images[0, :, :, 0]).save(file)
+    answer = classifier.predict(file)
+    assert isinstance(answer, Prediction)
+    assert answer.name == str(file)
+    assert answer.top(2)[0] == (answer.label, answer.confidence)
+    assert len(answer.top(3)) == 3
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.to_json()["label"] == answer.label
+    page = answer._repr_html_()
+    assert "<b>.png" not in page
+    assert "a &lt;b&gt;.png" in page
+
+
+def test_a_photograph_is_turned_and_the_answer_says_so(
+    classifier: Classifier, digits: Dataset
+) -> None:
+    right = as_is = 0
+    for row in digits.split.test[:60]:
+        photo = photograph(digits.images[row, :, :, 0])
+        answer = classifier.predict(photo)
+        assert answer.notes == ("light background turned dark, as in training",)
+        right += answer.label == digits.classes[digits.labels[row]]
+        untouched = classifier.predict(photo, as_is=True)
+        assert untouched.notes == ()
+        as_is += untouched.label == digits.classes[digits.labels[row]]
+    assert right >= 40
+    assert right > as_is + 20
+
+
+def test_an_unreadable_picture_is_named(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        classifier.predict(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match="holiday"):
+        classifier.predict(b"no picture", name="holiday")
+
+
+def test_a_list_is_answered_one_by_one(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.png"
+    image = digits.images[0, :, :, 0]
+    Image.fromarray(image).save(file)
+    given = [file, str(file), file.read_bytes(), image, Image.fromarray(image), image[None] / 255]
+    answers = classifier.predict(given)
+    alone = classifier.predict(file)
+    assert [answer.label for answer in answers] == [alone.label] * len(given)
+    assert [answer.name for answer in answers[:3]] == [str(file), str(file), "picture 2"]
+    assert classifier.predict(()) == []
+    with pytest.raises(RecipeError, match="a list of 6"):
+        classifier.predict(given, name="a")  # type: ignore[call-overload]
+    with pytest.raises(ImageError, match="picture 1 is of type list"):
+        classifier.predict([image, [image]])
+
+
+def test_an_image_without_contrast_is_said_to_be_so(classifier: Classifier) -> None:
+    for level in (0, 128, 255):
+        answer = classifier.predict(np.full((40, 40), level, np.uint8))
+        assert answer.warning == NO_CONTRAST
+        assert answer.notes == (NO_CONTRAST,)  # and nothing of a background
+        assert answer.to_json()["warning"] == NO_CONTRAST
+
+
+def test_an_image_of_something_has_no_warning(classifier: Classifier, digits: Dataset) -> None:
+    answers = classifier.predict(list(digits.images[:50]))
+    assert {answer.warning for answer in answers} == {None}
+
+
+def test_what_an_array_was_taken_for_is_a_note(classifier: Classifier, digits: Dataset) -> None:
+    image = digits.images[0]
+    plain, scaled = classifier.predict(image), classifier.predict(image / 255)
+    assert plain.notes == ()
+    assert scaled.notes == ("numbers from 0 to 1 taken as black to white",)
+    assert scaled.probabilities == plain.probabilities
+    assert classifier.predict(image.astype(int)).probabilities == plain.probabilities
+    with pytest.raises(ImageError, match=r"classifier.predict\(list\(a\)\)"):
+        classifier.predict(digits.images[:3])
+
+
+def test_prepared_images_of_another_shape_are_told(classifier: Classifier, digits: Dataset) -> None:
+    images = digits.images[:3]
+    whole = classifier.probabilities(images)
+    assert np.array_equal(classifier.probabilities(images[..., 0]), whole)
+    assert np.array_equal(classifier.probabilities(images.astype(np.int64)), whole)
+    wrongs: tuple[tuple[Any, str], ...] = (
+        (images[0], r"images\[None\]"), (images[:, :4], r"np.stack\(\[classifier.prepare"),
+        (images / 255, r"\(255.0 \* images\)"), (images - 0.5, "from -0.5"), ([images[0]], "list"),
+    )  # fmt: skip
+    for wrong, words in wrongs:
+        for call in (classifier.probabilities, classifier.answers):
+            with pytest.raises(ImageError, match=words):
+                call(wrong)
+    with pytest.raises(RecipeError, match="below 3"):
+        list(classifier.iter_answers(images, np.array([3])))
+
+
+def test_layers_are_fetched_by_name(classifier: Classifier, digits: Dataset) -> None:
+    images = digits.images[:3]
+    layers = classifier.layers(images, ["flatten", "input"])
+    assert list(layers) == ["flatten", "input"]
+    np.testing.assert_allclose(layers["input"], images / np.float32(255), rtol=1e-6)
+    assert layers["flatten"].shape == (3, 64)
+    with pytest.raises(ModelFileError, match=r"input, flatten, head, .*; got conv9"):
+        classifier.layers(images, ["conv9"])
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08" * 50])
+def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "broken.onnx"
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"broken\.onnx"):
+        Classifier(file)
+
+
+def test_a_file_of_another_tool_is_named(nearest_mean: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(nearest_mean)
+    del model.metadata_props[:]
+    onnx.save_model(model, tmp_path / "foreign.onnx")
+    with pytest.raises(ModelFileError, match="lacks Opsin's description"):
+        Classifier(tmp_path / "foreign.onnx")
+
+
+def test_a_description_that_does_not_fit_is_refused(nearest_mean: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(nearest_mean)
+    for entry in model.metadata_props:
+        if entry.key == "opsin.classes":
+            entry.value = '["only", "two"]'
+    onnx.save_model(model, tmp_path / "changed.onnx")
+    with pytest.raises(ModelFileError, match="fits the network"):
+        Classifier(tmp_path / "changed.onnx")
+
+
+def test_pixels_are_those_of_training_where_no_background_is_changed(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    root = tmp_path / "pictures"
+    for number in range(24):
+        kind, ending = ("a", "b")[number % 2], ("jpg", "png")[number // 2 % 2]
+        height, width = random.integers(1, 300, 2)
+        texture = random.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8)
+        picture = Image.fromarray(texture).resize(
+            (int(width), int(height)), Image.Resampling.BICUBIC
+        )
+        exif = Image.Exif()
+        exif[0x0112] = number % 8 + 1
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        mode = ("RGB", "L")[number // 4 % 2]
+        picture.convert(mode).save(root / kind / f"{number}.{ending}", exif=exif)
+    like = classifier.metadata.preparation
+    data = opsin.load(root, size=(like.height, like.width), channels=like.channels)
+    alike = 0
+    for row, name in enumerate(data.names):
+        content = (root / name).read_bytes()
+        with (root / name).open("rb") as stream:
+            for door in (root / name, str(root / name), content, stream):
+                assert np.array_equal(
+                    classifier.predict(door, as_is=True).pixels, data.images[row]
+                ), name
+                answer = classifier.predict(door)
+                if not answer.notes:
+                    alike += 1
+                    assert np.array_equal(answer.pixels, data.images[row]), name
+    assert alike >= 20
+
+
+def test_a_photograph_is_matched_with_all_its_pixels(
+    classifier: Classifier, digits: Dataset, tmp_path: Path
+) -> None:
+    photo = photograph(digits.images[5, :, :, 0]).resize((600, 600))
+    photo.save(tmp_path / "photo.png")
+    photo.save(tmp_path / "photo.jpg", quality=100, subsampling=0)
+    whole, part = (classifier.predict(tmp_path / f"photo.{kind}") for kind in ("png", "jpg"))
+    assert whole.notes == part.notes == ("light background turned dark, as in training",)
+    assert np.abs(whole.pixels.astype(int) - part.pixels.astype(int)).max() <= 8
+
+
+def with_views(file: Path, folder: Path, **said: Any) -> Classifier:
+    """Copy a file, and let it say what views its training had, and what they did."""
+    model = onnx.load(file)
+    known = {each.key: each.value for each in model.metadata_props}
+    metadata = Metadata.from_props(known, str(file)).model_copy(update={"views": Views(**said)})
+    onnx.helper.set_model_props(model, metadata.to_props())
+    folder.mkdir()
+    onnx.save_model(model, folder / "classifier.onnx")
+    return Classifier(folder / "classifier.onnx")
+
+
+def test_views_that_helped_are_averaged_and_familiarity_is_not(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    helped = {"images": 180, "gained": 9, "lost": 1, "p": 0.02, "helped": True}
+    classifier = with_views(nearest_mean, tmp_path / "own", flip=True, shift=2, **helped)
+    rows = digits.split.test[:40]
+    prepared = [classifier.prepare(digits.images[row], str(row)) for row in rows]
+    averaged = classifier.predict_prepared(prepared, tta=True)
+    seen = list(views(digits.images[rows], flip=True, shift=2))
+    assert len(seen) == 2  # mirrored, and too small to be moved
+    by_hand = np.mean([classifier.probabilities(view) for view in seen], 0)
+    for row, answer, wanted in zip(rows, averaged, by_hand, strict=True):
+        assert list(answer.probabilities.values()) == pytest.approx(wanted, abs=1e-6)
+        assert answer.label == digits.classes[int(wanted.argmax())]
+        assert answer == classifier.predict(digits.images[row], tta=True, name=str(row))
+        assert answer.familiarity == classifier.predict(digits.images[row]).familiarity
+        assert answer.notes == ()
+    plain = classifier.predict_prepared(prepared)
+    assert any(one.confidence != two.confidence for one, two in zip(averaged, plain, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (None, "this file of an older Opsin does not say which test-time views suit it"),
+        ({"flip": False, "shift": 0}, "its training varied nothing that could be varied here"),
+        (
+            {"flip": True, "shift": 2, "images": 180, "gained": 2, "lost": 2},
+            "do not help this classifier on its 180 validation images: 2 put right, 2 put wrong",
+        ),
+    ],
+)
+def test_views_that_did_not_help_or_are_unknown_are_not_used(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path, said: dict[str, Any] | None, words: str
+) -> None:
+    if said is None:
+        classifier = Classifier(nearest_mean)
+    else:
+        classifier = with_views(nearest_mean, tmp_path / "own", **said)
+    images = [digits.images[row] for row in digits.split.test[:20]]
+    plain, asked = classifier.predict(images), classifier.predict(images, tta=True)
+    for one, other in zip(plain, asked, strict=True):
+        assert other.probabilities == one.probabilities
+        (note,) = other.notes
+        assert words in note
+        assert note.endswith("; not used")
+
+
+def test_large_pictures_come_in_smaller_batches(classifier: Classifier) -> None:
+    assert classifier.batch_size == 256
+    like = classifier.metadata.preparation
+    for side, size in ((28, 256), (64, 244), (224, 19), (2000, 8)):
+        preparation = like.model_copy(update={"height": side, "width": side})
+        classifier.metadata = classifier.metadata.model_copy(update={"preparation": preparation})
+        assert classifier.batch_size == size

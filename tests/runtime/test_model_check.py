@@ -1,0 +1,360 @@
+"""A stranger's classifier.onnx costs one answer, and no more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from PIL import Image
+
+from opsin.core.errors import ModelFileError
+from opsin.data.cache import cache_root
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.model_check import check_model, fault_of, read_classifier, write_classifier
+from tests.made_classifier import LAST, classifier, metadata, unsound_for_sevens
+
+node = helper.make_node
+IDENTITY = LAST[1]
+
+
+def prop(name: str, text: str) -> Any:
+    def change(model: onnx.ModelProto) -> None:
+        next(each for each in model.metadata_props if each.key == f"opsin.{name}").value = text
+
+    return change
+
+
+def loop() -> onnx.NodeProto:
+    """Return a loop whose end never comes."""
+    body = helper.make_graph(
+        [node("Identity", ["going"], ["on"]), node("Identity", ["value"], ["same"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("same", TensorProto.FLOAT, None),
+        ],
+    )
+    return node("Loop", ["", "true", "shares"], ["probabilities"], body=body)
+
+
+def only_at_once() -> onnx.NodeProto:
+    """Return a branch on the number of images."""
+    shape = [helper.make_tensor_value_info("chosen", TensorProto.FLOAT, None)]
+    then = helper.make_graph([node("Identity", ["shares"], ["chosen"])], "then", [], shape)
+    other = helper.make_graph([node("Neg", ["shares"], ["chosen"])], "else", [], shape)
+    return node("If", ["true"], ["probabilities"], then_branch=then, else_branch=other)
+
+
+def secret(model: onnx.ModelProto) -> None:
+    """Let a weight be read from a file of the machine."""
+    weight = model.graph.initializer[1]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../../../../etc/passwd")
+
+
+def secret_constant(model: onnx.ModelProto) -> None:
+    weight = onnx.TensorProto()
+    weight.CopyFrom(model.graph.initializer[1])
+    weight.name = "taken"
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="/etc/passwd")
+    model.graph.node.insert(0, node("Constant", [], ["constant"], value=weight))
+
+
+def wide(*sizes: int) -> dict[str, Any]:
+    return {"sizes": np.array(sizes, np.int64), "true": np.array(True)}
+
+
+def as_type(kind: int) -> list[onnx.NodeProto]:
+    return [node("Cast", ["shares"], ["probabilities"], to=kind), IDENTITY]
+
+
+CRAFTED: dict[str, tuple[bytes, str]] = {
+    "doubles": (
+        classifier(
+            *as_type(TensorProto.DOUBLE), kinds={"probabilities": (TensorProto.DOUBLE, ["N", 3])}
+        ),
+        "fits the network",
+    ),
+    "strings": (
+        classifier(
+            *as_type(TensorProto.STRING), kinds={"probabilities": (TensorProto.STRING, ["N", 3])}
+        ),
+        "fits the network",
+    ),
+    "one row for all": (
+        classifier(
+            node("ReduceMean", ["shares", "first"], ["probabilities"], keepdims=1),
+            IDENTITY,
+            weights={"first": np.array([0], np.int64)},
+        ),
+        "fits the network",
+    ),
+    "depends on the others": (
+        classifier(
+            node("ReduceMean", ["shares", "first"], ["mean"], keepdims=1),
+            node("Sub", ["shares", "mean"], ["less"]),
+            node("Softmax", ["less"], ["probabilities"]),
+            IDENTITY,
+            weights={"first": np.array([0], np.int64)},
+        ),
+        "depends on the others",
+    ),
+    "no number": (
+        classifier(
+            node("Div", ["shares", "nothing"], ["probabilities"]),
+            IDENTITY,
+            weights={"nothing": np.zeros((), np.float32)},
+        ),
+        "between 0 and 1",
+    ),
+    "negative": (classifier(node("Neg", ["shares"], ["probabilities"]), IDENTITY), "between 0"),
+    "one image only": (classifier(images=(1, 8, 8, 1)), "fits the network"),
+    "other names": (
+        classifier(changed=lambda model: model.graph.output.pop(0)),
+        "other inputs and outputs",
+    ),
+    "an endless loop": (classifier(loop(), IDENTITY, weights=wide()), "loops or branches"),
+    "a branch": (classifier(only_at_once(), IDENTITY, weights=wide()), "loops or branches"),
+    "much from nothing": (
+        classifier(
+            node("ConstantOfShape", ["sizes"], ["huge"]),
+            node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+            node("Add", ["shares", "sum"], ["probabilities"]),
+            IDENTITY,
+            weights=wide(2**18, 2**18),
+        ),
+        "no readable|cannot be computed|does not",
+    ),
+    "much by copies": (
+        classifier(
+            node("Tile", ["shares", "sizes"], ["tiled"]),
+            node("ReduceSum", ["tiled"], ["sum"], keepdims=0),
+            node("Add", ["shares", "sum"], ["probabilities"]),
+            IDENTITY,
+            weights=wide(2**15, 2**15),
+        ),
+        "cannot be computed|does not",
+    ),
+    "much for some images": (
+        classifier(
+            node("Cast", ["flat"], ["whole"], to=TensorProto.INT64),
+            node("Expand", ["shares", "whole"], ["probabilities"]),
+            IDENTITY,
+        ),
+        "Expand makes is no constant",
+    ),
+    "chance": (
+        classifier(node("RandomUniformLike", ["shares"], ["probabilities"]), IDENTITY),
+        "depends on the image",
+    ),
+    "another's operator": (
+        classifier(
+            node("Inverse", ["shares"], ["probabilities"], domain="com.microsoft"),
+            IDENTITY,
+            changed=lambda model: model.opset_import.append(
+                helper.make_opsetid("com.microsoft", 1)
+            ),
+        ),
+        r"needs the operator com\.microsoft\.Inverse",
+    ),
+    "a function of its own": (
+        classifier(changed=lambda model: model.functions.add(name="f", domain="own")),
+        "functions",
+    ),
+    "a secret file": (classifier(changed=secret), "outside the file"),
+    "a secret constant": (classifier(changed=secret_constant), "outside the file"),
+    "operators of tomorrow": (
+        classifier(changed=lambda model: model.opset_import[0].MergeFromString(b"\x10\xe7\x07")),
+        "version 999",
+    ),
+    "60,000 pixels a side": (
+        classifier(
+            changed=prop(
+                "preparation",
+                json.dumps({"height": 60_000, "width": 60_000, "channels": 1, "resize": "fit"}),
+            )
+        ),
+        "lacks Opsin's description",
+    ),
+    "deep": (classifier(changed=prop("classes", "[" * 10**6)), "lacks Opsin's description"),
+    "long": (classifier(changed=prop("source", f'"{"x" * 10**8}"')), "properties take more than"),
+    "a long number": (classifier(changed=prop("format", "9" * 10**6)), "lacks Opsin's description"),
+    "not a number": (
+        classifier(changed=prop("reject", '{"threshold": NaN, "rate": 0.1, "images": 1}')),
+        "lacks Opsin's description",
+    ),
+    "one name twice": (
+        classifier(changed=prop("classes", '["a", "b", "a"]')),
+        "lacks Opsin's description",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_a_crafted_file_is_refused(name: str) -> None:
+    content, reason = CRAFTED[name]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of other tests' processes
+    with pytest.raises(ModelFileError, match=reason) as caught:
+        check_model(content, "theirs.onnx")
+    assert "theirs.onnx" in str(caught.value)
+    assert len(str(caught.value)) < 800
+    # Whatever it took: the process that it took is at an end.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before + 1, 1 << 20)
+
+
+def test_a_sound_file_is_tried_once_and_known_from_then_on() -> None:
+    content = classifier()
+    assert check_model(content, "own.onnx") == 256
+    (note,) = (cache_root() / "models").rglob(f"{_digest(content)}.json")
+    assert json.loads(note.read_text(encoding="utf-8")) == {"most": 256}
+    note.write_text('{"most": 7}', encoding="utf-8")
+    assert check_model(content, "own.onnx") == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are other ones there")
+@pytest.mark.parametrize("damage", ["rights", "link", "text", "value"])
+def test_what_another_account_may_have_noted_counts_for_nothing(damage: str) -> None:
+    content, _ = CRAFTED["negative"]
+    write_classifier(cache_root() / "trusted.onnx", content)
+    assert check_model(content, "own.onnx") is None
+    (note,) = (cache_root() / "models").rglob(f"{_digest(content)}.json")
+    if damage == "rights":
+        note.chmod(0o666)
+    elif damage == "link":
+        note.rename(note.with_suffix(".moved"))
+        note.symlink_to(note.with_suffix(".moved"))
+    else:
+        note.write_text({"text": "{", "value": '{"most": -1}'}[damage], encoding="utf-8")
+    with pytest.raises(ModelFileError, match="between 0 and 1"):
+        check_model(content, "own.onnx")
+    note.unlink(missing_ok=True)
+
+
+def test_no_answer_where_some_image_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(unsound_for_sevens())
+    opened = Classifier(path)
+    assert opened.predict(np.full((8, 8), 8, np.uint8)).confidence > 0
+    with pytest.raises(ModelFileError, match=r"theirs\.onnx: its probabilities are not all"):
+        opened.predict(np.full((8, 8), 7, np.uint8))
+
+
+def test_layers_of_texts_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(
+        classifier(
+            node("Cast", ["head"], ["words"], to=TensorProto.STRING),
+            *LAST,
+            about=metadata(layers=["words", "gone"]),
+        )
+    )
+    opened = Classifier(path)
+    images = np.zeros((1, 8, 8, 1), np.uint8)
+    with pytest.raises(ModelFileError, match="its words are object"):
+        opened.layers(images, ["words"])
+    with pytest.raises(ModelFileError, match="no readable ONNX"):
+        opened.layers(images, ["gone"])
+
+
+def test_more_images_than_were_tried_are_computed_part_by_part(tmp_path: Path) -> None:
+    path = tmp_path / "own.onnx"
+    path.write_bytes(classifier())
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    whole = Classifier(path)
+    parts = Classifier.of_content(path, whole.content, most=3)
+    np.testing.assert_allclose(parts.probabilities(images), whole.probabilities(images), atol=1e-6)
+    assert parts.answers(images, embedding=True).embedding is not None
+
+
+def test_a_large_file_of_honest_weights_is_let_in(tmp_path: Path) -> None:
+    weight = np.zeros((64, 500_000), np.float32)
+    content = classifier(
+        node("MatMul", ["flat", "wide"], ["units"]),
+        *LAST,
+        weights={"wide": weight},
+    )
+    assert len(content) > 120_000_000
+    assert check_model(content, "large.onnx")
+
+
+def test_a_note_needs_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file" / "below"))
+    assert check_model(classifier(about=metadata(layers=["head"])), "own.onnx") == 256
+
+
+def test_a_folder_is_no_classifier(tmp_path: Path) -> None:
+    (tmp_path / "classifier.onnx").mkdir()
+    with pytest.raises(ModelFileError, match=r"classifier\.onnx is none"):
+        read_classifier(tmp_path / "classifier.onnx")
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**31), st.integers(0, 255), st.booleans())
+def test_damaged_files_are_refused_or_sound(place: int, byte: int, cut: bool) -> None:
+    content = bytearray(classifier())
+    place %= len(content)
+    content[place] = byte
+    if cut:
+        del content[place:]
+    try:
+        check_model(bytes(content), "damaged.onnx")
+    except ModelFileError as error:
+        assert "damaged.onnx" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (np.ones((2, 3), np.float64) / 3, "float64"),
+        (np.array([[0.5, 0.4, 0.2]], np.float32), "sum of 1"),
+        (np.array([[np.inf, 0, 0]], np.float32), "sum of 1"),
+        (np.array([[0.5, 0.5]], np.float32), "2 probabilities for 3"),
+        (np.array([0.2, 0.3, 0.5], np.float32), r"float32\[3\]"),
+        (np.array([["a", "b", "c"]], object), "object"),
+    ],
+)
+def test_what_is_no_answer(value: Any, fault: str) -> None:
+    found = fault_of({"probabilities": value}, len(value), 3)
+    assert found is not None
+    assert re.search(fault, found)
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.onnx"
+    path.write_bytes(CRAFTED["strings"][0])
+    image = tmp_path / "image.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(image)
+    said = subprocess.run(
+        [sys.executable, "-m", "opsin", "predict", str(path), str(image)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.startswith("opsin: expected a description that fits the network")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,141 @@
+"""Routes of pictures: the right bytes for ids that are known, one shape of error for all else."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+from typing import cast
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+
+import opsin
+from opsin.studio.image_routes import add_routes, files_of
+from opsin.studio.index import opaque
+from opsin.studio.state import Studio
+from tests.made_runs import answers_right, write_run
+from tests.studio.looking import fetch
+from tests.studio.test_dataset_cache import Around
+
+
+class Routes(Around):
+    """An application with these routes alone."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.api = FastAPI()
+        studio = cast("Studio", self)
+        self.__dict__["open"] = Around.open(self)
+        add_routes(self.api, studio)
+
+    def get(self, address: str) -> httpx.Response:
+        return asyncio.run(fetch(self.api, address))
+
+
+def refused(reply: httpx.Response) -> str:
+    """Check the one shape of what is not there, and return what was received."""
+    assert reply.status_code == 404
+    assert reply.headers["cache-control"] == "no-store"
+    (error,) = reply.json().values()
+    assert set(error) == {"kind", "expected", "received", "advice"}
+    assert error["kind"] in {"NotThere", "NotDecoded"}
+    return str(error["received"])
+
+
+@pytest.fixture
+def routes(tmp_path: Path, shapes: Path) -> Routes:
+    data = opsin.load(shapes)
+    write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8))
+    return Routes(tmp_path)
+
+
+def test_a_picture_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:
+    set_id = routes.sets.add_source(str(shapes)).id
+    here = asyncio.run(routes.__dict__["open"].of_set(set_id))
+    reply = routes.get(here.address(3))
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "image/png"
+    assert reply.headers["cache-control"] == "private, max-age=31536000, immutable"
+    image = np.asarray(Image.open(io.BytesIO(reply.content)))
+    assert (image == opsin.load(shapes).images[3]).all()
+    assert routes.get(f"/run-pictures/{opaque('one')}/3").content == reply.content
+
+
+def test_a_picture_of_another_version_is_not_kept(routes: Routes, shapes: Path) -> None:
+    set_id = routes.sets.add_source(str(shapes)).id
+    for query in ("", "?v=0123456789ab"):
+        reply = routes.get(f"/pictures/{set_id}/3{query}")
+        assert (reply.status_code, reply.headers["cache-control"]) == (200, "no-store")
+
+
+@pytest.mark.parametrize("row", ["24", "-1", "x", "9" * 4000, "%F0%9F", "1.5", "1_0", "\u0663"])
+def test_rows_that_are_none(routes: Routes, shapes: Path, row: str) -> None:
+    set_id = routes.sets.add_source(str(shapes)).id
+    refused(routes.get(f"/pictures/{set_id}/{row}"))
+    refused(routes.get(f"/run-pictures/{opaque('one')}/{row}"))
+
+
+def test_ids_that_are_none(routes: Routes) -> None:
+    for id_ in ("0" * 16, "..", "one", "a" * 5000, "%2e%2e%2fhome", "<img>"):
+        for route in ("pictures", "run-pictures"):
+            assert routes.get(f"/{route}/{id_}/0").status_code == 404
+        assert routes.get(f"/files/{id_}/report.json").status_code == 404
+        assert routes.get(f"/previews/{id_}/photos").status_code == 404
+
+
+def test_pictures_that_are_gone_say_nothing_of_the_machine(routes: Routes, shapes: Path) -> None:
+    set_id = routes.sets.add_source(str(shapes)).id
+    shapes.rename(shapes.with_name("elsewhere"))
+    said = routes.get(f"/pictures/{set_id}/0")
+    refused(said)
+    assert str(shapes.parent) not in said.text
+
+
+def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    (run / "figures").mkdir()
+    (run / "figures" / "curves.png").write_bytes(b"picture")
+    (run / "secret.txt").write_text("secret")
+    (run / "report.html").write_text("<p>report</p>")
+    (run / "classifier.onnx").write_bytes(b"network")
+    get = f"/files/{opaque('one')}/"
+    assert routes.get(f"{get}curves.png").headers["content-type"] == "image/png"
+    assert routes.get(f"{get}report.html").text == "<p>report</p>"
+    # Whoever made the run, its page gets nothing of the studio's.
+    policy = routes.get(f"{get}report.html").headers["content-security-policy"]
+    assert "sandbox" in policy
+    assert "allow-same-origin" not in policy
+    classifier = routes.get(f"{get}classifier.onnx")
+    assert classifier.content == b"network"
+    assert classifier.headers["content-disposition"] == 'attachment; filename="one-classifier.onnx"'
+    for name in ("secret.txt", "figures", "../one/secret.txt", "%2e%2e%2fsecret.txt", ".lock",
+                 "figures%2fcurves.png", "answers.png", "status.json"):  # fmt: skip
+        assert routes.get(get + name).status_code == 404
+    assert "secret.txt" not in files_of(routes.runs.get(opaque("one")))
+    assert "none is called 'answers.png'" in refused(routes.get(f"{get}answers.png"))
+
+
+def test_previews_of_a_set(routes: Routes, shapes: Path) -> None:
+    set_id = routes.sets.add_source(str(shapes)).id
+    refused(routes.get(f"/previews/{set_id}/photos"))
+    folder = routes.sets.folder(set_id) / "previews" / "photos"
+    folder.mkdir(parents=True)
+    (folder / "augment.png").write_bytes(b"picture")
+    assert routes.get(f"/previews/{set_id}/photos").content == b"picture"
+    assert routes.get(f"/previews/{set_id}/photos%2f..").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["report.html", "log.txt", "figures/roc.png", "figures"])
+def test_no_link_in_a_run_is_served(routes: Routes, tmp_path: Path, name: str) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "roc.png").write_text("private")
+    place = tmp_path / "runs" / "one" / name
+    place.parent.mkdir(exist_ok=True)
+    folder = name == "figures"
+    place.symlink_to(tmp_path / "private" / ("" if folder else "roc.png"))
+    for asked in (place.name, "roc.png", "report.json"):
+        refused(routes.get(f"/files/{opaque('one')}/{asked}"))

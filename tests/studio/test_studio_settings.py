@@ -1,0 +1,41 @@
+"""A studio that cannot work says so before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opsin.core.errors import RecipeError
+from opsin.studio.studio_settings import StudioSettings
+from tests.web.made_requests import TOKEN
+
+
+def settings(folder: Path, **given: Any) -> StudioSettings:
+    usual: dict[str, Any] = {"runs": folder / "runs", "home": folder / "home", "roots": (folder,)}
+    return StudioSettings(**usual | given)
+
+
+def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"port": 65_536}, "65,536|65536"),
+        ({"at_once": 0}, "got 0"),
+        ({"roots": (tmp_path / "nowhere",)}, "nowhere is none"),
+        ({"roots": (tmp_path / "file",)}, "file is none"),
+        ({"runs": tmp_path / "file"}, "file is a file"),
+        ({"home": tmp_path / "file"}, "file is a file"),
+        ({"host": "0.0.0.0"}, "no token"),
+        ({"host": ""}, "empty"),
+        ({"token": "guess"}, "it has 5"),
+        ({"allowed_hosts": ("https://example.org",)}, "https://example.org"),
+    ]
+    for given, told in refused:
+        with pytest.raises(RecipeError, match=told):
+            settings(tmp_path, **given)
+
+
+def test_a_token_opens_other_addresses_and_is_not_told(tmp_path: Path) -> None:
+    made = settings(tmp_path, host="0.0.0.0", token=TOKEN)
+    assert TOKEN not in repr(made)

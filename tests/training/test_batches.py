@@ -1,0 +1,61 @@
+"""Every picture comes once, in the order that was asked for, from memory or from files."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.metadata import Preparation
+from opsin.data.lazy_images import LazyImages
+from opsin.training import batches
+from opsin.training.batches import TrainingBatches
+
+CPU = torch.device("cpu")
+
+
+@given(count=st.integers(2, 500), size=st.integers(2, 64), start=st.integers(0, 400))
+def test_batches_cover_everything_and_none_is_single(count: int, size: int, start: int) -> None:
+    spans = list(batches._spans(start, count, size))
+    if start >= count:
+        assert not spans
+        return
+    assert spans[0][0] == start
+    assert spans[-1][1] == count
+    assert all(one[1] == two[0] for one, two in itertools.pairwise(spans))
+    assert all(1 <= end - begin <= size + 1 for begin, end in spans)
+    if count - start > 1:
+        assert all(end - begin >= 2 for begin, end in spans)
+
+
+@given(start=st.integers(0, 19), seed=st.integers(0, 9))
+def test_pictures_read_on_the_fly_are_those_in_memory(start: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 256, (30, 6, 6, 1), np.uint8)
+    labels = np.arange(30)
+    rows = random.permutation(30)[:20]
+    like = Preparation(height=6, width=6, channels=1, resize="fit")
+    lazy = LazyImages(pixels, [str(i) for i in range(30)], like)
+    order = random.permutation(20)
+    parts = [
+        list(TrainingBatches(images, labels, rows, CPU).batches(order, 4, start))
+        for images in (pixels, lazy)
+    ]
+    for one, two in zip(*parts, strict=True):
+        assert torch.equal(one[0], two[0])
+        assert torch.equal(one[1], two[1])
+    shown = torch.cat([labels for _, labels in parts[0]]).tolist()
+    assert shown == rows[order[start:]].tolist()
+
+
+def test_a_loop_that_is_left_early_leaves_no_thread_waiting() -> None:
+    like = Preparation(height=6, width=6, channels=1, resize="fit")
+    lazy = LazyImages(np.zeros((30, 6, 6, 1), np.uint8), ["x"] * 30, like)
+    batches = TrainingBatches(lazy, np.zeros(30, np.int64), np.arange(30), CPU).batches(
+        np.arange(30), 4
+    )
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]

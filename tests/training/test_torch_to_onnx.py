@@ -1,0 +1,136 @@
+"""The file answers as the network does, and every layer can be fetched from it by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import opsin
+from opsin.core.errors import ParityError
+from opsin.core.metadata import Metadata, Preparation, Score
+from opsin.core.recipe import DataRecipe, resolve
+from opsin.models import registry
+from opsin.models.statistics import Statistics
+from opsin.onnx_files.postprocessing import finish
+from opsin.training import torch_to_onnx
+
+pytestmark = pytest.mark.torch
+
+SHAPE = (28, 24, 3)
+
+
+@pytest.fixture
+def images() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (64, *SHAPE), np.uint8)
+
+
+def trained(name: str, **options: Any) -> tuple[nn.Sequential, Metadata]:
+    """Build a network whose BatchNorm statistics are not the trivial ones."""
+    torch.manual_seed(0)
+    recipe = resolve(DataRecipe.of("x"), model=name, **options).model
+    network = registry.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    metadata = Metadata(
+        opsin=opsin.__version__,
+        model=name,
+        classes=("a", "b", "c", "d"),
+        preparation=Preparation(height=28, width=24, channels=3, resize="fit"),
+        layers=tuple(registry.summarise(network, SHAPE)),
+        source="x",
+        fingerprint="f",
+    )
+    return network.eval(), metadata
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_file_and_network_agree(name: str, activation: str, images: NDArray[np.uint8]) -> None:
+    network, metadata = trained(name, activation=activation, dropout=0.3)
+    content = torch_to_onnx.to_onnx(network, metadata)
+    assert torch_to_onnx.check_parity(content, network, images) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
+def test_every_layer_of_the_summary_can_be_fetched(
+    name: str, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    network, metadata = trained(name)
+    path = tmp_path / "classifier.onnx"
+    path.write_bytes(torch_to_onnx.to_onnx(network, metadata))
+    own: dict[str, NDArray[Any]] = {}
+
+    def keep(layer: str) -> Any:
+        return lambda _module, _inputs, output: own.__setitem__(layer, output.numpy())
+
+    for layer, module in network.named_modules():
+        module.register_forward_hook(keep(layer))
+    with torch.inference_mode():
+        network(torch.from_numpy(images))
+    names = [layer.name for layer in metadata.layers]
+    fetched = opsin.Classifier(path).layers(images, names)
+    assert list(fetched) == names
+    for layer in metadata.layers:
+        assert fetched[layer.name].shape[1:] == layer.shape
+        np.testing.assert_allclose(fetched[layer.name], own[layer.name], atol=1e-4, rtol=1e-4)
+
+
+def test_the_file_is_standard_and_its_embedding_is_what_the_head_sees(
+    images: NDArray[np.uint8],
+) -> None:
+    network, metadata = trained("resnet")
+    content = torch_to_onnx.to_onnx(network, metadata)
+    model = onnx.load_model_from_string(content)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert any(node.op_type == "BatchNormalization" for node in model.graph.node)
+    session = onnxruntime.InferenceSession(content)
+    assert [value.name for value in session.get_inputs()] == ["images"]
+    probabilities, embedding = session.run(["probabilities", "embedding"], {"images": images})
+    head = network.get_submodule("head")
+    with torch.inference_mode():
+        again = torch.softmax(head(torch.from_numpy(embedding)), dim=1).numpy()
+    np.testing.assert_allclose(probabilities, again, atol=1e-5)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_file_of_another_network_does_not_pass(images: NDArray[np.uint8]) -> None:
+    network, metadata = trained("cnn")
+    content = torch_to_onnx.to_onnx(network, metadata)
+    with torch.no_grad():
+        network.get_submodule("head").get_parameter("bias")[0] += 3.0
+    with pytest.raises(ParityError, match="differ by up to"):
+        torch_to_onnx.check_parity(content, network, images)
+
+
+def test_numbers_that_are_none_do_not_pass(images: NDArray[np.uint8]) -> None:
+    network, metadata = trained("mlp")
+    with torch.no_grad():
+        network.get_submodule("head").get_parameter("bias")[0] = float("nan")
+    with pytest.raises(ParityError):
+        torch_to_onnx.check_parity(torch_to_onnx.to_onnx(network, metadata), network, images)
+
+
+def test_a_stamp_changes_the_description_alone(tmp_path: Path, images: NDArray[np.uint8]) -> None:
+    network, metadata = trained("mlp")
+    path = tmp_path / "classifier.onnx"
+    path.write_bytes(torch_to_onnx.to_onnx(network, metadata))
+    before = opsin.Classifier(path).probabilities(images)
+    score = Score(split="test", images=9, accuracy=0.5, low=0.2, high=0.8)
+    finish(path, metadata.model_copy(update={"score": score}))
+    after = opsin.Classifier(path)
+    assert after.metadata.score == score
+    assert np.array_equal(after.probabilities(images), before)
