@@ -1,4 +1,4 @@
-"""Write the generated parts of the documentation: command line, recipe, tree of files.
+"""Write the generated parts of the documentation: command line, recipe, tree of rooms.
 
     python docs/generate.py
 
@@ -119,7 +119,7 @@ def _shown(value: object) -> str:
 
 
 def readme() -> str:
-    """Return the README with its tree of files drawn anew from the modules' first lines."""
+    """Return the README with its tree of rooms drawn anew from the modules' first lines."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     start, end = "<!-- tree -->\n", "<!-- /tree -->"
     before, rest = text.split(start)
@@ -128,14 +128,11 @@ def readme() -> str:
 
 
 def tree() -> str:
-    """Draw the package: every module with the first line of its docstring."""
+    """Draw the package: every room with the first line of its docstring."""
     package = DOCS.parent / "src" / "opsin"
     lines = ["src/opsin/"]
 
     def draw(folder: Path, indent: str) -> None:
-        files = sorted(p for p in folder.glob("*.py") if p.stem not in ("__init__", "_version"))
-        for file in files:
-            lines.append(f"{indent + file.name:<28}{_first_line(file)}")
         for inner in sorted(p for p in folder.iterdir() if (p / "__init__.py").is_file()):
             lines.append(f"{indent + inner.name + '/':<28}{_first_line(inner / '__init__.py')}")
             draw(inner, indent + "  ")

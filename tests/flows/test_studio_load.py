@@ -67,7 +67,7 @@ def test_the_table_tells_of_all_runs(
     full: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:
     usable(browser, full[0].address + "/", most=60)
-    assert f"{RUNS}" in shown(browser)
+    until(browser, lambda: f"{RUNS}" in shown(browser), 60)
     # Only a page of them is built: more would take seconds and much memory.
     rows = browser.find_elements("css selector", "tbody tr")
     assert 10 <= len(rows) <= 60
