@@ -22,20 +22,16 @@ collect_ignore_glob = (
     []
     if _TORCH
     else [
-        "src/opsin/attribution/*",
         "src/opsin/models/*",
         "src/opsin/training/*",
-        "src/opsin/training/torch_to_onnx.py",
-        "tests/attribution/*",
         "tests/models/*",
         "tests/training/*",
-        "tests/test_export.py",
     ]
 )
 if importlib.util.find_spec("selenium") is None:
     collect_ignore_glob += ["tests/browser.py", "tests/settled.py", "tests/studio_browser.py"]
 
-_TRAINING_HALF = ("attribution", "models", "training")
+_TRAINING_HALF = ("models", "training")
 
 # An example that trains, whatever it is an example of.
 _TRAINS = re.compile(r">>> .*\b(train|plan|train_folds|train_repeats)\((?!.*logistic)")
