@@ -28,15 +28,16 @@ test-all: lint browser node $(VENV)-runtime/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m torch
 
-# Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped.
+# Chromium, for the tests that open pages in it; where it cannot be installed, they are skipped, but in CI.
 browser:
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 			--no-install-recommends chromium chromium-driver >/dev/null; \
-	fi || echo "no Chromium: the tests that need it are skipped"
+	fi || { echo "no Chromium: the tests that need it are skipped"; [ -z "$$CI" ]; }
+	@[ -z "$$CI" ] || { command -v chromium && command -v chromedriver; } >/dev/null
 
-# onnxruntime-node and sharp, for the tests that run a bundle in Node; where they cannot be installed, they are skipped.
+# onnxruntime-node and sharp, for the tests that run a bundle in Node; likewise.
 node:
 	@command -v npm >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -46,7 +47,7 @@ node:
 	@[ -d $(NODE)/node_modules/onnxruntime-node ] && [ -d $(NODE)/node_modules/sharp ] || \
 	{ command -v npm >/dev/null && mkdir -p $(NODE) && npm install --silent --no-audit --no-fund \
 		--ignore-scripts --prefix $(NODE) onnxruntime-node@1.30.0 sharp@0.35.5 >/dev/null; } || \
-	echo "no Node with onnxruntime-node and sharp: the tests that need them are skipped"
+	{ echo "no Node with onnxruntime-node and sharp: the tests that need them are skipped"; [ -z "$$CI" ]; }
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check
