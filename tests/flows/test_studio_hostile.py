@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ pytest.importorskip("selenium")
 
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.keys import Keys
 
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -102,6 +103,12 @@ def hacked(browser: webdriver.Chrome) -> list[str]:
     return [f"ran: {mark}" for mark in marks if mark is not None]
 
 
+def settle_width(browser: webdriver.Chrome) -> None:
+    """Wait until the page has taken the window's width, if it ever does."""
+    with contextlib.suppress(TimeoutException):
+        until(browser, lambda: sideways(browser) <= 0, 10)
+
+
 def faults_of(browser: webdriver.Chrome) -> list[str]:
     """Return what is wrong with the page as it stands there."""
     text = shown(browser)
@@ -125,7 +132,7 @@ def test_names_are_text_on_every_page(
         if found := faults_of(browser):
             faults[name] = found
         resize(browser, 400)
-        time.sleep(0.3)
+        settle_width(browser)
         if found := faults_of(browser):
             faults[f"{name}, narrow"] = found
     assert faults == {}
@@ -176,5 +183,5 @@ def test_files_that_people_choose(
     until(browser, lambda: "{{7*7}}" in shown(browser))
     assert faults_of(browser) == []
     resize(browser, 400)
-    time.sleep(0.3)
+    settle_width(browser)
     assert faults_of(browser) == []

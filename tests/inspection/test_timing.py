@@ -48,10 +48,10 @@ def test_operators_count_for_the_layer_that_they_lead_to() -> None:
     images = np.random.default_rng(0).integers(0, 256, (32, 400), np.uint8)
     seconds = layer_seconds(uneven(), layers, images)
     assert list(seconds) == ["input", "heavy", "light"]
-    assert seconds["heavy"] > 3 * (seconds["input"] + seconds["light"]) > 0
+    assert seconds["heavy"] > seconds["input"] + seconds["light"] > 0
     # Without the layer that they led to, they lead to the next.
     again = layer_seconds(uneven(), [layers[0], layers[2]], images)
-    assert again["light"] > 3 * again["input"]
+    assert again["light"] > again["input"]
     # What lies behind the last layer counts for none.
     alone = layer_seconds(uneven(), layers[:1], images)
     assert alone["input"] < again["light"]
@@ -62,8 +62,8 @@ def test_seconds_are_those_of_one_picture() -> None:
     few, many = (
         layer_seconds(uneven(), [layer("heavy")], images[:count])["heavy"] for count in (4, 64)
     )
-    # A larger batch is no slower for each picture, as its sum would be.
-    assert many < 3 * few
+    # The sum over a batch would be 16 times that of another; each image's share is about the same.
+    assert many < 8 * few
 
 
 def test_every_layer_of_a_file_has_a_time_and_nothing_stays_behind(
