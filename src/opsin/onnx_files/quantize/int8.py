@@ -40,10 +40,10 @@ def to_int8(
 ) -> bytes:
     """Return a classifier whose weights and values between layers are integers.
 
-    Static quantisation by ONNX Runtime: weights in seven bits of int8, which every processor adds up
-    without overflow, with a scale for each filter, values in
-    uint8, with a range for each layer that real pictures show (R. Krishnamoorthi, "Quantizing deep
-    convolutional networks for efficient inference: a whitepaper", arXiv:1806.08342). Input, outputs
+    Static quantisation by ONNX Runtime: weights in seven bits of int8, which every processor adds
+    up without overflow, with a scale for each filter; values in uint8, with a range for each layer
+    that real pictures show (R. Krishnamoorthi, "Quantizing deep convolutional networks for
+    efficient inference: a whitepaper", arXiv:1806.08342). Input, outputs
     and the file's last operators (`opsin.onnx_files.postprocessing`) stay as they are. The
     metadata's ``layers`` are those that can still be fetched: what was folded into another
     (`opsin.onnx_files.quantize.fold`) is told in that one's kind.
@@ -144,8 +144,8 @@ def _quantised(
             pictures,
             op_types_to_quantize=_KINDS,
             per_channel=True,
-            # Weights of seven bits: with eight, processors without instructions of their own for this
-            # (AVX2) add in sixteen bits and overflow, so that the file answered otherwise there.
+            # Seven bits: with eight, processors without instructions of their own for this (AVX2)
+            # add in sixteen bits and overflow, so that the file answered otherwise there.
             reduce_range=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
