@@ -30,8 +30,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
 from opsin.data import sources
 from opsin.data.dataset import Dataset
+from opsin.data.image_tree import natural
 from opsin.data.lazy_images import THREADS
-from opsin.data.sources.folder import natural
 from opsin.report.terminal import printable
 
 _PARTS: Final = ("train", "val", "test")

@@ -18,7 +18,7 @@ from opsin.core.framing import Header
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox, limit_memory
 from opsin.data import sources
-from opsin.data.images import SUFFIXES
+from opsin.data.image_tree import is_image_name
 from opsin.data.sources import archive
 from opsin.data.sources.folder import open_folder
 from opsin.studio.jobs.job_process import environment
@@ -29,7 +29,6 @@ _MEMORY: Final = 1 << 30
 # Seconds for an archive, and bytes of it that a slow disk takes in a second.
 _ARCHIVE: Final = 60.0
 _SPEED: Final = 5e6
-_PICTURES: Final = frozenset(SUFFIXES)
 
 
 def key_of(recipe: DataRecipe) -> str:
@@ -95,7 +94,7 @@ def main() -> None:
         root = archive.unpack(path)
         entries = list(root.iterdir())
         # Tables and arrays are another matter, and read by whoever looks at them.
-        if all(each.is_dir() or each.suffix.lower() in _PICTURES for each in entries):
+        if all(each.is_dir() or is_image_name(each.name) for each in entries):
             open_folder(root)
     except OpsinError as error:
         texts = [getattr(error, part) for part in ("expected", "received", "advice")]

@@ -10,16 +10,13 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Final, Literal
 
-from opsin.core.errors import SourceError
-from opsin.data.images import SUFFIXES
+from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
 from opsin.data.sources import archive, manifest
-from opsin.data.sources.folder import LITTER, natural
 from opsin.studio.not_found import NotThere
 
 # A folder of a million pictures is as good as one of ten thousand, seen from above.
 _COUNTED: Final = 10_000
 _LISTED: Final = 1_000
-_PICTURES: Final = frozenset(SUFFIXES)
 _FILES: Final = (*archive.SUFFIXES, *manifest.SUFFIXES, ".npz")
 
 
@@ -130,13 +127,14 @@ class Folders:
         """
         place = str(self.path(identity))
         pictures, folders, files, out = 0, list[str](), list[str](), 0
-        with _readable(place), os.scandir(place) as entries:
+        with readable_folder(place, called=Path(place).name), os.scandir(place) as entries:
             for entry in entries:
-                kind = _kind(entry)
-                if kind is None:
+                kind = kind_of_entry(entry)
+                if kind == "file" and not entry.name.lower().endswith(_FILES):
                     continue
-                if kind == "picture":
+                if kind == "image":
                     pictures = min(pictures + 1, _COUNTED)
+                if kind not in ("folder", "file"):
                     continue
                 target = os.path.realpath(entry.path)
                 if not self._inside(target):
@@ -170,12 +168,12 @@ class Folders:
         return self._inside(os.path.realpath(os.path.expanduser(place)))  # noqa: PTH111  never raises
 
     def _inside(self, place: str) -> bool:
-        return any(_within(place, root) for root in self._roots)
+        return any(is_within(place, root) for root in self._roots)
 
     def _above(self, place: str) -> Iterator[str]:
         """Yield the folders above one, from its root on."""
         # Of roots within each other, the outer one is the way back.
-        root = min((root for root in self._roots if _within(place, root)), key=len)
+        root = min((root for root in self._roots if is_within(place, root)), key=len)
         parts = Path(place).relative_to(root).parts
         here = root
         for part in parts:
@@ -196,44 +194,14 @@ class Folders:
         # What may not be read is shown as empty, and says why when it is opened.
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for seen, entry in enumerate(entries):
-                kind = _kind(entry)
-                pictures += kind == "picture"
+                kind = kind_of_entry(entry)
+                pictures += kind == "image"
                 folders += kind == "folder"
                 if seen >= _COUNTED:
                     break
         return FolderEntry(self._id(place), os.path.basename(place), pictures, folders)  # noqa: PTH119
 
 
-def _within(place: str, root: str) -> bool:
-    return place == root or place.startswith(root.rstrip(os.sep) + os.sep)
-
-
-def _kind(entry: os.DirEntry[str]) -> Literal["folder", "picture", "file"] | None:
-    """Say what an entry is to somebody who looks for pictures."""
-    if entry.name.startswith(".") or entry.name in LITTER:
-        return None
-    try:
-        if entry.is_dir():
-            return "folder"
-        name = entry.name.lower()
-        if os.path.splitext(name)[1] in _PICTURES:  # noqa: PTH122
-            return "picture" if entry.is_file() else None
-        return "file" if name.endswith(_FILES) and entry.is_file() else None
-    except OSError:  # a link to itself, say
-        return None
-
-
 def _in_order(places: list[str]) -> list[str]:
     """Return places by their names in natural order, each once."""
     return sorted(sorted(set(places)), key=lambda place: natural(os.path.basename(place)))  # noqa: PTH119
-
-
-@contextlib.contextmanager
-def _readable(place: str) -> Iterator[None]:
-    """Say in one line why a folder cannot be read; without its path, which clients do not see."""
-    try:
-        yield
-    except OSError as error:
-        name = os.path.basename(place)  # noqa: PTH119
-        reason = (error.strerror or str(error)).lower()
-        raise SourceError("a readable folder", f"{name}: {reason}", "Check its rights.") from error

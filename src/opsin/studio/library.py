@@ -28,9 +28,10 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data import formats
+from opsin.data.image_tree import natural
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.data.sources import named
-from opsin.data.sources.folder import natural, open_folder
+from opsin.data.sources.folder import open_folder
 from opsin.studio.audit_result import AuditResult, AuditResults, Glance, Small, read_moved
 from opsin.studio.dataset_search import key_of
 from opsin.studio.jobs.job import Job

@@ -14,12 +14,11 @@ from typing import Final
 from opsin.core.errors import SourceError
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
 from opsin.data.formats import HEIF_SUFFIXES
-from opsin.data.images import SUFFIXES
+from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.sources import archive
-from opsin.data.sources.folder import LITTER, PARTS
+from opsin.data.sources.folder import PARTS
 from opsin.studio.dataset_search import check_archive
 
-_PICTURES: Final = frozenset(SUFFIXES)
 _MOST_BYTES: Final = 255
 # Bytes of a name that others are made of, with a suffix.
 _NAME_MOST: Final = 200
@@ -98,7 +97,7 @@ def usable(name: str) -> bool:
         >>> usable("pets/cat/1.JPG"), usable("pets.tar.gz"), usable("notes.pdf")
         (True, True, False)
     """
-    return bool(_packed(name)) or os.path.splitext(name)[1].lower() in _PICTURES  # noqa: PTH122
+    return bool(_packed(name)) or is_image_name(name)
 
 
 def common_name(files: Sequence[Mapping[str, str]]) -> str:
@@ -134,7 +133,7 @@ def file_name(title: str) -> str:
     clean = clean.encode("utf-8", "ignore").decode().strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
         clean = clean[:-1]
-    return "Upload" if not clean or clean in LITTER else clean
+    return clean if clean and is_visible(clean) else "Upload"
 
 
 def class_name(text: str) -> str:
@@ -153,8 +152,12 @@ def class_name(text: str) -> str:
         long = len(os.fsencode(name)) > _MOST_BYTES
     except UnicodeEncodeError:
         long = True
-    hidden = name.startswith(".") or name in LITTER
-    if name and not (long or hidden or set(name) & set(_FORBIDDEN)) and name.isprintable():
+    if (
+        name
+        and is_visible(name)
+        and name.isprintable()
+        and not (long or set(name) & set(_FORBIDDEN))
+    ):
         return name
     raise SourceError(
         f"a class name of 1 to {_MOST_BYTES} bytes that a folder can have",
@@ -268,8 +271,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _is_picture(parts: tuple[str, ...]) -> bool:
-    hidden = any(part.startswith(".") or part in LITTER for part in parts)
-    return not hidden and os.path.splitext(parts[-1])[1].lower() in _PICTURES  # noqa: PTH122
+    return all(map(is_visible, parts)) and is_image_name(parts[-1])
 
 
 def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:

@@ -243,26 +243,26 @@ def test_links_in_a_zip_are_passed_over_and_counted(tmp_path: Path) -> None:
 def test_bombs_are_refused_while_they_expand(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
+    monkeypatch.setattr(members, "SPARE_BYTES", 1_000_000)
     path = pack(tmp_path / f"set{suffix}", CLASSES | {"dog/2.png": bytes(20_000_000)})
     with pytest.raises(SourceError, match="more bytes than any honest one"):
         opened(path)
     assert left_behind(cache) == []
-    monkeypatch.setattr(archive, "SPARE_BYTES", 50_000_000)
+    monkeypatch.setattr(members, "SPARE_BYTES", 50_000_000)
     assert len(opened(path)) == 4
 
 
 def test_a_bomb_of_files_that_do_not_matter_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
+    monkeypatch.setattr(members, "SPARE_BYTES", 1_000_000)
     path = pack(tmp_path / "set.tar.gz", {"big.bin": bytes(20_000_000)} | CLASSES)
     with pytest.raises(SourceError, match="more bytes than any honest one"):
         opened(path)
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(members, "MAX_MEMBERS", 3)
     for suffix in (".zip", ".tar"):
         assert len(opened(pack(tmp_path / f"three{suffix}", CLASSES))) == 3
         with pytest.raises(SourceError, match="more members than any honest one"):
@@ -303,7 +303,7 @@ def test_a_huge_header_is_refused_before_it_is_read(
 def test_a_sparse_file_counts_with_its_holes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "SPARE_BYTES", 1_000_000)
+    monkeypatch.setattr(members, "SPARE_BYTES", 1_000_000)
     info = tarfile.TarInfo("cat/1.png")
     info.size = 0
     header = bytearray(info.tobuf(tarfile.GNU_FORMAT))

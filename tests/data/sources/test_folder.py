@@ -14,7 +14,8 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources.folder import natural, open_folder
+from opsin.data.image_tree import natural
+from opsin.data.sources.folder import open_folder
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.data.unlabelled import open_stream
 from tests.conftest import write_shapes

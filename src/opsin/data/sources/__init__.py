@@ -9,6 +9,7 @@ from pathlib import Path
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import DataRecipe
+from opsin.data.image_tree import is_run
 from opsin.data.sources import archive, arrays, folder, idx, imagefolder, manifest, named
 from opsin.data.sources.allowed_folder import AllowedFolder
 from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
@@ -62,7 +63,7 @@ def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> Locat
             watcher.note(f"{source} is Opsin's own name; for the folder here, write ./{source}.")
         return named.find_named(source, watcher=watcher)
     if is_folder:
-        if folder.is_run(os.fspath(path)):
+        if is_run(os.fspath(path)):
             raise SourceError(
                 "images with labels",
                 f"{source} is a run of Opsin, which holds figures",

@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from opsin.data.image_tree import is_within
+
 
 class AllowedFolder:
     """A folder and all below it, where a table may name images.
@@ -54,17 +56,13 @@ class AllowedFolder:
         if self._archive and re.match(r"[A-Za-z]:|[/\\]", written):
             return False
         place = os.path.join(os.path.abspath(start), written)  # noqa: PTH100, PTH118  a million paths as text
-        if self._follow_links and _is_below(os.path.normpath(place), self._written):
+        if self._follow_links and is_within(os.path.normpath(place), self._written):
             return True
         folder, name = os.path.split(place)
         if name in ("", ".", ".."):
             return False
         if folder not in self._known:
-            self._known[folder] = _is_below(os.path.realpath(folder), self._real)
+            self._known[folder] = is_within(os.path.realpath(folder), self._real)
         if not self._known[folder]:
             return False
-        return not os.path.islink(place) or _is_below(os.path.realpath(place), self._real)  # noqa: PTH114
-
-
-def _is_below(place: str, folder: str) -> bool:
-    return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
+        return not os.path.islink(place) or is_within(os.path.realpath(place), self._real)  # noqa: PTH114

@@ -1,4 +1,4 @@
-"""Archives, unpacked once into the cache, without trust."""
+"""Archives, read without trust: unpacked once into the cache, or one image after the other."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from opsin.core.errors import SourceError
+from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory
-from opsin.data import images
 from opsin.data.cache import cache_root
+from opsin.data.digests import Digests
 from opsin.data.free_names import free_name
+from opsin.data.image_tree import is_image_name
+from opsin.data.images import MAX_BYTES
 from opsin.data.sources import idx, manifest
 from opsin.data.sources.contents import key_of_files
-from opsin.data.sources.folder import LITTER, PARTS
-from opsin.data.sources.members import ArchiveBudget, Kind, Member, members_of, reading
+from opsin.data.sources.folder import PARTS
+from opsin.data.sources.members import ArchiveBudget, ArchiveFiles, Member, read_member, reading
 from opsin.data.split import TRAIN
+from opsin.data.unlabelled.stream import Unlabelled
 
 #: File names of archives.
 SUFFIXES = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
 )  # fmt: skip
 
-#: What an archive may hold: pictures compress little, so more is a bomb.
-MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 #: Share of the free disk that may be filled.
 DISK_SHARE = 0.5
 _MAX_DEPTH = 64
@@ -68,23 +70,60 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
     return _unwrapped(target)
 
 
+def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
+    """Yield each picture in an archive with its content, in the archive's order.
+
+    Hidden files and what does not end like a picture are passed over, and so are links. A member
+    of a zip that is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. Of
+    a zip the list of its members is kept in memory while it is read, about 0.6 kB each; of a tar 8
+    bytes for each picture.
+
+    An archive may hold a name more than once, each time with another content. Later ones are called
+    ``name-2.png`` and so on, in the archive's order, so that no two pictures share a name.
+
+    Args:
+        path: The archive.
+        watcher: Is told what was passed over.
+
+    Raises:
+        SourceError: It is damaged, encrypted, hostile, expands to more than pictures do, or holds
+            no pictures.
+    """
+    files = ArchiveFiles(path, is_image_name)
+    names, renamed = Digests(), 0
+    with contextlib.closing(iter(files)) as members:
+        for parts, member in members:
+            name = "/".join(parts)
+            own = free_name(name, lambda name: _digest(name) in names)
+            names.add(_digest(own))
+            renamed += own != name
+            yield _unlabelled(own, member, files.budget)
+    files.conclude(watcher, expected="an archive with pictures", found=len(names) > 0)
+    if renamed:
+        watcher.note(
+            f"In {path} several pictures have one name; {renamed:,} of them were given a number"
+        )
+
+
+def count_images(path: Path) -> int | None:
+    """Return how many pictures a zip lists; ``None`` for a tar, which has no list."""
+    with contextlib.suppress(SourceError):
+        with reading(path), path.open("rb") as file:
+            listed = file.read(2) == b"PK"
+        if listed:
+            return sum(1 for _ in ArchiveFiles(path, is_image_name))
+    return None
+
+
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     size = path.stat().st_size
-    meter = ArchiveBudget(
-        path,
-        bytes_left=MAX_RATIO * size + SPARE_BYTES,
-        members_left=MAX_MEMBERS,
-    )
+    files = ArchiveFiles(path, _is_wanted)
     room = int(DISK_SHARE * shutil.disk_usage(folder).free)
-    written, links, overlong, renamed, shown = 0, 0, 0, 0, 0
+    written, overlong, renamed, shown = 0, 0, 0, 0
     made: set[Path] = set()
     watcher.begin("Unpack", size, "B")
-    with contextlib.closing(members_of(path, meter)) as members:
-        for member in members:
-            links += member.kind is Kind.LINK
-            parts = checked_parts(member, path)
-            if member.kind is not Kind.FILE or not _matters(parts):
-                continue
+    with contextlib.closing(iter(files)) as members:
+        for parts, member in members:
             if not _is_writable(parts):
                 overlong += 1
                 continue
@@ -95,7 +134,7 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
                 if target.parent not in made:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     made.add(target.parent)
-                room -= _copy(member, target, meter, path, room)
+                room -= _copy(member, target, files.budget, path, room)
             except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
                 raise SourceError(
                     "an archive whose members have places of their own",
@@ -108,13 +147,13 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
                 overlong += 1
                 continue
             written += 1
-            if meter.position - shown >= _CHUNK:
-                shown = meter.position
+            if files.budget.position - shown >= _CHUNK:
+                shown = files.budget.position
                 watcher.advance(min(shown, size))
     watcher.advance(size)
     watcher.end()
     wanted = "pictures, a table, an .npz or an IDX file in the archive"
-    conclude(path, watcher, wanted=wanted, found=written > 0, links=links)
+    files.conclude(watcher, expected=wanted, found=written > 0)
     if renamed:
         watcher.note(
             f"In {path} several images have one name; {renamed:,} of them were given a number"
@@ -136,7 +175,7 @@ def _own_name(folder: Path, name: str, path: Path) -> str:
     def is_file(name: str) -> bool:
         return os.path.isfile(folder / name)  # noqa: PTH113
 
-    if is_file(name) and not name.lower().endswith(images.SUFFIXES):
+    if is_file(name) and not is_image_name(name):
         raise SourceError(
             "an archive that holds each table once",
             f"{path} has two files called {name!r:.120}",
@@ -145,59 +184,10 @@ def _own_name(folder: Path, name: str, path: Path) -> str:
     return free_name(name, is_file)
 
 
-def conclude(path: Path, watcher: Watcher, *, wanted: str, found: bool, links: int) -> None:
-    """Tell of the links that were passed over; refuse an archive without anything else.
-
-    Args:
-        path: The archive.
-        watcher: Is told.
-        wanted: What was looked for in it.
-        found: Whether there was any.
-        links: How many links there were.
-
-    Raises:
-        SourceError: There was nothing else.
-    """
-    if not found:
-        raise SourceError(
-            wanted,
-            f"{path} holds none" + (f", but {links:,} links" if links else ""),
-            "Archives within it are not opened: unpack those first.",
-        )
-    if links:
-        watcher.note(f"Passed over in {path}: links, {links:,} in all; pack the files themselves.")
-
-
-def checked_parts(member: Member, path: Path) -> tuple[str, ...]:
-    """Return the parts of a member's name, or refuse what would be written elsewhere.
-
-    Raises:
-        SourceError: The name leads out of the archive, or the member is a device or a pipe.
-    """
-    name = member.name
-    parts = tuple(part for part in name.split("/") if part not in ("", "."))
-    if member.kind is Kind.LINK:
-        return parts
-    outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
-    if outside or "\0" in name or member.kind is Kind.SPECIAL:
-        what = "a device or pipe" if member.kind is Kind.SPECIAL else "a name that leads out of it"
-        raise SourceError(
-            "an archive of plain files and folders",
-            f"{path} has {what}: {name!r:.120}",
-            "Do not trust it; ask whoever made it.",
-        )
-    return parts
-
-
-def _matters(parts: tuple[str, ...]) -> bool:
+def _is_wanted(name: str) -> bool:
     """Tell whether a file can be part of a source."""
-    if not parts or any(part.startswith(".") or part in LITTER for part in parts):
-        return False
-    suffix = os.path.splitext(parts[-1])[1].lower()  # noqa: PTH122  as folder.py: text, no Path
-    return suffix in _WANTED or bool(_DATA.search(parts[-1]))
-
-
-_WANTED = frozenset({*images.SUFFIXES, *manifest.SUFFIXES, ".npz"})
+    arrays = name.lower().endswith((*manifest.SUFFIXES, ".npz")) or bool(_DATA.search(name))
+    return arrays or is_image_name(name)
 
 
 def _is_writable(parts: tuple[str, ...]) -> bool:
@@ -245,7 +235,7 @@ def _unwrapped(folder: Path) -> Path:
             entry.is_dir() or manifest.is_table(entry) for entry in inner
         )
         # A folder with pictures in it is a class, and not a wrapping.
-        a_class = any(e.is_file() and e.suffix.lower() in images.SUFFIXES for e in inner)
+        a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
         if a_part or (a_class and not any(map(_is_source, inner))):
             return folder
         folder = entries[0]
@@ -253,3 +243,33 @@ def _unwrapped(folder: Path) -> Path:
 
 def _is_source(entry: Path) -> bool:
     return entry.suffix.lower() == ".npz" or manifest.is_table(entry) or idx.is_images(entry)
+
+
+def _digest(name: str) -> int:
+    content = name.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+
+
+def _unlabelled(name: str, member: Member, meter: ArchiveBudget) -> Unlabelled:
+    try:
+        content = read_member(member, meter, limit=MAX_BYTES)
+    except SourceError as error:
+        # The members of a zip, which are metered here, stand each for itself. What is refused for
+        # its size has no cause but the meter.
+        if not member.metered or error.__cause__ is None:
+            raise
+        reason = str(error.__cause__) or type(error.__cause__).__name__
+        problem = ImageError(
+            "a readable picture",
+            f"{name}: damaged in the archive ({reason})",
+            "Pack it again, or leave it out.",
+        )
+        return Unlabelled(name, b"", problem=problem)
+    if len(content) > MAX_BYTES:
+        problem = ImageError(
+            f"a picture file of at most {MAX_BYTES // 1_000_000} MB",
+            f"{name} is larger",
+            "Make it smaller first.",
+        )
+        return Unlabelled(name, b"", problem=problem)
+    return Unlabelled(name, content)

@@ -121,7 +121,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             sizes = [int.from_bytes(stated[i : i + 4], "big") for i in range(0, len(stated), 4)]
             count = math.prod(sizes)
             size = path.stat().st_size
-            if len(stated) != 4 * header[3] or not 0 < count <= _DEFLATE * size:
+            if not sizes or len(stated) != 4 * header[3] or not 0 < count <= _DEFLATE * size:
                 raise ValueError("its header states an impossible size")
             check_count(path, sizes[0])
             Budget(size).take(count)

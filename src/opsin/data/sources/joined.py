@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
+from opsin.data.image_tree import natural
 from opsin.data.sources.contents import Files, LabelledImages, Pictures
-from opsin.data.sources.folder import natural
 from opsin.data.sources.manifest import is_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 

@@ -9,6 +9,7 @@ import functools
 import gzip
 import io
 import lzma
+import re
 import stat
 import struct
 import tarfile
@@ -20,8 +21,12 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from opsin.core.errors import SourceError
+from opsin.core.events import Watcher
+from opsin.data.image_tree import is_visible
 
 _CHUNK = 1 << 18
+#: What an archive may expand to: images compress little, so more is a bomb.
+MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
 
@@ -85,6 +90,13 @@ class ArchiveBudget:
         self.listed_left = max(_SPARE_MEMBERS, size // _LISTED_BYTES)
         #: How far the archive's file has been read, for progress.
         self.position = 0
+
+    @classmethod
+    def for_images(cls, path: Path) -> ArchiveBudget:
+        """Return what an archive of images may expand to: 100 times its size and 1 GB."""
+        with reading(path):
+            size = path.stat().st_size
+        return cls(path, bytes_left=MAX_RATIO * size + SPARE_BYTES, members_left=MAX_MEMBERS)
 
     def count(self, size: int) -> None:
         """Count expanded bytes.
@@ -154,6 +166,82 @@ def members_of(path: Path, meter: ArchiveBudget) -> Generator[Member]:
     with reading(path), path.open("rb") as file:
         start = file.read(6)
     return (_from_zip if start[:2] == b"PK" else _from_tar)(path, meter, start)
+
+
+class ArchiveFiles:
+    """The wanted files of an archive, one at a time; what would be written elsewhere refuses it.
+
+    Hidden files and links are passed over.
+
+    Args:
+        path: The archive.
+        is_wanted: Tells by a file's name, without its folders, whether it is wanted.
+    """
+
+    def __init__(self, path: Path, is_wanted: Callable[[str], bool]) -> None:
+        self.path = path
+        self.budget = ArchiveBudget.for_images(path)
+        self._is_wanted = is_wanted
+        self._links = 0
+
+    def __iter__(self) -> Generator[tuple[tuple[str, ...], Member]]:
+        """Yield the parts of each wanted file's name, with the file.
+
+        Raises:
+            SourceError: The archive is damaged, encrypted or hostile.
+        """
+        with contextlib.closing(members_of(self.path, self.budget)) as members:
+            for member in members:
+                self._links += member.kind is Kind.LINK
+                parts = _checked_parts(member, self.path)
+                if member.kind is not Kind.FILE or not parts or not all(map(is_visible, parts)):
+                    continue
+                if self._is_wanted(parts[-1]):
+                    yield parts, member
+
+    def conclude(self, watcher: Watcher, *, expected: str, found: bool) -> None:
+        """Say how many links were passed over, once all files were read.
+
+        Args:
+            watcher: Receives the note.
+            expected: What the archive should hold, for the error.
+            found: Whether any file was of use.
+
+        Raises:
+            SourceError: None was.
+        """
+        if not found:
+            raise SourceError(
+                expected,
+                f"{self.path} holds none" + (f", but {self._links:,} links" if self._links else ""),
+                "Archives within it are not opened: unpack those first.",
+            )
+        if self._links:
+            watcher.note(
+                f"Passed over in {self.path}: links, {self._links:,} in all; pack the files "
+                "themselves."
+            )
+
+
+def _checked_parts(member: Member, path: Path) -> tuple[str, ...]:
+    """Return the parts of a member's name, or refuse what would be written elsewhere.
+
+    Raises:
+        SourceError: The name leads out of the archive, or the member is a device or a pipe.
+    """
+    name = member.name
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if member.kind is Kind.LINK:
+        return parts
+    outside = re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name)
+    if outside or "\0" in name or member.kind is Kind.SPECIAL:
+        what = "a device or pipe" if member.kind is Kind.SPECIAL else "a name that leads out of it"
+        raise SourceError(
+            "an archive of plain files and folders",
+            f"{path} has {what}: {name!r:.120}",
+            "Do not trust it; ask whoever made it.",
+        )
+    return parts
 
 
 def read_member(member: Member, meter: ArchiveBudget, *, limit: int) -> bytes:

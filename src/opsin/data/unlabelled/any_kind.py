@@ -13,20 +13,18 @@ from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
 from opsin.core.regular_file import open_regular
 from opsin.data.images import SUFFIXES
+from opsin.data.sources import archive
 from opsin.data.sources.allowed_folder import AllowedFolder
-from opsin.data.sources.archive import SUFFIXES as ARCHIVES
-from opsin.data.sources.archive import is_archive
+from opsin.data.sources.folder import count_images, images_in_folder
 from opsin.data.sources.manifest import SUFFIXES as TABLES
 from opsin.data.sources.manifest import check_columns, is_table
-from opsin.data.unlabelled.archive_stream import count_members, pictures_in_archive
-from opsin.data.unlabelled.folder_stream import count_pictures, pictures_in_folder
 from opsin.data.unlabelled.piped_stream import begins_like_a_picture, open_piped
 from opsin.data.unlabelled.stream import Stream, stream_of_one
 from opsin.data.unlabelled.table_stream import count_rows, pictures_in_table
 
 _KINDS = (
-    f"a picture, a folder, a table ({' '.join(TABLES)}), an archive ({' '.join(ARCHIVES)}) or - "
-    "for standard input"
+    f"a picture, a folder, a table ({' '.join(TABLES)}), an archive "
+    f"({' '.join(archive.SUFFIXES)}) or - for standard input"
 )
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -52,8 +50,8 @@ def open_any(
     if os.path.isdir(path):  # noqa: PTH112
         return Stream(
             source, "folder",
-            lambda: pictures_in_folder(path, follow_links=follow_links, watcher=watcher),
-            lambda: count_pictures(path, follow_links=follow_links),
+            lambda: images_in_folder(path, follow_links=follow_links, watcher=watcher),
+            lambda: count_images(path, follow_links=follow_links),
         )  # fmt: skip
     if os.path.isfile(path):  # noqa: PTH113
         inside = None if outside else AllowedFolder(path.parent, follow_links=follow_links)
@@ -80,10 +78,10 @@ def _in_file(
     watcher: Watcher,
 ) -> Stream:
     """Find what one file is."""
-    if is_archive(path):
+    if archive.is_archive(path):
         return Stream(
             source, "archive",
-            lambda: pictures_in_archive(path, watcher), lambda: count_members(path),
+            lambda: archive.images_in_archive(path, watcher), lambda: archive.count_images(path),
         )  # fmt: skip
     if is_table(path):
         return Stream(

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
+from opsin.data import image_tree
 from opsin.data.sources.folder import open_folder
-from opsin.data.unlabelled import folder_stream as listing
 from opsin.data.unlabelled import open_stream
 from tests.data.sources.conftest import Notes
 
@@ -98,7 +98,7 @@ def test_it_lists_what_training_lists(shapes: Path) -> None:
 def test_large_folders_come_unsorted_but_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "SORTED", 3)
+    monkeypatch.setattr(image_tree, "SORTED", 3)
     names = [f"{folder}{number}.png" for folder in ("", "a/", "b/c/") for number in range(9)]
     root = put(tmp_path, *names, *(f"many{number}/1.png" for number in range(9)))
     found = names_in(root)
@@ -189,7 +189,7 @@ def peak_of_listing(root: Path) -> int:
 def test_ten_times_the_pictures_take_the_same_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "SORTED", 400)
+    monkeypatch.setattr(image_tree, "SORTED", 400)
     peaks = []
     for count in (1_000, 10_000):
         root = tmp_path / str(count)

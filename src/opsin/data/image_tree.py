@@ -1,0 +1,314 @@
+"""Which files below a folder, or in an archive, are images: one walk for all who look for some."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import unicodedata
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from opsin.core.errors import SourceError
+from opsin.data.images import SUFFIXES
+
+#: Entries of one folder that a stream sorts; to be sorted, they must be in memory.
+SORTED: Final = 10_000
+
+# What systems leave in folders and archives, beside hidden files.
+_LITTER: Final = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_IMAGES: Final = frozenset(SUFFIXES)
+_NUMBER: Final = re.compile(r"\d+")
+
+
+def is_visible(name: str) -> bool:
+    """Tell whether a file or folder of this name counts: not hidden, and not left by a system.
+
+    Example:
+        >>> is_visible("cat"), is_visible(".git"), is_visible("Thumbs.db")
+        (True, False, False)
+    """
+    return not name.startswith(".") and name not in _LITTER
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether a name ends as an image's does.
+
+    Example:
+        >>> is_image_name("cat/1.JPG"), is_image_name("notes.txt")
+        (True, False)
+    """
+    return os.path.splitext(name)[1].lower() in _IMAGES  # noqa: PTH122  as text
+
+
+def is_within(place: str, folder: str) -> bool:
+    """Tell whether a path is a folder or lies below it; both absolute, links resolved.
+
+    Example:
+        >>> is_within("/a/b", "/a"), is_within("/ab", "/a")
+        (True, False)
+    """
+    return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def is_run(folder: str) -> bool:
+    """Tell whether a folder is a run of Opsin."""
+    files = ("recipe.json", "status.json")
+    return all(os.path.isfile(f"{folder}/{name}") for name in files)  # noqa: PTH113
+
+
+def natural(name: str) -> str:
+    """Return a key that sorts numbers inside names by their value, before other text.
+
+    Example:
+        >>> sorted(["b", "a10", "a9", "a"], key=natural)
+        ['a', 'a9', 'a10', 'b']
+    """
+    # One flat string a name: a million nested tuples would take a gigabyte.
+    return _NUMBER.sub(_by_value, name.casefold())
+
+
+def _by_value(number: re.Match[str]) -> str:
+    """Return a number's digits behind their count, so that text sorts as values do."""
+    digits = number[0]
+    if not digits.isascii():
+        digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
+    digits = digits.lstrip("0")
+    return f"\1{chr(min(len(digits), 0x10FFFF))}{digits}"
+
+
+def kind_of_entry(entry: os.DirEntry[str]) -> Literal["folder", "image", "file"] | None:
+    """Return what an entry of a folder is, links followed.
+
+    Returns:
+        ``None`` for what is passed over: hidden entries, links that lead nowhere, and whatever is
+        neither a folder nor a regular file.
+    """
+    if not is_visible(entry.name):
+        return None
+    try:
+        if entry.is_dir():
+            return "folder"
+        if not entry.is_file():
+            return None
+    except OSError:  # a link to itself, say
+        return None
+    return "image" if is_image_name(entry.name) else "file"
+
+
+@contextlib.contextmanager
+def readable_folder(place: str, *, called: str | None = None) -> Iterator[None]:
+    """Say in one line why a folder cannot be read.
+
+    Args:
+        place: The folder.
+        called: What the error calls it (default: its path).
+
+    Raises:
+        SourceError: The system refuses to read it.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceError(
+            "a readable folder", f"{called or place}: {reason}", "Check its rights."
+        ) from error
+
+
+class _Entry(NamedTuple):
+    """An image, a folder, or a link to a folder that may be followed.
+
+    Args:
+        name: Its name in its folder.
+        kind: What it is.
+        target: Where a link leads.
+    """
+
+    name: str
+    kind: Literal["image", "folder", "link"]
+    target: str = ""
+
+
+class _Folder(NamedTuple):
+    """A folder on the way.
+
+    Args:
+        name: Its path from the root, ``""`` for the root itself.
+        real: Where it is, links resolved.
+    """
+
+    name: str
+    real: str
+
+
+class ImageTree:
+    """The images below a folder, each named by its path from there.
+
+    Hidden files and folders, files that do not end like an image, and runs of Opsin are passed
+    over, and so are symbolic links that lead out of the root, unless they are to be followed.
+
+    Args:
+        root: The folder; it may be a link itself.
+        follow_links: Also follow links that lead out of it.
+        stream: List a folder with more than 10,000 entries in the order of the file system, so
+            that the memory does not grow with it, and pass over folders that cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "cat").mkdir()
+        >>> for name in ("cat/10.jpg", "cat/2.jpg", "cat/notes.txt", "1.jpg"):
+        ...     (root / name).touch()
+        >>> tree = ImageTree(root)
+        >>> tree.folders(""), list(tree.images())
+        (['cat'], ['1.jpg', 'cat/2.jpg', 'cat/10.jpg'])
+    """
+
+    def __init__(self, root: Path, *, follow_links: bool = False, stream: bool = False) -> None:
+        self.root = str(root)
+        #: Links to images and folders that lead out of the root and were passed over.
+        self.left_out = 0
+        #: Runs of Opsin that were passed over: the images that they hold are figures.
+        self.runs = 0
+        #: Folders that could not be read, and the first of them with the reason.
+        self.unreadable = 0
+        self.first_unreadable = ""
+        self._follow_links = follow_links
+        self._stream = stream
+        self._inside = os.path.realpath(root)
+        self._listed: dict[str, list[_Entry]] = {}
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder, links among them, in natural order.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        return [each.name for each in self._listing(folder) if each.kind != "image"]
+
+    def loose(self) -> int:
+        """Return how many images lie in the root itself."""
+        return sum(each.kind == "image" for each in self._listing(""))
+
+    def images(self, folder: str = "") -> Iterator[str]:
+        """Yield the images in a folder and in all below it.
+
+        First the images of a folder, then its folders, each in natural order (``2`` before
+        ``10``). Links to folders come last, and lead to no folder that was listed before, nor to
+        one above ``folder``, so that loops end.
+
+        Real folders are a tree, so each is reached once, and only where links lead has to be
+        remembered: the memory does not grow with the number of folders.
+
+        Raises:
+            SourceError: It cannot be read.
+        """
+        start = _Folder(folder, os.path.realpath(self._place(folder)))
+        above = [folder.rsplit("/", depth)[0] for depth in range(1, folder.count("/") + 1)]
+        # Folders that are not entered again, and those below which everything is listed already.
+        closed = {os.path.realpath(self._place(each)) for each in (["", *above] if folder else [])}
+        walked = set[str]()
+        links: deque[_Folder] = deque([start])
+        while links:
+            link = links.popleft()
+            if not (link.real in closed or _is_below(link.real, walked)):
+                walked.add(link.real)
+                closed.add(link.real)
+                yield from self._below(link, closed, links)
+
+    def _below(self, start: _Folder, closed: set[str], links: deque[_Folder]) -> Iterator[str]:
+        """Yield the images below a folder; keep the links to folders for later."""
+        ahead: list[tuple[_Folder, Iterator[_Entry] | None]] = [(start, None)]
+        while ahead:
+            folder, entries = ahead.pop()
+            inner = list[_Folder]()
+            in_order = entries is None
+            if entries is None:
+                entries, in_order = self._first(folder)
+            for name, kind, target in entries:
+                path = f"{folder.name}/{name}" if folder.name else name
+                if kind == "image":
+                    yield path
+                elif kind == "link":
+                    links.append(_Folder(path, target))
+                else:
+                    real = os.path.join(folder.real, name)  # noqa: PTH118  a million paths as text
+                    if real in closed:
+                        continue
+                    inner.append(_Folder(path, real))
+                    if not in_order:
+                        break  # the rest of this one afterwards
+            if inner and not in_order:
+                ahead.append((folder, entries))
+            ahead += [(each, None) for each in reversed(inner)]
+
+    def _first(self, folder: _Folder) -> tuple[Iterator[_Entry], bool]:
+        """Return a folder's entries, and whether they are in order: a huge stream is not."""
+        entries = self._listed.pop(folder.name, None)
+        if entries is not None:
+            return iter(entries), True
+        scanned = self._scan(folder.name)
+        first = list(itertools.islice(scanned, SORTED + 1 if self._stream else None))
+        if self._stream and len(first) > SORTED:
+            return itertools.chain(first, scanned), False
+        return iter(_in_order(first)), True
+
+    def _listing(self, folder: str) -> list[_Entry]:
+        if folder not in self._listed:
+            self._listed[folder] = _in_order(self._scan(folder))
+        return self._listed[folder]
+
+    def _place(self, folder: str) -> str:
+        return f"{self.root}/{folder}" if folder else self.root
+
+    def _scan(self, folder: str) -> Iterator[_Entry]:
+        """Yield what counts in a folder, as the file system lists it."""
+        place = self._place(folder)
+        if is_run(place):
+            self.runs += 1
+            return
+        try:
+            with readable_folder(place), os.scandir(place) as entries:
+                for entry in entries:
+                    found = self._look_at(entry)
+                    if found:
+                        yield found
+        except SourceError as error:
+            if not (self._stream and folder):
+                raise
+            self.unreadable += 1
+            reason = error.received.removeprefix(f"{place}: ")
+            self.first_unreadable = self.first_unreadable or f"{folder}: {reason}"
+
+    def _look_at(self, entry: os.DirEntry[str]) -> _Entry | None:
+        kind = kind_of_entry(entry)
+        if kind is None or kind == "file":
+            return None
+        if entry.is_symlink():
+            target = os.path.realpath(entry.path)
+            if not (self._follow_links or is_within(target, self._inside)):
+                self.left_out += 1
+                return None
+            if kind == "folder":
+                return _Entry(entry.name, "link", target)
+        return _Entry(entry.name, kind)
+
+
+def _in_order(entries: Iterator[_Entry] | Sequence[_Entry]) -> list[_Entry]:
+    # Twice, so that names of the same key, such as 1 and 01, have an order of their own.
+    return sorted(sorted(entries), key=lambda entry: natural(entry.name))
+
+
+def _is_below(real: str, walked: set[str]) -> bool:
+    """Tell whether a walk from one of some folders came to another, by visible folders only."""
+    place = real
+    while place not in walked:
+        above, name = os.path.split(place)
+        if above == place or not is_visible(name):
+            return False
+        place = above
+    return True
