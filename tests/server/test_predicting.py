@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import opsin
 from opsin.data.blank import NO_CONTRAST
 from opsin.data.dataset import Dataset
+from opsin.server.predict_options import read_query
 from opsin.server.predict_requests import Overloaded, PredictResult
-from opsin.server.predicting import explanation, read_query
+from opsin.server.predictions import explanation
 from opsin.server.server_settings import ServerSettings
 from opsin.web.refusals import BadRequest
 from tests.server.made_engine import png

@@ -16,17 +16,17 @@ from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Score
-from opsin.server import open_inference, page
+from opsin.server import open_inference, page, predicting
 from opsin.server import server_metrics as metrics
 from opsin.server.body import MemoryBudget
 from opsin.server.engine import Engine
@@ -38,10 +38,9 @@ from opsin.server.http_errors import (
     internal_error,
     status_of,
 )
-from opsin.server.openapi import describe_errors, describe_predicting, error_replies
-from opsin.server.openapi_infer import describe_infer
+from opsin.server.openapi import TAGS, complete, described_router, error_replies
 from opsin.server.predict_requests import UnknownModel
-from opsin.server.predicting import Predict, PredictRoute
+from opsin.server.predicting import PREDICT, Predict
 from opsin.server.served_model import Served
 from opsin.server.server_metrics import ServerMetrics, Timed
 from opsin.server.server_settings import ServerSettings
@@ -55,8 +54,6 @@ CONTENT_SECURITY_POLICY: Final = (
     "frame-ancestors 'none'"
 )
 
-_PREDICT: Final = "/predict"
-_PREDICT_IMAGE: Final = "/v1/models/{model}:predict-image"
 _log = logging.getLogger(__name__)
 
 
@@ -139,7 +136,7 @@ class Application(FastAPI):
     def __init__(
         self, engine: Engine, settings: ServerSettings, measures: ServerMetrics, **further: Any
     ) -> None:
-        super().__init__(**further)
+        super().__init__(openapi_tags=TAGS, **further)
         self.settings, self.engine, self.measures = settings, engine, measures
         self.state.room = MemoryBudget.of(settings)
         self._described: list[str] = []
@@ -166,25 +163,37 @@ class Application(FastAPI):
         if not self.openapi_schema or digests != self._described:
             self.openapi_schema, self._described = None, digests
             schema = super().openapi()
-            describe_predicting(schema, self.settings)
-            describe_infer(schema, self.engine.served)
-            describe_errors(schema)
+            complete(schema, self.settings, self._examples())
         return super().openapi()
+
+    def _examples(self) -> dict[tuple[str, str], str]:
+        """Return the values of parameters with which the examples can be sent as they stand."""
+        first = next(iter(self.engine.served.values()), None)
+        if first is None:
+            return {}
+        examples = {
+            ("path", "model"): first.name,
+            ("path", "version"): open_inference.version_of(first),
+        }
+        if len(self.engine.served) > 1:  # where one model is served, requests need not name it
+            examples["query", "model"] = first.name
+        return examples
 
 
 class _Quick:
     """Reaches the most frequent route without FastAPI's six layers and its search for a route."""
 
-    def __init__(self, app: ASGIApp, predict: PredictRoute) -> None:
-        self._app, self._predict = app, predict
+    def __init__(self, app: ASGIApp, route: APIRoute) -> None:
+        self._app, self._route = app, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] == "http"
-            and scope["path"] == _PREDICT
+            and scope["path"] == PREDICT
             and scope["method"] == "POST"
         ):  # fmt: skip
-            await self._predict.handle(scope, receive, send)
+            scope["route"] = self._route  # by which the request is counted
+            await self._route.app(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -228,29 +237,24 @@ def build_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    predict = Predict(engine, settings, app.state.room)
-    app.state.predict = PredictRoute(_PREDICT, predict, methods=["POST"], name="predict")
-    image = PredictRoute(_PREDICT_IMAGE, predict, methods=["POST"], name="predict_image")
-    _add(app, app.state.predict, image)
+    predict = predicting.routes(Predict(engine, settings, app.state.room), settings)
+    app.state.predict = predict.routes[0]
     for router in (
+        predict,
         _models(engine),
         open_inference.routes(engine, settings, app.state.room),
         metrics.routes(engine, measures),
         page.routes(),
     ):
         # Not included as FastAPI does, which would hide its routes from `app.routes`.
-        _add(app, *router.routes)
+        app.router.routes.extend(router.routes)
     _explain_errors(app)
     return app
 
 
-def _add(app: FastAPI, *routes: BaseRoute) -> None:
-    app.router.routes.extend(routes)
-
-
 def _models(engine: Engine) -> APIRouter:
     """Return the routes that describe models."""
-    router = APIRouter(prefix="/v1", tags=["Models"])
+    router = described_router("Models", "/v1")
 
     # By `json_reply`: pydantic cannot write a label that is no Unicode, as a folder may be called.
     @router.get("/models", summary="The models in service", response_model=ModelCards)
@@ -262,7 +266,7 @@ def _models(engine: Engine) -> APIRouter:
         "/models/{model}",
         summary="One of them",
         response_model=ModelCard,
-        responses=error_replies("404"),
+        responses=error_replies(404),
     )
     async def model(model: str) -> Response:
         served = engine.served.get(model)

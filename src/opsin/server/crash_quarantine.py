@@ -31,11 +31,11 @@ class CrashQuarantine:
         >>> suspects = CrashQuarantine()
         >>> suspects.blame(b"picture")
         >>> suspects.verdict(b"picture"), suspects.verdict(b"other")
-        (<Verdict.ALONE: 1>, <Verdict.FREE: 0>)
+        (<QuarantineVerdict.ALONE: 1>, <QuarantineVerdict.FREE: 0>)
         >>> suspects.blame(b"picture")                 # once more in company proves nothing
         >>> suspects.blame(b"picture", alone=True)
         >>> suspects.verdict(b"picture")
-        <Verdict.REFUSED: 2>
+        <QuarantineVerdict.REFUSED: 2>
     """
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ from opsin.server.predict_requests import (
     UnknownModel,
     WorkerDied,
 )
-from opsin.web.refusals import RequestError, error_parts, json_reply
+from opsin.web.refusals import Error, ErrorReply, RequestError, error_parts, json_reply
 
 
 class NotFound(RequestError):  # noqa: N818
@@ -108,7 +108,7 @@ def internal_error() -> InternalError:
     )
 
 
-def error_object(error: OpsinError) -> dict[str, str]:
+def error_object(error: OpsinError) -> Error:
     """Return an error's parts as plain data: kind, expected, received, advice.
 
     An error that is not made for clients, such as one that names a file of the server, becomes an
@@ -130,8 +130,5 @@ def error_headers(error: OpsinError) -> dict[str, str]:
 
 def error_reply(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the reply to an error: its status, its headers and the one shape."""
-    return json_reply(
-        {"error": error_object(error)},
-        status_of(error),
-        error_headers(error) | dict(headers or {}),
-    )
+    reply: ErrorReply = {"error": error_object(error)}
+    return json_reply(reply, status_of(error), error_headers(error) | dict(headers or {}))

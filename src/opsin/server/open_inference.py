@@ -12,10 +12,14 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
+from fastapi import Body as BodyParameter
+from pydantic import Field
+from starlette.routing import request_response
+from typing_extensions import TypedDict
 
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
@@ -30,12 +34,46 @@ from opsin.server.http_errors import (
     error_object,
     status_of,
 )
+from opsin.server.openapi import Replies, add_described, described_router, disc
 from opsin.server.predict_requests import Result
 from opsin.server.served_model import Served
 from opsin.server.server_settings import ServerSettings
-from opsin.server.tensor_answers import Tensor, write_answer
-from opsin.server.tensors import JSON_LENGTH, TensorError, TensorRequest, read_request
+from opsin.server.tensor_answers import InferAnswer, Tensor, write_answer
+from opsin.server.tensors import JSON_LENGTH, InferRequest, TensorError, TensorRequest, read_request
 from opsin.web.refusals import json_reply
+
+_ERRORS: Final = {
+    400: "The request does not follow the protocol, or does not fit the model.",
+    404: "There is no such model, or no such version of it.",
+    408: "The body did not arrive in time.",
+    413: "The body has too many bytes.",
+    415: "The body is compressed in a way that is not read here.",
+    422: "A picture cannot be read; the protocol has no answers in part.",
+    503: "The server is busy or stopping; try again after the seconds in Retry-After.",
+    504: "There was no answer in time.",
+}
+_EXAMPLE: Final = [
+    {
+        "name": "image_bytes",
+        "datatype": "BYTES",
+        "shape": [1],
+        "data": [disc().partition(",")[2]],
+    }
+]
+_LABELS: Final = {"name": "probabilities", "parameters": {"classification": 3}}
+
+DescribedRequest = Annotated[
+    InferRequest,
+    BodyParameter(
+        openapi_examples={
+            "labels": {
+                "summary": "The three best labels",
+                "value": {"inputs": _EXAMPLE, "outputs": [_LABELS]},
+            },
+            "all": {"summary": "All tensors", "value": {"inputs": _EXAMPLE}},
+        }
+    ),
+]
 
 #: What Opsin knows beyond the protocol, by Triton's names for it.
 EXTENSIONS: Final = ("classification", "binary_tensor_data", "model_configuration", "parameters")
@@ -44,11 +82,18 @@ _TRITON: Final = {"BYTES": "STRING", "UINT8": "UINT8", "FP32": "FP32", "BOOL": "
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
+class ProtocolError(TypedDict):
+    """An error in the protocol's shape."""
+
+    error: Annotated[str, Field(description="What is wrong, in one line.")]
+
+
 def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error in the protocol's own shape: ``{"error": "one line"}``."""
     parts = error_object(error)
     line = str(OpsinError(parts["expected"], parts["received"], parts["advice"]))
-    return json_reply({"error": line}, status_of(error), error_headers(error) | dict(headers or {}))
+    reply: ProtocolError = {"error": line}
+    return json_reply(reply, status_of(error), error_headers(error) | dict(headers or {}))
 
 
 def version_of(served: Served) -> str:
@@ -86,7 +131,7 @@ def routes(engine: Engine, settings: ServerSettings, room: MemoryBudget) -> APIR
         settings: The limits.
         room: The memory that bodies may take, shared with the other routes.
     """
-    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+    router = described_router("Open Inference Protocol", "/v2")
     _add_health(router, engine)
     _add_descriptions(router, engine, settings)
     _add_infer(router, engine, settings, room)
@@ -102,7 +147,12 @@ def _add_health(router: APIRouter, engine: Engine) -> None:
     async def live() -> Response:
         return json_reply({"live": True})
 
-    @router.get("/health/ready", summary="Whether it answers", response_class=Response)
+    @router.get(
+        "/health/ready",
+        summary="Whether it answers",
+        response_class=Response,
+        responses={503: {"description": "It does not answer now."}},
+    )
     async def ready() -> Response:
         return json_reply({"ready": engine.ready}, 200 if engine.ready else 503)
 
@@ -154,10 +204,16 @@ def _add_description(
     async def versioned(model: str, version: str) -> Response:
         return _reply(describe(model, version))
 
-    router.get(f"/models/{{model}}{path}", summary=summary, response_class=Response)(newest)
-    router.get(
-        f"/models/{{model}}/versions/{{version}}{path}", summary=summary, response_class=Response
-    )(versioned)
+    replies = _protocol_errors(404)
+    if path == "/ready":
+        replies[503] = {"description": "It does not answer now."}
+    for prefix, answer in (
+        ("/models/{model}", newest),
+        ("/models/{model}/versions/{version}", versioned),
+    ):
+        router.get(prefix + path, summary=summary, response_class=Response, responses=replies)(
+            answer
+        )
 
 
 def _reply(content: Mapping[str, Any]) -> Response:
@@ -167,7 +223,8 @@ def _reply(content: Mapping[str, Any]) -> Response:
 def _add_infer(
     router: APIRouter, engine: Engine, settings: ServerSettings, room: MemoryBudget
 ) -> None:
-    async def answered(request: Request, model: str, version: str | None) -> Response:
+    async def answered(request: Request) -> Response:
+        model, version = request.path_params["model"], request.path_params.get("version")
         until = asyncio.get_running_loop().time() + settings.deadline
         _served(engine, model, version)  # before a body is read in vain
         with (
@@ -186,22 +243,32 @@ def _add_infer(
             async with CancelOnDisconnect(request.receive):
                 return await _answer(asked, engine, served, until)
 
-    async def infer(request: Request, model: str) -> Response:
-        return await answered(request, model, None)
-
-    async def infer_version(request: Request, model: str, version: str) -> Response:
-        return await answered(request, model, version)
-
-    for path, handler in (
+    for path, signature in (
         ("/models/{model}/infer", infer),
         ("/models/{model}/versions/{version}/infer", infer_version),
     ):
-        router.post(
+        add_described(
+            router,
             path,
+            signature,
+            request_response(answered),
+            replies=_protocol_errors(*_ERRORS)
+            | {200: {"model": InferAnswer, "description": "The tensors of the answers."}},
             summary="Classify pictures",
-            operation_id=handler.__name__,
-            response_class=Response,
-        )(handler)
+        )
+
+
+# Never called: FastAPI reads the description of the routes from their signatures.
+def infer(model: str, body: DescribedRequest) -> None:  # noqa: D103
+    del model, body
+
+
+def infer_version(model: str, version: str, body: DescribedRequest) -> None:  # noqa: D103
+    del model, version, body
+
+
+def _protocol_errors(*statuses: int) -> Replies:
+    return {status: {"model": ProtocolError, "description": _ERRORS[status]} for status in statuses}
 
 
 async def _content(

@@ -1,6 +1,6 @@
-"""``POST /predict``: pictures in, labels out.
+"""``POST /predict``: images in, labels out.
 
-The route is plain ASGI: of a request that takes a network half a millisecond, FastAPI's own way
+The routes are plain ASGI: of a request that takes a network half a millisecond, FastAPI's own way
 with parameters and models would take as much again.
 """
 
@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from collections.abc import Sequence
+from typing import Annotated, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from fastapi import APIRouter, Depends, Query
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin.core.errors import OpsinError
-from opsin.data.blank import warning_among
-from opsin.runtime.classifier import NONE_OF_THESE
 from opsin.server.body import Body, MemoryBudget, read_pictures
 from opsin.server.disconnects import CancelOnDisconnect
 from opsin.server.engine import Engine
-from opsin.server.form import Upload
-from opsin.server.http_errors import error_object, error_reply, internal_error, status_of
+from opsin.server.http_errors import error_reply, internal_error, status_of
+from opsin.server.openapi import add_described, described_router, error_replies, image_body
+from opsin.server.predict_options import MOST_CLASSES, read_query
 from opsin.server.predict_requests import (
     Overloaded,
     PredictRequest,
@@ -35,87 +30,16 @@ from opsin.server.predict_requests import (
     Result,
     UnknownModel,
 )
+from opsin.server.predictions import Predictions, image_prediction
 from opsin.server.served_model import Served
 from opsin.server.server_settings import ServerSettings
 from opsin.web.refusals import BadRequest, json_bytes
 
-_SWITCHES: Final = ("all", "embedding", "explain", "as_is")
-_YES_NO: Final = {"true": True, "1": True, "false": False, "0": False}
-# Where many pictures find the queue full half-way, seconds until the next try.
+PREDICT: Final = "/predict"
+PREDICT_IMAGE: Final = "/v1/models/{model}:predict-image"
+# Where many images find the queue full half-way, seconds until the next try.
 _PATIENCE: Final = 0.05
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """What a request wants to know beyond the label: the part of its address behind the ``?``.
-
-    Args:
-        top: How many classes, the most probable first.
-        model: Name of the model; ``None``: the only one.
-        all: Whether to return the probability of every class.
-        embedding: Whether to return what the last layer sees.
-        explain: Whether to return which parts of the picture the answer rests on.
-        as_is: Whether to leave the background as it is.
-    """
-
-    top: int
-    model: str | None = None
-    all: bool = False
-    embedding: bool = False
-    explain: bool = False
-    as_is: bool = False
-
-
-def read_query(query: bytes, top: int, *, named: bool = True) -> PredictOptions:
-    """Read what a request wants.
-
-    Args:
-        query: The address behind the ``?``.
-        top: Classes where it does not say.
-        named: Whether it may name the model.
-
-    Raises:
-        BadRequest: It holds anything else.
-
-    Example:
-        >>> read_query(b"top=3&all=true", 5)
-        Wanted(top=3, model=None, all=True, embedding=False, explain=False, as_is=False)
-    """
-    if not query:
-        return PredictOptions(top)
-    known = (*(("model",) if named else ()), "top", *_SWITCHES)
-    found: dict[str, Any] = {"top": top}
-    try:
-        pairs = parse_qsl(
-            query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32
-        )
-    except ValueError:
-        pairs = [("?", "")]
-    if len(dict(pairs)) != len(pairs):
-        raise BadRequest(
-            "each option once", "one is there twice", f"Leave it out: {', '.join(known)}."
-        )
-    for name, value in pairs:
-        if name not in known:
-            raise BadRequest(
-                f"options among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
-            )
-        if name == "model":
-            found[name] = value
-        elif name == "top":
-            if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value)):
-                raise BadRequest(
-                    "top to be a whole number of at least 1", f"got {value[:40]!r}", "Say top=3."
-                )
-            found[name] = int(value)
-        elif value.lower() in _YES_NO:
-            found[name] = _YES_NO[value.lower()]
-        else:
-            raise BadRequest(
-                f"{name} to be true or false", f"got {value[:40]!r}", f"Say {name}=true."
-            )
-    return PredictOptions(**found)
 
 
 class Predict:
@@ -154,30 +78,29 @@ class Predict:
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         until = asyncio.get_running_loop().time() + self._settings.deadline
         named: str | None = scope.get("path_params", {}).get("model")
-        wanted = read_query(scope["query_string"], self._settings.top, named=named is None)
-        model = self._find(named or wanted.model)
+        options = read_query(scope["query_string"], self._settings.top, named=named is None)
+        model = self._find(named or options.model)
         scope["path_params"] = {"model": model}  # by which the request is counted
         self._engine.check_room()
         with Body(scope, receive, self._settings, self._room) as body:
             uploads = await read_pictures(body, self._settings)
             asks = [
-                PredictRequest(upload.content, wanted.as_is, wanted.embedding, wanted.explain)
+                PredictRequest(upload.content, options.as_is, options.embedding, options.explain)
                 for upload in uploads
             ]
             async with CancelOnDisconnect(receive):
                 served, answers = await self._ask(model, asks, until)
         if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
-        return json_bytes(
-            {
-                "model": served.name,
-                "digest": served.digest,
-                "predictions": [
-                    entry(upload, result, served, wanted)
-                    for upload, result in zip(uploads, answers, strict=True)
-                ],
-            }
-        )
+        reply: Predictions = {
+            "model": served.name,
+            "digest": served.digest,
+            "predictions": [
+                image_prediction(upload, result, served, options)
+                for upload, result in zip(uploads, answers, strict=True)
+            ],
+        }
+        return json_bytes(reply)
 
     def _find(self, name: str | None) -> str:
         """Return the name of the model that is meant."""
@@ -223,62 +146,64 @@ class Predict:
                 return served, answers
 
 
-class PredictRoute(Route):
-    """A route to a `Predict` that leaves its name in the scope, as FastAPI's own routes do."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
-        scope["route"] = self
-        await super().handle(scope, receive, send)
-
-
-def entry(upload: Upload, result: Result, served: Served, wanted: PredictOptions) -> dict[str, Any]:
-    """Return what a reply says about one picture, as plain data."""
-    if not isinstance(result, PredictResult):
-        return {"name": upload.name, "error": error_object(result)}
-    classes = served.metadata.classes
-    order = np.argsort(-result.probabilities, kind="stable").tolist()
-    shares = _numbers(result.probabilities)
-    label = classes[order[0]]
-    known = result.familiarity
-    found: dict[str, Any] = {
-        "name": upload.name,
-        "warning": warning_among(result.notes),
-        "answer": NONE_OF_THESE if result.rejected else label,
-        "label": label,
-        "confidence": shares[order[0]],
-        "rejected": result.rejected,
-        "familiarity": known if known is not None and math.isfinite(known) else None,
-        "top": [{"label": classes[place], "score": shares[place]} for place in order[: wanted.top]],
-        "notes": list(result.notes),
-    }
-    if wanted.all:
-        found["probabilities"] = dict(zip(classes, shares, strict=True))
-    if wanted.embedding:
-        found["embedding"] = None if result.embedding is None else _numbers(result.embedding)
-    if wanted.explain and result.heat is not None:
-        found["explanation"] = explanation(result.heat)
-    return found
-
-
-def explanation(heat: NDArray[np.float32]) -> Mapping[str, Any]:
-    """Return an occlusion map as plain data, with the place that matters most.
+def routes(app: ASGIApp, settings: ServerSettings) -> APIRouter:
+    """Return the routes that predict.
 
     Args:
-        heat: By how much the answer's probability falls where a part is hidden, ``float32[H, W]``.
+        app: What answers, a `Predict`.
+        settings: The limits.
     """
-    row, column = divmod(int(heat.argmax()), heat.shape[1])
-    rounded = np.round(heat.astype(np.float64), 5)
-    return {
-        "method": "occlusion",
-        "heat": rounded.tolist(),
-        "strongest": {"row": row, "column": column, "fall": float(rounded[row, column])},
-    }
 
+    def options(
+        top: int = Query(
+            settings.top,
+            ge=1,
+            le=MOST_CLASSES,
+            description="Classes to return, the most probable first.",
+        ),
+        all_: bool = Query(
+            False, alias="all", description="Return the probability of every class."
+        ),
+        embedding: bool = Query(False, description="Return what the last layer sees."),
+        explain: bool = Query(
+            False,
+            description="Return which parts of the picture the answer rests on; this takes many "
+            "times as long.",
+        ),
+        as_is: bool = Query(
+            False,
+            description="Leave a background as it is that is the opposite of the training "
+            "pictures'.",
+        ),
+    ) -> None:
+        del top, all_, embedding, explain, as_is
 
-def _numbers(values: NDArray[np.float32]) -> list[float | None]:
-    """Return numbers as JSON can say them: what is not finite becomes ``null``."""
-    listed = values.tolist()
-    if np.isfinite(values).all():
-        return listed  # type: ignore[no-any-return]
-    return [value if math.isfinite(value) else None for value in listed]
+    def predict(
+        model: Annotated[
+            str | SkipJsonSchema[None],
+            Query(description="Which model; not needed where one is served."),
+        ] = None,
+        _: None = Depends(options),
+    ) -> None:
+        del model
+
+    def predict_image(model: str, _: None = Depends(options)) -> None:
+        del model
+
+    router = described_router("Predict")
+    for path, signature in ((PREDICT, predict), (PREDICT_IMAGE, predict_image)):
+        add_described(
+            router,
+            path,
+            signature,
+            app,
+            replies=error_replies()
+            | {200: {"model": Predictions, "description": "The answers, in order."}},
+            summary="Classify one picture or many",
+            description="The body is a picture's bytes, a form with one or many files, or JSON "
+            "with base64. Of many pictures, one that cannot be read has an error in place of its "
+            f"answer. Limits: {settings.max_bytes:,} bytes and {settings.max_parts:,} pictures in "
+            f"a request, {settings.max_pixels:,} pixels in a picture.",
+            openapi_extra={"requestBody": image_body(settings)},
+        )
+    return router

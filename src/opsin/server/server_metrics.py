@@ -20,6 +20,7 @@ from opsin.runtime.classifier import NONE_OF_THESE
 from opsin.server.engine import Engine, PredictResult
 from opsin.server.http_errors import CLIENT_GONE
 from opsin.server.observer import Observer
+from opsin.server.openapi import described_router
 from opsin.server.served_model import Served
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
@@ -332,7 +333,7 @@ def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
 
 def routes(engine: Engine, measures: ServerMetrics) -> APIRouter:
     """Return the route ``/metrics``."""
-    router = APIRouter(tags=["Server"])
+    router = described_router("Server")
 
     @router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics(request: Request) -> Response:

@@ -10,12 +10,33 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from opsin.server.tensors import LENGTH, RequestedOutput, TensorRequest
+
+
+class AnswerTensor(TypedDict):
+    """A tensor of the answer in the JSON; its numbers may follow as bytes."""
+
+    name: str
+    datatype: Literal["FP32", "BOOL", "BYTES"]
+    shape: list[int]
+    data: NotRequired[list[Any]]
+    parameters: NotRequired[dict[str, Any]]
+
+
+class InferAnswer(TypedDict):
+    """The answer to an infer request."""
+
+    model_name: str
+    model_version: Annotated[str, Field(description="Start of the file's SHA-256.")]
+    id: NotRequired[str]
+    outputs: list[AnswerTensor]
 
 
 @dataclass(frozen=True)
@@ -59,28 +80,29 @@ def write_answer(
     return b"".join([text, *behind]), len(text)
 
 
-def _described(tensor: Tensor, wanted: RequestedOutput) -> tuple[dict[str, Any], bytes]:
+def _described(tensor: Tensor, wanted: RequestedOutput) -> tuple[AnswerTensor, bytes]:
     """Return a tensor's entry in the JSON, and its bytes where they stand behind it."""
-    entry: dict[str, Any] = {"name": wanted.name}
+    values = tensor.values
     if wanted.classes:
-        best = np.argsort(-tensor.values, axis=1, kind="stable")[:, : wanted.classes]
-        texts = [
+        best = np.argsort(-values, axis=1, kind="stable")[:, : wanted.classes]
+        data: list[Any] = [
             f"{row[place]:f}:{place}:{tensor.labels[place]}"
-            for row, places in zip(tensor.values, best, strict=True)
+            for row, places in zip(values, best, strict=True)
             for place in places
         ]
-        entry |= {"datatype": "BYTES", "shape": list(best.shape)}
-        if not wanted.binary:
-            return entry | {"data": texts}, b""
-        encoded = [_encoded(text) for text in texts]
+        entry: AnswerTensor = {"name": wanted.name, "datatype": "BYTES", "shape": list(best.shape)}
+        encoded = [_encoded(text) for text in data]
         content = b"".join(LENGTH.pack(len(each)) + each for each in encoded)
     else:
-        datatype = "BOOL" if tensor.values.dtype == np.bool_ else "FP32"
-        entry |= {"datatype": datatype, "shape": list(tensor.values.shape)}
-        if not wanted.binary:
-            return entry | {"data": tensor.values.ravel().tolist()}, b""
-        little = tensor.values.dtype.newbyteorder("<")
-        content = np.ascontiguousarray(tensor.values, little).tobytes()
+        entry = {
+            "name": wanted.name,
+            "datatype": "BOOL" if values.dtype == np.bool_ else "FP32",
+            "shape": list(values.shape),
+        }
+        data = [] if wanted.binary else values.ravel().tolist()
+        content = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+    if not wanted.binary:
+        return entry | {"data": data}, b""
     return entry | {"parameters": {"binary_data_size": len(content)}}, content
 
 

@@ -7,11 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from opsin.core.errors import OpsinError
+
+
+class Error(TypedDict):
+    """What is wrong."""
+
+    kind: Annotated[str, Field(examples=["BadRequest"])]
+    expected: Annotated[str, Field(description="What was needed.")]
+    received: Annotated[str, Field(description="What came instead.")]
+    advice: Annotated[str, Field(description="What to do about it.")]
+
+
+class ErrorReply(TypedDict):
+    """A request that failed."""
+
+    error: Error
 
 
 class RequestError(OpsinError):
@@ -60,7 +77,7 @@ class WrongHost(RequestError):  # noqa: N818
     status = 421
 
 
-def error_parts(error: OpsinError) -> dict[str, str]:
+def error_parts(error: OpsinError) -> Error:
     """Return an error's parts as plain data: kind, expected, received, advice."""
     return {
         "kind": type(error).__name__,
