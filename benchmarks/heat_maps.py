@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 import opsin
 from benchmarks.contenders import small_resnet
 from opsin.commands.inside.decision import Decision, explain
-from opsin.commands.inside.pictures import known_pictures
+from opsin.commands.known_images import known_images
 from opsin.inspection.faithfulness import (
     FaithfulnessVerdict,
     assess_faithfulness,
@@ -82,7 +82,7 @@ def _measure_all(options: argparse.Namespace, results: dict[str, Any]) -> None:
 def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str, Any]:
     classifier = Classifier(run, threads=threads)
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
-    known = known_pictures(classifier)
+    known = known_images(classifier)
     others = np.setdiff1d(np.arange(len(known.labels)), np.concatenate([known.train, known.val]))
     random = np.random.default_rng(seed)
     rows = random.choice(others, min(count, len(others)), replace=False)

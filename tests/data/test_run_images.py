@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.inside.pictures import known_pictures
+from opsin.commands.known_images import known_images
 from opsin.commands.report import write_report
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.cache import Decoded
@@ -45,7 +45,7 @@ def test_a_stopped_run_goes_on_with_the_parts_that_it_began_with(
     again = opsin.resume(stopped, quiet=True)
     answers = again.directory.load_arrays(again.directory.predictions)
     assert np.array_equal(answers["test_rows"], kept["test"])
-    known = known_pictures(Classifier(again.path))
+    known = known_images(Classifier(again.path))
     assert np.array_equal(known.train, kept["train"])
     assert np.array_equal(known.test, kept["test"])
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import opsin
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.network import Network
 from opsin.runtime.classifier import Classifier
 

@@ -10,10 +10,10 @@ import pytest
 
 from opsin.commands.inside.ablation import ablate
 from opsin.commands.inside.inspection import Inspection
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.commands.runs import Run
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, SourceError
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 from tests.inspection.made_network import made
 

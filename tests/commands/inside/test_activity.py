@@ -11,9 +11,10 @@ import pytest
 
 import opsin
 from opsin.commands.inside.activity import activity_of
-from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.commands.known_images import known_images
 from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.data.dataset import Dataset
+from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.activity import Activity
 from opsin.inspection.network import Network
 from tests.conftest import Notes
@@ -35,7 +36,7 @@ class Asked:
 
     def __call__(self) -> ReferenceSet:
         self.times += 1
-        return known_pictures(self.classifier)
+        return known_images(self.classifier)
 
 
 def look(classifier: opsin.Classifier, known: Callable[[], ReferenceSet] | None) -> Activity | None:
@@ -114,14 +115,14 @@ def test_where_nothing_can_be_written_the_figures_come_all_the_same(
 
 
 def test_pictures_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
-    known = known_pictures(classifier)
+    known = known_images(classifier)
     other = ReferenceSet(
         known.images, known.labels, known.names, known.train, known.val, "elsewhere"
     )
     assert look(classifier, lambda: other) is not None
     assert not file_of(classifier).exists()
     # Of the same name, too: what that says depends on where one is, and its split may be another.
-    given = known_pictures(classifier, [known.source])
+    given = known_images(classifier, [known.source])
     assert look(classifier, lambda: given) is not None
     assert not file_of(classifier).exists()
 
@@ -134,7 +135,7 @@ def test_without_a_run_nothing_is_written(
     shutil.copy(nearest_mean, alone / "classifier.onnx")
     elsewhere = opsin.Classifier(alone / "classifier.onnx")
     assert look(elsewhere, None) is None
-    assert look(elsewhere, lambda: known_pictures(classifier)) is not None
+    assert look(elsewhere, lambda: known_images(classifier)) is not None
     assert [file.name for file in alone.iterdir()] == ["classifier.onnx"]
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 import opsin
 from opsin.commands.inside import pages
 from opsin.commands.inside.inspection import Inspection
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.errors import ImageError, ModelFileError, StorageError
 from opsin.core.metadata import Score
 from opsin.data.dataset import Dataset
+from opsin.data.reference_set import ReferenceSet
 
 
 def test_all_layers_are_known_before_the_first_is_looked_at(

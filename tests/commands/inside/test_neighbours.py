@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from opsin.commands.inside import neighbours
 from opsin.commands.inside.neighbours import FILE, nearest
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 
 

@@ -10,10 +10,10 @@ import pytest
 
 import opsin
 from opsin.commands.inside import probes as module
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.commands.inside.probes import probe_figures, probe_layers
 from opsin.core.errors import ModelFileError, SourceError
 from opsin.data.dataset import Dataset
+from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.intervals import wilson
 from opsin.inspection.network import Network
 from opsin.runtime.classifier import Classifier

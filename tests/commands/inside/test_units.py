@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.commands.inside.units import unit_gallery
 from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.core.events import Watcher
+from opsin.data.reference_set import ReferenceSet
 from tests.inspection.made_network import made
 
 

@@ -21,11 +21,12 @@ from PIL import Image
 
 from opsin.commands.export.samples import Sample, choose_samples
 from opsin.commands.export.shipped import Shipped
-from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.commands.known_images import known_images
 from opsin.core.errors import ParityError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
 from opsin.core.storage import write_bytes
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
 
 #: Largest difference of probabilities that is put down to rounding.
@@ -59,7 +60,7 @@ def write_bundle(
         ParityError: Plain ONNX Runtime answers otherwise than Opsin.
         SourceError: The pictures cannot be found, or none are left besides the training's.
     """
-    known = known_pictures(classifier, data, watcher=watcher)
+    known = known_images(classifier, data, watcher=watcher)
     part: Literal["val", "test"] = "val" if len(known.val) else "test"
     rows = known.val if len(known.val) else known.test
     if not len(rows):

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
 
 # Among the rightly recognised pictures of a class, in rising order of confidence: sure, and yet

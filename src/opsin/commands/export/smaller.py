@@ -14,7 +14,7 @@ from opsin.classical.classical_recipe import MODELS as CLASSICAL
 from opsin.commands.evaluate import answers
 from opsin.commands.export.shipped import Quality, Shipped, To
 from opsin.commands.export.speed import compare_speed
-from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.commands.known_images import known_images
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, SourceError
@@ -22,6 +22,7 @@ from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata, Score
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
 from opsin.runtime.model_check import write_classifier
 
@@ -62,7 +63,7 @@ def write_smaller(
     from opsin.onnx_files.quantize.graph import stamped  # noqa: PLC0415
 
     _refuse_others(classifier, to)
-    known = known_pictures(classifier, data, watcher=watcher)
+    known = known_images(classifier, data, watcher=watcher)
     part, rows = _judged(known)
     content = classifier.content
     ranges = None

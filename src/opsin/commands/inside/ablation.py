@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.errors import ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.inside.layers import iter_batches
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
+from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.activity import (
     COLUMNS,
     Activity,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.images import ImageLike
+from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import closest_first
 from opsin.runtime.classifier import Classifier, Prediction
 
@@ -95,7 +96,7 @@ class Inspection:
         Raises:
             SourceError: The file lies in no run and no source was given, or they cannot be read.
         """
-        return known_pictures(self.classifier, self._sources, watcher=self._watcher)
+        return known_images(self.classifier, self._sources, watcher=self._watcher)
 
     @property
     def run(self) -> RunDirectory | None:

@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import Stated, StoredArrays
+from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.neighbours import directions, most_alike
 from opsin.inspection.network import Network
 from opsin.onnx_files.postprocessing import SCALES

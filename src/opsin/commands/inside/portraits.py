@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.errors import ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
+from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -124,11 +124,11 @@ def probe_layers(
     Example:
         >>> import opsin, tempfile
         >>> from opsin.inspection.network import Network
-        >>> from opsin.commands.inside.pictures import known_pictures
+        >>> from opsin.commands.known_images import known_images
         >>> run = opsin.train("digits", model="mlp", epochs=5, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
         >>> network = Network(file.content, file.metadata.layers)
-        >>> found = probe_layers(file, network, known_pictures(file))
+        >>> found = probe_layers(file, network, known_images(file))
         >>> [probe.layer for probe in found.probes]
         ['pixels', 'dense1', 'relu1', 'head', 'classifier']
         >>> found.probes[0].accuracy > 0.8

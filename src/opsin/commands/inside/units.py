@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.pictures import ReferenceSet
 from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
+from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import closest_first
 from opsin.runtime.classifier import Classifier
 

@@ -9,8 +9,9 @@ import pytest
 
 import opsin
 from opsin.commands.inside.inspection import Inspection
-from opsin.commands.inside.pictures import ReferenceSet, known_pictures
+from opsin.commands.known_images import known_images
 from opsin.core.errors import ImageError, SourceError
+from opsin.data.reference_set import ReferenceSet
 
 
 def known() -> ReferenceSet:
@@ -41,15 +42,15 @@ def test_names_and_places(name: str, row: int | None) -> None:
 def test_a_file_without_a_run_asks_for_pictures(nearest_mean: Path) -> None:
     classifier = opsin.Classifier(nearest_mean)
     with pytest.raises(SourceError, match="--data SOURCE"):
-        known_pictures(classifier)
-    given = known_pictures(classifier, ["digits"])
+        known_images(classifier)
+    given = known_images(classifier, ["digits"])
     assert len(given.images) == 1797
     assert sum(map(len, (given.train, given.val, given.test))) == 1797
 
 
 def test_foreign_classes_are_refused(nearest_mean: Path, shapes: Path) -> None:
     with pytest.raises(SourceError, match="also has disc, square"):
-        known_pictures(opsin.Classifier(nearest_mean), [shapes])
+        known_images(opsin.Classifier(nearest_mean), [shapes])
 
 
 def test_one_source_may_be_a_path(nearest_mean: Path, tmp_path: Path) -> None:

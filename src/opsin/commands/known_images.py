@@ -1,80 +1,38 @@
-"""The pictures beside a classifier: its training's own, or others."""
+"""The images that a classifier is looked at with: those of its run, or others."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.commands.own_parts import load_of_run
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.dataset import Dataset, look_at
-from opsin.data.lazy_images import Images
+from opsin.data.reference_set import ReferenceSet
 from opsin.data.run_source import is_moved
 from opsin.runtime.classifier import Classifier
 
 
-@dataclass(frozen=True)
-class ReferenceSet:
-    """Pictures whose classes are known, prepared for a classifier.
-
-    Args:
-        images: ``uint8[N, H, W, C]``, to be taken in batches.
-        labels: Their classes, places among the classifier's, ``int64[N]``.
-        names: What each is called.
-        train: Rows that the classifier learnt from, ``int64``; of a source of the user's own,
-            those that it would learn from.
-        val: Rows that it was chosen by.
-        source: Where they come from.
-        test: Rows that it was judged by.
-        own: Whether they are those of the run that the file lies in.
-    """
-
-    images: Images
-    labels: NDArray[np.int64]
-    names: Sequence[str]
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    source: str
-    test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    own: bool = False
-
-    def row_called(self, name: str) -> int | None:
-        """Return the row of a picture by its name, or by its part and number: ``test/17``.
-
-        Args:
-            name: A picture's own name counts first.
-        """
-        if name in self.names:
-            return list(self.names).index(name)
-        part, _, number = name.partition("/")
-        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part)
-        if rows is None or not number.isdecimal() or int(number) >= len(rows):
-            return None
-        return int(rows[int(number)])
-
-
-def known_pictures(
+def known_images(
     classifier: Classifier,
     sources: Sequence[str | os.PathLike[str]] = (),
     *,
     watcher: Watcher = SILENT,
 ) -> ReferenceSet:
-    """Return the pictures that a classifier can be looked at with.
+    """Return the images that a classifier can be looked at with.
 
     Args:
         classifier: An open classifier.
-        sources: Pictures with labels (default: those of the run that the file lies in, or, where
-            these were moved, the place they are at now).
-        watcher: Is told how far the work is.
+        sources: Images with labels (default: those of the run that the file lies in); or the new
+            place of the run's images, where they were moved.
+        watcher: Receives the progress of the work.
 
     Raises:
-        SourceError: There is neither a source nor a run; the run's pictures are gone or have
+        SourceError: There is neither a source nor a run; the run's images are gone or have
             changed; the source has classes that the classifier does not know.
     """
     data = _of_run(classifier, sources, watcher)

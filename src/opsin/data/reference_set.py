@@ -1,0 +1,68 @@
+"""Images with known classes, prepared for one classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import SourceError
+from opsin.data.lazy_images import Images
+
+# What each part of the images is called in errors.
+_PARTS = {"train": "training pictures", "val": "validation pictures"}
+
+
+@dataclass(frozen=True)
+class ReferenceSet:
+    """Images with known classes, prepared for one classifier.
+
+    Args:
+        images: ``uint8[N, H, W, C]``, read in batches.
+        labels: Their classes as places among the classifier's, ``int64[N]``.
+        names: The name of each image.
+        train: Rows that the classifier was trained on, ``int64``; of other images, rows that it
+            would be trained on.
+        val: Rows that it was chosen by.
+        source: Where the images come from.
+        test: Rows that it was judged by.
+        own: Whether these are the images of the run that the file lies in.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    names: Sequence[str]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    source: str
+    test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    own: bool = False
+
+    def row_called(self, name: str) -> int | None:
+        """Return the row of an image by its name, or by its part and number: ``test/17``.
+
+        An image's own name counts first.
+        """
+        if name in self.names:
+            return list(self.names).index(name)
+        part, _, number = name.partition("/")
+        rows = {"train": self.train, "val": self.val, "test": self.test}.get(part)
+        if rows is None or not number.isdecimal() or int(number) >= len(rows):
+            return None
+        return int(rows[int(number)])
+
+    def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:
+        """Return the rows of a part in the order of the disk.
+
+        Raises:
+            SourceError: The part is empty.
+        """
+        rows = np.sort(self.train if part == "train" else self.val)
+        if not len(rows):
+            raise SourceError(
+                _PARTS[part], f"{self.source} has none", "Give other pictures: --data SOURCE."
+            )
+        return rows
