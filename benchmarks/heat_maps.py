@@ -4,7 +4,7 @@
     python -m benchmarks.heat_maps RUN --pictures 50 --out heat_maps.json
 
 For each run some test pictures are drawn at random, and each is explained for the answer that it
-got (opsin.commands.inside.decision). ``hide`` and ``show`` are the shares of pictures for which
+got (opsin.inspection.decision). ``hide`` and ``show`` are the shares of pictures for which
 the map beats itself at random places in the deletion and the insertion curve, ``differs`` for
 which a network with random weights gives another map, ``all`` for which every check is passed;
 ``alike`` is the median rank correlation with the random network's map, with the 90th percentile
@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 
 import opsin
 from benchmarks.contenders import small_resnet
-from opsin.commands.inside.decision import Decision, explain
+from opsin.commands.gradient_maps import gradient_maps
 from opsin.commands.known_images import known_images
+from opsin.inspection.decision import Decision, explain
 from opsin.inspection.faithfulness import (
     FaithfulnessVerdict,
     assess_faithfulness,
@@ -86,13 +87,17 @@ def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str,
     others = np.setdiff1d(np.arange(len(known.labels)), np.concatenate([known.train, known.val]))
     random = np.random.default_rng(seed)
     rows = random.choice(others, min(count, len(others)), replace=False)
-    explain(classifier, network, known.images[rows[0]])  # imports are no part of the time
+    explain(
+        classifier, network, known.images[rows[0]], gradient_maps=gradient_maps
+    )  # imports are no part of the time
     rowwise: dict[str, list[tuple[bool, bool, bool, bool, float]]] = {}
     seconds, shares = [], []
     other: NDArray[np.float32] | None = None
     for row in rows:
         start = time.perf_counter()
-        decision = explain(classifier, network, known.images[row], seed=seed)
+        decision = explain(
+            classifier, network, known.images[row], gradient_maps=gradient_maps, seed=seed
+        )
         seconds.append(time.perf_counter() - start)
         verdicts = {each.method: each.verdict for each in decision.maps}
         if other is not None:

@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 import opsin
-from opsin.commands.inside.inspection import Inspection
+from opsin.commands.inspect_model import Inspection
 
 #: What we aim at: seconds of the process, seconds and bytes of a gallery.
 AIMS: Final = {"inspect": 2.0, "gallery": 60.0, "memory": 1e9}
@@ -123,7 +123,7 @@ def _galleries(run: Path, layers: list[str] | None, pictures: int) -> list[dict[
 
 def _gallery(run: Path, layer: str, pictures: int) -> dict[str, Any]:
     """Look for what excites a layer's units, here and now."""
-    from opsin.commands.inside.units import unit_gallery  # noqa: PLC0415  this process alone
+    from opsin.inspection.units import unit_gallery  # noqa: PLC0415  this process alone
 
     look = Inspection(run)
     # Validation and test pictures too, for a round number.

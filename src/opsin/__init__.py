@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
     from opsin.commands.export.shipped import Shipped
-    from opsin.commands.inside.inspect import Insight, inspect
-    from opsin.commands.inside.inspection import Inspection
+    from opsin.commands.inspect import Insight, inspect
+    from opsin.commands.inspect_model import Inspection
     from opsin.commands.rates import Benchmark, PictureRate
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
@@ -140,8 +140,8 @@ _HOME = {
     "Epoch": "core.events",
     "Exported": "commands.transfer",
     "Finding": "data.audit",
-    "Insight": "commands.inside.inspect",
-    "Inspection": "commands.inside.inspection",
+    "Insight": "commands.inspect",
+    "Inspection": "commands.inspect_model",
     "PictureRate": "commands.rates",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
@@ -162,7 +162,7 @@ _HOME = {
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",
     "from_arrays": "data.dataset",
-    "inspect": "commands.inside.inspect",
+    "inspect": "commands.inspect",
     "list_runs": "commands.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",

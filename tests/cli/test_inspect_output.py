@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 
 from opsin.cli.inspect_output import show
-from opsin.commands.inside.decision import Decision
-from opsin.commands.inside.inspect import Insight
-from opsin.commands.inside.units import unit_gallery
+from opsin.commands.inspect import Insight
 from opsin.core.metadata import Layer
+from opsin.inspection.decision import Decision
 from opsin.inspection.layers import view_of
+from opsin.inspection.units import unit_gallery
 from opsin.runtime.classifier import Prediction
 from tests.inspection.made_network import made
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.inside.inspection import Inspection
+from opsin.commands.inspect_model import Inspection
 from opsin.commands.known_images import known_images
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.reference_set import ReferenceSet

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.inspection.ablation import SwitchedOff
+from opsin.commands.inspect_model import Inspection
+from opsin.commands.runs import Run
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ModelFileError, SourceError
+from opsin.data.reference_set import ReferenceSet
+from opsin.inspection.ablation import SwitchedOff, ablate
+from opsin.runtime.classifier import Classifier
+from tests.inspection.made_network import made
 
 
 def answer(values: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
@@ -56,3 +66,79 @@ def test_a_unit_that_is_zero_everywhere_is_not_asked_about() -> None:
     off = SwitchedOff(counted, np.array([0, 1]), 2)
     list(off.add([layer, np.zeros((3, 2), np.float32)], np.array([1, 1, 0])))
     assert asked == [3, 2]
+
+
+@pytest.mark.parametrize("layer", ["conv", "conv2", "dense", "head"])
+def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) -> None:
+    classifier, network, known = made(tmp_path, count=900)
+    found = ablate(classifier, network, known, layer)
+    images, labels = np.asarray(known.images[known.val]), known.labels[known.val]
+    before = classifier.probabilities(images).argmax(axis=1) == labels
+    assert found.accuracy == before.mean()
+    assert len(found.effects) == network.layer(layer).shape[0]
+    changed = 0
+    for effect in found.effects:
+        weight, bias = (network.weights[f"{layer}.{part}"].copy() for part in ("weight", "bias"))
+        weight[effect.unit], bias[effect.unit] = 0, 0
+        content = network.with_weights({f"{layer}.weight": weight, f"{layer}.bias": bias})
+        (tmp_path / "without").mkdir(exist_ok=True)
+        file = tmp_path / "without" / "classifier.onnx"
+        file.write_bytes(content)
+        after = Classifier(file).probabilities(images).argmax(axis=1) == labels
+        for place, name in enumerate(classifier.classes):
+            of = labels == place
+            assert effect.lost_by_class[name] == (of & before & ~after).sum()
+            assert effect.gained_by_class[name] == (of & ~before & after).sum()
+            assert found.accuracy_by_class(effect)[name] == pytest.approx(after[of].mean())
+        assert effect.change == pytest.approx(after.mean() - before.mean())
+        assert effect.low <= effect.change <= effect.high
+        changed += effect.lost + effect.gained
+    assert changed
+    changes = [effect.change for effect in found.effects]
+    assert changes == sorted(changes)
+
+
+def test_all_units_at_once_is_each_alone(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path)
+    whole = ablate(classifier, network, known, "add")
+    alone = ablate(classifier, network, known, "add", units=[2, 2])
+    assert [effect.unit for effect in alone.effects] == [2]
+    of = whole.of(2)
+    assert of is not None
+    assert of.lost_by_class == alone.effects[0].lost_by_class
+    assert alone.of(1) is None
+
+
+def test_only_what_is_shown_matters_to_a_class(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path, count=900)
+    found = ablate(classifier, network, known, "head")
+    # Without its own logit, a class loses nearly all of its right answers, unless others' are low.
+    felt = [effect for effect in found.effects if effect.matters_to]
+    assert felt
+    for effect in found.effects:
+        assert list(effect.losses.values()) == sorted(effect.losses.values(), reverse=True)
+        for name in effect.matters_to:
+            assert effect.p_by_class[name] < 0.05
+            assert effect.losses[name] > 5
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_wrong_names_and_numbers(tmp_path: Path) -> None:
+    classifier, network, known = made(tmp_path)
+    with pytest.raises(ModelFileError, match="among dense, "):
+        ablate(classifier, network, known, "dens")
+    for units in ([4], [-1, 0], []):
+        with pytest.raises(ModelFileError, match="0 to 3; got"):
+            ablate(classifier, network, known, "conv", units=units)
+    none = ReferenceSet(known.images, known.labels, known.names, known.train, known.val[:0], "here")
+    with pytest.raises(SourceError, match="here has none"):
+        ablate(classifier, network, none, "conv")
+
+
+@pytest.mark.torch
+def test_a_run_loses_what_its_hidden_units_hold(run: Run) -> None:
+    look = Inspection(run.path)
+    found = look.ablation("dense1", units=range(8))
+    assert sum(found.images.values()) == len(look.known.val)
+    assert found.accuracy > 0.8
+    assert RunDirectory(run.path).classifier.is_file()

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import opsin
+from opsin.commands.known_images import known_images
+from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.core.metadata import Layer
+from opsin.data.dataset import Dataset
+from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.activity import (
     Activity,
     ActivityRecord,
     UnitActivity,
+    activity_of,
     layers_with_units,
 )
+from opsin.inspection.network import Network
+from tests.conftest import Notes
+from tests.made_runs import answers_right, write_run
 
 
 def layer(kind: str, shape: tuple[int, ...], name: str = "l") -> Layer:
@@ -93,3 +106,135 @@ def test_json_is_plain() -> None:
     assert said["images"] == 4
     assert said["layers"]["l"]["dead"] == [0, 1]
     assert said["layers"]["l"]["highest"] == [0, 0]
+
+
+@pytest.fixture
+def classifier(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> opsin.Classifier:
+    """A classifier in a finished run."""
+    run = write_run(tmp_path, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
+    return opsin.Classifier(run)
+
+
+class Asked:
+    """Pictures, and how often somebody asked for them."""
+
+    def __init__(self, classifier: opsin.Classifier) -> None:
+        self.classifier, self.times = classifier, 0
+
+    def __call__(self) -> ReferenceSet:
+        self.times += 1
+        return known_images(self.classifier)
+
+
+def look(classifier: opsin.Classifier, known: Callable[[], ReferenceSet] | None) -> Activity | None:
+    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    return activity_of(classifier, network, known)
+
+
+def same(one: Activity | None, other: Activity | None) -> bool:
+    assert one is not None
+    assert other is not None
+    pairs = zip(one.layers.items(), other.layers.items(), strict=True)
+    return one.images == other.images and all(
+        a == b and np.array_equal(x.table(), y.table()) and x.kind == y.kind
+        for (a, x), (b, y) in pairs
+    )
+
+
+def file_of(classifier: opsin.Classifier) -> Path:
+    return classifier.path.parent / "inspection" / "activity.npz"
+
+
+def test_figures_are_those_of_1000_training_pictures(
+    classifier: opsin.Classifier, digits: Dataset
+) -> None:
+    found = look(classifier, Asked(classifier))
+    assert found is not None
+    train = digits.split.train
+    rows = train[np.linspace(0, len(train) - 1, 1000).astype(int)]
+    flat = digits.images[rows].reshape(1000, -1).astype(np.float64) / 255
+    units = found.layers["flatten"]
+    assert found.images == 1000
+    np.testing.assert_allclose(units.mean, flat.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(units.deviation, flat.std(axis=0), atol=1e-6)
+    # Corners of the digits that nobody writes in.
+    assert np.array_equal(units.dead, flat.max(axis=0) == flat.min(axis=0))
+    assert units.dead.any()
+
+
+def test_the_second_look_asks_for_no_picture(classifier: opsin.Classifier) -> None:
+    asked = Asked(classifier)
+    first, second = look(classifier, asked), look(classifier, asked)
+    assert asked.times == 1
+    assert same(first, second)
+    assert same(first, look(classifier, None))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", None])
+def test_a_damaged_file_is_made_anew(classifier: opsin.Classifier, content: bytes | None) -> None:
+    asked = Asked(classifier)
+    first = look(classifier, asked)
+    file = file_of(classifier)
+    file.write_bytes(file.read_bytes()[:-40] if content is None else content)
+    assert same(first, look(classifier, asked))
+    assert asked.times == 2
+    look(classifier, asked)
+    assert asked.times == 2
+
+
+def test_another_classifiers_file_is_made_anew(classifier: opsin.Classifier) -> None:
+    asked = Asked(classifier)
+    look(classifier, asked)
+    # The same network with another word in its description: another file.
+    content = classifier.path.read_bytes()
+    classifier.path.write_bytes(content.replace(b'"digits"', b'"Digits"'))
+    look(opsin.Classifier(classifier.path), asked)
+    assert asked.times == 2
+
+
+def test_where_nothing_can_be_written_the_figures_come_all_the_same(
+    classifier: opsin.Classifier,
+) -> None:
+    file_of(classifier).parent.write_bytes(b"a file where the folder should be")
+    asked = Asked(classifier)
+    assert same(look(classifier, asked), look(classifier, asked))
+    assert asked.times == 2
+
+
+def test_pictures_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
+    known = known_images(classifier)
+    other = ReferenceSet(
+        known.images, known.labels, known.names, known.train, known.val, "elsewhere"
+    )
+    assert look(classifier, lambda: other) is not None
+    assert not file_of(classifier).exists()
+    # Of the same name, too: what that says depends on where one is, and its split may be another.
+    given = known_images(classifier, [known.source])
+    assert look(classifier, lambda: given) is not None
+    assert not file_of(classifier).exists()
+
+
+def test_without_a_run_nothing_is_written(
+    tmp_path: Path, nearest_mean: Path, classifier: opsin.Classifier
+) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(nearest_mean, alone / "classifier.onnx")
+    elsewhere = opsin.Classifier(alone / "classifier.onnx")
+    assert look(elsewhere, None) is None
+    assert look(elsewhere, lambda: known_images(classifier)) is not None
+    assert [file.name for file in alone.iterdir()] == ["classifier.onnx"]
+
+
+@pytest.mark.parametrize("kind", [SourceError, RunError])
+def test_lost_pictures_are_told_and_no_reason_to_stop(
+    classifier: opsin.Classifier, kind: type[OpsinError]
+) -> None:
+    def lost() -> ReferenceSet:
+        raise kind("the pictures", "they are gone", "Restore them.")
+
+    notes = Notes()
+    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    assert activity_of(classifier, network, lost, watcher=notes) is None
+    assert len(notes.notes) == 1
+    assert "they are gone" in notes.notes[0]

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.inspection.portraits import ClassCounter, ClassRecord
+from opsin.commands.inspect_model import Inspection
+from opsin.commands.runs import Run
+from opsin.core.errors import SourceError
+from opsin.inspection.portraits import ClassCounter, ClassRecord, portraits
+from tests.inspection.made_network import made
 
 
 def record_of(
@@ -72,3 +81,53 @@ def test_typical_is_the_direction_not_the_length() -> None:
 
 def test_a_class_without_pictures_has_no_record() -> None:
     assert ClassCounter(0).record() is None
+
+
+def test_each_class_has_its_own_pictures(tmp_path: Path) -> None:
+    classifier, _, known = made(tmp_path, count=600)
+    found = portraits(classifier, known)
+    assert [portrait.label for portrait in found] == list(classifier.classes)
+    rows = np.sort(known.train)
+    values = classifier.layers(np.asarray(known.images[rows]), ["probabilities", "embedding"])
+    for place, portrait in enumerate(found):
+        of = known.labels[rows] == place
+        assert portrait.images == of.sum()
+        mean = known.images[rows[of]].mean(axis=0)
+        assert portrait.mean is not None
+        assert np.abs(portrait.mean - mean).max() <= 0.5
+        shares, embedding = values["probabilities"][of, place], values["embedding"][of]
+        best = np.argsort(-shares, kind="stable")[:8]
+        assert [one.probability for one in portrait.surest] == shares[best].tolist()
+        middle = embedding.mean(axis=0)
+        cosines = embedding @ middle / np.linalg.norm(embedding, axis=1) / np.linalg.norm(middle)
+        order = np.argsort(-cosines)
+        assert [one.row for one in portrait.nearest] == rows[of][order[:8]].tolist()
+        assert [one.row for one in portrait.farthest] == rows[of][order[::-1][:8]].tolist()
+        for one in portrait.farthest:
+            assert np.array_equal(one.pixels, known.images[one.row])
+            assert one.name == known.names[one.row]
+    json.dumps([portrait.to_json() for portrait in found], allow_nan=False)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_classes_without_pictures_are_empty(tmp_path: Path, left: int) -> None:
+    classifier, _, known = made(tmp_path)
+    train = known.train[known.labels[known.train] == left]
+    found = portraits(classifier, replace(known, train=train))
+    assert [portrait.images for portrait in found] == [len(train) * (k == left) for k in range(3)]
+    assert [portrait.mean is None for portrait in found] == [k != left for k in range(3)]
+
+
+def test_no_training_pictures(tmp_path: Path) -> None:
+    classifier, _, known = made(tmp_path)
+    with pytest.raises(SourceError, match="made has none"):
+        portraits(classifier, replace(known, train=known.train[:0]))
+
+
+@pytest.mark.torch
+def test_the_surest_digits_are_sure(run: Run) -> None:
+    found = Inspection(run.path).portraits()
+    assert len(found) == 10
+    assert all(portrait.surest[0].probability > 0.9 for portrait in found)
+    for portrait in found:
+        assert portrait.nearest[0].distance < portrait.farthest[0].distance

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from opsin.commands.inside.ablation import ablate
-from opsin.commands.inside.portraits import portraits
-from opsin.commands.inside.units import unit_gallery
+from opsin.inspection.ablation import ablate
+from opsin.inspection.portraits import portraits
+from opsin.inspection.units import unit_gallery
 from opsin.report.inside.page import render_page
 from opsin.report.inside.units import portrait_sections, unit_sections
 from tests.inspection.made_network import made

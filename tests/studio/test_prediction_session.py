@@ -16,9 +16,9 @@ pytest.importorskip("fastapi")
 from fastapi import FastAPI
 
 import opsin
-from opsin.commands.inside.decision import fill_of
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
+from opsin.inspection.decision import fill_of
 from opsin.inspection.network import Network
 from opsin.runtime.classifier import Classifier
 from opsin.studio import prediction_session

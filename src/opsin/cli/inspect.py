@@ -116,11 +116,11 @@ def inspect(
     Example: opsin inspect runs/cnn --layer block2.relu2 --class Bag
     """
     if worker:
-        from opsin.commands.inside.worker import work  # noqa: PLC0415  slow to load
+        from opsin.commands.inspect_worker import work  # noqa: PLC0415  slow to load
 
         work(model, out)
         return
-    from opsin.commands.inside.inspect import inspect as workflow  # noqa: PLC0415  slow to load
+    from opsin.commands.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 
     found = workflow(
         model,

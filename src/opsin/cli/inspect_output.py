@@ -12,11 +12,11 @@ from rich.table import Table
 from opsin.report.terminal import bar, megabytes, printable
 
 if TYPE_CHECKING:
-    from opsin.commands.inside.decision import Decision
-    from opsin.commands.inside.inspect import Insight
-    from opsin.commands.inside.probes import Probes
-    from opsin.commands.inside.summary import Summary
-    from opsin.commands.inside.units import UnitGallery
+    from opsin.commands.inspect import Insight
+    from opsin.inspection.decision import Decision
+    from opsin.inspection.probes import Probes
+    from opsin.inspection.summary import Summary
+    from opsin.inspection.units import UnitGallery
 
 # Lines of a table that a screen should show; the page and --json have all.
 _LINES: Final = 20

@@ -1,1 +1,1 @@
-"""What is inside a classifier.onnx."""
+"""What is inside a classifier.onnx: one file a question."""

@@ -1,12 +1,26 @@
-"""Which pictures a network finds most alike."""
+"""Which training images the network finds most like an image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+import hashlib
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import StorageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import atomic_file
+from opsin.core.stored_arrays import Stated, StoredArrays
+from opsin.data.reference_set import ReferenceSet
+from opsin.inspection.network import Network
+from opsin.onnx_files.postprocessing import SCALES
+from opsin.runtime.classifier import Classifier
 
 #: So that a picture which excites nothing at all is like none, not an error.
 _NO_LENGTH: Final = 1e-12
@@ -69,3 +83,179 @@ def most_alike(
         rows, cosines = rows[best], cosines[best]
         start += len(batch)
     return rows, cosines.astype(np.float32)
+
+
+#: Where a run keeps the embeddings of its training pictures.
+FILE: Final = Path("inspection") / "embedding.npz"
+#: More bytes than this are not kept.
+MOST: Final = 1_000_000_000
+
+# Rows that are held at once.
+_ROWS: Final = 4096
+# Pictures by which it is seen that others have taken their place.
+_SAMPLE: Final = 64
+# How many more than asked for are compared exactly, since the file holds half precision.
+_FURTHER: Final = 3
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training picture like the one asked about.
+
+    Args:
+        row: Its row among the known pictures.
+        name: What it is called.
+        label: Its class, a place among the classifier's.
+        class_name: What that is called.
+        similarity: Cosine of the two embeddings, each unit over its deviation, -1 to 1.
+        same: Whether it is the very same picture.
+        pixels: ``uint8[H, W, C]``
+    """
+
+    row: int
+    name: str
+    label: int
+    class_name: str
+    similarity: float
+    same: bool
+    pixels: NDArray[np.uint8]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the pixels left out."""
+        return {
+            "row": self.row,
+            "name": self.name,
+            "class": self.class_name,
+            "similarity": self.similarity,
+            "same": self.same,
+        }
+
+
+def nearest(
+    classifier: Classifier,
+    known: ReferenceSet,
+    pixels: NDArray[np.uint8],
+    *,
+    count: int = 9,
+    watcher: Watcher = SILENT,
+) -> list[Neighbour]:
+    """Return the training pictures whose embeddings are nearest: "it said boot because of these".
+
+    Likeness is the cosine of the embeddings, each unit over its deviation over the training
+    pictures, as in the file's ``familiarity``. The first call asks the network about every
+    training picture, and keeps the answers in the run directory, ``inspection/embedding.npz``, so
+    that the next one takes no time. They are read batch by batch, and a million need no more
+    memory than a thousand.
+
+    Args:
+        classifier: An open classifier.
+        known: The pictures beside it; those to learn from are compared.
+        pixels: A prepared picture, ``uint8[H, W, C]``.
+        count: How many at most.
+        watcher: Is told how far the work is.
+    """
+    content = classifier.content
+    network = Network(content, classifier.metadata.layers)
+    scales = network.weights.get(SCALES)
+    scales = None if scales is None else np.asarray(scales, np.float32)
+
+    def direction_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return directions(classifier.layers(pictures, ["embedding"])["embedding"], scales)
+
+    wanted = direction_of(pixels[None])[0]
+
+    def stream() -> Iterator[NDArray[np.float32]]:
+        watcher.begin("Embed", len(known.train), "pictures")
+        done = 0
+        for part in classifier.iter_layers(known.images, ["embedding"], known.train):
+            yield directions(part["embedding"], scales)
+            done += len(part["embedding"])
+            watcher.advance(done)
+        watcher.end()
+
+    if not len(known.train):
+        return []
+    key = _key(content, known)
+    batches = _kept(classifier.path.parent / FILE, key, len(known.train), len(wanted), stream)
+    places, _ = most_alike(batches, wanted, count * _FURTHER)
+    rows = known.train[places]
+    found = known.images[rows]
+    exact = direction_of(found) @ wanted
+    return [
+        Neighbour(
+            int(rows[i]),
+            known.names[rows[i]],
+            int(known.labels[rows[i]]),
+            classifier.classes[known.labels[rows[i]]],
+            min(1.0, float(exact[i])),
+            bool(np.array_equal(found[i], pixels)),
+            found[i],
+        )
+        for i in np.lexsort((rows, -exact))[:count]
+    ]
+
+
+def _key(content: bytes, known: ReferenceSet) -> str:
+    """Return what the embeddings depend on, as a digest: the file and the pictures."""
+    digest = hashlib.sha256(hashlib.sha256(content).digest())
+    digest.update(np.ascontiguousarray(known.train).tobytes())
+    sample = known.train[np.linspace(0, len(known.train) - 1, _SAMPLE).astype(np.int64)]
+    digest.update(np.ascontiguousarray(known.images[np.unique(sample)]).tobytes())
+    digest.update(repr((known.source, [known.names[row] for row in sample])).encode())
+    return digest.hexdigest()
+
+
+def _kept(path: Path, key: str, count: int, size: int, stream: Any) -> Iterator[NDArray[Any]]:
+    """Yield the directions from the run's file, made first where there is none that fits.
+
+    Outside a run directory, beyond `MOST` bytes, and where the disk refuses, they come from the
+    network alone.
+    """
+    in_run = RunDirectory(path.parent.parent).recipe.is_file()
+    if not in_run or 2 * count * size > MOST:
+        yield from stream()
+        return
+    if not _fits(path, key, count, size):
+        try:
+            _write(path, key, count, size, stream())
+        except StorageError:
+            yield from stream()
+            return
+    yield from _read(path)
+
+
+def _write(
+    path: Path, key: str, count: int, size: int, batches: Iterator[NDArray[np.float32]]
+) -> None:
+    """Write directions in half precision, batch by batch, so that they are never held together.
+
+    Raises:
+        StorageError: The disk refuses the write.
+    """
+    header = {"descr": "<f2", "fortran_order": False, "shape": (count, size)}
+    with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
+        with file.open("key.npy", "w") as stream:
+            np.lib.format.write_array(cast(BinaryIO, stream), np.array(key), allow_pickle=False)
+        with file.open("directions.npy", "w", force_zip64=True) as stream:
+            np.lib.format.write_array_header_1_0(cast(BinaryIO, stream), header)
+            for batch in batches:
+                stream.write(batch.astype("<f2").tobytes())
+
+
+def _fits(path: Path, key: str, count: int, size: int) -> bool:
+    """Tell whether a file is whole and holds the directions of these pictures."""
+    try:
+        with StoredArrays(path) as file:
+            wanted = Stated((count, size), np.dtype("<f2"), by_columns=False)
+            if file.stated("directions") != wanted or str(file.read("key")) != key:
+                return False
+            for _ in file.blocks("directions", _ROWS):
+                pass  # the checksum is looked at behind the last
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
+def _read(path: Path) -> Iterator[NDArray[Any]]:
+    with StoredArrays(path) as file:
+        yield from file.blocks("directions", _ROWS)

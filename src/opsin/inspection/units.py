@@ -1,12 +1,304 @@
-"""What excites each unit of a layer."""
+"""What excites each unit of a layer, and which classes it fires for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from opsin.core.errors import ModelFileError, RecipeError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.metadata import Layer
+from opsin.data.lazy_images import Images
+from opsin.data.reference_set import ReferenceSet
+from opsin.data.spelling import closest_first
+from opsin.inspection.network import Network, ReceptiveField
+from opsin.inspection.part import Part, batch_size, layer_called, up_to
+from opsin.runtime.classifier import Classifier
+
+#: Pictures that are shown for each unit.
+BEST: Final = 9
+
+
+@dataclass(frozen=True)
+class Exciter:
+    """A picture that excites a unit.
+
+    Args:
+        row: Its number among the pictures.
+        name: What it is called.
+        label: Its class.
+        value: The largest value of the unit's map on it.
+        place: Row and column of the map where that is; ``None`` for a unit without a map.
+        box: What the unit sees from there: top, left, bottom, right in pixels, the ends left out.
+        images: The pictures, which are read when they are asked for.
+    """
+
+    row: int
+    name: str
+    label: str
+    value: float
+    place: tuple[int, int] | None
+    box: tuple[int, int, int, int]
+    images: Images = field(repr=False, compare=False)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The whole picture, ``uint8[H, W, C]``."""
+        return np.asarray(self.images[self.row])
+
+    @property
+    def patch(self) -> NDArray[np.uint8]:
+        """What the unit sees of it, ``uint8[h, w, C]``."""
+        top, left, bottom, right = self.box
+        return self.pixels[top:bottom, left:right]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the pixels left out."""
+        return {
+            "row": self.row,
+            "name": self.name,
+            "label": self.label,
+            "value": self.value,
+            "place": None if self.place is None else list(self.place),
+            "box": list(self.box),
+        }
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a layer.
+
+    Args:
+        number: From 0.
+        best: The pictures that excite it most, the strongest first.
+        mix: How many of the hundred that excite it most are of each class, the most first;
+            classes without any are left out.
+        mean: Mean activity for each class; ``None`` for a class without pictures.
+        selectivity: How far each class lifts it, in deviations (`UnitRecord.selectivity`).
+        steady: Whether it is the same on all pictures, as a dead unit is.
+    """
+
+    number: int
+    best: tuple[Exciter, ...]
+    mix: dict[str, int]
+    mean: dict[str, float | None]
+    selectivity: dict[str, float]
+    steady: bool
+
+    @property
+    def favourite(self) -> str:
+        """The class that lifts it most."""
+        return max(self.selectivity, key=lambda name: self.selectivity[name])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data, the pixels left out."""
+        return {
+            "unit": self.number,
+            "favourite": self.favourite,
+            "steady": self.steady,
+            "best": [picture.to_json() for picture in self.best],
+            "mix": self.mix,
+            "mean": self.mean,
+            "selectivity": self.selectivity,
+        }
+
+
+@dataclass(frozen=True)
+class Match:
+    """A unit that fires for a class.
+
+    Args:
+        unit: Its number.
+        selectivity: Its mean activity for the class less that for all other pictures, over the
+            standard deviation of all.
+        mean: The former.
+        rest: The latter.
+    """
+
+    unit: int
+    selectivity: float
+    mean: float
+    rest: float
+
+
+@dataclass(frozen=True)
+class UnitGallery:
+    """The units of a layer.
+
+    Args:
+        layer: The layer.
+        classes: Class names in the order of the probabilities.
+        field: What a place of its maps sees; ``None``: the whole picture.
+        record: All figures as arrays.
+        known: The pictures.
+    """
+
+    layer: Layer
+    classes: tuple[str, ...]
+    field: ReceptiveField | None
+    record: UnitRecord
+    known: ReferenceSet
+
+    @property
+    def images(self) -> int:
+        """How many training pictures were looked at."""
+        return int(self.record.counts.sum())
+
+    @property
+    def sees(self) -> tuple[int, int] | None:
+        """Height and width in pixels that a unit sees; ``None``: the whole picture."""
+        return None if self.field is None else (self.field.height, self.field.width)
+
+    @cached_property
+    def selectivity(self) -> NDArray[np.float64]:
+        """How far each class lifts each unit, ``float64[U, K]``."""
+        return self.record.selectivity()
+
+    @cached_property
+    def steady(self) -> NDArray[np.bool_]:
+        """Which units are the same on all pictures, ``bool[U]``."""
+        return self.record.steady()
+
+    def __len__(self) -> int:
+        return len(self.record.rows)
+
+    def __iter__(self) -> Iterator[Unit]:
+        return (self.unit(number) for number in range(len(self)))
+
+    def unit(self, number: int) -> Unit:
+        """Return one unit.
+
+        Raises:
+            ModelFileError: There is no such unit.
+        """
+        if not 0 <= number < len(self):
+            raise ModelFileError(
+                f"a unit of {self.layer.name}, 0 to {len(self) - 1}",
+                f"got {number}",
+                "Choose there.",
+            )
+        mix = self.record.mix[number]
+        mean = self.record.mean[number]
+        return Unit(
+            number=number,
+            best=tuple(self._exciter(number, rank) for rank in range(self._shown)),
+            mix={self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
+            mean={
+                name: float(value) if count else None
+                for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
+            },
+            selectivity=dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
+            steady=bool(self.steady[number]),
+        )
+
+    @property
+    def _shown(self) -> int:
+        return min(BEST, int(self.record.rows.shape[1]))
+
+    def _exciter(self, number: int, rank: int) -> Exciter:
+        row = int(self.record.rows[number, rank])
+        _, height, width, _ = self.known.images.shape
+        place, box = None, (0, 0, height, width)
+        if len(self.layer.shape) == 3:
+            y, x = divmod(int(self.record.places[number, rank]), self.layer.shape[2])
+            place = y, x
+            if self.field is not None:
+                box = self.field.box(y, x, (height, width))
+        return Exciter(
+            row=row,
+            name=self.known.names[row],
+            label=self.classes[self.known.labels[row]],
+            value=float(self.record.values[number, rank]),
+            place=place,
+            box=box,
+            images=self.known.images,
+        )
+
+    def search(self, class_name: str) -> list[Match]:
+        """Return the units that fire for a class, the most selective first.
+
+        Args:
+            class_name: Its name.
+
+        Raises:
+            RecipeError: There is no such class.
+        """
+        if class_name not in self.classes:
+            names = closest_first(self.classes, class_name)
+            raise RecipeError(f"a class among {names}", f"got {class_name!r}", "Choose there.")
+        place = self.classes.index(class_name)
+        by, mean, rest = self.selectivity[:, place], self.record.mean, self.record.rest()
+        return [
+            Match(int(unit), float(by[unit]), float(mean[unit, place]), float(rest[unit, place]))
+            for unit in np.argsort(-by, kind="stable")
+            if by[unit] > 0
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as plain data, the pixels left out."""
+        return {
+            "layer": self.layer.name,
+            "kind": self.layer.kind,
+            "shape": list(self.layer.shape),
+            "images": self.images,
+            "sees": None if self.sees is None else list(self.sees),
+            "units": [unit.to_json() for unit in self],
+        }
+
+
+def unit_gallery(
+    classifier: Classifier,
+    network: Network,
+    known: ReferenceSet,
+    layer: str,
+    *,
+    limit: int | None = None,
+    watcher: Watcher = SILENT,
+) -> UnitGallery:
+    """Find for each unit of a layer the training pictures that excite it most.
+
+    Args:
+        classifier: An open classifier.
+        network: Its graph.
+        known: The pictures.
+        layer: Name of the layer.
+        limit: Training pictures to look at, spread evenly over all (default: all).
+        watcher: Is told how far the work is.
+
+    Raises:
+        ModelFileError: There is no such layer.
+        RecipeError: The limit is below 1.
+        SourceError: There are no training pictures.
+
+    Example:
+        >>> import opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> gallery = opsin.Inspection(run).units("relu1", limit=200)
+        >>> len(gallery), len(gallery.unit(3).best), gallery.search("7")[0].selectivity > 0.5
+        (128, 9, True)
+    """
+    row = layer_called(network, layer)
+    if limit is not None and limit < 1:
+        raise RecipeError("a limit of at least 1 picture", f"got {limit}", "Leave it out for all.")
+    rows = known.rows_of("train")
+    if limit is not None and limit < len(rows):
+        rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
+    counter = UnitCounter(row.shape[0], len(classifier.classes))
+    watcher.begin(f"Units of {layer}", len(rows), "pictures")
+    done = 0
+    for batch in Part(up_to(network, [layer])).stream(known.images, rows, batch_size(network)):
+        counter.add(batch.values[0], batch.rows, known.labels[batch.rows])
+        watcher.advance(done := done + len(batch.rows))
+    watcher.end()
+    return UnitGallery(
+        row, classifier.classes, network.receptive_field(layer), counter.record(), known
+    )
+
 
 #: Pictures that are kept for each unit.
 KEPT: Final = 100

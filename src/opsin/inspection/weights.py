@@ -1,4 +1,4 @@
-"""A layer's weights in figures and as pictures."""
+"""What each layer has learnt: its weights in figures and as images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.inspection.network import IMAGES, Network
+from opsin.runtime.classifier import Classifier
 
 #: Bars of a histogram, whose middle edge is 0.
 BARS: Final = 40
@@ -248,3 +250,24 @@ def _passes(network: Network, name: str) -> bool:
     return any(
         name in node.output and node.op_type in _PASSING for node in network.model.graph.node
     )
+
+
+def norm_history(classifier: Classifier) -> list[dict[str, Any]]:
+    """Return the epochs of the training that the file came from, each with its ``norms``.
+
+    Epochs without them, as runs of earlier versions have, are left out; of a file that lies in no
+    run nothing is known.
+
+    Args:
+        classifier: An open classifier.
+
+    Example:
+        >>> import opsin, tempfile
+        >>> run = opsin.train("digits", model="mlp", epochs=2, runs=tempfile.mkdtemp(), quiet=True)
+        >>> [sorted(epoch["norms"]) for epoch in norm_history(run.classifier())]
+        [['dense1', 'head'], ['dense1', 'head']]
+    """
+    directory = RunDirectory(classifier.path.parent)
+    if not directory.history.is_file():
+        return []
+    return [epoch for epoch in directory.read_history() if epoch.get("norms")]

@@ -92,7 +92,7 @@ class Workers:
         Args:
             run_id: The run.
             do: ``picture``, ``layer``, ``network``, ``nearest`` or ``explain``
-                (`opsin.commands.inside.worker`).
+                (`opsin.commands.inspect_worker`).
             on_progress: Is told how far it is.
             **with_: What it is asked with: ``picture="test/17"``, or ``kept`` (the key of a
                 picture in `PredictionSession`); ``layer``, ``label``, ``limit``, ``count``.

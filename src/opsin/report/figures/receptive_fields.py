@@ -43,7 +43,7 @@ class Field(Protocol):
 
 
 class LayerRow(Protocol):
-    """A layer, as `opsin.commands.inside.summary.Row` describes it."""
+    """A layer, as `opsin.inspection.summary.Row` describes it."""
 
     @property
     def name(self) -> str:

@@ -196,7 +196,7 @@ class Changed(Protocol):
 
 
 class Decision(Protocol):
-    """Why a picture got its answer (`opsin.commands.inside.decision`)."""
+    """Why a picture got its answer (`opsin.inspection.decision`)."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:

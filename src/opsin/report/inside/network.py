@@ -47,7 +47,7 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
     """Return the sections about the network as a whole.
 
     Args:
-        rows: The layers in the order of their work, `opsin.commands.inside.summary.Row`.
+        rows: The layers in the order of their work, `opsin.inspection.summary.Row`.
         drawn: The figures ``network`` and ``receptive-fields`` as SVG, those that there are.
     """
     drawings = {name: _Drawing(themed(svg), _width(svg)) for name, svg in drawn.items()}

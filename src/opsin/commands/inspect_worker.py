@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from opsin.commands.inside.inspect import NEIGHBOURS, Insight
-from opsin.commands.inside.inspection import Inspection
+from opsin.commands.inspect import NEIGHBOURS, Insight
+from opsin.commands.inspect_model import Inspection
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
 from opsin.data.image_encoding import png_address
@@ -132,7 +132,7 @@ class WorkerAnswers:
         limit: int | None = None,
     ) -> dict[str, Any]:
         """What excites each unit of a layer, over all training pictures or some of them."""
-        from opsin.commands.inside.pages import write_units_page  # noqa: PLC0415  needs Jinja
+        from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
 
         if label is not None:
             look.class_called(label)
@@ -143,8 +143,8 @@ class WorkerAnswers:
 
     def _network(self, look: Inspection, page: Path) -> dict[str, Any]:
         """What the network is: layers, receptive fields, weights."""
-        from opsin.commands.inside.pages import write_network_page  # noqa: PLC0415  matplotlib
-        from opsin.commands.inside.weights import norm_history  # noqa: PLC0415  needs onnx
+        from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  matplotlib
+        from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
 
         found = Insight(look.classifier.path)
         found.summary = summary = look.summary()
@@ -271,7 +271,7 @@ def _answer(
 
 def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> dict[str, Any]:
     """Write the page about a picture and return what is said of it."""
-    from opsin.commands.inside.pages import write_picture_page  # noqa: PLC0415  needs Jinja
+    from opsin.commands.inspect_pages import write_picture_page  # noqa: PLC0415  needs Jinja
 
     write_picture_page(look, found, answer, page)
     actual = look.actual(answer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from opsin.commands.inside.inspection import Inspection
+from opsin.commands.inspect_model import Inspection
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import OpsinError, RecipeError
@@ -19,15 +19,15 @@ from opsin.data.images import ImageLike
 from opsin.runtime.classifier import Classifier, Prediction
 
 if TYPE_CHECKING:
-    from opsin.commands.inside.ablation import Ablation
-    from opsin.commands.inside.decision import Decision
-    from opsin.commands.inside.neighbours import Neighbour
-    from opsin.commands.inside.portraits import Portrait
-    from opsin.commands.inside.probes import Probes
-    from opsin.commands.inside.summary import Summary
-    from opsin.commands.inside.units import UnitGallery
+    from opsin.inspection.ablation import Ablation
     from opsin.inspection.activity import Activity
+    from opsin.inspection.decision import Decision
     from opsin.inspection.layers import LayerView
+    from opsin.inspection.neighbours import Neighbour
+    from opsin.inspection.portraits import Portrait
+    from opsin.inspection.probes import Probes
+    from opsin.inspection.summary import Summary
+    from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
 
 #: Nearest training pictures that a page shows.
@@ -189,7 +189,7 @@ def _look_at_picture(
     label: str | None,
     explain: bool,
 ) -> None:
-    from opsin.commands.inside.pages import write_picture_page  # noqa: PLC0415  needs Jinja
+    from opsin.commands.inspect_pages import write_picture_page  # noqa: PLC0415  needs Jinja
 
     found.views = look.layers(answer, list(layers) or None)
     found.activity = look.activity()
@@ -215,7 +215,7 @@ def _look_at_units(
     label: str | None,
     ablate: bool,
 ) -> None:
-    from opsin.commands.inside.pages import write_units_page  # noqa: PLC0415  needs Jinja
+    from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
     from opsin.inspection.part import layer_called  # noqa: PLC0415  needs onnx
 
     # All names first: what a unit is worth may take many minutes a layer.
@@ -231,8 +231,8 @@ def _look_at_units(
 def _look_at_network(
     look: Inspection, found: Insight, folder: Path, *, probes: bool, portraits: bool
 ) -> None:
-    from opsin.commands.inside.pages import write_network_page  # noqa: PLC0415  needs matplotlib
-    from opsin.commands.inside.weights import norm_history  # noqa: PLC0415  needs onnx
+    from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  needs matplotlib
+    from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
 
     found.summary = summary = look.summary()
     found.weights, found.history = look.weights(), norm_history(look.classifier)

@@ -21,9 +21,9 @@ from opsin.runtime.classifier import Prediction
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from opsin.commands.inside.inspect import Insight
-    from opsin.commands.inside.inspection import Inspection
-    from opsin.commands.inside.summary import Summary
+    from opsin.commands.inspect import Insight
+    from opsin.commands.inspect_model import Inspection
+    from opsin.inspection.summary import Summary
 
 
 def write_network_page(look: Inspection, found: Insight, summary: Summary, page: Path) -> None:
@@ -38,8 +38,11 @@ def write_network_page(look: Inspection, found: Insight, summary: Summary, page:
     Raises:
         StorageError: The disk refuses a write.
     """
-    from opsin.commands.inside.probes import probe_figures  # noqa: PLC0415
-    from opsin.commands.inside.weights import weight_figures  # noqa: PLC0415
+    from opsin.report.figures.inspection_charts import (  # noqa: PLC0415  loads matplotlib
+        draw_norms,
+        draw_probes,
+        norms_of,
+    )
     from opsin.report.figures.network_diagram import draw_network  # noqa: PLC0415  loads matplotlib
     from opsin.report.figures.receptive_fields import draw_receptive_fields  # noqa: PLC0415
     from opsin.report.inside.network import network_sections  # noqa: PLC0415
@@ -50,14 +53,16 @@ def write_network_page(look: Inspection, found: Insight, summary: Summary, page:
     pixels = _picture(look)
     if pixels is not None:
         drawings["receptive-fields"] = lambda: draw_receptive_fields(rows, pixels)
-    drawings |= weight_figures(history)
-    if found.probes is not None:
-        drawings |= probe_figures(found.probes.rows)
+    if len(norms_of(history)[0]) > 1:  # one epoch is no history
+        drawings["norms"] = lambda: draw_norms(history)
+    probes = found.probes
+    if probes is not None:
+        drawings["probes"] = lambda: draw_probes(probes.rows)
     drawn = _draw(drawings, page.parent, found)
     own = {name: svg for name, svg in drawn.items() if name in {"network", "receptive-fields"}}
     sections = network_sections(rows, own)
-    if found.probes is not None:
-        sections += probe_sections(found.probes.rows, drawn)
+    if probes is not None:
+        sections += probe_sections(probes.rows, drawn)
     if found.portraits:
         sections += portrait_sections(found.portraits)
     classes = look.classifier.classes

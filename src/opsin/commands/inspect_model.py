@@ -22,16 +22,16 @@ from opsin.data.spelling import closest_first
 from opsin.runtime.classifier import Classifier, Prediction
 
 if TYPE_CHECKING:
-    from opsin.commands.inside.ablation import Ablation
-    from opsin.commands.inside.decision import Decision
-    from opsin.commands.inside.neighbours import Neighbour
-    from opsin.commands.inside.portraits import Portrait
-    from opsin.commands.inside.probes import Probes
-    from opsin.commands.inside.summary import Summary
-    from opsin.commands.inside.units import UnitGallery
+    from opsin.inspection.ablation import Ablation
     from opsin.inspection.activity import Activity
+    from opsin.inspection.decision import Decision
     from opsin.inspection.layers import LayerView
+    from opsin.inspection.neighbours import Neighbour
     from opsin.inspection.network import Network
+    from opsin.inspection.portraits import Portrait
+    from opsin.inspection.probes import Probes
+    from opsin.inspection.summary import Summary
+    from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
 
 
@@ -158,7 +158,7 @@ class Inspection:
         Args:
             timed: Measure the time, which takes a moment.
         """
-        from opsin.commands.inside.summary import summarise  # noqa: PLC0415
+        from opsin.inspection.summary import summarise  # noqa: PLC0415
 
         return summarise(self.classifier, self.network, timed=timed)
 
@@ -175,13 +175,13 @@ class Inspection:
             ModelFileError: There is no such layer.
             ImageError: The picture cannot be read.
         """
-        from opsin.commands.inside.layers import layer_views  # noqa: PLC0415
+        from opsin.inspection.layers import layer_views  # noqa: PLC0415
 
         return layer_views(self.classifier, self._pixels(image), names=names)
 
     def activity(self) -> Activity | None:
         """Return how active each unit is over 1,000 training pictures; ``None`` without any."""
-        from opsin.commands.inside.activity import activity_of  # noqa: PLC0415
+        from opsin.inspection.activity import activity_of  # noqa: PLC0415
 
         return activity_of(
             self.classifier,
@@ -211,7 +211,7 @@ class Inspection:
             ModelFileError: There is no such layer.
             StorageError: The disk refuses the write, or is too small.
         """
-        from opsin.commands.inside.save import save_layers  # noqa: PLC0415
+        from opsin.inspection.save_layers import save_layers  # noqa: PLC0415
 
         if Path(file).suffix.lower() != ".npz":
             raise RecipeError("a file name that ends in .npz", f"got {file}", "Give another name.")
@@ -239,13 +239,13 @@ class Inspection:
 
     def weights(self) -> list[WeightView]:
         """Return the weights of each layer that has any: figures, histograms, pictures."""
-        from opsin.commands.inside.weights import weight_views  # noqa: PLC0415
+        from opsin.inspection.weights import weight_views  # noqa: PLC0415
 
         return weight_views(self.network)
 
     def probes(self) -> Probes:
         """Return how well a linear probe tells the classes apart behind each layer."""
-        from opsin.commands.inside.probes import probe_layers  # noqa: PLC0415
+        from opsin.inspection.probes import probe_layers  # noqa: PLC0415
 
         return probe_layers(self.classifier, self.network, self.known, watcher=self._watcher)
 
@@ -259,7 +259,7 @@ class Inspection:
         Raises:
             ModelFileError: There is no such layer.
         """
-        from opsin.commands.inside.units import unit_gallery  # noqa: PLC0415
+        from opsin.inspection.units import unit_gallery  # noqa: PLC0415
 
         return unit_gallery(
             self.classifier, self.network, self.known, layer, limit=limit, watcher=self._watcher
@@ -275,7 +275,7 @@ class Inspection:
         Raises:
             ModelFileError: There is no such layer.
         """
-        from opsin.commands.inside.ablation import ablate  # noqa: PLC0415
+        from opsin.inspection.ablation import ablate  # noqa: PLC0415
 
         return ablate(
             self.classifier, self.network, self.known, layer, units=units, watcher=self._watcher
@@ -283,7 +283,7 @@ class Inspection:
 
     def portraits(self) -> list[Portrait]:
         """Return for each class its surest, mean, most and least typical training pictures."""
-        from opsin.commands.inside.portraits import portraits  # noqa: PLC0415
+        from opsin.inspection.portraits import portraits  # noqa: PLC0415
 
         return portraits(self.classifier, self.known, watcher=self._watcher)
 
@@ -297,7 +297,8 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        from opsin.commands.inside.decision import explain  # noqa: PLC0415
+        from opsin.commands.gradient_maps import gradient_maps  # noqa: PLC0415  needs onnx
+        from opsin.inspection.decision import explain  # noqa: PLC0415
 
         target = None if label is None else self.class_called(label)
         return explain(
@@ -305,12 +306,13 @@ class Inspection:
             self.network,
             self._pixels(image),
             target=target,
+            gradient_maps=gradient_maps,
             watcher=self._watcher,
         )
 
     def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
         """Return the training pictures that the network sees most like this one."""
-        from opsin.commands.inside.neighbours import nearest  # noqa: PLC0415
+        from opsin.inspection.neighbours import nearest  # noqa: PLC0415
 
         return nearest(
             self.classifier, self.known, self._pixels(image), count=count, watcher=self._watcher

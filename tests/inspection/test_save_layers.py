@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.inside.save import save_layers
 from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.data.dataset import Dataset
+from opsin.inspection.save_layers import save_layers
 from tests.conftest import Notes
 from tests.inspection.made_network import made
 
@@ -90,7 +90,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import opsin
-from opsin.commands.inside.save import save_layers
+from opsin.inspection.save_layers import save_layers
 
 class Made:
     dtype, ndim = np.dtype(np.uint8), 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.inside.decision import NO_MAPS, NO_WEIGHTS, explain, fill_of
+from opsin.commands.gradient_maps import gradient_maps
 from opsin.data.dataset import Dataset
+from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain, fill_of
 from opsin.inspection.network import Network
 from opsin.report.inside.decision import decision_sections
 from opsin.runtime.classifier import Classifier
 from tests.classical.test_fitted_file import content_of, fitted
+
+#: As `Inspection.explain` asks.
+explain_fully = functools.partial(explain, gradient_maps=gradient_maps)
 
 
 def opened(path: Path) -> tuple[Classifier, Network]:
@@ -63,7 +68,7 @@ def resnet(tmp_path: Path) -> Path:
 def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: int | None) -> None:
     file, network = opened(resnet)
     pixels = noise(12, 16, 3)
-    decision = explain(file, network, pixels, target=target)
+    decision = explain_fully(file, network, pixels, target=target)
     methods = [each.method for each in decision.maps]
     assert methods == ["saliency", "grad-cam", "integrated-gradients", "occlusion"]
     assert decision.answer == int(decision.probabilities.argmax())
@@ -77,7 +82,7 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
     assert "Adds up" in decision.maps[2].notes[0]
     if decision.counterfactual is not None:
         assert decision.counterfactual.before == decision.answer
-    again = explain(file, network, pixels, target=target)
+    again = explain_fully(file, network, pixels, target=target)
     assert again.to_json() == decision.to_json()
     plain = json.loads(json.dumps(decision.to_json()))
     assert plain["class"] == "abc"[decision.target]
@@ -87,7 +92,7 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
 @pytest.mark.torch
 def test_the_maps_of_two_classes_differ(resnet: Path) -> None:
     file, network = opened(resnet)
-    first, second = (explain(file, network, noise(12, 16, 3), target=k) for k in (0, 1))
+    first, second = (explain_fully(file, network, noise(12, 16, 3), target=k) for k in (0, 1))
     for one, other in zip(first.maps, second.maps, strict=True):
         assert not np.array_equal(one.heat, other.heat), one.method
 
@@ -97,7 +102,7 @@ def test_a_network_without_maps_says_why_there_is_no_grad_cam(
     run: opsin.Run, digits: Dataset
 ) -> None:
     file, network = opened(run.classifier().path)
-    decision = explain(file, network, np.array(digits.images[0]))
+    decision = explain_fully(file, network, np.array(digits.images[0]))
     assert [each.method for each in decision.maps] == [
         "saliency", "integrated-gradients", "occlusion"
     ]  # fmt: skip
@@ -111,7 +116,7 @@ def test_a_model_without_gradients_has_its_occlusion(name: str, tmp_path: Path) 
     path = tmp_path / "classifier.onnx"
     path.write_bytes(content_of(fitted(name, 3)[0]))
     file, network = opened(path)
-    decision = explain(file, network, noise(9, 7, 3))
+    decision = explain_fully(file, network, noise(9, 7, 3))
     assert [each.method for each in decision.maps] == ["occlusion"]
     assert "Saliency, Grad-CAM and Integrated Gradients need" in decision.notes[0]
     told = "need gradients" in decision.notes[0]
@@ -127,13 +132,13 @@ def test_where_the_training_half_is_missing_it_is_said(
     import sys
 
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    decision = explain(*opened(nearest_mean), np.array(digits.images[0]))
+    decision = explain_fully(*opened(nearest_mean), np.array(digits.images[0]))
     assert [each.method for each in decision.maps] == ["occlusion"]
     assert "pip install 'opsin[train]'" in decision.notes[0]
 
 
 def test_of_an_image_without_contrast_no_maps_are_drawn(nearest_mean: Path) -> None:
-    decision = explain(*opened(nearest_mean), np.full((8, 8, 1), 99, np.uint8))
+    decision = explain_fully(*opened(nearest_mean), np.full((8, 8, 1), 99, np.uint8))
     assert decision.maps == ()
     assert decision.counterfactual is None
     assert decision.notes == (NO_MAPS,)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import MissingExtraError, ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.blank import has_no_contrast
 from opsin.inspection.faithfulness import (
@@ -26,9 +25,6 @@ from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, o
 from opsin.inspection.part import Part
 from opsin.runtime.classifier import Classifier
 
-if TYPE_CHECKING:
-    from opsin.models.onnx_network import TorchNetwork
-
 #: What is said of an image without contrast.
 NO_MAPS: Final = "No heat maps: the image has no contrast, so no part of it stands out."
 #: What is said of files without layers that could be drawn anew.
@@ -39,6 +35,30 @@ NO_WEIGHTS: Final = (
 
 # Pixels of the pictures that a network is asked about at once.
 _PIXELS: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class MethodHeat:
+    """A heat map before it is checked.
+
+    Args:
+        heat: ``float32[H, W]``; large values speak for the class, negative ones against it.
+        random: The map of a network with random weights; ``None``: there is no such network.
+        notes: What else should be known about the map, sentences.
+    """
+
+    heat: NDArray[np.float32]
+    random: NDArray[np.float32] | None
+    notes: tuple[str, ...] = ()
+
+
+#: Draws the maps that need gradients. Takes the network, its file with random weights (``None``:
+#: it has none), the pixels, the class and the fill; returns maps by method and why some are
+#: missing. It is passed in, since gradients need PyTorch and this half runs without.
+GradientMaps = Callable[
+    [Network, bytes | None, NDArray[np.uint8], int, NDArray[np.uint8]],
+    tuple[dict[str, MethodHeat], list[str]],
+]
 
 
 @dataclass(frozen=True)
@@ -126,21 +146,23 @@ def explain(
     pixels: NDArray[np.uint8],
     *,
     target: int | None = None,
+    gradient_maps: GradientMaps | None = None,
     seed: int = 0,
     watcher: Watcher = SILENT,
 ) -> Decision:
-    """Return what four methods say about one picture and one class, and whether to believe them.
+    """Return what several methods say about one image and one class, and whether to believe them.
 
-    Occlusion works with every file. Saliency, Grad-CAM and Integrated Gradients need PyTorch and
-    Captum, and a model that has gradients; where they are missing, ``notes`` says so.
+    Occlusion works with every file; the other methods come from ``gradient_maps``. Where one is
+    missing, ``notes`` says why.
 
     Args:
         classifier: An open classifier.
         network: The network in its file.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         target: The class to explain, a place among the classifier's (default: the answer).
+        gradient_maps: Draws the maps that need gradients (default: none are drawn).
         seed: Decides random places and random weights.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Example:
         >>> import tempfile, opsin
@@ -150,7 +172,7 @@ def explain(
         >>> network = Network(file.content, file.metadata.layers)
         >>> decision = explain(file, network, data.images[0])
         >>> [each.method for each in decision.maps], decision.maps[0].heat.shape
-        (['saliency', 'integrated-gradients', 'occlusion'], (8, 8))
+        (['occlusion'], (8, 8))
     """
     answer = classifier.probabilities
     (row,) = answer(pixels[None])
@@ -161,10 +183,13 @@ def explain(
         return Decision(pixels, classifier.classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
     drawn = random_weights(network, seed=seed)
-    found, notes = _gradient_maps(network, drawn, pixels, wanted, fill)
+    found: dict[str, MethodHeat] = {}
+    notes: list[str] = []
+    if gradient_maps is not None:
+        found, notes = gradient_maps(network, drawn, pixels, wanted, fill)
     occluded = occlusion_map(answer, pixels, wanted, fill, watcher=watcher)
     by_random = None if drawn is None else occlusion_map(_answering(drawn), pixels, wanted, fill)
-    found["occlusion"] = _FoundDecision(occluded, by_random)
+    found["occlusion"] = MethodHeat(occluded, by_random)
     watcher.doing("checks of the heat maps")
     maps = []
     for method, each in found.items():
@@ -207,72 +232,6 @@ def fill_of(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     )
     fill: NDArray[np.uint8] = np.clip(np.round(own), 0, 255).astype(np.uint8)
     return fill
-
-
-@dataclass(frozen=True)
-class _FoundDecision:
-    """A map, that of random weights, and what is to be said about it."""
-
-    heat: NDArray[np.float32]
-    random: NDArray[np.float32] | None
-    notes: tuple[str, ...] = ()
-
-
-def _gradient_maps(
-    network: Network,
-    drawn: bytes | None,
-    pixels: NDArray[np.uint8],
-    target: int,
-    fill: NDArray[np.uint8],
-) -> tuple[dict[str, _FoundDecision], list[str]]:
-    """Return the maps that need gradients, and why some are missing."""
-    try:
-        from opsin.models import attribution  # noqa: PLC0415
-        from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
-
-        trained = TorchNetwork(network.with_weights({}))
-        random = None if drawn is None else TorchNetwork(drawn)
-
-        def both(method: Callable[[TorchNetwork], NDArray[np.float32]]) -> _FoundDecision:
-            return _FoundDecision(method(trained), None if random is None else method(random))
-
-        found = {"saliency": both(lambda net: attribution.saliency(net, pixels, target))}
-    except MissingExtraError as error:
-        names = "Saliency, Grad-CAM and Integrated Gradients need PyTorch and Captum"
-        return {}, [f"{names}. {error.advice}"]
-    except ModelFileError as error:
-        names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
-        return {}, [f"{names}: {error.received}. Occlusion needs none."]
-    notes = []
-    layer = _last_with_maps(network)
-    if layer is None:
-        notes.append("Grad-CAM needs a layer with maps, and this network has none.")
-    else:
-        found["grad-cam"] = both(lambda n: attribution.grad_cam(n, pixels, target, layer=layer))
-    whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
-    other = random and attribution.integrated_gradients(random, pixels, target, baseline=fill)
-    found["integrated-gradients"] = _FoundDecision(
-        whole.heat, other.heat if other else None, (_completeness(whole.gap),)
-    )
-    return found, notes
-
-
-def _completeness(gap: float) -> str:
-    """Say how well a map adds up to what it should."""
-    from opsin.models.attribution import GAP  # noqa: PLC0415
-
-    told = f"Adds up to the change of the class's score, but for {gap:.1%}."
-    return told if gap <= GAP else f"{told} That is much: take it with caution."
-
-
-def _last_with_maps(network: Network) -> str | None:
-    """Return the last hidden layer whose units have more than one place."""
-    maps = [
-        layer.name
-        for layer in network.layers
-        if layer.name != "input" and len(layer.shape) == 3 and layer.shape[1] * layer.shape[2] > 1
-    ]
-    return maps[-1] if maps else None
 
 
 def _answering(content: bytes) -> Answer:

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 import opsin
-from opsin.commands.inside.inspection import Inspection
+from opsin.commands.inspect_model import Inspection
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.runtime.model_check import write_classifier
 

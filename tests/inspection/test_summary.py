@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.inside.summary import Summary, summarise
 from opsin.inspection.network import Network, ReceptiveField
+from opsin.inspection.summary import Summary, summarise
 from opsin.runtime.classifier import Classifier
 
 

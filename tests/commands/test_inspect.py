@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.inside import pages
-from opsin.commands.inside.inspection import Inspection
+from opsin.commands import inspect_pages as pages
+from opsin.commands.inspect_model import Inspection
 from opsin.core.errors import ImageError, ModelFileError, StorageError
 from opsin.core.metadata import Score
 from opsin.data.dataset import Dataset
@@ -52,6 +53,18 @@ def test_a_picture_does_not_take_the_page_of_the_network(
     Image.fromarray(np.asarray(digits.images[0])[:, :, 0]).save(file)
     found = opsin.inspect(nearest_mean, file, out=tmp_path)
     assert found.page == tmp_path / "picture-network.html"
+
+
+def test_norms_are_drawn_from_two_epochs_on(nearest_mean: Path, tmp_path: Path) -> None:
+    file = tmp_path / "classifier.onnx"
+    file.write_bytes(nearest_mean.read_bytes())
+    lines = [json.dumps({"epoch": epoch, "norms": {"head": float(epoch)}}) for epoch in (1, 2)]
+    drawn = []
+    for count in (1, 2):
+        (tmp_path / "history.jsonl").write_text("\n".join(lines[:count]))
+        found = opsin.inspect(file, probes=True, data="digits", out=tmp_path / str(count))
+        drawn.append({figure.stem for figure in found.files})
+    assert drawn[1] - drawn[0] == {"norms"} and "probes" in drawn[0]
 
 
 def test_the_accuracy_is_told_as_the_report_tells_it() -> None:

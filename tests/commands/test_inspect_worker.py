@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from opsin.commands.inside.worker import answer_lines
+from opsin.commands.inspect_worker import answer_lines
 from opsin.data.dataset import Dataset
 from tests.made_runs import answers_right, write_run
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.inside.layers import check_names, iter_batches
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
+from opsin.inspection.layers import check_names, iter_batches
 from opsin.inspection.network import Network
 from opsin.inspection.npz import ArrayPlan, open_npz
 from opsin.runtime.classifier import Classifier

@@ -1,1 +1,0 @@
-"""Looking inside a classifier: one module a question."""
