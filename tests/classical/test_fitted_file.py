@@ -17,9 +17,9 @@ from opsin.classical.fit import Fitted, TrainingRows, fit, least_of, work_of
 from opsin.classical.fitted_file import Written, check_parity
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
-from opsin.classical.sklearn_to_onnx import TREES
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Metadata, Preparation
+from opsin.onnx_files.postprocessing import TREES
 
 SHAPE = (9, 7, 3)
 
@@ -63,13 +63,17 @@ def content_of(model: Fitted) -> bytes:
     return written.content(metadata(model.classes, written))
 
 
+def opened(content: bytes) -> opsin.Classifier:
+    return opsin.Classifier.of_content(Path("classifier.onnx"), content, most=None)
+
+
 @pytest.mark.parametrize("side", [32, 4])
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("name", MODELS)
 def test_file_and_scikit_learn_agree(name: str, classes: int, side: int) -> None:
     model, _ = fitted(name, classes, side=side)
     images, labels = pictures(60, classes, seed=1)
-    assert check_parity(content_of(model), model, images) < 2e-5
+    assert check_parity(opened(content_of(model)), model, images) < 2e-5
     answers = model.probabilities(model.embedding(images))
     assert np.mean(answers.argmax(axis=1) == labels) > 1.5 / classes
 
@@ -122,7 +126,7 @@ def test_a_file_of_another_model_does_not_pass() -> None:
     content = content_of(model)
     model.estimator.intercept_[0] += 2
     with pytest.raises(ParityError, match="differ by up to"):
-        check_parity(content, model, pictures(60, 3)[0])
+        check_parity(opened(content), model, pictures(60, 3)[0])
 
 
 def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
@@ -130,7 +134,7 @@ def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
     content = content_of(model)
     model.projection.mean_ += 0.01  # the file was written before
     with pytest.raises(ParityError, match="what they are computed from"):
-        check_parity(content, model, pictures(60, 3)[0])
+        check_parity(opened(content), model, pictures(60, 3)[0])
 
 
 def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
@@ -148,7 +152,7 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
     session = onnxruntime.InferenceSession(content)
     (answers,) = session.run(["probabilities"], {"images": images})
     assert np.any(others.argmax(axis=1) != answers.argmax(axis=1))
-    assert check_parity(content, model, images) == 0
+    assert check_parity(opened(content), model, images) == 0
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -159,14 +163,14 @@ def test_boosting_begins_with_how_common_each_class_is(classes: int) -> None:
     examples = TrainingRows(pooling.rows_of(images[rare]), labels[rare])
     model = fit(Boosting(trees=1), pooling, examples, examples,
                 classes=classes, seed=0, threads=1, told=FitProgress())  # fmt: skip
-    assert check_parity(content_of(model), model, images) < 1e-6
+    assert check_parity(opened(content_of(model)), model, images) < 1e-6
 
 
 def test_more_neighbours_or_components_than_pictures_are_all_there_are() -> None:
     model, _ = fitted("knn", 2, neighbours=1_000, components=4_096)
     assert model.estimator.n_neighbors == 40
     images, _ = pictures(20, 2, seed=1)
-    assert check_parity(content_of(model), model, images) < 2e-5
+    assert check_parity(opened(content_of(model)), model, images) < 2e-5
 
 
 @pytest.mark.parametrize("classes", [2, 100, 1_000])

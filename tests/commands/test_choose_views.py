@@ -9,48 +9,36 @@ import pytest
 
 import opsin
 from opsin.commands.choose_views import try_views
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
+from opsin.runtime.classifier import Answers, Classifier
 from tests.conftest import Cli, only_json
-from tests.made_runs import write_run
 
 
-def run_of(root: Path, dataset: Dataset, classifier: Path) -> RunDirectory:
-    known = Classifier(classifier)
-    answers = {
-        part: known.probabilities(dataset.images[dataset.split.rows(part)])
-        for part in ("val", "test")
-    }
-    return RunDirectory(write_run(root, "run", dataset, answers, classifier=classifier))
+def answered(classifier: Classifier, dataset: Dataset) -> Answers:
+    return Answers(classifier.probabilities(dataset.images[dataset.split.val]), None)
 
 
-def test_views_that_put_more_wrong_are_not_used(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path
-) -> None:
-    run = run_of(tmp_path, digits, nearest_mean)
-    found = try_views(run, digits, {"flip": True, "shift": 1}, SILENT)
+def test_views_that_put_more_wrong_are_not_used(nearest_mean: Path, digits: Dataset) -> None:
+    classifier = Classifier(nearest_mean)
+    alone = answered(classifier, digits)
+    found = try_views(classifier, alone, digits, {"flip": True, "shift": 1}, SILENT)
     assert (found.images, found.helped) == (len(digits.split.val), False)
     assert found.lost > found.gained
-    kept = run.load_arrays(run.predictions)
-    images = digits.images[digits.split.val]
-    mean = kept["val_probabilities"] + Classifier(nearest_mean).probabilities(images[:, :, ::-1])
-    right = (mean.argmax(axis=1) == kept["val_labels"]).sum()
-    alone = (kept["val_probabilities"].argmax(axis=1) == kept["val_labels"]).sum()
-    assert found.gained - found.lost == right - alone
+    labels, images = digits.labels[digits.split.val], digits.images[digits.split.val]
+    mean = alone.probabilities + classifier.probabilities(images[:, :, ::-1])
+    gained = (mean.argmax(axis=1) == labels).sum()
+    assert found.gained - found.lost == gained - (alone.probabilities.argmax(1) == labels).sum()
 
 
 def test_views_that_put_more_right_beyond_chance_are_used(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path
+    nearest_mean: Path, digits: Dataset
 ) -> None:
-    run = run_of(tmp_path, digits, nearest_mean)
-    kept = run.load_arrays(run.predictions)
+    classifier = Classifier(nearest_mean)
     # As if each image alone were told by a coin: anything is better.
-    unsure = np.roll(kept["val_probabilities"], 1, axis=1)
-    run.save_arrays(run.predictions, **{**kept, "val_probabilities": unsure})
-    found = try_views(run, digits, {"flip": True, "shift": 0}, SILENT)
+    unsure = Answers(np.roll(answered(classifier, digits).probabilities, 1, axis=1), None)
+    found = try_views(classifier, unsure, digits, {"flip": True, "shift": 0}, SILENT)
     assert found.gained > found.lost
     assert found.helped
     assert "help this classifier on its" in found.words
@@ -58,10 +46,10 @@ def test_views_that_put_more_right_beyond_chance_are_used(
 
 @pytest.mark.parametrize("training", [{}, {"flip": False, "shift": 0}, {"shift": 2}])
 def test_what_was_not_varied_is_not_tried(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path, training: dict[str, int]
+    nearest_mean: Path, digits: Dataset, training: dict[str, int]
 ) -> None:
-    run = run_of(tmp_path, digits, nearest_mean)
-    found = try_views(run, digits, training, SILENT)
+    classifier = Classifier(nearest_mean)
+    found = try_views(classifier, answered(classifier, digits), digits, training, SILENT)
     assert (found.images, found.helped) == (0, False)
 
 

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata, Preparation
 from opsin.evaluation.reject import ClassPrototypes
-from opsin.onnx_files.postprocessing import finish, outputs, tail
+from opsin.onnx_files.postprocessing import Calibrated, finished, outputs, tail
 
 CLASSES, UNITS = 4, 6
 
@@ -69,11 +69,14 @@ def test_the_file_computes_what_was_measured(
     known = ClassPrototypes.of(seen, random.integers(0, 3, 20), CLASSES)
     calibration = Calibration(temperature=temperature, images=20, log_loss=(1.0, 0.5))
     told = metadata.model_copy(update={"calibration": calibration})
-    finish(path, told, temperature=temperature, scales=known.scales, means=known.directions)
+    calibrated = Calibrated(temperature, known.scales, known.directions)
+    path.write_bytes(finished(path.read_bytes(), told, calibrated))
     probabilities, embedding, familiar = answers(path, logits, seen)
     assert probabilities == pytest.approx(softmax(logits / temperature, axis=1), abs=1e-5)
     assert (probabilities.argmax(axis=1) == before[0].argmax(axis=1)).all()
     assert np.array_equal(embedding, seen)
+    for one, other in zip(calibrated.answer(logits, seen), (probabilities, familiar), strict=True):
+        assert np.array_equal(one, other)
     assert familiar == pytest.approx(known.familiarity(seen), abs=1e-6)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     props = session.get_modelmeta().custom_metadata_map
@@ -83,9 +86,11 @@ def test_the_file_computes_what_was_measured(
 def test_what_is_not_given_stays(tmp_path: Path) -> None:
     path = tmp_path / "classifier.onnx"
     metadata = write_file(path)
-    finish(path, metadata, temperature=2.0, means=np.eye(CLASSES, UNITS, dtype=np.float32))
+    known = Calibrated(2.0, np.ones(UNITS, np.float32), np.eye(CLASSES, UNITS, dtype=np.float32))
+    path.write_bytes(finished(path.read_bytes(), metadata, known))
     logits, seen = np.ones((1, CLASSES), np.float32), np.ones((1, UNITS), np.float32)
     before = answers(path, logits, seen)
-    finish(path, metadata.model_copy(update={"source": "y"}))
-    for one, other in zip(answers(path, logits, seen), before, strict=True):
-        assert np.array_equal(one, other)
+    other = finished(path.read_bytes(), metadata.model_copy(update={"source": "y"}))
+    path.write_bytes(other)
+    for now, then in zip(answers(path, logits, seen), before, strict=True):
+        assert np.array_equal(now, then)

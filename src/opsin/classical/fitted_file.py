@@ -5,24 +5,20 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
+from scipy.special import softmax
 
-from opsin.classical.classical_recipe import Knn
-from opsin.classical.fit import Fitted
-from opsin.classical.sklearn_to_onnx import TREES, GraphWriter, write_head
+from opsin.classical.classical_recipe import Forest, Knn
+from opsin.classical.fit import Fitted, least_of
+from opsin.classical.sklearn_to_onnx import GraphWriter, write_head
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Layer, Metadata
-from opsin.onnx_files.postprocessing import outputs, tail
+from opsin.onnx_files.postprocessing import write_file
+from opsin.runtime.classifier import Classifier
 
 #: Largest difference of probabilities between file and scikit-learn that is put down to rounding.
 TOLERANCE: Final = 1e-4
-#: Operators of 2023, which every runtime in use knows, and the trees of 2021.
-OPSET: Final = 20
-TREES_OPSET: Final = 3
-IR_VERSION: Final = 9
 
 
 class Written:
@@ -98,46 +94,28 @@ class Written:
             metadata: What travels with it.
 
         Returns:
-            Input ``images: uint8[N, H, W, C]``; outputs ``probabilities: float32[N, K]``,
-            ``embedding: float32[N, D]``, what the classifier sees, and those of every file
-            (`opsin.onnx_files.postprocessing`).
+            As `opsin.onnx_files.postprocessing.write_file` describes them; the embedding is what
+            the model sees.
         """
-        to = self._to
-        end, weights = tail("head", self._embedding, classes=self._classes, units=self._units)
-        like = metadata.preparation
-        pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
-        graph = helper.make_graph(
-            [*to.nodes, *end],
-            "opsin",
-            [helper.make_tensor_value_info("images", TensorProto.UINT8, pixels)],
-            outputs(classes=self._classes, units=self._units),
-            [*to.weights, *weights],
+        return write_file(
+            self._to.nodes,
+            self._to.weights,
+            metadata,
+            embedding=self._embedding,
+            units=self._units,
         )
-        domains = {"": OPSET, TREES: TREES_OPSET}
-        used = {node.domain for node in to.nodes} | {""}
-        model = helper.make_model(
-            graph,
-            producer_name="opsin",
-            producer_version=metadata.opsin,
-            opset_imports=[helper.make_opsetid(name, domains[name]) for name in sorted(used)],
-            ir_version=IR_VERSION,
-        )
-        helper.set_model_props(model, metadata.to_props())
-        onnx.checker.check_model(model, full_check=True)
-        written: bytes = model.SerializeToString()
-        return written
 
 
-def check_parity(content: bytes, fitted: Fitted, images: NDArray[np.uint8]) -> float:
-    """Compare the file's answers with scikit-learn's.
+def check_parity(file: Classifier, fitted: Fitted, images: NDArray[np.uint8]) -> float:
+    """Compare a calibrated file's answers with scikit-learn's.
 
     First what the classifier is given; then, for the very numbers that the file gives it, what
     it answers. So both start from the same float32, and nothing but the model is compared.
 
     Args:
-        content: What `Written.content` returned.
+        file: What is to be shipped.
         fitted: The model it came from.
-        images: Real pictures, ``uint8[N, H, W, C]``.
+        images: Real images, ``uint8[N, H, W, C]``.
 
     Returns:
         The largest difference of probabilities.
@@ -145,26 +123,41 @@ def check_parity(content: bytes, fitted: Fitted, images: NDArray[np.uint8]) -> f
     Raises:
         ParityError: A label differs, or a probability by more than `TOLERANCE`.
     """
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    asked = ["probabilities", "embedding"]
-    answers, embedding = session.run(asked, {"images": np.ascontiguousarray(images)})
+    calibration = file.metadata.calibration
+    temperature = 1.0 if calibration is None else calibration.temperature
+    # Dividing logits by less than 1 enlarges their rounding as well.
+    tolerance = TOLERANCE * max(1.0, 1 / temperature)
+    found = file.layers(images, ["probabilities", "embedding"])
+    answers, embedding = found["probabilities"], found["embedding"]
     apart = np.abs(embedding - fitted.embedding(images)).max()
-    own = fitted.probabilities(embedding)
+    own = _tempered(fitted, fitted.probabilities(embedding), temperature)
     settled = _settled(fitted, embedding)
     difference = float(np.abs(answers - own)[settled].max(initial=0.0))
     # Two classes that stand level may change places by a rounding; no other label may.
     second, first = np.sort(own, axis=1)[:, -2:].T
-    swapped = (answers.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
+    swapped = (answers.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * tolerance)
     swapped &= settled
-    close = apart <= TOLERANCE and difference <= TOLERANCE
+    close = apart <= TOLERANCE and difference <= tolerance
     if not close or swapped.any():
         raise ParityError(
-            f"the file's probabilities within {TOLERANCE:g} of scikit-learn's",
+            f"the file's probabilities within {tolerance:g} of scikit-learn's",
             f"they differ by up to {difference:.2g} (what they are computed from, by "
             f"{apart:.2g}), and {int(swapped.sum())} of {len(images)} labels with them",
             "Please report this with the run's recipe.json; the file was not written.",
         )
     return difference
+
+
+def _tempered(
+    fitted: Fitted, probabilities: NDArray[np.float64], temperature: float
+) -> NDArray[np.float64]:
+    """Return scikit-learn's answers as they are with the file's temperature."""
+    shares = isinstance(fitted.recipe, Forest | Knn)
+    least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
+    answers: NDArray[np.float64] = softmax(
+        np.log(np.maximum(probabilities, least)) / temperature, axis=1
+    )
+    return answers
 
 
 def _settled(fitted: Fitted, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:

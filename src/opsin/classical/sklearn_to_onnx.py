@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
-
-#: The domain of trees, the only operator beyond the plain ones.
-TREES: Final = "ai.onnx.ml"
+from opsin.onnx_files.postprocessing import TREES
 
 
 class OutputRow(NamedTuple):

@@ -7,12 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from opsin.core.metadata import Views
 from opsin.data.dataset import Dataset
 from opsin.evaluation.mistakes import drawn_rows
-from opsin.runtime.classifier import Classifier
+from opsin.runtime.classifier import Answers, Classifier
 from opsin.runtime.test_time_augmentation import step_of
 
 # Validation images that are asked about: up to ten views of each are much work at a training's end.
@@ -20,14 +19,19 @@ _MOST: Final = 1000
 
 
 def try_views(
-    directory: RunDirectory, dataset: Dataset, training: dict[str, Any], watcher: Watcher
+    classifier: Classifier,
+    validation: Answers | None,
+    dataset: Dataset,
+    training: dict[str, Any],
+    watcher: Watcher,
 ) -> Views:
     """Try the views of a run's training on validation images, 1,000 at most, and judge them.
 
     They help if they put more right than wrong, beyond chance (McNemar's exact test).
 
     Args:
-        directory: The run, its answers to the validation images kept.
+        classifier: A run's calibrated file.
+        validation: Its answers to the validation images, if there are any.
         dataset: What it was trained on.
         training: The recipe's part about training: ``flip`` and ``shift``, where it has them.
         watcher: Is told how far the work is.
@@ -39,20 +43,19 @@ def try_views(
     places = drawn_rows(len(dataset.split.val), _MOST)
     rows = dataset.split.val[places]
     height, width = dataset.images.shape[1:3]
-    if not len(rows) or not (flip or step_of(height, width, shift)):
+    if validation is None or not (flip or step_of(height, width, shift)):
         return asked
-    kept = directory.load_arrays(directory.predictions)
     watcher.begin("Views", len(rows), "pictures")
     parts: list[NDArray[np.float32]] = []
     done = 0
-    for part in Classifier(directory.classifier).iter_answers(dataset.images, rows, views=asked):
+    for part in classifier.iter_answers(dataset.images, rows, views=asked):
         parts.append(part.probabilities)
         done += len(part.probabilities)
         watcher.advance(done)
     watcher.end()
     with_them = np.concatenate(parts).argmax(axis=1)
-    alone = kept["val_probabilities"][places].argmax(axis=1)
-    found = compare_answers(alone, with_them, kept["val_labels"][places])
+    alone = validation.probabilities[places].argmax(axis=1)
+    found = compare_answers(alone, with_them, dataset.labels[rows])
     gained, lost = found["only_second"], found["only_first"]
     return asked.model_copy(
         update={

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import ClassicalRecipe, resolve_classical
+from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
 from opsin.commands.training_job import conclude, metadata_of, versions, write_request
@@ -23,14 +24,10 @@ from opsin.core.events import Epoch, Watcher
 from opsin.core.metadata import Layer
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
-from opsin.runtime.model_check import write_classifier
 
 if TYPE_CHECKING:
     from opsin.classical.fit import Fitted
 
-#: Pictures that the file and scikit-learn are compared on.
-_PARITY_IMAGES: Final = 512
 # Training pictures whose figures are told, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
 
@@ -151,14 +148,10 @@ def _make(
     written = Written(fitted)
     job = replace(job, layers=written.layers)
     tell_model(recorder, job)
-    split = job.dataset.split
-    rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
-    content = written.content(metadata_of(job))
-    difference = check_parity(content, fitted, job.dataset.images[rows])
-    write_classifier(directory.classifier, content)
+    draft = Draft(directory, job.dataset, written.content(metadata_of(job)), recorder)
     if not steps:
         steps = 1
-        recorder.epoch(_whole(directory, job, seconds["train"]))
+        recorder.epoch(_whole(draft, job, seconds["train"]))
     seconds["export"] = time.perf_counter() - at
     training = {
         "best_epoch": steps,
@@ -173,8 +166,14 @@ def _make(
         "fitted_to": len(job.rows),
         "unit": unit,
     }
-    parity = {"parity_images": len(rows), "difference": difference}
-    return conclude(directory, job, recorder, training=training, parity=parity, seconds=seconds)
+    return conclude(
+        draft,
+        job,
+        recorder,
+        difference=lambda file, images: check_parity(file, fitted, images),
+        training=training,
+        seconds=seconds,
+    )
 
 
 def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> tuple[Fitted, int, str]:
@@ -219,19 +218,16 @@ def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> tuple[
     return (fitted, total, unit) if unit in ("trees", "rounds") else (fitted, 0, "fits")
 
 
-def _whole(directory: RunDirectory, job: ClassicalJob, seconds: float) -> Epoch:
+def _whole(draft: Draft, job: ClassicalJob, seconds: float) -> Epoch:
     """Return the one event of a model that is fitted in one go, by the answers of its file."""
     from opsin.classical.fit import figures_of  # noqa: PLC0415
 
-    classifier = Classifier(directory.classifier)
-    data = job.dataset
+    labels = job.dataset.labels
     places = np.linspace(0, len(job.rows) - 1, min(_SAMPLE, len(job.rows))).astype(np.int64)
-    figures = []
-    for rows in (job.rows[places], data.split.val):
-        answers = list(classifier.iter_answers(data.images, rows))
-        probabilities = np.concatenate([part.probabilities for part in answers])
-        figures.append(figures_of(probabilities, data.labels[rows]))
-    (train_loss, train_accuracy), (val_loss, val_accuracy) = figures
+    shown, val = job.rows[places], job.dataset.split.val
+    known = draft.outputs(shown, ["probabilities"])["probabilities"]
+    train_loss, train_accuracy = figures_of(known, labels[shown])
+    val_loss, val_accuracy = figures_of(draft.validation["probabilities"], labels[val])
     return Epoch(
         epoch=1,
         epochs=1,

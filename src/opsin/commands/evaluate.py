@@ -78,24 +78,37 @@ def answers(
     )
 
 
-def evaluate_run(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> RunEvaluation:
+def evaluate_run(
+    directory: RunDirectory,
+    classifier: Classifier,
+    validation: Answers | None,
+    dataset: Dataset,
+    watcher: Watcher,
+) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set.
 
     The answers are kept in ``predictions.npz``. A test set of nothing but copies of what was
     trained on would prove nothing, and is passed over.
+
+    Args:
+        directory: The run.
+        classifier: Its calibrated file.
+        validation: The file's answers to the validation images, if there are any.
+        dataset: What it was trained on.
+        watcher: Is told how far the work is.
     """
-    classifier = Classifier(directory.classifier)
+    found = {} if validation is None else {"val": validation}
+    test = dataset.split.test
+    if len(test) and not dataset.test_is_copied:
+        found["test"] = answers(classifier, dataset.images, test, "Test", watcher)
     kept: dict[str, NDArray[Any]] = {}
-    for part, title in (("val", "Valid."), ("test", "Test")):
+    for part, given in found.items():
         rows = dataset.split.rows(part)
-        if not len(rows) or (part == "test" and dataset.test_is_copied):
-            continue
-        found = answers(classifier, dataset.images, rows, title, watcher)
         labels = dataset.labels[rows]
         kept |= {f"{part}_rows": rows, f"{part}_labels": labels, **source_labels(dataset, part)}
-        kept[f"{part}_probabilities"] = found.probabilities
-        if found.familiarity is not None:
-            kept[f"{part}_familiarity"] = found.familiarity
+        kept[f"{part}_probabilities"] = given.probabilities
+        if given.familiarity is not None:
+            kept[f"{part}_familiarity"] = given.familiarity
     directory.save_arrays(directory.predictions, **kept)
     leaking = np.concatenate(dataset.leaking)
     return measure_run(classifier.metadata, kept, leaking, dataset.corrected)

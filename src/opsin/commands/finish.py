@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -10,50 +12,91 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
-from opsin.core.metadata import Calibration, Metadata, Reject
+from opsin.core.metadata import Calibration, Reject
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
+from opsin.runtime.classifier import Answers, Classifier, with_outputs
 
-# Training pictures that the classes' means are taken from: more make them no better.
+# Training images that the classes' means are taken from: more make them no better.
 _KNOWN: Final = 5000
+_LOGITS: Final = "head"
 
 
-def finish_file(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> dict[str, Any]:
-    """Fit temperature and reject threshold of a run's file, and write them into it.
-
-    Validation and training pictures alone are looked at. The answers stay what they were: a
-    temperature changes no order, and a refusal is told beside the answer.
+@dataclass(frozen=True)
+class Draft:
+    """A file that is exported but not calibrated; nothing is on the disk yet.
 
     Args:
-        directory: The run, its file exported.
+        directory: The run that it is for.
         dataset: What it was trained on.
+        content: The file's bytes.
         watcher: Is told how far the work is.
-
-    Returns:
-        ``calibration`` and ``reject``, as they travel in the file, or ``None`` each.
     """
+
+    directory: RunDirectory
+    dataset: Dataset
+    content: bytes
+    watcher: Watcher
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The one session that all of the calibration is computed in."""
+        content = with_outputs(self.content, [_LOGITS])
+        return Classifier.of_content(self.directory.classifier, content, most=None)
+
+    @cached_property
+    def validation(self) -> dict[str, NDArray[np.float32]]:
+        """Logits, embedding and uncalibrated probabilities of all validation images."""
+        return self.outputs(self.dataset.split.val, (_LOGITS, "embedding", "probabilities"))
+
+    def outputs(
+        self, rows: NDArray[np.int64], names: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return outputs of the file for some images."""
+        self.watcher.begin("Calibrate", len(rows), "pictures")
+        parts, done = [], 0
+        for part in self.classifier.iter_layers(self.dataset.images, names, rows):
+            parts.append(part)
+            self.watcher.advance(done := done + len(part[names[0]]))
+        self.watcher.end()
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A calibrated file, and its answers to the validation images.
+
+    Args:
+        classifier: The file, as it will be written but for its score and views.
+        validation: Its answers; ``None`` where there are no validation images.
+    """
+
+    classifier: Classifier
+    validation: Answers | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ``calibration`` and ``reject`` as they travel in the file, or ``None`` each."""
+        metadata = self.classifier.metadata
+        return {
+            name: None if part is None else part.model_dump(mode="json")
+            for name, part in (("calibration", metadata.calibration), ("reject", metadata.reject))
+        }
+
+
+def calibrate(draft: Draft) -> Finished:
+    """Fit a file's temperature and reject threshold on validation and training images alone."""
     from opsin.evaluation.calibration import fit_temperature, log_loss_of  # noqa: PLC0415
     from opsin.evaluation.reject import ClassPrototypes, choose_threshold  # noqa: PLC0415
-    from opsin.onnx_files.postprocessing import finish  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import Calibrated, finished  # noqa: PLC0415
 
-    classifier = Classifier(directory.classifier)
-    split, classes = dataset.split, len(dataset.classes)
+    dataset = draft.dataset
+    split = dataset.split
     shown = _spread(dataset.labels[split.train], split.train, _KNOWN)
-    watcher.begin("Calibrate", len(shown) + len(split.val), "pictures")
-
-    def outputs(rows: NDArray[np.int64], names: Sequence[str], done: int) -> list[NDArray[Any]]:
-        parts = []
-        for part in classifier.iter_layers(dataset.images, names, rows):
-            parts.append([part[name] for name in names])
-            done += len(parts[-1][0])
-            watcher.advance(done)
-        return [np.concatenate(values) for values in zip(*parts, strict=True)]
-
-    (seen,) = outputs(shown, ["embedding"], 0)
-    known = ClassPrototypes.of(seen, dataset.labels[shown], classes)
-    temperature, calibration, reject = 1.0, None, None
+    seen = draft.outputs(shown, ["embedding"])["embedding"]
+    known = ClassPrototypes.of(seen, dataset.labels[shown], len(dataset.classes))
+    calibrated = Calibrated(1.0, known.scales, known.directions)
+    calibration, reject, answers = None, None, None
     if len(split.val):
-        logits, embeddings = outputs(split.val, ["head", "embedding"], len(shown))
+        logits, embeddings = draft.validation[_LOGITS], draft.validation["embedding"]
         labels = dataset.labels[split.val]
         temperature = fit_temperature(logits, labels)
         losses = (log_loss_of(logits, labels), log_loss_of(logits, labels, temperature))
@@ -61,28 +104,13 @@ def finish_file(directory: RunDirectory, dataset: Dataset, watcher: Watcher) -> 
         chosen = choose_threshold(known.familiarity(embeddings))
         if chosen is not None:
             reject = Reject(threshold=chosen[0], rate=chosen[1], images=len(labels))
-    watcher.end()
-    metadata = classifier.metadata.model_copy(update={"calibration": calibration, "reject": reject})
-    finish(
-        directory.classifier,
-        metadata,
-        temperature=temperature,
-        scales=known.scales,
-        means=known.directions,
+        calibrated = replace(calibrated, temperature=temperature)
+        answers = Answers(*calibrated.answer(logits, embeddings))
+    metadata = draft.classifier.metadata.model_copy(
+        update={"calibration": calibration, "reject": reject}
     )
-    return {
-        "calibration": None if calibration is None else calibration.model_dump(mode="json"),
-        "reject": None if reject is None else reject.model_dump(mode="json"),
-    }
-
-
-def stamp(directory: RunDirectory, **update: Any) -> Metadata:
-    """Change what travels in a run's file beside the network, and return all of it."""
-    from opsin.onnx_files.postprocessing import finish  # noqa: PLC0415
-
-    metadata = Classifier(directory.classifier).metadata.model_copy(update=update)
-    finish(directory.classifier, metadata)
-    return metadata
+    content = finished(draft.content, metadata, calibrated)
+    return Finished(Classifier.of_content(draft.directory.classifier, content, most=None), answers)
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

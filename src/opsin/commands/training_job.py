@@ -8,10 +8,12 @@ import math
 import platform
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
@@ -19,7 +21,7 @@ from opsin.commands.changes import write_pictures
 from opsin.commands.choose_views import try_views
 from opsin.commands.evaluate import evaluate_run
 from opsin.commands.find_failures import find_failures
-from opsin.commands.finish import finish_file, stamp
+from opsin.commands.finish import Draft, calibrate
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.commands.test_set_usage import count_looks, key_of
@@ -33,6 +35,7 @@ from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.small_parts import thin_parts
+from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     #: The state to go on from.
     Start = tuple[Tensors, TrainingState]
 
-#: Pictures that the file and the network are compared on.
+# Images that the file and the network, or scikit-learn's model, are compared on.
 _PARITY_IMAGES: Final = 512
 #: Looked for before anything is done, not missed at the end of an hour's training.
 _FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
@@ -192,7 +195,7 @@ def make(
     seconds["train"] = outcome.seconds
     at = time.perf_counter()
     recorder.doing("the export")
-    parity = _export(directory, job)
+    draft = Draft(directory, job.dataset, _export(job), recorder)
     seconds["export"] = time.perf_counter() - at
     training = {
         "best_epoch": outcome.best.epoch,
@@ -205,32 +208,40 @@ def make(
         "balance": job.recipe.training.balance,
         "precision": job.recipe.training.precision,
     }
-    return conclude(directory, job, recorder, training=training, parity=parity, seconds=seconds)
+
+    def difference(file: Classifier, images: NDArray[np.uint8]) -> float:
+        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415
+
+        return check_parity(file, job.network, images)
+
+    return conclude(draft, job, recorder, difference=difference, training=training, seconds=seconds)
 
 
 def conclude(
-    directory: RunDirectory,
+    draft: Draft,
     job: Made,
     recorder: Recorder,
     *,
+    difference: Callable[[Classifier, NDArray[np.uint8]], float],
     training: dict[str, Any],
-    parity: dict[str, Any],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """Calibrate and evaluate a run's file, and write the report.
+    """Calibrate, check and evaluate a run's file, write it once, and write the report.
 
     Args:
-        directory: The run, its file exported.
+        draft: The file as it was exported.
         job: What was trained on what.
         recorder: Keeps its history.
+        difference: Compares the calibrated file with what was trained, on real images, before
+            the test set is looked at; raises `ParityError` where they differ.
         training: How the training went.
-        parity: How the file compares with what was trained.
         seconds: The time of each part so far; is filled with that of the rest.
 
     Returns:
         The report.
     """
     from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
 
@@ -240,10 +251,20 @@ def conclude(
         at = time.perf_counter()
 
     recorder.doing("the evaluation")
-    finished = finish_file(directory, job.dataset, recorder)
-    evaluation = evaluate_run(directory, job.dataset, recorder)
-    views = try_views(directory, job.dataset, job.recipe.training.model_dump(), recorder)
-    stamp(directory, score=evaluation.score, views=views)
+    directory, split = draft.directory, job.dataset.split
+    made = calibrate(draft)
+    file, validation = made.classifier, made.validation
+    rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
+    parity = {
+        "parity_images": len(rows),
+        "difference": difference(file, job.dataset.images[rows]),
+    }
+    evaluation = evaluate_run(directory, file, validation, job.dataset, recorder)
+    varied = job.recipe.training.model_dump()
+    views = try_views(file, validation, job.dataset, varied, recorder)
+    metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})
+    content = finished(file.content, metadata)
+    write_classifier(directory.classifier, content)
     lap("evaluate")
     report = {
         "opsin": __version__,
@@ -274,8 +295,8 @@ def conclude(
                 for what in ("parameters", "trainable", "multiply_adds")
             },
         },
-        "file": {"bytes": directory.classifier.stat().st_size, **parity},
-        **finished,
+        "file": {"bytes": len(content), **parity},
+        **made.to_json(),
         "views": {**views.model_dump(mode="json"), "words": views.words},
         "layers": [layer.model_dump(mode="json") for layer in job.layers],
         "seconds": seconds,
@@ -320,16 +341,10 @@ def _train(
     return outcome
 
 
-def _export(directory: RunDirectory, job: TrainingJob) -> dict[str, Any]:
-    """Write the file, once it is known to answer as the network does."""
-    from opsin.training.torch_to_onnx import check_parity, to_onnx  # noqa: PLC0415
+def _export(job: TrainingJob) -> bytes:
+    from opsin.training.torch_to_onnx import to_onnx  # noqa: PLC0415
 
-    split = job.dataset.split
-    rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
-    content = to_onnx(job.network, metadata_of(job))
-    difference = check_parity(content, job.network, job.dataset.images[rows])
-    write_classifier(directory.classifier, content)
-    return {"parity_images": len(rows), "difference": difference}
+    return to_onnx(job.network, metadata_of(job))
 
 
 def _is_installed(package: str) -> bool:

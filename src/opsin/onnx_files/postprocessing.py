@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from opsin.core.metadata import Metadata
-from opsin.runtime.model_check import write_classifier
 
+#: The domain of trees, the only operator beyond the plain ones.
+TREES: Final = "ai.onnx.ml"
+#: Operators of 2023, which every runtime in use knows, and the trees of 2021.
+OPSET: Final = 20
+TREES_OPSET: Final = 3
+IR_VERSION: Final = 9
 #: Names in the file of what is only known once the network is trained.
 TEMPERATURE: Final = "temperature"
 SCALES: Final = "familiarity.scales"
@@ -31,7 +38,7 @@ def tail(
     that of the nearest class's mean, -1 to 1 (T. Mensink et al., "Distance-based image
     classification: generalizing to new classes at near-zero cost", PAMI 2013; E. Techapanurak et
     al., "Hyperparameter-free out-of-distribution detection using cosine similarity", ACCV 2020).
-    Until `finish` has set them, the temperature is 1, the scales are 1 and the means are 0.
+    Until `finished` has set them, the temperature is 1, the scales are 1 and the means are 0.
 
     Args:
         logits: Name of the logits, ``float32[N, K]``.
@@ -78,37 +85,131 @@ def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def finish(
-    path: Path,
-    metadata: Metadata,
-    *,
-    temperature: float | None = None,
-    scales: NDArray[np.float32] | None = None,
-    means: NDArray[np.float32] | None = None,
-) -> None:
-    """Set what a file is given after its training; the network in it stays as it is.
+@dataclass(frozen=True)
+class Calibrated:
+    """What the last operators are given once the network is trained.
 
     Args:
-        path: A file that ends in a `tail`.
-        metadata: What travels in it from now on.
-        temperature: What logits are divided by (default: as it is).
-        scales: What each unit of the embedding is multiplied by, ``float32[D]`` (default: as they
-            are).
-        means: Direction of each class's mean embedding, ``float32[K, D]``, each of length 1
-            (default: as they are).
-
-    Raises:
-        StorageError: The disk refuses the write.
+        temperature: What logits are divided by.
+        scales: What each unit of the embedding is multiplied by, ``float32[D]``.
+        means: Direction of each class's mean embedding, ``float32[K, D]``, each of length 1.
     """
-    model = onnx.load_model(path)
+
+    temperature: float
+    scales: NDArray[np.float32]
+    means: NDArray[np.float32]
+
+    def set_in(self, weights: Iterable[TensorProto]) -> None:
+        """Replace the weights that `tail` left open."""
+        values = {
+            TEMPERATURE: np.array(self.temperature, np.float32),
+            SCALES: np.asarray(self.scales, np.float32),
+            MEANS: np.ascontiguousarray(self.means.T, np.float32),
+        }
+        for weight in weights:
+            if weight.name in values:
+                weight.CopyFrom(numpy_helper.from_array(values[weight.name], weight.name))
+
+    def answer(
+        self, logits: NDArray[np.float32], embedding: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return what a file answers to images whose logits are known, without the network.
+
+        Args:
+            logits: ``float32[N, K]``
+            embedding: ``float32[N, D]``
+
+        Returns:
+            The probabilities, ``float32[N, K]``, and the familiarity, ``float32[N]``.
+        """
+        classes, units = self.means.shape
+        nodes, weights = tail("logits", "seen", classes=classes, units=units)
+        self.set_in(weights)
+        inputs = [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
+            helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["N", units]),
+        ]
+        answered = outputs(classes=classes, units=units)
+        graph = helper.make_graph(nodes, "last operators", inputs, answered, weights)
+        session = onnxruntime.InferenceSession(
+            as_model(graph).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        probabilities, familiarity = session.run(
+            ["probabilities", "familiarity"], {"logits": logits, "seen": embedding}
+        )
+        return probabilities, familiarity
+
+
+def as_model(graph: onnx.GraphProto, metadata: Metadata | None = None) -> onnx.ModelProto:
+    """Return a model of a graph's operators, with what travels in it, if anything.
+
+    Args:
+        graph: Of standard operators and trees.
+        metadata: What travels in it.
+    """
+    domains = {"": OPSET, TREES: TREES_OPSET}
+    used = {node.domain for node in graph.node} | {""}
+    model = helper.make_model(
+        graph,
+        producer_name="opsin",
+        opset_imports=[helper.make_opsetid(name, domains[name]) for name in sorted(used)],
+        ir_version=IR_VERSION,
+    )
+    if metadata is not None:
+        model.producer_version = metadata.opsin
+        helper.set_model_props(model, metadata.to_props())
+    return model
+
+
+def write_file(
+    nodes: Sequence[NodeProto],
+    weights: Sequence[TensorProto],
+    metadata: Metadata,
+    *,
+    embedding: str,
+    units: int,
+) -> bytes:
+    """Return a classifier.onnx that is not calibrated yet.
+
+    Args:
+        nodes: The operators from ``images`` to the logits, ``head``.
+        weights: What they hold.
+        metadata: What travels in it.
+        embedding: Name of what the head sees, ``float32[N, D]``.
+        units: D.
+
+    Returns:
+        The file's bytes: input ``images: uint8[N, H, W, C]``; outputs
+        ``probabilities: float32[N, K]``, ``embedding: float32[N, D]`` and
+        ``familiarity: float32[N]``, see `tail`.
+    """
+    like, classes = metadata.preparation, len(metadata.classes)
+    pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
+    last, further = tail("head", embedding, classes=classes, units=units)
+    graph = helper.make_graph(
+        [*nodes, *last],
+        "opsin",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, pixels)],
+        outputs(classes=classes, units=units),
+        [*weights, *further],
+    )
+    model = as_model(graph, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def finished(content: bytes, metadata: Metadata, calibrated: Calibrated | None = None) -> bytes:
+    """Return a file with what it is given after its training; its network stays as it is.
+
+    Args:
+        content: A file that ends in a `tail`.
+        metadata: What travels in it from now on.
+        calibrated: The weights of its last operators (default: as they are).
+    """
+    model = onnx.load_model_from_string(content)
     helper.set_model_props(model, metadata.to_props())
-    given = {
-        TEMPERATURE: None if temperature is None else np.array(temperature, np.float32),
-        SCALES: None if scales is None else np.asarray(scales, np.float32),
-        MEANS: None if means is None else np.ascontiguousarray(means.T, np.float32),
-    }
-    for weight in model.graph.initializer:
-        value = given.get(weight.name)
-        if value is not None:
-            weight.CopyFrom(numpy_helper.from_array(value, weight.name))
-    write_classifier(path, model.SerializeToString())
+    if calibrated is not None:
+        calibrated.set_in(model.graph.initializer)
+    changed: bytes = model.SerializeToString()
+    return changed

@@ -529,8 +529,9 @@ class Classifier:
                 f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
             )
         further = [name for name in names if name not in self._outputs]
-        content = self.content + _outputs(further)
-        session, _ = open_session(content, str(self.path))
+        session = self._session
+        if further:
+            session, _ = open_session(with_outputs(self.content, further), str(self.path))
         for batch in self._batches(images, rows):
             yield self._ask(names, batch, session)
 
@@ -551,12 +552,16 @@ def _called(image: object, otherwise: str) -> str:
     return str(image) if isinstance(image, str | os.PathLike) else otherwise
 
 
-def _outputs(names: Sequence[str]) -> bytes:
-    """Return bytes that, put behind an ONNX file, add outputs to its graph.
+def with_outputs(content: bytes, names: Sequence[str]) -> bytes:
+    """Return an ONNX file that puts out further values.
 
     In the encoding of protocol buffers a message put behind another is merged into it: lists are
     joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins). So a model that
-    holds nothing but a graph with further outputs is all it takes, and no ONNX library.
+    holds nothing but a graph with further outputs, put behind the file, is all it takes.
+
+    Args:
+        content: The file.
+        names: Of values in its graph that are no outputs yet.
     """
 
     def part(number: int, content: bytes) -> bytes:
@@ -568,4 +573,4 @@ def _outputs(names: Sequence[str]) -> bytes:
 
     value_info_name, graph_output, model_graph = 1, 12, 7
     graph = b"".join(part(graph_output, part(value_info_name, n.encode())) for n in names)
-    return part(model_graph, graph)
+    return content + part(model_graph, graph)

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -23,13 +22,11 @@ from torch import Tensor, fx, nn
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
-from opsin.onnx_files.postprocessing import outputs, tail
+from opsin.onnx_files.postprocessing import write_file
+from opsin.runtime.classifier import Classifier
 
 #: Largest difference of probabilities between file and network that is put down to rounding.
 TOLERANCE: Final = 1e-4
-#: Operators of 2023, which every runtime in use knows.
-OPSET: Final = 20
-IR_VERSION: Final = 9
 
 
 class _Writer:
@@ -150,9 +147,7 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
         metadata: What travels with it.
 
     Returns:
-        The file's bytes: input ``images: uint8[N, H, W, C]``; outputs
-        ``probabilities: float32[N, K]``, ``embedding: float32[N, D]``, what the head sees, and
-        ``familiarity: float32[N]`` (`opsin.onnx_files.postprocessing`).
+        The file's bytes, as `opsin.onnx_files.postprocessing.write_file` describes them.
     """
     writer = _Writer()
     names: dict[str, str] = {}
@@ -167,37 +162,17 @@ def to_onnx(network: nn.Sequential, metadata: Metadata) -> bytes:
             names[node.name] = str(node.target)
             if node.target == "head":
                 embedding = inputs[0]
-    like = metadata.preparation
-    pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
-    classes, units = network.get_submodule("head").get_parameter("weight").shape
-    last, weights = tail("head", embedding, classes=classes, units=units)
-    graph = helper.make_graph(
-        [*writer.nodes, *last],
-        "opsin",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, pixels)],
-        outputs(classes=classes, units=units),
-        [*writer.weights, *weights],
-    )
-    model = helper.make_model(
-        graph,
-        producer_name="opsin",
-        producer_version=metadata.opsin,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
-    helper.set_model_props(model, metadata.to_props())
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
-    return content
+    units = network.get_submodule("head").get_parameter("weight").shape[1]
+    return write_file(writer.nodes, writer.weights, metadata, embedding=embedding, units=units)
 
 
-def check_parity(content: bytes, network: nn.Module, images: NDArray[np.uint8]) -> float:
-    """Compare the file's answers with the network's.
+def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]) -> float:
+    """Compare a calibrated file's answers with the network's.
 
     Args:
-        content: What `to_onnx` returned.
+        file: What is to be shipped.
         network: The network it came from, on the CPU.
-        images: Real pictures, ``uint8[N, H, W, C]``.
+        images: Real images, ``uint8[N, H, W, C]``.
 
     Returns:
         The largest difference of probabilities.
@@ -205,24 +180,27 @@ def check_parity(content: bytes, network: nn.Module, images: NDArray[np.uint8]) 
     Raises:
         ParityError: A label differs, or a probability by more than `TOLERANCE`.
     """
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    calibration = file.metadata.calibration
+    temperature = 1.0 if calibration is None else calibration.temperature
+    # Dividing logits by less than 1 enlarges their rounding as well.
+    tolerance = TOLERANCE * max(1.0, 1 / temperature)
     network.eval()
-    answers = []
+    parts, own_parts = [], []
     size = max(8, 1_000_000 // (images.shape[1] * images.shape[2]))
     with torch.inference_mode():
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size])
-            logits = network(torch.from_numpy(batch))
-            own_part = torch.softmax(logits.double(), dim=1).numpy()
-            answers.append((session.run(["probabilities"], {"images": batch})[0], own_part))
-    file, own = (np.concatenate(parts) for parts in zip(*answers, strict=True))
-    difference = float(np.abs(file - own).max())
+            logits = network(torch.from_numpy(batch)).double() / temperature
+            own_parts.append(torch.softmax(logits, dim=1).numpy())
+            parts.append(file.probabilities(batch))
+    answers, own = np.concatenate(parts), np.concatenate(own_parts)
+    difference = float(np.abs(answers - own).max())
     # Two classes that stand level may change places by a rounding; no other label may.
     second, first = np.sort(own, axis=1)[:, -2:].T
-    swapped = (file.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * TOLERANCE)
-    if not difference <= TOLERANCE or swapped.any():
+    swapped = (answers.argmax(axis=1) != own.argmax(axis=1)) & (first - second > 2 * tolerance)
+    if not difference <= tolerance or swapped.any():
         raise ParityError(
-            f"the file's probabilities within {TOLERANCE:g} of the network's",
+            f"the file's probabilities within {tolerance:g} of the network's",
             f"they differ by up to {difference:.2g}, and {int(swapped.sum())} of {len(images)} "
             "labels with them",
             "Please report this with the run's recipe.json; the file was not written.",
