@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library import Library
-from opsin.studio.run_row import opaque
+from opsin.studio.library.catalogue import Library
+from opsin.studio.runs.run_row import opaque
 from tests.made_runs import copies
 
 

@@ -16,7 +16,7 @@ from opsin.commands.data import draw_data
 from opsin.core.errors import SourceError
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
-from opsin.studio.run_row import read_row, stamp_of
+from opsin.studio.runs.run_row import read_row, stamp_of
 from tests.conftest import Cli, Notes, write_shapes
 
 

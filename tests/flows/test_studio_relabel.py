@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from opsin.data.dataset import Dataset
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library import Library
+from opsin.studio.library.catalogue import Library
 from tests.browser import chromium, needs_chromium, resize
 from tests.conftest import Cli
 from tests.studio_browser import (

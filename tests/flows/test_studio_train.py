@@ -19,7 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 import opsin
-from opsin.studio.run_row import opaque
+from opsin.studio.runs.run_row import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.studio_browser import (
     StudioProcess,

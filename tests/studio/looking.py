@@ -8,12 +8,12 @@ from typing import cast
 import httpx
 from fastapi import FastAPI
 
-from opsin.studio.folders import Folders
-from opsin.studio.index import RunIndex
-from opsin.studio.inspection_sessions import Workers
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library import Library
-from opsin.studio.prediction_session import PredictionSession
+from opsin.studio.library.catalogue import Library
+from opsin.studio.library.folders import Folders
+from opsin.studio.runs.inspection_sessions import Workers
+from opsin.studio.runs.prediction_session import PredictionSession
+from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 

@@ -15,11 +15,11 @@ from PIL import Image
 
 import opsin
 from opsin.studio.image_routes import add_routes, files_of
-from opsin.studio.index import opaque
+from opsin.studio.runs.run_index import opaque
 from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
+from tests.studio.library.test_dataset_cache import Around
 from tests.studio.looking import fetch
-from tests.studio.test_dataset_cache import Around
 
 
 class Routes(Around):

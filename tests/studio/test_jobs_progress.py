@@ -16,8 +16,8 @@ from opsin.commands.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.pace import Pace
 from opsin.report.terminal import Terminal, clock
-from opsin.studio.index import RunIndex
 from opsin.studio.jobs.progress import Progress, progress_of
+from opsin.studio.runs.run_index import RunIndex
 
 
 def status(run: RunDirectory, **work: object) -> None:

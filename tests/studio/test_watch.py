@@ -16,8 +16,8 @@ pytest.importorskip("nicegui")
 from nicegui import Event
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.studio.index import RunIndex, opaque
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.watch import look, watch
 
 

@@ -19,7 +19,8 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from opsin.core.events import SILENT, Watcher
-from opsin.studio import image_routes, inspection_sessions, layout, prediction_session, uploads
+from opsin.studio import image_routes
+from opsin.studio.library import uploads
 from opsin.studio.pages import (
     compare,
     datasets,
@@ -33,6 +34,8 @@ from opsin.studio.pages import (
 )
 from opsin.studio.pages import dataset as set_page
 from opsin.studio.pages import inside as inside_page
+from opsin.studio.parts import layout
+from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import Entrance, guarded, sign_in_at
 from opsin.studio.security import address as address_to_open
 from opsin.studio.state import Studio

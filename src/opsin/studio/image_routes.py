@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, Response
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import OpsinError
-from opsin.studio.dataset_cache import DecodedDataset
+from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.not_found import NotThere
 from opsin.web.refusals import error_parts, json_reply
 

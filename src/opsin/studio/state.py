@@ -13,16 +13,16 @@ from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
 from opsin.data.run_source import recipe_of_run
 from opsin.data.sources.named import NAMES
-from opsin.studio.dataset_cache import DatasetCache
-from opsin.studio.folders import Folders
-from opsin.studio.index import RunIndex
-from opsin.studio.inspection_sessions import Workers
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.library import Library
+from opsin.studio.library.catalogue import Library
+from opsin.studio.library.dataset_cache import DatasetCache
+from opsin.studio.library.folders import Folders
+from opsin.studio.library.uploads import Uploads
 from opsin.studio.not_found import NotThere
-from opsin.studio.prediction_session import PredictionSession
+from opsin.studio.runs.inspection_sessions import Workers
+from opsin.studio.runs.prediction_session import PredictionSession
+from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.studio_settings import StudioSettings
-from opsin.studio.uploads import Uploads
 from opsin.studio.watch import watch
 
 

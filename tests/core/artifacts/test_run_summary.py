@@ -27,7 +27,7 @@ from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe, resolve
 from opsin.core.storage import write_json
 from opsin.data.run_source import recipe_of_run
-from opsin.studio.index import RunIndex
+from opsin.studio.runs.run_index import RunIndex
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800\x1b[2J")

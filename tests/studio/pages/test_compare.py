@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from opsin.studio.pages.compare import rows_of
-from tests.studio.test_dataset_corrections import opened
+from tests.studio.library.test_dataset_corrections import opened
 
 
 def picture(here: Any, row: int, name: str | None = None) -> dict[str, Any]:

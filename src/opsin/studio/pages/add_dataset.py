@@ -11,13 +11,14 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.data.images import SUFFIXES
-from opsin.studio import layout, words
+from opsin.studio import words
+from opsin.studio.library.upload_import import common_name
+from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.intake import Intake, Sent
-from opsin.studio.upload_import import common_name
 
 if TYPE_CHECKING:
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 #: A word about each source that is known by its name.

@@ -12,14 +12,14 @@ from nicegui import ui
 from opsin.core.errors import MovedError, OpsinError
 from opsin.data.cache import short_digest
 from opsin.data.run_images import pair_up
-from opsin.studio import layout
-from opsin.studio.compared import MOST, Compared
-from opsin.studio.dataset_cache import DecodedDataset
+from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import points_of
 from opsin.studio.parts.waiting_line import WaitingLine
-from opsin.studio.run_row import RunRow
+from opsin.studio.runs.compared import MOST, Compared
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import clock, count, percent, safe, share, size
 
 if TYPE_CHECKING:

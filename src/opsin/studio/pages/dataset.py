@@ -10,9 +10,10 @@ from fastapi import Query
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
-from opsin.studio import dataset_corrections, layout
-from opsin.studio.dataset_cache import PARTS, DecodedDataset, NotDecoded
-from opsin.studio.dataset_corrections import Corrections
+from opsin.studio.library import dataset_corrections
+from opsin.studio.library.dataset_cache import PARTS, DecodedDataset, NotDecoded
+from opsin.studio.library.dataset_corrections import Corrections
+from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
 from opsin.studio.parts.class_table import ClassTable
 from opsin.studio.parts.dataset_intake import Adding
@@ -22,7 +23,7 @@ from opsin.studio.words import count, safe
 
 if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Seconds between two looks at a job that reads this set.

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Final
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout, words
+from opsin.studio import words
 from opsin.studio.pages import add_dataset
+from opsin.studio.parts import layout
 from opsin.studio.parts.paging import page_links, page_number
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.set_panel import SetPanel
 from opsin.studio.parts.undo_button import Undo
 
 if TYPE_CHECKING:
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Key of each way to add pictures, and its words.

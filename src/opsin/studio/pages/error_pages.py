@@ -14,8 +14,8 @@ from nicegui import app as nicegui_app
 from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
 from opsin.studio.not_found import NotThere
+from opsin.studio.parts import layout
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout, machine_use
-from opsin.studio.index import Deleted
+from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import Job, command
+from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
 from opsin.studio.parts.runs_view import RunsView, total, view_of
 from opsin.studio.parts.undo_button import Undo
+from opsin.studio.runs.run_index import Deleted
 from opsin.studio.words import count, safe, size
 
 if TYPE_CHECKING:

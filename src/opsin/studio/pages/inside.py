@@ -12,15 +12,15 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
-from opsin.studio.dataset_cache import DecodedDataset
+from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.parts import layout
 from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.waiting_line import WaitingLine
-from opsin.studio.run_results import RunResults, read_judged
+from opsin.studio.runs.run_results import RunResults, read_judged
 from opsin.studio.words import count, percent, safe
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from fastapi import Response
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from opsin.studio import layout
 from opsin.studio.not_found import NotThere
+from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine, run_address
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages import job_log as job_page
+from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.paging import page_links, page_number
 

@@ -11,12 +11,13 @@ from nicegui import ui
 from opsin.core import defaults
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
-from opsin.studio import layout, machine_use
-from opsin.studio.jsonl_follower import JsonlFollower, last_lines
+from opsin.studio.jobs import machine_use
+from opsin.studio.jobs.jsonl_follower import JsonlFollower, last_lines
+from opsin.studio.parts import layout
 from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
 from opsin.studio.parts.progress_bar import ProgressBar
-from opsin.studio.run_row import RunRow
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import safe, share, size
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
 from opsin.report.doubts import labels_grounds, labels_title
-from opsin.studio import layout
 from opsin.studio.pages.relabel import Relabel, open_relabel
 from opsin.studio.pages.report import shown
-from opsin.studio.run_answers import read_answers
-from opsin.studio.run_row import RunRow
+from opsin.studio.parts import layout
+from opsin.studio.runs.run_answers import read_answers
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import count, safe
 
 if TYPE_CHECKING:

@@ -12,15 +12,15 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
 from opsin.data.run_source import recipe_of_run
-from opsin.studio import layout
 from opsin.studio.jobs.job import command
 from opsin.studio.not_found import NotThere
+from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.paging import page_number
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.run_row import RunRow
+    from opsin.studio.runs.run_row import RunRow
     from opsin.studio.state import Studio
 
 # Seconds between two looks at the process that compares the images.

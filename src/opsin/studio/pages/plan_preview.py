@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
 from opsin.studio.not_found import NotThere
+from opsin.studio.parts import layout
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import rate_curve
 from opsin.studio.words import about, count, safe, size

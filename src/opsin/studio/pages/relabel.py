@@ -11,15 +11,15 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
+from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
-from opsin.studio.run_corrections import RunCorrections, of_run
-from opsin.studio.run_row import RunRow
+from opsin.studio.runs.run_corrections import RunCorrections, of_run
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import count, safe
 
 if TYPE_CHECKING:
-    from opsin.studio.dataset_cache import DecodedDataset
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.library.dataset_cache import DecodedDataset
     from opsin.studio.state import Studio
 
 

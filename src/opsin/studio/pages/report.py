@@ -11,18 +11,18 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
 from opsin.report.terminal import corrected_in_words, over_classes
-from opsin.studio import layout
 from opsin.studio.pages.plan_preview import layer_sheet
 from opsin.studio.pages.relabel import open_relabel
+from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.matrix import MOST, Matrix
-from opsin.studio.run_answers import RunAnswers, read_answers
-from opsin.studio.run_row import RunRow
+from opsin.studio.runs.run_answers import RunAnswers, read_answers
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import clock, count, percent, safe, share, size
 
 if TYPE_CHECKING:
-    from opsin.studio.dataset_cache import DecodedDataset
+    from opsin.studio.library.dataset_cache import DecodedDataset
     from opsin.studio.state import Studio
 
 # Pictures of a cell that are shown.

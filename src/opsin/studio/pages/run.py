@@ -14,11 +14,11 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
 from opsin.data.run_source import recipe_of_run
-from opsin.studio import layout
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report
 from opsin.studio.pages.moved_images import tell_moved
-from opsin.studio.run_row import RunRow
+from opsin.studio.parts import layout
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import ago, clock, safe, share
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from opsin.classical.classical_recipe import MODELS
 from opsin.core.errors import OpsinError
 from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
-from opsin.studio import layout, training_form
+from opsin.studio.jobs import training_form
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.plan_preview import Planner
+from opsin.studio.parts import layout
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -17,15 +17,15 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.data.blank import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
-from opsin.studio import layout
 from opsin.studio.jobs.job import command
+from opsin.studio.library.upload_import import common_name, file_name
+from opsin.studio.parts import layout
 from opsin.studio.parts.answer_bars import answer_row, summary, table
 from opsin.studio.parts.bars import bars
 from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.waiting_line import WaitingLine
-from opsin.studio.upload_import import common_name, file_name
 from opsin.studio.words import count, percent, safe, share
 
 if TYPE_CHECKING:

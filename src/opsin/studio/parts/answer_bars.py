@@ -7,8 +7,8 @@ from typing import Any
 from nicegui import ui
 
 from opsin.runtime.classifier import Prediction
-from opsin.studio import layout
 from opsin.studio.jobs.job import Job
+from opsin.studio.parts import layout
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.words import count, percent, safe
 

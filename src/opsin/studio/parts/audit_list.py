@@ -7,8 +7,8 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.studio.decoded_dataset import DecodedDataset
-from opsin.studio.findings import DatasetFinding
+from opsin.studio.library.decoded_dataset import DecodedDataset
+from opsin.studio.library.findings import DatasetFinding
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import count, safe
 

@@ -13,12 +13,13 @@ from urllib.parse import urlencode, urlsplit
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout, words
+from opsin.studio import words
+from opsin.studio.parts import layout
 from opsin.studio.parts.folder_list import folder_links, holds, path_to
 from opsin.studio.parts.paging import page_links
 
 if TYPE_CHECKING:
-    from opsin.studio.folders import FolderEntry, Folders, Listing
+    from opsin.studio.library.folders import FolderEntry, Folders, Listing
 
 # Folders on one page.
 _PER: Final = 100

@@ -9,7 +9,7 @@ import numpy as np
 from nicegui.element import Element
 from numpy.typing import NDArray
 
-from opsin.studio.decoded_dataset import PARTS
+from opsin.studio.library.decoded_dataset import PARTS
 from opsin.studio.words import count, safe
 
 CSS: Final = """
@@ -37,7 +37,8 @@ class ClassTable(Element, component="class_table.js"):
 
     Args:
         classes: Their names.
-        counts: ``int64[K, 4]`` by class and by part, as `opsin.studio.decoded_dataset.PARTS` has
+        counts: ``int64[K, 4]`` by class and by part, as
+            `opsin.studio.library.decoded_dataset.PARTS` has
             them.
         address: Returns where the pictures of a class and a part are shown; ``None`` is all.
         here: The class that is shown now.

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
+from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.words import count, safe
 
 if TYPE_CHECKING:
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Files of one sending whose refusal is told one by one.

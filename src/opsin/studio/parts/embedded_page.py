@@ -27,7 +27,7 @@ def framed(address: str, title: str, place: str = "") -> ui.element:
     """Show a page that a worker wrote, which may run its own scripts and reach nothing of ours.
 
     Args:
-        address: Of `opsin.studio.inspection_sessions.Said`.
+        address: Of `opsin.studio.runs.inspection_sessions.Said`.
         title: What it shows.
         place: The section that comes first into sight.
     """

@@ -10,7 +10,7 @@ from nicegui import ui
 from opsin.studio import words
 
 if TYPE_CHECKING:
-    from opsin.studio.folders import FolderEntry, Listing
+    from opsin.studio.library.folders import FolderEntry, Listing
 
 CSS: Final = """
 .op-path { margin: 0 0 .6rem; gap: .2rem .5rem; }

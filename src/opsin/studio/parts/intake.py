@@ -55,8 +55,8 @@ CSS: Final = """
 class Intake(Element, component="intake.js"):
     """A place that takes files: by button, drop, paste or camera; progress, stop, go on.
 
-    What it takes goes to `opsin.studio.uploads` in parts. A file that is sent again with the same
-    ``batch``, after a reload, say, goes on where it stopped.
+    What it takes goes to `opsin.studio.library.uploads` in parts. A file that is sent again with
+    the same ``batch``, after a reload, say, goes on where it stopped.
 
     Args:
         label: What is to be brought, as a request: it is shown, and read to those who do not see.

@@ -12,8 +12,8 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.data.run_source import recipe_of_run
-from opsin.studio import layout
 from opsin.studio.jobs.job import Job
+from opsin.studio.parts import layout
 from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.words import ago, clock, safe
 

@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
-from opsin.studio.dataset_corrections import Corrections
-from opsin.studio.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page
+from opsin.studio.library.dataset_corrections import Corrections
+from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page
+from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import count, safe
 

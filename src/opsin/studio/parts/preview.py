@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.studio import layout
 from opsin.studio.jobs.job import command
-from opsin.studio.training_form import AUGMENT_WORDS
+from opsin.studio.jobs.training_form import AUGMENT_WORDS
+from opsin.studio.parts import layout
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Policies of augmentation, as the form of a training has them.

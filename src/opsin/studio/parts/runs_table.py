@@ -10,7 +10,7 @@ from nicegui import events, ui
 from nicegui.element import Element
 
 from opsin.studio.parts.runs_view import PER, STATES, RunsView, cells
-from opsin.studio.run_row import RunRow
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import count
 
 CSS: Final = """

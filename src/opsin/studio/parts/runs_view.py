@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from opsin.studio.parts.paging import page_number
-from opsin.studio.run_row import RunRow
+from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import clock, count, day, safe, share, size
 
 #: Rows of a page.

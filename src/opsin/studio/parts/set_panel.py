@@ -12,13 +12,14 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.data.sources import named
-from opsin.studio import layout, words
+from opsin.studio import words
 from opsin.studio.not_found import NotThere
+from opsin.studio.parts import layout
 
 if TYPE_CHECKING:
-    from opsin.studio.audit_result import Glance
     from opsin.studio.jobs.job import Job
-    from opsin.studio.library import LibraryDataset
+    from opsin.studio.library.audit_result import Glance
+    from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
 # Classes that a panel names; the set's own page has all of them.

@@ -1,0 +1,1 @@
+"""Datasets that the studio keeps: uploaded, found, audited, corrected."""

@@ -1,0 +1,429 @@
+"""Collections that the user added.
+
+<home>/sets/<id>/set.json          id, title, sources, options, made_here, created
+<home>/sets/<id>/corrections.csv   what people say about its labels
+(`opsin.studio.library.dataset_corrections`)
+<home>/sets/<id>/look.json         what `opsin data --audit` found, and of which files
+<home>/sets/<id>/rows.npz          rows of each part and each finding
+<home>/sets/<id>/looking.json      the job that looks, until its answer is kept
+<home>/sets/.deleted/<time>-<id>/  what was removed, for seven days
+<home>/pictures/<id>/<title>/      pictures of sets that were made here, a folder a class
+<home>/pictures/<id>/<title>.zip   an archive that was uploaded
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.core.storage import storage_errors, write_bytes, write_json
+from opsin.data import formats
+from opsin.data.image_tree import natural
+from opsin.data.sandboxed_decoding import open_apart
+from opsin.data.sources import named
+from opsin.data.sources.folder import open_folder
+from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.library.audit_result import AuditResult, AuditResults, Glance, Small, read_moved
+from opsin.studio.library.dataset_search import key_of
+from opsin.studio.library.library_dataset import LibraryDataset, id_of, is_id, set_of
+from opsin.studio.library.upload_import import class_name, file_name
+from opsin.studio.not_found import NotThere
+
+__all__ = ["AuditResult", "Glance", "Library", "LibraryDataset", "Removed"]
+
+_DELETED: Final = ".deleted"
+_KEPT: Final = 7 * 86_400.0
+_TITLE_MOST: Final = 200
+_SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A set that was removed and can still be brought back.
+
+    Args:
+        token: What `Library.restore` asks for.
+        title: What people call it.
+        when: When it was removed, in seconds since 1970.
+    """
+
+    token: str
+    title: str
+    when: float
+
+
+class Library:
+    """The user's collections, each a folder of small files; their sources are never changed.
+
+    All methods may be called from any thread; those that read sources take their time.
+
+    Args:
+        home: The studio's folder.
+        jobs: The queue that looks at them.
+
+    Example:
+        >>> import tempfile
+        >>> home = Path(tempfile.mkdtemp())
+        >>> sets = Library(home, Queue(home))
+        >>> sets.add_source("digits").title, [each.title for each in sets.all()]
+        ('digits', ['digits'])
+    """
+
+    def __init__(self, home: Path, jobs: Queue) -> None:
+        self._folder = home / "sets"
+        self._pictures = home / "pictures"
+        self._looks = AuditResults(jobs)
+        self._read = Small()
+        self.sweep()
+
+    # What there is.
+
+    def all(self) -> list[LibraryDataset]:
+        """Return all sets, the newest first."""
+        found = []
+        for folder in self._folder.iterdir() if self._folder.is_dir() else ():
+            with contextlib.suppress(NotThere):
+                found.append(self.get(folder.name))
+        return sorted(found, key=lambda each: (-each.created, each.id))
+
+    def get(self, id: str) -> LibraryDataset:  # noqa: A002  the word that everybody uses for it
+        """Return a set.
+
+        Raises:
+            NotThere: There is none of this id, or its file is damaged.
+        """
+        try:
+            # An id is compared with names that are there, and never becomes a path by itself.
+            if not is_id(id):
+                raise ValueError(id)
+            return set_of(self._read.json(self._folder / id / "set.json"), id)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise NotThere(
+                "a set that was added", "it is not there", "Choose one of those under Data."
+            ) from error
+
+    def find(self, *given: str, **options: Any) -> LibraryDataset | None:
+        """Return the set of these sources and options, if there is one."""
+        with contextlib.suppress(NotThere):
+            return self.get(id_of(given, options))
+        return None
+
+    def folder(self, id: str) -> Path:  # noqa: A002
+        """Return the folder of a set's small files."""
+        return self._folder / self.get(id).id
+
+    def corrections_path(self, id: str) -> Path:  # noqa: A002
+        """Return where a set's corrections are, or would be."""
+        return self.folder(id) / "corrections.csv"
+
+    def rows_path(self, id: str) -> Path:  # noqa: A002
+        """Return where the rows of its parts and findings are, once somebody has looked."""
+        return self.folder(id) / "rows.npz"
+
+    def pictures_path(self, id: str) -> Path:  # noqa: A002
+        """Return the folder of the pictures of a set that was made here."""
+        return Path(self.get(id).sources[0])
+
+    def classes(self, id: str) -> list[str]:  # noqa: A002
+        """Return the classes of a set that was made here, empty ones too."""
+        place = self.pictures_path(id)
+        names = (each.name for each in place.iterdir()) if place.is_dir() else ()
+        return sorted((name for name in names if (place / name).is_dir()), key=natural)
+
+    # What is added and removed.
+
+    def add_source(
+        self, source: str, *, title: str | None = None, **options: Any
+    ) -> LibraryDataset:
+        """Add a named source, or a folder or file of this machine by its path; once.
+
+        Raises:
+            SourceError: There is no such source, or it is not laid out as expected.
+            RecipeError: An option cannot work.
+            StorageError: The disk refuses the write.
+        """
+        if source not in named.NAMES:
+            source = str(Path(source).absolute())
+        name = title or Path(source).name or source
+        recipe = DataRecipe.of(source, **options)
+        with without_places(source, name):
+            key_of(recipe)
+        known = self.find(source, **options)
+        return known or self._add(
+            LibraryDataset(id_of((source,), options), name[:_TITLE_MOST], (source,), options)
+        )
+
+    def new_place(self, title: str) -> Path:
+        """Return a folder that is not there yet, for an upload: runs are called after it."""
+        return self._pictures / secrets.token_hex(8) / file_name(title)
+
+    def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
+        """Add what an upload became in a `new_place`: that folder, or an archive beside it.
+
+        Raises:
+            StorageError: The disk refuses the write.
+        """
+        identity = path.relative_to(self._pictures).parts[0]
+        return self._add(
+            LibraryDataset(
+                identity, _titled(title, "Upload"), (str(path),), made_here=path.is_dir()
+            )
+        )
+
+    def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
+        """Add a set that has classes and no pictures yet.
+
+        Raises:
+            SourceError: There are fewer than two classes, or one cannot be a folder's name.
+            StorageError: The disk refuses the write.
+        """
+        names = [class_name(name) for name in classes]
+        if len({name.casefold() for name in names}) < max(2, len(names)):
+            raise SourceError(
+                "two classes or more, each of another name",
+                f"got {', '.join(names) or 'none'}",
+                "Name what is to be told apart.",
+            )
+        title = _titled(title, ", ".join(names))
+        place = self.new_place(title)
+        with storage_errors(place):
+            for name in names:
+                (place / name).mkdir(parents=True)
+        return self._add(LibraryDataset(place.parent.name, title, (str(place),), made_here=True))
+
+    def add_class(self, id: str, name: str) -> str:  # noqa: A002
+        """Add a class to a set that was made here; return its name.
+
+        Raises:
+            NotThere: There is no such set.
+            SourceError: It was not made here, or the name cannot be a folder's.
+            StorageError: The disk refuses the write.
+        """
+        name = class_name(name)
+        place = self._made_here(id) / name
+        with storage_errors(place):
+            place.mkdir(parents=True, exist_ok=True)
+        return name
+
+    def keep_picture(
+        self,
+        id: str,  # noqa: A002
+        class_: str,
+        content: bytes,
+        name: str,
+    ) -> Path:
+        """Add a picture to a class of a set that was made here; the same file is kept once.
+
+        Args:
+            id: The set.
+            class_: One of its `classes`.
+            content: The bytes of a picture file.
+            name: What it is called.
+
+        Returns:
+            The file: of two with one name, the second is called by its content as well.
+
+        Raises:
+            NotThere: There is no such set.
+            SourceError: The set was not made here, or has no such class.
+            ImageError: The bytes are no readable picture.
+            StorageError: The disk refuses the write.
+        """
+        place = self._made_here(id)
+        if class_ not in self.classes(id):
+            raise SourceError(
+                "a class of this set", f"it has no {class_!r:.80}", "Choose one, or add it."
+            )
+        kind = open_apart(content, name, side=1).format
+        stem, suffix = file_name(Path(name).stem), Path(name).suffix
+        if suffix.lower() not in formats.SUFFIXES:
+            suffix = _SUFFIX.get(kind, f".{kind.lower()}")
+        path = place / class_ / f"{stem}{suffix}"
+        if path.exists() and path.read_bytes() != content:
+            digest = hashlib.sha256(content).hexdigest()[:16]
+            path = path.with_name(f"{stem}-{digest}{suffix}")
+        if not path.exists():
+            write_bytes(path, content)
+        return path
+
+    def remove(self, id: str) -> str:  # noqa: A002
+        """Remove a set; for seven days `restore` brings it back. Sources stay where they are.
+
+        Returns:
+            What `restore` asks for.
+
+        Raises:
+            NotThere: There is no such set.
+            StorageError: The disk refuses it.
+        """
+        folder = self.folder(id)
+        token = f"{time.time_ns()}-{id}"
+        with self._looks.guard, storage_errors(folder):
+            (self._folder / _DELETED).mkdir(exist_ok=True)
+            folder.rename(self._folder / _DELETED / token)
+        return token
+
+    def removed(self) -> list[Removed]:
+        """Return the sets that can be brought back, the last removed first."""
+        deleted, found = self._folder / _DELETED, []
+        for folder in deleted.iterdir() if deleted.is_dir() else ():
+            when, _, identity = folder.name.partition("-")
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                the_set = set_of(self._read.json(folder / "set.json"), identity)
+                found.append(Removed(folder.name, the_set.title, int(when) / 1e9))
+        return sorted(found, key=lambda each: each.when, reverse=True)
+
+    def restore(self, token: str) -> LibraryDataset:
+        """Bring back what was removed, with its corrections.
+
+        Where the same pictures were added again meanwhile, that set is removed in turn, so that
+        nothing said about either is lost.
+
+        Raises:
+            NotThere: It is gone for good.
+            StorageError: The disk refuses it.
+        """
+        deleted = self._folder / _DELETED
+        if not deleted.is_dir() or token not in {each.name for each in deleted.iterdir()}:
+            raise NotThere("a set that was removed", "it is gone for good", "Add it again.")
+        identity = token.partition("-")[2]
+        folder = self._folder / identity
+        with self._looks.guard, storage_errors(deleted):
+            if (folder / "set.json").is_file():
+                self.remove(identity)
+            # A look that was still at work has written its rows, into nothing.
+            shutil.rmtree(folder, ignore_errors=True)
+            (deleted / token).rename(folder)
+        return self.get(identity)
+
+    def sweep(self, older: float = _KEPT) -> None:
+        """Remove for good what was removed seven days ago, and pictures that belong to no set."""
+        deleted, now = self._folder / _DELETED, time.time_ns()
+        for folder in list(deleted.iterdir()) if deleted.is_dir() else ():
+            with contextlib.suppress(ValueError):
+                if now - int(folder.name.partition("-")[0]) > older * 1e9:
+                    shutil.rmtree(folder, ignore_errors=True)
+        kept = (
+            {each.name.partition("-")[2] for each in deleted.iterdir()}
+            if deleted.is_dir()
+            else set()
+        )
+        for folder in list(self._pictures.iterdir()) if self._pictures.is_dir() else ():
+            with contextlib.suppress(OSError):
+                aged = time.time() - folder.stat().st_mtime > older
+                if aged and folder.name not in kept and not (self._folder / folder.name).is_dir():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    # What is in them.
+
+    def look(self, id: str, *, again: bool = False) -> Job | None:  # noqa: A002
+        """Ask for a look at a set, where its files have changed since the last one.
+
+        Args:
+            id: The set.
+            again: Also where the last attempt failed.
+
+        Returns:
+            The job that looks; ``None`` where there is nothing new to see, or nothing at all.
+
+        Raises:
+            NotThere: There is no such set.
+            SourceError: Its sources are gone or laid out otherwise.
+            StorageError: The disk refuses the write.
+        """
+        the_set = self.get(id)
+        if the_set.made_here and not any(self._listed(the_set).values()):
+            return None
+        key = self._key(the_set)
+        title = f"Look at {the_set.title}"
+        return self._looks.ask(self.folder(id), key, title, the_set.words(), again=again)
+
+    def looked(self, id: str) -> AuditResult | None:  # noqa: A002
+        """Return what the last look found, if there was one; reads small files only.
+
+        Raises:
+            NotThere: There is no such set.
+        """
+        return self._looks.last(self.folder(id))
+
+    def glance(self, id: str) -> Glance:  # noqa: A002
+        """Return what a set's panel tells: counts at once, findings once somebody has looked.
+
+        Raises:
+            NotThere: There is no such set.
+            SourceError: Its folder is gone or laid out otherwise.
+        """
+        the_set, look = self.get(id), self.looked(id)
+        counts = look.counts if look and not the_set.made_here else None
+        if counts is None and Path(the_set.sources[0]).is_dir():
+            with without_places(the_set.sources[0], the_set.title):
+                counts = self._listed(the_set)
+        if counts is not None:
+            moved = read_moved(self.folder(id))
+            counts = {name: max(0, number + moved.get(name, 0)) for name, number in counts.items()}
+        return Glance(counts, look, self._looks.job(self.folder(id)))
+
+    def _add(self, the_set: LibraryDataset) -> LibraryDataset:
+        write_json(self._folder / the_set.id / "set.json", asdict(the_set))
+        return the_set
+
+    def _made_here(self, id: str) -> Path:  # noqa: A002
+        if not self.get(id).made_here:
+            raise SourceError(
+                "a set whose pictures are the studio's own",
+                "this one's belong to its source",
+                "Add pictures there, or make an empty set under Data.",
+            )
+        return self.pictures_path(id)
+
+    def _listed(self, the_set: LibraryDataset) -> dict[str, int]:
+        """Count the files of a folder, without a look into them."""
+        empty = dict.fromkeys(self.classes(the_set.id) if the_set.made_here else (), 0)
+        try:
+            contents = open_folder(Path(the_set.sources[0]))
+        except SourceError:
+            if not the_set.made_here:
+                raise
+            return empty
+        numbers = [0] * len(contents.classes)
+        for label in contents.labels:
+            numbers[label] += 1
+        return empty | dict(zip(contents.classes, numbers, strict=True))
+
+    def _key(self, the_set: LibraryDataset) -> str:
+        recipe = DataRecipe.of(*the_set.sources, **the_set.options)
+        with without_places(the_set.sources[0], the_set.title):
+            key = key_of(recipe)
+        return hashlib.sha256(repr((key, the_set.words())).encode()).hexdigest()
+
+    def in_names(self, text: str) -> str:
+        """Return a text in which sets are called by their titles, and not by where they lie."""
+        places = {place: each.title for each in self.all() for place in each.sources}
+        for place in sorted(filter(os.path.isabs, places), key=len, reverse=True):
+            text = text.replace(place, places[place])
+        return text
+
+
+@contextlib.contextmanager
+def without_places(place: str, name: str) -> Iterator[None]:
+    """Say in errors what people call a source, and not where it lies."""
+    try:
+        yield
+    except SourceError as error:
+        texts = (error.expected, error.received, error.advice)
+        raise type(error)(*(text.replace(place, name) for text in texts)) from error
+
+
+def _titled(title: str, otherwise: str) -> str:
+    return (title.strip() or otherwise)[:_TITLE_MOST]

@@ -1,0 +1,282 @@
+"""Decoded pictures that are open, few at most."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError
+from opsin.core.events import SILENT
+from opsin.core.recipe import DataRecipe
+from opsin.data import cache, sources
+from opsin.data.cache import Decoded
+from opsin.data.corrections import correct
+from opsin.data.dataset import fingerprint_of
+from opsin.data.decode import read_found
+from opsin.data.image_subset import take
+from opsin.data.run_images import rows_of_run
+from opsin.data.run_source import recipe_of_run
+from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
+from opsin.studio.library.dataset_search import key_of
+from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page
+from opsin.studio.library.findings import read_findings
+from opsin.studio.not_found import NotThere
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+__all__ = [
+    "PARTS",
+    "PER_PAGE",
+    "DatasetCache",
+    "DecodedDataset",
+    "NotDecoded",
+    "Page",
+    "open_run",
+    "open_set",
+    "recipe_of",
+]  # fmt: skip
+
+# Seconds after which the files of a set's sources are looked at again: of 60,000 that takes two.
+_FRESH: Final = 60.0
+
+
+class NotDecoded(NotThere):
+    """Pictures that nobody has read yet; their set's page does."""
+
+
+class DatasetCache:
+    """Sets and runs whose pictures are open; those used longest ago are closed.
+
+    Args:
+        studio: Knows the sets and the runs.
+        most: How many stay open.
+    """
+
+    def __init__(self, studio: Studio, most: int = 2) -> None:
+        self._studio = studio
+        self._most = most
+        self._open: OrderedDict[tuple[str, str], DecodedDataset] = OrderedDict()
+        self._coming: dict[tuple[str, str], asyncio.Task[DecodedDataset]] = {}
+
+    def is_open(self, set_id: str) -> bool:
+        """Tell whether the pictures of a set are there at once."""
+        return ("set", set_id) in self._open
+
+    async def of_set(self, set_id: str) -> DecodedDataset:
+        """Open the pictures of a set, without its corrections.
+
+        Raises:
+            NotThere: There is no such set.
+            NotDecoded: Its pictures were not read yet.
+            SourceError: Its sources are gone or damaged.
+        """
+        the_set = self._studio.sets.get(set_id)
+
+        def read() -> DecodedDataset:
+            with without_places(the_set.sources[0], the_set.title):
+                opened = open_set(the_set)
+            _take_look(opened, self._studio.sets)
+            return opened
+
+        return await self._opened(("set", set_id), read)
+
+    async def look(self, set_id: str) -> bool:
+        """Take over what the last look at an open set found; return whether that was news.
+
+        Raises:
+            NotThere: There is no such set.
+        """
+        opened = self._open.get(("set", set_id))
+        if opened is None:
+            return False
+        return await asyncio.to_thread(_take_look, opened, self._studio.sets)
+
+    async def of_run(self, run_id: str) -> DecodedDataset:
+        """Open the pictures of a run, with the corrections that it was trained with.
+
+        Raises:
+            NotThere: There is no such run, its pictures have changed since, or they are said to lie
+                where this studio may not look.
+            NotDecoded: They are not in the cache any more.
+            RunError: The run's files are damaged.
+            SourceError: Its sources are gone or damaged.
+        """
+        directory = self._studio.runs.get(run_id)
+
+        def read() -> DecodedDataset:
+            self._studio.check_places(directory)
+            return open_run(run_id, directory)
+
+        return await self._opened(("run", run_id), read)
+
+    async def changed(self, set_id: str) -> bool:
+        """Look whether a set's sources are still what was opened; if not, it is closed.
+
+        Raises:
+            SourceError: Its sources are gone or damaged.
+        """
+        opened = self._open.get(("set", set_id))
+        if opened is None:
+            return True
+        recipe = recipe_of(self._studio.sets.get(set_id))
+        key = await asyncio.to_thread(lambda: _key(recipe))
+        if key == opened.key:
+            opened.checked = time.monotonic()
+            return False
+        self.forget(set_id)
+        return True
+
+    def is_fresh(self, set_id: str) -> bool:
+        """Tell whether a set is open, was looked at, and its sources were seen a moment ago."""
+        opened = self._open.get(("set", set_id))
+        known = opened is not None and opened.findings is not None
+        return known and opened is not None and time.monotonic() - opened.checked < _FRESH
+
+    def forget(self, id_: str) -> None:
+        """Close a set or a run, since it was changed or removed."""
+        for kind in ("set", "run"):
+            self._open.pop((kind, id_), None)
+
+    async def _opened(
+        self, key: tuple[str, str], read: Callable[[], DecodedDataset]
+    ) -> DecodedDataset:
+        if key in self._open:
+            self._open.move_to_end(key)
+            return self._open[key]
+        # Many pictures of a page ask at once; one of them reads.
+        if key not in self._coming:
+            self._coming[key] = asyncio.create_task(self._read(key, read))
+        return await asyncio.shield(self._coming[key])
+
+    async def _read(
+        self, key: tuple[str, str], read: Callable[[], DecodedDataset]
+    ) -> DecodedDataset:
+        try:
+            opened = await asyncio.to_thread(read)
+            self._open[key] = opened
+            while len(self._open) > self._most:
+                self._open.popitem(last=False)
+            return opened
+        finally:
+            del self._coming[key]
+
+
+def recipe_of(the_set: LibraryDataset) -> DataRecipe:
+    """Return how the pictures of a set are read, without its corrections."""
+    options = {name: value for name, value in the_set.options.items() if name != "labels"}
+    return DataRecipe.of(*the_set.sources, **options)
+
+
+def open_set(the_set: LibraryDataset) -> DecodedDataset:
+    """Open the pictures of a set that were read before.
+
+    Raises:
+        NotDecoded: They were not.
+        SourceError: Its sources are gone or damaged.
+    """
+    recipe = recipe_of(the_set)
+    key, decoded = _read_before(recipe)
+    if decoded is None:
+        raise _unread(the_set.title)
+    return DecodedDataset(the_set.id, decoded, key=key, recipe=recipe)
+
+
+def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
+    """Open the pictures of a run as it was trained with them.
+
+    Raises:
+        NotThere: They have changed since.
+        NotDecoded: They are not in the cache any more.
+        RunError: The run's files are damaged.
+        MovedError: Its sources are gone.
+        SourceError: They are damaged.
+    """
+    recipe = recipe_of_run(directory)
+    about = directory.read(directory.dataset)
+    # When it was trained, nobody had asked for the size that its recipe says now, perhaps.
+    asked: tuple[dict[str, None], ...] = (
+        {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
+    )  # fmt: skip
+    for update in asked:
+        read = recipe.model_copy(update=update)
+        key, decoded = _read_before(read)
+        if decoded is not None and list(decoded.images.shape[1:]) == about["shape"]:
+            break
+    else:
+        raise _unread(recipe.source)
+    kept = np.arange(len(decoded.labels))
+    if recipe.labels is not None:
+        # Which rows remain is learnt from numbers that go through the corrections with them.
+        numbered = replace(decoded, sizes=np.arange(len(kept), dtype=np.int32))
+        decoded = correct(decoded, recipe.labels, missing_ok=True)
+        kept = correct(numbered, recipe.labels, missing_ok=True).sizes.astype(np.int64)
+    written = directory.split.is_file()
+    rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
+    if rows is None or fingerprint_of(decoded) != about["fingerprint"]:
+        raise NotThere(
+            "the pictures that the run was trained with",
+            f"those of {recipe.source} have changed since",
+            "Put them back, or train again.",
+        )
+    if not np.array_equal(rows, np.arange(len(rows))):  # files were renamed since
+        decoded, kept = take(decoded, rows), kept[rows]
+    opened = DecodedDataset(run_id, decoded, key=key, kept=kept, recipe=read)
+    if written:
+        opened.take_split(directory.load_arrays(directory.split))
+    return opened
+
+
+def _take_look(opened: DecodedDataset, sets: Library) -> bool:
+    """Learn the parts and the findings, unless they are of other pictures."""
+    look = sets.looked(opened.id)
+    if look is None or look.when == opened.looked or look.found.get("images") != len(opened):
+        return False
+    try:
+        the_set = sets.get(opened.id)
+        place = (the_set.sources[0], the_set.title)
+        parts, findings = read_findings(look.found, sets.rows_path(opened.id), place)
+        opened.take_split(parts)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile):
+        return False  # the next look writes them again
+    opened.findings, opened.looked = findings, look.when
+    return True
+
+
+def _key(recipe: DataRecipe) -> str:
+    return cache.index_key(
+        key_of(recipe), recipe.classes, recipe.size, recipe.channels, recipe.resize
+    )
+
+
+def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
+    """Find a recipe's pictures in the cache; nothing is decoded or fetched here."""
+    key = _key(recipe)
+    decoded = cache.look_up(key)
+    fly_key = cache.index_key(key, "on the fly")
+    if decoded is None and cache.look_up(fly_key, _no_pixels) is not None:
+        # Too many for the disk, as it was: with no room at all, they are read on the fly again.
+        fly = recipe.model_copy(update={"disk_limit": 0.0})
+        decoded = read_found(sources.find_all(recipe), fly, SILENT, for_training=False)
+    return key, decoded
+
+
+def _no_pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.zeros((len(rows), 1, 1, 1), np.uint8)
+
+
+def _unread(title: str) -> OpsinError:
+    return NotDecoded(
+        "pictures that were read before",
+        f"those of {title} are not in the cache",
+        "Open its page under Data, which reads them.",
+    )

@@ -1,0 +1,423 @@
+"""Relabel, leave out, undo, in one file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from opsin.core.errors import SourceError
+from opsin.core.storage import storage_errors, write_json
+from opsin.data import cache
+from opsin.data.cache import as_keys
+from opsin.data.corrections import (
+    LEFT_OUT,
+    Correction,
+    correct,
+    read_corrections,
+    write_corrections,
+)
+from opsin.studio.library.audit_result import MOVED
+from opsin.studio.library.dataset_cache import DecodedDataset
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# What one picture was and became: its row, its class before and after; None is left out.
+_Change = tuple[int, str | None, str | None]
+#: Changes that can be taken back, after a restart too.
+STEPS: Final = 200
+# Seconds for which lines that were dropped are kept.
+_KEPT: Final = 7 * 86_400.0
+
+
+class Corrections:
+    """What people say about the labels of a set; the sources themselves are never changed.
+
+    ``corrections.csv`` is what training reads (``--labels``). Each change is a line of
+    ``undo.jsonl`` first: when the studio is killed in between, the next one makes up for it.
+
+    Args:
+        folder: Where both files are.
+        opened: The set's pictures, without corrections.
+
+    Attributes:
+        path: The table for ``--labels``; not there before the first correction.
+    """
+
+    def __init__(self, folder: Path, opened: DecodedDataset) -> None:
+        self.path = folder / "corrections.csv"
+        self._opened = opened
+        self._log = folder / "undo.jsonl"
+        self._dropped = folder / "dropped.csv"
+        self._lock = FileLock(folder / ".corrections.lock", timeout=10)
+        self._classes = opened.classes
+        self._own = opened.decoded.labels
+        self._twins = _twins(opened)
+        self._stamp: tuple[tuple[int, int, int], ...] = ()
+        self._strange: list[Correction] = []
+        self._now: dict[int, str | None] = {}
+        self._done: list[list[_Change]] = []
+        self._undone: list[list[_Change]] = []
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that a picture may be given."""
+        return list(self._classes)
+
+    def now(self) -> dict[int, str | None]:
+        """Return the class of each picture that was corrected, by row; ``None`` is left out.
+
+        Raises:
+            SourceError: The file was damaged by somebody.
+        """
+        with self._held():
+            return dict(self._now)
+
+    def steps(self) -> tuple[int, int]:
+        """Return how many changes can be taken back, and how many made again."""
+        with self._held():
+            return len(self._done), len(self._undone)
+
+    def put(self, rows: Collection[int], label: str | None) -> int:
+        """Give pictures a class, or leave them out.
+
+        Args:
+            rows: Of the set without corrections.
+            label: A class of the source; ``None`` to leave them out.
+
+        Returns:
+            How many of them are something else now.
+
+        Raises:
+            NotThere: One of the rows is none of this set.
+            SourceError: The source has no such class, or no picture would remain.
+            StorageError: The disk refuses the write.
+        """
+        if label is not None and label not in self._classes:
+            raise SourceError(
+                f"a class among {', '.join(self._classes[:20])}",
+                f"the source has no {label!r:.80}",
+                "Choose one of them; a new class needs pictures in the source.",
+            )
+        wanted = {twin for row in self._opened.source_rows(rows) for twin in self._same(row)}
+        with self._held():
+            changes = [
+                (row, before, label)
+                for row in sorted(wanted)
+                if (before := self.label(row)) != label
+            ]
+            self._do("put", changes)
+            return len(changes)
+
+    def take_back(self, rows: Collection[int]) -> int:
+        """Give pictures the class again that the source says.
+
+        Returns:
+            How many of them had another.
+
+        Raises:
+            NotThere: One of the rows is none of this set.
+            StorageError: The disk refuses the write.
+        """
+        wanted = {twin for row in self._opened.source_rows(rows) for twin in self._same(row)}
+        with self._held():
+            changes = [
+                (row, self._now[row], self._classes[self._own[row]])
+                for row in sorted(wanted & self._now.keys())
+            ]
+            self._do("put", changes)
+            return len(changes)
+
+    def undo(self) -> bool:
+        """Take the last change back; return whether there was one."""
+        with self._held():
+            if not self._done:
+                return False
+            self._do("undo", [(row, new, old) for row, old, new in self._done[-1]])
+            return True
+
+    def redo(self) -> bool:
+        """Make the last change that was taken back again; return whether there was one."""
+        with self._held():
+            if not self._undone:
+                return False
+            self._do("redo", self._undone[-1])
+            return True
+
+    def forget_gone(self) -> None:
+        """Drop the lines that mean pictures which are not here any more; see `dropped`."""
+        with self._held():
+            write_corrections(self._dropped, [*self._dropped_rows(), *self._strange])
+            self._strange = []
+            self._write(self._now)
+            self._stamp = self._stamps()
+
+    def dropped(self) -> int:
+        """Return how many dropped lines `restore_dropped` brings back: for seven days."""
+        with self._held():
+            return len(self._dropped_rows())
+
+    def restore_dropped(self) -> None:
+        """Bring back the lines that were dropped."""
+        with self._held():
+            self._strange += self._dropped_rows()
+            self._write(self._now)
+            with storage_errors(self._dropped):
+                self._dropped.unlink(missing_ok=True)
+            self._stamp = ()  # their pictures may be here again
+
+    def _dropped_rows(self) -> list[Correction]:
+        with storage_errors(self._dropped), contextlib.suppress(FileNotFoundError):
+            if time.time() - self._dropped.stat().st_mtime <= _KEPT:
+                return list(read_corrections(self._dropped))
+        return []
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return each picture's class with its correction, -1 where it is left out: ``int64[N]``.
+
+        Raises:
+            SourceError: The file was damaged by somebody.
+        """
+        numbers = {name: label for label, name in enumerate(self._classes)}
+        labels = self._own.copy()
+        for row, said in self.now().items():
+            labels[row] = -1 if said is None else numbers[said]
+        return labels
+
+    @property
+    def gone(self) -> int:
+        """How many lines of the table mean pictures that are not here any more."""
+        return len(self._strange)
+
+    def label(self, row: int) -> str | None:
+        """Return a picture's class with its correction, as of the last look at the file."""
+        return self._now[row] if row in self._now else self._classes[self._own[row]]
+
+    @property
+    def source_labels(self) -> NDArray[np.int64]:
+        """Class of each picture as the source says, ``int64[N]``."""
+        return self._own
+
+    def _same(self, row: int) -> tuple[int, ...]:
+        return self._twins.get(row, (row,))
+
+    def _do(self, what: str, changes: list[_Change]) -> None:
+        """Write a change down, then make it."""
+        if not changes:
+            return
+        after = self._after(changes)
+        if sum(label is None for label in after.values()) == len(self._own):
+            raise SourceError("pictures that remain", "all would be left out", "Keep some.")
+        opened = self._opened
+        line = {
+            "at": time.time(),
+            "do": what,
+            "was": self._state(self._now),
+            "is": self._state(after),
+            # By content and name: the rows of a set that grows are others tomorrow.
+            "changes": [
+                (opened.digest(row), opened.name(row), old, new) for row, old, new in changes
+            ],
+        }
+        with storage_errors(self._log), self._log.open("a", encoding="utf-8") as file:
+            # After a line that a crash has cut short, a new one begins.
+            file.write(f"\n{json.dumps(line)}\n" if file.tell() else f"{json.dumps(line)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._write(after)
+        self._now, self._stamp = after, self._stamps()
+        self._step(what, changes)
+
+    def _after(self, changes: list[_Change]) -> dict[int, str | None]:
+        after = dict(self._now)
+        for row, _, label in changes:
+            if label == self._classes[self._own[row]]:
+                after.pop(row, None)
+            else:
+                after[row] = label
+        return after
+
+    def _write(self, now: dict[int, str | None]) -> None:
+        # A class may be called like the mark; an empty cell leaves pictures out as well.
+        left_out = "" if LEFT_OUT in self._classes else LEFT_OUT
+        opened = self._opened
+        rows = [
+            Correction(opened.digest(row), opened.name(row), left_out if said is None else said)
+            for row, said in sorted(now.items())
+        ]
+        write_corrections(self.path, [*rows, *self._strange])
+        self._count(now)
+
+    def _count(self, now: Mapping[int, str | None]) -> None:
+        """Keep for the list of sets how many pictures each class has more, or fewer."""
+        moved: Counter[str] = Counter()
+        for row, said in now.items():
+            moved[self._classes[self._own[row]]] -= 1
+            if said is not None:
+                moved[said] += 1
+        stat = self.path.stat()
+        write_json(self.path.with_name(MOVED), {
+            "table": [stat.st_mtime_ns, stat.st_size], "moved": moved,
+        })  # fmt: skip
+
+    def _step(self, what: str, changes: list[_Change]) -> None:
+        """Remember what can be taken back and made again."""
+        if what == "put":
+            self._done = [*self._done, changes][-STEPS:]
+            self._undone = []
+        elif what == "undo" and self._done:
+            self._undone.append(self._done.pop())
+        elif what == "redo" and self._undone:
+            self._done.append(self._undone.pop())
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Keep others out, and learn first what they have written."""
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            held = self._lock.acquire()
+        with held:
+            if self._stamps() != self._stamp:
+                self._read()
+                self._stamp = self._stamps()
+            yield
+
+    def _read(self) -> None:
+        """Read both files; where somebody else wrote the table, nothing can be taken back."""
+        self._now, self._strange = _as_training_reads(self.path, self._opened)
+        if self.path.is_file():
+            self._count(self._now)
+        self._done, self._undone = [], []
+        lines = _lines(self._log)
+        if not lines:
+            return
+        here = self._state(self._now)
+        if here == lines[-1]["was"] != lines[-1]["is"]:
+            # Killed between the line and the table.
+            self._now = self._after(self._rows_of([lines[-1]])[0])
+            self._write(self._now)
+            here = self._state(self._now)
+        own = [i for i in range(1, len(lines)) if lines[i]["was"] != lines[i - 1]["is"]]
+        lines = lines[own[-1] if own else 0 :] if here == lines[-1]["is"] else []
+        for line, changes in zip(lines, self._rows_of(lines), strict=True):
+            self._step(line["do"], changes)
+
+    def _rows_of(self, lines: list[dict[str, Any]]) -> list[list[_Change]]:
+        """Find the pictures of changes again; those that are gone are left out."""
+        wanted = {(digest, name) for line in lines for digest, name, _, _ in line["changes"]}
+        digests = {digest for digest, _ in wanted}
+        halves = cache.short_digest(self._opened.decoded.digests)
+        rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for place, half in enumerate(halves):
+            digest = half.tobytes().hex()
+            if digest in digests:
+                rows[digest, self._opened.name(place)].append(place)
+        found = []
+        for line in lines:
+            # Of pictures that a table cannot tell apart, each has an entry of its own.
+            left = {key: iter(places) for key, places in rows.items()}
+            found.append(
+                [
+                    (row, old, new)
+                    for digest, name, old, new in line["changes"]
+                    if (row := next(left.get((digest, name), iter(())), None)) is not None
+                ]
+            )
+        return found
+
+    def _state(self, now: Mapping[int, str | None]) -> str:
+        """Return what tells one state of the table from another, whatever the rows are today."""
+        opened = self._opened
+        content = sorted((opened.digest(row), opened.name(row), now[row] or "") for row in now)
+        return hashlib.blake2s(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+        """Return what changes whenever one of the files is written."""
+        stamps = []
+        for file in (self.path, self._log):
+            try:
+                stat = file.stat()
+                stamps.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+            except OSError:
+                stamps.append((0, 0, 0))
+        return tuple(stamps)
+
+
+async def of_set(studio: Studio, set_id: str) -> Corrections:
+    """Return the corrections of a set, the same for all windows.
+
+    Raises:
+        NotThere: There is no such set.
+        NotDecoded: Its pictures were not read yet.
+        SourceError: Its sources are gone or damaged.
+    """
+    opened = await studio.open.of_set(set_id)
+    if opened.corrections is None:
+        folder = studio.sets.folder(set_id)
+        made = await asyncio.to_thread(Corrections, folder, opened)
+        opened.corrections = opened.corrections or made
+    return opened.corrections
+
+
+def _as_training_reads(
+    path: Path, opened: DecodedDataset
+) -> tuple[dict[int, str | None], list[Correction]]:
+    """Return the pictures whose class a table changes, and its lines that mean none of them."""
+    if not path.is_file():
+        return {}, []
+    # Row numbers go through the corrections with their pictures: so it shows which remain.
+    whole = opened.decoded
+    numbered = replace(whole, sizes=np.arange(len(opened), dtype=np.int32))
+    corrected = correct(numbered, path, missing_ok=True)
+    kept = corrected.sizes
+    now: dict[int, str | None] = dict.fromkeys(
+        np.setdiff1d(np.arange(len(opened)), kept).tolist(), None
+    )
+    for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
+        now[int(kept[place])] = opened.classes[corrected.labels[place]]
+    digests = {half.tobytes().hex() for half in cache.short_digest(whole.digests)}
+    names = {*whole.about["names"], *(name for name, _ in whole.unreadable)}
+    rows = corrected.about["corrections"].rows
+    known = any(row.digest in digests for row in rows)
+    strange = [
+        row
+        for row in rows
+        if not (row.digest in digests or (row.name in names and not (row.digest and known)))
+    ]
+    return now, strange
+
+
+def _lines(log: Path) -> list[dict[str, Any]]:
+    """Read the changes; a line that was cut short by a crash was never made."""
+    lines = []
+    with contextlib.suppress(OSError):
+        for text in log.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if isinstance(line, dict) and {"do", "was", "is", "changes"} <= set(line):
+                    lines.append(line)
+    return lines
+
+
+def _twins(opened: DecodedDataset) -> dict[int, tuple[int, ...]]:
+    """Return the rows that a table cannot tell apart: the same pixels under the same name."""
+    keys = as_keys(opened.decoded.digests)
+    order = np.argsort(keys, kind="stable")
+    again = keys[order][1:] == keys[order][:-1]
+    groups: dict[tuple[bytes, str], list[int]] = defaultdict(list)
+    for row in np.unique(np.concatenate([order[:-1][again], order[1:][again]])).tolist():
+        groups[keys[row].tobytes(), opened.name(row)].append(row)
+    return {row: tuple(rows) for rows in groups.values() if len(rows) > 1 for row in rows}

@@ -1,0 +1,221 @@
+"""A set of decoded pictures, opened."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import mmap
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.core.recipe import DataRecipe
+from opsin.data import cache
+from opsin.data.cache import Decoded
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.studio.library.findings import DatasetFinding
+from opsin.studio.not_found import NotThere
+
+if TYPE_CHECKING:
+    from opsin.studio.library.dataset_corrections import Corrections
+
+#: Parts of a split by their codes; pictures of the first kind are not in a part yet.
+PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
+#: Pictures on a page.
+PER_PAGE: Final = 100
+# Pictures after which the pages of a mapped file are given back to the system.
+_DROP_EVERY: Final = 200
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some rows of a set, and how many there are.
+
+    Args:
+        rows: Those of this page, in order.
+        total: Those of all pages.
+    """
+
+    rows: tuple[int, ...]
+    total: int
+
+
+class DecodedDataset:
+    """A set of decoded pictures, or those of a run.
+
+    Rows are those of the set without corrections; of a run, its own (those of its files), which
+    `source_rows` translates.
+
+    Args:
+        id_: Of the set or the run.
+        decoded: The pictures.
+        key: What the sources led to; another one means that they have changed.
+        kept: For each row of a run its row in the set without corrections, ``int64[M]``.
+        recipe: How they were read.
+
+    Attributes:
+        version: Changes with the pictures or their order.
+        parts: Code of each picture's part (`opsin.data.split`), ``uint8[N]``.
+        findings: What the audit found, by kind; ``None`` before it is done.
+        looked: When that was, in seconds since 1970.
+        checked: When its sources were last found unchanged, on the monotonic clock.
+        corrections: What people say about their labels, once somebody asked for that.
+    """
+
+    def __init__(
+        self,
+        id_: str,
+        decoded: Decoded,
+        *,
+        key: str = "",
+        kept: NDArray[np.int64] | None = None,
+        recipe: DataRecipe | None = None,
+    ) -> None:
+        self.id = id_
+        self.decoded = decoded
+        self.key = key
+        self.recipe = recipe or DataRecipe.of(id_)
+        self.corrections: Corrections | None = None
+        self.parts: NDArray[np.uint8] = decoded.given.copy()
+        self.findings: dict[str, DatasetFinding] | None = None
+        self.looked = 0.0
+        self.checked = float("-inf")
+        self._kept = kept
+        content = hashlib.blake2s(repr(decoded.images.shape).encode(), digest_size=6)
+        content.update(np.ascontiguousarray(decoded.digests).data)
+        self.version = content.hexdigest()
+        self._served = 0
+
+    def __len__(self) -> int:
+        return len(self.decoded.labels)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of their labels."""
+        return list(self.decoded.about["classes"])
+
+    @property
+    def split(self) -> bool:
+        """Whether it is known which part each picture is in."""
+        return bool((self.parts != UNASSIGNED).all()) and bool((self.parts == VAL).any())
+
+    def png(self, row: int) -> bytes:
+        """Return a picture as a PNG file, at the size at which it is trained with.
+
+        Raises:
+            NotThere: There is no such row.
+            ImageError: A picture that is read on the fly has become unreadable.
+        """
+        pixels = self.decoded.images[self._row(row)]
+        image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        file = io.BytesIO()
+        image.save(file, "PNG", compress_level=1)
+        self._served += 1
+        if self._served % _DROP_EVERY == 0:
+            self.drop_pages()
+        return file.getvalue()
+
+    def label(self, row: int) -> int:
+        """Return a picture's class as the source says (of a run: as it was trained with)."""
+        return int(self.decoded.labels[self._row(row)])
+
+    def name(self, row: int) -> str:
+        """Return what a picture is called: its path below the source, or ``train/123``."""
+        return str(self.decoded.about["names"][self._row(row)])
+
+    def part(self, row: int) -> str:
+        """Return a picture's part: ``train``, ``val``, ``test`` or ``unsplit``."""
+        return PARTS[int(self.parts[self._row(row)])]
+
+    def digest(self, row: int) -> str:
+        """Return what a corrections file knows a picture by: 32 hexadecimal digits."""
+        return str(cache.short_digest(self.decoded.digests[self._row(row)]).tobytes().hex())
+
+    def address(self, row: int) -> str:
+        """Return where a page finds a picture; another version has another address."""
+        route = "pictures" if self._kept is None else "run-pictures"
+        return f"/{route}/{self.id}/{row}?v={self.version}"
+
+    def source_rows(self, rows: Collection[int]) -> list[int]:
+        """Return the rows in the set without corrections.
+
+        Raises:
+            NotThere: One of them is none of these pictures.
+        """
+        checked = [self._row(row) for row in rows]
+        return checked if self._kept is None else self._kept[checked].tolist()
+
+    def rows(
+        self,
+        label: int | None = None,
+        part: str | None = None,
+        finding: str | None = None,
+        page: int = 0,
+        per: int = PER_PAGE,
+        *,
+        among: Collection[int] | None = None,
+        labels: NDArray[np.int64] | None = None,
+    ) -> Page:
+        """Return a page of those rows that all of this is true of.
+
+        Args:
+            label: Their class, as the source says or as ``labels`` do.
+            part: Their part: ``train``, ``val``, ``test`` or ``unsplit``.
+            finding: A kind of finding that concerns them; in the order of its cases.
+            page: Number of the page, from 0.
+            per: Rows on a page.
+            among: They are of these, and in this order.
+            labels: Class of each picture with its correction, ``int64[N]``.
+        """
+        chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
+        if finding is not None:
+            found = (self.findings or {}).get(finding)
+            chosen = found.rows if found else np.array([], np.int64)
+        if label is not None:
+            own = self.decoded.labels[chosen] == label
+            chosen = chosen[own if labels is None else own | (labels[chosen] == label)]
+        if part is not None:
+            code = next((code for code, name in PARTS.items() if name == part), -1)
+            chosen = chosen[self.parts[chosen] == code]
+        page = max(0, page)
+        return Page(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
+
+    def counts(self, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Return the number of pictures by class and by part: ``int64[K, 4]``, as in `PARTS`.
+
+        Args:
+            labels: Class of each picture with its correction, -1 where it is left out,
+                ``int64[N]`` (default: as the source says).
+        """
+        labels = self.decoded.labels if labels is None else labels
+        remain = labels >= 0
+        both = labels[remain] * len(PARTS) + self.parts[remain]
+        counted = np.bincount(both, minlength=len(self.classes) * len(PARTS))
+        return counted.reshape(-1, len(PARTS))
+
+    def take_split(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
+        """Learn which rows are in which part, as a run's ``split.npz`` says."""
+        self.parts = np.full(len(self), UNASSIGNED, np.uint8)
+        for code, part in PARTS.items():
+            chosen = rows.get(part, np.array([], np.int64))
+            self.parts[chosen[chosen < len(self)]] = code
+
+    def drop_pages(self) -> None:
+        """Give memory back that mapped pictures took when they were touched."""
+        base: Any = self.decoded.images
+        while base is not None and not isinstance(base, mmap.mmap):
+            # Pictures without some of them have the mapped ones inside.
+            base = getattr(base, "base", getattr(base, "_images", None))
+        if base is not None and hasattr(mmap, "MADV_DONTNEED"):
+            base.madvise(mmap.MADV_DONTNEED)
+
+    def _row(self, row: int) -> int:
+        if not 0 <= row < len(self):
+            raise NotThere(
+                f"a picture from 0 to {len(self) - 1:,}", f"there is no {row}", "Go back a page."
+            )
+        return row

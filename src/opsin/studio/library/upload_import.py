@@ -1,0 +1,333 @@
+"""What was uploaded becomes a source."""
+
+from __future__ import annotations
+
+import contextlib
+import filecmp
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from opsin.core.errors import SourceError
+from opsin.core.storage import publish_directory, scratch_directory, storage_errors
+from opsin.data.formats import HEIF_SUFFIXES
+from opsin.data.image_tree import is_image_name, is_visible
+from opsin.data.sources import archive
+from opsin.data.sources.folder import PARTS
+from opsin.studio.library.dataset_search import check_archive
+
+_MOST_BYTES: Final = 255
+# Bytes of a name that others are made of, with a suffix.
+_NAME_MOST: Final = 200
+# Digits of a picture's content that tell it from others of its name.
+_DIGITS: Final = 16
+# Files that an error names.
+_NAMED: Final = 3
+_DEEPEST: Final = 32
+# Other systems have more that no name may hold.
+_FORBIDDEN: Final = "/\\" if os.name != "nt" else '/\\:*?"<>|'
+
+
+def arrange(
+    files: Mapping[Path, str], into: Path, *, loose: str = "", labelled: bool = True
+) -> Path:
+    """Lay files out as a source: all of them, or none.
+
+    One archive (or ``.npz`` file) gets the name of ``into`` and its own suffix, once it could be
+    unpacked as `opsin.data.sources.archive` does it: no links, no way out, no bombs. Pictures
+    become ``into/<class>/…`` by the folders that they came in, a folder around everything taken
+    off; where ``into`` is there already, they are added. What is no picture is passed over. Files
+    keep their names; of two pictures with one name, the second is called by its content as well.
+
+    Args:
+        files: Where each file lies, and what it was called, folders parted by ``/``.
+        into: A folder on the same disk.
+        loose: Class of the pictures that came without a folder.
+        labelled: Whether each picture needs a class; else it lies in ``into`` as it came, and an
+            archive is checked by whoever reads it.
+
+    Returns:
+        The source: the archive beside ``into``, or ``into``.
+
+    Raises:
+        SourceError: There is nothing to be a source, a name leads elsewhere, or pictures have no
+            class. Nothing was moved, but an archive that is refused is gone.
+        StorageError: The disk refuses it. Nothing was moved.
+    """
+    packed = {path: suffix for path, name in files.items() if (suffix := _packed(name))}
+    if packed and len(files) == 1:
+        ((path, suffix),) = packed.items()
+        return _keep_archive(path, files[path], into, suffix, check=labelled)
+    if len(packed) > 1:
+        raise SourceError(
+            "pictures, or one archive of them",
+            f"{len(packed):,} archives were sent",
+            "Send them one by one.",
+        )
+    places = _places(files, loose) if labelled else _as_they_came(files)
+    if not places:
+        raise SourceError(
+            "pictures, or one archive of them",
+            _none_of_these(files.values()) if files else "nothing was sent",
+            "Send JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF; archives end in .zip or .tar.",
+        )
+    if packed:
+        raise SourceError(
+            "pictures, or one archive of them", "both were sent", "Send the archive by itself."
+        )
+    if into.is_dir():
+        with storage_errors(into), _all_or_none() as moved:
+            _move(places, into, moved)
+    else:
+        with scratch_directory(into.parent) as scratch, _all_or_none() as moved:
+            _move(places, scratch, moved)
+            if hasattr(os, "sync"):  # not on Windows
+                os.sync()  # once for all, for there may be many
+            publish_directory(scratch, into)
+    return into
+
+
+def usable(name: str) -> bool:
+    """Tell by its name whether a file can be a picture of a source, or a source by itself.
+
+    Example:
+        >>> usable("pets/cat/1.JPG"), usable("pets.tar.gz"), usable("notes.pdf")
+        (True, True, False)
+    """
+    return bool(_packed(name)) or is_image_name(name)
+
+
+def common_name(files: Sequence[Mapping[str, str]]) -> str:
+    """Return what an upload is called by itself: its archive, or the folder around it.
+
+    Args:
+        files: Of each file ``name`` and ``path``, its folders and name or ``""``.
+
+    Returns:
+        The name; ``""`` of pictures that came by themselves.
+
+    Example:
+        >>> common_name([{"name": "1.png", "path": "pets/cat/1.png"}])
+        'pets'
+        >>> common_name([{"name": "pets 1.0.tar.gz", "path": ""}])
+        'pets 1.0'
+    """
+    around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}
+    if len(around) == 1:
+        return around.pop()
+    name = files[0]["name"]
+    return name[: -len(_packed(name))] if len(files) == 1 and _packed(name) else ""
+
+
+def file_name(title: str) -> str:
+    """Return what a folder or file is called whose name people see: as near to theirs as can be.
+
+    Example:
+        >>> file_name(" Cats / dogs "), file_name("..")
+        ('Cats - dogs', 'Upload')
+    """
+    clean = "".join("-" if each in _FORBIDDEN else each for each in title if each.isprintable())
+    clean = clean.encode("utf-8", "ignore").decode().strip().lstrip(".").strip()
+    while len(clean.encode()) > _NAME_MOST:
+        clean = clean[:-1]
+    return clean if clean and is_visible(clean) else "Upload"
+
+
+def class_name(text: str) -> str:
+    """Return a class's name, fit to be a folder's.
+
+    Raises:
+        SourceError: It is empty, begins with a dot, is too long, or holds what no folder's name or
+            no page can.
+
+    Example:
+        >>> class_name(" Ankle boot ")
+        'Ankle boot'
+    """
+    name = text.strip()
+    try:
+        long = len(os.fsencode(name)) > _MOST_BYTES
+    except UnicodeEncodeError:
+        long = True
+    if (
+        name
+        and is_visible(name)
+        and name.isprintable()
+        and not (long or set(name) & set(_FORBIDDEN))
+    ):
+        return name
+    raise SourceError(
+        f"a class name of 1 to {_MOST_BYTES} bytes that a folder can have",
+        f"got {name!r:.80}" if name else "it is empty",
+        f"Use printable characters but {' '.join(_FORBIDDEN)}, and no dot at the beginning.",
+    )
+
+
+def _packed(name: str) -> str:
+    """Return the suffix of a file that is a source by itself, or nothing."""
+    known = sorted((*archive.SUFFIXES, ".npz"), key=len, reverse=True)
+    return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
+
+
+def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool) -> Path:
+    if into.exists():
+        raise SourceError(
+            "pictures to add to the others",
+            f"{name!r:.80} is an archive, which is a set by itself",
+            "Let it become a new set, or unpack it and send the pictures.",
+        )
+    target = into.with_name(f"{into.name}{suffix}")
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    try:
+        if check and archive.is_archive(target):
+            _check_archive(target, name.rpartition("/")[2])
+    except BaseException as error:
+        if isinstance(error, SourceError):
+            target.unlink()
+        else:
+            target.rename(path)
+        with contextlib.suppress(OSError):  # others may use it
+            target.parent.rmdir()
+        raise
+    return target
+
+
+def _check_archive(path: Path, name: str) -> None:
+    """Unpack an archive into the cache, where `opsin data` finds it.
+
+    Raises:
+        SourceError: It cannot be a source.
+        StorageError: The disk refuses it.
+    """
+    try:
+        check_archive(path)
+    except SourceError as error:
+        # People know their archive, and not where it lies.
+        texts = (error.expected, error.received, error.advice)
+        raise SourceError(*(text.replace(str(path), name) for text in texts)) from None
+
+
+def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]]:
+    """Return where each picture belongs: the class's folder, folders within it, its name.
+
+    Raises:
+        SourceError: A name leads elsewhere, is impossible, or a picture has no class.
+    """
+    parts = {path: _parts(name) for path, name in files.items()}
+    kept = {path: names for path, names in parts.items() if _is_picture(names)}
+    sorted_ones = [names for names in kept.values() if len(names) > 1]
+    wrapped = 0
+    while sorted_ones and _is_wrapped(sorted_ones, wrapped):
+        wrapped += 1
+    without = sum(len(names) == 1 for names in kept.values())
+    if without and not loose.strip():
+        raise SourceError(
+            "each picture in a folder, which is its class",
+            f"{without:,} of {len(kept):,} came without",
+            "Name the class of these, or send a folder with a sub-folder for each class.",
+        )
+    label = class_name(loose) if without else ""
+    return {
+        path: (label, *map(_short, names))
+        if len(names) == 1
+        else (class_name(names[wrapped]), *map(_short, names[wrapped + 1 :]))
+        for path, names in kept.items()
+    }
+
+
+def _as_they_came(files: Mapping[Path, str]) -> dict[Path, tuple[str, ...]]:
+    """Return where each picture belongs that needs no class: where it was.
+
+    Raises:
+        SourceError: A name leads elsewhere.
+    """
+    parts = {path: _parts(name) for path, name in files.items()}
+    return {path: (*map(_short, names),) for path, names in parts.items() if _is_picture(names)}
+
+
+def _none_of_these(names: Iterable[str]) -> str:
+    """Say of files that are neither pictures nor archives what they are called."""
+    called = [name.rpartition("/")[2] for name in names]
+    more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
+    heif = any(name.lower().endswith(HEIF_SUFFIXES) for name in called)
+    what = "HEIC or HEIF is not read" if heif else "that is none of these"
+    return f"{', '.join(f'{name!r:.80}' for name in called[:_NAMED])}{more}: {what}"
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    parts = tuple(part for part in re.split(r"[/\\]", name) if part not in ("", "."))
+    if ".." in parts or "\0" in name or len(parts) > _DEEPEST or not parts:
+        raise SourceError(
+            "names of files within the folder that was sent",
+            f"got {name!r:.120}",
+            "Send the folder itself.",
+        )
+    return parts
+
+
+def _is_picture(parts: tuple[str, ...]) -> bool:
+    return all(map(is_visible, parts)) and is_image_name(parts[-1])
+
+
+def _is_wrapped(names: list[tuple[str, ...]], depth: int) -> bool:
+    """Tell whether all lie in one more folder that is no class and no part of a split."""
+    around = {each[depth] for each in names if len(each) > depth + 2}
+    only = around.pop() if len(around) == 1 else ""
+    return (
+        bool(only)
+        and only.lower() not in PARTS
+        and all(len(each) > depth + 2 and each[depth] == only for each in names)
+    )
+
+
+def _move(places: dict[Path, tuple[str, ...]], root: Path, moved: list[tuple[Path, Path]]) -> None:
+    made: set[Path] = set()
+    for path, (*within, name) in places.items():
+        # Folders inside a class say nothing here, but keep equal names apart.
+        folder = root.joinpath(*within)
+        if folder not in made:
+            folder.mkdir(parents=True, exist_ok=True)
+            made.add(folder)
+        target = _free(folder / name, path)
+        if target is not None:
+            path.rename(target)
+            moved.append((path, target))
+
+
+def _free(target: Path, path: Path) -> Path | None:
+    """Return a name that is free, or ``None`` where the same picture is there already."""
+    if not target.exists():
+        return target
+    if filecmp.cmp(path, target, shallow=False):
+        return None
+    # By the content: of ten thousand pictures with one name, none looks for the others' numbers.
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
+    named = target.with_name(f"{target.stem}-{digest}{target.suffix}")
+    return None if named.exists() else named
+
+
+def _short(name: str) -> str:
+    """Return a name that file systems take: its end, where the suffix stands, is kept."""
+    clean = "".join(each if each.isprintable() else "_" for each in name)
+    while len(clean.encode("utf-8", "replace")) > _MOST_BYTES - _DIGITS - 1:
+        clean = clean[1:] if len(clean) < _MOST_BYTES else clean[-_MOST_BYTES:]
+    return clean
+
+
+@contextlib.contextmanager
+def _all_or_none() -> Iterator[list[tuple[Path, Path]]]:
+    """Yield a list of what is moved where; after an error everything is moved back."""
+    moved: list[tuple[Path, Path]] = []
+    try:
+        yield moved
+    except BaseException:
+        for path, target in reversed(moved):
+            with contextlib.suppress(OSError):
+                target.rename(path)
+        raise

@@ -1,0 +1,383 @@
+"""Uploads in parts, resumed where they stopped.
+
+    <home>/uploads/<key>            what has arrived of one file; a part more lengthens it
+
+A key is made by the browser from a file's name, size and time, and says nothing else: whoever
+sends the same file again goes on where the last attempt ended, even after a reload, a restart of
+the studio or of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import re
+import shutil
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
+
+from opsin.core.errors import OpsinError, SourceError, StorageError
+from opsin.core.storage import storage_errors
+from opsin.data.images import content_of
+from opsin.studio.library.upload_import import arrange, usable
+from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+_KEY: Final = re.compile(r"[0-9a-f]{16}")
+#: Bytes of one request at most; the browser sends parts of 4 MB.
+PART_MOST: Final = 16 << 20
+# Bytes that are gathered before they are written.
+_BLOCK: Final = 1 << 20
+# What an upload leaves free: trainings write to the same disk.
+_SPARE: Final = 256 << 20
+_STALE: Final = 86_400.0
+_SWEPT_EVERY: Final = 3600.0
+# Seconds without a byte after which a request no longer keeps others from its file.
+_SILENCE: Final = 60.0
+
+
+class UploadTooLarge(RequestError):  # noqa: N818
+    """More bytes or files than the studio takes."""
+
+    status: ClassVar[int] = 413
+
+
+class Uploads:
+    """Files that are on their way, or have arrived and were not used yet.
+
+    Args:
+        home: The studio's folder.
+        most_bytes: Bytes of all that lies here together.
+        most_files: Likewise, files.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as home:
+        ...     uploads = Uploads(Path(home), most_bytes=1000, most_files=10)
+        ...     uploads.append("00000000000000aa", 0, b"half")
+        ...     uploads.offset("00000000000000aa")
+        4
+        4
+    """
+
+    def __init__(self, home: Path, most_bytes: int, most_files: int) -> None:
+        self._folder = home / "uploads"
+        self._most_bytes, self._most_files = most_bytes, most_files
+        self._sizes: dict[str, int] = {}
+        self._total = 0
+        self._counting = threading.Lock()
+        self._finishing: set[str] = set()
+        # One at a time adds to a folder: two would choose the same free name for two pictures.
+        self._adding = threading.Lock()
+        # Who writes to a file, and how many wait for it or do.
+        self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._swept = 0.0
+        self.sweep()
+
+    def offset(self, key: str) -> int:
+        """Return how many bytes of a file have arrived: 0 of one that is not known.
+
+        Raises:
+            BadRequest: It is no key.
+        """
+        try:
+            return self._path(key).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def append(self, key: str, offset: int, content: bytes) -> int:
+        """Add bytes to a file, and return how many there are now.
+
+        Raises:
+            BadRequest: It is no key, or the bytes do not begin where the file ends.
+            UploadTooLarge: With them there would be more than the studio takes.
+            StorageError: The disk is full or refuses the write; of this file nothing is kept.
+        """
+        path = self._path(key)
+        if offset != self.offset(key):
+            raise BadRequest(
+                f"bytes from {self.offset(key):,} on", f"got {offset:,}", "Go on from there."
+            )
+        self.check_room(key, offset + len(content))
+        try:
+            with storage_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                if shutil.disk_usage(self._folder).free - len(content) < _SPARE:
+                    raise OSError(errno.ENOSPC, "too little space is left on the disk")
+                with path.open("ab") as file:
+                    file.write(content)
+        except StorageError as error:
+            # Half a file keeps others from the space that it takes.
+            self.drop(key)
+            raise _plainly(error) from error
+        self._count(key, offset + len(content))
+        return offset + len(content)
+
+    def path(self, key: str) -> Path:
+        """Return where a file lies that has arrived.
+
+        Raises:
+            BadRequest: It is no key.
+            SourceError: Nothing has arrived under it.
+        """
+        path = self._path(key)
+        if not path.is_file():
+            raise SourceError(
+                "a file that was uploaded", "it is not there any more", "Send it again."
+            )
+        return path
+
+    def take(self, key: str, name: str = "the file") -> bytes:
+        """Return a picture file's content, and keep it no longer.
+
+        Args:
+            key: What it was sent under.
+            name: What to call it in an error.
+
+        Raises:
+            BadRequest: It is no key.
+            SourceError: Nothing has arrived under it.
+            ImageError: It is larger than any picture may be.
+        """
+        path = self.path(key)
+        try:
+            return content_of(path, name=name)
+        finally:
+            self.drop(key)
+
+    def drop(self, key: str) -> None:
+        """Forget what has arrived of a file.
+
+        Raises:
+            BadRequest: It is no key.
+        """
+        self._path(key).unlink(missing_ok=True)
+        self._count(key, None)
+
+    def finish(
+        self,
+        batch: str,
+        files: Sequence[dict[str, Any]],
+        into: Path,
+        *,
+        loose: str = "",
+        labelled: bool = True,
+    ) -> Path:
+        """Turn what was uploaded together into a source, whole or not at all: see `arrange`.
+
+        Args:
+            batch: What the files were sent for: the `Intake`'s, 16 hexadecimal digits.
+            files: Of each file ``key``, ``name``, ``path`` (its folders and name, or ``""``) and
+                ``size``.
+            into: A folder on the same disk as the studio's.
+            loose: Class of the pictures that came without a folder.
+            labelled: Whether each picture needs a class.
+
+        Returns:
+            The source: the archive beside ``into``, or ``into``.
+
+        Raises:
+            BadRequest: A key or the batch is none.
+            SourceError: A file has not arrived whole, or what has arrived cannot be a source; what
+                never can is forgotten.
+            StorageError: The disk refuses it; what was uploaded is kept for another try.
+        """
+        for key in (_check(batch), *(file["key"] for file in files)):
+            _check(key)
+        doing = {f"{batch} {file['key']}" for file in files}
+        with self._counting:
+            if self._finishing & doing:
+                raise SourceError(
+                    "an upload that is finished once", "another window does it", "Wait for it."
+                )
+            self._finishing |= doing
+        try:
+            return self._finish(files, into, loose, labelled=labelled)
+        finally:
+            with self._counting:
+                self._finishing -= doing
+
+    def _finish(
+        self, files: Sequence[dict[str, Any]], into: Path, loose: str, *, labelled: bool
+    ) -> Path:
+        for file in files:
+            if self.offset(file["key"]) != file["size"]:
+                raise SourceError(
+                    "files that have arrived whole",
+                    f"{file['name']!r:.200} has not",
+                    "Send it again: it goes on where it stopped.",
+                )
+        places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
+        try:
+            with self._adding if into.is_dir() else contextlib.nullcontext():
+                source = arrange(places, into, loose=loose, labelled=labelled)
+        except StorageError as error:
+            raise _plainly(error) from error
+        except SourceError:
+            for path, name in places.items():
+                if not path.exists() or not usable(name):  # an archive that was refused
+                    self.drop(path.name)
+            raise
+        for path in places:
+            self.drop(path.name)  # what is no picture is still here
+        return source
+
+    def sweep(self, older: float = _STALE) -> None:
+        """Remove what nobody has gone on with for a day, and count the rest."""
+        self._swept = time.time()
+        for entry in self._folder.iterdir() if self._folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                state = entry.stat()
+                if self._swept - state.st_mtime > older:
+                    entry.unlink()
+                    self._count(entry.name, None)
+                else:
+                    self._count(entry.name, state.st_size)
+
+    def sweep_sometimes(self) -> None:
+        """Remove what nobody goes on with, where that was not done for an hour."""
+        if time.time() - self._swept > _SWEPT_EVERY:
+            self.sweep()
+
+    def check_room(self, key: str, size: int) -> None:
+        """Refuse what is too much, before it is sent where its size is known.
+
+        Raises:
+            UploadTooLarge: There would be more bytes or files than the studio takes.
+        """
+        others = len(self._sizes) - (key in self._sizes)
+        if self._total - self._sizes.get(key, 0) + size > self._most_bytes:
+            raise UploadTooLarge(
+                f"uploads of at most {self._most_bytes / 1e9:.3g} GB together",
+                "there is more",
+                "Put the pictures into a folder of this machine instead.",
+            )
+        if others >= self._most_files:
+            raise UploadTooLarge(
+                f"at most {self._most_files:,} files", "there are more", "Pack them into a zip."
+            )
+
+    @contextlib.asynccontextmanager
+    async def alone(self, key: str) -> AsyncIterator[None]:
+        """Keep other requests from a file for as long as the block lasts."""
+        lock, waiting = self._busy.get(key, (asyncio.Lock(), 0))
+        self._busy[key] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._busy.pop(key)
+            if waiting > 1:
+                self._busy[key] = (lock, waiting - 1)
+
+    def _count(self, key: str, size: int | None) -> None:
+        """Remember how large a file is now; ``None``: it is gone."""
+        with self._counting:
+            self._total -= self._sizes.pop(key, 0)
+            if size is not None:
+                self._sizes[key] = size
+                self._total += size
+
+    def _path(self, key: str) -> Path:
+        return self._folder / _check(key)
+
+
+def add_routes(api: FastAPI, studio: Studio) -> None:
+    """Register ``/uploads/{key}``: how much has arrived, a part more, and forget it."""
+    uploads = studio.uploads
+
+    @api.get("/uploads/{key}")
+    async def arrived(key: str) -> Response:
+        try:
+            return json_reply({"offset": uploads.offset(key)})
+        except OpsinError as error:
+            return _refused(error)
+
+    @api.put("/uploads/{key}")
+    async def more(key: str, request: Request) -> Response:
+        try:
+            _check(key)
+            offset = _number(request.query_params.get("offset", ""))
+            async with uploads.alone(key):
+                if offset != uploads.offset(key):
+                    return json_reply({"offset": uploads.offset(key)}, 409)
+                return json_reply({"offset": await _receive(uploads, key, offset, request)})
+        except OpsinError as error:
+            return _refused(error)
+
+    @api.delete("/uploads/{key}")
+    async def forget(key: str) -> Response:
+        try:
+            async with uploads.alone(_check(key)):
+                await asyncio.to_thread(uploads.drop, key)  # of a large file it takes a while
+            return json_reply({"offset": 0})
+        except OpsinError as error:
+            return _refused(error)
+
+
+async def _receive(uploads: Uploads, key: str, offset: int, request: Request) -> int:
+    """Add a request's body to a file as it arrives; return how many bytes there are then."""
+    stated = request.headers.get("content-length", "")
+    size = int(stated) if stated.isdecimal() else 0
+    await asyncio.to_thread(uploads.sweep_sometimes)
+    uploads.check_room(key, offset + size)
+    most, waiting = offset + PART_MOST, bytearray()
+    try:
+        async for piece in _pieces(request):
+            waiting += piece
+            if offset + len(waiting) > most:
+                raise UploadTooLarge(
+                    f"parts of at most {PART_MOST >> 20} MB", "there is more", "Send it in parts."
+                )
+            if len(waiting) >= _BLOCK:
+                offset = await asyncio.to_thread(uploads.append, key, offset, bytes(waiting))
+                waiting.clear()
+    except ClientDisconnect:
+        pass  # what has arrived is right as far as it goes
+    if waiting or not offset:  # an empty file is one, too
+        offset = await asyncio.to_thread(uploads.append, key, offset, bytes(waiting))
+    return offset
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body's pieces; one that stops coming has ended."""
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(_SILENCE):
+                piece = await anext(stream)
+        except (StopAsyncIteration, TimeoutError):
+            return
+        yield piece
+
+
+def _refused(error: OpsinError) -> Response:
+    """Return the reply to what cannot be taken; 507 says that the disk is full (RFC 4918)."""
+    status = error.status if isinstance(error, RequestError) else 507
+    return json_reply({"error": error_parts(error)}, status)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise BadRequest("an offset in bytes", "got none", "Use the studio's page.")
+    return int(text)
+
+
+def _check(key: str) -> str:
+    if not isinstance(key, str) or not _KEY.fullmatch(key):
+        raise BadRequest("a key of 16 hexadecimal digits", "got none", "Use the studio's page.")
+    return key
+
+
+def _plainly(error: StorageError) -> StorageError:
+    """Return a refusal of the disk without the place, which clients do not see."""
+    return StorageError("to keep the upload", error.received, error.advice)

@@ -1,0 +1,283 @@
+"""Worker processes that look inside runs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import json
+import shutil
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import MovedError, OpsinError
+from opsin.studio.image_routes import ALONE
+from opsin.studio.runs.inspection_worker import (
+    PARTS,
+    InspectionWorker,
+    Told,
+    stamp_of,
+    without_path,
+)
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+# Answers that are kept; a page of them takes about a megabyte of the disk.
+_KEPT: Final = 64
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer from inside a run.
+
+    Args:
+        page: A page that was written, if there is one.
+        said: The answer as plain data.
+        address: Where a browser finds the page.
+    """
+
+    page: Path | None
+    said: dict[str, Any]
+    address: str | None = None
+
+
+@dataclass
+class _Question:
+    """A question that is being answered, or was."""
+
+    run_id: str
+    task: asyncio.Task[Said]
+    listeners: set[Told] = field(default_factory=set)
+    progress: tuple[str, int, int] = ("", 0, 0)
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        self.progress = (what, done, total)
+        for listener in list(self.listeners):
+            listener(what, done, total)
+
+
+class Workers:
+    """Child processes that are kept open, each looking into one run, and what they found.
+
+    A question that takes long (`explain`, all training pictures) has a worker of its own, so that
+    others go on being answered. A worker that died is started again when it is needed; what it
+    was asked then is answered with an error.
+
+    Args:
+        studio: Knows the runs and the folder for pages.
+        most: Workers at a time.
+        idle: Seconds after which a worker that nobody asks is ended.
+    """
+
+    def __init__(self, studio: Studio, *, most: int = 2, idle: float = 120.0) -> None:
+        self._studio = studio
+        self._most = most
+        self._idle = idle
+        self._folder = studio.settings.home.absolute() / "inside"
+        self._workers: dict[tuple[str, bool], InspectionWorker] = {}
+        self._free = asyncio.Condition()
+        self._asked: OrderedDict[str, _Question] = OrderedDict()
+        self._cleaned = False
+        self._ended = False
+
+    async def ask(
+        self, run_id: str, do: str, *, on_progress: Told | None = None, **with_: str | int
+    ) -> Said:
+        """Ask a question; one that is being answered, or was, is not asked twice.
+
+        Whoever stops waiting leaves the work alone: it can be come back to.
+
+        Args:
+            run_id: The run.
+            do: ``picture``, ``layer``, ``network``, ``nearest`` or ``explain``
+                (`opsin.commands.inspect_worker`).
+            on_progress: Is told how far it is.
+            **with_: What it is asked with: ``picture="test/17"``, or ``kept`` (the key of a
+                picture in `PredictionSession`); ``layer``, ``label``, ``limit``, ``count``.
+
+        Raises:
+            NotThere: There is no such run.
+            OpsinError: The question cannot be answered, or the worker died.
+        """
+        directory = self._studio.runs.get(run_id)
+        key = _key(directory, do, with_)
+        asked = self._asked.get(key)
+        if asked is None or (asked.task.done() and _failed(asked.task)):
+            work = self._answer(directory, run_id, key, do, with_)
+            asked = _Question(run_id, asyncio.create_task(work, name=f"inside {do}"))
+            # Nobody may be waiting for it any more when it fails.
+            asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._asked[key] = asked
+        self._asked.move_to_end(key)
+        if on_progress is not None:
+            asked.listeners.add(on_progress)
+            if not asked.task.done() and asked.progress[0]:
+                on_progress(*asked.progress)
+        try:
+            return await asyncio.shield(asked.task)
+        except asyncio.CancelledError:
+            if asked.task.cancelled():  # that is what was given up, not the waiting for it
+                raise OpsinError("an answer", "it was given up", "Ask again.") from None
+            raise
+        finally:
+            if on_progress is not None:
+                asked.listeners.discard(on_progress)
+
+    def known(self, run_id: str, do: str, **with_: str | int) -> bool:
+        """Tell whether a question was answered already, or is being answered.
+
+        Raises:
+            NotThere: There is no such run.
+        """
+        asked = self._asked.get(_key(self._studio.runs.get(run_id), do, with_))
+        return asked is not None and not (asked.task.done() and _failed(asked.task))
+
+    async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
+        """Give up a question that is being answered; its worker is ended.
+
+        Raises:
+            NotThere: There is no such run.
+        """
+        asked = self._asked.pop(_key(self._studio.runs.get(run_id), do, with_), None)
+        if asked is not None and not asked.task.done():
+            asked.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OpsinError):
+                await asked.task
+
+    def page(self, run_id: str, key: str) -> Path | None:
+        """Return the file of a page that was made, by the names in its address."""
+        asked = self._asked.get(key)
+        if asked is None or asked.run_id != run_id or not asked.task.done() or _failed(asked.task):
+            return None
+        return asked.task.result().page
+
+    async def stop(self) -> None:
+        """End all workers and remove their pages."""
+        self._ended = True
+        for asked in self._asked.values():
+            asked.task.cancel()
+        await asyncio.gather(*(each.task for each in self._asked.values()), return_exceptions=True)
+        await asyncio.gather(*(worker.end() for worker in self._workers.values()))
+        self._workers.clear()
+        self._asked.clear()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _answer(
+        self, directory: RunDirectory, run_id: str, key: str, do: str, with_: dict[str, str | int]
+    ) -> Said:
+        # The worker looks for the run's images by itself; without any it can do all else.
+        with contextlib.suppress(MovedError):
+            await asyncio.to_thread(self._studio.check_places, directory)
+        line = await asyncio.to_thread(self._line, key, do, with_)
+        worker = await self._borrow(directory, slow=_slow(do, with_))
+        try:
+            await worker.start()
+            answer = await worker.ask(line, self._asked[key].tell)
+        except asyncio.CancelledError:
+            await worker.end()
+            raise
+        finally:
+            await self._give_back(worker)
+        self._forget()
+        if "error" in answer:
+            raise without_path(OpsinError(*map(answer["error"].get, PARTS)), directory)
+        if answer["page"] is None:
+            return Said(None, answer["said"])
+        return Said(Path(answer["page"]), answer["said"], f"/inside/{run_id}/{key}.html")
+
+    def _line(self, key: str, do: str, with_: dict[str, str | int]) -> bytes:
+        """Return a question as the worker reads it, the bytes of a picture in it."""
+        if not self._cleaned:  # what a studio that was killed has left
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._cleaned = True
+        self._folder.mkdir(parents=True, exist_ok=True)
+        given = dict(with_)
+        if "kept" in given:
+            kept = self._studio.tried.get(str(given.pop("kept")))
+            given |= {"content": base64.b64encode(kept.content).decode(), "name": kept.name}
+        return json.dumps({"id": key, "do": do, "with": given}).encode() + b"\n"
+
+    async def _borrow(self, directory: RunDirectory, *, slow: bool) -> InspectionWorker:
+        """Return a worker for a run that nobody else uses; wait where all are busy."""
+        place = (str(directory.path), slow)
+        async with self._free:
+            while not self._ended:
+                worker = self._workers.get(place)
+                if worker is not None and not worker.busy:
+                    if worker.fits(directory):
+                        return worker.taken()
+                    await self._end(place)
+                    worker = None
+                idle = [key for key, each in self._workers.items() if not each.busy]
+                if worker is None and len(self._workers) >= self._most and idle:
+                    await self._end(idle[0])  # those used longest ago come first
+                if worker is None and len(self._workers) < self._most:
+                    log = self._folder / f"{_letters(*map(str, place))}.log"
+                    worker = self._workers[place] = InspectionWorker(directory, self._folder, log)
+                    return worker.taken()
+                await self._free.wait()
+        raise OpsinError("a studio at work", "it is being stopped", "Start it again.")
+
+    async def _give_back(self, worker: InspectionWorker) -> None:
+        async with self._free:
+            worker.busy = False
+            place = next((key for key, each in self._workers.items() if each is worker), None)
+            if place is not None:
+                self._workers[place] = self._workers.pop(place)  # used last, ended last
+                worker.later(self._idle, lambda: self._end_idle(place, worker))
+            self._free.notify_all()
+
+    async def _end_idle(self, place: tuple[str, bool], worker: InspectionWorker) -> None:
+        async with self._free:
+            if self._workers.get(place) is worker and not worker.busy:
+                await self._end(place)
+
+    async def _end(self, place: tuple[str, bool]) -> None:
+        await self._workers.pop(place).end()
+
+    def _forget(self) -> None:
+        """Keep the answers used last."""
+        done = [key for key, asked in self._asked.items() if asked.task.done()]
+        for key in done[: max(0, len(self._asked) - _KEPT)]:
+            asked = self._asked.pop(key)
+            if not _failed(asked.task) and (page := asked.task.result().page) is not None:
+                page.unlink(missing_ok=True)
+
+
+def add_routes(api: FastAPI, studio: Studio) -> None:
+    """Add the address of pages that were made: by opaque names only."""
+
+    @api.get("/inside/{run_id}/{key}.html")
+    async def page(run_id: str, key: str) -> Response:
+        file = studio.inside.page(run_id, key)
+        if file is None or not file.is_file():
+            return Response("This page is gone; load the one around it again.", 404)
+        headers = {"cache-control": "no-store", **ALONE}
+        return FileResponse(file, media_type="text/html", headers=headers)
+
+
+def _slow(do: str, with_: dict[str, str | int]) -> bool:
+    """Tell whether a question takes a minute rather than a moment."""
+    return do == "explain" or (do == "layer" and "limit" not in with_)
+
+
+def _key(directory: RunDirectory, do: str, with_: dict[str, str | int]) -> str:
+    """Return the same letters for the same question to the same classifier, and no others."""
+    return _letters(str(directory.path), str(stamp_of(directory)), do, str(sorted(with_.items())))
+
+
+def _letters(*texts: str) -> str:
+    content = "\0".join(texts).encode("utf-8", "backslashreplace")
+    return hashlib.blake2s(content, digest_size=12).hexdigest()
+
+
+def _failed(task: asyncio.Task[Said]) -> bool:
+    return task.cancelled() or task.exception() is not None

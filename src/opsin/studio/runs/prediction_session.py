@@ -1,0 +1,275 @@
+"""Pictures somebody wants to know about."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
+from numpy.typing import NDArray
+from PIL import Image
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ImageError, OpsinError
+from opsin.data.sandboxed_decoding import open_apart
+from opsin.report.maps import PALETTES, Scale
+from opsin.runtime.classifier import Prediction
+from opsin.studio.jobs.job import Job
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.classifying import Classifying, ClassifyRequest
+from opsin.studio.runs.inspection_worker import stamp_of, without_path
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+#: Pictures that are kept; of more, those given first are forgotten.
+MOST: Final = 200
+# Bytes of all of them together, and of one.
+_BYTES: Final = 96 << 20
+_ONE: Final = 32 << 20
+# Classifiers whose files stay in memory.
+_OPEN: Final = 2
+# Answers and heat maps that are kept.
+_ANSWERS: Final = 400
+# The longer side of a picture as pages show it, in pixels.
+_SIDE: Final = 640
+# Share of a heat map's pixels that lie within its scale, and how much of the picture it covers.
+_BRIGHTEST: Final = 0.99
+_COVER: Final = 0.6
+# By these weights colours become grey (ITU-R BT.601).
+_GREY: Final = np.array([0.299, 0.587, 0.114])
+
+_Stamp = tuple[str, int, int]
+_Asked = tuple[_Stamp, str]
+_Found = TypeVar("_Found", Prediction, bytes)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A picture as it was given.
+
+    Args:
+        name: What it was called.
+        content: Its bytes, whatever they are.
+    """
+
+    name: str
+    content: bytes
+
+
+class PredictionSession:
+    """Pictures that were selected, dropped, pasted or taken; in memory, and gone with the studio.
+
+    Args:
+        studio: Knows the runs.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._bytes = 0
+        self._classifying = Classifying()
+        self._open: OrderedDict[_Stamp, ClassifyRequest] = OrderedDict()
+        self._opening = asyncio.Lock()
+        self._answers: OrderedDict[_Asked, Prediction] = OrderedDict()
+        self._heats: OrderedDict[_Asked, bytes] = OrderedDict()
+
+    def put(self, content: bytes, name: str) -> str:
+        """Keep a picture and return its key: letters that nobody can guess.
+
+        Args:
+            content: The file's bytes.
+            name: What it is called.
+
+        Raises:
+            ImageError: It is too large to be kept in memory.
+        """
+        if len(content) > _ONE:
+            raise ImageError(
+                f"a picture of at most {_ONE >> 20} MB",
+                f"it has {len(content) / 1e6:,.0f} MB",
+                "Make it smaller, or put it into a folder and classify that.",
+            )
+        key = secrets.token_hex(8)
+        self._kept[key] = Kept(name, content)
+        self._bytes += len(content)
+        while len(self._kept) > MOST or self._bytes > _BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest.content)
+        return key
+
+    def get(self, key: str) -> Kept:
+        """Return a picture.
+
+        Raises:
+            NotThere: It was never here, or is forgotten.
+        """
+        kept = self._kept.get(key)
+        if kept is None:
+            raise NotThere(
+                "a picture that was given since the studio started",
+                "it is not there any more",
+                "Give it again.",
+            )
+        return kept
+
+    async def answer(self, run: str, key: str) -> Prediction:
+        """Return what a run's classifier says about a picture.
+
+        Raises:
+            NotThere: There is no such run or picture.
+            OpsinError: The run has no classifier yet, or its file is damaged.
+            ImageError: It is no readable picture.
+        """
+        kept = self.get(key)
+        stamp, classifier = await self._classifier(run)
+        found = self._answers.get((stamp, key))
+        if found is None:
+            found = await asyncio.to_thread(
+                self._classifying.predict, classifier, kept.content, kept.name
+            )
+            _remember(self._answers, (stamp, key), found)
+        return found
+
+    async def heat(self, run: str, key: str) -> bytes:
+        """Return a heat map over the picture, as a PNG file of the network's size.
+
+        Bright is what the answer hangs on: hiding it takes the answer's probability down
+        (`opsin.inspection.occlusion.occlusion_map`).
+
+        Raises:
+            NotThere: There is no such run or picture.
+            OpsinError: The run has no classifier yet, or its file is damaged.
+            ImageError: It is no readable picture.
+        """
+        answer = await self.answer(run, key)
+        stamp, classifier = await self._classifier(run)
+        found = self._heats.get((stamp, key))
+        if found is None:
+            found = await asyncio.to_thread(self._heat, classifier, answer)
+            _remember(self._heats, (stamp, key), found)
+        return found
+
+    async def picture(self, key: str) -> bytes:
+        """Return a picture as a PNG file, upright and of a size for pages.
+
+        Raises:
+            NotThere: There is none.
+            ImageError: It is no readable picture.
+        """
+        kept = self.get(key)
+        return await asyncio.to_thread(_upright, kept)
+
+    def _heat(self, classifier: ClassifyRequest, answer: Prediction) -> bytes:
+        return _over(answer.pixels, self._classifying.heat(classifier, answer))
+
+    def stop(self) -> None:
+        """End the processes in which classifiers are asked."""
+        self._classifying.close()
+
+    async def _classifier(self, run: str) -> tuple[_Stamp, ClassifyRequest]:
+        directory = self._studio.runs.get(run)
+        async with self._opening:
+            stamp = await asyncio.to_thread(_stamp, directory)
+            classifier = self._open.get(stamp)
+            if classifier is None:
+                try:
+                    classifier = await asyncio.to_thread(self._classifying.open, directory)
+                except OpsinError as error:
+                    raise without_path(error, directory) from None
+                self._open[stamp] = classifier
+                while len(self._open) > _OPEN:
+                    self._open.popitem(last=False)
+            self._open.move_to_end(stamp)
+        return stamp, classifier
+
+
+def add_routes(api: FastAPI, studio: Studio) -> None:
+    """Add the addresses of kept pictures, heat maps and answers: by opaque names only."""
+
+    @api.get("/kept/{key}.png")
+    async def kept(key: str) -> Response:
+        try:
+            # A key is never given to another picture.
+            return _png(await studio.tried.picture(key), "private, max-age=86400")
+        except OpsinError as error:
+            return _missing(error)
+
+    @api.get("/heat/{run}/{key}.png")
+    async def heat(run: str, key: str) -> Response:
+        try:
+            # The run may get another classifier.
+            return _png(await studio.tried.heat(run, key), "no-store")
+        except OpsinError as error:
+            return _missing(error)
+
+    @api.get("/answers/{job}.csv")
+    async def answers(job: str) -> Response:
+        try:
+            file = answers_of(studio.jobs.get(job))
+        except OpsinError as error:
+            return _missing(error)
+        if not file.is_file():
+            return Response("There are no answers yet.", 404, media_type="text/plain")
+        return FileResponse(file, media_type="text/csv", filename="answers.csv")
+
+
+def answers_of(job: Job) -> Path:
+    """Return the table that a job writes.
+
+    Raises:
+        NotThere: It is no job that classifies pictures.
+    """
+    if job.kind != "predict" or "--out" not in job.argv:
+        raise NotThere("answers to pictures", "this job is another", "See the queue.")
+    return Path(job.argv[job.argv.index("--out") + 1])
+
+
+def _png(content: bytes, kept: str) -> Response:
+    return Response(content, media_type="image/png", headers={"cache-control": kept})
+
+
+def _missing(error: OpsinError) -> Response:
+    """Answer in words that hold no path: the page around says what happened."""
+    status = 404 if isinstance(error, NotThere) else 422
+    return Response("There is nothing of this name.", status, media_type="text/plain")
+
+
+def _stamp(directory: RunDirectory) -> _Stamp:
+    return (str(directory.path), *stamp_of(directory))
+
+
+def _remember(cache: OrderedDict[_Asked, _Found], key: _Asked, value: _Found) -> None:
+    cache[key] = value
+    while len(cache) > _ANSWERS:
+        cache.popitem(last=False)
+
+
+def _upright(kept: Kept) -> bytes:
+    pixels = open_apart(kept.content, kept.name, side=_SIDE).pixels
+    return _encoded(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+
+
+def _encoded(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
+    """Lay the occlusion map of an answer over its picture in grey."""
+    brightest = float(np.quantile(heat, _BRIGHTEST))
+    if brightest <= 0:
+        brightest = max(float(heat.max()), 1e-30)
+    # What speaks against the answer is as dark as what says nothing.
+    colours = PALETTES["viridis"][Scale(0.0, brightest, "viridis").places(heat)]
+    grey = pixels[..., 0] if pixels.shape[2] == 1 else pixels @ _GREY
+    mixed = _COVER * colours + (1 - _COVER) * grey[:, :, None]
+    return _encoded(Image.fromarray(np.rint(mixed).astype(np.uint8)))

@@ -1,0 +1,142 @@
+"""Corrections of the pictures of a run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.core.storage import write_bytes
+from opsin.data.run_images import pair_up
+from opsin.studio.library.dataset_cache import DecodedDataset, recipe_of
+from opsin.studio.library.dataset_corrections import Corrections, of_set
+from opsin.studio.not_found import NotThere
+
+if TYPE_CHECKING:
+    from opsin.studio.library.catalogue import LibraryDataset
+    from opsin.studio.state import Studio
+
+
+class RunCorrections:
+    """Corrections of a run's pictures, by the run's own rows; they are those of its set.
+
+    Args:
+        whole: The corrections of the set.
+        opened: The run's pictures.
+        rows: For each of them its row in the set, ``int64[N]``.
+    """
+
+    def __init__(self, whole: Corrections, opened: DecodedDataset, rows: NDArray[np.int64]) -> None:
+        self.whole = whole
+        self._opened = opened
+        self._rows = rows
+        self._place = {int(row): place for place, row in enumerate(rows)}
+
+    def now(self) -> dict[int, str | None]:
+        """Return the class of each picture that is another than the run was trained with."""
+        said = self.whole.now()
+        own, classes = self._opened.decoded.labels, self._opened.classes
+        # What the run was trained with may have been taken back since.
+        asked = {*said, *(int(row) for row in self._rows[self._differs()])}
+        now = {self._place[row]: self.whole.label(row) for row in asked if row in self._place}
+        return {place: label for place, label in now.items() if label != classes[own[place]]}
+
+    def put(self, rows: Collection[int], label: str | None) -> int:
+        """Do as `Corrections.put`, with the run's rows."""
+        return self.whole.put(self._in_set(rows), label)
+
+    def take_back(self, rows: Collection[int]) -> int:
+        """Do as `Corrections.take_back`, with the run's rows."""
+        return self.whole.take_back(self._in_set(rows))
+
+    def _in_set(self, rows: Collection[int]) -> list[int]:
+        self._opened.source_rows(rows)
+        return [int(self._rows[row]) for row in rows]
+
+    def _differs(self) -> NDArray[np.bool_]:
+        """Tell which pictures the run's own corrections gave another class."""
+        names = np.array(self._opened.classes, object)[self._opened.decoded.labels]
+        source = np.array(self.whole.classes, object)[self.whole.source_labels[self._rows]]
+        different: NDArray[np.bool_] = names != source
+        return different
+
+
+async def of_run(studio: Studio, run_id: str) -> tuple[LibraryDataset, RunCorrections]:
+    """Return the set that a run was trained with, and the corrections of the run's pictures.
+
+    Where nobody has added that set yet, it is added now, with what the run was trained with.
+
+    Raises:
+        NotThere: There is no such run, or its pictures have changed since.
+        NotDecoded: They are not in the cache any more.
+        SourceError: Its sources are gone or damaged, or there are several.
+    """
+    opened = await studio.open.of_run(run_id)
+    directory = studio.runs.get(run_id)
+    the_set = await asyncio.to_thread(_set_of, studio, opened, directory)
+    whole_set = await studio.open.of_set(the_set.id)
+    whole = await of_set(studio, the_set.id)
+    rows = await asyncio.to_thread(_rows_in, whole_set, opened)
+    return the_set, RunCorrections(whole, opened, rows)
+
+
+def _set_of(studio: Studio, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
+    """Find the set of a run's pictures, or add it."""
+    recipe = opened.recipe
+    same = ("test", "classes", "columns", "follow_links")
+    for each in studio.sets.all():
+        other = recipe_of(each)
+        if other.sources == recipe.sources and all(
+            getattr(other, name) == getattr(recipe, name) for name in same
+        ):
+            return each
+    if len(recipe.sources) > 1:
+        raise SourceError(
+            "a run of one source",
+            f"this one has {len(recipe.sources)}",
+            "Correct their labels with: opsin report RUN --fix labels.csv",
+        )
+    usual = DataRecipe.of(*recipe.sources)
+    kept = (*same, "size", "channels", "resize", "max_unreadable", "disk_limit")
+    options = {
+        name: value for name in kept if (value := getattr(recipe, name)) != getattr(usual, name)
+    }
+    added = studio.sets.add_source(recipe.sources[0], **options)
+    path = studio.sets.corrections_path(added.id)
+    if directory.corrections.is_file() and not path.exists():
+        write_bytes(path, directory.corrections.read_bytes())
+    return added
+
+
+def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
+    """Return for each picture of a run its row in the set, ``int64[N]``."""
+    kept = np.array(opened.source_rows(range(len(opened))), np.int64)
+    names = opened.decoded.about["names"]
+    there = whole.decoded.about["names"]
+    if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
+        return kept
+    # By content as well, where they are as large: two pictures may bear one name.
+    mine, theirs = (
+        [
+            (name, digest.tobytes())
+            for name, digest in zip(each.about["names"], each.digests, strict=True)
+        ]
+        for each in (opened.decoded, whole.decoded)
+    )
+    rows = np.full(len(names), -1)
+    for one, other, _ in pair_up(mine, theirs, (lambda each: each, lambda each: each[0])):
+        rows[one] = other
+    lost = int((rows < 0).sum())
+    if lost:
+        raise NotThere(
+            "the run's pictures in their set",
+            f"{lost:,} are not there",
+            "Look at the set again under Data, or train again.",
+        )
+    return rows

@@ -1,0 +1,216 @@
+"""The table of runs, read where it changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import OpsinError, RunError
+from opsin.core.storage import storage_errors
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
+
+__all__ = ["Deleted", "RunIndex", "RunRow", "opaque"]
+
+# Where deleted runs wait, so that deleting can be taken back.
+_DELETED: Final = ".deleted"
+# Seconds after which they are gone for good.
+_KEPT: Final = 7 * 86_400.0
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """A run that was deleted and can still be restored.
+
+    Args:
+        token: What takes the deletion back.
+        folder: Name that its directory had.
+        name: What people call it: the name they gave, else the directory's.
+        when: When it was deleted, in seconds since 1970.
+    """
+
+    token: str
+    folder: str
+    name: str
+    when: float
+
+
+class RunIndex:
+    """The runs below a folder, kept in memory and disposable: the directories are the truth.
+
+    Args:
+        root: The folder of the run directories.
+
+    Example:
+        >>> import tempfile
+        >>> index = RunIndex(Path(tempfile.mkdtemp()))
+        >>> index.scan(), index.rows()
+        (set(), [])
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        # Replaced as a whole by each scan, so that pages read it without waiting: newest first.
+        self._rows: dict[str, RunRow] = {}
+        self._guard = threading.Lock()
+        self._swept = 0.0
+        #: Goes up whenever something that the table shows has changed.
+        self.version = 0
+        #: Whether the directories were looked at yet.
+        self.scanned = False
+
+    def scan(self) -> set[str]:
+        """Read again what changed on the disk; called in a thread each second.
+
+        Returns:
+            The numbers of the runs of which any file that is looked at changed, came or went.
+        """
+        with self._guard:
+            rows: dict[str, RunRow] = {}
+            for folder in _folders(self.root):
+                row = self._rows.get(opaque(folder))
+                stamp = stamp_of(self.root / folder)
+                if stamp[0] == (0, 0):  # no recipe: no run, or not yet
+                    continue
+                if row is None or row.stamp != stamp:
+                    row = read_row(self.root / folder, stamp)
+                elif row.state == "running":
+                    # Its process may have gone without a word.
+                    row = with_state(row, RunDirectory(self.root / folder))
+                rows[row.id] = row
+            newest = sorted(rows.values(), key=lambda row: row.started or 0.0, reverse=True)
+            before, self._rows, self.scanned = self._rows, {row.id: row for row in newest}, True
+            changed = {
+                id_ for id_ in before.keys() | rows.keys() if before.get(id_) != rows.get(id_)
+            }
+            if any(_shown(before.get(id_)) != _shown(rows.get(id_)) for id_ in changed):
+                self.version += 1
+            if time.time() - self._swept > 3600:
+                self._swept = time.time()
+                self._sweep()
+        return changed
+
+    def rows(self) -> list[RunRow]:
+        """Return all runs, the newest first, as of the last scan."""
+        return list(self._rows.values())
+
+    def find(self, folder: str) -> RunRow | None:
+        """Return the row of a run by its directory's name, or ``None`` where there is none."""
+        return self._rows.get(opaque(folder))
+
+    def row(self, id: str) -> RunRow:  # noqa: A002  the word that everybody uses for it
+        """Return one run's row, as of the last scan.
+
+        Raises:
+            NotThere: There is no run of this number.
+        """
+        row = self._rows.get(id)
+        if row is None:
+            raise NotThere("a run", "there is none of this number", "See the table of runs.")
+        return row
+
+    def get(self, id: str) -> RunDirectory:  # noqa: A002
+        """Return a run's directory.
+
+        Raises:
+            NotThere: There is no run of this number.
+            RunError: There is a link, a pipe or a device in it.
+        """
+        directory = RunDirectory(self.root / self.row(id).folder)
+        directory.check_own()
+        return directory
+
+    def delete(self, id: str) -> str:  # noqa: A002
+        """Take a run out of the table; its files are kept for a week.
+
+        Returns:
+            What `restore` takes it back by.
+
+        Raises:
+            NotThere: There is no run of this number.
+            RunError: It is being trained.
+            StorageError: The disk refuses it.
+        """
+        run = RunDirectory(self.root / self.row(id).folder)
+        state = "damaged"
+        with contextlib.suppress(RunError):  # such a one may go
+            state, _ = run.state()
+        if state == "running":
+            raise RunError(
+                "a run that is over", f"{run.path.name} is being trained", "Stop it first."
+            )
+        name = f"{time.time():.3f}-{run.path.name}"
+        with storage_errors(run.path):
+            (self.root / _DELETED).mkdir(exist_ok=True)
+            run.path.rename(self.root / _DELETED / name)
+        self.scan()
+        return opaque(name)
+
+    def deleted(self) -> list[Deleted]:
+        """Return the runs that can be restored, the last deleted first."""
+        found = []
+        for name in _folders(self.root / _DELETED):
+            when, _, folder = name.partition("-")
+            if folder and re.fullmatch(r"\d+\.\d{3}", when):
+                given = ""
+                with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
+                    given, _ = RunDirectory(self.root / _DELETED / name).read_notes()
+                found.append(Deleted(opaque(name), folder, given or folder, float(when)))
+        return sorted(found, key=lambda each: each.when, reverse=True)
+
+    def restore(self, token: str) -> str:
+        """Take a deletion back, and return the run's number.
+
+        Raises:
+            NotThere: Nothing was deleted under this token, or it is gone for good.
+            RunError: Another run has its name by now.
+            StorageError: The disk refuses it.
+        """
+        for each in self.deleted():
+            if each.token == token:
+                path = self.root / each.folder
+                if path.exists():
+                    raise RunError(
+                        "a free name", f"there is another run {each.folder}", "Rename or delete it."
+                    )
+                with storage_errors(path):
+                    (self.root / _DELETED / f"{each.when:.3f}-{each.folder}").rename(path)
+                self.scan()
+                return opaque(each.folder)
+        raise NotThere("a run that was deleted", "it is gone for good", "Train it again.")
+
+    def remove_deleted(self) -> None:
+        """Remove for good all runs that were deleted."""
+        self._sweep(kept=0.0)
+
+    def _sweep(self, kept: float = _KEPT) -> None:
+        deleted = self.root / _DELETED
+        for each in self.deleted():
+            if time.time() - each.when >= kept:
+                name = f"{each.when:.3f}-{each.folder}"
+                # Under a hidden name first: nobody restores half of a run meanwhile.
+                with contextlib.suppress(OSError):
+                    (deleted / name).rename(deleted / f".{name}")
+        for folder in deleted.glob(".*"):
+            with contextlib.suppress(RecursionError):  # a stranger's folder of any depth
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(root: Path) -> list[str]:
+    """Return the names of a folder's visible folders; none where it cannot be read."""
+    with contextlib.suppress(OSError), os.scandir(root) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".")]
+    return []
+
+
+def _shown(row: RunRow | None) -> RunRow | None:
+    """Return what the table shows of a row: a sign of life alone changes nothing."""
+    return None if row is None else replace(row, stamp=(), bytes=0, progress=None)

@@ -1,0 +1,49 @@
+"""A run's layers and answers, from its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from opsin.core.errors import RunError
+from opsin.studio.runs.run_answers import RunAnswers, read_answers
+
+if TYPE_CHECKING:
+    from opsin.core.artifacts.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What is known of a finished run without asking its classifier.
+
+    Args:
+        layers: Of ``report.json``: ``name``, ``kind``, ``shape``, ``parameters``; runs of earlier
+            versions have none.
+        part: The part that it was measured on: ``test`` or ``val``.
+        answers: Its answers there.
+    """
+
+    layers: list[dict[str, Any]]
+    part: str
+    answers: RunAnswers
+
+
+def read_judged(directory: RunDirectory) -> RunResults:
+    """Read a run's report and its answers.
+
+    Raises:
+        RunError: It has none yet, or they are damaged.
+    """
+    if not directory.classifier.is_file() or not directory.report.is_file():
+        raise RunError(
+            "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
+        )
+    report = directory.read(directory.report)
+    try:
+        part = str(report["split"])
+        layers = [dict(layer) for layer in report.get("layers", ())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            "a run's report", "its file is damaged", "Make it again: opsin report RUN"
+        ) from error
+    return RunResults(layers, part, read_answers(directory, part))

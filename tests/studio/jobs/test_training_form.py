@@ -1,0 +1,132 @@
+"""What a form says becomes a command line that means just that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.classical.classical_recipe import MODELS, resolve_classical
+from opsin.cli.recipe_file import merge_options, read_options
+from opsin.core.defaults import AUGMENTATIONS
+from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
+from opsin.studio.jobs import training_form
+
+
+def test_every_option_of_a_network_can_be_asked_for() -> None:
+    shown = {field.name for fields in training_form.fields_for("auto").values() for field in fields}
+    wanted = {*ModelRecipe.model_fields, *TrainingRecipe.model_fields} - {"name"}
+    assert wanted <= shown | set(training_form.FRONT)
+    assert all(
+        field.text for fields in training_form.fields_for("cnn").values() for field in fields
+    )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_without_layers_is_asked_for_its_own_options_only(model: str) -> None:
+    shown = {field.name for field in training_form.fields_for(model)["Model"]}
+    assert shown == set(MODELS[model].model_fields) - {"name"}
+
+
+def test_words_cover_what_there_is() -> None:
+    assert set(training_form.AUGMENT_WORDS) == {"", *AUGMENTATIONS}
+    assert set(training_form.MODEL_WORDS) == {"auto", "mlp", "cnn", "resnet", *MODELS}
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
+    text: str, name: str
+) -> None:
+    words = training_form.argv(
+        ["--", "-source"], {"group_by": text, "rate": "0.1"}, runs=Path("/runs"), name=name
+    )
+    typed = [word for word in words if word.startswith("--group-by")]
+    assert typed == ([f"--group-by={text.strip()}"] if text.strip() else [])
+    assert words[words.index("--") :] == ["--", "-source"]
+    assert all(word.startswith("--") for word in words[4 : words.index("--")])
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("budget", ["10m", "1h30m", "600", " 90s "], ["abc", "0", "-5m", "10 parsecs"]),
+        ("epochs", ["1", " 30 "], ["abc", "0", "-4", "1.5", "1e9", "nan"]),
+        ("rate", ["0.1", "1e-3"], ["fast", "0", "inf", "nan", "-1"]),
+        ("hidden", ["64", "64,32", "64, 32"], ["64;32", "a,b", "0", "64,"]),
+        ("size", ["28", "28x32", "28,32", "28X32"], ["2", "1x2x3", "large", "28x"]),
+        ("fold", ["2/5"], ["2", "two of five"]),
+        ("flip", ["yes", "no"], ["perhaps"]),
+        ("channels", ["1", "3"], ["2"]),
+        ("val_fraction", ["0.2"], ["0", "1", "half"]),
+    ],
+)
+def test_a_field_says_what_it_takes(name: str, good: list[str], bad: list[str]) -> None:
+    assert {training_form.fault(name, text, "cnn") for text in ["", "  ", *good]} == {""}
+    for text in bad:
+        said = training_form.fault(name, text, "cnn")
+        assert "expected" in said
+        assert said.endswith(f"got {text}")
+
+
+@pytest.mark.parametrize("model", ["auto", "mlp", "cnn", "resnet", *MODELS])
+def test_what_a_run_has_is_no_fault(model: str) -> None:
+    recipe = recipe_of("mlp" if model == "auto" else model, seed=7)
+    values = training_form.values_of(recipe)
+    assert {
+        name: training_form.fault(name, text, model) for name, text in values.items()
+    } == dict.fromkeys(values, "")
+    fields = [field for each in training_form.fields_for(model).values() for field in each]
+    assert all(training_form.fault(f.name, "?", model) for f in fields if f.name != "group_by")
+
+
+def recipe_of(model: str, **options: Any) -> dict[str, Any]:
+    data = DataRecipe.of("digits", size=(8, 8), labels="old.csv")
+    made = resolve_classical if model in MODELS else resolve
+    return made(data, model=model, **options).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *MODELS])
+def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
+    recipe = recipe_of(model, seed=7)
+    path = training_form.keep_recipe(tmp_path, recipe, {}, same_pictures=True)
+    options = merge_options(read_options(path), {})
+    assert not {"sources", "labels", "test"} & set(options)
+    model_name = options.pop("model")
+    data = {name: options.pop(name) for name in list(options) if name in DataRecipe.model_fields}
+    made = resolve_classical if model in MODELS else resolve
+    again = made(DataRecipe.of("digits", **data), model=model_name, **options)
+    assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
+    # What the form shows of it is what it is.
+    values = training_form.values_of(recipe)
+    assert (values["model"], values["seed"]) == (model, "7")
+
+
+def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
+    recipe = recipe_of("cnn", epochs=4)
+
+    def kept(same_pictures: bool = True, **changed: str) -> dict[str, Any]:
+        path = training_form.keep_recipe(tmp_path, recipe, changed, same_pictures=same_pictures)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+
+    assert "flip" in kept()
+    assert not {"augment", "flip", "shift", "erase"} & set(kept(augment="documents"))
+    assert not {"rate", "momentum"} & set(kept(optimizer="sgd"))
+    assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
+    assert "size" not in kept(same_pictures=False)
+    # What was emptied is decided anew; what it goes with is still as the form shows it.
+    assert "epochs" not in kept(epochs="")
+    assert "optimizer" not in kept(optimizer="")
+    assert {"momentum", "epochs"} <= set(kept(optimizer="", budget=""))
+    assert set(kept(model="mlp")) <= set(DataRecipe.model_fields)
+
+
+def test_a_runs_own_pictures_are_found_again() -> None:
+    location = {"sources": ["/a/b", "digits"], "test": "/t", "labels": "/run/corrections.csv"}
+    words, labels = training_form.words_of_location(location)
+    assert words == ["--test=/t", "--", "/a/b", "digits"]
+    assert labels == Path("/run/corrections.csv")

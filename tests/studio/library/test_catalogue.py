@@ -1,0 +1,409 @@
+"""Sets are small files that survive anything; looks are repeated only where files changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.cli.options import _DATA
+from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.library.catalogue import Library, LibraryDataset
+from opsin.studio.library.dataset_cache import open_set
+from opsin.studio.library.dataset_corrections import Corrections
+from opsin.studio.not_found import NotThere
+from tests.conftest import shape_picture, write_shapes
+from tests.server.made_engine import png
+
+HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
+ANSWER = {
+    "counts": {
+        HOSTILE: {"train": 8, "val": 2, "test": 2},
+        "cat": {"train": 9, "val": 2, "test": 1},
+    },
+    "findings": [{"kind": "duplicates", "title": "Duplicates", "count": 3}],
+}
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    return Queue(tmp_path / "home")
+
+
+@pytest.fixture
+def sets(tmp_path: Path, queue: Queue) -> Library:
+    return Library(tmp_path / "home", queue)
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
+    """Let looks be a process that answers at once, and writes the rows that it is asked for."""
+
+    def answer(said: dict[str, Any]) -> None:
+        code = (
+            "import sys, pathlib; rows = sys.argv[sys.argv.index('--rows') + 1]; "
+            "pathlib.Path(rows).write_bytes(b'rows'); "
+            f"print({json.dumps(said)!r})"
+        )
+
+        def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
+            return (sys.executable, "-c", code, *map(str, words))
+
+        monkeypatch.setattr("opsin.studio.library.audit_result.command", command)
+
+    return answer
+
+
+def run_until_over(queue: Queue, job: str) -> None:
+    until = time.time() + 30
+    while not queue.get(job).over and time.time() < until:
+        queue.tick()
+        time.sleep(0.02)
+    assert queue.get(job).over
+
+
+def test_a_set_is_added_once_and_is_there_after_a_restart(
+    sets: Library, shapes: Path, tmp_path: Path, queue: Queue
+) -> None:
+    added = sets.add_source(str(shapes), title=HOSTILE)
+    assert sets.add_source(str(shapes)).title == HOSTILE
+    other = sets.add_source(str(shapes), size=(8, 8))
+    assert other.id != added.id
+    again = Library(tmp_path / "home", queue)
+    assert again.get(added.id) == added
+    assert {each.id for each in again.all()} == {added.id, other.id}
+    assert again.find(str(shapes)) == added
+    assert again.corrections_path(added.id).parent == again.folder(added.id)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "..", "x", "0" * 15, "0" * 16, "../sets", "0123456789ABCDEF", "a" * 10_000]
+)
+def test_what_is_no_set_is_not_there(sets: Library, wrong: str) -> None:
+    sets.add_source("digits")
+    for ask in (sets.get, sets.folder, sets.look, sets.looked, sets.remove, sets.restore):
+        with pytest.raises(NotThere):
+            ask(wrong)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"id": 3, "sources": 4}', "null"])
+def test_a_damaged_set_hides_no_other(sets: Library, damage: str) -> None:
+    one = sets.add_source("digits")
+    two = sets.add_source("digits", classes=["1", "2"])
+    (sets.folder(two.id) / "set.json").write_text(damage)
+    assert sets.all() == [one]
+
+
+def test_sources_that_are_none_are_refused_in_words_without_their_place(
+    sets: Library, tmp_path: Path
+) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "1.png").write_bytes(b"x")
+    with pytest.raises(SourceError, match="holiday holds 1 pictures and no folders") as caught:
+        sets.add_source(str(tmp_path / "holiday"))
+    assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(SourceError):
+        sets.add_source("no-such-source")
+    with pytest.raises(RecipeError):
+        sets.add_source("digits", size=(1, 1))
+    assert sets.all() == []
+
+
+def test_removed_sets_come_back_and_go_for_good_after_a_week(
+    sets: Library, shapes: Path, tmp_path: Path
+) -> None:
+    added = sets.add_source(str(shapes))
+    sets.corrections_path(added.id).write_text("digest,name,label\n")
+    token = sets.remove(added.id)
+    assert sets.all() == []
+    sets.sweep()
+    assert sets.restore(token) == added
+    assert sets.corrections_path(added.id).is_file()
+    with pytest.raises(NotThere):
+        sets.restore(token)
+    token = sets.remove(added.id)
+    sets.sweep(older=-1)
+    with pytest.raises(NotThere):
+        sets.restore(token)
+    assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
+
+
+def test_what_was_removed_is_found_after_a_restart_and_nothing_said_is_lost(
+    sets: Library, shapes: Path, tmp_path: Path, queue: Queue
+) -> None:
+    added = sets.add_source(str(shapes))
+    sets.corrections_path(added.id).write_text("digest,name,label\nx,y,disc\n")
+    sets.remove(added.id)
+    again = Library(sets.folder(sets.add_source(str(shapes)).id).parent.parent, queue)
+    sets.corrections_path(added.id).write_text("digest,name,label\nx,y,square\n")
+    [removed] = again.removed()
+    assert (removed.title, abs(removed.when - time.time()) < 60) == (added.title, True)
+    assert again.restore(removed.token) == added
+    assert "disc" in again.corrections_path(added.id).read_text()
+    # The one that was there meanwhile waits in its place.
+    [removed] = again.removed()
+    again.restore(removed.token)
+    assert "square" in again.corrections_path(added.id).read_text()
+
+
+def test_counts_of_the_list_follow_the_corrections(sets: Library, shapes: Path) -> None:
+    added = sets.add_source(str(shapes))
+    opsin.load(shapes)
+    before = sets.glance(added.id).counts
+    assert before is not None
+    first, second = list(before)[:2]
+    corrections = Corrections(sets.folder(added.id), open_set(added))
+    rows = [row for row in range(2) if corrections.label(row) == first]
+    corrections.put(rows[:1], second)
+    corrections.put(rows[1:], None)
+    counted = before | {first: before[first] - 2, second: before[second] + 1}
+    assert sets.glance(added.id).counts == counted
+    corrections.undo()
+    assert sets.glance(added.id).counts == counted | {first: before[first] - 1}
+    # A table that somebody edits is counted when the set is opened the next time.
+    sets.corrections_path(added.id).write_text("digest,name,label\n")
+    assert sets.glance(added.id).counts == before
+
+
+def test_a_look_that_goes_on_does_not_keep_a_removed_set_away(
+    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
+) -> None:
+    answered(ANSWER)
+    added = sets.add_source("digits")
+    job = sets.look(added.id)
+    assert job is not None
+    token, folder = sets.remove(added.id), sets.folder
+    rows = Path(job.argv[job.argv.index("--rows") + 1])
+    rows.parent.mkdir()
+    run_until_over(queue, job.id)
+    assert rows.is_file()
+    assert sets.all() == []
+    assert sets.restore(token) == added
+    assert (folder(added.id) / "set.json").is_file()
+    assert sets.looked(added.id) is not None
+
+
+def test_pictures_of_a_removed_set_wait_as_long_as_it_does(sets: Library) -> None:
+    made = sets.new_empty(["cat", "dog"])
+    path = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 1)), "1.png")
+    token = sets.remove(made.id)
+    then = time.time() - 30 * 86_400
+    os.utime(path.parent.parent.parent, (then, then))
+    sets.sweep()
+    assert path.is_file()
+    sets.restore(token)
+    sets.sweep(older=-1)
+    assert path.is_file()
+    sets.remove(made.id)
+    sets.sweep(older=-1)
+    sets.sweep(older=-1)
+    assert not path.exists()
+
+
+def test_an_empty_set_is_filled_by_the_camera(sets: Library) -> None:
+    made = sets.new_empty([HOSTILE, " cat "], title="")
+    assert made.title == f"{HOSTILE}, cat"
+    assert made.made_here
+    assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 0}
+    assert sets.look(made.id) is None  # there is nothing to see
+    content = png(shape_picture("cross", 3))
+    path = sets.keep_picture(made.id, "cat", content, "../IMG 0042.PNG")
+    assert sets.keep_picture(made.id, "cat", content, "IMG 0042.PNG") == path
+    assert path.name == "IMG 0042.PNG"
+    assert path.read_bytes() == content
+    other = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 3)), "IMG 0042.PNG")
+    assert other.name.startswith("IMG 0042-")
+    assert sets.keep_picture(made.id, "cat", png(shape_picture("disc", 3)), other.name) == other
+    assert sets.keep_picture(made.id, "cat", content, "shot").name == "shot.png"
+    assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 3}
+    sets.add_class(made.id, "10")
+    sets.add_class(made.id, "9")
+    assert sets.classes(made.id) == ["9", "10", HOSTILE, "cat"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(9)]
+)
+def test_what_is_no_picture_is_not_kept(sets: Library, content: bytes) -> None:
+    made = sets.new_empty(["cat", "dog"])
+    with pytest.raises(ImageError):
+        sets.keep_picture(made.id, "cat", content, "x.png")
+    assert list((sets.pictures_path(made.id) / "cat").iterdir()) == []
+
+
+def test_pictures_go_into_classes_of_sets_that_were_made_here(sets: Library, shapes: Path) -> None:
+    content = png(shape_picture("disc", 1))
+    made, found = sets.new_empty(["cat", "dog"]), sets.add_source(str(shapes))
+    for class_ in ("..", "../../cat", "mouse", "", "cat/"):
+        with pytest.raises(SourceError):
+            sets.keep_picture(made.id, class_, content, "x.png")
+    with pytest.raises(SourceError, match="belong to its source"):
+        sets.keep_picture(found.id, "disc", content, "x.png")
+    with pytest.raises(SourceError):
+        sets.add_class(found.id, "cat")
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [[], ["cat"], ["cat", "CAT"], ["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],
+     ["cat", "d\0g"], ["cat", "d\u202eog"], ["cat", "x" * 256], ["cat", "ü" * 128], ["a", "\ud800"],
+     ["cat", ".."]],
+)  # fmt: skip
+def test_classes_that_cannot_be_folders_are_refused(sets: Library, classes: list[str]) -> None:
+    with pytest.raises(SourceError):
+        sets.new_empty(classes)
+    assert sets.all() == []
+
+
+def test_an_upload_becomes_a_set(sets: Library) -> None:
+    into = sets.new_place("Pets: 2026/07")
+    assert into.name == "Pets: 2026-07"  # runs are called after it
+    write_shapes(into)
+    added = sets.add_upload(into, title=" ")
+    assert (added.title, added.made_here, added.sources) == ("Upload", True, (str(into),))
+    assert sets.pictures_path(added.id) == into
+    assert sets.glance(added.id).counts == {"disc": 12, "square": 12}
+    place = sets.new_place("x" * 500)
+    place.parent.mkdir(parents=True)
+    archive = place.with_name(f"{place.name}.zip")
+    archive.write_bytes(b"PK")
+    packed = sets.add_upload(archive, title="x" * 500)
+    assert not packed.made_here
+    assert len(packed.title) == 200
+
+
+def test_a_look_is_asked_once_and_again_where_files_changed(
+    sets: Library, queue: Queue, shapes: Path, answered: Callable[[dict[str, Any]], None]
+) -> None:
+    answered(ANSWER)
+    added = sets.add_source(str(shapes))
+    assert sets.glance(added.id).counts == {"disc": 12, "square": 12}  # before anybody looked
+    job = sets.look(added.id)
+    assert job is not None
+    assert sets.look(added.id) == job
+    assert job.kind == "look"
+    run_until_over(queue, job.id)
+    look = sets.looked(added.id)
+    assert look is not None
+    assert look.counts == {HOSTILE: 12, "cat": 12}
+    assert [each["kind"] for each in look.findings] == ["duplicates"]
+    assert sets.rows_path(added.id).read_bytes() == b"rows"
+    assert sets.glance(added.id).counts == look.counts
+    assert sets.glance(added.id).job is None
+    assert sets.look(added.id) is None
+    (shapes / "disc" / "new.png").write_bytes(png(shape_picture("disc", 99)))
+    again = sets.look(added.id)
+    assert again is not None
+    assert again.id != job.id
+    assert sets.looked(added.id) == look  # what was found is shown until then
+
+
+def test_a_look_that_failed_is_repeated_only_when_asked(
+    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
+) -> None:
+    error = {"kind": "SourceError", "expected": "pictures", "received": "none", "advice": "Add."}
+    answered({"error": error})
+    added = sets.add_source("digits")
+    job = sets.look(added.id)
+    assert job is not None
+    run_until_over(queue, job.id)
+    told = sets.glance(added.id).job
+    assert told is not None
+    assert told.state == "failed"
+    assert sets.look(added.id) is None
+    answered(ANSWER)
+    again = sets.look(added.id, again=True)
+    assert again is not None
+    run_until_over(queue, again.id)
+    assert sets.glance(added.id).look is not None
+
+
+def test_the_answer_of_a_look_that_ended_while_no_studio_ran_is_kept(
+    sets: Library, queue: Queue, tmp_path: Path, answered: Callable[[dict[str, Any]], None]
+) -> None:
+    answered(ANSWER)
+    added = sets.add_source("digits")
+    job = sets.look(added.id)
+    assert job is not None
+    run_until_over(queue, job.id)
+    assert Library(tmp_path / "home", Queue(tmp_path / "home")).looked(added.id) is not None
+
+
+@pytest.mark.parametrize("damage", ["", "{", "null", "{}", '{"key": 1, "when": "x", "found": []}'])
+def test_a_damaged_look_is_none(sets: Library, damage: str) -> None:
+    added = sets.add_source("digits")
+    (sets.folder(added.id) / "look.json").write_text(damage)
+    (sets.folder(added.id) / "looking.json").write_text(damage)
+    assert sets.looked(added.id) is None
+    assert sets.glance(added.id).counts is None
+
+
+def test_a_source_that_is_gone_says_so(sets: Library, shapes: Path) -> None:
+    added = sets.add_source(str(shapes), title="Shapes")
+    shapes.rename(shapes.with_name("elsewhere"))
+    for ask in (sets.look, sets.glance):
+        if ask == sets.glance:
+            assert sets.glance(added.id).counts is None
+            continue
+        with pytest.raises(SourceError) as caught:
+            ask(added.id)
+        assert str(shapes) not in str(caught.value)
+
+
+def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: Path) -> None:
+    added = sets.add_source(str(shapes))
+    job = sets.look(added.id)
+    assert job is not None
+    run_until_over(queue, job.id)
+    look = sets.looked(added.id)
+    assert look is not None, queue.get(job.id).cause
+    assert look.counts == {"disc": 12, "square": 12}
+    with np.load(sets.rows_path(added.id)) as rows:
+        assert sum(len(rows[part]) for part in ("train", "val", "test")) == 24
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": (48, 64), "channels": 1}, ["--size", "48x64", "--channels", "1"]),
+        ({"classes": ["a b", "c"]}, ["--classes", "a b,c"]),
+        ({"follow_links": False, "columns": {"path": "f", "label": "k"}},
+         ["--no-follow-links", "--columns", "path=f,label=k"]),
+        ({"max_unreadable": 0.5, "test": "other", "group_by": None},
+         ["--max-unreadable", "0.5", "--test", "other"]),
+    ],
+)  # fmt: skip
+def test_options_are_said_as_the_command_line_reads_them(
+    options: dict[str, Any], words: list[str]
+) -> None:
+    said = LibraryDataset("0", "t", ("-x.zip",), options).words()
+    assert said == [*words, "--", "-x.zip"]
+    recipe = DataRecipe.of("-x.zip", **options)
+    read = {}
+    rest = words.copy()
+    while rest:
+        flag = rest.pop(0)
+        name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+        how = _DATA[name]
+        text = not flag.startswith("--no-") if how.kind is bool else rest.pop(0)
+        read[name] = how.read(text) if how.read else how.kind(text)  # type: ignore[arg-type]
+    assert DataRecipe.of("-x.zip", **read) == recipe
+
+
+def test_texts_call_sets_by_their_titles_alone(sets: Library, tmp_path: Path) -> None:
+    for name in ("photos", "photos of boots"):
+        folder = tmp_path / name
+        write_shapes(folder)
+        sets.add_source(str(folder), title=f"The {name}")
+    said = f"{tmp_path / 'photos of boots'} has 1; {tmp_path / 'photos'} has 2; digits has 10"
+    assert sets.in_names(said) == "The photos of boots has 1; The photos has 2; digits has 10"

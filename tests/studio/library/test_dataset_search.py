@@ -1,0 +1,58 @@
+"""Tables and archives of strangers are opened in processes that may die."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from opsin.core.errors import SourceError
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
+from opsin.data.sources import archive
+from opsin.studio.library.dataset_search import check_archive, key_of
+
+
+def test_the_key_is_the_one_that_training_finds(shapes: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("path,label\n" + "".join(
+        f"{file},{file.parent.name}\n" for file in sorted(shapes.rglob("*.png"))
+    ))  # fmt: skip
+    for source in (str(shapes), "digits"):
+        recipe = DataRecipe.of(source, size=(9, 9))
+        assert key_of(recipe) == sources.find_all(recipe).key
+
+
+def test_what_is_refused_is_refused_in_the_same_words(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("nothing\n1\n")
+    for source in (tmp_path / "gone", tmp_path / "labels.csv"):
+        recipe = DataRecipe.of(str(source))
+        with pytest.raises(SourceError) as here:
+            sources.find_all(recipe)
+        with pytest.raises(SourceError) as apart:
+            key_of(recipe)
+        assert str(apart.value) == str(here.value)
+
+
+def test_an_archive_is_in_the_cache_afterwards(shapes: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "shapes.zip"
+    with zipfile.ZipFile(packed, "w") as file:
+        for image in sorted(shapes.rglob("*.png")):
+            file.write(image, image.relative_to(shapes))
+    check_archive(packed)
+    assert archive.unpack(packed).is_dir()
+
+
+@pytest.mark.parametrize("kind", ["outside", "cut short"])
+def test_a_hostile_archive_costs_one_answer(tmp_path: Path, kind: str) -> None:
+    packed = tmp_path / "hostile.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        if kind == "outside":
+            file.writestr("../../a.png", b"x")
+        else:
+            file.writestr("a/1.png", bytes(20 << 20))
+    if kind == "cut short":
+        packed.write_bytes(packed.read_bytes()[:-30])
+    with pytest.raises(SourceError, match=r"hostile\.zip"):
+        check_archive(packed)

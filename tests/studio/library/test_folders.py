@@ -1,0 +1,118 @@
+"""Whoever browses sees what lies below the roots, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import SourceError
+from opsin.studio.library.folders import Folders
+from opsin.studio.not_found import NotThere
+from tests.conftest import write_shapes
+
+HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}\u202e"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    write_shapes(root / "shapes", count=3)
+    (root / "shapes" / "0.png").write_bytes(b"loose")
+    (root / "10 later").mkdir()
+    (root / "9 before").mkdir()
+    (root / HOSTILE).mkdir()
+    (root / ".hidden").mkdir()
+    (root / "pets.zip").write_bytes(b"PK")
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+def test_folders_are_counted_and_in_natural_order(root: Path) -> None:
+    folders = Folders([root])
+    listing = folders.list(folders.root_ids()[0])
+    assert [each.name for each in listing.folders] == ["9 before", "10 later", HOSTILE, "shapes"]
+    shapes = listing.folders[-1]
+    assert (shapes.pictures, shapes.folders) == (1, 2)
+    assert [(each.name, each.size) for each in listing.files] == [("pets.zip", 2)]
+    within = folders.list(shapes.id)
+    assert within.pictures == 1
+    assert [each.name for each in within.parents] == ["root"]
+    assert folders.path(within.folders[0].id) == root / "shapes" / "disc"
+    assert folders.path(listing.files[0].id, "file") == root / "pets.zip"
+
+
+def test_ids_say_nothing_and_last_over_restarts(root: Path) -> None:
+    one, other = Folders([root]), Folders([root])
+    ids = [each.id for each in one.list(one.root_ids()[0]).folders]
+    assert ids == [each.id for each in other.list(other.root_ids()[0]).folders]
+    assert all(len(each) == 16 and int(each, 16) >= 0 for each in ids)
+
+
+@given(st.text(max_size=40))
+def test_no_text_leads_anywhere(text: str) -> None:
+    folders = Folders([Path(__file__).parent])
+    with pytest.raises(NotThere):
+        folders.path(text)
+
+
+@pytest.mark.parametrize("asked", ["", "..", "/", "/etc", "../../etc/passwd", "0", "%2e%2e"])
+def test_paths_are_no_ids(root: Path, asked: str) -> None:
+    with pytest.raises(NotThere):
+        Folders([root]).list(asked)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_links_that_lead_out_are_not_followed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (root / "out").symlink_to(tmp_path / "elsewhere")
+    (root / "up").symlink_to(tmp_path)
+    (root / "loop").symlink_to(root)
+    (root / "again").symlink_to(root / "shapes")
+    (root / "gone").symlink_to(root / "nowhere")
+    folders = Folders([root])
+    listing = folders.list(folders.root_ids()[0])
+    # What leads back inside is shown under its own name.
+    assert [each.name for each in listing.folders] == [
+        "9 before", "10 later", HOSTILE, "root", "shapes",
+    ]  # fmt: skip
+    assert listing.passed_over == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
+def test_a_folder_that_became_a_link_is_not_entered(root: Path, tmp_path: Path) -> None:
+    folders = Folders([root])
+    shapes = folders.list(folders.root_ids()[0]).folders[-1]
+    (root / "shapes").rename(tmp_path / "shapes")
+    with pytest.raises(NotThere):
+        folders.list(shapes.id)
+    (root / "shapes").symlink_to(tmp_path / "shapes")
+    with pytest.raises(NotThere):
+        folders.list(shapes.id)
+
+
+def test_a_folder_beside_a_root_with_its_name_is_outside(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos-private").mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "photos-private")
+    folders = Folders([tmp_path / "photos"])
+    assert folders.list(folders.root_ids()[0]).folders == ()
+
+
+def test_of_roots_within_each_other_the_outer_one_is_the_way_back(root: Path) -> None:
+    folders = Folders([root / "shapes", root])
+    listing = folders.list(folders.root_ids()[0])
+    assert [each.name for each in listing.parents] == ["root"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_says_so_without_its_path(root: Path) -> None:
+    (root / "shapes").chmod(0)
+    folders = Folders([root])
+    shapes = folders.list(folders.root_ids()[0]).folders[-1]
+    with pytest.raises(SourceError, match=r"^expected a readable folder; shapes: permission"):
+        folders.list(shapes.id)
+    (root / "shapes").chmod(0o755)

@@ -1,0 +1,267 @@
+"""Uploads go on where they stopped, stay within their limits, and become sources."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("fastapi")
+import httpx
+from fastapi import FastAPI
+
+from opsin.studio.library.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
+from opsin.web.refusals import BadRequest
+
+KEY, BATCH = "0123456789abcdef", "00000000000000ba"
+HOSTILE = '<img src=x onerror="window.HACKED=1">'
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Uploads:
+    return Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=20)
+
+
+@pytest.fixture
+def client(uploads: Uploads) -> httpx.AsyncClient:
+    api = FastAPI()
+    add_routes(api, cast("Any", SimpleNamespace(uploads=uploads)))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://studio")
+
+
+def test_parts_are_joined_and_a_wrong_offset_says_where_to_go_on(
+    client: httpx.AsyncClient, uploads: Uploads
+) -> None:
+    async def send() -> None:
+        assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 0}
+        for offset, part in ((0, b"first "), (6, b"second")):
+            reply = await client.put(f"/uploads/{KEY}?offset={offset}", content=part)
+            assert reply.json() == {"offset": offset + len(part)}
+        for wrong in (0, 5, 13, 10**12):
+            reply = await client.put(f"/uploads/{KEY}?offset={wrong}", content=b"x")
+            assert (reply.status_code, reply.json()) == (409, {"offset": 12})
+        assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 12}
+
+    asyncio.run(send())
+    assert uploads.take(KEY) == b"first second"
+    assert uploads.offset(KEY) == 0
+
+
+@given(st.lists(st.binary(max_size=50), max_size=6), st.integers(0, 400))
+def test_only_what_begins_at_the_end_is_added(parts: list[bytes], wrong: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as home:
+        uploads, whole = Uploads(Path(home), 10_000, 10), b""
+        for part in parts:
+            if wrong != len(whole):
+                with pytest.raises(BadRequest):
+                    uploads.append(KEY, wrong, b"stray")
+            told = uploads.append(KEY, len(whole), part)
+            whole += part
+            assert told == len(whole)
+        if parts:
+            assert uploads.take(KEY) == whole
+
+
+def test_a_new_studio_goes_on_with_what_the_last_one_got(tmp_path: Path) -> None:
+    Uploads(tmp_path, 1000, 10).append(KEY, 0, b"half")
+    again = Uploads(tmp_path, 1000, 10)
+    assert again.offset(KEY) == 4
+    with pytest.raises(UploadTooLarge):  # what was there counts
+        again.append("0" * 16, 0, bytes(997))
+    assert again.append("0" * 16, 0, bytes(996)) == 996
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "..", "0123456789ABCDEF", "0123456789abcde", "0123456789abcdef0", "../../../etc/pass"],
+)
+def test_nothing_but_a_key_is_a_key(uploads: Uploads, client: httpx.AsyncClient, key: str) -> None:
+    for ask in (uploads.offset, uploads.path, uploads.take, uploads.drop):
+        with pytest.raises(BadRequest):
+            ask(key)
+    if not key or "." in key:  # the address is another one then
+        return
+
+    async def send() -> None:
+        address = f"/uploads/{key}"
+        for reply in (
+            await client.get(address),
+            await client.put(f"{address}?offset=0", content=b"x"),
+            await client.delete(address),
+        ):
+            assert reply.status_code == 400
+            assert reply.json()["error"]["kind"] == "BadRequest"
+
+    asyncio.run(send())
+
+
+@pytest.mark.parametrize("offset", ["", "-1", "1e3", "٣", "0" * 40])
+def test_an_offset_is_a_number(client: httpx.AsyncClient, offset: str) -> None:
+    async def send() -> int:
+        url = f"/uploads/{KEY}"
+        return (await client.put(url, params={"offset": offset}, content=b"x")).status_code
+
+    assert asyncio.run(send()) == 400
+
+
+def test_too_much_is_refused_while_it_comes(client: httpx.AsyncClient, uploads: Uploads) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while taken < 50_000_000:
+            taken += 1 << 19
+            yield bytes(1 << 19)
+
+    async def send() -> None:
+        nonlocal taken
+        reply = await client.put(f"/uploads/{KEY}?offset=0", content=endless())
+        assert reply.status_code == 413
+        assert "at most 0.003 GB" in reply.json()["error"]["expected"]
+        assert taken < 6_000_000
+        assert 0 < uploads.offset(KEY) <= 3_000_000
+        uploads.drop(KEY)
+        # Where the size is stated, nothing of it is taken.
+        taken = 47_000_000
+        stated = {"content-length": "3000001"}
+        reply = await client.put(f"/uploads/{BATCH}?offset=0", content=endless(), headers=stated)
+        assert reply.status_code == 413
+
+    asyncio.run(send())
+    assert uploads.offset(BATCH) == 0
+
+
+def test_one_request_is_no_whole_upload(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, 1 << 40, 10)
+    api = FastAPI()
+    add_routes(api, cast("Any", SimpleNamespace(uploads=uploads)))
+
+    async def more() -> AsyncIterator[bytes]:
+        for _ in range(PART_MOST // (1 << 22) + 1):
+            yield bytes(1 << 22)
+
+    async def send() -> int:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(api), base_url="http://studio"
+        ) as client:
+            return (await client.put(f"/uploads/{KEY}?offset=0", content=more())).status_code
+
+    assert asyncio.run(send()) == 413
+
+
+def test_there_are_only_so_many_files(uploads: Uploads) -> None:
+    for number in range(20):
+        uploads.append(f"{number:016x}", 0, b"x")
+    uploads.append(f"{3:016x}", 1, b"more of one that is there")
+    with pytest.raises(UploadTooLarge, match="at most 20 files"):
+        uploads.append(KEY, 0, b"x")
+    uploads.drop(f"{3:016x}")
+    uploads.append(KEY, 0, b"x")
+
+
+def test_two_windows_that_send_the_same_file_leave_it_whole(
+    client: httpx.AsyncClient, uploads: Uploads
+) -> None:
+    content = os.urandom(300_000)
+
+    async def send() -> None:
+        offset = 0
+        while offset < len(content):
+            part = content[offset : offset + 50_000]
+            reply = await client.put(f"/uploads/{KEY}?offset={offset}", content=part)
+            assert reply.status_code in {200, 409}
+            offset = reply.json()["offset"]
+
+    async def both() -> None:
+        await asyncio.gather(send(), send(), send())
+
+    asyncio.run(both())
+    assert uploads.take(KEY) == content
+
+
+def test_of_a_request_that_breaks_off_the_beginning_is_kept(uploads: Uploads) -> None:
+    api = FastAPI()
+    add_routes(api, cast("Any", SimpleNamespace(uploads=uploads)))
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"beginning", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    scope = {
+        "type": "http", "method": "PUT", "path": f"/uploads/{KEY}", "headers": [],
+        "query_string": b"offset=0", "http_version": "1.1", "scheme": "http",
+    }  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        pass
+
+    asyncio.run(api(scope, receive, send))
+    assert uploads.offset(KEY) == len(b"beginning")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits of processes")
+def test_of_an_upload_that_the_disk_refuses_nothing_is_kept(
+    client: httpx.AsyncClient, uploads: Uploads, tmp_path: Path
+) -> None:
+    async def send(size: int, offset: int = 0) -> httpx.Response:
+        return await client.put(f"/uploads/{KEY}?offset={offset}", content=bytes(size))
+
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, old[1]))
+    try:
+        assert asyncio.run(send(1_000_000)).json() == {"offset": 1_000_000}
+        reply = asyncio.run(send(1_000_000, 1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert reply.status_code == 507
+    error = reply.json()["error"]
+    assert error["expected"] == "to keep the upload"
+    assert "Free some space" in error["advice"]
+    assert str(tmp_path) not in reply.text
+    assert list((tmp_path / "home" / "uploads").iterdir()) == []
+    assert uploads.append(KEY, 0, bytes(3_000_000)) == 3_000_000  # its bytes are given back
+
+
+def test_what_nobody_goes_on_with_is_swept(uploads: Uploads, tmp_path: Path) -> None:
+    uploads.append(KEY, 0, b"old")
+    uploads.append("1" * 16, 0, b"new")
+    then = time.time() - 90_000
+    os.utime(uploads.path(KEY), (then, then))
+    uploads.sweep()
+    assert uploads.offset(KEY) == 0
+    assert uploads.offset("1" * 16) == 3
+    assert uploads.append("2" * 16, 0, bytes(2_999_997)) == 2_999_997
+
+
+def test_two_windows_that_add_to_one_set_lose_no_picture(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=1000)
+    into = tmp_path / "pictures"
+    (into / "cat").mkdir(parents=True)
+
+    def send(window: int) -> None:
+        keys = [f"{window:08x}{number:08x}" for number in range(30)]
+        for number, key in enumerate(keys):
+            uploads.append(key, 0, f"{window} {number}".encode())
+        files = [
+            {"key": key, "name": "1.png", "path": "cat/1.png", "size": uploads.offset(key)}
+            for key in keys
+        ]
+        uploads.finish(f"{window:016x}", files, into)
+
+    with ThreadPoolExecutor(4) as windows:
+        list(windows.map(send, range(4)))
+    assert len({file.read_bytes() for file in into.rglob("*.png")}) == 4 * 30

@@ -1,0 +1,89 @@
+"""A comparison is made once, kept until a run changes, and refused without naming a place."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from opsin.core.errors import OpsinError, RecipeError
+from opsin.data.dataset import Dataset, load
+from opsin.studio.jobs.job import Job
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.compared import Compared
+from opsin.studio.runs.run_row import opaque
+from tests.made_runs import answers_right, write_run
+from tests.studio.looking import Looking
+
+A, B, OTHER = map(opaque, ("good", "better", "other"))
+
+
+@pytest.fixture
+def looking(tmp_path: Path, digits: Dataset) -> Looking:
+    runs = tmp_path / "runs"
+    write_run(runs, "good", digits, answers_right(digits, 0.7))
+    write_run(runs, "better", digits, answers_right(digits, 0.95, seed=1))
+    few = load("digits", classes=["0", "1"])
+    write_run(runs, "other", few, answers_right(few, 0.9))
+    return Looking(tmp_path)
+
+
+def over(looking: Looking, job: Job) -> Job:
+    """Return a job once its process is gone."""
+    while not job.over:
+        looking.jobs.tick()
+        job = looking.jobs.get(job.id)
+        time.sleep(0.05)
+    return job
+
+
+def test_it_is_made_once_and_kept(looking: Looking) -> None:
+    compared = Compared(looking.studio, [A, B])
+    assert compared.known() is None
+    job = compared.start()
+    assert compared.start().id == job.id
+    said = compared.keep(over(looking, job))
+    assert said["pairs"][0]["better"] == "B"
+    assert looking.jobs.jobs() == []
+    assert Compared(looking.studio, [A, B]).known() == said
+    assert Compared(looking.studio, [B, A]).known() is None
+    report = looking.runs.get(B).report
+    report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert Compared(looking.studio, [A, B]).known() is None
+
+
+def test_other_pictures_are_refused_in_one_line_of_names(looking: Looking) -> None:
+    compared = Compared(looking.studio, [A, OTHER])
+    with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
+        compared.keep(over(looking, compared.start()))
+    assert str(looking.settings.runs) not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert compared.known() is None
+    assert looking.jobs.jobs() == []
+
+
+@pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
+def test_two_to_ten_can_be_compared(looking: Looking, ids: list[str]) -> None:
+    with pytest.raises(RecipeError, match="two to 10 runs"):
+        Compared(looking.studio, ids)
+
+
+def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
+    with pytest.raises(NotThere):
+        Compared(looking.studio, [A, "0" * 16])
+
+
+def test_of_many_comparisons_the_last_are_kept(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opsin.studio.runs.compared._KEPT", 1)
+    kept = looking.settings.home / "compare"
+    kept.mkdir()
+    (kept / "0.json").write_text("{}", encoding="utf-8")
+    compared = Compared(looking.studio, [A, B])
+    said = compared.keep(over(looking, compared.start()))
+    assert compared.known() == said
+    assert len(list(kept.iterdir())) == 1

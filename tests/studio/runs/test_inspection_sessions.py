@@ -1,0 +1,189 @@
+"""Workers are kept, started again where they died, and gone with the studio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from fastapi import FastAPI
+
+from opsin.core.errors import OpsinError
+from opsin.data.dataset import Dataset
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.inspection_sessions import Workers, add_routes
+from opsin.studio.runs.run_row import opaque
+from tests.made_runs import answers_right, write_run
+from tests.studio.looking import Looking, fetch
+
+RUN = opaque("means")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
+    """A folder with one finished run."""
+    right = answers_right(digits, 0.9)
+    write_run(tmp_path / "runs", "means", digits, right, classifier=nearest_mean)
+    return tmp_path
+
+
+def within(work: Coroutine[Any, Any, None], workers: Workers) -> None:
+    """Run something and stop the workers, whatever came of it."""
+
+    async def whole() -> None:
+        try:
+            await asyncio.wait_for(work, 60)
+        finally:
+            await workers.stop()
+
+    asyncio.run(whole())
+
+
+def processes(workers: Workers) -> list[int]:
+    """Return the numbers of the child processes."""
+    found = [worker._process for worker in workers._workers.values()]
+    return [process.pid for process in found if process is not None]
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_one_process_answers_and_is_asked_nothing_twice(folder: Path) -> None:
+    looking = Looking(folder)
+    told: list[tuple[str, int, int]] = []
+
+    async def work() -> None:
+        inside = looking.inside
+        both = await asyncio.gather(
+            inside.ask(RUN, "layer", on_progress=lambda *now: told.append(now), layer="head",
+                       limit=50),
+            inside.ask(RUN, "layer", layer="head", limit=50),
+        )  # fmt: skip
+        assert both[0] is both[1]
+        assert told[0] == ("Units of head", 0, 50)
+        (first,) = processes(inside)
+        again = await inside.ask(RUN, "picture", picture="test/1")
+        assert processes(inside) == [first]
+        assert again.address is not None
+        key = again.address.removeprefix(f"/inside/{RUN}/").removesuffix(".html")
+        assert inside.page(RUN, key) == again.page
+        assert inside.page("0" * 16, key) is None
+        assert again.page is not None
+        assert again.page.is_relative_to(folder / "home" / "inside")
+        assert inside.known(RUN, "picture", picture="test/1")
+        assert not inside.known(RUN, "picture", picture="test/2")
+
+    within(work(), looking.inside)
+    assert not (folder / "home" / "inside").exists()
+
+
+def test_a_worker_that_died_is_started_again(folder: Path) -> None:
+    looking = Looking(folder)
+
+    async def work() -> None:
+        inside = looking.inside
+        asked = asyncio.create_task(inside.ask(RUN, "network"))
+        while not processes(inside):
+            await asyncio.sleep(0.01)
+        (first,) = processes(inside)
+        os.kill(first, 9)
+        with pytest.raises(OpsinError, match="ended by SIGKILL"):
+            await asked
+        said = await inside.ask(RUN, "picture", picture="test/1")
+        assert said.said["answer"]["label"] in set("0123456789")
+        assert processes(inside) != [first]
+
+    within(work(), looking.inside)
+
+
+def test_what_is_given_up_ends_and_can_be_asked_again(folder: Path) -> None:
+    looking = Looking(folder)
+
+    async def work() -> None:
+        inside = looking.inside
+        asked = asyncio.create_task(inside.ask(RUN, "explain", picture="test/1"))
+        while not processes(inside):
+            await asyncio.sleep(0.01)
+        (slow,) = processes(inside)
+        await inside.cancel(RUN, "explain", picture="test/1")
+        with pytest.raises(OpsinError, match="it was given up"):
+            await asked
+        assert gone(slow)
+        assert not inside.known(RUN, "explain", picture="test/1")
+
+    within(work(), looking.inside)
+
+
+def test_workers_are_few_and_end_when_idle_or_with_the_studio(
+    folder: Path, digits: Dataset, nearest_mean: Path
+) -> None:
+    right = answers_right(digits, 0.8)
+    write_run(folder / "runs", "other", digits, right, classifier=nearest_mean)
+    looking = Looking(folder, most=1, idle=0.05)
+
+    async def work() -> None:
+        inside = looking.inside
+        await inside.ask(RUN, "picture", picture="test/1")
+        (first,) = processes(inside)
+        await inside.ask(opaque("other"), "picture", picture="test/1")
+        assert gone(first)
+        (second,) = processes(inside)
+        while not gone(second):
+            await asyncio.sleep(0.02)
+        asked = asyncio.create_task(inside.ask(RUN, "picture", picture="test/2"))
+        while not processes(inside):
+            await asyncio.sleep(0.01)
+        (last,) = processes(inside)
+        await inside.stop()
+        assert gone(last)
+        with pytest.raises(OpsinError):
+            await asked
+
+    within(work(), looking.inside)
+
+
+def test_refusals_name_no_place_of_the_machine(folder: Path) -> None:
+    (folder / "runs" / "means" / "classifier.onnx").write_bytes(b"no model")
+    looking = Looking(folder)
+
+    async def work() -> None:
+        with pytest.raises(NotThere):
+            await looking.inside.ask("0" * 16, "network")
+        with pytest.raises(OpsinError) as refused:
+            await looking.inside.ask(RUN, "network")
+        assert "no readable ONNX file" in str(refused.value)
+        assert str(folder) not in str(refused.value)
+        with pytest.raises(NotThere):
+            await looking.inside.ask(RUN, "picture", kept="0" * 16)
+
+    within(work(), looking.inside)
+
+
+def test_pages_have_addresses_of_their_own_and_no_others(folder: Path) -> None:
+    looking = Looking(folder)
+    api = FastAPI()
+    add_routes(api, looking.studio)
+
+    async def work() -> None:
+        said = await looking.inside.ask(RUN, "picture", picture="test/1")
+        assert said.address is not None
+        answer = await fetch(api, said.address)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/html")
+        name = said.address.rpartition("/")[2]
+        for other in (f"/inside/{'0' * 16}/{name}", f"/inside/{RUN}/{'0' * 24}.html",
+                      f"/inside/{RUN}/..%2f..%2fqueue.html"):  # fmt: skip
+            assert (await fetch(api, other)).status_code == 404
+
+    within(work(), looking.inside)

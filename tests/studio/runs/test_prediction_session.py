@@ -1,0 +1,152 @@
+"""Pictures that somebody gave are answered as the classifier answers, and found by key alone."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+pytest.importorskip("fastapi")
+
+from fastapi import FastAPI
+
+import opsin
+from opsin.core.errors import ImageError, OpsinError
+from opsin.data.dataset import Dataset
+from opsin.inspection.decision import fill_of
+from opsin.inspection.network import Network
+from opsin.runtime.classifier import Classifier
+from opsin.studio.jobs.job import command
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs import prediction_session
+from opsin.studio.runs.classifying import fill_of as fill_of_studio
+from opsin.studio.runs.run_row import opaque
+from tests.hostile import bomb
+from tests.made_runs import answers_right, write_run
+from tests.studio.looking import Looking, fetch
+
+RUN = opaque("means")
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def looking(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Looking:
+    right = answers_right(digits, 0.9)
+    write_run(tmp_path / "runs", "means", digits, right, classifier=nearest_mean)
+    return Looking(tmp_path)
+
+
+def test_the_answer_is_the_classifiers(
+    looking: Looking, digits: Dataset, nearest_mean: Path
+) -> None:
+    content = png(digits.images[5])
+    key = looking.tried.put(content, "a digit.png")
+    answer = asyncio.run(looking.tried.answer(RUN, key))
+    expected = Classifier(nearest_mean).predict(content, name="a digit.png")
+    assert answer == expected
+
+
+def test_a_heat_map_has_the_networks_size_and_marks_something(
+    looking: Looking, digits: Dataset
+) -> None:
+    key = looking.tried.put(png(digits.images[5]), "digit")
+    with Image.open(io.BytesIO(asyncio.run(looking.tried.heat(RUN, key)))) as image:
+        assert (image.size, image.mode) == ((8, 8), "RGB")
+        assert np.asarray(image).std() > 5
+
+
+def test_hidden_pixels_become_what_the_look_inside_makes_of_them(
+    nearest_mean: Path, digits: Dataset
+) -> None:
+    classifier = Classifier(nearest_mean)
+    network = Network(nearest_mean.read_bytes(), classifier.metadata.layers)
+    pixels = digits.images[5]
+    assert np.array_equal(fill_of_studio(classifier, pixels), fill_of(network, pixels))
+
+
+@pytest.mark.torch
+def test_of_a_network_they_become_the_mean_of_its_pictures(run: opsin.Run, digits: Dataset) -> None:
+    classifier = run.classifier()
+    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    pixels = digits.images[5]
+    found = fill_of_studio(classifier, pixels).astype(int)
+    assert np.abs(found - fill_of(network, pixels)).max() <= 1
+    assert abs(int(found[0]) - pixels.mean()) > 1  # which it would be without the network
+
+
+def test_few_are_kept_and_the_first_are_forgotten(
+    looking: Looking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_session, "_BYTES", 100)
+    keys = [looking.tried.put(bytes(30), f"{number}") for number in range(4)]
+    assert len(set(keys)) == 4
+    with pytest.raises(NotThere):
+        looking.tried.get(keys[0])
+    assert [looking.tried.get(key).name for key in keys[1:]] == ["1", "2", "3"]
+    monkeypatch.setattr(prediction_session, "MOST", 2)
+    looking.tried.put(b"", "4")
+    assert len(looking.tried._kept) == 2
+    monkeypatch.setattr(prediction_session, "_ONE", 10)
+    with pytest.raises(ImageError):
+        looking.tried.put(bytes(11), "too large")
+
+
+def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
+    key = looking.tried.put(bomb(), "bomb.png")
+    with pytest.raises(ImageError, match=r"bomb\.png"):
+        asyncio.run(looking.tried.picture(key))
+    good = looking.tried.put(png(digits.images[5]), "good.png")
+    assert asyncio.run(looking.tried.picture(good)).startswith(b"\x89PNG")
+
+
+def test_routes_lead_to_pictures_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
+    api = FastAPI()
+    prediction_session.add_routes(api, looking.studio)
+    key = looking.tried.put(png(digits.images[5]), "<b>")
+    bad = looking.tried.put(b"no picture", "bad.png")
+    for address in (f"/kept/{key}.png", f"/heat/{RUN}/{key}.png"):
+        answer = asyncio.run(fetch(api, address))
+        assert answer.headers["content-type"] == "image/png"
+        # The run may get another classifier; a key is never given to another picture.
+        assert ("no-store" in answer.headers["cache-control"]) == address.startswith("/heat")
+        Image.open(io.BytesIO(answer.content)).verify()
+    for address, status in (
+        ("/kept/0000000000000000.png", 404), (f"/kept/{bad}.png", 422),
+        (f"/heat/{RUN}/{bad}.png", 422), (f"/heat/{'0' * 16}/{key}.png", 404),
+        ("/kept/..%2f..%2fsecret.png", 404), ("/answers/000000000000.csv", 404),
+    ):  # fmt: skip
+        answer = asyncio.run(fetch(api, address))
+        assert answer.status_code == status, address
+        assert str(looking.settings.home) not in answer.text
+
+
+def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> None:
+    looking.runs.get(RUN).classifier.write_bytes(b"no model")
+    key = looking.tried.put(b"", "x.png")
+    with pytest.raises(OpsinError, match="no readable ONNX file") as refused:
+        asyncio.run(looking.tried.answer(RUN, key))
+    assert str(looking.settings.runs) not in str(refused.value)
+
+
+def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Looking) -> None:
+    api = FastAPI()
+    prediction_session.add_routes(api, looking.studio)
+    table = looking.settings.home / "answers.csv"
+    job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))
+    assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
+    table.write_text("image,answer\n", encoding="utf-8")
+    answer = asyncio.run(fetch(api, f"/answers/{job.id}.csv"))
+    assert answer.text == "image,answer\n"
+    assert "attachment" in answer.headers["content-disposition"]
+    other = looking.jobs.add("compare", "x", command("compare", "--out", table))
+    assert asyncio.run(fetch(api, f"/answers/{other.id}.csv")).status_code == 404

@@ -1,0 +1,139 @@
+"""Corrections of a run's pictures: by the run's rows, in the file of its set."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import SourceError
+from opsin.studio.library.catalogue import LibraryDataset
+from opsin.studio.library.dataset_cache import NotDecoded
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.run_corrections import RunCorrections, of_run
+from opsin.studio.runs.run_index import opaque
+from tests.conftest import write_shapes
+from tests.made_runs import answers_right, write_run
+from tests.studio.library.test_dataset_cache import Around
+
+if TYPE_CHECKING:
+    from opsin.studio.state import Studio
+
+
+class Beside(Around):
+    """A studio's state with open sets."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.__dict__["open"] = Around.open(self)
+
+    def of_run(self, name: str) -> tuple[LibraryDataset, RunCorrections]:
+        return asyncio.run(of_run(cast("Studio", self), opaque(name)))
+
+
+def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
+    """Write a run that was trained with these pictures, and their corrections."""
+    directory = RunDirectory(write_run(tmp_path / "runs", name, data, answers_right(data, 0.8)))
+    if data.recipe.labels:
+        directory.corrections.write_bytes(Path(data.recipe.labels).read_bytes())
+    return directory
+
+
+def named(data: opsin.Dataset, name: str) -> int:
+    return data.names.index(name)
+
+
+def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
+    shapes: Path, tmp_path: Path
+) -> None:
+    opsin.load(shapes)
+    table = tmp_path / "mine.csv"
+    table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
+    data = opsin.load(shapes, labels=table)
+    trained(data, tmp_path)
+    around = Beside(tmp_path)
+    the_set, corrections = around.of_run("one")
+    assert (the_set.sources, the_set.options) == ((str(shapes),), {})
+    assert corrections.now() == {}
+    assert corrections.whole.now() == {1: "square", 3: None}
+
+    row = named(data, "disc/5.png")
+    assert corrections.put([row], "square") == 1
+    assert corrections.now() == {row: "square"}
+    lines = around.sets.corrections_path(the_set.id).read_text().splitlines()
+    assert [line.split(",")[1:3] for line in lines[1:]] == [
+        ["disc/1.png", "square"], ["disc/3.png", "-"], ["disc/5.png", "square"],
+    ]  # fmt: skip
+    again = opsin.load(shapes, labels=around.sets.corrections_path(the_set.id))
+    assert again.classes[again.labels[named(again, "disc/5.png")]] == "square"
+    assert table.read_text().startswith("name,label")
+    assert around.of_run("one")[0].id == the_set.id
+    assert len(around.sets.all()) == 1
+
+
+def test_what_a_run_was_trained_with_and_was_taken_back_since(shapes: Path, tmp_path: Path) -> None:
+    opsin.load(shapes)
+    table = tmp_path / "mine.csv"
+    table.write_text("name,label\ndisc/1.png,square\n")
+    data = opsin.load(shapes, labels=table)
+    trained(data, tmp_path)
+    _, corrections = Beside(tmp_path).of_run("one")
+    row = named(data, "disc/1.png")
+    corrections.take_back([row])
+    assert corrections.whole.now() == {}
+    assert corrections.now() == {row: "disc"}
+    assert corrections.whole.undo()
+    assert corrections.now() == {}
+
+
+def test_the_set_that_is_there_is_taken_and_its_corrections_stay(
+    shapes: Path, tmp_path: Path
+) -> None:
+    data = opsin.load(shapes)
+    trained(data, tmp_path)
+    around = Beside(tmp_path)
+    mine = around.sets.add_source(str(shapes), title="Mine")
+    path = around.sets.corrections_path(mine.id)
+    path.write_text("name,label\ndisc/0.png,-\n")
+    the_set, corrections = around.of_run("one")
+    assert the_set.id == mine.id
+    assert corrections.now() == {named(data, "disc/0.png"): None}
+
+
+def test_a_run_at_another_size_has_its_pictures_by_name(shapes: Path, tmp_path: Path) -> None:
+    opsin.load(shapes)
+    data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
+    trained(data, tmp_path)
+    around = Beside(tmp_path)
+    the_set, corrections = around.of_run("one")
+    assert the_set.options["classes"] == ("square", "disc")
+    row = named(data, "disc/4.png")
+    corrections.put([row], None)
+    assert corrections.now() == {row: None}
+    assert "disc/4.png,-" in around.sets.corrections_path(the_set.id).read_text()
+
+
+def test_rows_and_classes_that_are_none(shapes: Path, tmp_path: Path) -> None:
+    trained(opsin.load(shapes), tmp_path)
+    _, corrections = Beside(tmp_path).of_run("one")
+    with pytest.raises(NotThere):
+        corrections.put([24], "disc")
+    with pytest.raises(SourceError, match="no 'triangle'"):
+        corrections.put([0], "triangle")
+    assert corrections.now() == {}
+
+
+def test_a_run_of_two_sources_and_one_whose_pictures_are_gone(shapes: Path, tmp_path: Path) -> None:
+    more = write_shapes(tmp_path / "more", 4)
+    trained(opsin.load(shapes, more), tmp_path, "two")
+    trained(opsin.load(more), tmp_path, "gone")
+    around = Beside(tmp_path)
+    with pytest.raises(SourceError, match="a run of one source"):
+        around.of_run("two")
+    (more / "disc" / "0.png").unlink()
+    with pytest.raises(NotDecoded):
+        around.of_run("gone")

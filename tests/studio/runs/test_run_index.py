@@ -1,0 +1,229 @@
+"""The table of runs: true, quick, and never thrown by what lies in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+from opsin.studio.not_found import NotThere
+from opsin.studio.runs.run_index import RunIndex, opaque
+from opsin.studio.runs.run_row import RunRow, Stamp, read_row
+
+FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}
+REPORT = {"split": "test", "figures": {"test": FIGURES}, "seconds": {"train": 12.5}}
+RECIPE = {"data": {"sources": ["/data/boots", "digits"]}, "model": {"name": "cnn"}}
+
+
+def write_run(root: Path, name: str, state: str = "done", *, epochs: int = 3) -> RunDirectory:
+    run = RunDirectory(root / name)
+    run.path.mkdir(parents=True)
+    run.recipe.write_text(json.dumps(RECIPE))
+    status = {"state": state, "pid": 1, "started": 1000.0, "heartbeat": 1000.0, "cause": None}
+    run.status.write_text(json.dumps(status))
+    for epoch in range(1, epochs + 1):
+        run.append_history(json.dumps({"epoch": epoch, "val_accuracy": epoch / 1000, "seconds": 2}))
+    if state == "done":
+        run.report.write_text(json.dumps(REPORT))
+    return run
+
+
+def test_a_row_is_what_the_files_say(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "one")
+    run.write_notes(name="Boots", note="a first try")
+    index = RunIndex(tmp_path)
+    assert index.scan() == {opaque("one")}
+    [row] = index.rows()
+    assert (row.name, row.note, row.folder) == ("Boots", "a first try", "one")
+    assert (row.state, row.source, row.model) == ("done", "boots + digits", "cnn")
+    assert (row.split, row.accuracy, row.low, row.high) == ("test", 0.92, 0.91, 0.93)
+    assert (row.seconds, row.started, row.curve) == (12.5, 1000.0, (0.001, 0.002, 0.003))
+    assert row.bytes == sum(file.stat().st_size for file in run.path.iterdir())
+    assert index.get(row.id).path == run.path
+    assert row.in_steps
+    assert not replace(row, model="forest").in_steps
+
+
+def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [write_run(tmp_path, name) for name in "abc"]
+    index = RunIndex(tmp_path)
+    index.scan()
+    read: list[str] = []
+
+    def reads(path: Path, stamp: Stamp) -> RunRow:
+        read.append(path.name)
+        return read_row(path, stamp)
+
+    monkeypatch.setattr("opsin.studio.runs.run_index.read_row", reads)
+    version = index.version
+    assert index.scan() == set()
+    assert (read, index.version) == ([], version)
+    runs[1].append_history(json.dumps({"val_accuracy": 0.5}))
+    assert index.scan() == {opaque("b")}
+    assert (read, index.version) == (["b"], version + 1)
+
+
+def test_a_sign_of_life_is_no_news_for_the_table(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "one", "running")
+    index = RunIndex(tmp_path)
+    with run.hold():
+        index.scan()
+        version = index.version
+        run.show_progress(doing="1/3", done=1, total=2, unit="pictures")
+        assert index.scan() == {opaque("one")}
+        assert index.version == version
+        assert index.rows()[0].state == "running"
+
+
+def test_a_run_whose_process_is_gone_has_failed_though_no_file_changed(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "one", "running")
+    index = RunIndex(tmp_path)
+    lock = FileLock(run.lock)
+    lock.acquire()
+    index.scan()
+    assert index.rows()[0].state == "running"
+    lock.release()
+    assert index.scan() == {opaque("one")}
+    [row] = index.rows()
+    assert row.state == "failed"
+    assert row.cause is not None and "ended without a word" in row.cause
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("recipe.json", "{"),
+        ("recipe.json", "{}"),
+        ("recipe.json", '{"data": [], "model": 3}'),
+        ("status.json", "[]"),
+        ("report.json", '{"split": "test", "figures": []}'),
+        ("report.json", '{"split": [], "figures": {}}'),
+        ("report.json", "[" * 5000),
+        ("notes.json", "?"),
+    ],
+)
+def test_a_damaged_run_says_so_and_hides_nobody(tmp_path: Path, file: str, content: str) -> None:
+    write_run(tmp_path, "good")
+    (write_run(tmp_path, "bad").path / file).write_text(content)
+    index = RunIndex(tmp_path)
+    index.scan()
+    rows = {row.folder: row for row in index.rows()}
+    assert rows["good"].state == "done"
+    assert rows["bad"].state == "damaged"
+    assert rows["bad"].cause
+    assert str(tmp_path) not in rows["bad"].cause  # pages show no paths
+    assert index.find("bad") == rows["bad"]
+    assert index.find("other") is None
+
+
+@pytest.mark.parametrize("line", ["", "{", "3", '{"val_accuracy": "x"}', '{"val_accuracy": null}'])
+def test_a_strange_history_is_no_curve(tmp_path: Path, line: str) -> None:
+    run = write_run(tmp_path, "one", epochs=0)
+    run.history.write_text(line + "\n")
+    index = RunIndex(tmp_path)
+    index.scan()
+    assert index.rows()[0].curve == ()
+    assert index.rows()[0].state == "done"
+
+
+def test_names_are_text_whatever_they_are(tmp_path: Path) -> None:
+    names = ["<img src=x onerror=alert(1)>", "\u202eevil", os.fsdecode(b"a\xff")]
+    for name in names:
+        write_run(tmp_path, name)
+    index = RunIndex(tmp_path)
+    index.scan()
+    assert len(index.rows()) == 3
+    for row in index.rows():
+        row.name.encode("utf-8")
+        assert index.get(row.id).path.is_dir()
+
+
+def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    write_run(tmp_path, ".hidden")
+    index = RunIndex(tmp_path)
+    assert index.scan() == set()
+    assert RunIndex(tmp_path / "missing").scan() == set()
+    with pytest.raises(NotThere):
+        index.get("0123456789abcdef")
+
+
+def test_deleting_is_taken_back(tmp_path: Path) -> None:
+    write_run(tmp_path, "one")
+    write_run(tmp_path, "two")
+    index = RunIndex(tmp_path)
+    index.scan()
+    index.get(opaque("one")).write_notes(name="My first <one>")
+    token = index.delete(opaque("one"))
+    assert [row.folder for row in index.rows()] == ["two"]
+    assert not (tmp_path / "one").exists()
+    # Also by a studio that was started since.
+    again = RunIndex(tmp_path)
+    [deleted] = again.deleted()
+    assert (deleted.token, deleted.folder) == (token, "one")
+    assert deleted.name == "My first <one>"
+    assert again.restore(token) == opaque("one")
+    assert {row.folder for row in again.rows()} == {"one", "two"}
+    with pytest.raises(NotThere):
+        again.restore(token)
+
+
+def test_a_name_that_is_taken_by_now_is_not_overwritten(tmp_path: Path) -> None:
+    write_run(tmp_path, "one")
+    index = RunIndex(tmp_path)
+    index.scan()
+    token = index.delete(opaque("one"))
+    write_run(tmp_path, "one", epochs=1)
+    with pytest.raises(RunError, match="another run"):
+        index.restore(token)
+    assert index.deleted()
+
+
+def test_a_damaged_run_may_be_deleted(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "one")
+    run.status.write_text("{")
+    index = RunIndex(tmp_path)
+    index.scan()
+    index.delete(opaque("one"))
+    assert index.rows() == []
+
+
+def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "one", "running")
+    index = RunIndex(tmp_path)
+    index.scan()
+    with run.hold(), pytest.raises(RunError, match="being trained"):
+        index.delete(opaque("one"))
+    assert run.path.is_dir()
+
+
+def test_what_was_deleted_goes_after_a_week(tmp_path: Path) -> None:
+    write_run(tmp_path, "old")
+    write_run(tmp_path, "new")
+    index = RunIndex(tmp_path)
+    index.scan()
+    index.delete(opaque("new"))
+    kept = tmp_path / ".deleted" / f"{time.time() - 8 * 86_400:.3f}-old"
+    (tmp_path / "old").rename(kept)
+    RunIndex(tmp_path).scan()
+    assert [each.folder for each in index.deleted()] == ["new"]
+    index.remove_deleted()
+    assert index.deleted() == []
+    assert list((tmp_path / ".deleted").iterdir()) == []
+
+
+def test_tokens_name_nothing_outside(tmp_path: Path) -> None:
+    write_run(tmp_path, "one")
+    index = RunIndex(tmp_path / "runs")
+    for token in ("../one", "", opaque("../one"), opaque("one")):
+        with pytest.raises(NotThere):
+            index.restore(token)
+    assert (tmp_path / "one").is_dir()
