@@ -56,7 +56,7 @@ class Listener(Observer):
 @contextlib.asynccontextmanager
 async def running(models: dict[str, Path], **options: Any) -> AsyncIterator[Engine]:
     """Start an engine, and stop it at the end, so that nothing of it is left."""
-    engine = Engine(models, **{"workers": 1, "look_every": 0.05, **options})
+    engine = Engine(models, **{"workers": 1, "poll_seconds": 0.05, **options})
     await engine.start()
     try:
         yield engine

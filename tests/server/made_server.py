@@ -43,25 +43,25 @@ class Host:
 
     Args:
         engine: The engine; it is started.
-        measures: What it tells.
+        metrics: What it tells.
         loop: Where it lives.
     """
 
     def __init__(
-        self, engine: Engine, measures: ServerMetrics, loop: asyncio.AbstractEventLoop
+        self, engine: Engine, metrics: ServerMetrics, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self.engine, self.measures, self.loop = engine, measures, loop
+        self.engine, self.metrics, self.loop = engine, metrics, loop
 
     def asks(self, settings: ServerSettings | None = None) -> Asks:
         """Return what asks an application with these settings."""
-        return Asks(build_app(self.engine, settings or ServerSettings(), self.measures), self.loop)
+        return Asks(build_app(self.engine, settings or ServerSettings(), self.metrics), self.loop)
 
 
 @contextlib.contextmanager
 def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
     """Run an engine with one worker for as long as the block lasts."""
-    measures, loop = ServerMetrics(), asyncio.new_event_loop()
-    engine = Engine(models, workers=1, observer=measures, **options)
+    metrics, loop = ServerMetrics(), asyncio.new_event_loop()
+    engine = Engine(models, workers=1, observer=metrics, **options)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
@@ -71,7 +71,7 @@ def hosting(models: dict[str, Path], **options: Any) -> Iterator[Host]:
     try:
         run(engine.start())
         try:
-            yield Host(engine, measures, loop)
+            yield Host(engine, metrics, loop)
         finally:
             run(engine.stop())
     finally:

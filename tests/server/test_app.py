@@ -40,8 +40,8 @@ def test_models(asks: Asks, nearest_mean: Path) -> None:
 def test_a_class_whose_name_is_no_unicode(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
     served = asks.app.engine.served["digits"]
     metadata = served.metadata.model_copy(update={"classes": ("a\udcff",)})
-    shelf = asks.app.engine._shelf.served
-    monkeypatch.setitem(shelf, "digits", dataclasses.replace(served, metadata=metadata))
+    served_models = asks.app.engine._registry.served
+    monkeypatch.setitem(served_models, "digits", dataclasses.replace(served, metadata=metadata))
     for path in ("/v1/models", "/v1/models/digits"):
         reply = asks.get(path)
         assert reply.status_code == 200
@@ -133,8 +133,8 @@ def test_examples_name_the_file_that_is_served_now(
 ) -> None:
     served = asks.app.engine.served["digits"]
     assert f'"{served.digest[:12]}"' in asks.get("/openapi.json").text
-    shelf = asks.app.engine._shelf.served
-    monkeypatch.setitem(shelf, "digits", dataclasses.replace(served, digest="0" * 64))
+    served_models = asks.app.engine._registry.served
+    monkeypatch.setitem(served_models, "digits", dataclasses.replace(served, digest="0" * 64))
     assert f'"{"0" * 12}"' in asks.get("/openapi.json").text
 
 

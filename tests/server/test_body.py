@@ -18,8 +18,8 @@ from starlette.requests import ClientDisconnect
 
 from opsin.server.body import Body, MemoryBudget, pictures_of_json, read_pictures
 from opsin.server.form import Upload
-from opsin.server.http_errors import SlowRequest, TooLarge, WrongMediaType
-from opsin.server.predict_requests import Overloaded
+from opsin.server.http_errors import SlowRequest, WrongMediaType
+from opsin.server.predict_requests import Overloaded, TooLarge
 from opsin.server.server_settings import ServerSettings
 from opsin.web.refusals import BadRequest, RequestError
 
@@ -53,20 +53,20 @@ def read(
     kind: str | None = "image/png",
     *headers: tuple[bytes, bytes],
     settings: ServerSettings = SMALL,
-    room: MemoryBudget | None = None,
+    budget: MemoryBudget | None = None,
 ) -> list[Upload]:
     given = [*headers] if kind is None else [(b"content-type", kind.encode()), *headers]
-    room = room or MemoryBudget.of(settings)
-    before = room.left
+    budget = budget or MemoryBudget.of(settings)
+    before = budget.left
 
     async def work() -> list[Upload]:
-        with Body({"headers": given}, receive, settings, room) as body:
+        with Body({"headers": given}, receive, settings, budget) as body:
             return await read_pictures(body, settings)
 
     try:
         return asyncio.run(work())
     finally:
-        assert room.left == before, "room was not given back"
+        assert budget.left == before, "room was not given back"
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_a_client_that_goes() -> None:
 
 
 def test_room_is_shared() -> None:
-    room = MemoryBudget(1500)
-    room.take(600)
+    budget = MemoryBudget(1500)
+    budget.take(600)
     with pytest.raises(Overloaded) as caught:
-        read(Pieces(b"x" * 500, b"x" * 450), room=room)
+        read(Pieces(b"x" * 500, b"x" * 450), budget=budget)
     assert caught.value.retry_after >= 1
-    assert read(Pieces(b"x" * 900), room=room)
+    assert read(Pieces(b"x" * 900), budget=budget)
 
 
 def as_json(value: object) -> bytes:
@@ -208,13 +208,13 @@ def test_what_bodies_leave_behind_is_collected_now_and_then() -> None:
 
     held = Held()
     held.itself = held  # type: ignore[attr-defined]
-    seen, room = weakref.ref(held), MemoryBudget(1_000_000_000)
+    seen, budget = weakref.ref(held), MemoryBudget(1_000_000_000)
     gc.disable()
     try:
         del held
-        room.give(255_000_000)
+        budget.give(255_000_000)
         assert seen() is not None
-        room.give(1_000_000)
+        budget.give(1_000_000)
         assert seen() is None
     finally:
         gc.enable()

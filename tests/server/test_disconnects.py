@@ -131,7 +131,7 @@ def test_who_goes_frees_the_place(host: Host, digits: Dataset, path: str) -> Non
         for pid in host.engine.pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            first = asyncio.create_task(host.engine.ask("digits", [PredictRequest(picture)]))
+            first = asyncio.create_task(host.engine.predict("digits", [PredictRequest(picture)]))
             await until(lambda: host.engine.load.computing == 1)
             sent = await come_and_go(asks, path, kind, body)
         finally:

@@ -58,7 +58,7 @@ def runner() -> Iterator[asyncio.Runner]:
 @contextlib.contextmanager
 def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
     """Run an engine that several tests ask, on their one event loop."""
-    engine = Engine(models, look_every=0.05, **options)
+    engine = Engine(models, poll_seconds=0.05, **options)
     runner.run(engine.start())
     try:
         yield engine
@@ -165,7 +165,7 @@ def test_nobody_gets_the_answer_of_another(
         ready = number % 3 == 0
         images = [pixels[name][place] if ready else pictures[place] for place in places]
         asks = [PredictRequest(image, as_is=False, embedding=number % 11 == 0) for image in images]
-        answers = await two_models.ask(name, asks)
+        answers = await two_models.predict(name, asks)
         for place, answer in zip(places, answers, strict=True):
             expected = serial[name][place]
             # Pixels that are ready were turned before, where the model wants that.
@@ -197,12 +197,12 @@ def test_an_answer_says_all_there_is(
     async def main() -> None:
         served = two_models.served["means"]
         assert served.metadata == Classifier(nearest_mean).metadata
-        assert (served.embedding, served.steady, served.mix) == (64, True, None)
+        assert (served.embedding, served.batch_invariant, served.mix) == (64, True, None)
         asks = [
             PredictRequest(digits.images[0], explain=True),
             PredictRequest(digits.images[0], embedding=True),
         ]
-        explained, plain = await two_models.ask("means", asks)
+        explained, plain = await two_models.predict("means", asks)
         assert isinstance(explained, PredictResult)
         assert isinstance(plain, PredictResult)
         # Hidden pixels become the picture's mean, where the file does not hold a better one.
@@ -217,8 +217,8 @@ def test_an_answer_says_all_there_is(
         assert plain.embedding is not None
         assert explained.embedding is None
         with pytest.raises(UnknownModel, match="means"):
-            await two_models.ask("other", [])
-        assert await two_models.ask("means", []) == []
+            await two_models.predict("other", [])
+        assert await two_models.predict("means", []) == []
 
     runner.run(main())
 
@@ -236,7 +236,7 @@ def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
         for pid in pids:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
-        answers = await two_models.ask("means", [PredictRequest(image) for image in images])
+        answers = await two_models.predict("means", [PredictRequest(image) for image in images])
         expected = Classifier(nearest_mean, threads=1)
         assert same(answers[0], expected.predict(pictures[0]))
         assert same(answers[4], expected.predict(pictures[1]))
@@ -258,18 +258,19 @@ def test_the_queue_is_bounded(
         async with halted(small):
             # Four are taken by the worker, four lie ready behind them, and eight wait.
             asked = [
-                asyncio.create_task(small.ask("m", [PredictRequest(p)] * 4)) for p in pictures[:4]
+                asyncio.create_task(small.predict("m", [PredictRequest(p)] * 4))
+                for p in pictures[:4]
             ]
             await until(lambda: small.load.computing == 8 and small.load.waiting == 8)
             with pytest.raises(Overloaded, match="8 pictures wait") as caught:
-                await small.ask("m", [PredictRequest(pictures[0])])
+                await small.predict("m", [PredictRequest(pictures[0])])
             assert caught.value.retry_after >= 1
             with pytest.raises(TooLarge, match="at most 8 pictures"):
-                await small.ask("m", [PredictRequest(pictures[0])] * 9)
+                await small.predict("m", [PredictRequest(pictures[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
             asked[3].cancel()
             await until(lambda: small.load.waiting == 4)
-            more = asyncio.create_task(small.ask("m", [PredictRequest(pictures[5])] * 4))
+            more = asyncio.create_task(small.predict("m", [PredictRequest(pictures[5])] * 4))
         done = await asyncio.gather(*asked[:3], more)
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
@@ -281,12 +282,12 @@ def test_what_came_too_late_is_not_computed(
 ) -> None:
     async def main() -> None:
         with pytest.raises(Expired):
-            await small.ask("m", [PredictRequest(pictures[0])], deadline=0)
+            await small.predict("m", [PredictRequest(pictures[0])], deadline=0)
         async with halted(small):
-            first = asyncio.create_task(small.ask("m", [PredictRequest(pictures[0])] * 8))
+            first = asyncio.create_task(small.predict("m", [PredictRequest(pictures[0])] * 8))
             await until(lambda: small.load.computing == 8)
             with pytest.raises(Expired, match=r"within 0\.05 s"):
-                await small.ask("m", [PredictRequest(pictures[1])] * 3, deadline=0.05)
+                await small.predict("m", [PredictRequest(pictures[1])] * 3, deadline=0.05)
             assert small.load.waiting == 0
         await first
         assert listener.count("refused", "expired") == 2
@@ -301,17 +302,19 @@ def test_one_worker_is_kept_from_explanations(
     async def main() -> None:
         async with halted(two_models):
             slow = [
-                asyncio.create_task(two_models.ask("made", [PredictRequest(p, explain=True)] * 2))
+                asyncio.create_task(
+                    two_models.predict("made", [PredictRequest(p, explain=True)] * 2)
+                )
                 for p in pictures[:9]
             ]
             await asyncio.sleep(0.05)
             assert two_models.load.computing == 1
-            quick = asyncio.create_task(two_models.ask("made", [PredictRequest(pictures[0])]))
+            quick = asyncio.create_task(two_models.predict("made", [PredictRequest(pictures[0])]))
             await until(lambda: two_models.load.computing == 2)
             (kept,) = [
                 worker
-                for worker in two_models._crew.workers
-                if not worker.batches[0].waiters[0].alone
+                for worker in two_models._pool.workers
+                if not worker.batches[0].entries[0].alone
             ]
             os.kill(kept.pid, signal.SIGCONT)
             await quick
@@ -329,26 +332,28 @@ def test_a_worker_that_is_killed_is_replaced(
 
     async def main() -> None:
         # A process lies ready, so that nobody waits for another one to start.
-        await until(lambda: engine._crew._spare is not None)
-        spare = engine._crew._spare
+        await until(lambda: engine._pool._spare is not None)
+        spare = engine._pool._spare
         first, second = engine.pids
         os.kill(first, signal.SIGSTOP)
-        lost = asyncio.create_task(engine.ask("means", [PredictRequest(pictures[0])]))
+        lost = asyncio.create_task(engine.predict("means", [PredictRequest(pictures[0])]))
         await until(lambda: engine.load.computing == 1)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="try again"):
             await lost
         # The other one goes on, and soon there are two again.
         assert isinstance(
-            (await engine.ask("means", [PredictRequest(pictures[0])]))[0], PredictResult
+            (await engine.predict("means", [PredictRequest(pictures[0])]))[0], PredictResult
         )
         assert await until(lambda: len(engine.pids) == 2) < 5
         assert spare is not None
         assert engine.pids == [second, spare.pid]
         assert listener.count("died") == listener.count("refused", "worker died") == 1
         # One that is being ended at this moment is given nothing any more.
-        engine._crew.workers[0].kill()
-        await asyncio.gather(*(engine.ask("means", [PredictRequest(image)]) for image in pictures))
+        engine._pool.workers[0].kill()
+        await asyncio.gather(
+            *(engine.predict("means", [PredictRequest(image)]) for image in pictures)
+        )
         await until(lambda: len(engine.pids) == 2)
 
     runner.run(main())
@@ -363,20 +368,20 @@ def test_a_picture_that_kills_is_refused_in_the_end(
         for _ in range(2):
             await until(lambda: small.load.workers == 1)
             asked = asyncio.create_task(
-                small.ask("m", [PredictRequest(deadly), PredictRequest(pictures[0])])
+                small.predict("m", [PredictRequest(deadly), PredictRequest(pictures[0])])
             )
             await until(lambda: small.load.computing > 0)
             os.kill(small.pids[0], signal.SIGKILL)
             with pytest.raises(WorkerDied):
                 await asked
-        refused, answer = await small.ask(
+        refused, answer = await small.predict(
             "m", [PredictRequest(deadly), PredictRequest(pictures[0])]
         )
         assert isinstance(refused, ImageError)
         assert "ended over this one" in str(refused)
         # The one that was with it the first time is cleared, and the server goes on.
         assert isinstance(answer, PredictResult)
-        assert isinstance((await small.ask("m", [PredictRequest(large(1))]))[0], PredictResult)
+        assert isinstance((await small.predict("m", [PredictRequest(large(1))]))[0], PredictResult)
 
     runner.run(main())
 
@@ -391,14 +396,14 @@ def test_a_worker_that_is_stuck_is_replaced(
             (stuck,) = engine.pids
             os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
-                await engine.ask("m", [PredictRequest(pictures[0])])
+                await engine.predict("m", [PredictRequest(pictures[0])])
             await until(lambda: bool(engine.pids) and stuck not in engine.pids)
             # On a busy machine the new one may answer too late at first.
             async with asyncio.timeout(30):
                 answered = None
                 while not answered:
                     with contextlib.suppress(Expired):
-                        answered = await engine.ask("m", [PredictRequest(pictures[0])])
+                        answered = await engine.predict("m", [PredictRequest(pictures[0])])
             assert isinstance(answered[0], PredictResult)
 
     asyncio.run(main())
@@ -412,8 +417,8 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
 
     async def main() -> None:
         async with running({"m": path}) as engine:
-            assert not engine.served["m"].steady
-            answers = await engine.ask("m", [PredictRequest(image) for image in pixels])
+            assert not engine.served["m"].batch_invariant
+            answers = await engine.predict("m", [PredictRequest(image) for image in pixels])
             for image, answer, other in zip(pixels, answers, together, strict=True):
                 assert isinstance(answer, PredictResult)
                 assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
@@ -421,7 +426,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
             # One that takes its place knows that too.
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
-            again = await engine.ask("m", [PredictRequest(image) for image in pixels])
+            again = await engine.predict("m", [PredictRequest(image) for image in pixels])
             for before, after in zip(answers, again, strict=True):
                 assert isinstance(before, PredictResult)
                 assert isinstance(after, PredictResult)
@@ -438,7 +443,7 @@ def test_it_runs_on_uvloop_too(
     async def main() -> None:
         async with running({"m": nearest_mean}, batch=4) as engine:
             expected = Classifier(nearest_mean, threads=1)
-            answers = await engine.ask(
+            answers = await engine.predict(
                 "m", [PredictRequest(image) for image in [*pictures, large()]]
             )
             assert all(
@@ -448,7 +453,7 @@ def test_it_runs_on_uvloop_too(
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
             assert isinstance(
-                (await engine.ask("m", [PredictRequest(pictures[0])]))[0], PredictResult
+                (await engine.predict("m", [PredictRequest(pictures[0])]))[0], PredictResult
             )
         assert all_ended(started)
 
@@ -464,7 +469,7 @@ def test_stopping_answers_what_was_taken(
         await engine.start()
         ready.append(engine.ready)
         asked = [
-            asyncio.create_task(engine.ask("m", [PredictRequest(image)])) for image in pictures
+            asyncio.create_task(engine.predict("m", [PredictRequest(image)])) for image in pictures
         ]
         await asyncio.sleep(0)
         stopping = asyncio.create_task(engine.stop())
@@ -472,7 +477,7 @@ def test_stopping_answers_what_was_taken(
         ready.append(engine.ready)
         assert ready == [False, True, False]
         with pytest.raises(Stopping):
-            await engine.ask("m", [PredictRequest(pictures[0])])
+            await engine.predict("m", [PredictRequest(pictures[0])])
         await stopping
         assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in asked)
         assert all_ended(started)
@@ -489,7 +494,7 @@ def test_stopping_in_haste_answers_that_it_stops(
         for pid in engine.pids:
             os.kill(pid, signal.SIGSTOP)
         asked = [
-            asyncio.create_task(engine.ask("m", [PredictRequest(image)])) for image in pictures
+            asyncio.create_task(engine.predict("m", [PredictRequest(image)])) for image in pictures
         ]
         await until(lambda: engine.load.computing > 0 and engine.load.waiting > 0)
         await engine.stop(wait=False)
@@ -539,7 +544,7 @@ def test_a_new_file_takes_over_without_a_gap(
             while not stop:
                 digest = engine.served["m"].digest
                 try:
-                    answers = await engine.ask("m", [PredictRequest(image) for image in pixels])
+                    answers = await engine.predict("m", [PredictRequest(image) for image in pixels])
                 except WorkerDied:  # it had this request
                     continue
                 got = np.stack([a.probabilities for a in answers if isinstance(a, PredictResult)])
@@ -568,7 +573,7 @@ def test_a_new_file_takes_over_without_a_gap(
             await asyncio.gather(*clients)
             assert len(seen) == 2
             # Nobody asks the old one any more, so nobody keeps it.
-            await until(lambda: all(len(w.loaded) == 1 for w in engine._crew.workers))
+            await until(lambda: all(len(w.loaded) == 1 for w in engine._pool.workers))
 
     asyncio.run(main())
 
@@ -618,7 +623,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with running({"theirs": path}, observer=listener) as engine:
-            first, second = await engine.ask(
+            first, second = await engine.predict(
                 "theirs", [PredictRequest(seven), PredictRequest(other)]
             )
             assert isinstance(first, BadAnswer)
@@ -635,7 +640,7 @@ def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
             await until(lambda: listener.count("reloaded", "theirs", False) == 1)
             assert engine.served["theirs"].digest == digest
             assert isinstance(
-                (await engine.ask("theirs", [PredictRequest(other)]))[0], PredictResult
+                (await engine.predict("theirs", [PredictRequest(other)]))[0], PredictResult
             )
 
     asyncio.run(main())

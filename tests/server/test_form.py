@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.server.form import Form, Upload
-from opsin.server.http_errors import TooLarge
+from opsin.server.predict_requests import TooLarge
 from opsin.web.refusals import BadRequest
 
 KIND = "multipart/form-data; boundary=cut"

@@ -134,7 +134,7 @@ def test_limits_of_a_request(asks: Asks) -> None:
     assert asks.post("/predict", content=endless(), headers=PNG).status_code == 413
     assert asks.post("/predict", content=bytes(200_001), headers=PNG).status_code == 413
     assert asks.post("/predict", content=bytes(200_000), headers=PNG).status_code == 422
-    assert asks.app.state.room.left == 25 * 200_000
+    assert asks.app.state.budget.left == 25 * 200_000
 
 
 @pytest.mark.parametrize("path", ["/predict?model=dogs", "/v1/models/dogs:predict-image"])
@@ -189,7 +189,7 @@ def test_a_full_queue_half_way_is_waited_for(
     asks: Asks, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, tries = asks.app.engine, []
-    honest = engine.ask
+    honest = engine.predict
 
     async def busy_sometimes(*given: Any, **named: Any) -> list[Any]:
         tries.append(len(given[1]))
@@ -197,7 +197,7 @@ def test_a_full_queue_half_way_is_waited_for(
             raise Overloaded("room", "there is none", "Try again.", retry_after=1)
         return await honest(*given, **named)
 
-    monkeypatch.setattr(engine, "ask", busy_sometimes)
+    monkeypatch.setattr(engine, "predict", busy_sometimes)
     files = [("image", picture) for picture in pictures[:6]]
     assert len(asks.post("/predict", files=files).json()["predictions"]) == 6
     assert tries == [4, 2, 2]
@@ -213,13 +213,13 @@ def test_a_bug_is_told_to_the_log_alone(
     async def broken(*given: Any, **named: Any) -> list[PredictResult]:
         raise RuntimeError("/home/secret")
 
-    monkeypatch.setattr(asks.app.engine, "ask", broken)
+    monkeypatch.setattr(asks.app.engine, "predict", broken)
     reply = asks.post("/predict", content=pictures[0], headers=PNG)
     assert reply.status_code == 500
     assert reply.json()["error"]["kind"] == "InternalError"
     assert "secret" not in reply.text
     assert "/home/secret" in caplog.text
-    assert asks.app.state.room.left == 25 * 200_000
+    assert asks.app.state.budget.left == 25 * 200_000
 
 
 def test_tagged_requests_at_once(asks: Asks, pictures: list[bytes]) -> None:

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.server.request_queue import BATCH_BYTES, RequestQueue, Waiter
+from opsin.server.request_queue import BATCH_BYTES, QueueEntry, RequestQueue
 
 Step = tuple[str, int, int, int, bool]
 
 
-def one(model: str = "m", size: int = 1, deadline: float = 9, **more: bool) -> Waiter[str, str]:
-    return Waiter(model, size, deadline, "request", **more)
+def one(model: str = "m", size: int = 1, deadline: float = 9, **more: bool) -> QueueEntry[str, str]:
+    return QueueEntry(model, size, deadline, "request", **more)
 
 
 def test_all_of_a_request_or_nothing_of_it() -> None:
@@ -91,8 +91,8 @@ _STEPS = st.tuples(
 def test_whatever_happens(steps: list[Step], most: int) -> None:
     """Never beyond the bounds, never twice, never expired or dropped, in order of arrival."""
     waiting, now = RequestQueue[str, str](10, 200), 0.0
-    live: list[Waiter[str, str]] = []
-    over: set[Waiter[str, str]] = set()
+    live: list[QueueEntry[str, str]] = []
+    over: set[QueueEntry[str, str]] = set()
     for what, count, size, life, flag in steps:
         if what == "add":
             new = [one("ab"[flag], size, now + life, alone=life == 6) for _ in range(count)]

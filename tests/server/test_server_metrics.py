@@ -18,11 +18,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from opsin.core.metadata import Metadata, Preparation, Reject
 from opsin.server.engine import PredictResult
-from opsin.server.served_model import Served
-from opsin.server.server_metrics import WINDOW, ServerMetrics, Timed, drift, training_mix
+from opsin.server.served_model import ServedModel
+from opsin.server.server_metrics import (
+    WINDOW,
+    MetricsMiddleware,
+    ServerMetrics,
+    drift,
+    training_mix,
+)
 
 
-def served(classes: tuple[str, ...], mix: tuple[float, ...] | None, refused: float = 0) -> Served:
+def served(
+    classes: tuple[str, ...], mix: tuple[float, ...] | None, refused: float = 0
+) -> ServedModel:
     metadata = Metadata(
         opsin="1",
         model="mlp",
@@ -33,15 +41,15 @@ def served(classes: tuple[str, ...], mix: tuple[float, ...] | None, refused: flo
         fingerprint="0",
         reject=Reject(threshold=0.5, rate=refused, images=100) if refused else None,
     )
-    return Served("demo", metadata, "0" * 64, 0.0, mix)
+    return ServedModel("demo", metadata, "0" * 64, 0.0, mix)
 
 
 def answer(confidence: float = 0.75, *, rejected: bool = False) -> PredictResult:
     return PredictResult(np.array([confidence, 1 - confidence], np.float32), 0.5, rejected)
 
 
-def figures(measures: ServerMetrics, **known: Served) -> dict[tuple[Any, ...], float]:
-    text = measures.text(known).decode()
+def figures(metrics: ServerMetrics, **known: ServedModel) -> dict[tuple[Any, ...], float]:
+    text = metrics.text(known).decode()
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -50,20 +58,20 @@ def figures(measures: ServerMetrics, **known: Served) -> dict[tuple[Any, ...], f
 
 
 def test_what_was_told_is_counted() -> None:
-    measures = ServerMetrics()
-    measures.waiting(5)
-    measures.batch("demo", 3, 0.5)
+    metrics = ServerMetrics()
+    metrics.waiting(5)
+    metrics.batch("demo", 3, 0.5)
     for reason in ("overloaded", "overloaded", "something new"):
-        measures.refused(reason)
-    measures.answered("demo", answer(0.75), "cat", 0.02)
-    measures.answered("demo", answer(0.25), "cat", 0.02)
-    measures.answered("demo", answer(rejected=True), "cat", 0.02)
-    measures.unreadable("demo")
-    measures.worker_died()
-    measures.reloaded("demo", True)
-    measures.reloaded("demo", False)
-    measures.request("/predict", "demo", 200, 0.1)
-    found = figures(measures)
+        metrics.refused(reason)
+    metrics.answered("demo", answer(0.75), "cat", 0.02)
+    metrics.answered("demo", answer(0.25), "cat", 0.02)
+    metrics.answered("demo", answer(rejected=True), "cat", 0.02)
+    metrics.unreadable("demo")
+    metrics.worker_died()
+    metrics.reloaded("demo", True)
+    metrics.reloaded("demo", False)
+    metrics.request("/predict", "demo", 200, 0.1)
+    found = figures(metrics)
     expected = {
         ("opsin_pictures_waiting",): 5,
         ("opsin_batch_pictures_sum", "demo"): 3,
@@ -93,21 +101,21 @@ def test_two_servers_do_not_mix() -> None:
 
 
 def test_the_drift_is_that_of_the_newest_answers() -> None:
-    measures, demo = ServerMetrics(), served(("a", "b"), (0.5, 0.5))
-    assert ("opsin_drift", "demo") not in figures(measures, demo=demo)
+    metrics, demo = ServerMetrics(), served(("a", "b"), (0.5, 0.5))
+    assert ("opsin_drift", "demo") not in figures(metrics, demo=demo)
     for _ in range(WINDOW):
-        measures.answered("demo", answer(), "a", 0.0)
-    assert figures(measures, demo=demo)[("opsin_drift", "demo")] == 0.5
+        metrics.answered("demo", answer(), "a", 0.0)
+    assert figures(metrics, demo=demo)[("opsin_drift", "demo")] == 0.5
     for place in range(WINDOW):
-        measures.answered("demo", answer(), "ab"[place % 2], 0.0)
-    found = figures(measures, demo=demo)
+        metrics.answered("demo", answer(), "ab"[place % 2], 0.0)
+    found = figures(metrics, demo=demo)
     assert found[("opsin_drift", "demo")] == 0
     assert found[("opsin_training_share", "a", "demo")] == 0.5
     assert found[("opsin_answers_total", "a", "demo")] == 1.5 * WINDOW
     assert 0 < found[("opsin_drift_by_chance", "demo")] < 0.02
-    assert ("opsin_drift", "demo") not in figures(measures, demo=served(("a", "b"), None))
-    measures.reloaded("demo", True)
-    found = figures(measures, demo=demo)
+    assert ("opsin_drift", "demo") not in figures(metrics, demo=served(("a", "b"), None))
+    metrics.reloaded("demo", True)
+    found = figures(metrics, demo=demo)
     assert ("opsin_drift", "demo") not in found
     assert found[("opsin_answers_total", "a", "demo")] == 1.5 * WINDOW
 
@@ -149,9 +157,9 @@ def test_nothing_answered_is_no_distance() -> None:
 
 
 def test_names_that_are_no_unicode_are_written() -> None:
-    measures = ServerMetrics()
-    measures.answered("demo", answer(), "a\udcff", 0.0)
-    found = figures(measures, demo=served(("a\udcff", "b"), (0.5, 0.5)))
+    metrics = ServerMetrics()
+    metrics.answered("demo", answer(), "a\udcff", 0.0)
+    found = figures(metrics, demo=served(("a\udcff", "b"), (0.5, 0.5)))
     assert found[("opsin_answers_total", "a\\udcff", "demo")] == 1
     assert found[("opsin_training_share", "a\\udcff", "demo")] == 0.5
     assert found[("opsin_drift", "demo")] == 0.5
@@ -159,9 +167,9 @@ def test_names_that_are_no_unicode_are_written() -> None:
 
 def test_hostile_names_stay_names() -> None:
     name = 'a"b\\c\nd} 9\nopsin_worker_deaths_total 7'
-    measures = ServerMetrics()
-    measures.answered("demo", answer(), name, 0.0)
-    found = figures(measures, demo=served((name, "b"), (0.5, 0.5)))
+    metrics = ServerMetrics()
+    metrics.answered("demo", answer(), name, 0.0)
+    found = figures(metrics, demo=served((name, "b"), (0.5, 0.5)))
     assert found[("opsin_answers_total", name, "demo")] == 1
     assert found[("opsin_training_share", name, "demo")] == 0.5
     assert found[("opsin_worker_deaths_total",)] == 0
@@ -176,13 +184,13 @@ def test_figures_in_whatever_form_is_asked_for(accept: str) -> None:
 
 
 def test_an_answer_costs_less_than_20_microseconds() -> None:
-    measures, given = ServerMetrics(), answer()
-    measures.answered("demo", given, "a", 0.01)
+    metrics, given = ServerMetrics(), answer()
+    metrics.answered("demo", given, "a", 0.01)
     best = math.inf
     for _ in range(20):  # the machine is shared: its best moment counts
         start = time.perf_counter()
         for _ in range(200):
-            measures.answered("demo", given, "a", 0.01)
+            metrics.answered("demo", given, "a", 0.01)
         best = min(best, (time.perf_counter() - start) / 200)
     assert best < 20e-6
 
@@ -192,7 +200,7 @@ class _Route:
 
 
 def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
-    measures = ServerMetrics()
+    metrics = ServerMetrics()
     ends = iter([200, 404, 404, 0, None])
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -211,7 +219,7 @@ def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
             return None
 
         scope = {"type": "http", "path": path}
-        await Timed(app, measures, {"demo": None})(scope, none, none)  # type: ignore[arg-type]
+        await MetricsMiddleware(app, metrics, {"demo": None})(scope, none, none)  # type: ignore[arg-type]
 
     asyncio.run(ask("demo"))
     asyncio.run(ask("../../etc"))
@@ -219,7 +227,7 @@ def test_requests_are_counted_by_pattern_and_known_model_only() -> None:
     asyncio.run(ask("demo"))  # the client had gone, which is no fault of the server's
     with pytest.raises(RuntimeError):
         asyncio.run(ask("demo"))
-    found = figures(measures)
+    found = figures(metrics)
     counted = {key: value for key, value in found.items() if key[0] == "opsin_requests_total"}
     assert counted == {
         ("opsin_requests_total", "demo", _Route.path, "200"): 1,

@@ -19,7 +19,15 @@ from opsin.core.errors import ImageError, ModelFileError
 from opsin.core.framing import Unpacker, pack, receive
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Classifier
-from opsin.server.worker import LoadedModel, answer, is_steady, load, mean_of, prepare, size_of
+from opsin.server.worker import (
+    LoadedModel,
+    answer,
+    batch_invariant,
+    load,
+    mean_of,
+    prepare,
+    size_of,
+)
 from tests.made_classifier import unsound_for_sevens
 from tests.server.made_engine import png, write_leaning
 
@@ -35,10 +43,10 @@ def means(nearest_mean: Path) -> Classifier:
 
 
 def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
-    assert is_steady(Classifier(plain, threads=1), 16)
+    assert batch_invariant(Classifier(plain, threads=1), 16)
     leaning = write_leaning(tmp_path / "leaning.onnx", lean=1e-4)
-    assert not is_steady(Classifier(leaning, threads=1), 16)
-    assert is_steady(Classifier(leaning, threads=1), 1)
+    assert not batch_invariant(Classifier(leaning, threads=1), 16)
+    assert batch_invariant(Classifier(leaning, threads=1), 1)
 
 
 def test_hidden_pixels_become_the_mean_of_the_training_pictures(
@@ -55,7 +63,12 @@ def test_hidden_pixels_become_the_mean_of_the_training_pictures(
 
 
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
-    header = {"path": "runs/demo/classifier.onnx", "check": 0, "steady": True, "most": None}
+    header = {
+        "path": "runs/demo/classifier.onnx",
+        "check": 0,
+        "batch_invariant": True,
+        "most": None,
+    }
     with pytest.raises(
         ModelFileError, match=r"; runs/demo/classifier\.onnx is none: it is no readable ONNX file"
     ):

@@ -26,9 +26,10 @@ def serve(
     Args:
         models: A run directory or a ``classifier.onnx``; several, each also as ``NAME=PATH``; or
             paths by name.
-        settings: How to listen, whom to answer, how much to take
-            (default: ``opsin.server.server_settings.Settings()``: this machine only, port 8000).
-        watcher: Is told what is served, and where.
+        settings: How to listen, whom to answer and what to accept
+            (default: `ServerSettings` of ``opsin.server.server_settings`` as it is: this machine
+            only, port 8000).
+        watcher: Receives what is served, and where.
 
     Raises:
         MissingExtraError: ``opsin[serve]`` is not installed.

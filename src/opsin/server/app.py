@@ -1,7 +1,7 @@
 """The server's routes, put together.
 
-Guard                   who may ask; the outermost layer
-└── Timed               counts and times every request
+AccessMiddleware        who may send requests; the outermost layer
+└── MetricsMiddleware   counts and times every request
     ├── /predict …      plain ASGI, reached without what lies below
     └── FastAPI         /v1/models, /v2 …, /metrics, the pages, /openapi.json
 """
@@ -26,8 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from opsin._version import __version__
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Score
-from opsin.server import open_inference, page, predicting
-from opsin.server import server_metrics as metrics
+from opsin.server import open_inference, page, predicting, server_metrics
 from opsin.server.body import MemoryBudget
 from opsin.server.engine import Engine
 from opsin.server.http_errors import (
@@ -41,8 +40,8 @@ from opsin.server.http_errors import (
 from opsin.server.openapi import TAGS, complete, described_router, error_replies
 from opsin.server.predict_requests import UnknownModel
 from opsin.server.predicting import PREDICT, Predict
-from opsin.server.served_model import Served
-from opsin.server.server_metrics import ServerMetrics, Timed
+from opsin.server.served_model import ServedModel
+from opsin.server.server_metrics import MetricsMiddleware, ServerMetrics
 from opsin.server.server_settings import ServerSettings
 from opsin.web.access import HEADERS, AccessMiddleware
 from opsin.web.refusals import BadRequest, json_reply
@@ -97,7 +96,7 @@ class ModelCard(BaseModel):
     opsin: str
 
     @classmethod
-    def of(cls, served: Served) -> ModelCard:
+    def of(cls, served: ServedModel) -> ModelCard:
         """Describe a model in service."""
         metadata = served.metadata
         like = metadata.preparation
@@ -124,21 +123,21 @@ class ModelCards(BaseModel):
 
 
 class Application(FastAPI):
-    """A FastAPI application with a guard around all of it, FastAPI's own layers included.
+    """A FastAPI application behind `AccessMiddleware`, which surrounds FastAPI's own layers, too.
 
     Args:
         engine: What computes.
         settings: Names, token and limits.
-        measures: What counts.
+        metrics: What counts requests.
         **further: What FastAPI takes.
     """
 
     def __init__(
-        self, engine: Engine, settings: ServerSettings, measures: ServerMetrics, **further: Any
+        self, engine: Engine, settings: ServerSettings, metrics: ServerMetrics, **further: Any
     ) -> None:
         super().__init__(openapi_tags=TAGS, **further)
-        self.settings, self.engine, self.measures = settings, engine, measures
-        self.state.room = MemoryBudget.of(settings)
+        self.settings, self.engine, self.metrics = settings, engine, metrics
+        self.state.budget = MemoryBudget.of(settings)
         self._described: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,12 +148,12 @@ class Application(FastAPI):
         """Return all layers, the outermost first."""
         quick = _Quick(super().build_middleware_stack(), self.state.predict)
         return AccessMiddleware(
-            Timed(quick, self.measures, self.engine.served),
+            MetricsMiddleware(quick, self.metrics, self.engine.served),
             host=self.settings.host,
             headers={**HEADERS, "content-security-policy": CONTENT_SECURITY_POLICY},
             allowed_hosts=self.settings.allowed_hosts,
             token=self.settings.token,
-            refused=self.measures.guarded,
+            refused=self.metrics.guarded,
         )
 
     def openapi(self) -> dict[str, Any]:
@@ -199,7 +198,7 @@ class _Quick:
 
 
 def build_app(
-    engine: Engine, settings: ServerSettings, measures: ServerMetrics | None = None
+    engine: Engine, settings: ServerSettings, metrics: ServerMetrics | None = None
 ) -> Application:
     """Put the server together.
 
@@ -208,12 +207,11 @@ def build_app(
     Args:
         engine: What computes.
         settings: Names, token and limits; the engine's own are the caller's to set.
-        measures: What the engine tells of its work (its ``observer``); without, ``/metrics``
-            knows of requests alone.
+        metrics: The engine's ``observer``; without it, ``/metrics`` knows of requests alone.
 
     Example:
-        ``measures = Measures()``, then ``build_app(Engine(models, observer=measures), Settings(),
-        measures)`` is an ASGI application for any server.
+        ``metrics = ServerMetrics()``, then ``build_app(Engine(models, observer=metrics),
+        ServerSettings(), metrics)`` is an ASGI application for any server.
     """
 
     @asynccontextmanager
@@ -224,11 +222,11 @@ def build_app(
         finally:
             await engine.stop()
 
-    measures = measures or ServerMetrics()
+    metrics = metrics or ServerMetrics()
     app = Application(
         engine,
         settings,
-        measures,
+        metrics,
         title="Opsin",
         version=__version__,
         description="Pictures in, labels out. Each example below works by clicking.",
@@ -237,13 +235,13 @@ def build_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    predict = predicting.routes(Predict(engine, settings, app.state.room), settings)
+    predict = predicting.routes(Predict(engine, settings, app.state.budget), settings)
     app.state.predict = predict.routes[0]
     for router in (
         predict,
         _models(engine),
-        open_inference.routes(engine, settings, app.state.room),
-        metrics.routes(engine, measures),
+        open_inference.routes(engine, settings, app.state.budget),
+        server_metrics.routes(engine, metrics),
         page.routes(),
     ):
         # Not included as FastAPI does, which would hide its routes from `app.routes`.

@@ -21,8 +21,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from opsin.server.form import Form, Upload, too_many
-from opsin.server.http_errors import SlowRequest, TooLarge, WrongMediaType
-from opsin.server.predict_requests import Overloaded
+from opsin.server.http_errors import SlowRequest, WrongMediaType
+from opsin.server.predict_requests import Overloaded, TooLarge
 from opsin.server.server_settings import ServerSettings
 from opsin.web.refusals import BadRequest
 
@@ -37,10 +37,10 @@ class MemoryBudget:
     """The memory that bodies may take at a time, all requests together.
 
     Example:
-        >>> room = MemoryBudget(100)
-        >>> room.take(60)
-        >>> room.give(60)
-        >>> room.left
+        >>> budget = MemoryBudget(100)
+        >>> budget.take(60)
+        >>> budget.give(60)
+        >>> budget.left
         100
     """
 
@@ -50,11 +50,11 @@ class MemoryBudget:
 
     @classmethod
     def of(cls, settings: ServerSettings) -> MemoryBudget:
-        """Return room for the largest body many times over."""
+        """Return a budget of many times the largest body."""
         return cls(_TOGETHER * settings.max_bytes)
 
     def take(self, size: int) -> None:
-        """Take so many bytes.
+        """Take bytes of it.
 
         Raises:
             Overloaded: There are no more.
@@ -69,7 +69,7 @@ class MemoryBudget:
         self.left -= size
 
     def give(self, size: int) -> None:
-        """Give so many bytes back."""
+        """Give bytes back."""
         self.left += size
         self._given += size
         if self._given >= _TRIMMED:
@@ -95,15 +95,15 @@ class Body:
         scope: The request's.
         receive: Where the body comes from.
         settings: The limits.
-        room: What all requests share.
+        budget: What all requests share.
 
     Use it as a context manager, so that its room is given back.
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, settings: ServerSettings, room: MemoryBudget
+        self, scope: Scope, receive: Receive, settings: ServerSettings, budget: MemoryBudget
     ) -> None:
-        self._receive, self._settings, self._room = receive, settings, room
+        self._receive, self._settings, self._budget = receive, settings, budget
         self._taken = 0
         kind = coding = b""
         length = 0
@@ -122,7 +122,7 @@ class Body:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._room.give(self._taken)
+        self._budget.give(self._taken)
         self._taken = 0
 
     async def read(self) -> bytes:
@@ -159,7 +159,7 @@ class Body:
                 raise ClientDisconnect
             piece: bytes = message.get("body", b"")
             if self._taken + len(piece) <= most:
-                self._room.take(len(piece))
+                self._budget.take(len(piece))
                 self._taken += len(piece)
                 return piece, message.get("more_body", False)
         raise TooLarge(

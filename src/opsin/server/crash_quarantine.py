@@ -14,7 +14,7 @@ _ENDS: Final = 4096
 
 
 class QuarantineVerdict(Enum):
-    """What becomes of a picture."""
+    """How an image may be computed."""
 
     FREE = 0
     ALONE = 1
@@ -28,13 +28,13 @@ class CrashQuarantine:
     computed alone when it comes again, which clears it, or proves it guilty.
 
     Example:
-        >>> suspects = CrashQuarantine()
-        >>> suspects.blame(b"picture")
-        >>> suspects.verdict(b"picture"), suspects.verdict(b"other")
+        >>> quarantine = CrashQuarantine()
+        >>> quarantine.blame(b"picture")
+        >>> quarantine.verdict(b"picture"), quarantine.verdict(b"other")
         (<QuarantineVerdict.ALONE: 1>, <QuarantineVerdict.FREE: 0>)
-        >>> suspects.blame(b"picture")                 # once more in company proves nothing
-        >>> suspects.blame(b"picture", alone=True)
-        >>> suspects.verdict(b"picture")
+        >>> quarantine.blame(b"picture")                 # once more in company proves nothing
+        >>> quarantine.blame(b"picture", alone=True)
+        >>> quarantine.verdict(b"picture")
         <QuarantineVerdict.REFUSED: 2>
     """
 
@@ -63,7 +63,7 @@ class CrashQuarantine:
         self._deaths.pop(_mark(image), None)
 
     def verdict(self, image: bytes) -> QuarantineVerdict:
-        """Say what becomes of a picture that is asked now."""
+        """Return how an image that is sent now may be computed."""
         return QuarantineVerdict(
             min(self._deaths.get(_mark(image), 0), QuarantineVerdict.REFUSED.value)
         )

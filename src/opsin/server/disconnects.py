@@ -9,22 +9,22 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-#: Seconds that a request waits before anybody looks whether its client is still there.
+#: Seconds that a request waits before its client is looked for.
 LOOK_AFTER: Final = 0.25
 
 
 class CancelOnDisconnect:
     """Ends a block that waits for something once the client has gone: ``ClientDisconnect``.
 
-    Whoever is gone would keep a place in the queue until the deadline, and the server would compute
-    for nobody. To look costs a task, though, so it is done for requests that wait for a while: the
+    A client that is gone would keep its place in the queue until the deadline, and the server would
+    compute in vain. Looking costs a task, though, so only requests that wait for a while do it: the
     others pay for a timer alone.
 
     Args:
         receive: The request's; all of its body has been read.
 
     Example:
-        ``async with CancelOnDisconnect(receive): answers = await engine.ask(…)``
+        ``async with CancelOnDisconnect(receive): answers = await engine.predict(…)``
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -53,6 +53,6 @@ class CancelOnDisconnect:
 
     async def _look(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
-            pass  # the end of a body may be told once more
+            pass  # the end of a body may be sent once more
         self._gone = True
         self._task.cancel()

@@ -16,6 +16,7 @@ from opsin.core.framing import Header
 from opsin.server.crash_quarantine import CrashQuarantine, QuarantineVerdict
 from opsin.server.model_registry import ModelRegistry
 from opsin.server.observer import SILENT_OBSERVER, Load, Observer
+from opsin.server.pending_request import PendingRequest, to_bytes, to_results
 from opsin.server.predict_requests import (
     Expired,
     Overloaded,
@@ -27,11 +28,10 @@ from opsin.server.predict_requests import (
     UnknownModel,
     WorkerDied,
 )
-from opsin.server.request import Request, to_bytes, to_results
-from opsin.server.request_queue import BATCH_BYTES, RequestQueue, Waiter
-from opsin.server.served_model import ModelVersion, Served
+from opsin.server.request_queue import BATCH_BYTES, QueueEntry, RequestQueue
+from opsin.server.served_model import ModelVersion, ServedModel
 from opsin.server.server_settings import MAX_PIXELS
-from opsin.server.worker_pool import WorkerPool, tell_why
+from opsin.server.worker_pool import WorkerPool, log_failure
 from opsin.server.worker_process import WorkerBatch, WorkerProcess
 
 __all__ = [
@@ -60,7 +60,7 @@ class Engine:
 
     Nothing is decoded or computed in the process that it lives in: that one only hands pictures
     over and answers back. A worker that is free is given what waits at once, up to ``batch``
-    pictures of a model; so batches grow by themselves where there is much to do, and nobody waits
+    pictures of a model; so batches grow by themselves where there is much to do, and no image waits
     for a batch to fill.
 
     Args:
@@ -70,12 +70,12 @@ class Engine:
         batch: Pictures that are computed together, at most.
         deadline: Seconds after which an answer is of no use any more.
         max_pixels: Pixels of the largest picture that is decoded.
-        observer: Is told what happens.
-        look_every: Seconds between two looks whether a model's file has changed.
+        observer: Its hooks are called with what happens.
+        poll_seconds: Seconds between two looks whether a model's file has changed.
 
     Example:
-        A server's life: ``await engine.start()``, any number of ``await engine.ask(…)`` at once,
-        ``await engine.stop()``.
+        A server's life: ``await engine.start()``, any number of ``await engine.predict(…)``
+        at once, ``await engine.stop()``.
     """
 
     def __init__(
@@ -88,59 +88,61 @@ class Engine:
         deadline: float = 30.0,
         max_pixels: int = MAX_PIXELS,
         observer: Observer = SILENT_OBSERVER,
-        look_every: float = 1.0,
+        poll_seconds: float = 1.0,
     ) -> None:
         self._batch = batch
         self._deadline = deadline
         self._max_pixels = max_pixels
         self._observer = observer
-        self._shelf = ModelRegistry(models, batch=batch, observer=observer, look_every=look_every)
-        self._suspects = CrashQuarantine()
-        self._waiting: RequestQueue[ModelVersion, Request] = RequestQueue(queue, QUEUE_BYTES)
+        self._registry = ModelRegistry(
+            models, batch=batch, observer=observer, poll_seconds=poll_seconds
+        )
+        self._quarantine = CrashQuarantine()
+        self._queue: RequestQueue[ModelVersion, PendingRequest] = RequestQueue(queue, QUEUE_BYTES)
         self._computing = 0
         self._explaining = 0
-        self._crew = WorkerPool(
+        self._pool = WorkerPool(
             workers or cores(),
-            lambda: list(self._shelf.models.values()),
+            lambda: list(self._registry.models.values()),
             self._answered,
             self._died,
-            self._pump_soon,
+            self._dispatch_soon,
         )
-        self._pumping = False
+        self._dispatching = False
         self._stopping = False
         self._idle = asyncio.Event()
-        self._chores: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         # Mean seconds of a worker for a picture; until the first batch, a guess.
         self._pace = 0.01
 
     @property
-    def served(self) -> Mapping[str, Served]:
+    def served(self) -> Mapping[str, ServedModel]:
         """The models in service.
 
         Look a model up just before `ask`, with no ``await`` between them: then both speak of the
         same one, even where its file is replaced in the meantime.
         """
-        return self._shelf.served
+        return self._registry.served
 
     @property
     def ready(self) -> bool:
         """Whether asking makes sense now."""
-        return bool(self._shelf.served) and not self._stopping and bool(self._crew.workers)
+        return bool(self._registry.served) and not self._stopping and bool(self._pool.workers)
 
     @property
     def load(self) -> Load:
         """How busy it is."""
         return Load(
-            waiting=self._waiting.pictures,
+            waiting=self._queue.pictures,
             computing=self._computing,
-            workers=len(self._crew.workers),
-            queue=self._waiting.most_pictures,
+            workers=len(self._pool.workers),
+            queue=self._queue.most_pictures,
         )
 
     @property
     def pids(self) -> list[int]:
         """The process numbers of the workers that are ready."""
-        return [worker.pid for worker in self._crew.workers]
+        return [worker.pid for worker in self._pool.workers]
 
     async def start(self) -> None:
         """Start the workers and open the models.
@@ -152,13 +154,13 @@ class Engine:
             raise RecipeError(
                 "Linux or macOS", "this is Windows", "Serve from its Linux subsystem (WSL)."
             )
-        await self._shelf.open(self._crew)
-        self._chores = [
-            asyncio.create_task(self._shelf.watch(self._crew)),
-            asyncio.create_task(self._look_after()),
+        await self._registry.open(self._pool)
+        self._tasks = [
+            asyncio.create_task(self._registry.watch(self._pool)),
+            asyncio.create_task(self._maintain()),
         ]
-        for chore in self._chores:
-            chore.add_done_callback(tell_why)
+        for task in self._tasks:
+            task.add_done_callback(log_failure)
 
     async def stop(self, *, wait: bool = True) -> None:
         """Take no more pictures, answer those that were taken, and end the workers.
@@ -168,27 +170,27 @@ class Engine:
         """
         self._stopping = True
         if not wait:
-            given = [batch.waiters for worker in self._crew.workers for batch in worker.batches]
-            for waiter in chain(self._waiting, *given):
-                waiter.of.fail(_stopping())
-        while wait and (self._waiting.pictures or self._computing):
+            given = [batch.entries for worker in self._pool.workers for batch in worker.batches]
+            for entry in chain(self._queue, *given):
+                entry.request.fail(_stopping())
+        while wait and (self._queue.pictures or self._computing):
             self._idle.clear()
             await self._idle.wait()
-        for chore in self._chores:
-            chore.cancel()
-        await asyncio.gather(*self._chores, return_exceptions=True)
-        await self._crew.stop(at_once=not wait)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._pool.stop(at_once=not wait)
 
-    async def ask(
-        self, model: str, asks: Sequence[PredictRequest], *, deadline: float | None = None
+    async def predict(
+        self, model: str, requests: Sequence[PredictRequest], *, deadline: float | None = None
     ) -> list[Result]:
         """Answer pictures.
 
-        Whoever gives up waiting (a cancelled task) frees the pictures' places at once.
+        A cancelled task frees the places of its images at once.
 
         Args:
             model: A name among `served`.
-            asks: The pictures; all of them are taken, or none.
+            requests: The pictures; all of them are taken, or none.
             deadline: Seconds after which the answers are of no use (at most the engine's own).
 
         Returns:
@@ -203,7 +205,7 @@ class Engine:
             Expired: The deadline passed.
             WorkerDied: The process that worked on it ended.
         """
-        request = self._admit(model, asks, deadline)
+        request = self._admit(model, requests, deadline)
         loop = asyncio.get_running_loop()
         timer = loop.call_at(request.until, lambda: request.fail(_expired(request)))
         try:
@@ -219,12 +221,14 @@ class Engine:
                 self._abandon(request)
         return cast("list[Result]", request.results)
 
-    def _admit(self, name: str, asks: Sequence[PredictRequest], deadline: float | None) -> Request:
-        """Let a request's pictures wait, or say why not."""
-        model = self._shelf.models.get(name)
+    def _admit(
+        self, name: str, requests: Sequence[PredictRequest], deadline: float | None
+    ) -> PendingRequest:
+        """Queue a request's images, or raise why not."""
+        model = self._registry.models.get(name)
         if model is None:
             raise UnknownModel(
-                f"a model among {', '.join(self._shelf.models)}",
+                f"a model among {', '.join(self._registry.models)}",
                 f"got {name!r}",
                 "Choose one of them.",
             )
@@ -233,150 +237,150 @@ class Engine:
             raise _stopping()
         now = asyncio.get_running_loop().time()
         seconds = self._deadline if deadline is None else min(deadline, self._deadline)
-        request = Request(model, asks, now, now + seconds)
+        request = PendingRequest(model, requests, now, now + seconds)
         if seconds <= 0:
             self._observer.refused("expired")
             raise _expired(request)
-        for waiter in list(request.waiters) if self._suspects else ():
-            match self._suspects.verdict(request.image(waiter.place)):
+        for entry in list(request.entries) if self._quarantine else ():
+            match self._quarantine.verdict(request.image(entry.place)):
                 case QuarantineVerdict.ALONE:
-                    waiter.alone = True
+                    entry.alone = True
                 case QuarantineVerdict.REFUSED:
-                    request.refuse(waiter)
-        self._line_up(request)
+                    request.refuse(entry)
+        self._enqueue(request)
         model.asked += 1
         return request
 
-    def _line_up(self, request: Request) -> None:
-        waiting, waiters = self._waiting, request.waiters
-        size = sum(waiter.size for waiter in waiters)
-        if len(waiters) > waiting.most_pictures or size > waiting.most_bytes:
+    def _enqueue(self, request: PendingRequest) -> None:
+        queue, entries = self._queue, request.entries
+        size = sum(entry.size for entry in entries)
+        if len(entries) > queue.most_pictures or size > queue.most_bytes:
             self._observer.refused("too large")
             raise TooLarge(
-                f"at most {waiting.most_pictures:,} pictures and "
-                f"{waiting.most_bytes // 1_000_000} MB in a request",
-                f"got {len(waiters):,} pictures of {size / 1e6:.1f} MB",
+                f"at most {queue.most_pictures:,} pictures and "
+                f"{queue.most_bytes // 1_000_000} MB in a request",
+                f"got {len(entries):,} pictures of {size / 1e6:.1f} MB",
                 "Split them into several requests.",
             )
-        if not waiting.add(waiters):
-            # Those that a free worker is about to be given do not really wait.
-            self._pump()
-            if not waiting.add(waiters):
+        if not queue.add(entries):
+            # Images that a free worker is about to get do not count as waiting.
+            self._dispatch()
+            if not queue.add(entries):
                 self._observer.refused("overloaded")
                 raise self._overloaded()
-        self._observer.waiting(waiting.pictures)
-        self._pump_soon()
+        self._observer.waiting(queue.pictures)
+        self._dispatch_soon()
 
-    def check_room(self) -> None:
+    def check_queue(self) -> None:
         """Turn a request away before any of it is read, where the queue is full.
 
         Raises:
             Overloaded: Not one more picture fits.
         """
-        if self._waiting.pictures >= self._waiting.most_pictures:
+        if self._queue.pictures >= self._queue.most_pictures:
             self._observer.refused("overloaded")
             raise self._overloaded()
 
     def _overloaded(self) -> Overloaded:
-        ahead = self._waiting.pictures + self._computing
-        seconds = math.ceil(ahead * self._pace / max(1, len(self._crew.workers)))
+        ahead = self._queue.pictures + self._computing
+        seconds = math.ceil(ahead * self._pace / max(1, len(self._pool.workers)))
         seconds = min(max(1, seconds), math.ceil(self._deadline))
         return Overloaded(
             "room in the queue",
-            f"{self._waiting.pictures:,} pictures wait already",
+            f"{self._queue.pictures:,} pictures wait already",
             f"Try again in {seconds} s.",
             retry_after=seconds,
         )
 
-    def _abandon(self, request: Request) -> None:
-        """Free the places of those that wait; what a worker has is computed for nobody."""
-        for waiter in request.waiters:
-            self._waiting.drop(waiter)
-        self._observer.waiting(self._waiting.pictures)
-        self._rest()
+    def _abandon(self, request: PendingRequest) -> None:
+        """Free the places of those that wait; what a worker has is computed in vain."""
+        for entry in request.entries:
+            self._queue.drop(entry)
+        self._observer.waiting(self._queue.pictures)
+        self._signal_idle()
 
-    def _pump_soon(self) -> None:
-        """Hand out work once everybody who comes in this turn of the loop has come."""
-        if not self._pumping:
-            self._pumping = True
-            asyncio.get_running_loop().call_soon(self._pump)
+    def _dispatch_soon(self) -> None:
+        """Dispatch at the end of this turn of the event loop, when all of its requests are in."""
+        if not self._dispatching:
+            self._dispatching = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
 
-    def _pump(self) -> None:
-        """Hand out work while there is some, and somebody to do it."""
-        self._pumping = False
+    def _dispatch(self) -> None:
+        """Give free workers what waits."""
+        self._dispatching = False
         now = asyncio.get_running_loop().time()
-        before = self._waiting.pictures
-        while self._waiting.pictures:
-            workers = [worker for worker in self._crew.workers if worker.alive]
+        before = self._queue.pictures
+        while self._queue.pictures:
+            workers = [worker for worker in self._pool.workers if worker.alive]
             free = [worker for worker in workers if not worker.batches]
             # The next batch lies ready behind the present one only where it could not grow
-            # any more; meanwhile, whoever waits may still be joined by others.
+            # any more; until then, further images may still join it.
             least = 1 if free else self._batch
             free = free or [w for w in workers if len(w.batches) == 1 and w.batches[0].light]
             if not free:
                 break
             # One worker is kept from pictures that take long, so that others get through.
             alone = least == 1 and self._explaining < max(1, len(workers) - 1)
-            waiters = self._waiting.take(
+            entries = self._queue.take(
                 now, most=self._batch, among=len(free), least=least, alone=alone
             )
-            if not waiters:
+            if not entries:
                 break
-            self._hand_over(free[0], waiters)
-        if self._waiting.pictures != before:
-            self._observer.waiting(self._waiting.pictures)
+            self._hand_over(free[0], entries)
+        if self._queue.pictures != before:
+            self._observer.waiting(self._queue.pictures)
 
     def _hand_over(
-        self, worker: WorkerProcess, waiters: list[Waiter[ModelVersion, Request]]
+        self, worker: WorkerProcess, entries: list[QueueEntry[ModelVersion, PendingRequest]]
     ) -> None:
-        header, parts = to_bytes(waiters, most=self._max_pixels)
-        alone = waiters[0].alone
-        light = not alone and sum(waiter.size for waiter in waiters) < BATCH_BYTES // 4
-        self._computing += len(waiters)
+        header, parts = to_bytes(entries, most=self._max_pixels)
+        alone = entries[0].alone
+        light = not alone and sum(entry.size for entry in entries) < BATCH_BYTES // 4
+        self._computing += len(entries)
         self._explaining += alone
-        worker.send(waiters[0].model, WorkerBatch(waiters, light), header, parts)
+        worker.send(entries[0].model, WorkerBatch(entries, light), header, parts)
 
     def _done(self, batch: WorkerBatch) -> None:
-        self._computing -= len(batch.waiters)
-        self._explaining -= batch.waiters[0].alone
+        self._computing -= len(batch.entries)
+        self._explaining -= batch.entries[0].alone
 
-    def _rest(self) -> None:
-        if not self._waiting.pictures and not self._computing:
+    def _signal_idle(self) -> None:
+        if not self._queue.pictures and not self._computing:
             self._idle.set()
 
     def _answered(self, batch: WorkerBatch, header: Header, body: bytes) -> None:
-        """Give out a worker's answers, and give it the next work before that."""
+        """Deliver a worker's answers, after giving it its next batch."""
         self._done(batch)
-        if self._waiting.pictures:
-            self._pump()
+        if self._queue.pictures:
+            self._dispatch()
         observer, now = self._observer, asyncio.get_running_loop().time()
-        served = cast("Served", batch.waiters[0].model.served)
-        count, classes = len(batch.waiters), served.metadata.classes
-        for waiter, result, best in to_results(batch.waiters, header, body):
-            request = waiter.of
-            if self._suspects:
-                self._suspects.clear(request.image(waiter.place))
+        served = cast("ServedModel", batch.entries[0].model.served)
+        count, classes = len(batch.entries), served.metadata.classes
+        for entry, result, best in to_results(batch.entries, header, body):
+            request = entry.request
+            if self._quarantine:
+                self._quarantine.clear(request.image(entry.place))
             if request.future.done():
-                pass  # nobody waits for it any more
+                pass  # the client has gone, or the deadline has passed
             elif isinstance(result, PredictResult):
                 observer.answered(served.name, result, classes[best], now - request.came)
             elif isinstance(result, ImageError):
                 observer.unreadable(served.name)
-            request.settle(waiter.place, result)
+            request.settle(entry.place, result)
         seconds = header["seconds"]
-        if not batch.waiters[0].alone:
+        if not batch.entries[0].alone:
             self._pace += _NEWEST * (seconds / count - self._pace)
         observer.batch(served.name, count, seconds)
-        self._rest()
+        self._signal_idle()
 
     def _died(self, batches: list[WorkerBatch]) -> None:
-        """Tell those whose pictures a worker took with it."""
+        """Fail the requests whose images a worker had when it ended."""
         self._observer.worker_died()
-        for waiter in batches[0].waiters if batches else ():
-            self._suspects.blame(waiter.of.image(waiter.place), alone=waiter.alone)
+        for entry in batches[0].entries if batches else ():
+            self._quarantine.blame(entry.request.image(entry.place), alone=entry.alone)
         for batch in batches:
             self._done(batch)
-            for request in {waiter.of for waiter in batch.waiters}:
+            for request in {entry.request for entry in batch.entries}:
                 if not request.future.done():
                     self._observer.refused("worker died")
                 request.fail(
@@ -386,23 +390,23 @@ class Engine:
                         "Another one takes its place: try again.",
                     )
                 )
-        self._rest()
+        self._signal_idle()
 
-    async def _look_after(self) -> None:
-        """End workers that are stuck, and have models forgotten that nobody asks any more."""
+    async def _maintain(self) -> None:
+        """End stuck workers, close models that no request needs, and keep a spare worker."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(1.0)
-            self._crew.kill_stuck(loop.time(), self._deadline + _GRACE)
-            self._crew.forget(self._shelf.needed())
-            await self._crew.keep_spare()
+            self._pool.kill_stuck(loop.time(), self._deadline + _GRACE)
+            self._pool.forget(self._registry.needed())
+            await self._pool.keep_spare()
 
 
 def _stopping() -> Stopping:
     return Stopping("a server that runs", "this one is being stopped", "Ask again in a moment.")
 
 
-def _expired(request: Request) -> Expired:
+def _expired(request: PendingRequest) -> Expired:
     return Expired(
         f"an answer within {request.until - request.came:.3g} s",
         "that time has passed",

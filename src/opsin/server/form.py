@@ -8,7 +8,7 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from opsin.server.http_errors import TooLarge
+from opsin.server.predict_requests import TooLarge
 from opsin.web.refusals import BadRequest
 
 # A part of a form has three headers, and a file name is no novel.

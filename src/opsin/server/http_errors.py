@@ -1,7 +1,7 @@
 """Answers and errors as JSON.
 
 An error is ``{"error": {"kind", "expected", "received", "advice"}}``, as under ``--json``. Its
-status says whose turn it is (those of `opsin.web.refusals` included):
+status says who can mend it (those of `opsin.web.refusals` included):
 
     400 BadRequest          a body or a query that cannot be understood
     401 Unauthorized        no token, or a wrong one
@@ -30,12 +30,12 @@ from typing import ClassVar, Final
 from starlette.responses import Response
 
 from opsin.core.errors import ImageError, OpsinError
-from opsin.server import predict_requests
 from opsin.server.predict_requests import (
     BadAnswer,
     Expired,
     Overloaded,
     Stopping,
+    TooLarge,
     UnknownModel,
     WorkerDied,
 )
@@ -61,12 +61,6 @@ class SlowRequest(RequestError):  # noqa: N818
     headers: ClassVar[Mapping[str, str]] = {"connection": "close"}
 
 
-class TooLarge(RequestError):  # noqa: N818
-    """More bytes or pictures than this server takes."""
-
-    status = 413
-
-
 class WrongMediaType(RequestError):  # noqa: N818
     """A kind of body that is not read here."""
 
@@ -86,7 +80,7 @@ _STATUS: Final[Mapping[type[OpsinError], int]] = {
     ImageError: 422,
     BadAnswer: 500,
     UnknownModel: 404,
-    predict_requests.TooLarge: 413,
+    TooLarge: 413,
     Overloaded: 503,
     WorkerDied: 503,
     Stopping: 503,
@@ -102,7 +96,7 @@ def status_of(error: OpsinError) -> int:
 
 
 def internal_error() -> InternalError:
-    """Return what a client is told about a fault; what happened stays in the server's log."""
+    """Return what clients see of a fault; what happened stays in the server's log."""
     return InternalError(
         "an answer", "the server failed at it", "Tell whoever runs it; its log holds the reason."
     )

@@ -13,7 +13,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata
 from opsin.server.observer import Observer
-from opsin.server.served_model import ModelVersion, Served, mix_of, read_model, stamp_of
+from opsin.server.served_model import ModelVersion, ServedModel, mix_of, read_model, stamp_of
 from opsin.server.worker_pool import WorkerPool
 
 _LOG: Final = logging.getLogger(__name__)
@@ -29,23 +29,23 @@ class ModelRegistry:
     Args:
         paths: Names, and classifiers or run directories.
         batch: Pictures that are computed together, at most.
-        observer: Is told of each new file.
-        look_every: Seconds between two looks at the files.
+        observer: Its `reloaded` is called for each new file.
+        poll_seconds: Seconds between two looks at the files.
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], *, batch: int, observer: Observer, look_every: float
+        self, paths: Mapping[str, Path], *, batch: int, observer: Observer, poll_seconds: float
     ) -> None:
         self.models: dict[str, ModelVersion] = {}
-        self.served: dict[str, Served] = {}
+        self.served: dict[str, ServedModel] = {}
         self._paths = dict(paths)
         self._batch = batch
         self._observer = observer
-        self._look_every = look_every
+        self._poll_seconds = poll_seconds
         self._coming: list[ModelVersion] = []
         self._retired: list[ModelVersion] = []
 
-    async def open(self, crew: WorkerPool) -> None:
+    async def open(self, pool: WorkerPool) -> None:
         """Read the models, and start the workers with them.
 
         Raises:
@@ -54,7 +54,7 @@ class ModelRegistry:
         models = {
             name: await asyncio.to_thread(read_model, path) for name, path in self._paths.items()
         }
-        known = await crew.start(list(models.values()), check=self._batch)
+        known = await pool.start(list(models.values()), check=self._batch)
         for (name, model), header in zip(models.items(), known, strict=True):
             self._enter(name, model, header)
 
@@ -63,36 +63,36 @@ class ModelRegistry:
         self._retired = [model for model in self._retired if model.asked]
         return {model.key for model in (*self.models.values(), *self._retired, *self._coming)}
 
-    async def watch(self, crew: WorkerPool) -> None:
+    async def watch(self, pool: WorkerPool) -> None:
         """Replace models whose files are replaced, until cancelled."""
         tried = {name: model.stamp for name, model in self.models.items()}
         seen = dict(tried)
         while True:
-            await asyncio.sleep(self._look_every)
+            await asyncio.sleep(self._poll_seconds)
             for name in self._paths:
                 stamp = await asyncio.to_thread(stamp_of, self.models[name].path)
                 if stamp is None:  # between two files, or gone: the old one goes on
                     continue
-                # The same twice: whoever writes it seems to be done.
+                # The same twice: it seems to be written completely.
                 if stamp == seen[name] != tried[name]:
                     tried[name] = stamp
-                    await self._replace(name, crew)
+                    await self._replace(name, pool)
                 seen[name] = stamp
 
-    async def _replace(self, name: str, crew: WorkerPool) -> None:
+    async def _replace(self, name: str, pool: WorkerPool) -> None:
         """Open a model's new file, and let it take over; a bad one changes nothing."""
         old = self.models[name]
         try:
             new = await asyncio.to_thread(read_model, old.path)
             if new.key == old.key:
                 return
-            header = await crew.try_out(new, check=self._batch)
+            header = await pool.try_out(new, check=self._batch)
         except (OpsinError, OSError) as error:
             _LOG.warning("model %s: the old file stays in use: %s", name, error)
             self._observer.reloaded(name, ok=False)
             return
         self._coming = [new]
-        await crew.load(new)
+        await pool.load(new)
         self._enter(name, new, header)
         self._coming = []
         self._retired.append(old)
@@ -102,13 +102,13 @@ class ModelRegistry:
     def _enter(self, name: str, model: ModelVersion, header: Header) -> None:
         """Put a model into service."""
         metadata = Metadata.model_validate(header["metadata"])
-        model.served = Served(
+        model.served = ServedModel(
             name=name,
             metadata=metadata,
             digest=model.key,
             loaded=time.time(),
             mix=mix_of(model.path, metadata),
             embedding=header["embedding"],
-            steady=header["steady"],
+            batch_invariant=header["batch_invariant"],
         )
         self.models[name], self.served[name] = model, model.served

@@ -1,4 +1,4 @@
-"""What the engine tells whoever counts."""
+"""Hooks that the engine calls while it works."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Observer:
     """
 
     def waiting(self, pictures: int) -> None:
-        """So many pictures wait now, those being computed left out."""
+        """The number of images that wait changed; those being computed are left out."""
 
     def batch(self, model: str, pictures: int, seconds: float) -> None:
-        """A worker decoded and computed so many pictures together, in so long."""
+        """A worker decoded and computed a batch."""
 
     def refused(self, reason: str) -> None:
         """A request was turned away.
@@ -58,7 +58,7 @@ class Observer:
     def answered(
         self, model: str, answer: PredictResult, label: str, seconds_waited: float
     ) -> None:
-        """A picture has its answer, so long after it was taken; ``label`` is the best class."""
+        """An image has its answer; ``label`` is the most probable class."""
 
     def unreadable(self, model: str) -> None:
         """A picture cannot be read; an error takes the place of its answer."""
@@ -70,5 +70,5 @@ class Observer:
         """A model's file changed: the new one is in use, or is broken and the old one stays."""
 
 
-#: Watches in silence.
+#: Does nothing.
 SILENT_OBSERVER: Final = Observer()

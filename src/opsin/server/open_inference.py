@@ -28,15 +28,14 @@ from opsin.server.disconnects import CancelOnDisconnect
 from opsin.server.engine import Engine, PredictRequest, PredictResult, UnknownModel
 from opsin.server.http_errors import (
     NotFound,
-    TooLarge,
     WrongMediaType,
     error_headers,
     error_object,
     status_of,
 )
 from opsin.server.openapi import Replies, add_described, described_router, disc
-from opsin.server.predict_requests import Result
-from opsin.server.served_model import Served
+from opsin.server.predict_requests import Result, TooLarge
+from opsin.server.served_model import ServedModel
 from opsin.server.server_settings import ServerSettings
 from opsin.server.tensor_answers import InferAnswer, Tensor, write_answer
 from opsin.server.tensors import JSON_LENGTH, InferRequest, TensorError, TensorRequest, read_request
@@ -96,7 +95,7 @@ def protocol_error(error: OpsinError, headers: Mapping[str, str] | None = None) 
     return json_reply(reply, status_of(error), error_headers(error) | dict(headers or {}))
 
 
-def version_of(served: Served) -> str:
+def version_of(served: ServedModel) -> str:
     """Return the version of a model: the first characters of its file's SHA-256.
 
     A client that names it never gets answers of another file, not even after the file was changed.
@@ -104,7 +103,7 @@ def version_of(served: Served) -> str:
     return served.digest[:_VERSION]
 
 
-def output_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
+def output_shapes(served: ServedModel) -> dict[str, tuple[str, list[int]]]:
     """Return datatype and shape of each tensor that a model answers with; -1 = the pictures."""
     shapes = {"probabilities": ("FP32", [-1, len(served.metadata.classes)])}
     if served.embedding:
@@ -114,7 +113,7 @@ def output_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
     return shapes
 
 
-def input_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
+def input_shapes(served: ServedModel) -> dict[str, tuple[str, list[int]]]:
     """Return datatype and shape of each tensor that a model takes, one of them a request."""
     like = served.metadata.preparation
     return {
@@ -123,18 +122,18 @@ def input_shapes(served: Served) -> dict[str, tuple[str, list[int]]]:
     }
 
 
-def routes(engine: Engine, settings: ServerSettings, room: MemoryBudget) -> APIRouter:
+def routes(engine: Engine, settings: ServerSettings, budget: MemoryBudget) -> APIRouter:
     """Return the routes of the protocol, below ``/v2``.
 
     Args:
         engine: What answers.
         settings: The limits.
-        room: The memory that bodies may take, shared with the other routes.
+        budget: The memory that bodies may take, shared with the other routes.
     """
     router = described_router("Open Inference Protocol", "/v2")
     _add_health(router, engine)
     _add_descriptions(router, engine, settings)
-    _add_infer(router, engine, settings, room)
+    _add_infer(router, engine, settings, budget)
     return router
 
 
@@ -221,15 +220,15 @@ def _reply(content: Mapping[str, Any]) -> Response:
 
 
 def _add_infer(
-    router: APIRouter, engine: Engine, settings: ServerSettings, room: MemoryBudget
+    router: APIRouter, engine: Engine, settings: ServerSettings, budget: MemoryBudget
 ) -> None:
     async def answered(request: Request) -> Response:
         model, version = request.path_params["model"], request.path_params.get("version")
         until = asyncio.get_running_loop().time() + settings.deadline
         _served(engine, model, version)  # before a body is read in vain
         with (
-            Body(request.scope, request.receive, settings, room) as body,
-            await _content(body, settings, room) as content,
+            Body(request.scope, request.receive, settings, budget) as body,
+            await _content(body, settings, budget) as content,
         ):
             # Once more: the file may have been replaced meanwhile. From here to the engine nothing
             # is waited for.
@@ -272,37 +271,39 @@ def _protocol_errors(*statuses: int) -> Replies:
 
 
 async def _content(
-    body: Body, settings: ServerSettings, room: MemoryBudget
+    body: Body, settings: ServerSettings, budget: MemoryBudget
 ) -> contextlib.AbstractContextManager[bytes]:
     """Read a body; what it grows by where it is compressed takes room as well."""
     content = await body.read()
     if body.coding in ("", "identity"):
         return contextlib.nullcontext(content)
-    return _holding(room, _expanded(content, body.coding, settings.max_bytes))
+    return _holding(budget, _expanded(content, body.coding, settings.max_bytes))
 
 
 @contextlib.contextmanager
-def _holding(room: MemoryBudget, content: bytes) -> Iterator[bytes]:
-    room.take(len(content))
+def _holding(budget: MemoryBudget, content: bytes) -> Iterator[bytes]:
+    budget.take(len(content))
     try:
         yield content
     finally:
-        room.give(len(content))
+        budget.give(len(content))
 
 
-async def _answer(asked: TensorRequest, engine: Engine, served: Served, until: float) -> Response:
+async def _answer(
+    asked: TensorRequest, engine: Engine, served: ServedModel, until: float
+) -> Response:
     known = output_shapes(served)
     names = {wanted.name for wanted in asked.wanted} or set(known)
     for name in sorted(names - set(known)):
         raise TensorError(
             f"outputs among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
         )
-    asks = [
+    requests = [
         PredictRequest(picture, as_is=asked.as_is, embedding="embedding" in names)
         for picture in asked.pictures
     ]
     left = until - asyncio.get_running_loop().time()
-    found = await engine.ask(served.name, asks, deadline=min(asked.deadline or left, left))
+    found = await engine.predict(served.name, requests, deadline=min(asked.deadline or left, left))
     answers = [_whole(answer, place, len(found)) for place, answer in enumerate(found, 1)]
     head = {"model_name": served.name, "model_version": version_of(served)}
     content, length = write_answer(head, _gathered(answers, served, names), asked)
@@ -313,7 +314,7 @@ async def _answer(asked: TensorRequest, engine: Engine, served: Served, until: f
     )
 
 
-def _served(engine: Engine, model: str, version: str | None) -> Served:
+def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
     served = engine.served.get(model)
     if served is None:
         raise UnknownModel(
@@ -372,7 +373,7 @@ def _whole(answer: Result, place: int, count: int) -> PredictResult:
 
 
 def _gathered(
-    answers: Sequence[PredictResult], served: Served, names: set[str]
+    answers: Sequence[PredictResult], served: ServedModel, names: set[str]
 ) -> dict[str, Tensor]:
     """Stack the answers to tensors, in the order in which they are described."""
     values: dict[str, Callable[[PredictResult], Any]] = {

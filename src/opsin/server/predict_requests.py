@@ -1,4 +1,4 @@
-"""What the engine is asked, and answers."""
+"""What the engine takes and returns, and its errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opsin.core.errors import ImageError, OpsinError
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """One picture that wants an answer.
+    """One image to be answered.
 
     Args:
         image: A picture file's content, or prepared pixels ``uint8[H, W, C]`` of exactly the
@@ -88,4 +88,4 @@ class Stopping(OpsinError):  # noqa: N818
 
 
 class TooLarge(OpsinError):  # noqa: N818
-    """A request that the queue could not even hold alone: trying again does not help."""
+    """A request with more bytes or images than this server takes, even when nothing else waits."""

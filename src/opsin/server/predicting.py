@@ -31,7 +31,7 @@ from opsin.server.predict_requests import (
     UnknownModel,
 )
 from opsin.server.predictions import Predictions, image_prediction
-from opsin.server.served_model import Served
+from opsin.server.served_model import ServedModel
 from opsin.server.server_settings import ServerSettings
 from opsin.web.refusals import BadRequest, json_bytes
 
@@ -48,11 +48,11 @@ class Predict:
     Args:
         engine: What computes.
         settings: The limits.
-        room: The memory of all requests' bodies.
+        budget: The memory of all requests' bodies.
     """
 
-    def __init__(self, engine: Engine, settings: ServerSettings, room: MemoryBudget) -> None:
-        self._engine, self._settings, self._room = engine, settings, room
+    def __init__(self, engine: Engine, settings: ServerSettings, budget: MemoryBudget) -> None:
+        self._engine, self._settings, self._budget = engine, settings, budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or say why not."""
@@ -81,15 +81,15 @@ class Predict:
         options = read_query(scope["query_string"], self._settings.top, named=named is None)
         model = self._find(named or options.model)
         scope["path_params"] = {"model": model}  # by which the request is counted
-        self._engine.check_room()
-        with Body(scope, receive, self._settings, self._room) as body:
+        self._engine.check_queue()
+        with Body(scope, receive, self._settings, self._budget) as body:
             uploads = await read_pictures(body, self._settings)
-            asks = [
+            requests = [
                 PredictRequest(upload.content, options.as_is, options.embedding, options.explain)
                 for upload in uploads
             ]
             async with CancelOnDisconnect(receive):
-                served, answers = await self._ask(model, asks, until)
+                served, answers = await self._ask(model, requests, until)
         if len(answers) == 1 and not isinstance(answers[0], PredictResult):
             raise answers[0]
         reply: Predictions = {
@@ -120,8 +120,8 @@ class Predict:
         return name
 
     async def _ask(
-        self, model: str, asks: Sequence[PredictRequest], until: float
-    ) -> tuple[Served, list[Result]]:
+        self, model: str, requests: Sequence[PredictRequest], until: float
+    ) -> tuple[ServedModel, list[Result]]:
         """Ask the engine, part by part where the pictures are more than its queue should hold.
 
         Returns:
@@ -135,14 +135,14 @@ class Predict:
             served = self._engine.served[model]
             if served.digest != first.digest:  # replaced meanwhile: one file answers all of it
                 first, answers = served, []
-            part = asks[len(answers) : len(answers) + most]
+            part = requests[len(answers) : len(answers) + most]
             try:
-                answers += await self._engine.ask(model, part, deadline=until - loop.time())
+                answers += await self._engine.predict(model, part, deadline=until - loop.time())
             except Overloaded:
                 if not answers or loop.time() + _PATIENCE > until:
                     raise
                 await asyncio.sleep(_PATIENCE)
-            if len(answers) == len(asks):
+            if len(answers) == len(requests):
                 return served, answers
 
 

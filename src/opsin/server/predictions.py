@@ -16,7 +16,7 @@ from opsin.server.form import Upload
 from opsin.server.http_errors import error_object
 from opsin.server.predict_options import PredictOptions
 from opsin.server.predict_requests import PredictResult, Result
-from opsin.server.served_model import Served
+from opsin.server.served_model import ServedModel
 from opsin.web.refusals import Error
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -107,7 +107,7 @@ class Predictions(TypedDict):
 
 
 def image_prediction(
-    upload: Upload, result: Result, served: Served, options: PredictOptions
+    upload: Upload, result: Result, served: ServedModel, options: PredictOptions
 ) -> ImagePrediction:
     """Return what a reply says about one image."""
     if not isinstance(result, PredictResult):

@@ -1,4 +1,4 @@
-"""The bounded queue of pictures that wait."""
+"""The bounded queue of images."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ from typing import Final, Generic, TypeVar
 #: takes time by their size, and those behind a batch wait for all of it.
 BATCH_BYTES: Final = 4_000_000
 
-Kind = TypeVar("Kind", bound=Hashable)
-Of = TypeVar("Of")
+Model = TypeVar("Model", bound=Hashable)
+Request = TypeVar("Request")
 
 
 @dataclass(eq=False, slots=True)
-class Waiter(Generic[Kind, Of]):
-    """One picture's place in the queue.
+class QueueEntry(Generic[Model, Request]):
+    """One image in the queue.
 
     Args:
         model: Pictures of one model are computed together.
         size: Its bytes.
-        deadline: When nobody wants its answer any more, on the clock that `RequestQueue.take` is
-            told.
-        of: The request that it belongs to.
+        deadline: When its answer is no longer wanted, on the clock of `RequestQueue.take`.
+        request: The request that it belongs to.
         place: Which of the request's pictures it is.
         alone: Whether it takes so long that it must not hold up others in its batch.
     """
 
-    model: Kind
+    model: Model
     size: int
     deadline: float
-    of: Of
+    request: Request
     place: int = 0
     alone: bool = False
 
 
-class RequestQueue(Generic[Kind, Of]):
+class RequestQueue(Generic[Model, Request]):
     """A queue of pictures with two bounds: how many, and how many bytes.
 
     Each model has a lane, and another one for pictures that go alone. The lane whose first picture
@@ -49,13 +48,13 @@ class RequestQueue(Generic[Kind, Of]):
         size: How many bytes may wait.
 
     Example:
-        >>> waiting = RequestQueue(pictures=2, size=100)
-        >>> boot = Waiter("shoes", size=60, deadline=5.0, of="first request")
-        >>> waiting.add([boot])
+        >>> queue = RequestQueue(pictures=2, size=100)
+        >>> boot = QueueEntry("shoes", size=60, deadline=5.0, request="first request")
+        >>> queue.add([boot])
         True
-        >>> waiting.add([Waiter("shoes", size=60, deadline=5.0, of="second request")])
+        >>> queue.add([QueueEntry("shoes", size=60, deadline=5.0, request="second request")])
         False
-        >>> [waiter.of for waiter in waiting.take(now=4.0, most=16)]
+        >>> [entry.request for entry in queue.take(now=4.0, most=16)]
         ['first request']
     """
 
@@ -64,51 +63,51 @@ class RequestQueue(Generic[Kind, Of]):
         self.most_bytes = size
         self.pictures = 0
         self.bytes = 0
-        # Ordered dictionaries: whoever leaves from the middle of a queue is gone at once.
-        self._lanes: dict[tuple[Kind, bool], OrderedDict[Waiter[Kind, Of], int]] = {}
+        # Ordered dictionaries, so that an entry leaves from the middle of a lane at once.
+        self._lanes: dict[tuple[Model, bool], OrderedDict[QueueEntry[Model, Request], int]] = {}
         self._arrivals = 0
 
-    def add(self, waiters: Sequence[Waiter[Kind, Of]]) -> bool:
+    def add(self, entries: Sequence[QueueEntry[Model, Request]]) -> bool:
         """Let pictures wait: all of them, or none where there is no room (``False``)."""
-        size = sum(waiter.size for waiter in waiters)
-        if self.pictures + len(waiters) > self.most_pictures or self.bytes + size > self.most_bytes:
+        size = sum(entry.size for entry in entries)
+        if self.pictures + len(entries) > self.most_pictures or self.bytes + size > self.most_bytes:
             return False
-        for waiter in waiters:
-            lane = self._lanes.setdefault((waiter.model, waiter.alone), OrderedDict())
-            lane[waiter] = self._arrivals
+        for entry in entries:
+            lane = self._lanes.setdefault((entry.model, entry.alone), OrderedDict())
+            lane[entry] = self._arrivals
             self._arrivals += 1
-        self.pictures += len(waiters)
+        self.pictures += len(entries)
         self.bytes += size
         return True
 
-    def __iter__(self) -> Iterator[Waiter[Kind, Of]]:
+    def __iter__(self) -> Iterator[QueueEntry[Model, Request]]:
         """Yield those that wait."""
         return chain.from_iterable(self._lanes.values())
 
-    def drop(self, waiter: Waiter[Kind, Of]) -> bool:
+    def drop(self, entry: QueueEntry[Model, Request]) -> bool:
         """Free a picture's place; ``False``: it does not wait (any more)."""
-        key = (waiter.model, waiter.alone)
+        key = (entry.model, entry.alone)
         lane = self._lanes.get(key)
-        if lane is None or lane.pop(waiter, None) is None:
+        if lane is None or lane.pop(entry, None) is None:
             return False
         self.pictures -= 1
-        self.bytes -= waiter.size
+        self.bytes -= entry.size
         if not lane:
             del self._lanes[key]
         return True
 
     def take(
         self, now: float, *, most: int, among: int = 1, least: int = 1, alone: bool = True
-    ) -> list[Waiter[Kind, Of]]:
+    ) -> list[QueueEntry[Model, Request]]:
         """Take the next batch: pictures of one model, those that waited longest.
 
-        Whoever's deadline has passed is dropped instead.
+        Entries whose deadline has passed are dropped instead.
 
         Args:
             now: The time.
             most: Pictures of the batch, at most.
             among: Workers that are free: what waits is shared out evenly between them.
-            least: Take nothing where fewer than so many wait for the model.
+            least: Take nothing where fewer images than this wait for the model.
             alone: Whether a picture may be taken that goes alone.
         """
         for key in list(self._lanes):
@@ -121,19 +120,19 @@ class RequestQueue(Generic[Kind, Of]):
         if len(lane) < least:
             return []
         count = 1 if key[1] else min(most, -(-len(lane) // among))
-        batch: list[Waiter[Kind, Of]] = []
+        batch: list[QueueEntry[Model, Request]] = []
         size = 0
         while key in self._lanes and len(batch) < count:
-            waiter = next(iter(lane))
-            if batch and size + waiter.size > BATCH_BYTES:
+            entry = next(iter(lane))
+            if batch and size + entry.size > BATCH_BYTES:
                 break
-            self.drop(waiter)
-            batch.append(waiter)
-            size += waiter.size
+            self.drop(entry)
+            batch.append(entry)
+            size += entry.size
             self._drop_late(key, now)
         return batch
 
-    def _drop_late(self, key: tuple[Kind, bool], now: float) -> None:
+    def _drop_late(self, key: tuple[Model, bool], now: float) -> None:
         """Free the places at a lane's front whose deadline has passed."""
-        while (lane := self._lanes.get(key)) and (waiter := next(iter(lane))).deadline <= now:
-            self.drop(waiter)
+        while (lane := self._lanes.get(key)) and (entry := next(iter(lane))).deadline <= now:
+            self.drop(entry)

@@ -25,7 +25,7 @@ Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model in service.
 
     Args:
@@ -36,9 +36,9 @@ class Served:
         mix: Share of each class among the training pictures, in the order of the classes; ``None``
             where the file lies in no run directory.
         embedding: Length of the embedding; 0 where the file has none.
-        steady: Whether answers are the same to the last bit in batches of any size. Where they
-            are not, pictures are computed one at a time, so that an answer never depends on what
-            else was asked at the moment.
+        batch_invariant: Whether answers are the same to the last bit in batches of any size. Where
+            they are not, images are computed one at a time, so that an answer never depends on
+            what else is requested at the moment.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Served:
     loaded: float
     mix: tuple[float, ...] | None = None
     embedding: int = 0
-    steady: bool = True
+    batch_invariant: bool = True
 
 
 @dataclass(eq=False)
@@ -67,16 +67,16 @@ class ModelVersion:
     content: bytes = field(repr=False)
     stamp: Stamp
     most: int | None = None
-    served: Served | None = None
+    served: ServedModel | None = None
     asked: int = 0
 
     def __post_init__(self) -> None:
         self.key = hashlib.sha256(self.content).hexdigest()
 
     @property
-    def steady(self) -> bool:
+    def batch_invariant(self) -> bool:
         """Whether its pictures may be computed together."""
-        return self.served is None or self.served.steady
+        return self.served is None or self.served.batch_invariant
 
 
 def read_model(path: Path) -> ModelVersion:

@@ -21,7 +21,7 @@ from opsin.server.engine import Engine, PredictResult
 from opsin.server.http_errors import CLIENT_GONE
 from opsin.server.observer import Observer
 from opsin.server.openapi import described_router
-from opsin.server.served_model import Served
+from opsin.server.served_model import ServedModel
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
 #: The drift looks at so many of the newest answers of each model.
@@ -43,10 +43,10 @@ _OTHER: Final = "other"
 class _AnswerCounts:
     """The answers of one model: counters at hand, and the newest answers' mix."""
 
-    def __init__(self, measures: ServerMetrics, model: str) -> None:
-        self.measures, self.model = measures, model
-        self.confidence = measures.confidence.labels(model)
-        self.seconds = measures.answer_seconds.labels(model)
+    def __init__(self, metrics: ServerMetrics, model: str) -> None:
+        self.metrics, self.model = metrics, model
+        self.confidence = metrics.confidence.labels(model)
+        self.seconds = metrics.answer_seconds.labels(model)
         self.counters: dict[str, Counter] = {}
         self.newest: deque[str] = deque()
         self.mix: Tally[str] = Tally()
@@ -54,7 +54,7 @@ class _AnswerCounts:
     def add(self, label: str, confidence: float, seconds: float) -> None:
         counter = self.counters.get(label)
         if counter is None:
-            counter = self.measures.answers.labels(self.model, _in_utf8(label))
+            counter = self.metrics.answers.labels(self.model, _in_utf8(label))
             self.counters[label] = counter
         counter.inc()
         self.confidence.observe(confidence)
@@ -66,14 +66,14 @@ class _AnswerCounts:
 
 
 class ServerMetrics(Observer):
-    """Counts what the engine tells, and what `Timed` sees of each request.
+    """Counts what the engine tells, and what `MetricsMiddleware` sees of each request.
 
     It keeps a registry of its own, so that several servers in one process do not mix.
 
     Example:
-        >>> measures = ServerMetrics()
-        >>> measures.waiting(3)
-        >>> b"opsin_pictures_waiting 3.0" in measures.text({})
+        >>> metrics = ServerMetrics()
+        >>> metrics.waiting(3)
+        >>> b"opsin_pictures_waiting 3.0" in metrics.text({})
         True
     """
 
@@ -185,7 +185,7 @@ class ServerMetrics(Observer):
         self.requests.labels(route, model, str(status)).inc()
         self.seconds.labels(route, model).observe(seconds)
 
-    def text(self, served: Mapping[str, Served], accept: str = "") -> bytes:
+    def text(self, served: Mapping[str, ServedModel], accept: str = "") -> bytes:
         """Return all figures in the format that Prometheus reads.
 
         Args:
@@ -229,7 +229,7 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
     return far / 2, min(chance / 2, 1.0)
 
 
-def training_mix(served: Served) -> dict[str, float] | None:
+def training_mix(served: ServedModel) -> dict[str, float] | None:
     """Return the share of each label that is to be expected if pictures are like the training's.
 
     "none of these" has the share of known pictures that the file refuses by mistake.
@@ -256,7 +256,7 @@ class _Mix(Collector):
 
     def __init__(self, answers: Mapping[str, _AnswerCounts]) -> None:
         self.answers = answers
-        self.served: Mapping[str, Served] = {}
+        self.served: Mapping[str, ServedModel] = {}
 
     def collect(self) -> Iterable[Metric]:
         shares = GaugeMetricFamily(
@@ -286,18 +286,18 @@ class _Mix(Collector):
         return [shares, distance, chance]
 
 
-class Timed:
+class MetricsMiddleware:
     """Middleware that counts and times each request, whatever becomes of it.
 
     Args:
         app: What answers.
-        measures: What counts.
+        metrics: What counts.
         models: Names of the models in service; others are counted under no name, since a client
             could make up any number of them.
     """
 
-    def __init__(self, app: ASGIApp, measures: ServerMetrics, models: Mapping[str, Any]) -> None:
-        self.app, self.measures, self.models = app, measures, models
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, models: Mapping[str, Any]) -> None:
+        self.app, self.metrics, self.models = app, metrics, models
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and count."""
@@ -320,7 +320,7 @@ class Timed:
             model = scope.get("path_params", {}).get("model", "")
             known = model if model in self.models else ""
             seconds = time.perf_counter() - start
-            self.measures.request(route, known, status or unanswered, seconds)
+            self.metrics.request(route, known, status or unanswered, seconds)
 
 
 def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
@@ -331,7 +331,7 @@ def _encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
         return choose_encoder("")
 
 
-def routes(engine: Engine, measures: ServerMetrics) -> APIRouter:
+def routes(engine: Engine, counted: ServerMetrics) -> APIRouter:
     """Return the route ``/metrics``."""
     router = described_router("Server")
 
@@ -339,6 +339,6 @@ def routes(engine: Engine, measures: ServerMetrics) -> APIRouter:
     async def metrics(request: Request) -> Response:
         accept = request.headers.get("accept", "")
         _, kind = _encoder(accept)
-        return Response(measures.text(engine.served, accept), headers={"content-type": kind})
+        return Response(counted.text(engine.served, accept), headers={"content-type": kind})
 
     return router

@@ -8,7 +8,7 @@ from typing import Final
 from opsin.core.errors import RecipeError
 from opsin.web.addresses import check_address, is_loopback
 
-#: Pixels of the largest picture that workers decode; a server may be told to take less.
+#: Pixels of the largest picture that workers decode; a server may be set to take less.
 MAX_PIXELS: Final = 50_000_000
 
 

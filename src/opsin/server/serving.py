@@ -16,7 +16,7 @@ import uvicorn
 from opsin.core.events import SILENT, Watcher
 from opsin.server.app import Application, build_app
 from opsin.server.engine import Engine
-from opsin.server.served_model import Served
+from opsin.server.served_model import ServedModel
 from opsin.server.server_metrics import ServerMetrics
 from opsin.server.server_settings import ServerSettings
 from opsin.web.addresses import EVERYWHERE, url_of
@@ -35,13 +35,13 @@ def serve(
 ) -> None:
     """Serve models until the process is asked to stop (Ctrl-C, SIGTERM).
 
-    The address is taken first and opened once all models are loaded, so that whoever can connect
-    gets answers; and requests that were accepted are answered before the function returns.
+    The address is taken first and opened once all models are loaded, so that every
+    client that can connect gets answers. Accepted requests are answered before this returns.
 
     Args:
         models: Names, and where their files or run directories are.
         settings: How to listen, whom to answer, how much to take.
-        watcher: Is told what is served, and where.
+        watcher: Receives what is served, and where.
 
     Raises:
         RecipeError: The address is in use, or not this machine's.
@@ -50,7 +50,7 @@ def serve(
         KeyboardInterrupt: Ctrl-C ended it, after everything was answered.
 
     Example:
-        ``serve({"demo": Path("runs/demo")}, Settings(port=9000))``
+        ``serve({"demo": Path("runs/demo")}, ServerSettings(port=9000))``
     """
     settings = settings or ServerSettings()
     allow_many_files()
@@ -68,7 +68,7 @@ async def _serve(
     models: Mapping[str, Path], settings: ServerSettings, held: socket.socket, watcher: Watcher
 ) -> int | None:
     """Serve, and return the signal that ended it."""
-    measures = ServerMetrics()
+    metrics = ServerMetrics()
     engine = Engine(
         models,
         workers=settings.workers,
@@ -76,14 +76,14 @@ async def _serve(
         batch=settings.batch,
         deadline=settings.deadline,
         max_pixels=settings.max_pixels,
-        observer=measures,
+        observer=metrics,
     )
     await engine.start()
     in_haste = False
     try:
         port = held.getsockname()[1]
         server = Server(
-            _config(build_app(engine, settings, measures), settings),
+            _config(build_app(engine, settings, metrics), settings),
             started=lambda: _announce(engine.served, settings, port, watcher),
             stopping=lambda: watcher.fact("Stops", "requests that were accepted are answered"),
         )
@@ -105,7 +105,7 @@ def _config(app: Application, settings: ServerSettings) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=settings.access_log,
-        # Whoever may connect could say to be anybody else.
+        # Any client could claim to be another one.
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE,
@@ -115,9 +115,9 @@ def _config(app: Application, settings: ServerSettings) -> uvicorn.Config:
 
 
 def _announce(
-    served: Mapping[str, Served], settings: ServerSettings, port: int, watcher: Watcher
+    served: Mapping[str, ServedModel], settings: ServerSettings, port: int, watcher: Watcher
 ) -> None:
-    """Tell what is served, and where."""
+    """Report what is served, and where."""
     for name, model in served.items():
         like, score = model.metadata.preparation, model.metadata.score
         colour = "grey" if like.channels == 1 else "colour"
@@ -154,8 +154,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _set_up_logs(settings: ServerSettings) -> None:
-    """Log faults of the server, and of requests what was asked for."""
-    # Each malformed request would be a line: whoever sends them should not fill the disk.
+    """Log faults of the server, and requests where the settings say so."""
+    # Each malformed request would be a line: no client should be able to fill the disk.
     for name in ("uvicorn.error", "python_multipart"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if settings.access_log:

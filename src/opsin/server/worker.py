@@ -1,8 +1,8 @@
 """The process that decodes and computes.
 
-It is started as ``python -m opsin.server.worker`` with its socket as input, does what it is told,
+It is started as ``python -m opsin.server.worker`` with its socket as standard input, carries out
 one frame after another, and ends when the other side closes, so that no worker outlives its server,
-however that ended. It holds no state but the models.
+however the server ended. Its only state is the models.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class LoadedModel:
     """A classifier in a worker, and what its hidden pixels become."""
 
     classifier: Classifier
-    steady: bool = True
+    batch_invariant: bool = True
     mean: NDArray[np.float64] | None = None
 
     def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
         """Return the answers to a batch, each to the last bit as if it had been asked alone."""
-        if self.steady or len(images) == 1:
+        if self.batch_invariant or len(images) == 1:
             return self.classifier.answers(images, embedding=embedding)
         parts = [
             self.classifier.answers(images[place : place + 1], embedding=embedding)
@@ -112,14 +112,14 @@ def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
         "embedding": 0 if first.embedding is None else first.embedding.shape[1],
     }
     if header["check"]:
-        model.steady = is_steady(classifier, header["check"])
+        model.batch_invariant = batch_invariant(classifier, header["check"])
     else:
-        model.steady = header["steady"]
-    return model, {**known, "steady": model.steady}
+        model.batch_invariant = header["batch_invariant"]
+    return model, {**known, "batch_invariant": model.batch_invariant}
 
 
-def is_steady(classifier: Classifier, batch: int) -> bool:
-    """Tell whether answers are the same to the last bit in batches of any size.
+def batch_invariant(classifier: Classifier, batch: int) -> bool:
+    """Return whether answers are the same to the last bit in batches of any size.
 
     A matrix of one row may be multiplied by another routine than a larger one. That is tried with
     noise, in every size; where there is no time for all of them, the answer is no.
@@ -225,7 +225,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     """Answer a batch.
 
     Args:
-        model: What to ask.
+        model: What answers.
         header: ``most``: pixels of the largest picture. ``pictures``: for each its bytes, its shape
             where it is prepared pixels, and whether the background stays as it is, the embedding is
             wanted, the heat map is wanted.
@@ -286,7 +286,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
 
 
 def serve(connection: socket.socket) -> None:
-    """Do what is told until the other side closes."""
+    """Carry out commands until the other side closes."""
     frames: queue.SimpleQueue[tuple[Header, memoryview]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, frames), daemon=True).start()
     models: dict[str, LoadedModel] = {}
@@ -328,10 +328,10 @@ def main() -> None:
     # Where memory runs out, the system should end a worker, which is replaced, not the server.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    # The server first: one that has no time to say no keeps everybody waiting.
+    # The server comes first: it must always have time to refuse a request.
     with contextlib.suppress(OSError):
         os.nice(5)
-    # What is odd about strangers' pictures would fill the log; whoever sent one is told.
+    # Oddities of clients' images would fill the log; the clients get them in their answers.
     warnings.simplefilter("ignore")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     serve(socket.socket(fileno=0))

@@ -1,4 +1,4 @@
-"""The workers: so many, whatever happens."""
+"""Keeps a fixed number of worker processes running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Answered = Callable[[WorkerBatch, Header, bytes], None]
 
 
 class WorkerPool:
-    """Keeps a number of worker processes alive.
+    """Keeps a fixed number of worker processes running.
 
     Args:
         size: How many.
@@ -59,7 +59,7 @@ class WorkerPool:
             check: The largest batch.
 
         Returns:
-            What `WorkerProcess.load` tells of each model.
+            What `WorkerProcess.load` returns for each model.
 
         Raises:
             OpsinError: A model cannot be opened.
@@ -68,7 +68,9 @@ class WorkerPool:
         try:
             # Another one would only find the same fault, so the first one has its say before.
             await asyncio.gather(*(worker.open() for worker in opened))
-            known = [await _told(opened[0].load(model, check=check), model) for model in models]
+            known = [
+                await _loaded_by(opened[0].load(model, check=check), model) for model in models
+            ]
             await asyncio.gather(*(w.load(model) for w in opened[1:] for model in models))
         except BaseException:
             for worker in opened:
@@ -77,13 +79,13 @@ class WorkerPool:
             raise
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in opened]
         for keeper in self._keepers:
-            keeper.add_done_callback(tell_why)
+            keeper.add_done_callback(log_failure)
         # One may have ended while the others were still loading; its keeper replaces it.
         self.workers = [worker for worker in opened if not worker.gone.done()]
         return known
 
     async def try_out(self, model: ModelVersion, *, check: int) -> Header:
-        """Open a model in a process of its own, so that a bad one harms nobody.
+        """Open a model in a process of its own, so that a bad one does no harm.
 
         Raises:
             OpsinError: It cannot be opened.
@@ -91,20 +93,20 @@ class WorkerPool:
         scout = WorkerProcess(self._answered, lambda _worker, _batches: None)
         try:
             await scout.open()
-            return await _told(scout.load(model, check=check), model)
+            return await _loaded_by(scout.load(model, check=check), model)
         finally:
             scout.kill()
             await scout.close()
 
     async def load(self, model: ModelVersion) -> None:
-        """Have each worker open a model, one after another, while the others go on."""
+        """Open a model in each worker, one after another, while the others go on."""
         for worker in list(self.workers):
             # A worker that ends over it is replaced, like any other.
             with contextlib.suppress(OpsinError):
                 await worker.load(model)
 
     def forget(self, needed: Container[str]) -> None:
-        """Have models dropped whose keys are no longer needed."""
+        """Close the models whose keys are no longer needed."""
         for worker in self.workers:
             for key in [key for key in worker.loaded if key not in needed]:
                 worker.drop(key)
@@ -123,9 +125,9 @@ class WorkerPool:
             await self._spare.close()
 
     async def keep_spare(self) -> None:
-        """See to it that a process lies ready to take a place that becomes free.
+        """Keep a started process ready to replace the next one that ends.
 
-        To start one takes most of a second where the machine is busy; to open a model, little.
+        Starting one takes most of a second on a busy machine; opening a model, little.
         """
         spare = self._spare
         if len(self.workers) < self.size or (spare and not spare.gone.done()):
@@ -169,7 +171,7 @@ class WorkerPool:
                 self._died(batches)
 
     async def _keep(self, worker: WorkerProcess | None) -> None:
-        """See to it that there is one worker, until cancelled."""
+        """Keep one worker running, until cancelled."""
         failures = 0
         while True:
             try:
@@ -196,13 +198,13 @@ class WorkerPool:
                 await asyncio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2 ** min(failures, 16)))
 
 
-def tell_why(chore: asyncio.Task[None]) -> None:
-    """Write down what ended a chore that should go on for ever: nobody else would notice."""
-    if not chore.cancelled() and (error := chore.exception()):
+def log_failure(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that should run for ever: nothing else would report it."""
+    if not task.cancelled() and (error := task.exception()):
         _LOG.error("the server no longer looks after its workers and files", exc_info=error)
 
 
-async def _told(loading: Coroutine[Any, Any, Header], model: ModelVersion) -> Header:
+async def _loaded_by(loading: Coroutine[Any, Any, Header], model: ModelVersion) -> Header:
     """Wait for a model to be opened; a process that ends over it is the file's fault."""
     try:
         return await loading

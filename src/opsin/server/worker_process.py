@@ -31,12 +31,12 @@ class WorkerBatch:
     """What a worker was given and has not answered yet.
 
     Args:
-        waiters: The pictures, in the order in which they were sent.
+        entries: The pictures, in the order in which they were sent.
         light: Whether the worker may be given the next batch before this one is answered.
         since: When the worker began with it.
     """
 
-    waiters: list[Any]
+    entries: list[Any]
     light: bool
     since: float = 0.0
 
@@ -141,7 +141,7 @@ class WorkerProcess(asyncio.Protocol):
             check: The largest batch in which its answers are tried out; 0: that was done.
 
         Returns:
-            ``metadata``, ``embedding`` (its length) and ``steady``.
+            ``metadata``, ``embedding`` (its length) and ``batch_invariant``.
 
         Raises:
             OpsinError: The file is no classifier.
@@ -199,7 +199,7 @@ class WorkerProcess(asyncio.Protocol):
             future.set_exception(_died())
         header = {
             "do": "load", "key": model.key, "path": str(model.path), "check": check,
-            "steady": model.steady, "most": model.most,
+            "batch_invariant": model.batch_invariant, "most": model.most,
         }  # fmt: skip
         self._write(header, [model.content])
         return future

@@ -14,62 +14,62 @@ from opsin.core.errors import ImageError
 from opsin.core.framing import Header
 from opsin.core.metadata import Preparation
 from opsin.server.predict_requests import BadAnswer, PredictRequest, PredictResult, Result
-from opsin.server.request_queue import Waiter
+from opsin.server.request_queue import QueueEntry
 from opsin.server.served_model import ModelVersion
 
 _LOG = logging.getLogger(__name__)
 
 
-class Request:
-    """Pictures that were asked for together, and their answers so far.
+class PendingRequest:
+    """Images that were sent together, and their answers so far.
 
     Args:
         model: The model, as it was when the request came: whatever happens to its file, all the
             answers come from the same one.
-        asks: The pictures.
+        requests: The pictures.
         now: When it came.
-        deadline: When nobody waits for the answers any more.
+        deadline: When the client no longer waits for the answers.
     """
 
     def __init__(
-        self, model: ModelVersion, asks: Sequence[PredictRequest], now: float, deadline: float
+        self, model: ModelVersion, requests: Sequence[PredictRequest], now: float, deadline: float
     ) -> None:
         self.model = model
-        self.asks = asks
+        self.requests = requests
         self.came = now
         self.until = deadline
-        self.results: list[Result | None] = [None] * len(asks)
+        self.results: list[Result | None] = [None] * len(requests)
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters: list[Waiter[ModelVersion, Request]] = []
+        self.entries: list[QueueEntry[ModelVersion, PendingRequest]] = []
         served = model.served
         assert served is not None
         like = served.metadata.preparation
-        for place, ask in enumerate(asks):
-            size = ask.image.nbytes if isinstance(ask.image, np.ndarray) else len(ask.image)
-            wrong = _mismatch(ask.image, like) if isinstance(ask.image, np.ndarray) else None
+        for place, asked in enumerate(requests):
+            size = asked.image.nbytes if isinstance(asked.image, np.ndarray) else len(asked.image)
+            wrong = _mismatch(asked.image, like) if isinstance(asked.image, np.ndarray) else None
             if wrong:
                 self.results[place] = wrong
                 continue
-            self.waiters.append(Waiter(model, size, deadline, self, place, ask.explain))
-        self.left = len(self.waiters)
+            self.entries.append(QueueEntry(model, size, deadline, self, place, asked.explain))
+        self.left = len(self.entries)
 
     def image(self, place: int) -> bytes:
         """Return a picture as it was sent."""
-        image = self.asks[place].image
+        image = self.requests[place].image
         return image.tobytes() if isinstance(image, np.ndarray) else image
 
-    def refuse(self, waiter: Waiter[ModelVersion, Request]) -> None:
-        """Let a picture not even wait."""
-        self.waiters.remove(waiter)
+    def refuse(self, entry: QueueEntry[ModelVersion, PendingRequest]) -> None:
+        """Answer an image with an error before it is queued."""
+        self.entries.remove(entry)
         error = ImageError(
             "a readable picture",
             "the program that reads pictures ended over this one",
             "Open it in a viewer and save it again, or leave it out.",
         )
-        self.settle(waiter.place, error)
+        self.settle(entry.place, error)
 
     def settle(self, place: int, result: Result) -> None:
-        """Take note of the answer to one picture; the last one ends the request."""
+        """Store the answer to one image; the last one completes the request."""
         self.results[place] = result
         self.left -= 1
         if not self.left and not self.future.done():
@@ -93,30 +93,32 @@ def _mismatch(pixels: NDArray[np.uint8], like: Preparation) -> ImageError | None
 
 
 def to_bytes(
-    waiters: Sequence[Waiter[ModelVersion, Request]], *, most: int
+    entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], *, most: int
 ) -> tuple[Header, list[bytes]]:
     """Put the pictures of a batch as a worker takes them (see `opsin.server.worker.answer`).
 
     Args:
-        waiters: The pictures.
+        entries: The pictures.
         most: Pixels of the largest picture that is decoded.
     """
     pictures, parts = [], []
-    for waiter in waiters:
-        ask = waiter.of.asks[waiter.place]
-        shape, content = None, ask.image
+    for entry in entries:
+        asked = entry.request.requests[entry.place]
+        shape, content = None, asked.image
         if isinstance(content, np.ndarray):
             shape, content = content.shape, content.tobytes()
-        pictures.append((len(content), shape, ask.as_is, ask.embedding, ask.explain))
+        pictures.append((len(content), shape, asked.as_is, asked.embedding, asked.explain))
         parts.append(content)
     return {"most": most, "pictures": pictures}, parts
 
 
-def _error(waiter: Waiter[ModelVersion, Request], kind: str, *parts: str) -> ImageError | BadAnswer:
-    """Return the error that a worker reports, without what only its owner may read."""
+def _error(
+    entry: QueueEntry[ModelVersion, PendingRequest], kind: str, *parts: str
+) -> ImageError | BadAnswer:
+    """Return the error that a worker reports, without what only the server's owner may read."""
     if kind == "ImageError":
         return ImageError(*parts)
-    served = waiter.model.served
+    served = entry.model.served
     assert served is not None
     _LOG.error("model %s gave no sound answer: %s", served.name, parts[1])
     return BadAnswer(
@@ -127,8 +129,8 @@ def _error(waiter: Waiter[ModelVersion, Request], kind: str, *parts: str) -> Ima
 
 
 def to_results(
-    waiters: Sequence[Waiter[ModelVersion, Request]], header: Header, body: bytes
-) -> Iterator[tuple[Waiter[ModelVersion, Request], Result, int]]:
+    entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], header: Header, body: bytes
+) -> Iterator[tuple[QueueEntry[ModelVersion, PendingRequest], Result, int]]:
     """Yield each picture of a batch with its answer and the place of the best class."""
     errors, notes = header["errors"], header["notes"]
     count, classes = header["shape"]
@@ -147,14 +149,14 @@ def to_results(
     rejected = body[start : start + count]
     best = probabilities.argmax(axis=1).tolist() if count else []
     row = 0
-    for place, waiter in enumerate(waiters):
+    for place, entry in enumerate(entries):
         error = errors.get(str(place)) if errors else None
         if error:
-            yield waiter, _error(waiter, *error), 0
+            yield entry, _error(entry, *error), 0
             continue
-        wanted = waiter.of.asks[waiter.place].embedding
+        wanted = entry.request.requests[entry.place].embedding
         yield (
-            waiter,
+            entry,
             PredictResult(
                 probabilities=probabilities[row],
                 familiarity=None if familiarity is None else familiarity[row],
