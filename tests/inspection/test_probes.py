@@ -163,7 +163,7 @@ def test_pixels_first_the_classifier_last(
     assert found.probes[0].accuracy > 0.9  # digits are all but linear
     assert probe_layers(file, network, known) == found
     said = json.loads(json.dumps(found.to_json()))
-    assert said["rows"][0] | {"fitted": said["fitted"], "judged": said["judged"]} == found.rows[0]
+    assert (said["fitted"], said["judged"]) == (found.fitted, found.judged)
     assert {"layer", "accuracy", "low", "high", "features", "how"} <= set(said["rows"][0])
 
 

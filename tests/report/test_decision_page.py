@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from opsin.inspection.decision import Decision, HeatMap
+from opsin.inspection.faithfulness import DeletionCurves, FaithfulnessVerdict, RandomBaseline
+from opsin.inspection.neighbours import Neighbour
+from opsin.inspection.occlusion import Counterfactual
 from opsin.report.inside.decision import (
     METHODS,
     counterfactual_words,
@@ -24,70 +26,62 @@ SHARES = np.linspace(0, 1, 6, dtype=np.float32)
 WRONG_NAME = "<b>bag</b> & 袋"
 
 
+def level(*heights: float) -> NDArray[np.float32]:
+    """Return curves that lie at these heights, which are the areas below them."""
+    return np.repeat(np.array(heights, np.float32)[:, None], len(SHARES), axis=1)
+
+
 def heat_map(
-    method: str = "occlusion", *, trusted: bool = True, random: bool = True, size: Any = (12, 16)
-) -> Any:
-    heat = np.random.default_rng(0).random(size, np.float32) - 0.2
-    fall = np.stack([1 - SHARES, 1 - SHARES**2])
-    return SimpleNamespace(
+    method: str = "occlusion",
+    *,
+    trusted: bool = True,
+    random: bool = True,
+    size: tuple[int, int] = (12, 16),
+) -> HeatMap:
+    heat = np.random.default_rng(0).random(size, np.float32) - np.float32(0.2)
+    reasons = () if trusted else ("no better than chance",)
+    sanity, likeness = (True, 0.21) if random else (None, None)
+    (hidden,), (shown,) = level(0.12), level(0.87)
+    return HeatMap(
         method=method,
         heat=heat,
         random_heat=-heat if random else None,
-        curves=SimpleNamespace(
-            shares=SHARES,
-            deletion=1 - SHARES,
-            insertion=SHARES,
-            deletion_area=0.12,
-            insertion_area=0.87,
-        ),
-        by_chance=SimpleNamespace(
-            deletion=fall,
-            insertion=fall[:, ::-1],
-            deletion_area=(0.41, 0.05),
-            insertion_area=(0.43, 0.06),
-        ),
-        verdict=SimpleNamespace(
-            trusted=trusted,
-            words="passes both checks" if trusted else "not to be trusted: no better than chance",
-            likeness=0.21 if random else None,
-        ),
+        curves=DeletionCurves(SHARES, hidden, shown),
+        # Of two, the standard deviation is the distance over the root of 2.
+        by_chance=RandomBaseline(SHARES, level(0.375, 0.445), level(0.39, 0.47)),
+        verdict=FaithfulnessVerdict(trusted, trusted, sanity, likeness, reasons),
         notes=("A note <of> it.",),
     )
 
 
-@dataclass(frozen=True)
-class Made:
-    """A decision as the page needs it."""
-
-    pixels: NDArray[np.uint8]
-    maps: list[Any]
-    counterfactual: Any = None
-    classes: tuple[str, ...] = ("boot", "sneaker", WRONG_NAME)
-    target: int = 0
-    answer: int = 0
-    probabilities: NDArray[np.float32] = field(
-        default_factory=lambda: np.array([0.991, 0.006, 0.003], np.float32)
+def made(
+    *maps: HeatMap, channels: int = 1, target: int = 0, notes: tuple[str, ...] = ()
+) -> Decision:
+    return Decision(
+        pixels=np.random.default_rng(1).integers(0, 256, (12, 16, channels), np.uint8),
+        classes=("boot", "sneaker", WRONG_NAME),
+        target=target,
+        answer=0,
+        probabilities=np.array([0.991, 0.006, 0.003], np.float32),
+        fill=np.zeros(channels, np.uint8),
+        maps=maps or (heat_map(),),
+        counterfactual=None,
+        notes=notes,
     )
-    notes: tuple[str, ...] = ()
 
 
-def made(*maps: Any, channels: int = 1, **options: Any) -> Made:
-    pixels = np.random.default_rng(1).integers(0, 256, (12, 16, channels), np.uint8)
-    return Made(pixels, list(maps) or [heat_map()], **options)
-
-
-def changed(decision: Made, box: tuple[int, int, int, int] | None) -> Made:
-    found = SimpleNamespace(
-        box=box, pixels=decision.pixels // 2, share=0.31,
+def changed(decision: Decision, box: tuple[int, int, int, int] | None) -> Decision:
+    hidden = np.arange(12 * 16).reshape(12, 16) < 60
+    found = Counterfactual(
+        hidden, box, decision.pixels // 2,
         before=0, before_probability=0.991, after=1, after_probability=0.61,
     )  # fmt: skip
     return replace(decision, counterfactual=found)
 
 
-def neighbour(label: int, *, same: bool = False) -> Any:
+def neighbour(label: int, *, same: bool = False) -> Neighbour:
     pixels = np.zeros((12, 16, 1), np.uint8)
-    name = f"train/{label}<i>.png"
-    return SimpleNamespace(name=name, label=label, similarity=0.987, same=same, pixels=pixels)
+    return Neighbour(0, f"train/{label}<i>.png", label, f"class {label}", 0.987, same, pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -182,7 +176,6 @@ def test_words_for_one_neighbour_for_all_and_for_none() -> None:
 
 
 def test_a_large_picture_makes_no_heavy_page_and_a_flat_map_no_trouble() -> None:
-    heat = heat_map(size=(600, 500))
-    heat.heat = np.zeros((600, 500), np.float32)
+    heat = replace(heat_map(size=(600, 500)), heat=np.zeros((600, 500), np.float32))
     decision = replace(made(heat), pixels=np.zeros((600, 500, 3), np.uint8))
     assert sum(len(each.html) for each in decision_sections(decision)) < 200_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 
+from opsin.inspection.network import ReceptiveField
+from opsin.inspection.summary import LayerRow
 from opsin.report.figures.network_diagram import draw_network, network_title, short_count
 from opsin.report.figures.receptive_fields import (
     draw_receptive_fields,
@@ -28,56 +30,48 @@ from opsin.report.inside.network import network_sections
 from opsin.report.inside.page import render_page
 
 
-@dataclass(frozen=True)
-class Square:
-    """A receptive field around its place."""
-
-    height: int
-    width: int
-    step: tuple[int, int] = (1, 1)
-
-    def box(self, y: int, x: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        top, left = y * self.step[0] - self.height // 2, x * self.step[1] - self.width // 2
-        return (max(top, 0), max(left, 0), min(top + self.height, size[0]),
-                min(left + self.width, size[1]))  # fmt: skip
+def square(side: int) -> ReceptiveField:
+    """Return a receptive field around its place."""
+    return ReceptiveField(side, side, (1, 1), (-(side // 2), -(side // 2)))
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A layer."""
+def layer(
+    name: str,
+    kind: str,
+    shape: tuple[int, ...],
+    parents: tuple[str, ...],
+    parameters: int = 0,
+    trainable: int = 0,
+    multiply_adds: int = 0,
+    seconds: float | None = None,
+    receptive_field: ReceptiveField | None = None,
+) -> LayerRow:
+    return LayerRow(
+        name, kind, shape, parents, parameters, trainable, multiply_adds, seconds, None,
+        receptive_field,
+    )  # fmt: skip
 
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parents: tuple[str, ...]
-    parameters: int = 0
-    trainable: int = 0
-    multiply_adds: int = 0
-    seconds: float | None = None
-    share: float | None = None
-    receptive_field: Square | None = None
 
-
-def chain(count: int, *, timed: bool = True) -> list[Drawn]:
+def chain(count: int, *, timed: bool = True) -> list[LayerRow]:
     """Return a residual network of so many layers, in blocks of four."""
-    rows = [Drawn("input", "Normalise", (3, 16, 16), ("images",), receptive_field=Square(1, 1))]
+    rows = [layer("input", "Normalise", (3, 16, 16), ("images",), receptive_field=square(1))]
     while len(rows) < count - 1:
         block, before = len(rows) // 4, rows[-1].name
         for part, kind in (("conv", "Conv 3×3 same"), ("norm", "BatchNorm"), ("act", "GELU")):
-            rows.append(Drawn(f"block{block}.{part}", kind, (3, 16, 16), (rows[-1].name,),
+            rows.append(layer(f"block{block}.{part}", kind, (3, 16, 16), (rows[-1].name,),
                               30 * (part == "conv"), 20 * (part == "conv"), 600, 1e-4,
-                              receptive_field=Square(2 * block + 3, 2 * block + 3)))  # fmt: skip
-        rows.append(Drawn(f"block{block}.add", "Add", (3, 16, 16), (before, rows[-1].name),
+                              receptive_field=square(2 * block + 3)))  # fmt: skip
+        rows.append(layer(f"block{block}.add", "Add", (3, 16, 16), (before, rows[-1].name),
                           receptive_field=rows[-1].receptive_field))  # fmt: skip
     del rows[count - 1 :]
-    rows.append(Drawn("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99, 3e-4))
+    rows.append(layer("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99, 3e-4))
     whole = sum(row.seconds or 0 for row in rows)
     if not timed:
-        return [Drawn(**{**vars(row), "seconds": None}) for row in rows]
-    return [Drawn(**{**vars(row), "share": (row.seconds or 0) / whole}) for row in rows]
+        return [replace(row, seconds=None) for row in rows]
+    return [replace(row, share=(row.seconds or 0) / whole) for row in rows]
 
 
-def drawings(rows: Sequence[Drawn], folder: Path, side: int = 16) -> dict[str, str]:
+def drawings(rows: Sequence[LayerRow], folder: Path, side: int = 16) -> dict[str, str]:
     """Draw both figures, as PNG too, and return them as a page gets them."""
     pixels = np.arange(side * side * 3, dtype=np.uint8).reshape(side, side, 3)
     with styled():
@@ -122,7 +116,7 @@ def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
     for number in range(count):
         before = [f"group{i // 3}.layer{i}" for i in range(number)] + ["images"]
         parents = data.draw(st.sets(st.sampled_from(before), min_size=1, max_size=3))
-        rows.append(Drawn(f"group{number // 3}.layer{number}", "Something new", (2, 4, 4),
+        rows.append(layer(f"group{number // 3}.layer{number}", "Something new", (2, 4, 4),
                           tuple(sorted(parents)), number))  # fmt: skip
     with styled():
         figure = draw_network(rows)
@@ -143,7 +137,7 @@ def test_titles_say_the_finding() -> None:
         "From block7.conv on, the unit in the middle sees the whole picture"
     )
     assert fields_title(deep[:9], (16, 16)) == "No unit sees more than 5×5 pixels"
-    dense = [rows[0], Drawn("a", "Dense", (4,), ("input",)), Drawn("head", "Dense", (4,), ("a",))]
+    dense = [rows[0], layer("a", "Dense", (4,), ("input",)), layer("head", "Dense", (4,), ("a",))]
     assert fields_title(dense, (16, 16)) == "From a on, each unit sees the whole picture"
 
 
@@ -164,8 +158,11 @@ def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:
 
 
 def test_a_field_beyond_the_edge_is_said_to_be_cut() -> None:
-    rows = [*chain(6)[:-1], Drawn("wide", "Conv 3×3 same", (1, 8, 8), ("input",),
-                                  receptive_field=Square(11, 19, (2, 2)))]  # fmt: skip
+    wide = ReceptiveField(11, 19, (2, 2), (-5, -9))
+    rows = [
+        *chain(6)[:-1],
+        layer("wide", "Conv 3×3 same", (1, 8, 8), ("input",), receptive_field=wide),
+    ]
     with styled():
         (axes,) = draw_receptive_fields(rows, np.zeros((16, 16, 3), np.uint8)).axes
     assert "11×19, cut at the edge" in {text.get_text() for text in axes.texts}
@@ -173,8 +170,8 @@ def test_a_field_beyond_the_edge_is_said_to_be_cut() -> None:
 
 
 def test_more_sizes_than_can_be_shown_are_said_to_be_left_out() -> None:
-    rows = [Drawn(f"c{n}", "Conv 3×3 valid", (1, 200, 200), (f"c{n - 1}" if n else "images",),
-                  receptive_field=Square(1 + 2 * n, 1 + 2 * n)) for n in range(60)]  # fmt: skip
+    rows = [layer(f"c{n}", "Conv 3×3 valid", (1, 200, 200), (f"c{n - 1}" if n else "images",),
+                  receptive_field=square(1 + 2 * n)) for n in range(60)]  # fmt: skip
     with styled():
         (axes,) = draw_receptive_fields(rows, np.zeros((200, 200, 3), np.uint8)).axes
     assert len(axes.images) == 42
@@ -209,7 +206,7 @@ class Balanced(HTMLParser):
 @pytest.mark.parametrize("timed", [True, False])
 def test_the_page_has_all_layers_their_sums_and_both_figures(timed: bool, tmp_path: Path) -> None:
     rows = chain(50, timed=timed)
-    rows[-1] = Drawn(**{**vars(rows[-1]), "kind": "<b>Dense"})
+    rows[-1] = replace(rows[-1], kind="<b>Dense")
     drawn = drawings(rows, tmp_path)
     for name in drawn:
         assert np.asarray(Image.open(tmp_path / f"{name}.png").convert("L")).std() > 1

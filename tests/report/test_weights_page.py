@@ -7,7 +7,6 @@ import io
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.inspection.probes import Probe, Probes
+from opsin.inspection.weights import PictureKind, WeightPictures, WeightView, values_of
 from opsin.report.figures.inspection_charts import (
     _apart,
     draw_norms,
@@ -34,49 +34,12 @@ from opsin.report.maps import PUOR
 RANDOM = np.random.default_rng(0)
 
 
-@dataclass(frozen=True)
-class MadeValues:
-    title: str
-    shape: tuple[int, ...]
-    mean: float = 0.0
-    deviation: float = 1.0
-    smallest: float = -2.0
-    largest: float = 2.0
-    norm: float = 3.0
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        return np.linspace(-2, 2, 41)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        return np.arange(40)
-
-
-@dataclass(frozen=True)
-class MadePictures:
-    kind: str
-    weights: NDArray[np.float32]
-    limit: float = 1.0
-    sources: tuple[str, ...] = ("input",)
-
-
-@dataclass(frozen=True)
-class MadeView:
-    name: str
-    kind: str
-    pictures: MadePictures | None
-    parameters: int = 1234
-    trainable: int = 1234
-
-    @property
-    def values(self) -> Sequence[MadeValues]:
-        shape = self.pictures.weights.shape if self.pictures else (4,)
-        return [MadeValues("weights", shape), MadeValues("biases", shape[:1])]
-
-
-def view(name: str, kind: str, *shape: int) -> MadeView:
-    return MadeView(name, "Some", MadePictures(kind, RANDOM.normal(size=shape).astype(np.float32)))
+def view(name: str, kind: PictureKind, *shape: int) -> WeightView:
+    weights = RANDOM.normal(size=shape).astype(np.float32)
+    values = (values_of("weight", "weights", weights), values_of("bias", "biases", weights[:, 0]))
+    return WeightView(
+        name, "Some", 1234, 1234, values, WeightPictures(kind, weights, 1.0, ("input",))
+    )
 
 
 def page(sections: Sequence[Section]) -> str:
@@ -218,14 +181,14 @@ def test_names_are_moved_apart(heights: list[float]) -> None:
     assert np.isclose(np.mean(places), np.mean(ordered))
 
 
-def rows(*accuracies: float, wide: float = 0.01) -> list[dict[str, Any]]:
+def probed(*accuracies: float, wide: float = 0.01) -> Probes:
     names = ["pixels", *(f"layer{n}" for n in range(1, len(accuracies) - 1)), "classifier"]
-    return [
-        {"layer": name, "accuracy": value, "low": max(0.0, value - wide),
-         "high": min(1.0, value + wide), "outputs": 9000, "features": 100, "how": "pooled",
-         "block": [3, 3], "fitted": 4000, "judged": 2000}
+    probes = tuple(
+        Probe(name, value, max(0.0, value - wide), min(1.0, value + wide), 9000, 100, "pooled",
+              (3, 3))
         for name, value in zip(names, accuracies, strict=True)
-    ]  # fmt: skip
+    )  # fmt: skip
+    return Probes(probes, fitted=4000, judged=2000, source="made")
 
 
 @pytest.mark.parametrize(("accuracies", "title"), [
@@ -239,10 +202,10 @@ def rows(*accuracies: float, wide: float = 0.01) -> list[dict[str, Any]]:
 def test_the_title_says_where_the_classes_come_apart(
     accuracies: tuple[float, ...], title: str, tmp_path: Path
 ) -> None:
-    made = rows(*accuracies)
-    assert probes_title(made) == title
+    made = probed(*accuracies)
+    assert probes_title(made.probes) == title
     with styled():
-        svg = drawn(draw_probes(made), tmp_path)
+        svg = drawn(draw_probes(made.probes), tmp_path)
     assert "the classifier itself" in svg
     (only,) = probe_sections(made, {"probes": svg})
     assert only.title == title and only.anchor == "probes"
@@ -251,8 +214,8 @@ def test_the_title_says_where_the_classes_come_apart(
 
 
 def test_probes_of_two_hundred_layers_stay_readable(tmp_path: Path) -> None:
-    made = rows(*np.linspace(0.1, 0.9, 202))
+    made = probed(*np.linspace(0.1, 0.9, 202))
     with styled():
-        drawn(draw_probes(made), tmp_path)
-        assert draw_probes(made).get_figheight() < 30
+        drawn(draw_probes(made.probes), tmp_path)
+        assert draw_probes(made.probes).get_figheight() < 30
     assert probe_sections(made, {"probes": "<svg></svg>"})[0].html.count("<tr>") == 203

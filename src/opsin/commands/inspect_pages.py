@@ -57,12 +57,12 @@ def write_network_page(look: Inspection, found: Insight, summary: Summary, page:
         drawings["norms"] = lambda: draw_norms(history)
     probes = found.probes
     if probes is not None:
-        drawings["probes"] = lambda: draw_probes(probes.rows)
+        drawings["probes"] = lambda: draw_probes(probes.probes)
     drawn = _draw(drawings, page.parent, found)
     own = {name: svg for name, svg in drawn.items() if name in {"network", "receptive-fields"}}
     sections = network_sections(rows, own)
     if probes is not None:
-        sections += probe_sections(probes.rows, drawn)
+        sections += probe_sections(probes, drawn)
     if found.portraits:
         sections += portrait_sections(found.portraits)
     classes = look.classifier.classes

@@ -87,12 +87,6 @@ class Probes:
     judged: int
     source: str
 
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Each probe as plain data, with the numbers of pictures."""
-        counts = {"fitted": self.fitted, "judged": self.judged}
-        return [probe.to_json() | counts for probe in self.probes]
-
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data."""
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from opsin.report.figures.style import EMPTY, INK, MUTED, PALETTE, new_figure, shorten
+
+if TYPE_CHECKING:
+    from opsin.inspection.probes import Probe
 
 #: Layers that a chart of norms names: those whose norm changed most.
 NAMED: Final = 6
@@ -149,17 +152,17 @@ def _apart(heights: Sequence[float], least: float) -> list[float]:
     ]
 
 
-def probes_title(rows: Sequence[Row]) -> str:
+def probes_title(rows: Sequence[Probe]) -> str:
     """Say between which layers the classes come apart.
 
     Args:
-        rows: The pixels first, the classifier's own answer last, each with ``layer``,
-            ``accuracy``, ``low`` and ``high``.
+        rows: The pixels first, the classifier's own answer last.
 
     Example:
+        >>> from opsin.inspection.probes import Probe
         >>> def row(layer, accuracy):
-        ...     return {"layer": layer, "accuracy": accuracy,
-        ...             "low": accuracy - 0.02, "high": accuracy + 0.02}
+        ...     low, high = accuracy - 0.02, accuracy + 0.02
+        ...     return Probe(layer, accuracy, low, high, 64, 64, "whole", (1, 1))
         >>> probes_title([row("pixels", 0.7), row("conv1", 0.8), row("classifier", 0.9)])
         'Classes come apart most between pixels and conv1: 70.0% to 80.0%'
     """
@@ -168,67 +171,66 @@ def probes_title(rows: Sequence[Row]) -> str:
     if step is not None:
         before, after = probes[step], probes[step + 1]
         return (
-            f"Classes come apart most between {shorten(before['layer'], 30)} and "
-            f"{shorten(after['layer'], 30)}: {before['accuracy']:.1%} to {after['accuracy']:.1%}"
+            f"Classes come apart most between {shorten(before.layer, 30)} and "
+            f"{shorten(after.layer, 30)}: {before.accuracy:.1%} to {after.accuracy:.1%}"
         )
-    first, best = probes[0], max(probes, key=lambda row: row["accuracy"])
-    if best["low"] > first["high"]:
+    first, best = probes[0], max(probes, key=lambda row: row.accuracy)
+    if best.low > first.high:
         return (
-            f"Classes come apart little by little: {first['accuracy']:.1%} from the "
-            f"{shorten(first['layer'], 30)}, {best['accuracy']:.1%} from "
-            f"{shorten(best['layer'], 30)}"
+            f"Classes come apart little by little: {first.accuracy:.1%} from the "
+            f"{shorten(first.layer, 30)}, {best.accuracy:.1%} from "
+            f"{shorten(best.layer, 30)}"
         )
     return (
         "No layer tells the classes apart clearly better than "
-        f"{shorten(first['layer'], 30)}: {first['accuracy']:.1%}"
+        f"{shorten(first.layer, 30)}: {first.accuracy:.1%}"
     )
 
 
-def _largest_step(rows: Sequence[Row]) -> int | None:
+def _largest_step(rows: Sequence[Probe]) -> int | None:
     """Return the place before the largest gain; ``None`` where that may be chance."""
     probes = rows[:-1]
-    gains = [after["accuracy"] - before["accuracy"]
+    gains = [after.accuracy - before.accuracy
              for before, after in itertools.pairwise(probes)]  # fmt: skip
     if not gains:
         return None
     step = int(np.argmax(gains))
-    return step if probes[step + 1]["low"] > probes[step]["high"] else None
+    return step if probes[step + 1].low > probes[step].high else None
 
 
-def draw_probes(rows: Sequence[Row]) -> Figure:
+def draw_probes(rows: Sequence[Probe]) -> Figure:
     """Draw the accuracy of a linear probe behind each layer, from the pixels down.
 
     Args:
-        rows: The pixels first, the classifier's own answer last, each with ``layer``,
-            ``accuracy``, ``low`` and ``high``.
+        rows: The pixels first, the classifier's own answer last.
     """
     probes, own = rows[:-1], rows[-1]
     height = min(_ROW * len(probes), _TALL)
     figure = new_figure(8.4, 1.35 + height)
     axes = figure.add_subplot()
     places = list(range(len(probes)))
-    values = [row["accuracy"] for row in probes]
+    values = [row.accuracy for row in probes]
     axes.plot(values, places, color=PALETTE[0], linewidth=1.0, alpha=0.5)
-    axes.hlines(places, [row["low"] for row in probes], [row["high"] for row in probes],
+    axes.hlines(places, [row.low for row in probes], [row.high for row in probes],
                 color=PALETTE[0], linewidth=2.2)  # fmt: skip
     axes.plot(values, places, "o", color=PALETTE[0], markersize=4.5)
     step = _largest_step(rows)
     if step is not None:
         axes.plot(values[step : step + 2], places[step : step + 2], "o-", color=PALETTE[5],
                   linewidth=2.4, markersize=5)  # fmt: skip
-    axes.axvspan(own["low"], own["high"], color=EMPTY, zorder=0, linewidth=0)
-    axes.axvline(own["accuracy"], color=INK, linewidth=1.0, linestyle="--")
-    axes.annotate(f"the classifier itself {own['accuracy']:.1%}", (own["accuracy"], -0.9), (-4, 0),
+    axes.axvspan(own.low, own.high, color=EMPTY, zorder=0, linewidth=0)
+    axes.axvline(own.accuracy, color=INK, linewidth=1.0, linestyle="--")
+    axes.annotate(f"the classifier itself {own.accuracy:.1%}", (own.accuracy, -0.9), (-4, 0),
                   textcoords="offset points", ha="right", va="center", fontsize=8)  # fmt: skip
     every = math.ceil(len(probes) / _NAMED_ROWS)
     for place in places[::every]:
         axes.text(1.01, place, f"{values[place]:.1%}", transform=axes.get_yaxis_transform(),
                   va="center", fontsize=7.5)  # fmt: skip
-    axes.set_yticks(places[::every], [shorten(row["layer"], 26) for row in probes[::every]],
+    axes.set_yticks(places[::every], [shorten(row.layer, 26) for row in probes[::every]],
                     fontsize=8)  # fmt: skip
     axes.set_ylim(len(probes) - 0.5, -1.4)
-    low = min(row["low"] for row in rows)
-    high = max(row["high"] for row in rows)
+    low = min(row.low for row in rows)
+    high = max(row.high for row in rows)
     room = 0.02 + 0.05 * (high - low)
     axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -14,10 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 
-from opsin.report.figures.receptive_fields import (
-    LayerRow,
-    picture_size,
-)
+from opsin.report.figures.receptive_fields import picture_size
 from opsin.report.figures.style import (
     DPI,
     INK,
@@ -25,6 +22,9 @@ from opsin.report.figures.style import (
     PALETTE,
     shorten,
 )
+
+if TYPE_CHECKING:
+    from opsin.inspection.summary import LayerRow
 
 # A colour for each family of layers, by the first word of their kind.
 _FAMILIES: Final = {

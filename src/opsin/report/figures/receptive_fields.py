@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,74 +16,14 @@ from numpy.typing import NDArray
 
 from opsin.report.figures.style import DPI, MUTED, PALETTE, shorten, show_pixels
 
+if TYPE_CHECKING:
+    from opsin.inspection.summary import LayerRow
+
 # Pictures in a row and in all, what each takes and its own side in inches, and how much is left
 # of the pixels that are not seen.
 _ROW, _MOST = 6, 42
 _CARD, _SIDE = (1.55, 1.95), 1.35
 _LEFT: Final = 0.22
-
-
-class Field(Protocol):
-    """The part of the picture that a place of a map sees."""
-
-    @property
-    def height(self) -> int:
-        """Rows of pixels."""
-
-    @property
-    def width(self) -> int:
-        """Columns of pixels."""
-
-    @property
-    def step(self) -> tuple[int, int]:
-        """Pixels from one place to the next, down and across."""
-
-    def box(self, y: int, x: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return what place (y, x) sees of a picture of that size: top, left, bottom, right."""
-
-
-class LayerRow(Protocol):
-    """A layer, as `opsin.inspection.summary.Row` describes it."""
-
-    @property
-    def name(self) -> str:
-        """Its name, with dots where it is in a group."""
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its output for one picture."""
-
-    @property
-    def parents(self) -> tuple[str, ...]:
-        """Layers whose output it takes, or ``images``."""
-
-    @property
-    def parameters(self) -> int:
-        """Numbers that it holds."""
-
-    @property
-    def trainable(self) -> int:
-        """Those of them that training changed."""
-
-    @property
-    def multiply_adds(self) -> int:
-        """For one picture."""
-
-    @property
-    def seconds(self) -> float | None:
-        """Time for one picture, where it was measured."""
-
-    @property
-    def share(self) -> float | None:
-        """Of the time of all layers, where it was measured."""
-
-    @property
-    def receptive_field(self) -> Field | None:
-        """What a unit sees; ``None``: the whole picture."""
 
 
 def picture_size(rows: Sequence[LayerRow]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from opsin.data.image_encoding import png_address
 from opsin.report.answer_image import small
 from opsin.report.inside.page import Section, section
 from opsin.report.maps import Scale, indexed_address
+
+if TYPE_CHECKING:
+    from opsin.inspection.decision import Decision, HeatMap
+    from opsin.inspection.neighbours import Neighbour
 
 # Longest side of a heat map on the page, in pixels.
 _SIDE: Final = 224
@@ -69,190 +73,6 @@ METHODS: Final = {
         "Zeiler and Fergus, “Visualizing and understanding convolutional networks”, 2014",
     ),
 }
-
-
-class Curves(Protocol):
-    """Probabilities while the picture is hidden, or shown, in the order of a map."""
-
-    @property
-    def shares(self) -> NDArray[np.float32]:
-        """How much is hidden or shown, ``float32[S]``."""
-
-    @property
-    def deletion(self) -> NDArray[np.float32]:
-        """As ``float32[S]``."""
-
-    @property
-    def insertion(self) -> NDArray[np.float32]:
-        """As ``float32[S]``."""
-
-    @property
-    def deletion_area(self) -> float:
-        """Area below the deletion curve."""
-
-    @property
-    def insertion_area(self) -> float:
-        """Area below the insertion curve."""
-
-
-class Chance(Protocol):
-    """What a map reaches where it has nothing to do with the picture."""
-
-    @property
-    def deletion(self) -> NDArray[np.float32]:
-        """As ``float32[R, S]``."""
-
-    @property
-    def insertion(self) -> NDArray[np.float32]:
-        """As ``float32[R, S]``."""
-
-    @property
-    def deletion_area(self) -> tuple[float, float]:
-        """Mean and deviation of the areas."""
-
-    @property
-    def insertion_area(self) -> tuple[float, float]:
-        """Mean and deviation of the areas."""
-
-
-class Verdict(Protocol):
-    """Whether a map may be trusted."""
-
-    @property
-    def trusted(self) -> bool:
-        """Whether it passed."""
-
-    @property
-    def words(self) -> str:
-        """The verdict in a line."""
-
-    @property
-    def likeness(self) -> float | None:
-        """Rank correlation with the map of random weights."""
-
-
-class HeatMap(Protocol):
-    """What one method says."""
-
-    @property
-    def method(self) -> str:
-        """A key of `METHODS`."""
-
-    @property
-    def heat(self) -> NDArray[np.float32]:
-        """As ``float32[H, W]``."""
-
-    @property
-    def random_heat(self) -> NDArray[np.float32] | None:
-        """The same of random weights."""
-
-    @property
-    def curves(self) -> Curves:
-        """Its curves."""
-
-    @property
-    def by_chance(self) -> Chance:
-        """Those of the map at other places."""
-
-    @property
-    def verdict(self) -> Verdict:
-        """Whether it may be trusted."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Sentences."""
-
-
-class Changed(Protocol):
-    """A part without which the answer is another."""
-
-    @property
-    def box(self) -> tuple[int, int, int, int] | None:
-        """Top, left, bottom, right of one patch."""
-
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
-        """The picture without it."""
-
-    @property
-    def share(self) -> float:
-        """How much of the picture it is."""
-
-    @property
-    def before(self) -> int:
-        """The answer, a place among the classes."""
-
-    @property
-    def before_probability(self) -> float:
-        """Its probability."""
-
-    @property
-    def after(self) -> int:
-        """The answer without the part."""
-
-    @property
-    def after_probability(self) -> float:
-        """Its probability."""
-
-
-class Decision(Protocol):
-    """Why a picture got its answer (`opsin.inspection.decision`)."""
-
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
-        """As ``uint8[H, W, C]``."""
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names."""
-
-    @property
-    def target(self) -> int:
-        """The class explained."""
-
-    @property
-    def answer(self) -> int:
-        """The answer."""
-
-    @property
-    def probabilities(self) -> NDArray[np.float32]:
-        """As ``float32[K]``."""
-
-    @property
-    def maps(self) -> Sequence[HeatMap]:
-        """One a method."""
-
-    @property
-    def counterfactual(self) -> Changed | None:
-        """The part that decides."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """Sentences."""
-
-
-class Neighbour(Protocol):
-    """A training picture like the one asked about."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def label(self) -> int:
-        """Its class, a place among the classes."""
-
-    @property
-    def similarity(self) -> float:
-        """Cosine, -1 to 1."""
-
-    @property
-    def same(self) -> bool:
-        """Whether it is the very picture."""
-
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
-        """As ``uint8[H, W, C]``."""
 
 
 def decision_sections(

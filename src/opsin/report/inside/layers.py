@@ -6,13 +6,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.image_encoding import png_address
-from opsin.report.inside.given import Activity, Field, Units, View
 from opsin.report.inside.page import Section, section
 from opsin.report.maps import (
     PALETTES,
@@ -23,6 +22,11 @@ from opsin.report.maps import (
     scale_of,
     sprite,
 )
+
+if TYPE_CHECKING:
+    from opsin.inspection.activity import Activity, UnitActivity
+    from opsin.inspection.layers import LayerView
+    from opsin.inspection.network import ReceptiveField
 
 #: Maps or bars on a page of a layer; further pages are folded.
 PAGE: Final = 64
@@ -68,11 +72,11 @@ class _Page:
 
 
 def layer_sections(
-    views: Sequence[View],
+    views: Sequence[LayerView],
     activity: Activity | None,
     pixels: NDArray[np.uint8],
     answer_bars: Sequence[tuple[str, float]],
-    fields: Mapping[str, Field | None],
+    fields: Mapping[str, ReceptiveField | None],
 ) -> list[Section]:
     """Return the sections about a picture: how it goes in, layer by layer, and the answer.
 
@@ -118,9 +122,9 @@ def layer_sections(
 
 def _layer(
     number: int,
-    view: View,
+    view: LayerView,
     activity: Activity | None,
-    field: Field | None,
+    field: ReceptiveField | None,
     size: tuple[int, int],
 ) -> dict[str, Any]:
     """Return what the template says of a layer."""
@@ -163,7 +167,7 @@ def _layer(
     return said
 
 
-def _scale(view: View) -> Scale:
+def _scale(view: LayerView) -> Scale:
     """Return the layer's scale; a few far values share the ends' colours, so that others show."""
     if view.values.ndim < 3:
         return scale_of(view.minimum, view.maximum)
@@ -173,7 +177,7 @@ def _scale(view: View) -> Scale:
     return scale_of(max(view.minimum, -reach), min(view.maximum, reach))
 
 
-def _marks(units: Units | None, count: int) -> list[str]:
+def _marks(units: UnitActivity | None, count: int) -> list[str]:
     """Return for each unit ``dead``, ``saturated`` or nothing."""
     marks = [""] * count
     if units is not None and len(units.dead) == count:
@@ -184,7 +188,7 @@ def _marks(units: Units | None, count: int) -> list[str]:
     return marks
 
 
-def _map_pages(anchor: str, view: View, scale: Scale, marks: Sequence[str]) -> list[_Page]:
+def _map_pages(anchor: str, view: LayerView, scale: Scale, marks: Sequence[str]) -> list[_Page]:
     """Lay the maps out, the strongest first, 64 a page; nothing is left out."""
     pages = []
     for start in range(0, len(view.order), PAGE):
@@ -207,7 +211,7 @@ def _map_pages(anchor: str, view: View, scale: Scale, marks: Sequence[str]) -> l
     return pages
 
 
-def _bars(view: View, scale: Scale, marks: Sequence[str]) -> list[_Unit]:
+def _bars(view: LayerView, scale: Scale, marks: Sequence[str]) -> list[_Unit]:
     """Return a dense layer's units as bars, the largest |value| first."""
     reach = max(abs(scale.low), abs(scale.high)) or 1.0
     values = np.nan_to_num(view.values)
@@ -259,12 +263,12 @@ def _listed(marks: Sequence[str], mark: str) -> str:
     return f"{count:,} of {len(marks):,} units {'is' if count == 1 else 'are'} {mark}: {said}."
 
 
-def _numbers(field: Field) -> str:
+def _numbers(field: ReceptiveField) -> str:
     numbers = (field.height, field.width, *field.step, *field.start)
     return " ".join(map(str, numbers))
 
 
-def _sees(field: Field | None, size: tuple[int, int]) -> str:
+def _sees(field: ReceptiveField | None, size: tuple[int, int]) -> str:
     if field is None:
         return "the whole picture"
     if field.height >= size[0] and field.width >= size[1]:

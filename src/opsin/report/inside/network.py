@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opsin.report.figures.network_diagram import network_title, shape_in_words
-from opsin.report.figures.receptive_fields import LayerRow, fields_title, picture_size, sees
+from opsin.report.figures.receptive_fields import fields_title, picture_size, sees
 from opsin.report.inside.page import Section, section
 from opsin.report.run_page import themed
+
+if TYPE_CHECKING:
+    from opsin.inspection.summary import LayerRow
 
 # Layers from which the table scrolls in a window of its own.
 _LONG: Final = 40
@@ -47,7 +50,7 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
     """Return the sections about the network as a whole.
 
     Args:
-        rows: The layers in the order of their work, `opsin.inspection.summary.Row`.
+        rows: The layers in the order of their work.
         drawn: The figures ``network`` and ``receptive-fields`` as SVG, those that there are.
     """
     drawings = {name: _Drawing(themed(svg), _width(svg)) for name, svg in drawn.items()}

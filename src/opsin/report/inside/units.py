@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.report.answer_image import picture_address
 from opsin.report.inside.page import Section, section
-from opsin.report.inside.unit_views import (
-    AblationLike,
-    EffectLike,
-    GalleryLike,
-    PortraitLike,
-    UnitLike,
-)
+
+if TYPE_CHECKING:
+    from opsin.inspection.ablation import Ablation, Effect
+    from opsin.inspection.portraits import Portrait
+    from opsin.inspection.units import Unit, UnitGallery
 
 #: Bytes of pictures that a section may hold, so that the page stays quick.
 ROOM: Final = 8_000_000
@@ -47,8 +45,8 @@ class _Room:
 
 
 def unit_sections(
-    gallery: GalleryLike,
-    ablation: AblationLike | None,
+    gallery: UnitGallery,
+    ablation: Ablation | None,
     *,
     label: str | None = None,
     room: int = ROOM,
@@ -102,14 +100,14 @@ def unit_sections(
     return [said] if ablation is None else [said, _ablation_section(ablation)]
 
 
-def _order(unit: UnitLike, ranks: Mapping[int, int], label: str | None) -> tuple[float, float, int]:
+def _order(unit: Unit, ranks: Mapping[int, int], label: str | None) -> tuple[float, float, int]:
     """Return by what units are sorted on the page."""
     lift = unit.selectivity[unit.favourite if label is None else label]
     # Units that were not switched off come behind those that were.
     return 0 if label is not None else ranks.get(unit.number, len(ranks)), -lift, unit.number
 
 
-def _by(label: str | None, ablation: AblationLike | None) -> str:
+def _by(label: str | None, ablation: Ablation | None) -> str:
     if label is not None:
         return f"those that {label} lifts most first"
     if ablation is not None:
@@ -117,9 +115,7 @@ def _by(label: str | None, ablation: AblationLike | None) -> str:
     return "those first that one class lifts most"
 
 
-def _card(
-    unit: UnitLike, gallery: GalleryLike, effect: EffectLike | None, room: _Room
-) -> dict[str, Any]:
+def _card(unit: Unit, gallery: UnitGallery, effect: Effect | None, room: _Room) -> dict[str, Any]:
     """Return what a card shows."""
     best = []
     for picture in unit.best:
@@ -161,7 +157,7 @@ def _card(
     }
 
 
-def _bars(unit: UnitLike, classes: Sequence[str]) -> list[dict[str, Any]]:
+def _bars(unit: Unit, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return a bar for each class, or for those that lift the unit most; ends in percent."""
     names = list(classes)
     if len(names) > _BARS:
@@ -183,7 +179,7 @@ def _bars(unit: UnitLike, classes: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _ablation_section(ablation: AblationLike) -> Section:
+def _ablation_section(ablation: Ablation) -> Section:
     name, effects = ablation.layer, ablation.effects
     worst, some = effects[0], sum(bool(effect.matters_to) for effect in effects)
     title = f"{name}: no unit alone is shown to matter"
@@ -213,7 +209,7 @@ def _ablation_section(ablation: AblationLike) -> Section:
     )
 
 
-def _by_class(ablation: AblationLike) -> dict[str, Any]:
+def _by_class(ablation: Ablation) -> dict[str, Any]:
     """Return the accuracy of each class with all units, and without each of the first ones."""
     counted = {name: count for name, count in ablation.images.items() if count}
     whole = {name: ablation.right[name] / count for name, count in counted.items()}
@@ -226,7 +222,7 @@ def _by_class(ablation: AblationLike) -> dict[str, Any]:
     return {"whole": whole, "rows": rows}
 
 
-def portrait_sections(portraits: Sequence[PortraitLike], *, room: int = ROOM) -> list[Section]:
+def portrait_sections(portraits: Sequence[Portrait], *, room: int = ROOM) -> list[Section]:
     """Return the section about the classes.
 
     Args:

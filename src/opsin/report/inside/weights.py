@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,100 +22,16 @@ from opsin.report.inside.weight_pictures import (
 from opsin.report.maps import gradient
 from opsin.report.run_page import themed
 
+if TYPE_CHECKING:
+    from opsin.inspection.probes import Probes
+    from opsin.inspection.weights import Values, WeightPictures, WeightView
+
 # Pictures, and units of a map of kernels, that a fold of the page holds.
 _TILES, _UNITS = 128, 64
 # Weights of one layer, and of all, whose kernels are drawn weight by weight.
 _POINTS, _ALL_POINTS = 1_000_000, 4_000_000
 # Numbers of all tiles of one layer: larger ones are made smaller.
 _TILE_NUMBERS: Final = 4_000_000
-
-
-class Values(Protocol):
-    """One tensor of a layer in figures."""
-
-    @property
-    def title(self) -> str:
-        """What it is called."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
-    @property
-    def mean(self) -> float:
-        """Mean of its numbers."""
-
-    @property
-    def deviation(self) -> float:
-        """Their standard deviation."""
-
-    @property
-    def smallest(self) -> float:
-        """The least."""
-
-    @property
-    def largest(self) -> float:
-        """The greatest."""
-
-    @property
-    def norm(self) -> float:
-        """Root of the sum of their squares."""
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """Ends of the histogram's bars."""
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """How many numbers are in each bar."""
-
-
-class Pictures(Protocol):
-    """The weights of a layer, arranged to be seen: see `opsin.inspection.weights`."""
-
-    @property
-    def kind(self) -> str:
-        """``filters``, ``units``, ``kernels`` or ``matrix``."""
-
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """``[N, H, W, C]``, ``[N, M, H, W]`` for kernels, ``[N, M]`` for a matrix."""
-
-    @property
-    def limit(self) -> float:
-        """End of the layer's colour scale."""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The layers whose output it takes."""
-
-
-class View(Protocol):
-    """What a layer holds."""
-
-    @property
-    def name(self) -> str:
-        """Name of the layer."""
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-
-    @property
-    def parameters(self) -> int:
-        """Numbers that it holds."""
-
-    @property
-    def trainable(self) -> int:
-        """Those of them that training changed."""
-
-    @property
-    def values(self) -> Sequence[Values]:
-        """Each of its tensors."""
-
-    @property
-    def pictures(self) -> Pictures | None:
-        """Its weights as pictures."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +47,7 @@ class Shown:
         rgb: Whether the pictures are red, green and blue.
     """
 
-    view: View
+    view: WeightView
     note: str = ""
     limit: float | None = None
     tiles: Sequence[Sequence[Tile]] = ()
@@ -140,7 +56,7 @@ class Shown:
 
 
 def weight_sections(
-    views: Sequence[View],
+    views: Sequence[WeightView],
     history: Sequence[dict[str, Any]],
     drawn: Mapping[str, str],
     *,
@@ -200,21 +116,19 @@ def weight_sections(
     return found
 
 
-def probe_sections(rows: Sequence[Mapping[str, Any]], drawn: Mapping[str, str]) -> list[Section]:
+def probe_sections(probes: Probes, drawn: Mapping[str, str]) -> list[Section]:
     """Return the section on linear probes.
 
     Args:
-        rows: The pixels first, the classifier's own answer last, each with ``layer``,
-            ``accuracy``, ``low``, ``high``, ``outputs``, ``features``, ``how``, ``block``,
-            ``fitted`` and ``judged``.
+        probes: What was measured.
         drawn: The figures by name, as SVG: ``probes``.
     """
-    title = probes_title(rows)
+    title = probes_title(probes.probes)
     svg = themed(drawn["probes"])
-    return [section("probes", title, "weights.html", part="probes", rows=rows, svg=svg)]
+    return [section("probes", title, "weights.html", part="probes", probes=probes, svg=svg)]
 
 
-def _first_title(view: View) -> str:
+def _first_title(view: WeightView) -> str:
     if view.pictures is None:
         return "What the first layer looks for"
     count, height, width, _ = view.pictures.weights.shape
@@ -222,7 +136,7 @@ def _first_title(view: View) -> str:
     return f"What the first layer looks for: {count:,} {what} of {height}×{width} pixels"
 
 
-def _drawn_whole(views: Sequence[View]) -> set[str]:
+def _drawn_whole(views: Sequence[WeightView]) -> set[str]:
     """Return the layers whose kernels there is room for, the smallest first."""
     room, whole = _ALL_POINTS, set()
     sizes = [(view.pictures.weights.size, view.name) for view in views
@@ -234,7 +148,7 @@ def _drawn_whole(views: Sequence[View]) -> set[str]:
     return whole
 
 
-def _shown(view: View, classes: Sequence[str], whole: set[str]) -> Shown:
+def _shown(view: WeightView, classes: Sequence[str], whole: set[str]) -> Shown:
     pictures = view.pictures
     if pictures is None:
         return Shown(view)
@@ -264,7 +178,7 @@ def _shown(view: View, classes: Sequence[str], whole: set[str]) -> Shown:
     )
 
 
-def _as_tiles(view: View, pictures: Pictures, classes: Sequence[str]) -> Shown:
+def _as_tiles(view: WeightView, pictures: WeightPictures, classes: Sequence[str]) -> Shown:
     weights, count = pictures.weights, len(pictures.weights)
     factor = math.ceil(math.sqrt(weights.size / _TILE_NUMBERS))
     own = pictures.kind == "filters"
@@ -284,7 +198,7 @@ def _as_tiles(view: View, pictures: Pictures, classes: Sequence[str]) -> Shown:
 
 
 def _as_matrix(
-    view: View, matrix: NDArray[Any], limit: float, note: str, classes: Sequence[str]
+    view: WeightView, matrix: NDArray[Any], limit: float, note: str, classes: Sequence[str]
 ) -> Shown:
     sheet, (down, across) = matrix_sheet(matrix, limit, classes)
     if down > 1 or across > 1:
