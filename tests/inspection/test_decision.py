@@ -15,7 +15,7 @@ from opsin.commands.gradient_maps import gradient_maps
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain, fill_of
 from opsin.inspection.network import Network
-from opsin.report.inside.decision import decision_sections
+from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
 from tests.classical.test_fitted_file import content_of, fitted
 

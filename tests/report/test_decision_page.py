@@ -14,13 +14,13 @@ from opsin.inspection.decision import Decision, HeatMap
 from opsin.inspection.faithfulness import DeletionCurves, FaithfulnessVerdict, RandomBaseline
 from opsin.inspection.neighbours import Neighbour
 from opsin.inspection.occlusion import Counterfactual
-from opsin.report.inside.decision import (
+from opsin.report.inside.decision_sections import (
     METHODS,
     counterfactual_words,
     decision_sections,
     neighbours_words,
 )
-from opsin.report.inside.page import render_page
+from opsin.report.inside.inspection_page import render_page
 
 SHARES = np.linspace(0, 1, 6, dtype=np.float32)
 WRONG_NAME = "<b>bag</b> & 袋"

@@ -19,8 +19,8 @@ from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
 from opsin.inspection.network import ReceptiveField
-from opsin.report.inside.layers import PAGE, figure, layer_sections
-from opsin.report.inside.page import render_page
+from opsin.report.inside.inspection_page import render_page
+from opsin.report.inside.layer_sections import PAGE, figure, layer_sections
 from opsin.report.maps import PALETTES, scale_of, sprite
 from tests.report.test_figures import HOSTILE
 

@@ -26,8 +26,8 @@ from opsin.report.figures.receptive_fields import (
     sees,
 )
 from opsin.report.figures.style import save, styled
-from opsin.report.inside.network import network_sections
-from opsin.report.inside.page import render_page
+from opsin.report.inside.inspection_page import render_page
+from opsin.report.inside.network_sections import network_sections
 
 
 def square(side: int) -> ReceptiveField:

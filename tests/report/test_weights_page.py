@@ -26,9 +26,9 @@ from opsin.report.figures.inspection_charts import (
     probes_title,
 )
 from opsin.report.figures.style import save, styled
-from opsin.report.inside.page import Section, render_page
-from opsin.report.inside.weight_pictures import kernel_sheet, matrix_sheet, tile_address
-from opsin.report.inside.weights import probe_sections, weight_sections
+from opsin.report.inside.inspection_page import Section, render_page
+from opsin.report.inside.weight_images import kernel_sheet, matrix_sheet, tile_address
+from opsin.report.inside.weight_sections import probe_sections, weight_sections
 from opsin.report.maps import PUOR
 
 RANDOM = np.random.default_rng(0)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import OpsinError
 from opsin.core.storage import write_bytes
-from opsin.report.inside.decision import decision_sections
-from opsin.report.inside.layers import layer_sections
-from opsin.report.inside.page import Section, render_page
-from opsin.report.inside.units import ROOM, portrait_sections, unit_sections
+from opsin.report.inside.decision_sections import decision_sections
+from opsin.report.inside.inspection_page import Section, render_page
+from opsin.report.inside.layer_sections import layer_sections
+from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
 from opsin.report.terminal import megabytes, plus_minus
 from opsin.runtime.classifier import Prediction
 
@@ -45,8 +45,8 @@ def write_network_page(look: Inspection, found: Insight, summary: Summary, page:
     )
     from opsin.report.figures.network_diagram import draw_network  # noqa: PLC0415  loads matplotlib
     from opsin.report.figures.receptive_fields import draw_receptive_fields  # noqa: PLC0415
-    from opsin.report.inside.network import network_sections  # noqa: PLC0415
-    from opsin.report.inside.weights import probe_sections, weight_sections  # noqa: PLC0415
+    from opsin.report.inside.network_sections import network_sections  # noqa: PLC0415
+    from opsin.report.inside.weight_sections import probe_sections, weight_sections  # noqa: PLC0415
 
     rows, history = summary.rows, found.history
     drawings: dict[str, Callable[[], Figure]] = {"network": lambda: draw_network(rows)}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.data.image_encoding import png_address
 from opsin.report.answer_image import small
-from opsin.report.inside.page import Section, section
+from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import Scale, indexed_address
 
 if TYPE_CHECKING:

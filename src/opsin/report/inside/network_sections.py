@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from opsin.report.figures.network_diagram import network_title, shape_in_words
 from opsin.report.figures.receptive_fields import fields_title, picture_size, sees
-from opsin.report.inside.page import Section, section
+from opsin.report.inside.inspection_page import Section, section
 from opsin.report.run_page import themed
 
 if TYPE_CHECKING:

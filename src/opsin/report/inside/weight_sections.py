@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.report.figures.inspection_charts import norms_of, norms_title, probes_title
-from opsin.report.inside.page import Section, section
-from opsin.report.inside.weight_pictures import (
+from opsin.report.inside.inspection_page import Section, section
+from opsin.report.inside.weight_images import (
     Sheet,
     Tile,
     kernel_sheet,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.data.image_encoding import png_address
-from opsin.report.inside.page import Section, section
+from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import (
     PALETTES,
     STOPS,

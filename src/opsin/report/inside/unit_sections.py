@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.report.answer_image import picture_address
-from opsin.report.inside.page import Section, section
+from opsin.report.inside.inspection_page import Section, section
 
 if TYPE_CHECKING:
     from opsin.inspection.ablation import Ablation, Effect
