@@ -11,10 +11,21 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
+from opsin.classical.classical_recipe import MODELS
 from opsin.cli.app import VERBS
-from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import (
+    DataRecipe,
+    ModelName,
+    ModelRecipe,
+    RecipeModel,
+    TrainingRecipe,
+    resolve,
+)
+from opsin.core.recipe_options import RecipeOption, options_of
 
 DOCS = Path(__file__).parent
 #: The terminal that the help is written for.
@@ -67,31 +78,26 @@ def recipe() -> str:
         "same names are options of `opsin train` (with `-` for `_`), keywords of `opsin.train`, "
         "and keys of a recipe file (`opsin train SOURCE --recipe FILE.toml`).",
         "",
+        "`sources` in `data` holds what follows `opsin train`, and `name` in `model` what follows "
+        "`--model`.",
+        "",
         "## data",
         "",
-        "| field | default | meaning |",
-        "|---|---|---|",
+        *_table(["default"], options_of(DataRecipe), [DataRecipe.of("x")]),
     ]
-    for name, field in DataRecipe.model_fields.items():
-        default = "" if field.is_required() else _shown(field.default)
-        parts.append(f"| `{name}` | {default} | {field.description} |")
-    defaults = {name: resolve(DataRecipe.of("x"), model=name) for name in ("mlp", "cnn", "resnet")}
+    networks = [resolve(DataRecipe.of("x"), model=name) for name in get_args(ModelName)]
     for part, model in (("model", ModelRecipe), ("training", TrainingRecipe)):
-        parts += [
-            "",
-            f"## {part}",
-            "",
-            "| field | mlp | cnn | resnet | meaning |",
-            "|---|---|---|---|---|",
-        ]
-        for name, field in model.model_fields.items():
-            values = [_shown(getattr(getattr(d, part), name)) for d in defaults.values()]
-            parts.append(f"| `{name}` | {' | '.join(values)} | {field.description} |")
+        values = [getattr(network, part) for network in networks]
+        parts += ["", f"## {part}", "", *_table(get_args(ModelName), options_of(model), values)]
     parts += [
         "",
         "`patience` is 5 where the schedule is constant or step, and off where the rate falls to "
         "zero, since the best epochs then come last. `flip` is off for collections of written "
         "characters.",
+        "",
+        "## Models without layers",
+        "",
+        *_table(tuple(MODELS), options_of(*MODELS.values()), [each() for each in MODELS.values()]),
         "",
         "A recipe file:",
         "",
@@ -106,6 +112,17 @@ def recipe() -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _table(
+    columns: Sequence[str], fields: Mapping[str, RecipeOption], made: Sequence[RecipeModel]
+) -> list[str]:
+    """Return a table of fields, with a column for each recipe that was made."""
+    lines = [f"| field | {' | '.join(columns)} | meaning |", f"|---|{'---|' * len(columns)}---|"]
+    for name, option in fields.items():
+        values = " | ".join(_shown(getattr(each, name, None)) for each in made)
+        lines.append(f"| `{name}` | {values} | {option.help} |")
+    return lines
 
 
 def _shown(value: object) -> str:

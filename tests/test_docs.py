@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS
+from opsin.cli.app import VERBS
+from opsin.cli.options import MOST_USED
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from tests.conftest import write_shapes
 from tests.warm import Warm
@@ -45,7 +47,7 @@ def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
     for part in (DataRecipe, ModelRecipe, TrainingRecipe):
         for name, field in part.model_fields.items():
             assert field.description, name
-            assert f"| `{name}` |" in page
+            assert f"`{name}`" in page
             option = {"name": "--model", "sources": "SOURCE"}.get(
                 name, f"--{name.replace('_', '-')}"
             )
@@ -145,3 +147,22 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
     for block in blocks:
         subprocess.run([sys.executable, "-c", block], check=True, cwd=tmp_path, capture_output=True)
     shutil.rmtree(tmp_path / "runs")
+
+
+def test_summaries_of_commands_fit_80_columns(
+    warm: Warm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    summaries = warm.run(["--help"], cwd=tmp_path).stdout.split("Commands:\n")[1].splitlines()
+    assert len(summaries) == len(VERBS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in summaries), summaries
+
+
+def test_the_help_of_train_shows_ten_options_first() -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    help_of_train = page.split("## opsin train")[1]
+    headings = re.findall(r"^(\w[\w ]*):$", help_of_train.split("```")[1], re.MULTILINE)
+    assert headings[:2] == ["Arguments", MOST_USED]
+    assert {option.group for option in TRAIN_OPTIONS.values()} < set(headings)
+    first = help_of_train.split(f"{MOST_USED}:\n")[1].split("\n\n")[0]
+    assert len(re.findall(r"^  --", first, re.MULTILINE)) == 10

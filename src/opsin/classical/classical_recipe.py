@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe, invalid
+from opsin.core.recipe import (
+    TRAINING,
+    DataRecipe,
+    ModelRecipe,
+    RecipeModel,
+    TrainingRecipe,
+    invalid,
+)
+from opsin.core.recipe_options import RecipeOption, options_of
+
+#: The heading of the options that networks do not have.
+WITHOUT_LAYERS: Final = "Models without layers"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False,
-        # Predicting needs none of them built, and that takes longer than the answer.
-        defer_build=True,
-    )  # fmt: skip
+class ClassicalModelRecipe(RecipeModel):
+    """Options of a model without layers."""
+
+    group: ClassVar[str] = WITHOUT_LAYERS
 
 
 _Side = Annotated[
@@ -23,16 +32,18 @@ _Side = Annotated[
     Field(
         ge=4,
         le=1024,
-        description="Longest side in pixels that a model without layers looks at: larger pictures "
+        description="Longest side in pixels that a model without layers looks at: larger images "
         "are averaged down by 2, 3 … until they fit.",
+        json_schema_extra={"metavar": "PIXELS"},
     ),
 ]
 _Pictures = Annotated[
     int,
     Field(
         ge=2,
-        description="Training pictures that it is fitted to at most, drawn by the seed with each "
-        "class at its share.",
+        description="Most training images to fit it to, drawn by the seed with each class at its "
+        "share.",
+        json_schema_extra={"metavar": "N"},
     ),
 ]
 _Components = Annotated[
@@ -40,7 +51,7 @@ _Components = Annotated[
     Field(
         ge=1,
         le=4096,
-        description="Principal components that pictures are reduced to first (knn, svm).",
+        description="Principal components that images are reduced to first (knn, svm).",
     ),
 ]
 _C = Annotated[
@@ -48,8 +59,8 @@ _C = Annotated[
     Field(
         gt=0,
         le=1e9,
-        description="How much a mistake costs against a simple rule (logistic, svm): larger fits "
-        "the training pictures more closely.",
+        description="Inverse strength of regularisation (logistic, svm): a larger one fits the "
+        "training images more closely.",
     ),
 ]
 _Trees = Annotated[
@@ -57,13 +68,13 @@ _Trees = Annotated[
     Field(
         ge=1,
         le=10_000,
-        description="Trees of a forest; rounds of boosting, with a tree for each class in each.",
+        description="Trees of a forest; rounds of boosting, each with a tree for each class.",
     ),
 ]
-_Leaves = Annotated[int, Field(ge=2, le=100_000, description="Leaves of each tree at most.")]
+_Leaves = Annotated[int, Field(ge=2, le=100_000, description="Most leaves of each tree.")]
 
 
-class Logistic(_Frozen):
+class Logistic(ClassicalModelRecipe):
     """Multinomial logistic regression on the pixels: one dense layer, convex."""
 
     name: Literal["logistic"] = "logistic"
@@ -72,7 +83,7 @@ class Logistic(_Frozen):
     pictures: _Pictures = 100_000
 
 
-class Forest(_Frozen):
+class Forest(ClassicalModelRecipe):
     """A random forest on the pixels."""
 
     name: Literal["forest"] = "forest"
@@ -82,19 +93,19 @@ class Forest(_Frozen):
     pictures: _Pictures = 100_000
 
 
-class Knn(_Frozen):
-    """The nearest training pictures, by their principal components, vote."""
+class Knn(ClassicalModelRecipe):
+    """The nearest training images, by their principal components, vote."""
 
     name: Literal["knn"] = "knn"
     neighbours: Annotated[
-        int, Field(ge=1, le=1_000, description="Nearest training pictures that vote (knn).")
+        int, Field(ge=1, le=1_000, description="Nearest training images that vote (knn).")
     ] = 9
     components: _Components = 100
     side: _Side = 32
     pictures: _Pictures = 60_000
 
 
-class Svm(_Frozen):
+class Svm(ClassicalModelRecipe):
     """A support vector machine with a Gaussian kernel on the principal components."""
 
     name: Literal["svm"] = "svm"
@@ -104,7 +115,7 @@ class Svm(_Frozen):
     pictures: _Pictures = 60_000
 
 
-class Boosting(_Frozen):
+class Boosting(ClassicalModelRecipe):
     """Gradient boosting of small trees over binned pixels."""
 
     name: Literal["hist-gradient-boosting"] = "hist-gradient-boosting"
@@ -118,29 +129,44 @@ class Boosting(_Frozen):
 
 
 ClassicalModel = Annotated[Logistic | Forest | Knn | Svm | Boosting, Field(discriminator="name")]
-#: The models by name, in the order in which they are told.
+#: The models by name, in the order of the help.
 MODELS: Final[dict[str, type[Logistic | Forest | Knn | Svm | Boosting]]] = {
     str(model.model_fields["name"].default): model
     for model in get_args(get_args(ClassicalModel)[0])
 }
-#: Options of any of these models that networks do not have.
-CLASSICAL_OPTIONS: Final = tuple(
-    dict.fromkeys(
-        name
-        for model in MODELS.values()
-        for name in model.model_fields
-        if name not in ("name", "rate")
-    )
-)
 
 
-class Fitting(_Frozen):
+class Fitting(RecipeModel):
     """How such a model is fitted."""
+
+    group: ClassVar[str] = TRAINING
 
     seed: int = Field(0, ge=0, lt=2**31, description="Same seed, data and machine: same file.")
 
 
-class ClassicalRecipe(_Frozen):
+#: Every option of a training, by name.
+TRAIN_OPTIONS: Final = options_of(ModelRecipe, TrainingRecipe, *MODELS.values(), DataRecipe)
+#: Options of any of these models that networks do not have.
+CLASSICAL_OPTIONS: Final = tuple(
+    name for name, option in TRAIN_OPTIONS.items() if option.group == WITHOUT_LAYERS
+)
+
+
+def options_for(model: str) -> dict[str, RecipeOption]:
+    """Return the options that a model has, by name.
+
+    Args:
+        model: A name among `MODELS`; the networks, and ``auto``, share all others.
+
+    Example:
+        >>> [n for n, option in options_for("forest").items() if option.group == WITHOUT_LAYERS]
+        ['trees', 'leaves', 'side', 'pictures']
+    """
+    own = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
+    return options_of(*own, DataRecipe)
+
+
+class ClassicalRecipe(RecipeModel):
     """A whole request for a model without layers: ``recipe.json`` of its run."""
 
     data: DataRecipe

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from opsin._version import __version__
+from opsin.cli.options import GroupedCommand
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.core.errors import OpsinError
 
@@ -57,7 +58,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
     app.callback()(_about)
     for verb in words[:1] if words and words[0] in VERBS else VERBS:
         module = importlib.import_module(f"opsin.cli.{verb}")
-        app.command(verb)(getattr(module, verb))
+        app.command(verb, cls=GroupedCommand)(getattr(module, verb))
     return app
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.core.recipe_options import split_names
 from opsin.report.terminal import for_people
 
 
@@ -59,7 +60,7 @@ def bench(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure how many pictures a second this machine reads, trains on and classifies.
+    """Measure how fast this machine reads, trains and predicts.
 
     Everything is made up for it, nothing is fetched. Run it while nothing else is at work.
 
@@ -71,8 +72,8 @@ def bench(
     from opsin.commands.rates import amount  # noqa: PLC0415
 
     done = workflow.bench(
-        only=options.listed(only),
-        models=options.listed(model),
+        only=split_names(only),
+        models=split_names(model),
         classifier=classifier,
         seconds=seconds,
         out=out,

@@ -67,7 +67,7 @@ def compare(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare runs by the same test pictures, and say which is better, if that is shown.
+    """Compare runs on the same test images.
 
     Each is set against the first one, picture by picture. Runs with other test pictures, labels or
     classes are refused.

@@ -84,7 +84,7 @@ def data(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what a source holds: counts, shape, range of values, and pictures of it.
+    """Show what a source holds: classes, counts, sizes and samples.
 
     Example: opsin data fashion-mnist --out look
 
@@ -110,7 +110,7 @@ def data(
     if moved:
         raise typer.BadParameter("expected --since RUN beside it.", param_hint="--data")
     if not source:
-        raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE...")
+        raise typer.BadParameter("expected a source; received none.", param_hint="SOURCE")
     if training_options:
         _check_varying(training_options, drawn=draw and export is None)
     _check_files(export, rows, audit=audit)

@@ -25,7 +25,7 @@ def evaluate(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Evaluate a classifier on pictures with labels.
+    """Evaluate a classifier on labelled images.
 
     Judged is the test part, where the source names one; else those pictures that were not used in
     training; else all of them. Of exact copies one counts. Evaluating any of the run's own test

@@ -37,7 +37,7 @@ def export(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a classifier in another form, and say what that changes.
+    """Write a classifier in another format, and show what changes.
 
     The new file is held against the old one on real pictures: its accuracy may fall by no more
     than 0.3 points, its size and speed on this machine are measured.

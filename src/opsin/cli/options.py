@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
-from pydantic import BaseModel
+from typer.core import TyperCommand
 
-from opsin.classical.classical_recipe import MODELS
-from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.core.recipe import AUGMENTATION, SOURCE, DataRecipe
+from opsin.core.recipe_options import RecipeOption, options_of
 
 _SOURCES = typer.Argument(
-    metavar="SOURCE...",
+    metavar="SOURCE",
     help="A name (fashion-mnist, cifar10, digits …), a folder with a sub-folder for each "
     "class, a table (.csv, .jsonl) of paths and labels, an archive (.zip, .tar) of these, an "
     ".npz file or an IDX file; several are joined.",
@@ -72,181 +72,76 @@ Runs = Annotated[
 ]
 
 
-def of(recipe: type[BaseModel], field: str, *names: str, **more: Any) -> Any:
-    """Return the option for a field of the recipe, with the field's own description."""
-    description = recipe.model_fields[field].description
-    return typer.Option(
-        *(names or (f"--{field.replace('_', '-')}",)), help=description, show_default=False, **more
-    )
-
-
-def listed(text: str) -> list[str]:
-    """Split ``a,b,c``; an empty part is no name."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def renamed(text: str) -> dict[str, str]:
-    """Read ``path=file,label=kind``.
-
-    Raises:
-        typer.BadParameter: A part is no pair of names.
-    """
-    parts = listed(text)
-    pairs = [part.partition("=") for part in parts]
-    if not all(ours and theirs for ours, _, theirs in pairs):
-        raise typer.BadParameter(f"expected pairs such as path=file,label=kind; received {text!r}.",
-                                 param_hint="--columns")  # fmt: skip
-    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
-
-
-def numbers(text: str) -> list[int]:
-    """Split ``128,64`` into whole numbers.
-
-    Raises:
-        typer.BadParameter: A part is no whole number.
-    """
-    parts = listed(text)
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise typer.BadParameter(f"expected whole numbers such as 128,64; received {text!r}.",
-                                 param_hint="--hidden")  # fmt: skip
-    return [int(part) for part in parts]
-
-
-def sides(text: str) -> tuple[int, int]:
-    """Read ``64`` or ``48x64`` (height, width).
-
-    Raises:
-        typer.BadParameter: It is neither.
-    """
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise typer.BadParameter(f"expected 64 or 48x64 (height x width); received {text!r}.",
-                                 param_hint="--size")  # fmt: skip
-    return int(parts[0]), int(parts[-1])
-
-
-@dataclass(frozen=True)
-class _Given:
-    """How a field of the recipe is given on the command line.
-
-    Args:
-        kind: Type of what is typed.
-        read: Turns it into the field's value.
-        metavar: What the help shows for it.
-    """
-
-    kind: Any = str
-    read: Callable[[str], Any] | None = None
-    metavar: str | None = None
-
-
-_DATA = {
-    "test": _Given(metavar="SOURCE"),
-    "classes": _Given(read=listed, metavar="A,B,C"),
-    "size": _Given(read=sides, metavar="N or HxW"),
-    "channels": _Given(int),
-    "resize": _Given(),
-    "columns": _Given(read=renamed, metavar="OURS=THEIRS,…"),
-    "labels": _Given(metavar="CSV"),
-    "follow_links": _Given(bool),
-    "outside": _Given(bool),
-    "group_by": _Given(metavar="REGEX"),
-    "near_duplicates": _Given(),
-    "assignment": _Given(),
-    "fold": _Given(metavar="I/K"),
-    "val_fraction": _Given(float),
-    "test_fraction": _Given(float),
-    "split_by": _Given(),
-    "split_seed": _Given(int),
-    "max_unreadable": _Given(float),
-    "disk_limit": _Given(float, metavar="GB"),
-}
-_MODEL = {
-    "hidden": _Given(read=numbers, metavar="N,N,N"),
-    "depth": _Given(int),
-    "activation": _Given(),
-    "dropout": _Given(float),
-}
-_TRAINING = {
-    "epochs": _Given(int),
-    "batch_size": _Given(int),
-    "optimizer": _Given(),
-    "rate": _Given(float),
-    "schedule": _Given(),
-    "momentum": _Given(float),
-    "weight_decay": _Given(float),
-    "label_smoothing": _Given(float),
-    "balance": _Given(),
-    "augment": _Given(),
-    "flip": _Given(bool),
-    "shift": _Given(int, metavar="PIXELS"),
-    "zoom": _Given(float),
-    "rotate": _Given(float, metavar="DEGREES"),
-    "light": _Given(float),
-    "erase": _Given(float),
-    "patience": _Given(int, metavar="EPOCHS"),
-    "seed": _Given(int),
-    "device": _Given(),
-    "precision": _Given(),
-    "checkpoint_every": _Given(float, metavar="SECONDS"),
-}
-_CLASSICAL = {
-    "c": _Given(float),
-    "trees": _Given(int),
-    "leaves": _Given(int),
-    "neighbours": _Given(int),
-    "components": _Given(int),
-    "side": _Given(int, metavar="PIXELS"),
-    "pictures": _Given(int, metavar="N"),
-}
-#: Those that say how a source is read, and nothing about its split.
-READING = (
-    "classes", "columns", "labels", "follow_links", "outside", "max_unreadable", "disk_limit",
-)  # fmt: skip
-#: Those that say how pictures are varied while training.
-VARYING = ("augment", "flip", "shift", "zoom", "rotate", "light", "erase")
-
 _Verb = Callable[..., None]
+#: The heading of the options that most people use, which the help shows first.
+MOST_USED: Final = "Most used"
+#: Those that say how images are varied while training.
+VARYING: Final = tuple(n for n, each in TRAIN_OPTIONS.items() if each.group == AUGMENTATION)
+#: Those that say how a source is read, and nothing about its split.
+READING: Final = tuple(
+    n for n, each in TRAIN_OPTIONS.items() if each.group == SOURCE and n != "test"
+)
 
 
-def takes_data(*fields: str) -> Callable[[_Verb], _Verb]:
+class GroupedCommand(TyperCommand):
+    """A verb whose help shows its options under their headings.
+
+    Typer groups them too, but in boxes that leave 20 of 80 columns to the text.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options; the most used come first, the others as declared."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], MOST_USED: []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                usual = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                heading = getattr(parameter, "rich_help_panel", None) or usual
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def takes_data(*fields: str, most_used: Sequence[str] = ()) -> Callable[[_Verb], _Verb]:
     """Give a verb the options for fields of `DataRecipe` (default: all of them).
 
     The verb takes them as ``data_options``, a dictionary of those that were given.
+
+    Args:
+        *fields: Names of the fields.
+        most_used: Those that the help shows first.
     """
-    return _takes("data_options", {name: _DATA[name] for name in fields or _DATA})
+    return _takes("data_options", fields or tuple(options_of(DataRecipe)), most_used)
 
 
-def takes_training(*fields: str) -> Callable[[_Verb], _Verb]:
+def takes_training(*fields: str, most_used: Sequence[str] = ()) -> Callable[[_Verb], _Verb]:
     """Give a verb the options for fields of the model and the training (default: all).
 
     The verb takes them as ``training_options``, a dictionary of those that were given.
+
+    Args:
+        *fields: Names of the fields.
+        most_used: Those that the help shows first.
     """
-    known = _MODEL | _CLASSICAL | _TRAINING
-    return _takes("training_options", {name: known[name] for name in fields or known})
+    data = options_of(DataRecipe)
+    every = tuple(name for name in TRAIN_OPTIONS if name not in data)
+    return _takes("training_options", fields or every, most_used)
 
 
-def _takes(bundle: str, wanted: dict[str, _Given]) -> Callable[[_Verb], _Verb]:
+def _takes(
+    bundle: str, wanted: Sequence[str], most_used: Sequence[str]
+) -> Callable[[_Verb], _Verb]:
     def decorate(verb: _Verb) -> _Verb:
         @functools.wraps(verb)
         def call(**given: Any) -> None:
-            options = {}
-            for name, how in wanted.items():
-                value = given.pop(name)
-                if value is not None:
-                    options[name] = how.read(value) if how.read else value
+            values = {name: given.pop(name) for name in wanted}
+            options = {name: value for name, value in values.items() if value is not None}
             verb(**given, **{bundle: options})
 
         own = inspect.signature(verb, eval_str=True).parameters
-        added = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[how.kind | None, _option(name, how)],
-            )
-            for name, how in wanted.items()
-        ]
+        added = [_parameter(TRAIN_OPTIONS[name], first=name in most_used) for name in wanted]
         parameters: list[inspect.Parameter] = []
         for name, parameter in own.items():
             parameters += added if name == bundle else [parameter]
@@ -257,9 +152,32 @@ def _takes(bundle: str, wanted: dict[str, _Given]) -> Callable[[_Verb], _Verb]:
     return decorate
 
 
-def _option(field: str, how: _Given) -> Any:
-    flag = f"--{field.replace('_', '-')}"
-    recipes = (DataRecipe, ModelRecipe, TrainingRecipe, *MODELS.values())
-    recipe = next(recipe for recipe in recipes if field in recipe.model_fields)
-    more = {"metavar": how.metavar} if how.metavar else {}
-    return of(recipe, field, f"{flag}/--no-{flag[2:]}" if how.kind is bool else flag, **more)
+def _parameter(option: RecipeOption, *, first: bool) -> inspect.Parameter:
+    """Return a field of the recipe as a parameter that Typer makes a flag of."""
+    flag = f"{option.flag}/--no-{option.flag[2:]}" if option.kind is bool else option.flag
+    declared = typer.Option(
+        flag,
+        help=option.help,
+        show_default=False,
+        rich_help_panel=MOST_USED if first else option.group,
+        metavar=option.metavar,
+        parser=parser_of(option.read) if option.is_structured else None,
+    )
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[option.kind | None, declared],
+    )
+
+
+def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader whose complaints Typer shows with the name of the flag."""
+
+    def parse(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse

@@ -24,6 +24,7 @@ from opsin.commands.classify.each import (
 )
 from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
+from opsin.core.recipe_options import split_pairs
 from opsin.report.terminal import bar, clock, for_people, printable
 from opsin.runtime.classifier import Prediction
 
@@ -107,11 +108,12 @@ def predict(
         ),
     ] = False,
     columns: Annotated[
-        str | None,
+        dict[str, str] | None,
         typer.Option(
             "--columns",
             metavar="OURS=THEIRS",
             help="Name of a table's column of paths: path=file.",
+            parser=options.parser_of(split_pairs),
             show_default=False,
         ),
     ] = None,
@@ -125,7 +127,7 @@ def predict(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Say which class each picture belongs to, and how sure that is.
+    """Predict the class of each image, with its probability.
 
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn boot.jpg
     """  # fmt: skip
@@ -144,7 +146,7 @@ def predict(
     watcher = for_people(quiet=quiet)
     stream = open_streams(
         images,
-        columns=None if columns is None else options.renamed(columns),
+        columns=columns,
         follow_links=follow_links,
         outside=outside,
         watcher=watcher,

@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from opsin.classical.classical_recipe import CLASSICAL_OPTIONS
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DATA_OPTIONS, MODEL_OPTIONS, TRAINING_OPTIONS, refuse_unknown
+from opsin.core.recipe import DATA_OPTIONS, flat_options, refuse_unknown
 
 
 def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -22,8 +22,7 @@ def merge_options(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
         RecipeError: The file has options that are none.
     """
     file = {key: value for key, value in file.items() if key != "sources"}
-    known = ("model", *DATA_OPTIONS, *MODEL_OPTIONS, *CLASSICAL_OPTIONS, *TRAINING_OPTIONS)
-    refuse_unknown(file, known)
+    refuse_unknown(file, ("model", *TRAIN_OPTIONS))
     if given.get("model", file.get("model")) != file.get("model"):
         file = {key: value for key, value in file.items() if key in DATA_OPTIONS}
     for one, other in (("hidden", "depth"), ("depth", "hidden")):
@@ -49,13 +48,4 @@ def read_options(path: Path) -> dict[str, Any]:
         raise RecipeError(
             "a recipe in TOML or JSON", f"{path} cannot be read ({error})", "Check the file."
         ) from error
-    options: dict[str, Any] = {}
-    for key, value in content.items():
-        if key in ("versions", "parent", "reasons"):
-            continue
-        if isinstance(value, dict):
-            options |= {("model" if (key, k) == ("model", "name") else k): v
-                        for k, v in value.items()}  # fmt: skip
-        else:
-            options[key] = value
-    return options
+    return flat_options(content)

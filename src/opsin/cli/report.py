@@ -43,7 +43,7 @@ def report(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Look closely at a finished run, and draw its figures and its page anew.
+    """Analyse a finished run in depth, and write its report again.
 
     A training writes the page at its end; this adds how the classifier stands disturbed and strange
     pictures, and a map of all pictures.

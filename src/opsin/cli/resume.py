@@ -25,7 +25,7 @@ def resume(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Go on with a run that was stopped or killed, as if nothing had happened.
+    """Continue a run that was stopped or killed where it left off.
 
     It continues from the last checkpoint, in the middle of an epoch if need be, and comes to the
     same weights. With options, which a finished run needs, the training goes on in a new run beside

@@ -49,7 +49,7 @@ def runs(
     runs: options.Runs = Path("runs"),
     as_json: options.AsJson = False,
 ) -> None:
-    """List the runs there are, the newest first; or name one, or say where its images are now.
+    """List the runs, rename one, or say where its images are now.
 
     Example: opsin runs --json
     """

@@ -68,7 +68,7 @@ def serve(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Serve classifiers over HTTP: a REST interface and a small page to try them.
+    """Serve classifiers over HTTP: a REST API and a page to try it.
 
     A changed file is taken over while requests go on. Ctrl-C ends it once accepted requests are
     answered.

@@ -50,7 +50,7 @@ def studio(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Open the studio: pictures, training, results and corrections in a browser.
+    """Open the studio in a browser: images, training and results.
 
     Trainings are processes of their own: they go on when the studio ends, and it shows them again
     when it is back. Ctrl-C ends it.

@@ -14,8 +14,8 @@ from opsin.cli.run_output import tell_run
 from opsin.core.errors import RecipeError
 
 
-@options.takes_data()
-@options.takes_training()
+@options.takes_data(most_used=("test", "classes", "size"))
+@options.takes_training(most_used=("epochs", "augment"))
 def train(
     source: options.Sources,
     *,
@@ -23,9 +23,10 @@ def train(
         str,
         typer.Option(
             "--model",
-            help="auto: network, size and recipe by the pictures and the machine; or "
-            "mlp (dense layers), cnn (six convolutions), resnet (small, residual). Without "
-            "layers: logistic, forest, knn, svm, hist-gradient-boosting.",
+            help="auto: chosen for your images and this machine; mlp (dense layers), cnn (six "
+            "convolutions), resnet (small, residual); without layers: logistic, forest, knn, svm, "
+            "hist-gradient-boosting.",
+            rich_help_panel=options.MOST_USED,
         ),
     ] = "auto",
     budget: Annotated[
@@ -33,8 +34,9 @@ def train(
         typer.Option(
             "--budget",
             metavar="TIME",
-            help="Time that the training may take, such as 10m or 1h30m: epochs and size are "
-            "fitted to it.",
+            help="Time that the training may take, such as 10m or 1h30m: epochs and size of the "
+            "network are chosen to fit.",
+            rich_help_panel=options.MOST_USED,
         ),
     ] = None,
     training_options: dict[str, Any],
@@ -43,18 +45,24 @@ def train(
         Path | None,
         typer.Option(
             "--recipe",
-            help="Options from a TOML file, or a run's recipe.json; those given here win.",
+            help="Take options from a TOML file, or a run's recipe.json; those given here win.",
+            rich_help_panel=options.MOST_USED,
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the run (default: source and model).")
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name of the run (default: source and model).",
+            rich_help_panel=options.MOST_USED,
+        ),
     ] = None,
     repeats: Annotated[
         int,
         typer.Option(
             "--repeats",
             metavar="N",
-            help="Train N times with seeds one after the other: mean and standard deviation.",
+            help="Train N times, with consecutive seeds: mean and standard deviation.",
         ),
     ] = 1,
     folds: Annotated[
@@ -62,24 +70,25 @@ def train(
         typer.Option(
             "--folds",
             metavar="K",
-            help="Cross-validate: K runs, each with another K-th of the pictures as its test part.",
+            help="Cross-validate: K runs, each tested on another K-th of the images.",
         ),
     ] = None,
     plan: Annotated[
         bool,
         typer.Option(
             "--plan",
-            help="Train nothing: show the network, what was decided and why, and about how long "
-            "it would take.",
+            help="Train nothing: show the network, each automatic choice with its reason, and "
+            "about how long the training would take.",
+            rich_help_panel=options.MOST_USED,
         ),
     ] = False,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train a classifier, evaluate the file that comes out, and write its report.
+    """Train a classifier, evaluate it, and write its report.
 
-    Ctrl-C ends the epoch where it is: the run is then evaluated and usable.
+    Ctrl-C stops the training where it is; the run is then evaluated and usable.
 
     Example: opsin train fashion-mnist --model cnn --epochs 5
 

@@ -35,7 +35,7 @@ def unsort(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Take back what `opsin predict --sort-into FOLDER` did.
+    """Undo what `opsin predict --sort-into FOLDER` did.
 
     Pictures that were moved go back to where they came from; copies and links go, if nobody changed
     them since. What cannot be taken back stays, and is listed.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,90 +30,139 @@ _KIND_OF_FILE = re.compile(
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
-class _Frozen(BaseModel):
+#: Headings that the options are grouped under: in the help, in the studio's form, in the docs.
+SOURCE, PREPARATION, SPLIT = "Source", "Preparation of images", "Split"
+NETWORK, TRAINING, AUGMENTATION = "Network", "Training", "Augmentation"
+
+
+class RecipeModel(BaseModel):
+    """Fields that a person can set, each with what its option needs beside type and help.
+
+    ``json_schema_extra`` of a field holds its ``group``, where it is not the part's own, and its
+    ``metavar``, the word that the command line's help shows for a value.
+    `opsin.core.recipe_options.options_of` makes options of them.
+    """
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False,
         # Predicting needs none of them built, and that takes longer than the answer.
         defer_build=True,
     )  # fmt: skip
+    #: The heading of fields that name no other.
+    group: ClassVar[str] = SOURCE
 
 
-class DataRecipe(_Frozen):
-    """Which pictures, and how they become arrays and splits."""
+class DataRecipe(RecipeModel):
+    """Which images, and how they become arrays and splits."""
 
     sources: tuple[str, ...] = Field(
         min_length=1, description="Names, folders, tables, archives or arrays, joined into one."
     )
-    test: str | None = Field(None, description="A source whose pictures are all for the test.")
+    test: str | None = Field(
+        None,
+        description="A source that is used for the test only.",
+        json_schema_extra={"metavar": "SOURCE"},
+    )
     classes: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Keep these classes only, in this order."
+        None,
+        min_length=1,
+        description="Keep only these classes, in this order.",
+        json_schema_extra={"metavar": "A,B,C"},
     )
     size: tuple[Side, Side] | None = Field(
         None,
-        description="Height and width of the prepared pictures in pixels (default: their own when "
-        "they all share one of up to 64, else 64 and 64).",
+        description="Height and width of the prepared images in pixels (default: their own if all "
+        "share one of up to 64, otherwise 64).",
+        json_schema_extra={"group": PREPARATION, "metavar": "N or HxW"},
     )
     channels: Literal[1, 3] | None = Field(
-        None, description="1 for grey, 3 for colour (default: as the pictures are)."
+        None,
+        description="1 for grey, 3 for colour (default: as in the images).",
+        json_schema_extra={"group": PREPARATION},
     )
     resize: Resize = Field(
         "fit",
-        description="fit: whole picture, border filled; fill: cut to fill; squash: stretch.",
+        description="fit: keep the whole image and fill the border; fill: crop to fill; squash: "
+        "stretch.",
+        json_schema_extra={"group": PREPARATION},
     )
     columns: dict[str, str] | None = Field(
-        None, description="Columns of a table that bear other names, such as path=file,label=kind."
+        None,
+        description="Columns of a table that have other names, such as path=file,label=kind.",
+        json_schema_extra={"metavar": "OURS=THEIRS,…"},
     )
     labels: str | None = Field(
         None,
-        description="A table of corrections (digest or name, label; - leaves a picture out), such "
-        "as opsin report RUN --fix writes.",
+        description="A table of corrections (digest or name, label; the label - leaves an image "
+        "out), such as opsin report RUN --fix writes.",
+        json_schema_extra={"metavar": "CSV"},
     )
     follow_links: bool = Field(
-        False, description="Follow symbolic links that lead out of a source's folder."
+        False, description="Follow symbolic links that lead out of the source's folder."
     )
-    outside: bool = Field(
-        False,
-        description="Let a table name images anywhere, not only in its own folder and below.",
-    )
+    outside: bool = Field(False, description="Let a table name images outside its own folder, too.")
     group_by: str | None = Field(
         None,
-        description="Regular expression: names that match it with the same text (of its first "
-        "group) stay on one side of the split.",
+        description="Regular expression: images whose names match with the same text (of the "
+        "first group) stay on one side of the split.",
+        json_schema_extra={"group": SPLIT, "metavar": "REGEX"},
     )
     near_duplicates: Literal["together", "apart"] = Field(
         "together",
-        description="together: near duplicates stay on one side of the split; apart: they may not.",
+        description="together: near duplicates stay on one side of the split; apart: they may be "
+        "on both.",
+        json_schema_extra={"group": SPLIT},
     )
     assignment: Literal["stable", "exact"] = Field(
         "stable",
-        description="stable: pictures added later move no old one; exact: parts of the exact size.",
+        description="stable: adding images moves none to another part; exact: the parts have "
+        "exactly the sizes asked for.",
+        json_schema_extra={"group": SPLIT},
     )
     fold: str | None = Field(
         None,
         pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$",
-        description="2/5: the second of five folds is the test part, the other four the rest.",
+        description="2/5: test on the second of five folds, train on the other four.",
+        examples=["2/5"],
+        json_schema_extra={"group": SPLIT, "metavar": "I/K"},
     )
     val_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Share of the training pictures kept for validation."
+        0.1,
+        gt=0,
+        lt=1,
+        description="Share of the training images used for validation.",
+        json_schema_extra={"group": SPLIT},
     )
     test_fraction: float = Field(
-        0.1, ge=0, lt=1, description="Share kept for the test where the source has no test data."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share used for the test if the source has no test images of its own.",
+        json_schema_extra={"group": SPLIT},
     )
     split_by: Literal["bytes", "pixels"] = Field(
         "pixels",
-        description="bytes (every new run): the bytes of an image's file, or its array, decide "
-        "its part, however it is prepared; pixels: its prepared pixels do, as in Opsin 0.1, whose "
-        "recipes have no such field.",
+        description="What decides an image's part. bytes (every new run): the bytes of its file, "
+        "or its array, however it is prepared; pixels: its prepared pixels, as in Opsin 0.1, "
+        "whose recipes lack this field.",
+        json_schema_extra={"group": SPLIT},
     )
-    split_seed: int = Field(0, ge=0, lt=2**31, description="Another seed gives another split.")
+    split_seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Another seed gives another split.",
+        json_schema_extra={"group": SPLIT},
+    )
     max_unreadable: float = Field(
-        0.1, ge=0, le=1, description="Stop when a larger share of the files is unreadable."
+        0.1, ge=0, le=1, description="Stop if more than this share of the files is unreadable."
     )
     disk_limit: float | None = Field(
         None,
         ge=0,
-        description="GB of decoded pictures kept on the disk; a larger set is read on the fly "
+        description="GB of decoded images to keep on disk; a larger set is decoded on the fly "
         "(default: half of the free space).",
+        json_schema_extra={"metavar": "GB"},
     )
 
     @property
@@ -164,31 +214,36 @@ class DataRecipe(_Frozen):
         return recipe
 
 
-class ModelRecipe(_Frozen):
+class ModelRecipe(RecipeModel):
     """Which network."""
+
+    group: ClassVar[str] = NETWORK
 
     name: ModelName = Field(
         "resnet",
         description="mlp (dense layers), cnn (six convolutions) or resnet (small, residual).",
     )
     hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        description="Units of each dense layer (mlp) or filters of each block (cnn, resnet)."
+        description="Units of each dense layer (mlp) or filters of each block (cnn, resnet).",
+        json_schema_extra={"metavar": "N,N,N"},
     )
     depth: int = Field(ge=0, le=_DEEPEST, description="Number of dense layers (mlp) or blocks.")
     activation: Activation = Field("relu", description="Non-linearity after each layer.")
-    dropout: float = Field(ge=0, lt=1, description="Share of values dropped while training.")
+    dropout: float = Field(ge=0, lt=1, description="Share of values dropped during training.")
 
 
-class TrainingRecipe(_Frozen):
+class TrainingRecipe(RecipeModel):
     """How the network is trained."""
 
-    epochs: int = Field(ge=1, le=10_000, description="Passes over the training pictures.")
-    batch_size: int = Field(ge=2, le=65_536, description="Pictures a step.")
+    group: ClassVar[str] = TRAINING
+
+    epochs: int = Field(ge=1, le=10_000, description="Passes over the training images.")
+    batch_size: int = Field(ge=2, le=65_536, description="Images per step.")
     optimizer: Optimizer = Field(
         description="adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the "
-        "rest by adamw)."
+        "other weights by adamw)."
     )
-    rate: float = Field(gt=0, le=100, description="Learning rate (the peak, where it varies).")
+    rate: float = Field(gt=0, le=100, description="Learning rate (the peak, if it varies).")
     schedule: Schedule = Field(
         description="constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% "
         "and 75%."
@@ -196,33 +251,62 @@ class TrainingRecipe(_Frozen):
     momentum: float = Field(
         0.9, ge=0, lt=1, description="Momentum of sgd and muon, first beta of adam."
     )
-    weight_decay: float = Field(ge=0, le=10, description="Weight decay a step, times the rate.")
-    label_smoothing: float = Field(ge=0, lt=1, description="Share of the target spread evenly.")
+    weight_decay: float = Field(
+        ge=0, le=10, description="Weight decay per step, times the learning rate."
+    )
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="Share of the target spread evenly over all classes."
+    )
     balance: Literal["auto", "none", "weights", "sampling"] = Field(
         "auto",
-        description="Rare classes count as much as common ones by weights in the loss or by being "
-        "drawn more often; auto: as the counts ask for.",
+        description="Make rare classes count as much as common ones, by weights in the loss or by "
+        "drawing them more often; auto: decided by the counts.",
     )
     augment: Augmentation = Field(
-        description="What training pictures show, which decides how they are varied: photos, "
-        "documents, symbols (never mirrored), or none. Each option below changes one part."
+        description="What the training images show, which decides how they are varied: photos, "
+        "documents, symbols (never mirrored), or none. The other options of augmentation change "
+        "one part each.",
+        json_schema_extra={"group": AUGMENTATION},
     )
-    flip: bool = Field(description="Mirror half of the training pictures left to right.")
+    flip: bool = Field(
+        description="Mirror half of the training images left to right.",
+        json_schema_extra={"group": AUGMENTATION},
+    )
     shift: int = Field(
-        ge=0, le=64, description="Move training pictures at random by up to this many pixels."
+        ge=0,
+        le=64,
+        description="Move training images at random by up to this many pixels.",
+        json_schema_extra={"group": AUGMENTATION, "metavar": "PIXELS"},
     )
     zoom: float = Field(
-        ge=0, le=0.5, description="Enlarge or shrink them by up to this share of their size."
+        ge=0,
+        le=0.5,
+        description="Enlarge or shrink them by up to this share of their size.",
+        json_schema_extra={"group": AUGMENTATION},
     )
-    rotate: float = Field(ge=0, le=180, description="Turn them by up to this many degrees.")
+    rotate: float = Field(
+        ge=0,
+        le=180,
+        description="Rotate them by up to this many degrees.",
+        json_schema_extra={"group": AUGMENTATION, "metavar": "DEGREES"},
+    )
     light: float = Field(
-        ge=0, le=1, description="Change brightness and contrast by up to this share."
+        ge=0,
+        le=1,
+        description="Change brightness and contrast by up to this share.",
+        json_schema_extra={"group": AUGMENTATION},
     )
     erase: float = Field(
-        ge=0, le=0.9, description="Side of a square put out at random, as a share of the picture's."
+        ge=0,
+        le=0.9,
+        description="Side of a square erased at a random place, as a share of the image's side.",
+        json_schema_extra={"group": AUGMENTATION},
     )
     patience: int | None = Field(
-        None, ge=1, description="Stop after this many epochs without a better validation accuracy."
+        None,
+        ge=1,
+        description="Stop after this many epochs without a better validation accuracy.",
+        json_schema_extra={"metavar": "EPOCHS"},
     )
     seed: int = Field(
         0, ge=0, lt=2**31, description="Same seed, data and machine: same weights (on a CPU)."
@@ -231,14 +315,17 @@ class TrainingRecipe(_Frozen):
     precision: Precision = Field(
         "auto",
         description="Arithmetic of training: float32, or bfloat16 for all large products; auto: "
-        "bfloat16 where the processor has units for it and the network is large enough to gain.",
+        "bfloat16 if the processor has units for it and the network is large enough to gain.",
     )
     checkpoint_every: float = Field(
-        30, ge=0, description="Seconds of training that a crash may cost: time between checkpoints."
+        30,
+        ge=0,
+        description="Seconds between checkpoints: the training time that a crash may cost.",
+        json_schema_extra={"metavar": "SECONDS"},
     )
 
 
-class Recipe(_Frozen):
+class Recipe(RecipeModel):
     """A whole request: ``recipe.json`` of a run."""
 
     data: DataRecipe
@@ -275,6 +362,37 @@ TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)
 #: Those that may change when a training goes on; the rest would make it another training.
 CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
 DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
+#: Options that belong to a choice: another choice replaces their values, too.
+BELONGING: Final[Mapping[str, tuple[str, ...]]] = {
+    "augment": tuple(AUGMENTATIONS["none"]),
+    "optimizer": ("rate", "momentum"),
+    "schedule": ("patience",),
+    "depth": ("hidden",),
+    "hidden": ("depth",),
+    "budget": ("epochs", "hidden", "depth"),
+}
+
+
+def flat_options(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a recipe's sections side by side; ``model`` is the model's name.
+
+    Args:
+        content: A run's ``recipe.json``, or a recipe file, whose options may also stand outside
+            sections.
+
+    Example:
+        >>> flat_options({"model": {"name": "mlp", "depth": 1}, "training": {"seed": 7}})
+        {'model': 'mlp', 'depth': 1, 'seed': 7}
+    """
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in ("versions", "parent", "reasons"):
+            continue
+        section = dict(value) if isinstance(value, dict) else {key: value}
+        if key == "model" and "name" in section:
+            section = {"model": section.pop("name"), **section}
+        found |= section
+    return found
 
 
 def resolve(
@@ -359,14 +477,10 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
             f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
         )
     given = {key: value for key, value in changes.items() if value is not None}
-    # What belonged to the old choice goes with it.
-    gone: set[str] = set()
-    if "augment" in given:
-        gone |= set(AUGMENTATIONS["none"])
-    if given.get("optimizer", recipe.training.optimizer) != recipe.training.optimizer:
-        gone |= {"rate", "momentum"}
-    if "schedule" in given:
-        gone |= {"patience"}
+    choices = {"augment", "optimizer", "schedule"} & set(given)
+    if given.get("optimizer") == recipe.training.optimizer:
+        choices.discard("optimizer")
+    gone = {option for choice in choices for option in BELONGING[choice]}
     before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
     model = recipe.model.model_dump()
     return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.classical.classical_recipe import MODELS, resolve_classical
+from opsin.classical.classical_recipe import MODELS, options_for, resolve_classical
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
@@ -22,13 +22,14 @@ def test_every_option_of_a_network_can_be_asked_for() -> None:
     wanted = {*ModelRecipe.model_fields, *TrainingRecipe.model_fields} - {"name"}
     assert wanted <= shown | set(training_form.FRONT)
     assert all(
-        field.text for fields in training_form.fields_for("cnn").values() for field in fields
+        field.help for fields in training_form.fields_for("cnn").values() for field in fields
     )
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_model_without_layers_is_asked_for_its_own_options_only(model: str) -> None:
-    shown = {field.name for field in training_form.fields_for(model)["Model"]}
+    shown = {field.name for field in training_form.fields_for(model)["Models without layers"]}
+    shown |= {"rate"} & set(options_for(model))
     assert shown == set(MODELS[model].model_fields) - {"name"}
 
 
@@ -56,7 +57,7 @@ def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
         ("budget", ["10m", "1h30m", "600", " 90s "], ["abc", "0", "-5m", "10 parsecs"]),
         ("epochs", ["1", " 30 "], ["abc", "0", "-4", "1.5", "1e9", "nan"]),
         ("rate", ["0.1", "1e-3"], ["fast", "0", "inf", "nan", "-1"]),
-        ("hidden", ["64", "64,32", "64, 32"], ["64;32", "a,b", "0", "64,"]),
+        ("hidden", ["64", "64,32", "64, 32"], ["64;32", "a,b", "0"]),
         ("size", ["28", "28x32", "28,32", "28X32"], ["2", "1x2x3", "large", "28x"]),
         ("fold", ["2/5"], ["2", "two of five"]),
         ("flip", ["yes", "no"], ["perhaps"]),

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.cli.options import _DATA
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.recipe import DataRecipe
+from opsin.core.recipe_options import options_of
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library, LibraryDataset
 from opsin.studio.library.dataset_cache import open_set
@@ -375,12 +375,12 @@ def test_a_real_look_finds_rows_and_counts(sets: Library, queue: Queue, shapes: 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": (48, 64), "channels": 1}, ["--size", "48x64", "--channels", "1"]),
-        ({"classes": ["a b", "c"]}, ["--classes", "a b,c"]),
+        ({"size": (48, 64), "channels": 1}, ["--size=48x64", "--channels=1"]),
+        ({"classes": ["a b", "c"]}, ["--classes=a b,c"]),
         ({"follow_links": False, "columns": {"path": "f", "label": "k"}},
-         ["--no-follow-links", "--columns", "path=f,label=k"]),
+         ["--no-follow-links", "--columns=path=f,label=k"]),
         ({"max_unreadable": 0.5, "test": "other", "group_by": None},
-         ["--max-unreadable", "0.5", "--test", "other"]),
+         ["--max-unreadable=0.5", "--test=other"]),
     ],
 )  # fmt: skip
 def test_options_are_said_as_the_command_line_reads_them(
@@ -390,13 +390,11 @@ def test_options_are_said_as_the_command_line_reads_them(
     assert said == [*words, "--", "-x.zip"]
     recipe = DataRecipe.of("-x.zip", **options)
     read = {}
-    rest = words.copy()
-    while rest:
-        flag = rest.pop(0)
+    for word in words:
+        flag, equals, text = word.partition("=")
         name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
-        how = _DATA[name]
-        text = not flag.startswith("--no-") if how.kind is bool else rest.pop(0)
-        read[name] = how.read(text) if how.read else how.kind(text)  # type: ignore[arg-type]
+        option = options_of(DataRecipe)[name]
+        read[name] = option.read(text) if equals else not flag.startswith("--no-")
     assert DataRecipe.of("-x.zip", **read) == recipe
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import sys
-import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
-
-from opsin.classical.classical_recipe import MODELS, Fitting
+from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS, options_for
 from opsin.core.errors import RecipeError
 from opsin.core.pace import seconds_of
-from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
+from opsin.core.recipe import BELONGING, PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options
+from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.storage import write_json
 
 #: The models by name, and how they are told.
@@ -39,102 +34,35 @@ AUGMENT_WORDS: Final[dict[str, str]] = {
 }
 #: Those in front of the others.
 FRONT: Final = ("model", "epochs", "budget", "augment")
-_VARIED: Final = ("flip", "shift", "zoom", "rotate", "light", "erase")
-#: Of the data part those that are about preparing and splitting; the others are the set's own.
-PREPARED: Final = (
-    "size", "channels", "resize", "val_fraction", "test_fraction", "split_seed",
-    "near_duplicates", "assignment", "fold", "group_by",
-)  # fmt: skip
-# What belonged to an older choice goes with it when a run's settings are taken over.
-_GO_WITH: Final[dict[str, tuple[str, ...]]] = {
-    "augment": _VARIED,
-    "optimizer": ("rate", "momentum"),
-    "schedule": ("patience",),
-    "depth": ("hidden",),
-    "hidden": ("depth",),
-    "budget": ("epochs", "hidden", "depth"),
-}
-_YES, _NO = "yes", "no"
-# What is no single number, and what it looks like.
-_LOOKS: Final = {
-    "hidden": "whole numbers with commas between them, such as 64,32",
-    "size": "sides from 4 to 1,024 pixels, such as 28 or 28x32",
-    "fold": "a fold such as 2/5",
-}
+# Groups of the recipe's options that are about preparing and splitting, not about a set itself.
+_PREPARED: Final = (PREPARATION, SPLIT)
 
 
-@dataclass(frozen=True)
-class FormField:
-    """An option of a training as a form asks for it.
+def prepared_options() -> tuple[str, ...]:
+    """Return the options that say how a set is prepared and split.
 
-    Args:
-        name: The recipe's field.
-        text: What it means, as the recipe says.
-        choices: The values that there are; none where anything may be typed.
+    Example:
+        >>> prepared_options()[:3]
+        ('size', 'channels', 'resize')
     """
-
-    name: str
-    text: str
-    choices: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """Its name as people read it.
-
-        Example:
-            >>> FormField("batch_size", "Pictures a step.").label
-            'Batch size'
-        """
-        return self.name.replace("_", " ").capitalize()
+    return tuple(name for name, o in options_of(DataRecipe).items() if o.group in _PREPARED)
 
 
-def fields_for(model: str) -> dict[str, list[FormField]]:
-    """Return what can be asked of a model beside what stands in front, by heading.
+def fields_for(model: str) -> dict[str, list[RecipeOption]]:
+    """Return the options of a model that do not stand in front, by heading.
 
     Args:
         model: One of `MODEL_WORDS`.
 
     Example:
-        >>> [field.name for field in fields_for("forest")["Model"]]
+        >>> [option.name for option in fields_for("forest")["Models without layers"]]
         ['trees', 'leaves', 'side', 'pictures']
     """
-    data = [_field(DataRecipe, name) for name in PREPARED]
-    if model in MODELS:
-        own = [_field(MODELS[model], name) for name in MODELS[model].model_fields if name != "name"]
-        fitting = [_field(Fitting, "seed")]
-        return {"Model": own, "Fitting": fitting, "Pictures and parts": data}
-    network = [_field(ModelRecipe, name) for name in ModelRecipe.model_fields if name != "name"]
-    training = [
-        _field(TrainingRecipe, name)
-        for name in TrainingRecipe.model_fields
-        if name not in (*FRONT, *_VARIED)
-    ]
-    return {
-        "Network": network,
-        "Training": training,
-        "How training pictures are varied": [_field(TrainingRecipe, name) for name in _VARIED],
-        "Pictures and parts": data,
-    }
-
-
-def _field(recipe: type[BaseModel], name: str) -> FormField:
-    info = recipe.model_fields[name]
-    return FormField(name, info.description or "", _choices(info.annotation))
-
-
-def _choices(kind: Any) -> tuple[str, ...]:
-    """Return the values of a closed set, as text."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _choices(get_args(kind)[0])
-    if kind is bool:
-        return (_YES, _NO)
-    if origin is Literal:
-        return tuple(map(str, get_args(kind)))
-    if origin in (Union, types.UnionType):
-        inner = [each for each in get_args(kind) if each is not type(None)]
-        return _choices(inner[0]) if len(inner) == 1 else ()
-    return ()
+    found: dict[str, list[RecipeOption]] = {}
+    for name, option in options_for(model).items():
+        if name not in FRONT and option.group != SOURCE:
+            found.setdefault(option.group, []).append(option)
+    return found
 
 
 def fault(name: str, text: str, model: str) -> str:
@@ -152,62 +80,15 @@ def fault(name: str, text: str, model: str) -> str:
         ('', '')
     """
     text = text.strip()
-    expected = ""
+    label, expected = "Time", ""
     if text and name == "budget":
         try:
             seconds_of(text)
         except RecipeError as error:
             expected = error.expected
-    elif text and (info := _info(name, model)) is not None and not _fits(name, text, info):
-        expected = _LOOKS.get(name) or _allowed(info)
-    label = "Time" if name == "budget" else FormField(name, "").label
+    elif text and (option := options_for(model).get(name)) and not option.accepts(text):
+        label, expected = option.label, option.expected
     return f"{label}: expected {expected}, got {text:.40}" if expected else ""
-
-
-def _info(name: str, model: str) -> FieldInfo | None:
-    """Return the description of a model's option."""
-    parts = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
-    return next(
-        (p.model_fields[name] for p in (*parts, DataRecipe) if name in p.model_fields), None
-    )
-
-
-def _fits(name: str, text: str, info: FieldInfo) -> bool:
-    """Tell whether a text becomes a value that the recipe takes."""
-    choices = _choices(info.annotation)
-    if choices:
-        return text in choices
-    value: Any = text
-    if name in ("hidden", "size"):
-        value = tuple(re.split("[,x]" if name == "size" else ",", text.lower()))
-        value *= 2 if name == "size" and len(value) == 1 else 1
-    try:
-        annotated: Any = Annotated[info.annotation, info]
-        TypeAdapter(annotated).validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def _allowed(info: FieldInfo) -> str:
-    """Say what numbers a field takes: kind and range.
-
-    Example:
-        >>> _allowed(TrainingRecipe.model_fields["rate"])
-        'a number above 0 and at most 100'
-    """
-    bounds = {
-        word: getattr(each, word)
-        for each in info.metadata
-        for word in ("ge", "gt", "le", "lt")
-        if getattr(each, word, None) is not None
-    }
-    whole = int in (get_args(info.annotation) or (info.annotation,))
-    kind = "a whole number" if whole else "a number"
-    if set(bounds) == {"ge", "le"}:
-        return f"{kind} from {bounds['ge']:,} to {bounds['le']:,}"
-    said = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-    return f"{kind} {' and '.join(f'{said[word]} {bound:,}' for word, bound in bounds.items())}"
 
 
 def flags(values: Mapping[str, str]) -> list[str]:
@@ -217,16 +98,11 @@ def flags(values: Mapping[str, str]) -> list[str]:
         >>> flags({"model": "cnn", "epochs": "3", "rate": "", "flip": "no"})
         ['--model=cnn', '--epochs=3', '--no-flip']
     """
-    found = []
-    for name, value in values.items():
-        word, text = name.replace("_", "-"), value.strip()
-        if name == "flip":
-            found += {_YES: [f"--{word}"], _NO: [f"--no-{word}"]}.get(text, [])
-        elif name == "size" and text:
-            found.append(f"--size={text.lower().replace(',', 'x')}")
-        elif text:
-            found.append(f"--{word}={text}")
-    return found
+    return [
+        TRAIN_OPTIONS[name].argument(text) if name in TRAIN_OPTIONS else f"--{name}={text}"
+        for name, value in values.items()
+        if (text := value.strip())
+    ]
 
 
 def argv(
@@ -291,26 +167,13 @@ def values_of(recipe: Mapping[str, Any]) -> dict[str, str]:
         >>> values_of({"model": {"name": "mlp", "hidden": [64, 32]}, "training": {"flip": False}})
         {'model': 'mlp', 'hidden': '64,32', 'flip': 'no'}
     """
-    options = options_of(recipe)
-    shown = {
-        field.name for each in fields_for(str(options.get("model"))).values() for field in each
-    }
+    options = flat_options(recipe)
+    known = options_for(str(options.get("model")))
     return {
-        name: _text(value)
+        name: known[name].write(value) if name in known else str(value)
         for name, value in options.items()
-        if value is not None and name in (*FRONT, *shown)
+        if value is not None and (name in FRONT or (name in known and known[name].group != SOURCE))
     }
-
-
-def options_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's options side by side: ``model`` is its model's name."""
-    found: dict[str, Any] = {}
-    for part in ("data", "model", "training"):
-        options = recipe.get(part)
-        if isinstance(options, dict):
-            found |= {("model" if (part, k) == ("model", "name") else k): v
-                      for k, v in options.items()}  # fmt: skip
-    return found
 
 
 def keep_recipe(
@@ -331,10 +194,10 @@ def keep_recipe(
     Raises:
         StorageError: The disk refuses the write.
     """
-    options = options_of(recipe)
+    options = flat_options(recipe)
     # Where the pictures are is said by the caller.
     gone = {"sources", "test", "labels", *changed}
-    gone |= {other for name, new in changed.items() if new for other in _GO_WITH.get(name, ())}
+    gone |= {other for name, new in changed.items() if new for other in BELONGING.get(name, ())}
     if not same_pictures:
         gone |= set(DataRecipe.model_fields)
     kept = {key: v for key, v in options.items() if key not in gone and v is not None}
@@ -347,11 +210,3 @@ def keep_recipe(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, kept)
     return path
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return _YES if value else _NO
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value)

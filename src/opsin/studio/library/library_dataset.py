@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from opsin.core.recipe import DataRecipe
+from opsin.core.recipe_options import options_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class LibraryDataset:
 
     Example:
         >>> LibraryDataset("0a", "Digits", ("digits",), {"classes": ["3", "8"]}).words()
-        ['--classes', '3,8', '--', 'digits']
+        ['--classes=3,8', '--', 'digits']
     """
 
     id: str
@@ -70,17 +73,7 @@ def set_of(content: Any, identity: str) -> LibraryDataset:
 
 def _words(options: dict[str, Any]) -> Iterator[str]:
     """Yield options of `DataRecipe` as the command line takes them."""
-    said: dict[str, Callable[[Any], str]] = {
-        "size": lambda sides: "x".join(map(str, sides)),
-        "classes": ",".join,
-        "columns": lambda names: ",".join(f"{ours}={theirs}" for ours, theirs in names.items()),
-    }
+    known = options_of(DataRecipe)
     for name, value in options.items():
-        flag = name.replace("_", "-")
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            yield f"--{flag}" if value else f"--no-{flag}"
-        else:
-            yield f"--{flag}"
-            yield said.get(name, str)(value)
+        if value is not None:
+            yield known[name].argument(known[name].write(value))

@@ -168,7 +168,7 @@ class _Train:
                 else:
                     self._input(field.name, field.label)
                 with ui.element("p").classes("op-hint"):
-                    ui.label(field.text)
+                    ui.label(field.help)
 
     def _input(self, name: str, label: str) -> None:
         ui.input(
@@ -184,7 +184,7 @@ class _Train:
         if self._cloned and "run" in (before, self._chosen):
             # How a run's pictures were prepared says nothing about others.
             own = self._before if self._chosen == "run" else {}
-            self._values |= {name: own.get(name, "") for name in training_form.PREPARED}
+            self._values |= {name: own.get(name, "") for name in training_form.prepared_options()}
             self._rest_of_form.refresh()
         self._replan()
 
