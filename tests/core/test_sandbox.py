@@ -43,7 +43,7 @@ def misbehave(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]
 
 @pytest.fixture(autouse=True)
 def _find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
 
 
 @pytest.fixture

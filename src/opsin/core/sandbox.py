@@ -19,10 +19,18 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-import opsin.core.errors
+from opsin.core.child_process import (
+    child_environment,
+    end_first,
+    error_from,
+    error_values,
+    exit_reason,
+    limit_process,
+    module_command,
+    take_output,
+)
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.framing import Header, pack, receive, whole
 
@@ -94,10 +102,9 @@ class Sandbox:
             raise
         self._idle.put(child)
         if "error" in reply:
-            kind, *parts = reply["error"]
-            if kind == "MemoryError":
+            if reply["error"] == ["MemoryError"]:
                 raise self._too_much()
-            raise getattr(opsin.core.errors, kind, OpsinError)(*parts)
+            raise error_from(reply["error"])
         return reply["answer"], content
 
     def _too_much(self) -> SandboxError:
@@ -136,18 +143,9 @@ class _Child:
 
     @classmethod
     def start(cls, task: str, seconds: float, memory: int) -> _Child:
-        # Python's own search path, but never the working directory, where anybody's numpy.py lies.
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "opsin.core.sandbox",
-            task,
-            str(seconds),
-            str(memory),
-        ]
+        command = module_command("opsin.core.sandbox", task, str(seconds), str(memory))
         # Each thread's own heap would reserve 64 MB of addresses.
-        own = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
         # No fault of the file, which must not be left out for it.
         refused = OpsinError(
             "a process of its own for a stranger's file",
@@ -160,7 +158,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | own,
+                env=environment,
             )
         except OSError as error:
             raise refused from error
@@ -206,9 +204,7 @@ class _Child:
         if late:
             reason = f"it took longer than {self.seconds:g} seconds"
         else:
-            status = self.process.wait()
-            name = signal.Signals(-status).name if status < 0 else f"status {status}"
-            reason = f"the process that opened it ended ({name})"
+            reason = f"the process that opened it ended ({exit_reason(self.process.wait())})"
         return SandboxError("a file that can be opened", reason, "Leave it out, or save it again.")
 
     def kill(self) -> None:
@@ -227,48 +223,6 @@ def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     return header, [bytes(body)]
 
 
-def _limit(memory: int) -> None:
-    """Let this process take no more memory than that, write no file and leave no core behind."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415  there is none on Windows
-
-    def set_limit(which: int, most: int) -> None:
-        with contextlib.suppress(ValueError, OSError):  # a lower one is in force already
-            resource.setrlimit(which, (most, most))
-
-    set_limit(resource.RLIMIT_CORE, 0)
-    set_limit(resource.RLIMIT_FSIZE, 0)
-    if (present := _present()) is not None:
-        set_limit(resource.RLIMIT_AS, present + memory)
-
-
-def limit_memory(memory: int) -> None:
-    """Let a task take no more than that from now on, where it was given more; it may be undone.
-
-    Args:
-        memory: Bytes beyond what the process has now.
-    """
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415  there is none on Windows
-
-    if (present := _present()) is not None:
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        allowed = (
-            present + memory if most == resource.RLIM_INFINITY else min(present + memory, most)
-        )
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
-
-
-def _present() -> int | None:
-    """Return the bytes of addresses that this process has; ``None`` where the system has no say."""
-    pages = Path("/proc/self/statm")
-    if not pages.exists():
-        return None
-    return int(pages.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> None:
     """Run the task for each frame until the other side closes."""
     while (frame := receive(cast(io.BufferedIOBase, source))) is not None:
@@ -280,7 +234,7 @@ def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> No
             answer, parts = task(*frame)
             reply: Header = {"answer": answer}
         except OpsinError as error:
-            reply = {"error": [type(error).__name__, *error.args]}
+            reply = {"error": error_values(error)}
         except MemoryError:
             reply = {"error": ["MemoryError"]}
         if hasattr(signal, "setitimer"):
@@ -294,17 +248,13 @@ def main() -> None:
     """Serve the pipes that are this process's standard input and output."""
     where, seconds, memory = sys.argv[1:]
     module, function = where.split(":")
-    # Whatever prints must not end up between two frames.
-    target = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    # Where memory runs out, the system should end this process, not its owner.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    target = take_output()
+    end_first()
     if sys.platform != "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
     warnings.simplefilter("ignore")
     task: Task = getattr(importlib.import_module(module), function)
-    _limit(int(memory))
+    limit_process(int(memory))
     target.write(b"".join(pack({"ready": True})))
     target.flush()
     _serve(task, float(seconds), sys.stdin.buffer, target)

@@ -21,11 +21,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from opsin.core.child_process import limit_memory
 from opsin.core.errors import ModelFileError, SandboxError, StorageError
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.regular_file import open_regular
-from opsin.core.sandbox import Sandbox, limit_memory
+from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import cache_root
 from opsin.runtime.onnx_scan import printable, scan, unreadable

@@ -24,6 +24,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from opsin.core.child_process import end_first, error_values
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.framing import Header, pack, receive
 from opsin.data.blank import has_no_contrast
@@ -298,7 +299,7 @@ def serve(connection: socket.socket) -> None:
                 try:
                     models[header["key"]], reply = load(body, header)
                 except OpsinError as error:
-                    reply = {"error": [type(error).__name__, *error.args]}
+                    reply = {"error": error_values(error)}
             case "drop":
                 models.pop(header["key"], None)
                 continue
@@ -325,9 +326,7 @@ def _receive(
 
 def main() -> None:
     """Serve the socket that is this process's standard input."""
-    # Where memory runs out, the system should end a worker, which is replaced, not the server.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    end_first()  # a worker is replaced, the server is not
     # The server comes first: it must always have time to refuse a request.
     with contextlib.suppress(OSError):
         os.nice(5)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import opsin.core.errors
-from opsin.core.errors import ModelFileError, OpsinError
+from opsin.core.child_process import child_environment, error_from, module_command
 from opsin.core.framing import Header, Unpacker, pack
 from opsin.server.predict_requests import WorkerDied
 from opsin.server.served_model import ModelVersion
@@ -155,10 +152,7 @@ class WorkerProcess(asyncio.Protocol):
             raise _died() from None
         if "error" in header:
             self.loaded.discard(model.key)
-            kind, *parts = header["error"]
-            error = getattr(opsin.core.errors, kind, ModelFileError)(*parts)
-            assert isinstance(error, OpsinError)
-            raise error
+            raise error_from(header["error"])
         return header
 
     def drop(self, key: str) -> None:
@@ -222,22 +216,21 @@ def _died() -> WorkerDied:
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
-    # Python's own search path, but never the working directory, where anybody's numpy.py may lie.
-    command = [sys.executable, "-P", "-m", "opsin.server.worker"]
-    # One process a core, so none of them needs threads of its own.
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with _deaf():
-        return subprocess.Popen(  # noqa: S603
-            command, stdin=connection.fileno(), stdout=subprocess.DEVNULL, env=environment
+    with _stop_signals_blocked():
+        return subprocess.Popen(  # noqa: S603  the interpreter that runs this
+            module_command("opsin.server.worker"),
+            stdin=connection.fileno(),
+            stdout=subprocess.DEVNULL,
+            env=child_environment(one_thread=True),  # there is one worker for each core
         )
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Let what is started meanwhile not hear Ctrl-C, nor the signal that asks a service to stop.
+def _stop_signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C and SIGTERM, in the processes that are started meanwhile, too.
 
-    Both reach every process of the group, but accepted pictures are still to be answered: it is for
-    the server to say when its workers end. What is blocked here stays blocked in the new process.
+    Both reach every process of the group, but accepted images are still to be answered: the server
+    decides when its workers end.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from opsin.core.child_process import exit_reason
 from opsin.studio.jobs.job import Job, State, read_log, read_output
 
 #: Exit status of a verb that Ctrl-C ended.
@@ -56,7 +57,7 @@ def _without_a_word(job: Job, folder: Path, status: int | None) -> tuple[State, 
         )
     if status is not None and status < 0:
         killed = status == -signal.SIGKILL
-        name = signal.Signals(-status).name if -status in set(signal.Signals) else f"{-status}"
+        name = exit_reason(status)
         return "failed", f"its process was ended by {name}{' (killed, or out of memory)' * killed}"
     lines = [line.strip() for line in read_log(folder, 20) if line.strip()]
     last = f"; its last words: {lines[-1][:_MOST]}" if lines else ""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from opsin.core.child_process import child_environment, end_group
 from opsin.core.errors import RunError
 from opsin.studio.jobs.job import LOG, OUTPUT
 
@@ -18,8 +19,6 @@ if sys.platform != "win32":
     import fcntl
 
 _LOCK: Final = "alive.lock"
-# Not for children: what belongs to the web framework, to a test, or opens this studio's door.
-_PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
 
 
 class Children:
@@ -64,7 +63,7 @@ class Children:
             with (folder / OUTPUT).open("wb") as out, (folder / LOG).open("ab") as log:
                 child = subprocess.Popen(  # noqa: S603  a list that we built
                     argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
-                    start_new_session=True, pass_fds=(handle,), env=environment(),
+                    start_new_session=True, pass_fds=(handle,), env=child_environment(),
                 )  # fmt: skip
         finally:
             # From here on the child alone holds the lock.
@@ -83,7 +82,7 @@ class Children:
         own = self._own.get(folder)
         gone = own.poll() is not None if own else pid is not None and not _exists(pid)
         if gone and pid is not None:
-            _signal_group(pid)
+            end_group(pid)
         return not gone
 
     def status(self, folder: Path) -> int | None:
@@ -110,7 +109,7 @@ class Children:
     def end(self, folder: Path, pid: int | None) -> None:
         """End the process, and what it started, at once."""
         if pid is not None and self.alive(folder, pid):
-            _signal_group(pid)
+            end_group(pid)
 
 
 def _held(folder: Path) -> bool:
@@ -138,17 +137,3 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _signal_group(pid: int) -> None:
-    """End all processes of a job's session; asked only while its lock is held."""
-    if sys.platform != "win32":
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of the studio's children: this one's, without what is the studio's."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
-    # What people upload lies below the folder that children work in: nothing there is a module.
-    return kept | {"PYTHONSAFEPATH": "1"}

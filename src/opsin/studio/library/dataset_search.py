@@ -12,16 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import opsin.core.errors
+from opsin.core.child_process import (
+    child_environment,
+    error_from,
+    error_values,
+    limit_memory,
+    module_command,
+)
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.framing import Header
 from opsin.core.recipe import DataRecipe
-from opsin.core.sandbox import Sandbox, limit_memory
+from opsin.core.sandbox import Sandbox
 from opsin.data import sources
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources import archive
 from opsin.data.sources.folder import open_folder
-from opsin.studio.jobs.job_process import environment
 
 # Seconds for a source: a folder of a million files on a slow disk takes a minute.
 _SECONDS: Final = 120.0
@@ -63,13 +68,13 @@ def check_archive(path: Path) -> None:
         SourceError: It cannot be a source, or took too long or too much memory.
         StorageError: The disk refuses it.
     """
-    command = [sys.executable, "-P", "-m", __name__, str(path)]
+    command = module_command(__name__, str(path))
     seconds = _ARCHIVE + path.stat().st_size / _SPEED
     said: dict[str, Any] = {}
     try:
         done = subprocess.run(  # noqa: S603  the interpreter that runs this
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=environment(), timeout=seconds, check=False,
+            env=child_environment(), timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         reason = f"it took longer than {seconds:.0f} seconds"
@@ -78,8 +83,7 @@ def check_archive(path: Path) -> None:
         with contextlib.suppress(ValueError):
             said = json.loads(done.stdout)
     if "error" in said:
-        kind, *parts = said["error"]
-        raise getattr(opsin.core.errors, kind, OpsinError)(*parts)
+        raise error_from(said["error"])
     if "done" not in said:
         raise SourceError("an archive that can be unpacked", f"{path}: {reason}", "Pack it anew.")
 
@@ -97,11 +101,8 @@ def main() -> None:
         if all(each.is_dir() or is_image_name(each.name) for each in entries):
             open_folder(root)
     except OpsinError as error:
-        texts = [getattr(error, part) for part in ("expected", "received", "advice")]
-        said["error"] = [
-            type(error).__name__,
-            *(text.replace(str(root), str(path)) for text in texts),
-        ]
+        kind, *texts = error_values(error)
+        said["error"] = [kind, *(text.replace(str(root), str(path)) for text in texts)]
     except MemoryError:
         return
     print(json.dumps(said))  # noqa: T201  what it is for

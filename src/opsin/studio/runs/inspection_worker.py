@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.child_process import child_environment, exit_reason
 from opsin.core.errors import OpsinError
-from opsin.studio.jobs.job_process import environment
 
 #: Told how far the work is: what is done, units done, units in all (0: nobody knows).
 Told = Callable[[str, int, int], object]
@@ -80,7 +80,7 @@ class InspectionWorker:
                 sys.executable, "-m", "opsin", "inspect", str(self._directory.path.absolute()),
                 "--worker", "--quiet", "--out", str(self._folder),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-                cwd=self._folder, env=environment(), start_new_session=True, limit=_LINE,
+                cwd=self._folder, env=child_environment(), start_new_session=True, limit=_LINE,
             )  # fmt: skip
 
     async def ask(self, line: bytes, tell: Told) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class InspectionWorker:
         if lines and lines[-1].startswith("opsin: "):
             said = lines[-1].removeprefix("opsin: ")
         elif status is not None and status < 0:
-            said = f"its process was ended by {signal.Signals(-status).name} (too little memory?)"
+            said = f"its process was ended by {exit_reason(status)} (too little memory?)"
         else:
             said = lines[-1] if lines else "its process ended without a word"
         said = _without(self._directory, said)

@@ -1,0 +1,72 @@
+"""What started processes share: environment, errors, limits, ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opsin.core.child_process import (
+    child_environment,
+    end_group,
+    error_from,
+    error_values,
+    exit_reason,
+    module_command,
+)
+from opsin.core.errors import ImageError, OpsinError
+
+
+def test_what_is_private_to_a_server_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPSIN_TOKEN", "NICEGUI_SCREEN_TEST_PORT", "PYTEST_CURRENT_TEST"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("OPSIN_CACHE", "kept")
+    environment = child_environment()
+    assert "secret" not in environment.values()
+    assert environment["OPSIN_CACHE"] == "kept"
+
+
+def test_a_working_directory_holds_no_modules(tmp_path: Path) -> None:
+    (tmp_path / "struct.py").write_text("raise SystemExit(7)\n", encoding="utf-8")
+    command = module_command("opsin.core.sandbox", "opsin.core.sandbox:echo", "5", "100000000")
+    done = subprocess.run(
+        command, cwd=tmp_path, env=child_environment(), stdin=subprocess.DEVNULL,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_comes_back_as_it_was() -> None:
+    error = error_from(error_values(ImageError("a picture", "got none", "Send one.")))
+    assert type(error) is ImageError
+    assert str(error) == str(ImageError("a picture", "got none", "Send one."))
+
+
+def test_an_error_of_another_name_is_opsins_own() -> None:
+    error = error_from(["annotations", "a", "b", "c"])
+    assert type(error) is OpsinError
+    assert error.args == ("a", "b", "c")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+def test_a_group_ends_with_what_it_started() -> None:
+    script = (
+        "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); "
+        "print(child.pid, flush=True); child.wait()"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert leader.stdout is not None
+    with leader.stdout as output:
+        assert int(output.readline()) > 0
+        end_group(leader.pid)
+        assert output.read() == b""  # the pipe closes once both have ended
+    assert exit_reason(leader.wait()) == signal.Signals.SIGKILL.name
+    end_group(leader.pid)  # and once more, where nothing is left
+    with pytest.raises(ProcessLookupError):
+        os.kill(leader.pid, 0)
