@@ -19,6 +19,7 @@ from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.evaluation.metrics import measure
+from tests.made_epochs import made_epoch
 
 PARTS = ("train", "val", "test")
 
@@ -69,8 +70,9 @@ def write_run(
             figures[part] = measure(probabilities[part], labels, dataset.classes)
     directory.save_arrays(directory.predictions, **kept)
     for epoch in range(1, epochs + 1):
-        event = {"epoch": epoch, "val_accuracy": 1 - 0.5 / epoch, "val_loss": 1.0 / epoch}
-        directory.append_history(json.dumps(event))
+        directory.append_history(
+            made_epoch(epoch, val_accuracy=1 - 0.5 / epoch, val_loss=1.0 / epoch)
+        )
     report = {
         "source": dataset.recipe.source,
         "model": "mlp",
@@ -102,8 +104,8 @@ def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
     root.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     source = RunDirectory(run)
-    recipe, report = source.read(source.recipe), source.read(source.report)
-    status, part = source.read(source.status), report["split"]
+    recipe, report = source.read_content(source.recipe), source.read_content(source.report)
+    status, part = source.read_content(source.status), report["split"]
     made = []
     for number in range(count):
         directory = RunDirectory(root / f"2026-11-{1 + number % 28:02d}-{run.name}-{number:03d}")
@@ -123,8 +125,8 @@ def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
         _plain(directory.recipe, recipe)
         epochs = int(random.integers(3, 40))
         curve = accuracy * (1 - 0.6 * np.exp(-np.arange(1, epochs + 1) / 4))
-        event = {"epochs": epochs, "rate": 0.01, "images_per_second": 9000.0}
-        event["seconds"] = seconds["train"] / epochs
+        event = {"epochs": epochs, "step": 1, "best": True, "rate": 0.01}
+        event |= {"images_per_second": 9000.0, "seconds": seconds["train"] / epochs}
         lines = [
             event | {"epoch": epoch, "val_accuracy": each, "val_loss": 1 - each,
                      "train_accuracy": each, "train_loss": 1 - each}

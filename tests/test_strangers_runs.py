@@ -18,6 +18,7 @@ from opsin.core.recipe import DataRecipe, resolve
 from opsin.core.storage import write_json
 from tests.commands.classify.test_strangers_journals import seal
 from tests.conftest import Cli, Notes, only_json
+from tests.made_epochs import made_epoch
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202ekcab"
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -71,7 +72,7 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
     with pytest.raises(RunError):
         find_classifier(directory.path)
     for use in (
-        lambda: directory.append_history("{}"),
+        lambda: directory.append_history(made_epoch(1)),
         lambda: directory.append_confusion(1, [[1]]),
         lambda: directory.show_progress(done=1),
         lambda: directory.cut_history(0),
@@ -83,8 +84,8 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
         directory.state,
         directory.location,
         lambda: directory.load_arrays(directory.split),
-        lambda: directory.read(directory.report),
-        lambda: directory.read_lines(directory.looks),
+        lambda: directory.read_content(directory.report),
+        directory.read_evaluations,
         lambda: recorded(directory, Notes()).__enter__(),
     ):
         try:
@@ -100,7 +101,7 @@ def test_what_strangers_write_commands_no_terminal(tmp_path: Path, cli: Cli) -> 
     bad = write_bare_run(tmp_path / "runs", f"bad-{HOSTILE.replace('/', '')}")
     bad.set_status("failed", cause=HOSTILE)
     write_json(bad.notes, {"name": HOSTILE, "note": HOSTILE})
-    recipe = bad.read(bad.recipe)
+    recipe = bad.read_content(bad.recipe)
     recipe["data"]["sources"] = [HOSTILE]
     write_json(bad.recipe, recipe)
     for words in (["runs"], ["runs", "--json"], ["runs", bad.path], ["report", bad.path],

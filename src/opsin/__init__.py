@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from opsin.commands.runs import Run, list_runs
     from opsin.commands.train import train
     from opsin.commands.transfer import Exported, export_data
+    from opsin.core.artifacts.epoch import Epoch
     from opsin.core.errors import (
         DownloadError,
         ImageError,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
         SourceError,
         StorageError,
     )
-    from opsin.core.events import Epoch, Watcher
+    from opsin.core.events import Watcher
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
@@ -137,7 +138,7 @@ _HOME = {
     "Classifier": "runtime.classifier",
     "Comparison": "commands.compare",
     "Dataset": "data.dataset",
-    "Epoch": "core.events",
+    "Epoch": "core.artifacts.epoch",
     "Exported": "commands.transfer",
     "Finding": "data.audit",
     "Insight": "commands.inspect",

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from opsin.classical.interruptible import FitProgress, run_interruptible
-from opsin.core.events import Epoch, Watcher
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.events import Watcher
 from tests.conftest import Notes
 
 

@@ -64,7 +64,7 @@ def test_looks_are_counted_by_the_pictures(tmp_path: Path) -> None:
     second = opsin.train("digits", seed=1, **options)
     other = opsin.train("digits", split_seed=5, **options)
     assert [run.report["looks"] for run in (first, second, other)] == [1, 2, 1]
-    key = first.directory.read(first.directory.dataset)["test_set"]
+    key = first.directory.read_content(first.directory.dataset)["test_set"]
     kept = first.directory.load_arrays(first.directory.split)
     assert key == key_of(kept["digests"], kept["test"])
     assert count_looks(first.directory, key) == 2

@@ -150,7 +150,7 @@ def test_every_function_takes_the_new_place(tmp_path: Path, trained: opsin.Run) 
 
     assert opsin.write_report(asked_again(), data=moved, deep=False).name == "report.html"
     longer = opsin.resume(asked_again(), moved, epochs=2, quiet=True)
-    assert longer.directory.location()["sources"] == [str(moved)]
+    assert longer.directory.location().sources == [str(moved)]
     look = opsin.Inspection(asked_again(), data=moved)
     assert look.known.own
     assert len(look.known.train) == len(

@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 from opsin.commands import recorder as module
 from opsin.commands.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.events import Epoch, Watcher
-
-
-def epoch(number: int) -> Epoch:
-    return Epoch(
-        epoch=number, epochs=9, step=number, train_loss=1.0, train_accuracy=0.5, val_loss=1.0,
-        val_accuracy=0.5, rate=0.1, seconds=1.0, images_per_second=10.0, best=True,
-    )  # fmt: skip
+from opsin.core.events import Watcher
+from tests.made_epochs import made_epoch
 
 
 @pytest.fixture
@@ -75,7 +69,7 @@ def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDire
     directory.set_status("running")
     (directory.path / ".status.json.next").mkdir()
     directory.show_progress(doing="1/1", done=1, total=2, unit="pictures")
-    assert directory.read(directory.status)["state"] == "running"
+    assert directory.read_content(directory.status)["state"] == "running"
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,7 +84,7 @@ def test_confusions_go_with_their_epochs(
     with recorded(directory, Watcher()) as recorder:
         for number in range(first, first + epochs):
             recorder.confusion(number, [[number, 0], [1, 2]])
-            recorder.epoch(epoch(number))
+            recorder.epoch(made_epoch(number))
         if killed == "between the two":
             recorder.confusion(first + epochs, [[9, 9], [9, 9]])
         elif killed == "in the line":
@@ -98,12 +92,12 @@ def test_confusions_go_with_their_epochs(
                 file.write('{"epoch":7,"conf')
         assert len(directory.read_confusions()) >= epochs
         recorder.rewind(keep)
-        kept = [event["epoch"] for event in directory.read_history()]
+        kept = [event.epoch for event in directory.read_history()]
         assert kept == list(range(first, first + min(keep, epochs)))
-        assert [each["epoch"] for each in directory.read_confusions()] == kept
+        assert [each.epoch for each in directory.read_confusions()] == kept
         # What is added now stands in a line of its own.
         recorder.confusion(first + len(kept), [[5, 5], [5, 5]])
-        assert directory.read_confusions()[-1]["confusion"] == [[5, 5], [5, 5]]
+        assert directory.read_confusions()[-1].confusion == [[5, 5], [5, 5]]
 
 
 @pytest.mark.torch
@@ -114,9 +108,9 @@ def test_each_epoch_of_a_training_has_its_confusions(tmp_path: Path) -> None:
 
     run = opsin.train("digits", model="mlp", epochs=2, batch_size=512, runs=tmp_path, quiet=True)
     matrices = run.directory.read_confusions()
-    assert [each["epoch"] for each in matrices] == [1, 2]
+    assert [each.epoch for each in matrices] == [1, 2]
     for each, event in zip(matrices, run.history, strict=True):
-        counts = np.array(each["confusion"])
+        counts = np.array(each.confusion)
         assert counts.shape == (10, 10)
         assert counts.sum() == run.report["figures"]["val"]["images"]
         assert np.trace(counts) / counts.sum() == pytest.approx(event["val_accuracy"])

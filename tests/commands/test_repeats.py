@@ -16,8 +16,9 @@ import pytest
 
 import opsin
 from opsin.commands.repeats import summarise
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import MissingExtraError, RecipeError, StorageError
-from opsin.core.events import Epoch, Watcher
+from opsin.core.events import Watcher
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.corrections import read_corrections

@@ -74,12 +74,12 @@ def test_renamed_files_keep_their_rows(tmp_path: Path, digits: Dataset, nearest_
     data, right, wrong = with_a_copy(digits, tmp_path / "digits")
     run = run_that_doubts(tmp_path / "runs", data, right, nearest_mean)
     opsin.write_report(run.path, deep=False)
-    before = run.read(run.report)["failures"]
+    before = run.read_content(run.report)["failures"]
     for file in (tmp_path / "digits").rglob("*.png"):
         file.rename(file.with_name(f"{file.stem[::-1]}x.png"))
     fix = tmp_path / "labels.csv"
     opsin.write_report(run.path, deep=False, fix=fix)
-    after = run.read(run.report)["failures"]
+    after = run.read_content(run.report)["failures"]
     assert [each["row"] for each in after["suspects"]] == [data.names.index(wrong)]
     assert [{**each, "name": ""} for each in after["suspects"]] == [
         {**each, "name": ""} for each in before["suspects"]
@@ -130,7 +130,7 @@ def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
     assert note.startswith(
         f"{fix} was not written. The classifier is too weak to tell: it is right"
     )
-    failures = run.read(run.report)["failures"]
+    failures = run.read_content(run.report)["failures"]
     assert (failures["suspects"], failures["suspected"]) == ([], 0)
     assert failures["labels"]["too_weak"] in note
     assert failures["slices"]["too_weak"]
@@ -143,7 +143,7 @@ def test_suspects_come_with_what_to_expect_of_them(
     answers = answers_right(digits, 0.97)
     run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
     opsin.write_report(run.path, deep=False)
-    failures = run.read(run.report)["failures"]
+    failures = run.read_content(run.report)["failures"]
     assert failures["suspected"] > 0
     assert failures["labels"]["too_weak"] == ""
     expected = failures["labels"]["expected"]

@@ -338,7 +338,7 @@ def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
                       watcher=facts)  # fmt: skip
     assert facts.facts["Labels"] == f"{path}: 1 relabelled, 1 left out"
-    about = run.directory.read(run.directory.dataset)
+    about = run.directory.read_content(run.directory.dataset)
     assert about["corrections"]["relabelled"] == 1
     assert about["location"]["labels"] == str(path)
     # Whatever becomes of the file, and of the pictures that it names.
@@ -360,7 +360,7 @@ def test_a_run_is_resumed_with_its_corrections(shapes: Path, tmp_path: Path) -> 
                       quiet=True)  # fmt: skip
     path.unlink()
     longer = opsin.resume(run, epochs=2, quiet=True)
-    then, now = (each.directory.read(each.directory.dataset) for each in (run, longer))
+    then, now = (each.directory.read_content(each.directory.dataset) for each in (run, longer))
     assert now["fingerprint"] == then["fingerprint"]
     assert longer.directory.corrections.read_text() == run.directory.corrections.read_text()
 

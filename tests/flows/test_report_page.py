@@ -124,4 +124,4 @@ def test_corrections_written_by_a_report_are_taken_by_a_training(
     said = only_json(cli("train", source, "--labels", "labels.csv", "--model", "mlp", "--epochs",
                          "1", "--json", "--quiet"))  # fmt: skip
     again = opsin.Run(tmp_path / said["run"])
-    assert again.directory.read(again.directory.dataset)["corrections"]["left_out"] == 1
+    assert again.directory.read_content(again.directory.dataset)["corrections"]["left_out"] == 1

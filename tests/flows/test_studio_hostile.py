@@ -165,7 +165,7 @@ def test_names_that_people_give_here(
         field.send_keys(Keys.ENTER)
         until(browser, functools.partial(is_called, browser, safe(name)[:20]))
         assert faults_of(browser) == [], name
-    assert RunDirectory(running.runs / FILES[0]).read_notes()[0] == NAMES[10].strip()
+    assert RunDirectory(running.runs / FILES[0]).read_notes().name == NAMES[10].strip()
 
 
 def test_files_that_people_choose(

@@ -49,7 +49,7 @@ def running(
     for name, right in (("good", 0.8), ("better", 0.97)):
         answers = answers_right(digits, right)
         path = write_run(folder / "runs", name, digits, answers, classifier=nearest_mean)
-        report = RunDirectory(path).read(RunDirectory(path).report)
+        report = RunDirectory(path).read_content(path / "report.json")
         layers = Classifier(path, threads=1).metadata.layers
         report["layers"] = [layer.model_dump(mode="json") for layer in layers]
         write_json(RunDirectory(path).report, report)

@@ -144,12 +144,12 @@ def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
 def test_the_norms_told_are_those_of_the_weights(run: opsin.Run) -> None:
     file = run.classifier()
     history = norm_history(file)
-    assert [epoch["epoch"] for epoch in history] == [1, 2, 3]
-    best = max((epoch for epoch in history if epoch["best"]), key=lambda epoch: epoch["epoch"])
+    assert [epoch.epoch for epoch in history] == [1, 2, 3]
+    best = max((epoch for epoch in history if epoch.best), key=lambda epoch: epoch.epoch)
     network = Network(file.path.read_bytes(), file.metadata.layers)
     norms = {view.name: view.values[0].norm for view in weight_views(network)}
-    assert best["norms"] == {name: pytest.approx(norm, rel=1e-5) for name, norm in norms.items()}
-    assert history[0]["norms"] != history[1]["norms"]
+    assert best.norms == {name: pytest.approx(norm, rel=1e-5) for name, norm in norms.items()}
+    assert history[0].norms != history[1].norms
 
 
 @pytest.mark.torch

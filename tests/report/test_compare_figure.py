@@ -18,14 +18,14 @@ from opsin.report.figures.comparison_figures import (
 )
 from opsin.report.figures.style import RIGHT, WRONG, save, styled
 from opsin.report.side_by_side import columns_of
+from tests.made_epochs import made_epoch
 
 LETTERS = "ABCDEFGHIJ"
 
 
 def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
     events = [
-        {"epoch": n, "val_accuracy": value - 0.3 / n, "val_loss": 1 / n}
-        for n in range(1, epochs + 1)
+        made_epoch(n, val_accuracy=value - 0.3 / n, val_loss=1 / n) for n in range(1, epochs + 1)
     ]
     return Curve(LETTERS[place], "hist-gradient-boosting", events)
 
@@ -63,10 +63,11 @@ def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
 
 
 def test_a_history_without_figures_is_no_obstacle() -> None:
-    broken = Curve("B", "mlp", [{"epoch": 1, "val_accuracy": 0.5, "val_loss": None}])
+    broken = Curve("B", "mlp", [made_epoch(1, val_loss=None)])
+    nothing = Curve("B", "knn", [made_epoch(1, val_accuracy=None, val_loss=None)])
     with styled():
         figure = draw_together([curve(0, 3), broken])
-        empty = draw_together([Curve("A", "knn", []), Curve("B", "knn", [{"epoch": 1}])])
+        empty = draw_together([Curve("A", "knn", []), nothing])
     assert [len(axes.lines) for axes in figure.axes] == [2, 1]
     assert {axes.get_title(loc="left") for axes in empty.axes} == {
         "No run kept a validation history"

@@ -13,6 +13,7 @@ from opsin.evaluation.metrics import measure
 from opsin.report.figures import dataset_figures as data_figures
 from opsin.report.figures import quality, run_figures, style
 from opsin.report.figures.run_figures import ShownAnswer
+from tests.made_epochs import made_epoch
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "$x_{", "漢字", "مرحبا\u202eabc", "a" * 300, "\\frac{1}"]
 
@@ -40,10 +41,8 @@ def figures_for(names: list[str], count: int = 200) -> dict[str, Any]:
 
 
 HISTORY = [
-    {"epoch": n, "train_loss": 1 / n, "val_loss": 1.1 / n, "train_accuracy": 0.5,
-     "val_accuracy": 0.4 + n / 10, "best": True, "rate": 0.1, "seconds": 1.0}
-    for n in (1, 2)
-]  # fmt: skip
+    made_epoch(n, train_loss=1 / n, val_loss=1.1 / n, val_accuracy=0.4 + n / 10) for n in (1, 2)
+]
 
 
 @pytest.mark.parametrize("names", [["a", "b"], HOSTILE, [f"class {n}" for n in range(100)]])

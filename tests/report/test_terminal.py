@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from opsin.core.events import Epoch
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.metadata import Layer
 from opsin.evaluation.metrics import measure
 from opsin.report.terminal import (

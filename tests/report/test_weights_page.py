@@ -30,6 +30,7 @@ from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.weight_images import kernel_sheet, matrix_sheet, tile_address
 from opsin.report.inside.weight_sections import probe_sections, weight_sections
 from opsin.report.maps import PUOR
+from tests.made_epochs import made_epoch
 
 RANDOM = np.random.default_rng(0)
 
@@ -141,7 +142,7 @@ def test_a_model_without_weights_says_so() -> None:
 
 
 HISTORY = [
-    {"epoch": n, "norms": {f"layer{k}": 3.0 + k * n / 10 for k in range(9)} | {"head": 5.0 - n}}
+    made_epoch(n, norms={f"layer{k}": 3.0 + k * n / 10 for k in range(9)} | {"head": 5.0 - n})
     for n in range(1, 4)
 ]
 
@@ -159,15 +160,15 @@ def test_norms_name_those_that_changed_most(tmp_path: Path) -> None:
     sections = weight_sections([view("head", "matrix", 3, 4)], HISTORY, {"norms": svg})
     assert sections[-1].anchor == "norms"
     assert page(sections).count('<th scope="row">layer') == 9
-    same = [{"epoch": n, "norms": {"head": 2.0}} for n in (1, 2)]
+    same = [made_epoch(n, norms={"head": 2.0}) for n in (1, 2)]
     assert "hardly changed" in norms_title(same)
     with styled():
         drawn(draw_norms(same), tmp_path)
 
 
 def test_norms_that_became_infinite_are_no_obstacle(tmp_path: Path) -> None:
-    history = [{"epoch": 1, "norms": {"a": 1.0, "b": 2.0}},
-               {"epoch": 2, "norms": {"a": None, "b": 3.0}}]  # fmt: skip
+    norms = ({"a": 1.0, "b": 2.0}, {"a": None, "b": 3.0})
+    history = [made_epoch(epoch, norms=each) for epoch, each in enumerate(norms, start=1)]
     assert norms_title(history).startswith("b grew most")
     with styled():
         drawn(draw_norms(history), tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import pytest
 
@@ -13,15 +12,17 @@ pytest.importorskip("nicegui")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.studio.parts.live_curves import POINTS, chart_options, in_words
 from opsin.studio.parts.matrix import cells_of
+from tests.made_epochs import made_epoch
 
 VALUES = st.one_of(st.floats(0, 10), st.none(), st.just(float("nan")))
 
 
-def event(epoch: int, value: float | None) -> dict[str, Any]:
+def event(epoch: int, value: float | None) -> Epoch:
     names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "rate")
-    return {"epoch": epoch, **dict.fromkeys(names, value)}
+    return made_epoch(epoch, **dict.fromkeys(names, value))
 
 
 @given(st.lists(VALUES, max_size=60), st.sampled_from(["loss", "accuracy", "rate"]))
@@ -48,10 +49,10 @@ def test_of_a_long_training_the_first_and_the_last_epoch_are_kept(epochs: int) -
 
 def test_names_at_equal_heights_are_moved_apart() -> None:
     history = [event(1, 0.5), event(2, 0.9)]
-    history[1]["val_accuracy"] = 0.91
+    history[1] = made_epoch(2, train_accuracy=0.9, val_accuracy=0.91)
     training, validation = chart_options("accuracy", history, 2)["series"]
     assert validation["endLabel"]["offset"][1] < 0 < training["endLabel"]["offset"][1]
-    history[1]["val_accuracy"] = 0.6
+    history[1] = made_epoch(2, train_accuracy=0.9, val_accuracy=0.6)
     assert "offset" not in chart_options("accuracy", history, 2)["series"][0]["endLabel"]
 
 

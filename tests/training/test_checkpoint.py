@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import RunError, StorageError
-from opsin.core.events import Epoch
 from opsin.training.checkpoint import Checkpoints, TrainingState
 
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import RecipeError, StorageError
-from opsin.core.events import Epoch, Watcher
+from opsin.core.events import Watcher
 from opsin.core.recipe import resolve
 from opsin.data.dataset import Dataset
 from opsin.models import registry

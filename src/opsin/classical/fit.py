@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import MissingExtraError
-from opsin.core.events import Epoch
 
 try:
     from scipy.special import softmax

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from opsin.core.events import Epoch, Watcher
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.events import Watcher
 from opsin.core.pace import Pace
 
 T = TypeVar("T")

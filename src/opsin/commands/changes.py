@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Writer
 from opsin.core.events import SILENT, Watcher
@@ -118,7 +119,7 @@ def changes_since(
     """
     opened = Run(run)
     then = read_pictures(opened.directory)
-    about = opened.directory.read(opened.directory.dataset)
+    record = opened.directory.read(DatasetRecord)
     recipe = recipe_of_run(opened.directory, sources, others=True)
     # A picture that was corrected then and is gone now is one that was removed.
     data = load_recipe(recipe, watcher=watcher, missing_ok=True)
@@ -127,7 +128,7 @@ def changes_since(
     return Changes(
         run=opened.path,
         source=recipe.source,
-        fingerprint_then=about["fingerprint"],
+        fingerprint_then=record.fingerprint,
         fingerprint_now=data.fingerprint,
         unchanged=len(pairs["unchanged"]),
         added=tuple(added),

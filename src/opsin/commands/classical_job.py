@@ -17,10 +17,11 @@ from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
 from opsin.commands.training_job import conclude, metadata_of, versions, write_request
 from opsin.commands.training_summary import tell_end, tell_model, tell_pictures, tell_place
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
-from opsin.core.events import Epoch, Watcher
+from opsin.core.events import Watcher
 from opsin.core.metadata import Layer
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from opsin.commands.compare import Comparison
 from opsin.commands.paired_predictions import PREPARED, WORDS
 from opsin.commands.runs import Run
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe, as_recorded
@@ -60,7 +61,7 @@ def write_files(
         found = replace(found, notes=(*found.notes, missing))
     word = WORDS[found.part]
     curves = [
-        Curve(row["letter"], row["model"], run.history)
+        Curve(row["letter"], row["model"], run.directory.read_history())
         for row, run in zip(found.runs, runs, strict=True)
     ]
     drawings: dict[str, Figure] = {}
@@ -136,16 +137,15 @@ def _pixels(
     tried: list[Any] = []
     reason = ""
     for run in runs:
-        about = run.directory.read(run.directory.dataset)
-        kept = about.get("location", {})
-        location = {key: kept[key] for key in ("sources", "test") if key in kept}
+        record = run.directory.read(DatasetRecord)
+        location = record.location.model_dump(include={"sources", "test"}, exclude_unset=True)
         # Pictures of another preparation have other pixels, and so other digests.
-        place = [location, [about["preparation"][key] for key in PREPARED]]
+        place = [location, [getattr(record.preparation, key) for key in PREPARED]]
         if len(found) == len(wanted) or place in tried or (tried and place[1] != tried[0][1]):
             continue
         try:
             # Not the whole recipe: a run of another version may know other networks.
-            asked = as_recorded(run.directory.read(run.directory.recipe)["data"])
+            asked = as_recorded(run.directory.read_content(run.directory.recipe)["data"])
             recipe = DataRecipe.model_validate(asked).model_copy(update=location)
             decoded = read(recipe, watcher=watcher, for_training=False)
         except (OpsinError, KeyError, ValidationError) as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opsin.commands.inspect_model import Inspection
 from opsin.core.arguments import checked
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
@@ -69,7 +70,7 @@ class Insight:
     probes: Probes | None = None
     portraits: list[Portrait] = field(default_factory=list)
     weights: list[WeightView] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
     saved: dict[str, Any] | None = None
@@ -92,7 +93,7 @@ class Insight:
             if getattr(self, name):
                 said[name] = [part.to_json() for part in getattr(self, name)]
         if self.history:
-            said["norms"] = [epoch["norms"] for epoch in self.history]
+            said["norms"] = [epoch.to_json()["norms"] for epoch in self.history]
         if self.saved is not None:
             said["saved"] = self.saved
         return said

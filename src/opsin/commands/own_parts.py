@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import write_json
 from opsin.data.cache import Decoded, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
 from opsin.data.image_subset import take
@@ -42,7 +42,7 @@ def load_of_run(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILE
         return load_recipe(recipe, watcher=watcher)
 
     def prove(decoded: Decoded) -> Decoded:
-        same = fingerprint_of(decoded) == run.read(run.dataset).get("fingerprint")
+        same = fingerprint_of(decoded) == run.read(DatasetRecord).fingerprint
         rows = np.arange(len(decoded.labels)) if same else None
         if same and run.split.is_file():
             rows = rows_of_run(run, decoded)
@@ -104,7 +104,8 @@ def _difference(run: RunDirectory, decoded: Decoded) -> str:
 def _remember(run: RunDirectory, dataset: Dataset) -> None:
     """Write where the images are now into ``dataset.json``, unless that cannot be written."""
     located = dataset.located
-    about = run.read(run.dataset)
-    place = {"sources": located.sources, "test": located.test}
+    record = run.read(DatasetRecord)
+    place = {"sources": list(located.sources), "test": located.test}
+    moved = record.model_copy(update={"location": record.location.model_copy(update=place)})
     with contextlib.suppress(StorageError):
-        write_json(run.dataset, {**about, "location": {**about.get("location", {}), **place}})
+        moved.write(run.path)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import RunError
 from opsin.data.run_images import RunImage, read_pictures
 
@@ -56,7 +57,7 @@ class _AlignedAnswers:
     """What one run keeps of its answers to one part, and of the pictures they belong to."""
 
     run: Run
-    about: dict[str, Any]
+    record: DatasetRecord
     digests: NDArray[np.uint8]
     learnt: frozenset[bytes]
     pictures: list[RunImage] | None
@@ -66,13 +67,13 @@ class _AlignedAnswers:
 
     @property
     def prepared(self) -> tuple[Any, ...]:
-        return tuple(self.about["preparation"][key] for key in PREPARED)
+        return tuple(getattr(self.record.preparation, key) for key in PREPARED)
 
     @property
     def place(self) -> list[Any]:
         """Where its pictures came from; corrections of their labels change no picture."""
-        location = self.about.get("location", {})
-        return [location.get("sources"), location.get("test")]
+        location = self.record.location
+        return [location.sources, location.test]
 
     @property
     def size(self) -> str:
@@ -134,7 +135,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
         ]
     return PairedPredictions(
         part=part,
-        classes=tuple(first.about["classes"]),
+        classes=tuple(first.record.classes),
         digests=first.digests,
         names=[picture.name for picture in first.pictures] if first.pictures else None,
         labels=right,
@@ -146,7 +147,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
 
 def _read(run: Run, part: Part) -> _AlignedAnswers:
     directory = run.directory
-    about = directory.read(directory.dataset)
+    record = directory.read(DatasetRecord)
     split = directory.load_arrays(directory.split)
     kept = directory.load_arrays(directory.predictions)
     try:
@@ -154,15 +155,15 @@ def _read(run: Run, part: Part) -> _AlignedAnswers:
         learnt = np.concatenate([split["train"], split["val"] if part == "test" else rows[:0]])
         answers = _AlignedAnswers(
             run=run,
-            about=about,
+            record=record,
             digests=digests[rows],
             learnt=frozenset(digests[row].tobytes() for row in learnt),
             pictures=_pictures(run, rows, len(digests)),
             labels=kept[f"{part}_labels"],
-            corrected=_corrected(about, kept, part),
+            corrected=_corrected(record, kept, part),
             probabilities=kept[f"{part}_probabilities"],
         )
-        whole = answers.probabilities.shape == (len(answers.labels), len(about["classes"]))
+        whole = answers.probabilities.shape == (len(answers.labels), len(record.classes))
         if not whole or len(answers.digests) != len(answers.labels) or not answers.prepared:
             raise ValueError("lengths differ")
     except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -190,7 +191,7 @@ def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.
     Raises:
         RunError: They have not the same classes.
     """
-    own, theirs = first.about["classes"], other.about["classes"]
+    own, theirs = first.record.classes, other.record.classes
     if set(own) != set(theirs):
         alone = [
             f"only {each.run.path} knows {_listed(extra)}"
@@ -214,14 +215,14 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def _corrected(
-    about: dict[str, Any], kept: dict[str, NDArray[Any]], part: Part
+    record: DatasetRecord, kept: dict[str, NDArray[Any]], part: Part
 ) -> NDArray[np.bool_]:
     """Return which labels the user corrected; a run that kept no others may have corrected any."""
     labels = kept[f"{part}_labels"]
     if f"{part}_source_labels" in kept:
         return np.asarray(kept[f"{part}_source_labels"] != labels)
-    relabelled = (about.get("corrections") or {}).get("relabelled", 0)
-    return np.full(len(labels), bool(relabelled))
+    relabelled = record.corrections is not None and record.corrections.relabelled > 0
+    return np.full(len(labels), relabelled)
 
 
 def _agreed(

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from opsin.commands.watchdog import Watchdog
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.core.events import Epoch, Watcher
+from opsin.core.events import Watcher
 from opsin.core.pace import epoch_of
 from opsin.core.storage import storage_errors
 from opsin.report.terminal import Both, LogFile
@@ -99,7 +100,7 @@ class Recorder(Both):
 
     def epoch(self, epoch: Epoch) -> None:
         """Keep an epoch in the history, and pass on."""
-        self.directory.append_history(epoch.model_dump_json())
+        self.directory.append_history(epoch)
         self._share = epoch.epoch / epoch.epochs
         super().epoch(epoch)
 

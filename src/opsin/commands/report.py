@@ -171,7 +171,8 @@ def draw_run(
         seed: Decides which examples of the answers are shown.
     """
     run = Run(directory.path)
-    facts, recipe, history = run.report, run.recipe.model_dump(mode="json"), run.history
+    facts, recipe = run.report, run.recipe.model_dump(mode="json")
+    history = directory.read_history()
     figures = facts["figures"][facts["split"]]
     pictures = _pictures(dataset, facts, kept, seed)
     drawn_ones, mistakes = pictures.drawn, pictures.mistakes

@@ -19,6 +19,7 @@ from opsin.commands.runs import Run
 from opsin.commands.train import carry_out
 from opsin.commands.training_job import need_training, versions
 from opsin.core.arguments import checked
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
@@ -198,7 +199,7 @@ def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
     """See that the pictures are those of the run, in its order; return them in its parts."""
     if not parent.dataset.is_file() or not parent.split.is_file():
         return dataset  # killed before it had written them: it begins again
-    fingerprint = parent.read(parent.dataset).get("fingerprint")
+    fingerprint = parent.read(DatasetRecord).fingerprint
     digests = parent.load_arrays(parent.split)["digests"]
     same = np.array_equal(digests, short_digest(dataset.digests))
     if not same or fingerprint != dataset.fingerprint:

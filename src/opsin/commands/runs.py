@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_directory import LATEST, RunDirectory, find_runs
+from opsin.core.artifacts.artifact import LATEST, read_objects
+from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_summary import summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import Recipe, as_recorded
@@ -49,7 +50,7 @@ class Run:
     @property
     def recipe(self) -> Recipe | ClassicalRecipe:
         """What was asked for, every default resolved."""
-        content = self.directory.read(self.directory.recipe)
+        content = self.directory.read_content(self.directory.recipe)
         content = {**content, "data": as_recorded(content.get("data"))}
         model = content.get("model")
         classical = isinstance(model, dict) and model.get("name") in MODELS
@@ -65,7 +66,7 @@ class Run:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The figures of each epoch."""
-        return self.directory.read_history()
+        return read_objects(self.directory.history)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class Run:
         Raises:
             RunError: The run is not finished.
         """
-        return self.directory.read(self.directory.report)
+        return self.directory.read_content(self.directory.report)
 
     @property
     def figures(self) -> dict[str, Any]:

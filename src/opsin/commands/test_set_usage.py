@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.errors import RunError
-from opsin.core.storage import storage_errors
 
 
 def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
@@ -47,8 +46,8 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
     for run in find_runs(directory.path.parent) if key else ():
         with contextlib.suppress(RunError, OSError):
             looked = run.report.is_file() or run.path == directory.path
-            looks += looked and run.read(run.dataset).get("test_set") == key
-            looks += sum(look.get("test_set") == key for look in _later(run))
+            looks += looked and run.read(DatasetRecord).test_set == key
+            looks += sum(each.test_set == key for each in run.read_evaluations())
     return looks
 
 
@@ -56,10 +55,11 @@ def note_look(directory: RunDirectory, key: str | None, figures: dict[str, Any])
     """Keep in a run that its file was evaluated on test pictures once more."""
     if key is None or not directory.recipe.is_file():
         return
-    line = {"time": time.time(), "test_set": key,
-            "images": figures["images"], "accuracy": figures["accuracy"]}  # fmt: skip
-    with storage_errors(directory.looks), directory.open_to_add(directory.looks) as file:
-        file.write(json.dumps(line).encode() + b"\n")
+    directory.log_evaluation(
+        LoggedEvaluation(
+            time=time.time(), test_set=key, images=figures["images"], accuracy=figures["accuracy"]
+        )
+    )
 
 
 def looks_in_words(looks: int) -> str:
@@ -72,7 +72,3 @@ def looks_in_words(looks: int) -> str:
     return (
         "looked at once" if looks <= 1 else f"looked at {looks:,} times by the runs of this folder"
     )
-
-
-def _later(run: RunDirectory) -> Sequence[dict[str, Any]]:
-    return run.read_lines(run.looks, skip=True)

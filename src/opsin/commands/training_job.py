@@ -25,6 +25,7 @@ from opsin.commands.finish import Draft, calibrate
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.commands.test_set_usage import count_looks, key_of
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer, Metadata
@@ -162,7 +163,8 @@ def write_request(directory: RunDirectory, job: Made) -> None:
     split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
     digests = short_digest(job.dataset.digests)
     about = {**job.dataset.describe(), "findings": job.audit.counts()}
-    write_json(directory.dataset, about | {"test_set": key_of(digests, split["test"])})
+    about["test_set"] = key_of(digests, split["test"])
+    DatasetRecord.model_validate(about).write(directory.path)
     directory.save_arrays(directory.split, digests=digests, **split)
     write_pictures(directory, job.dataset)
     if job.dataset.corrected:
@@ -275,7 +277,7 @@ def conclude(
         "dataset": job.dataset.summary(),
         "split": evaluation.split,
         "figures": evaluation.figures,
-        "looks": count_looks(directory, directory.read(directory.dataset).get("test_set")),
+        "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
         "leaks": {
             "exact": job.dataset.leaks[0],
             "near": job.dataset.leaks[1],

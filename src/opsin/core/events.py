@@ -4,36 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.metadata import Layer
-
-
-class Epoch(BaseModel):
-    """One pass over the training pictures: a line of ``history.jsonl``.
-
-    Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
-    Training figures are running means over the epoch, with augmentation and dropout on, as every
-    framework prints them; validation figures are exact. A value that is no finite number (a
-    training that blew up) is kept as ``null``. ``norms`` are those of each layer's trainable
-    weights after the epoch (L2), biases left out; a model without layers has none.
-    """
-
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="null", defer_build=True)
-
-    epoch: int
-    epochs: int
-    step: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    rate: float
-    seconds: float
-    images_per_second: float
-    best: bool
-    complete: bool = True
-    norms: dict[str, float] = {}
 
 
 class Watcher:

@@ -56,9 +56,9 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
 def _recorded(run: RunDirectory) -> DataRecipe:
     """Return the data part of a run's recipe with the recorded places."""
     try:
-        location = run.location() if run.dataset.is_file() else {}
+        location = run.location().to_json() if run.dataset.is_file() else {}
         return DataRecipe.model_validate({
-            **as_recorded(run.read(run.recipe)["data"]),
+            **as_recorded(run.read_content(run.recipe)["data"]),
             **{name: location[name] for name in _LOCATION if name in location},
         })  # fmt: skip
     except (ValidationError, KeyError, TypeError, ValueError) as error:

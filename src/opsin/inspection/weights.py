@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.inspection.network import IMAGES, Network
 from opsin.runtime.classifier import Classifier
@@ -252,7 +253,7 @@ def _passes(network: Network, name: str) -> bool:
     )
 
 
-def norm_history(classifier: Classifier) -> list[dict[str, Any]]:
+def norm_history(classifier: Classifier) -> list[Epoch]:
     """Return the epochs of the training that the file came from, each with its ``norms``.
 
     Epochs without them, as runs of earlier versions have, are left out; of a file that lies in no
@@ -264,10 +265,10 @@ def norm_history(classifier: Classifier) -> list[dict[str, Any]]:
     Example:
         >>> import opsin, tempfile
         >>> run = opsin.train("digits", model="mlp", epochs=2, runs=tempfile.mkdtemp(), quiet=True)
-        >>> [sorted(epoch["norms"]) for epoch in norm_history(run.classifier())]
+        >>> [sorted(epoch.norms) for epoch in norm_history(run.classifier())]
         [['dense1', 'head'], ['dense1', 'head']]
     """
     directory = RunDirectory(classifier.path.parent)
     if not directory.history.is_file():
         return []
-    return [epoch for epoch in directory.read_history() if epoch.get("norms")]
+    return [epoch for epoch in directory.read_history() if epoch.norms]

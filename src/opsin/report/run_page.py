@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
 from opsin.report.figures.quality import reliability_title
@@ -80,7 +81,7 @@ class Pictures:
 def render(
     report: dict[str, Any],
     recipe: dict[str, Any],
-    history: Sequence[dict[str, Any]],
+    history: Sequence[Epoch],
     *,
     name: str,
     pictures: Pictures,

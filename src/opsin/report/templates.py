@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from opsin.core.errors import MissingExtraError
 from opsin.report.answer_image import picture_address
@@ -29,7 +30,7 @@ def environment() -> jinja2.Environment:
         "megabytes": megabytes,
         "plus_minus": plus_minus,
         "picture": picture_address,
-        "figure": lambda value: "" if value is None else f"{value:.4f}",
+        "figure": lambda value: "" if value is None or math.isnan(value) else f"{value:.4f}",
         "thousands": lambda value: f"{value:,}",
     }
     return templates

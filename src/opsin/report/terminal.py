@@ -16,7 +16,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from opsin.core.events import Epoch, Watcher
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.events import Watcher
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.errors import OpsinError, RecipeError, RunError
 from opsin.core.metadata import Metadata
@@ -118,13 +119,11 @@ def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
         ``None`` where the run directory around it is missing, damaged, or another training's.
     """
     run = RunDirectory(file.parent)
-    with contextlib.suppress(
-        OpsinError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError
-    ):
-        dataset = run.read(run.dataset)
-        if dataset["fingerprint"] != metadata.fingerprint:
+    with contextlib.suppress(OpsinError, LookupError, ArithmeticError):
+        record = run.read(DatasetRecord)
+        if record.fingerprint != metadata.fingerprint:
             return None
-        counts = [int(dataset["counts"][name]["train"]) for name in metadata.classes]
+        counts = [record.counts[name]["train"] for name in metadata.classes]
         return tuple(count / sum(counts) for count in counts)
     return None
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import RunError, StorageError
-from opsin.core.events import Epoch
 from opsin.core.storage import write_bytes
 
 #: The newest ones that are kept, beside the best.

@@ -72,7 +72,7 @@ def test_each_export_is_a_look_at_the_runs_own_test_set(own: Path) -> None:
     assert (first, second) == (2, 3)  # the training looked once
     directory = RunDirectory(own)
     lines = [json.loads(line) for line in directory.looks.read_text().splitlines()]
-    key = directory.read(directory.dataset)["test_set"]
+    key = directory.read_content(directory.dataset)["test_set"]
     assert [line["test_set"] for line in lines] == [key, key]
 
 

@@ -17,15 +17,16 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import (
-    NAME_MOST,
     RunDirectory,
     find_classifier,
     find_runs,
     refuse_swapped,
 )
+from opsin.core.artifacts.run_notes import NAME_MOST, RunNotes
 from opsin.core.errors import RecipeError, RunError, StorageError
 from opsin.core.recipe import DataRecipe, resolve
 from opsin.core.storage import write_json
+from tests.made_epochs import made_epoch
 
 
 def started(root: Path, name: str = "digits-mlp") -> RunDirectory:
@@ -62,7 +63,7 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
     assert run.state() == ("running", None)
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    status = run.read(run.status) | {"pid": process.pid}
+    status = run.read_content(run.status) | {"pid": process.pid}
     write_json(run.status, status)
     state, cause = run.state()
     assert state == "failed"
@@ -73,9 +74,9 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
 def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.set_status("running")
-    before = run.read(run.status)
+    before = run.read_content(run.status)
     run.set_status("failed", cause="the disk")
-    after = run.read(run.status)
+    after = run.read_content(run.status)
     assert after["started"] == before["started"]
     assert run.state() == ("failed", "the disk")
     assert after["pid"] == os.getpid()
@@ -84,11 +85,11 @@ def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
 def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> None:
     run = started(tmp_path)
-    run.append_history('{"epoch": 1}')
-    run.append_history('{"epoch": 2}')
+    run.append_history(made_epoch(1))
+    run.append_history(made_epoch(2))
     with run.history.open("a") as file:
         file.write(end)
-    assert [event["epoch"] for event in run.read_history()] == [1, 2]
+    assert [event.epoch for event in run.read_history()] == [1, 2]
 
 
 def test_arrays_come_back_and_damage_is_named(tmp_path: Path) -> None:
@@ -116,12 +117,12 @@ def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> Non
 def test_a_half_there_run_says_what_is_missing(tmp_path: Path) -> None:
     run = started(tmp_path)
     with pytest.raises(RunError, match=r"report\.json"):
-        run.read(run.report)
+        run.read_content(run.report)
     with pytest.raises(RunError, match="ended before it began"):
         find_classifier(run.path)
     run.report.write_text("{")
     with pytest.raises(RunError, match="damaged"):
-        run.read(run.report)
+        run.read_content(run.report)
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -158,7 +159,7 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, con
 def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.set_status("running")
-    write_json(run.status, run.read(run.status) | {"heartbeat": 0.0})
+    write_json(run.status, run.read_content(run.status) | {"heartbeat": 0.0})
     assert run.state()[0] == "failed"
 
 
@@ -183,10 +184,11 @@ def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> 
 def test_a_name_and_a_note_come_back_and_replace_each_other_alone(name: str, note: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = started(Path(folder))
-        assert run.read_notes() == ("", "")
+        assert run.read_notes() == RunNotes()
         run.write_notes(name=name)
         run.write_notes(note=note)
-        assert run.read_notes() == (name.strip(), note.strip())
+        kept = run.read_notes()
+        assert (kept.name, kept.note) == (name.strip(), note.strip())
 
 
 def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_a_note_that_is_too_long_changes_nothing(tmp_path: Path) -> None:
     run.write_notes(name="boots")
     with pytest.raises(RunError, match="at most 10,000 characters; got 10,001"):
         run.write_notes(name="other", note="x" * 10_001)
-    assert run.read_notes() == ("boots", "")
+    assert run.read_notes().name == "boots"
 
 
 @pytest.mark.parametrize("kind", ["file", "run"])

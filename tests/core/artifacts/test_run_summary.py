@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import opsin
 from opsin.cli.runs import runs
 from opsin.commands.test_set_usage import count_looks
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_summary import summarise
 from opsin.core.errors import OpsinError, RunError
@@ -28,6 +29,7 @@ from opsin.core.recipe import DataRecipe, resolve
 from opsin.core.storage import write_json
 from opsin.data.run_source import recipe_of_run
 from opsin.studio.runs.run_index import RunIndex
+from tests.made_epochs import made_epoch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800\x1b[2J")
@@ -39,12 +41,14 @@ JSON = st.recursive(
 FILES: dict[str, Any] = {
     "recipe.json": resolve(DataRecipe.of("digits")).model_dump(mode="json"),
     "status.json": {"state": "done", "pid": 1, "started": 1.0, "heartbeat": 1.0, "cause": None},
-    "dataset.json": {"location": {"sources": ["digits"]}, "classes": ["a"], "shape": [8, 8, 1],
-                     "test_set": "x"},
+    "dataset.json": {"source": "digits", "location": {"sources": ["digits"]}, "classes": ["a"],
+                     "fingerprint": "f", "images": 1, "shape": [8, 8, 1], "test_set": "x",
+                     "counts": {"a": {"train": 1}},
+                     "preparation": {"height": 8, "width": 8, "channels": 1, "resize": "fit"}},
     "report.json": {"split": "test", "seconds": {"train": 1.0}, "file": {"bytes": 5},
                     "figures": {"test": {"accuracy": 0.9, "low": 0.8, "high": 1.0}}},
     "notes.json": {"name": "Boots", "note": "first"},
-    "history.jsonl": {"epoch": 1, "val_accuracy": 0.5, "seconds": 2.0},
+    "history.jsonl": made_epoch(1, val_accuracy=0.5, seconds=2.0).to_json(),
     "confusions.jsonl": {"epoch": 1, "confusion": [[1]]},
     "looks.jsonl": {"test_set": "x"},
 }  # fmt: skip
@@ -104,7 +108,7 @@ def check_readers(run: RunDirectory) -> None:
     """Each reader of a run's files returns something, or says why not."""
     for read in (
         run.read_history, run.read_confusions, run.read_notes, run.state, run.location,
-        lambda: run.cut_history(1), lambda: run.read(run.dataset), lambda: recipe_of_run(run),
+        lambda: run.cut_history(1), lambda: run.read(DatasetRecord), lambda: recipe_of_run(run),
         lambda: count_looks(run, "x"), lambda: opsin.list_runs(run.path.parent)[0].recipe,
         lambda: run.load_arrays(run.split), lambda: run.load_arrays(run.predictions),
     ):  # fmt: skip

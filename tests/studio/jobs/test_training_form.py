@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from opsin.classical.classical_recipe import MODELS, options_for, resolve_classical
 from opsin.cli.recipe_file import merge_options, read_options
+from opsin.core.artifacts.dataset_record import Location
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
 from opsin.studio.jobs import training_form
@@ -127,7 +128,7 @@ def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
 
 
 def test_a_runs_own_pictures_are_found_again() -> None:
-    location = {"sources": ["/a/b", "digits"], "test": "/t", "labels": "/run/corrections.csv"}
+    location = Location(sources=["/a/b", "digits"], test="/t", labels="/run/corrections.csv")
     words, labels = training_form.words_of_location(location)
     assert words == ["--test=/t", "--", "/a/b", "digits"]
     assert labels == Path("/run/corrections.csv")

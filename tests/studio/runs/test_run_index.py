@@ -16,6 +16,7 @@ from opsin.core.errors import RunError
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.runs.run_row import RunRow, Stamp, read_row
+from tests.made_epochs import made_epoch
 
 FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}
 REPORT = {"split": "test", "figures": {"test": FIGURES}, "seconds": {"train": 12.5}}
@@ -29,7 +30,7 @@ def write_run(root: Path, name: str, state: str = "done", *, epochs: int = 3) ->
     status = {"state": state, "pid": 1, "started": 1000.0, "heartbeat": 1000.0, "cause": None}
     run.status.write_text(json.dumps(status))
     for epoch in range(1, epochs + 1):
-        run.append_history(json.dumps({"epoch": epoch, "val_accuracy": epoch / 1000, "seconds": 2}))
+        run.append_history(made_epoch(epoch, val_accuracy=epoch / 1000, seconds=2.0))
     if state == "done":
         run.report.write_text(json.dumps(REPORT))
     return run
@@ -65,7 +66,7 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     version = index.version
     assert index.scan() == set()
     assert (read, index.version) == ([], version)
-    runs[1].append_history(json.dumps({"val_accuracy": 0.5}))
+    runs[1].append_history(made_epoch(4))
     assert index.scan() == {opaque("b")}
     assert (read, index.version) == (["b"], version + 1)
 

@@ -22,7 +22,7 @@ def test_layers_part_and_answers_are_those_of_the_runs_files(
     directory = RunDirectory(path)
     judged = read_judged(directory)
     assert judged.part == "test"
-    assert judged.layers == directory.read(directory.report).get("layers", [])
+    assert judged.layers == directory.read_content(directory.report).get("layers", [])
     assert np.array_equal(judged.answers.rows, digits.split.test)
     assert np.array_equal(judged.answers.answers, answers["test"].argmax(axis=1))
 

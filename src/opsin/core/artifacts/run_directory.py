@@ -11,30 +11,32 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, cast, get_args
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from opsin.core.artifacts.artifact import Artifact, damaged, first_of, read_object, read_objects
+from opsin.core.artifacts.dataset_record import DatasetRecord, Location
+from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
+from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
+from opsin.core.artifacts.run_notes import NAME_MOST, NOTE_MOST, RunNotes
+from opsin.core.artifacts.run_status import RunStatus, State
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.regular_file import open_regular
-from opsin.core.storage import atomic_file, storage_errors, write_bytes, write_json
+from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.core.stored_json import MOST, read_json, read_json_lines
+from opsin.core.stored_json import MOST
 
-State = Literal["running", "done", "stopped", "failed"]
+A = TypeVar("A", bound=Artifact)
 
 CLASSIFIER: Final = "classifier.onnx"
-#: Characters of a run's name and of its note, at most.
-NAME_MOST: Final = 200
-NOTE_MOST: Final = 10_000
 # Seconds without a sign of life after which no process number proves that a run goes on.
 _STALE: Final = 1800.0
-#: Seconds since 1970 that no clock shows: about the year 9900.
-LATEST: Final = 2.5e11
 
 
 class RunDirectory:
@@ -163,7 +165,7 @@ class RunDirectory:
             except Timeout:  # inside: it is an OSError as well, and no refusal of the disk's
                 raise RunError(
                     "a run that nobody works on",
-                    f"{self.path} is being trained by process {self._json(self.status).get('pid')}",
+                    f"{self.path} is being trained by process {RunStatus.read(self.status).pid}",
                     "Wait until it is done, or stop it.",
                 ) from None
         try:
@@ -185,7 +187,7 @@ class RunDirectory:
 
     def set_status(self, state: State, *, cause: str | None = None) -> None:
         """Record what the run is doing, with this process and the present time."""
-        write_json(self.status, self._status(state, cause))
+        self._status(state, cause=cause).write(self.path)
 
     def show_progress(self, **work: Any) -> None:
         """Say in ``status.json`` how far a running work is; called every second.
@@ -194,29 +196,24 @@ class RunDirectory:
         for a sign of life. Where it cannot be written, the next one says more.
 
         Args:
-            **work: ``doing``, ``done``, ``total``, ``unit`` …, plain values for JSON.
+            **work: ``doing``, ``done`` and other fields of `RunStatus`.
         """
         waiting = self.path / ".status.json.next"
         with contextlib.suppress(OSError):
             waiting.unlink(missing_ok=True)
             with waiting.open("x", encoding="utf-8") as file:  # follows no link
-                file.write(json.dumps(self._status("running", None) | work))
+                file.write(json.dumps(self._status("running", **work).to_json()))
             waiting.replace(self.status)
 
-    def _status(self, state: State, cause: str | None) -> dict[str, Any]:
+    def _status(self, state: State, **fields: Any) -> RunStatus:
         now = time.time()
-        before = {}
+        started: float | None = now
         with contextlib.suppress(RunError):  # a damaged one is written anew
-            before = self._json(self.status) if self.status.is_file() else {}
-        return {
-            "state": state,
-            "pid": os.getpid(),
-            "started": before.get("started", now),
-            "heartbeat": now,
-            "cause": cause,
-        }
+            started = RunStatus.read(self.status).started
+        about = {"state": state, "pid": os.getpid(), "started": started, "heartbeat": now}
+        return RunStatus.model_validate({**about, "cause": None, **fields})
 
-    def state(self) -> tuple[str, str | None]:
+    def state(self) -> tuple[State, str | None]:
         """Return the state and, for a failure, its cause.
 
         A run that says "running" while its process is gone has failed.
@@ -226,31 +223,19 @@ class RunDirectory:
         """
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
-        status = self._json(self.status)
-        if not {"state", "pid", "heartbeat", "cause"} <= set(status):
-            return "failed", f"{self.status} lacks some of its parts"
-        state, cause = status["state"], status["cause"]
-        if state not in get_args(State) or not (cause is None or isinstance(cause, str)):
-            raise self._damaged(self.status, ValueError("it states what no run is"))
-        if state == "running":
+        status = RunStatus.read(self.status)
+        if status.state == "running":
             held = self._held()
             if held is None:
-                held = self._alive(status)
+                held = _alive(status.pid, status.heartbeat)
             if not held:
-                return "failed", f"its process {status['pid']} ended without a word"
-        return state, cause
+                return "failed", f"its process {status.pid} ended without a word"
+        return status.state, status.cause
 
-    def _alive(self, status: dict[str, Any]) -> bool:
-        pid, heartbeat = status["pid"], status["heartbeat"]
-        known = type(pid) is int and 0 < pid < 1 << 31 and type(heartbeat) in {int, float}
-        if not known or abs(heartbeat) > LATEST:
-            raise self._damaged(self.status, ValueError("it names no process"))
-        return _alive(pid, heartbeat)
-
-    def append_history(self, line: str) -> None:
-        """Add one line of JSON to ``history.jsonl``."""
+    def append_history(self, epoch: Epoch) -> None:
+        """Add an epoch to ``history.jsonl``."""
         with storage_errors(self.history), self.open_to_add(self.history) as file:
-            file.write(f"{line}\n".encode())
+            file.write(f"{epoch.model_dump_json()}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -276,77 +261,81 @@ class RunDirectory:
                 write_bytes(self.history, b"".join(lines[:events]))
         if self.confusions.is_file():
             # By the epochs' numbers: the last line may have no event yet, or be half of a line.
-            history = self.read_history()
-            kept = {event["epoch"] for event in history if type(event.get("epoch")) is int}
+            kept = {epoch.epoch for epoch in self.read_history()}
             with storage_errors(self.confusions), self._open(self.confusions) as file:
                 text = file.read(MOST)
-            matrices = [each for each in self.read_confusions() if each["epoch"] in kept]
-            whole = "".join(json.dumps(each, separators=(",", ":")) + "\n" for each in matrices)
+            matrices = [each for each in self.read_confusions() if each.epoch in kept]
+            whole = "".join(each.model_dump_json() + "\n" for each in matrices)
             if whole.encode() != text:
                 write_bytes(self.confusions, whole.encode())
 
-    def read_history(self) -> list[dict[str, Any]]:
-        """Return the events so far; a last line cut short by a crash is left out.
+    def read_history(self) -> list[Epoch]:
+        """Return the epochs so far; a last line cut short by a crash is left out.
 
         Raises:
-            RunError: The file is no run's.
+            RunError: The file is damaged.
         """
-        return self.read_lines(self.history)
+        try:
+            return epochs_of(read_objects(self.history))
+        except ValidationError as error:
+            raise damaged(self.history, first_of(error)) from error
 
-    def read_confusions(self) -> list[dict[str, Any]]:
-        """Return each epoch's confusion matrix on the validation pictures, where there are any.
+    def read_confusions(self) -> list[EpochConfusion]:
+        """Return each epoch's confusion matrix on the validation images, where there are any.
 
-        Each is ``{"epoch": 1, "confusion": [[…]]}``. Networks of up to 50 classes have them.
+        Networks of up to 50 classes have them.
         """
-        return [
-            each
-            for each in self.read_lines(self.confusions)
-            if type(each.get("epoch")) is int and isinstance(each.get("confusion"), list)
-        ]
+        return confusions_of(read_objects(self.confusions))
 
-    def read(self, file: Path) -> dict[str, Any]:
+    def read(self, kind: type[A]) -> A:
         """Read one of the directory's JSON files.
+
+        Args:
+            kind: What it holds, such as `DatasetRecord`.
 
         Raises:
             RunError: The file is missing or damaged.
         """
+        self._check_there(self.path / kind.FILE)
+        return kind.read(self.path / kind.FILE)
+
+    def read_content(self, file: Path) -> dict[str, Any]:
+        """Read one of the directory's JSON files as it stands.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        self._check_there(file)
+        return read_object(file)
+
+    def _check_there(self, file: Path) -> None:
         if not file.is_file():
             raise RunError(
                 f"{file.name} in a finished run",
                 f"{self.path} has none ({self.state()[0]})",
                 "Train again: opsin train …",
             )
-        return self._json(file)
 
-    def location(self) -> dict[str, Any]:
-        """Return where the run's pictures came from: ``sources``, ``test``, ``labels``.
+    def location(self) -> Location:
+        """Return where the run's images came from.
 
         The corrections of labels are the run's own copy, whatever became of the user's file.
 
         Raises:
             RunError: ``dataset.json`` is missing or damaged.
         """
-        location = self.read(self.dataset).get("location", {})
-        if not isinstance(location, dict):
-            raise self._damaged(self.dataset, ValueError("its location is none"))
-        location = dict(location)
+        location = self.read(DatasetRecord).location
         if self.corrections.is_file():
-            location["labels"] = str(self.corrections)
+            location = location.model_copy(update={"labels": str(self.corrections)})
         return location
 
-    def read_notes(self) -> tuple[str, str]:
+    def read_notes(self) -> RunNotes:
         """Return the name and the note that people gave the run; empty where they gave none.
 
         Raises:
             RunError: ``notes.json`` is damaged.
         """
-        if not self.notes.is_file():
-            return "", ""
-        notes = self._json(self.notes)
-        name, note = notes.get("name") or "", notes.get("note") or ""
-        if not isinstance(name, str) or not isinstance(note, str):
-            raise self._damaged(self.notes, ValueError("name and note are no texts"))
-        return name[:NAME_MOST], note[:NOTE_MOST]
+        return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
 
     def write_notes(self, *, name: str | None = None, note: str | None = None) -> None:
         """Keep a name, a note or both; the directory keeps its own name.
@@ -359,19 +348,35 @@ class RunDirectory:
             RunError: One is too long, or ``notes.json`` is damaged.
             StorageError: The disk refuses the write.
         """
-        for what, text, most in (("name", name, NAME_MOST), ("note", note, NOTE_MOST)):
+        given = {"name": name, "note": note}
+        for (what, text), most in zip(given.items(), (NAME_MOST, NOTE_MOST), strict=True):
             if text is not None and len(text) > most:
                 raise RunError(
                     f"a {what} of at most {most:,} characters", f"got {len(text):,}", "Shorten it."
                 )
-        before = self.read_notes()
-        write_json(
-            self.notes,
-            {
-                "name": before[0] if name is None else name.strip(),
-                "note": before[1] if note is None else note.strip(),
-            },
-        )
+        changed = {what: text.strip() for what, text in given.items() if text is not None}
+        self.read_notes().model_copy(update=changed).write(self.path)
+
+    def log_evaluation(self, evaluation: LoggedEvaluation) -> None:
+        """Add an evaluation on test images to ``looks.jsonl``.
+
+        Raises:
+            StorageError: The disk refuses the write.
+        """
+        with storage_errors(self.looks), self.open_to_add(self.looks) as file:
+            file.write(f"{evaluation.model_dump_json()}\n".encode())
+
+    def read_evaluations(self) -> list[LoggedEvaluation]:
+        """Return the evaluations on test images after the training; others' lines are left out.
+
+        Raises:
+            RunError: ``looks.jsonl`` is no regular file, or is too long.
+        """
+        found = []
+        for line in read_objects(self.looks, skip=True):
+            with contextlib.suppress(ValidationError):
+                found.append(LoggedEvaluation.model_validate(line))
+        return found
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
         """Write arrays into one of the directory's ``.npz`` files."""
@@ -403,42 +408,6 @@ class RunDirectory:
                 "Train again.",
             ) from error
         return RunArrays(file, arrays)
-
-    def read_lines(self, file: Path, *, skip: bool = False) -> list[dict[str, Any]]:
-        """Return the lines of one of the directory's files, up to the first that is no object.
-
-        Args:
-            file: The file.
-            skip: Pass over what is no object, and go on.
-
-        Raises:
-            RunError: The file is a link or no regular file, or longer than any of a run.
-        """
-        if not os.path.lexists(file):
-            return []
-        try:
-            with self._open(file) as content:
-                return read_json_lines(content, skip=skip)
-        except (OSError, ValueError) as error:
-            raise self._damaged(file, error) from error
-
-    def _json(self, file: Path) -> dict[str, Any]:
-        try:
-            with self._open(file) as stream:
-                content: dict[str, Any] = read_json(stream)
-            if not isinstance(content, dict):
-                raise TypeError("it is no object")
-        except (OSError, ValueError, TypeError) as error:
-            raise self._damaged(file, error) from error
-        return content
-
-    def _damaged(self, file: Path, error: Exception) -> RunError:
-        why = error.strerror if isinstance(error, OSError) else str(error)
-        return RunError(
-            f"JSON in {file.name}",
-            f"{file} is damaged ({why})",
-            "Restore the file or train again.",
-        )
 
 
 def _alive(pid: int, heartbeat: float) -> bool:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.artifacts.run_directory import LATEST, RunDirectory
+from opsin.core.artifacts.artifact import LATEST, read_object
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
 
 # Characters of the longest text; a source may be long, and a cause holds some.
@@ -70,8 +72,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         state, cause = run.state()
         summary = replace(summary, **_recipe(run))
         if run.status.is_file():
-            with _sound(run.status):
-                summary = replace(summary, started=_seconds(run.read(run.status).get("started")))
+            summary = replace(summary, started=run.read(RunStatus).started)
         if run.report.is_file():
             summary = replace(summary, **_report(run))
     except OpsinError as error:
@@ -80,13 +81,13 @@ def summarise(run: RunDirectory) -> RunSummary:
 
 
 def _notes(run: RunDirectory) -> dict[str, Any]:
-    name, note = run.read_notes()
-    return {"name": name, "note": note}
+    notes = run.read_notes()
+    return {"name": notes.name, "note": notes.note}
 
 
 def _recipe(run: RunDirectory) -> dict[str, Any]:
     with _sound(run.recipe):
-        recipe = run.read(run.recipe)
+        recipe = run.read_content(run.recipe)
         sources = recipe["data"]["sources"]
         if not isinstance(sources, list):
             raise TypeError("sources are no list")
@@ -98,7 +99,7 @@ def _recipe(run: RunDirectory) -> dict[str, Any]:
 
 def _report(run: RunDirectory) -> dict[str, Any]:
     with _sound(run.report):
-        report = run.read(run.report)
+        report = read_object(run.report)
         split = _text(report["split"])
         figures = report["figures"][split]
         size = report.get("file", {}).get("bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.report.figures.style import (
     MUTED,
     PALETTE,
@@ -37,17 +39,17 @@ class Curve:
     Args:
         letter: By which it is called.
         model: Its network.
-        events: The lines of its ``history.jsonl``.
+        epochs: Its history.
     """
 
     letter: str
     model: str
-    events: Sequence[dict[str, Any]]
+    epochs: Sequence[Epoch]
 
     def points(self, kind: str) -> tuple[list[int], list[float]]:
         """Return epochs and values, those left out that are no number."""
-        known = [e for e in self.events if isinstance(e.get(kind), int | float)]
-        return [event["epoch"] for event in known], [float(event[kind]) for event in known]
+        known = [each for each in self.epochs if math.isfinite(getattr(each, kind))]
+        return [each.epoch for each in known], [getattr(each, kind) for each in known]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.report.figures.style import EMPTY, INK, MUTED, PALETTE, new_figure, shorten
 
 if TYPE_CHECKING:
@@ -26,35 +27,24 @@ _ROW, _NAMED_ROWS, _TALL = 0.2, 110, 24.0
 Row = Mapping[str, Any]
 
 
-def norms_of(history: Sequence[Row]) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
+def norms_of(history: Sequence[Epoch]) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
     """Return the epochs that have norms, and the norm of each layer after each of them.
 
     Args:
         history: The lines of ``history.jsonl``; those without ``norms`` are passed over.
-
-    Example:
-        >>> epochs, norms = norms_of([{"epoch": 1}, {"epoch": 2, "norms": {"head": 3.0}}])
-        >>> epochs, norms["head"].tolist()
-        ([2], [3.0])
     """
-    told = [line for line in history if line.get("norms")]
-    names = list(dict.fromkeys(name for line in told for name in line["norms"]))
+    told = [line for line in history if line.norms]
+    names = list(dict.fromkeys(name for line in told for name in line.norms))
     norms = {
         # A weight that became infinite has no norm in the file.
-        name: np.array([line["norms"].get(name) or math.nan for line in told], np.float64)
+        name: np.array([line.norms.get(name) or math.nan for line in told], np.float64)
         for name in names
     }
-    return [int(line["epoch"]) for line in told], norms
+    return [line.epoch for line in told], norms
 
 
-def norms_title(history: Sequence[Row]) -> str:
-    """Say which layer's weights changed most, from the first epoch that is told to the last.
-
-    Example:
-        >>> told = [{"epoch": n, "norms": {"head": float(n), "dense1": 2.0}} for n in (1, 2)]
-        >>> norms_title(told)
-        'head grew most: the norm of its weights went from 1 to 2'
-    """
+def norms_title(history: Sequence[Epoch]) -> str:
+    """Say which layer's weights changed most, from the first epoch that is told to the last."""
     _, norms = norms_of(history)
     name = _most_changed(norms)[0]
     first, last = norms[name][0], norms[name][-1]
@@ -78,7 +68,7 @@ def _most_changed(norms: Mapping[str, NDArray[np.float64]]) -> list[str]:
     return sorted(norms, key=lambda name: -change(name))
 
 
-def draw_norms(history: Sequence[Row]) -> Figure:
+def draw_norms(history: Sequence[Epoch]) -> Figure:
     """Draw the norm of each layer's weights over the epochs, as a multiple of the first one's.
 
     Args:

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.report.figures.style import (
     DPI,
     EMPTY,
@@ -84,23 +85,23 @@ class ShownAnswer:
         return said if self.right else f"{said} (is {shorten(str(self.actual))})"
 
 
-def draw_curves(history: Sequence[dict[str, Any]], unit: str = "epochs") -> Figure:
+def draw_curves(history: Sequence[Epoch], unit: str = "epochs") -> Figure:
     """Draw accuracy and loss of training and validation over the epochs, or over other steps."""
     figure = new_figure(8.4, 3.3)
-    epochs = [epoch["epoch"] for epoch in history]
-    best = max((epoch for epoch in history if epoch["best"]), key=lambda epoch: epoch["epoch"])
+    epochs = [epoch.epoch for epoch in history]
+    best = max((epoch for epoch in history if epoch.best), key=lambda epoch: epoch.epoch)
     titles = {
-        "accuracy": f"Validation accuracy {best['val_accuracy']:.4f}, {best['epoch']:,} {unit}",
-        "loss": f"Validation loss {best['val_loss']:.3f} there",
+        "accuracy": f"Validation accuracy {best.val_accuracy:.4f}, {best.epoch:,} {unit}",
+        "loss": f"Validation loss {best.val_loss:.3f} there",
     }
     for place, (kind, title) in enumerate(titles.items(), start=1):
         axes = figure.add_subplot(1, 2, place)
         for part, label, colour in zip(
             ("train", "val"), ("training", "validation"), PALETTE, strict=False
         ):
-            values = [epoch[f"{part}_{kind}"] for epoch in history]
+            values = [getattr(epoch, f"{part}_{kind}") for epoch in history]
             axes.plot(epochs, values, color=colour, label=label, marker=".", linewidth=1.6)
-        axes.axvline(best["epoch"], color=MUTED, linewidth=0.8, linestyle=":")
+        axes.axvline(best.epoch, color=MUTED, linewidth=0.8, linestyle=":")
         axes.set_title(title)
         axes.set_xlabel(unit)
         axes.set_ylabel(kind if kind == "accuracy" else "cross entropy (nats)")

@@ -6,19 +6,18 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
+from opsin.core.errors import RunError
 from opsin.core.pace import epoch_of
-from opsin.core.regular_file import open_regular
-from opsin.core.stored_json import read_json
 from opsin.studio.jobs.job import Job
 from opsin.studio.words import clock, count, safe
 
 # A run's clock and a job's may differ by what starting takes, and by a file system's rounding.
 _SLACK: Final = 5.0
-# No count is as large, and no time that is worth telling.
-_ENDLESS: Final = 1e18
+# Nobody plans by an end that is farther away, in seconds.
 _LONGEST: Final = 1e7
 
 
@@ -72,20 +71,21 @@ class Progress:
 
 def progress_of(run: RunDirectory) -> Progress | None:
     """Read how far a run is from its status; ``None`` where it does not say."""
-    status = _read(run.status)
-    if not isinstance(status.get("doing"), str):
+    try:
+        status = RunStatus.read(run.status)
+    except RunError:
         return None
-    pid = status.get("pid")
-    share, left, speed = (_number(status, name) for name in ("share", "left", "speed"))
+    if status.doing is None:
+        return None
     return Progress(
-        status["doing"],
-        _number(status, "done") or 0.0,
-        _number(status, "total") or 0.0,
-        str(status.get("unit", "")),
-        share=None if share is None else min(1.0, share),
-        left=None if left is None or left > _LONGEST else left,
-        speed=speed,
-        pid=pid if isinstance(pid, int) else None,
+        status.doing,
+        status.done,
+        status.total,
+        status.unit,
+        share=None if status.share is None else min(1.0, status.share),
+        left=None if status.left is None or status.left > _LONGEST else status.left,
+        speed=status.speed,
+        pid=status.pid,
     )
 
 
@@ -98,28 +98,11 @@ def run_of(job: Job, runs: Path) -> str | None:
         return job.run
     with contextlib.suppress(OSError), os.scandir(runs) as entries:
         for entry in entries:
-            status = Path(entry.path) / "status.json"
-            with contextlib.suppress(OSError):
-                if status.lstat().st_mtime < job.started - _SLACK:
+            file = Path(entry.path) / RunStatus.FILE
+            with contextlib.suppress(OSError, RunError):
+                if file.lstat().st_mtime < job.started - _SLACK:
                     continue
-                said = _read(status)
-                began = _number(said, "started") or 0.0
-                if said.get("pid") == job.pid and began >= job.started - _SLACK:
+                status = RunStatus.read(file)
+                if status.pid == job.pid and (status.started or 0.0) >= job.started - _SLACK:
                     return entry.name
     return None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError), open_regular(file, follow_links=False) as status:
-        content = read_json(status)
-        if isinstance(content, dict):
-            return content
-    return {}
-
-
-def _number(content: dict[str, Any], key: str) -> float | None:
-    """Return a number that is not below zero, or ``None``: a status may be tampered with."""
-    value = content.get(key)
-    if not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value < _ENDLESS else None

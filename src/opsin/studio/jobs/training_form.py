@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS, options_for
+from opsin.core.artifacts.dataset_record import Location
 from opsin.core.errors import RecipeError
 from opsin.core.pace import seconds_of
 from opsin.core.recipe import BELONGING, PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options
@@ -142,19 +143,18 @@ def argv(
     return [*words, *flags(values), *pictures]
 
 
-def words_of_location(location: Mapping[str, Any]) -> tuple[list[str], Path | None]:
+def words_of_location(location: Location) -> tuple[list[str], Path | None]:
     """Return the words for a run's own pictures, and the table of corrections it was trained with.
 
     Args:
-        location: What `opsin.core.artifacts.run_directory.RunDirectory.location` says.
+        location: Where they lie.
 
     Example:
-        >>> words_of_location({"sources": ["digits"], "test": None})
+        >>> words_of_location(Location(sources=["digits"]))
         (['--', 'digits'], None)
     """
-    test, labels = location.get("test"), location.get("labels")
-    words = [f"--test={test}"] if test else []
-    return [*words, "--", *map(str, location["sources"])], Path(labels) if labels else None
+    words = [f"--test={location.test}"] if location.test else []
+    return [*words, "--", *location.sources], Path(location.labels) if location.labels else None
 
 
 def values_of(recipe: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT
@@ -202,7 +203,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
         SourceError: They are damaged.
     """
     recipe = recipe_of_run(directory)
-    about = directory.read(directory.dataset)
+    record = directory.read(DatasetRecord)
     # When it was trained, nobody had asked for the size that its recipe says now, perhaps.
     asked: tuple[dict[str, None], ...] = (
         {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
@@ -210,7 +211,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     for update in asked:
         read = recipe.model_copy(update=update)
         key, decoded = _read_before(read)
-        if decoded is not None and list(decoded.images.shape[1:]) == about["shape"]:
+        if decoded is not None and list(decoded.images.shape[1:]) == record.shape:
             break
     else:
         raise _unread(recipe.source)
@@ -222,7 +223,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
         kept = correct(numbered, recipe.labels, missing_ok=True).sizes.astype(np.int64)
     written = directory.split.is_file()
     rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
-    if rows is None or fingerprint_of(decoded) != about["fingerprint"]:
+    if rows is None or fingerprint_of(decoded) != record.fingerprint:
         raise NotThere(
             "the pictures that the run was trained with",
             f"those of {recipe.source} have changed since",

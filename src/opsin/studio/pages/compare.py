@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import MovedError, OpsinError
 from opsin.data.cache import short_digest
 from opsin.data.run_images import pair_up
@@ -324,7 +325,7 @@ def _names(pictures: Sequence[dict[str, Any]], one: str, other: str) -> None:
     ImageSheet(("Picture", "Label", one, other), rows, "Pictures with both answers")
 
 
-def _curves(histories: Sequence[Sequence[dict[str, Any]]]) -> None:
+def _curves(histories: Sequence[Sequence[Epoch]]) -> None:
     """Draw the epochs of all runs over each other."""
     if not any(histories):
         ui.label("None of these runs was trained in epochs.").classes("op-muted")
@@ -342,7 +343,7 @@ def _curves(histories: Sequence[Sequence[dict[str, Any]]]) -> None:
         ui.label(f"{', '.join(missing)}: trained in one go, without epochs.").classes("op-muted")
 
 
-def _options(histories: Sequence[Sequence[dict[str, Any]]], field: str) -> dict[str, Any]:
+def _options(histories: Sequence[Sequence[Epoch]], field: str) -> dict[str, Any]:
     """Return what ECharts draws: a line a run, its letter at the end; no name of a user's."""
     text = {"color": "var(--muted)", "fontSize": 12}
     series = []

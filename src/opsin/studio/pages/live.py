@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
+from pydantic import ValidationError
 
 from opsin.core import defaults
+from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.studio.jobs import machine_use
@@ -75,10 +79,14 @@ class _Live:
         await self._follow()
         self._studio.changed.subscribe(self._heard)
 
-    def _read(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        return self._history.read(), self._confusions.read()
+    def _read(self) -> tuple[list[Epoch], list[EpochConfusion]]:
+        try:
+            history = epochs_of(self._history.read())
+        except ValidationError:  # a stranger's: the log says more
+            history = []
+        return history, confusions_of(self._confusions.read())
 
-    def _draw(self, history: list[dict[str, Any]], matrices: list[dict[str, Any]]) -> None:
+    def _draw(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
         if not self._row.in_steps or (not history and self._row.state != "running"):
             if (
                 not self._row.in_steps
@@ -95,14 +103,10 @@ class _Live:
             self._curves.show(history, self._epochs)
         self._draw_matrix(history, matrices)
 
-    def _draw_matrix(self, history: list[dict[str, Any]], matrices: list[dict[str, Any]]) -> None:
+    def _draw_matrix(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
         """Show the confusions of an epoch; the slider stays at the end if it was there."""
-        self._matrices = {
-            each["epoch"]: each["confusion"]
-            for each in matrices
-            if isinstance(each.get("epoch"), int) and isinstance(each.get("confusion"), list)
-        }
-        self._accuracy = {each.get("epoch"): each.get("val_accuracy") for each in history}
+        self._matrices = {each.epoch: each.confusion for each in matrices}
+        self._accuracy = {each.epoch: each.val_accuracy for each in history}
         if not self._matrices:
             return
         first, last = min(self._matrices), max(self._matrices)
@@ -144,7 +148,8 @@ class _Live:
 
     def _tell_epoch(self, epoch: int) -> None:
         accuracy = self._accuracy.get(epoch)
-        said = f", accuracy {share(accuracy)}" if isinstance(accuracy, int | float) else ""
+        known = accuracy is not None and math.isfinite(accuracy)
+        said = f", accuracy {share(accuracy)}" if known else ""
         self._epoch_line.set_text(f"Epoch {epoch}, on the validation pictures{said}")
 
     async def _heard(self, topic: str) -> None:
@@ -213,7 +218,7 @@ def log_line(text: str) -> str:
 
 def _recipe(directory: RunDirectory) -> dict[str, Any]:
     try:
-        return directory.read(directory.recipe)
+        return directory.read_content(directory.recipe)
     except (RunError, OSError):
         return {}
 
@@ -221,6 +226,6 @@ def _recipe(directory: RunDirectory) -> dict[str, Any]:
 def _recipe_classes(directory: RunDirectory) -> list[str]:
     """Return the names of the classes; none where the file is damaged."""
     try:
-        return [str(name) for name in directory.read(directory.dataset).get("classes", [])]
-    except (RunError, OSError, TypeError):
+        return directory.read(DatasetRecord).classes
+    except (RunError, OSError):
         return []

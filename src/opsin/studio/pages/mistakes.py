@@ -45,7 +45,7 @@ async def show(
     Raises:
         RunError: One of its files is damaged.
     """
-    report = await asyncio.to_thread(directory.read, directory.report)
+    report = await asyncio.to_thread(directory.read_content, directory.report)
     failures = report.get("failures") or {}
     suspects = failures.get("suspects") or []
     if kind not in dict(_KINDS):

@@ -156,7 +156,7 @@ class _Asking:
 def _words(directory: RunDirectory, now: dict[str, str]) -> tuple[str, ...]:
     """Return the command that proves a run's images to be where they are said to be."""
     location = directory.location()
-    test = [location["test"]] if location.get("test") else []
-    places = [now.get(place, place) for place in map(str, [*location["sources"], *test])]
+    test = [location.test] if location.test else []
+    places = [now.get(place, place) for place in (*location.sources, *test)]
     given = [word for place in places for word in ("--data", place)]
     return command("runs", directory.path, *given)

@@ -66,7 +66,7 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: st
     Raises:
         RunError: ``report.json`` is damaged.
     """
-    report = await asyncio.to_thread(directory.read, directory.report)
+    report = await asyncio.to_thread(directory.read_content, directory.report)
     drawn = await asyncio.to_thread(_drawn, directory)
     try:
         figures = report["figures"][report["split"]]

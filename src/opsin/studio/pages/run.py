@@ -7,11 +7,12 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
 from opsin.data.run_source import recipe_of_run
 from opsin.studio.jobs.job import Job, command
@@ -291,9 +292,8 @@ def _interrupt(directory: RunDirectory) -> None:
     """
     # Its lock, not a number in a file, says that the process lives.
     state, _ = directory.state()
-    status: dict[str, Any] = directory.read(directory.status)
-    pid = status.get("pid")
-    if state != "running" or not isinstance(pid, int) or not _works_on(pid, directory.path):
+    pid = directory.read(RunStatus).pid
+    if state != "running" or not _works_on(pid, directory.path):
         raise RunError("a run that is being trained", "its process is gone", "Load this page anew.")
     try:
         os.kill(pid, signal.SIGINT)

@@ -10,6 +10,7 @@ from fastapi import Query
 from nicegui import ui
 
 from opsin.classical.classical_recipe import MODELS
+from opsin.core.artifacts.dataset_record import Location
 from opsin.core.errors import OpsinError
 from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
@@ -53,7 +54,7 @@ class _Train:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._recipe: dict[str, Any] = {}
-        self._location: dict[str, Any] = {}
+        self._location = Location()
         self._cloned = self._called = ""
         #: The set whose corrections of labels the cloned run is trained again with.
         self._labels = ""
@@ -80,7 +81,7 @@ class _Train:
         sets = self._studio.sets.all()
         if source_run:
             row, directory = self._studio.runs.row(source_run), self._studio.runs.get(source_run)
-            self._recipe = directory.read(directory.recipe)
+            self._recipe = directory.read_content(directory.recipe)
             self._location = directory.location()
             self._cloned = row.name
             self._before = training_form.values_of(self._recipe)

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from opsin.core.artifacts.epoch import Epoch
+
 CSS: Final = """
 :root { --train: #0072b2; --val: #d98f00; }
 @media (prefers-color-scheme: dark) { :root { --train: #56b4e9; --val: #e69f00; } }
@@ -44,9 +46,9 @@ class LiveCurves:
         epochs: How many were asked for: so far the axis goes.
     """
 
-    def __init__(self, history: Sequence[dict[str, Any]], epochs: int | None = None) -> None:
+    def __init__(self, history: Sequence[Epoch], epochs: int | None = None) -> None:
         self._charts: dict[str, ui.echart] = {}
-        self._shown: list[dict[str, Any]] | None = None
+        self._shown: list[Epoch] | None = None
         with ui.element("div").classes("op-curves"):
             for name, heading, _ in _CHARTS:
                 with ui.element("div"):
@@ -55,7 +57,7 @@ class LiveCurves:
                     self._charts[name] = _chart(chart_options(name, [], epochs), heading)
         self.show(history, epochs)
 
-    def show(self, history: Sequence[dict[str, Any]], epochs: int | None = None) -> None:
+    def show(self, history: Sequence[Epoch], epochs: int | None = None) -> None:
         """Draw these epochs from now on; nothing happens where they are the same."""
         events = list(history)
         if events == self._shown:
@@ -90,9 +92,7 @@ def _chart(options: dict[str, Any], label: str) -> ui.echart:
     return chart
 
 
-def chart_options(
-    quantity: str, history: Sequence[dict[str, Any]], epochs: int | None
-) -> dict[str, Any]:
+def chart_options(quantity: str, history: Sequence[Epoch], epochs: int | None) -> dict[str, Any]:
     """Return what ECharts draws of a history.
 
     Args:
@@ -100,9 +100,6 @@ def chart_options(
         history: The epochs so far.
         epochs: How many were asked for.
 
-    Example:
-        >>> chart_options("rate", [{"epoch": 1, "rate": 0.1}], 3)["series"][0]["data"]
-        [[1, 0.1]]
     """
     fields = next(lines for name, _, lines in _CHARTS if name == quantity)
     lines = [
@@ -110,17 +107,12 @@ def chart_options(
         for field, name, colour in fields
     ]
     _part_labels(lines)
-    last = max((int(event.get("epoch", 0)) for event in history), default=1)
+    last = max((epoch.epoch for epoch in history), default=1)
     return _options(lines, max(last, epochs or 1), dots=len(history) <= 30)
 
 
-def in_words(quantity: str, history: Sequence[dict[str, Any]]) -> str:
-    """Say what a chart shows, for those who cannot see it.
-
-    Example:
-        >>> in_words("rate", [{"epoch": 2, "rate": 0.1}])
-        'Learning rate, rate 0.1 in epoch 2'
-    """
+def in_words(quantity: str, history: Sequence[Epoch]) -> str:
+    """Say what a chart shows, for those who cannot see it."""
     _, heading, fields = next(chart for chart in _CHARTS if chart[0] == quantity)
     said = []
     for field, name, _ in fields:
@@ -130,14 +122,10 @@ def in_words(quantity: str, history: Sequence[dict[str, Any]]) -> str:
     return ", ".join([heading, *said]) if said else f"{heading}, no epoch yet"
 
 
-def points_of(history: Sequence[dict[str, Any]], field: str) -> list[list[float]]:
+def points_of(history: Sequence[Epoch], field: str) -> list[list[float]]:
     """Return pairs of epoch and value, at most `POINTS`; what is no number is left out."""
     points = [
-        [event["epoch"], event[field]]
-        for event in history
-        if isinstance(event.get("epoch"), int)
-        and isinstance(event.get(field), int | float)
-        and math.isfinite(event[field])
+        [epoch.epoch, value] for epoch in history if math.isfinite(value := getattr(epoch, field))
     ]
     if len(points) <= POINTS:
         return points

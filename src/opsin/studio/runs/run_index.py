@@ -162,7 +162,7 @@ class RunIndex:
             if folder and re.fullmatch(r"\d+\.\d{3}", when):
                 given = ""
                 with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
-                    given, _ = RunDirectory(self.root / _DELETED / name).read_notes()
+                    given = RunDirectory(self.root / _DELETED / name).read_notes().name
                 found.append(Deleted(opaque(name), folder, given or folder, float(when)))
         return sorted(found, key=lambda each: each.when, reverse=True)
 

@@ -38,7 +38,7 @@ def read_judged(directory: RunDirectory) -> RunResults:
         raise RunError(
             "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
         )
-    report = directory.read(directory.report)
+    report = directory.read_content(directory.report)
     try:
         part = str(report["split"])
         layers = [dict(layer) for layer in report.get("layers", ())]

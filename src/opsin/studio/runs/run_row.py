@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -139,9 +140,9 @@ def with_state(row: RunRow, run: RunDirectory) -> RunRow:
     """Return a row with the run's state as it is now."""
     try:
         state, cause = run.state()
-    except (OpsinError, OSError, TypeError, ValueError) as error:
-        state, cause = "damaged", str(error)
-    row = replace(row, state=str(state), cause=None if cause is None else str(cause))
+        row = replace(row, state=state, cause=cause)
+    except (OpsinError, OSError) as error:
+        row = replace(row, state="damaged", cause=str(error))
     if row.state != "running":
         row = replace(row, progress=None)
     return _without_place(row, run.path)
@@ -162,18 +163,14 @@ def _short(source: str) -> str:
 
 def _seconds(run: RunDirectory) -> float | None:
     """Return how long a run without a report trained: the sum of its epochs."""
-    lengths = [_finite(event.get("seconds")) for event in run.read_history()]
-    return sum(each for each in lengths if each is not None) if lengths else None
+    lengths = [epoch.seconds for epoch in run.read_history() if math.isfinite(epoch.seconds)]
+    return sum(lengths) if lengths else None
 
 
 def _curve(run: RunDirectory) -> tuple[float, ...]:
     """Return validation accuracy over the epochs; of a long training evenly chosen ones."""
-    points = [
-        value
-        for event in run.read_history()
-        if (value := _finite(event.get("val_accuracy"))) is not None
-    ]
-    return tuple(thin(points, CURVE))
+    points = [epoch.val_accuracy for epoch in run.read_history()]
+    return tuple(thin([each for each in points if math.isfinite(each)], CURVE))
 
 
 def thin(points: Sequence[float], most: int) -> list[float]:
@@ -186,12 +183,6 @@ def thin(points: Sequence[float], most: int) -> list[float]:
     if len(points) <= most:
         return list(points)
     return [points[round(place * (len(points) - 1) / (most - 1))] for place in range(most)]
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < 1e300 else None
 
 
 def _size(path: Path) -> int:
