@@ -152,7 +152,7 @@ def test_files_of_a_killed_process_are_swept_away_a_day_later(tmp_path: Path) ->
 def test_rights_are_those_of_the_umask_and_nobody_touches_that(tmp_path: Path, mask: int) -> None:
     """Setting the umask, if only to read it, would give other threads' files other rights."""
     code = (
-        "import os, sys; from pathlib import Path; from opsin import storage\n"
+        "import os, sys; from pathlib import Path; from opsin.core import storage\n"
         "os.umask(int(sys.argv[2]))\n"
         "def refuse(mask): raise AssertionError('the umask is set')\n"
         "os.umask = refuse\n"

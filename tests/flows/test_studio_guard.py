@@ -29,12 +29,12 @@ import asyncio, json, sys
 from pathlib import Path
 from opsin.studio.app import build
 from opsin.studio.security import guarded, sign_in_at
-from opsin.studio.studio_settings import Settings
+from opsin.studio.studio_settings import StudioSettings
 from opsin.studio.state import Studio
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
 
 folder = Path(sys.argv[1])
-settings = Settings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)
+settings = StudioSettings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)
 app = build(Studio(settings))
 door = guarded(app, host="127.0.0.1", sign_in=sign_in_at(8000), token=TOKEN)
 paths = sorted({*paths_of(app.routes, "0123456789abcdef"), "/nowhere"})

@@ -471,8 +471,8 @@ def test_a_full_disk_is_told_and_gone_on_from(
 ) -> None:
     script = (
         "import sys; from opsin.core.errors import StorageError\n"
-        "from opsin.commands.classify import verb, work; work._BATCH = 4\n"
-        "try: verb.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
+        "from opsin.commands.classify import classify, work; work._BATCH = 4\n"
+        "try: classify.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
         "except StorageError as error: print(error)"
     )
 

@@ -37,7 +37,7 @@ _SPEED: Final = 5e6
 
 
 def key_of(recipe: DataRecipe) -> str:
-    """Return what changes whenever a recipe's sources do: `opsin.data.sources.Found.key`.
+    """Return what changes whenever a recipe's sources do: `opsin.data.sources.LocatedSource.key`.
 
     Raises:
         SourceError: They are missing, or not laid out as expected.
