@@ -58,7 +58,9 @@ class StudioProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()
-        self.once = json.loads(line)["url"]
+        answer = json.loads(line)
+        assert "url" in answer, answer
+        self.once = answer["url"]
         once = urlsplit(self.once)
         self.address = f"http://{once.netloc}"
         connection = http.client.HTTPConnection(once.netloc, timeout=30)
