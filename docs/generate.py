@@ -13,19 +13,18 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 from opsin.classical.classical_recipe import MODELS
 from opsin.cli.app import VERBS
 from opsin.core.recipe import (
     DataRecipe,
-    ModelName,
     ModelRecipe,
     RecipeModel,
     TrainingRecipe,
-    resolve,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
+from opsin.models.registry import MODELS as NETWORKS
+from opsin.models.resolve import resolve
 
 DOCS = Path(__file__).parent
 #: The terminal that the help is written for.
@@ -85,10 +84,10 @@ def recipe() -> str:
         "",
         *_table(["default"], options_of(DataRecipe), [DataRecipe.of("x")]),
     ]
-    networks = [resolve(DataRecipe.of("x"), model=name) for name in get_args(ModelName)]
+    networks = [resolve(DataRecipe.of("x"), model=name) for name in list(NETWORKS)]
     for part, model in (("model", ModelRecipe), ("training", TrainingRecipe)):
         values = [getattr(network, part) for network in networks]
-        parts += ["", f"## {part}", "", *_table(get_args(ModelName), options_of(model), values)]
+        parts += ["", f"## {part}", "", *_table(list(NETWORKS), options_of(model), values)]
     parts += [
         "",
         "`patience` is 5 where the schedule is constant or step, and off where the rate falls to "

@@ -17,7 +17,8 @@ from opsin.classical.classical_recipe import (
 )
 from opsin.cli.recipe_file import merge_options
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import ClassicalName, DataRecipe, resolve
+from opsin.core.recipe import ClassicalName, DataRecipe
+from opsin.models.resolve import resolve
 
 DATA = DataRecipe.of("digits")
 PAGE = Path(__file__).parents[2] / "docs" / "classical.md"

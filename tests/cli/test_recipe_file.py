@@ -8,7 +8,8 @@ import pytest
 
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
+from opsin.models.resolve import resolve
 
 DATA = DataRecipe.of("digits")
 

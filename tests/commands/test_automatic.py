@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from opsin.commands.automatic import choose, multiply_adds
+from opsin.commands.automatic import choose
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe, Recipe, resolve
+from opsin.core.recipe import DataRecipe, Recipe
+from opsin.models.registry import MODELS
+from opsin.models.resolve import resolve
 
 SHAPES = st.tuples(st.integers(4, 512), st.integers(4, 512), st.sampled_from([1, 3]))
 COUNTS = st.one_of(
@@ -45,18 +47,18 @@ def test_every_choice_can_be_built(
     shape: tuple[int, int, int], counts: list[int], device: str
 ) -> None:
     torch = pytest.importorskip("torch")
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
 
     model = resolved(shape, counts, device=device).model
     statistics = Statistics([128.0] * shape[2], [64.0] * shape[2])
     with torch.device("meta"):
-        network = registry.build(model, shape, len(counts), statistics=statistics)
+        network = build_network.build(model, shape, len(counts), statistics=statistics)
     assert network.get_submodule("head").out_features == len(counts)
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", ["mlp", "resnet"])
+@pytest.mark.parametrize("name", MODELS)
 @given(
     shape=st.tuples(st.integers(8, 40), st.integers(8, 40), st.sampled_from([1, 3])),
     hidden=st.lists(st.integers(1, 20), min_size=1, max_size=3).map(tuple),
@@ -66,15 +68,16 @@ def test_multiply_adds_are_those_of_the_network(
     name: str, shape: tuple[int, int, int], hidden: tuple[int, ...], classes: int
 ) -> None:
     pytest.importorskip("torch")
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
 
+    assume(min(shape[:2]) >= MODELS[name].min_side)
     model = resolve(DataRecipe.of("x"), model=name, hidden=hidden).model
-    network = registry.build(
+    network = build_network.build(
         model, shape, classes, statistics=Statistics([1.0] * shape[2], [1.0] * shape[2])
     )
-    layers = registry.summarise(network, shape)
-    assert multiply_adds(name, hidden, shape, classes) == sum(each.multiply_adds for each in layers)
+    layers = build_network.summarise(network, shape)
+    assert MODELS[name].cost(hidden, shape, classes) == sum(each.multiply_adds for each in layers)
 
 
 def test_tutorial_sized_pictures_get_the_usual_network() -> None:
@@ -118,7 +121,7 @@ def test_a_processor_with_bfloat16_gets_a_larger_network_or_more_epochs(side: in
     shape = (side, side, 3)
     slow, quick = (resolved(shape, [4_500] * 10, quick=quick) for quick in (False, True))
     work = [
-        recipe.training.epochs * multiply_adds("resnet", recipe.model.hidden, shape, 10)
+        recipe.training.epochs * MODELS["resnet"].cost(recipe.model.hidden, shape, 10)
         for recipe in (slow, quick)
     ]
     assert work[1] > 1.5 * work[0]
@@ -138,7 +141,7 @@ def test_very_many_pictures_and_classes() -> None:
 def test_the_time_is_bounded(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("opsin.commands.automatic.cores", lambda: 2)
     recipe = resolved((side, side, 3), [165] * 10)
-    work = multiply_adds(recipe.model.name, recipe.model.hidden, (side, side, 3), 10)
+    work = MODELS[recipe.model.name].cost(recipe.model.hidden, (side, side, 3), 10)
     assert 3 * work * 1_650 * recipe.training.epochs < 5 * 60 * 100e9
 
 

@@ -20,9 +20,9 @@ import opsin
 from opsin.commands.changes import _match, write_pictures
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, SourceError, StorageError
-from opsin.core.recipe import resolve
 from opsin.core.storage import write_json
 from opsin.data.run_images import RunImage, read_pictures
+from opsin.models.resolve import resolve
 from tests.conftest import Cli, only_json, shape_picture
 
 

@@ -13,8 +13,9 @@ import pytest
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset, from_arrays
+from opsin.models.resolve import resolve
 from tests.conftest import Notes
 
 pytestmark = pytest.mark.torch

@@ -16,8 +16,9 @@ from opsin.commands.variations import check_varying, draw_variations, in_words
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import Watcher
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
+from opsin.models.resolve import resolve
 
 
 class Warned(Watcher):

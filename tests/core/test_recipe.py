@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe, Recipe, resolve
+from opsin.core.recipe import DataRecipe, Recipe
+from opsin.models.resolve import resolve
 
 DATA = DataRecipe.of("digits")
 

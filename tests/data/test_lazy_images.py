@@ -14,10 +14,11 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import ImageError
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.data import decode
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import Images, LazyImages
+from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
 from tests.conftest import Notes, shape_picture, write_shapes
 
@@ -166,7 +167,7 @@ def test_a_classifier_answers_the_same(nearest_mean: Path, folder: Path) -> None
 @pytest.mark.torch
 def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import statistics_of
     from opsin.training.batches import TrainingBatches
     from opsin.training.checkpoint import Checkpoints
@@ -178,7 +179,7 @@ def test_training_gives_the_same_weights(stored: Dataset, fresh: Dataset, tmp_pa
         )
         statistics = statistics_of(data.images, data.split.train)
         torch.manual_seed(0)
-        network = registry.build(recipe.model, (20, 24, 3), 2, statistics=statistics)
+        network = build_network.build(recipe.model, (20, 24, 3), 2, statistics=statistics)
         fit(
             network,
             TrainingBatches(data.images, data.labels, data.split.train, torch.device("cpu")),

@@ -37,16 +37,17 @@ def resnet(tmp_path: Path) -> Path:
     """A small network whose weights nobody trained, 12×16 in colour."""
     torch = pytest.importorskip("torch")
     from opsin.core.metadata import Metadata, Preparation
-    from opsin.core.recipe import DataRecipe, resolve
-    from opsin.models import registry
-    from opsin.models.registry import summarise
+    from opsin.core.recipe import DataRecipe
+    from opsin.models import build_network
+    from opsin.models.build_network import summarise
+    from opsin.models.resolve import resolve
     from opsin.models.statistics import Statistics
     from opsin.training.torch_to_onnx import to_onnx
 
     recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(6, 8)).model
     # Weights by chance may leave Grad-CAM nothing that speaks for a class; with these it has some.
     torch.manual_seed(1)
-    network = registry.build(
+    network = build_network.build(
         recipe, (12, 16, 3), 3, statistics=Statistics([100.0, 90, 80], [60.0] * 3)
     )
     metadata = Metadata(

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer, Metadata, Preparation
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.inspection.layers import check_names, iter_batches, layer_views, view_of
 from opsin.inspection.network import Network
+from opsin.models.resolve import resolve
 
 
 def layer(kind: str, shape: tuple[int, ...]) -> Layer:
@@ -90,14 +91,14 @@ def network_of(classifier: opsin.Classifier) -> Network:
 def test_numbers_are_pytorchs_own(name: str, activation: str, tmp_path: Path) -> None:
     import torch
 
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
     from opsin.training import torch_to_onnx
 
     shape = (28, 24, 3)
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, activation=activation, dropout=0.3).model
-    network = registry.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    network = build_network.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -109,7 +110,7 @@ def test_numbers_are_pytorchs_own(name: str, activation: str, tmp_path: Path) ->
         model=name,
         classes=("a", "b", "c", "d"),
         preparation=Preparation(height=28, width=24, channels=3, resize="fit"),
-        layers=tuple(registry.summarise(network, shape)),
+        layers=tuple(build_network.summarise(network, shape)),
         source="x",
         fingerprint="f",
     )

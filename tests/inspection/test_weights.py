@@ -18,9 +18,10 @@ import opsin
 from opsin.classical.classical_recipe import MODELS
 from opsin.classical.fitted_file import Written
 from opsin.core.metadata import Metadata, Preparation
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.inspection.network import Network
 from opsin.inspection.weights import limit_of, norm_history, values_of, weight_views
+from opsin.models.resolve import resolve
 from tests.classical.test_fitted_file import content_of, fitted, pictures
 from tests.inspection.small_network import small_network, small_weights
 
@@ -110,14 +111,14 @@ def test_trees_and_neighbours_are_no_weights(name: str) -> None:
     ("resnet", ["filters", "kernels", "kernels", "kernels", "kernels", "matrix"]),
 ])  # fmt: skip
 def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
     from opsin.training import torch_to_onnx
 
     recipe = resolve(DataRecipe.of("x"), model=model, hidden=(4, 5), dropout=0.1).model
     shape = (20, 24, 3)
-    network = registry.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
-    layers = registry.summarise(network, shape)
+    network = build_network.build(recipe, shape, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    layers = build_network.summarise(network, shape)
     metadata = Metadata(
         opsin=opsin.__version__,
         model=model,
@@ -156,12 +157,14 @@ def test_the_norms_told_are_those_of_the_weights(run: opsin.Run) -> None:
 def test_weights_that_are_fixed_have_no_norm_to_tell() -> None:
     import torch
 
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
     from opsin.training.step import TrainStep
 
     recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(4,))
-    network = registry.build(recipe.model, (8, 8, 1), 3, statistics=Statistics([100.0], [60.0]))
+    network = build_network.build(
+        recipe.model, (8, 8, 1), 3, statistics=Statistics([100.0], [60.0])
+    )
     norms = TrainStep(network, recipe.training, device=torch.device("cpu")).norms()
     assert list(norms) == [
         "stage1.conv", "stage1.norm", "residual1.conv", "residual1.norm", "head",

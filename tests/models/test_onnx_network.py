@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer, Metadata, Preparation
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
+from opsin.models.resolve import resolve
 from tests.classical.test_fitted_file import content_of, fitted
 
 torch = pytest.importorskip("torch")
@@ -27,13 +28,13 @@ SHAPE = (28, 24, 3)
 
 def written(name: str, **options: Any) -> tuple[bytes, list[str]]:
     """Write a network with weights of every kind, and return it with the names of its layers."""
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
     from opsin.training.torch_to_onnx import to_onnx
 
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model
-    network = registry.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    network = build_network.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None

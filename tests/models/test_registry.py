@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import DataRecipe, resolve
-from opsin.models import registry
+from opsin.core.recipe import DataRecipe
+from opsin.models import build_network
+from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
 
 
 def build(name: str, shape: tuple[int, int, int], classes: int, **options: Any) -> nn.Sequential:
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model
     statistics = Statistics([100.0] * shape[2], [50.0] * shape[2])
-    return registry.build(recipe, shape, classes, statistics=statistics)
+    return build_network.build(recipe, shape, classes, statistics=statistics)
 
 
 @pytest.mark.parametrize(
@@ -30,13 +31,13 @@ def build(name: str, shape: tuple[int, int, int], classes: int, **options: Any) 
 def test_parameters_are_those_of_the_tutorials(
     name: str, shape: tuple[int, int, int], classes: int, parameters: int, trainable: int
 ) -> None:
-    layers = registry.summarise(build(name, shape, classes), shape)
+    layers = build_network.summarise(build(name, shape, classes), shape)
     assert sum(layer.parameters for layer in layers) == parameters
     assert sum(layer.trainable for layer in layers) == trainable
 
 
 def test_the_cnn_has_the_layers_of_the_tutorial_in_their_order() -> None:
-    layers = registry.summarise(build("cnn", (32, 32, 3), 3), (32, 32, 3))
+    layers = build_network.summarise(build("cnn", (32, 32, 3), 3), (32, 32, 3))
     block = ["Conv 3×3 same", "ReLU", "BatchNorm", "Conv 3×3 valid", "ReLU", "MaxPool 2",
              "Dropout 0.5"]  # fmt: skip
     assert [layer.kind for layer in layers] == ["Normalise", *block * 3, "Flatten", "Dense"]
@@ -67,7 +68,7 @@ def test_sizes_depth_activation_and_dropout_are_options() -> None:
     assert not any(
         "dense" in name for name, _ in build("mlp", (8, 8, 1), 4, depth=0).named_modules()
     )
-    deep = registry.summarise(build("resnet", (64, 64, 3), 4, depth=5), (64, 64, 3))
+    deep = build_network.summarise(build("resnet", (64, 64, 3), 4, depth=5), (64, 64, 3))
     assert deep[-2].shape == (768,)
 
 
@@ -92,7 +93,7 @@ def test_pixels_go_in_as_they_are_and_the_summary_changes_nothing(name: str) -> 
     network = build(name, (28, 24, 3), 5)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     network.train()
-    registry.summarise(network, (28, 24, 3))
+    build_network.summarise(network, (28, 24, 3))
     assert network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     logits = network(torch.zeros((2, 28, 24, 3), dtype=torch.uint8))

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from opsin.core.recipe import DataRecipe, resolve
-from opsin.models import registry
+from opsin.core.recipe import DataRecipe
+from opsin.models import build_network
+from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics, statistics_of
 
 
@@ -30,7 +31,7 @@ def test_whitened_patches_vary_alike_in_every_direction(channels: int) -> None:
     images = np.clip(128 + 12 * mixed, 0, 255).astype(np.uint8)
     statistics = statistics_of(images, np.arange(200))
     recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(4, 4)).model
-    network = registry.build(recipe, (12, 12, channels), 2, statistics=statistics)
+    network = build_network.build(recipe, (12, 12, channels), 2, statistics=statistics)
     with torch.inference_mode():
         whitened = network.get_submodule("whiten")(network.get_submodule("input")(
             torch.from_numpy(images)))  # fmt: skip
@@ -42,11 +43,11 @@ def test_whitened_patches_vary_alike_in_every_direction(channels: int) -> None:
 
 def test_the_whitening_layer_does_not_learn() -> None:
     recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(4, 4)).model
-    network = registry.build(recipe, (12, 12, 1), 2, statistics=Statistics([9.0], [9.0]))
+    network = build_network.build(recipe, (12, 12, 1), 2, statistics=Statistics([9.0], [9.0]))
     whiten = network.get_submodule("whiten")
     assert isinstance(whiten, nn.Conv2d)
     assert not whiten.weight.requires_grad
-    layer = registry.summarise(network, (12, 12, 1))[1]
+    layer = build_network.summarise(network, (12, 12, 1))[1]
     assert (layer.name, layer.parameters, layer.trainable) == ("whiten", 32, 0)
 
 

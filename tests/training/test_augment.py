@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from opsin.core.defaults import AUGMENTATIONS
-from opsin.core.recipe import DataRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import DataRecipe, TrainingRecipe
+from opsin.models.resolve import resolve
 from opsin.training.augment import augment, erased_side
 
 OFF: dict[str, Any] = {**AUGMENTATIONS["none"], "shift": 0}

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import Recipe, resolve
+from opsin.core.recipe import Recipe
 from opsin.data.dataset import Dataset
+from opsin.models.resolve import resolve
 from opsin.training.budget import fit_budget, measure_epoch
 
 CPU = torch.device("cpu")

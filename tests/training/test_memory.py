@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Layer
-from opsin.core.recipe import DataRecipe, Recipe, resolve
-from opsin.models import registry
+from opsin.core.recipe import DataRecipe, Recipe
+from opsin.models import build_network
+from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
 from opsin.training.memory import available, estimate, fit_memory
 
@@ -29,9 +30,10 @@ _PROCESS = """
 import json, resource, sys, tempfile
 from pathlib import Path
 import numpy as np, torch
-from opsin.models import registry
+from opsin.models import build_network
 from opsin.models.statistics import Statistics
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
+from opsin.models.resolve import resolve
 from opsin.training.checkpoint import Checkpoints, TrainingState
 from opsin.training.batches import TrainingBatches
 from opsin.training.memory import available, estimate, fit_memory, validation_batch
@@ -48,8 +50,8 @@ options = asked["options"] | {"hidden": tuple(asked["options"]["hidden"])}
 data = DataRecipe.of("x", size=shape[:2], channels=shape[2])
 recipe = resolve(data, **options)
 scale = Statistics([128.0] * shape[2], [64.0] * shape[2])
-network = registry.build(recipe.model, shape, 10, statistics=scale)
-layers = registry.summarise(network, shape)
+network = build_network.build(recipe.model, shape, 10, statistics=scale)
+layers = build_network.summarise(network, shape)
 count = max(2 * recipe.training.batch_size, validation_batch(*shape[:2]))
 images = np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 before, device, said = status("VmRSS"), torch.device("cpu"), {}
@@ -87,8 +89,8 @@ def process(
 def parts(shape: tuple[int, int, int], **options: Any) -> tuple[Recipe, list[Layer]]:
     recipe = resolve(DataRecipe.of("x", size=shape[:2], channels=shape[2]), **options)
     scale = Statistics([128.0] * shape[2], [64.0] * shape[2])
-    return recipe, registry.summarise(
-        registry.build(recipe.model, shape, 10, statistics=scale), shape
+    return recipe, build_network.summarise(
+        build_network.build(recipe.model, shape, 10, statistics=scale), shape
     )
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from opsin.core.recipe import DataRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import DataRecipe, TrainingRecipe
+from opsin.models.resolve import resolve
 from opsin.training.optimizers import make_optimizers, rate_at
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.core.recipe import DataRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import DataRecipe, TrainingRecipe
+from opsin.models.resolve import resolve
 from opsin.training.sampling import choose_balance, class_weights, epoch_order, mirrored_in
 
 #: Pictures of each class; some may have none.

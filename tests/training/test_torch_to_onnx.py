@@ -16,8 +16,9 @@ from torch import nn
 import opsin
 from opsin.core.errors import ModelFileError, ParityError
 from opsin.core.metadata import Metadata, Preparation, Score
-from opsin.core.recipe import DataRecipe, resolve
-from opsin.models import registry
+from opsin.core.recipe import DataRecipe
+from opsin.models import build_network
+from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
 from opsin.onnx_files.postprocessing import finished
 from opsin.runtime.classifier import Classifier
@@ -41,7 +42,7 @@ def trained(name: str, **options: Any) -> tuple[nn.Sequential, Metadata]:
     """Build a network whose BatchNorm statistics are not the trivial ones."""
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model
-    network = registry.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    network = build_network.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -55,7 +56,7 @@ def trained(name: str, **options: Any) -> tuple[nn.Sequential, Metadata]:
         model=name,
         classes=("a", "b", "c", "d"),
         preparation=Preparation(height=28, width=24, channels=3, resize="fit"),
-        layers=tuple(registry.summarise(network, SHAPE)),
+        layers=tuple(build_network.summarise(network, SHAPE)),
         source="x",
         fingerprint="f",
     )

@@ -17,9 +17,9 @@ from torch import nn
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
-from opsin.core.recipe import resolve
 from opsin.data.dataset import Dataset
-from opsin.models import registry
+from opsin.models import build_network
+from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
 from opsin.training import trainer
 from opsin.training.batches import TrainingBatches
@@ -30,6 +30,7 @@ from opsin.training.trainer import Outcome, fit
 from tests.conftest import Notes
 
 CPU = torch.device("cpu")
+STATISTICS = Statistics([80.0], [90.0])
 
 
 def train(
@@ -39,7 +40,9 @@ def train(
     recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, "balance": "none", **options})
     with torch.random.fork_rng(devices=[]), graceful_interrupt() as stop:
         torch.manual_seed(recipe.training.seed)
-        network = registry.build(recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0]))
+        network = build_network.build(
+            recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0])
+        )
         checkpoints = Checkpoints(folder)
         outcome = fit(
             network,
@@ -270,7 +273,9 @@ def test_a_full_disk_leaves_the_older_checkpoint(
 def test_nothing_to_learn_from_is_refused(digits: Dataset, tmp_path: Path) -> None:
     empty = TrainingBatches(digits.images, digits.labels, digits.split.train[:0], CPU)
     recipe = resolve(digits.recipe, model="mlp", balance="none")
-    network = registry.build(recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0]))
+    network = build_network.build(
+        recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0])
+    )
     with graceful_interrupt() as stop, pytest.raises(RecipeError, match="pictures to train on"):
         fit(network, empty, empty, recipe.training, classes=10,
             checkpoints=Checkpoints(tmp_path), watcher=Watcher(), stop=stop)  # fmt: skip

@@ -16,6 +16,7 @@ from opsin.core.recipe import (
     invalid,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
+from opsin.models.registry import names
 
 #: The heading of the options that networks do not have.
 WITHOUT_LAYERS: Final = "Models without layers"
@@ -203,7 +204,7 @@ def resolve_classical(data: DataRecipe, *, model: str, **options: Any) -> Classi
         raise RecipeError(
             f"options that --model {model} has: {', '.join((*own, 'seed'))}",
             f"got {', '.join(unknown)}",
-            "Leave out what is not among them, or train a network: --model mlp, cnn or resnet.",
+            f"Leave out what is not among them, or train a network: --model {names()}.",
         )
     seed = {"seed": given.pop("seed")} if "seed" in given else {}
     try:

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from opsin.classical.classical_recipe import MODELS
 from opsin.cli import options
 from opsin.cli.output import STOP_TOLD
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.cli.run_output import tell_run
 from opsin.core.errors import RecipeError
+from opsin.models.registry import MODELS as NETWORKS
 
 
 @options.takes_data(most_used=("test", "classes", "size"))
@@ -23,9 +25,9 @@ def train(
         str,
         typer.Option(
             "--model",
-            help="auto: chosen for your images and this machine; mlp (dense layers), cnn (six "
-            "convolutions), resnet (small, residual); without layers: logistic, forest, knn, svm, "
-            "hist-gradient-boosting.",
+            help="auto: chosen for your images and this machine; "
+            f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
+            f"without layers: {', '.join(MODELS)}.",
             rich_help_panel=options.MOST_USED,
         ),
     ] = "auto",

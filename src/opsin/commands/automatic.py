@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from opsin.core.defaults import cores
-from opsin.core.recipe import DataRecipe, ModelName, Recipe, TrainingRecipe, resolve
+from opsin.core.recipe import DataRecipe, Recipe, TrainingRecipe
+from opsin.models.registry import MODELS
+from opsin.models.resolve import resolve
 
 
 class _Amount(NamedTuple):
@@ -50,8 +51,6 @@ _STEMS: Final = {"slow": (48, 32, 24, 16, 8), "quick": (64, 48, 32, 16, 8)}
 _WIDEST: Final = 8
 # A further stage halves the picture once more, until its smaller side is at most this long.
 _LAST_SIDE: Final = 4
-# Below this side there is nothing for convolutions to look at.
-_SMALLEST_SIDE: Final = 8
 # On a GPU epochs are cheap, and large batches are, while there are so many of them in an epoch.
 _GPU_EPOCHS, _GPU_BATCHES, _GPU_STEPS = 1.5, 4, 40
 # Multiply-adds a second while training: of one core, of a usual GPU.
@@ -111,7 +110,7 @@ def choose(
     quick = quick or device != "cpu"
     task = _Task(shape, len(counts), sum(counts), device, quick)
     amount = next(amount for amount in _AMOUNTS if task.pictures <= amount.pictures)
-    model: ModelName = "resnet" if min(shape[:2]) >= _SMALLEST_SIDE else "mlp"
+    model = "resnet" if min(shape[:2]) >= MODELS["resnet"].min_side else "mlp"
     asked = resolve(task.data, model=model, mirrored=mirrored, **settled).training
     usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
     options = _steps(usual, task, amount, asked.batch_size if "batch_size" in settled else None)
@@ -141,10 +140,10 @@ class _Task:
     def data(self) -> DataRecipe:
         return DataRecipe.of("pictures", size=self.shape[:2])
 
-    def seconds(self, model: ModelName, size: Mapping[str, Any], batch: int) -> float:
+    def seconds(self, model: str, size: Mapping[str, Any], batch: int) -> float:
         """Return about how long an epoch takes."""
         hidden = resolve(self.data, model=model, **size).model.hidden
-        work = _PASSES * self.pictures * multiply_adds(model, hidden, self.shape, self.classes)
+        work = _PASSES * self.pictures * MODELS[model].cost(hidden, self.shape, self.classes)
         kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
         rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
         return work / rate + _STEP * math.ceil(self.pictures / batch)
@@ -165,9 +164,9 @@ def _steps(
     return {"epochs": epochs, "batch_size": batch, "rate": float(f"{rate:.2g}")}
 
 
-def _sizes(model: ModelName, task: _Task, settled: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _sizes(model: str, task: _Task, settled: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield options for the size of the network, the best first."""
-    if model == "mlp" or "hidden" in settled:
+    if not MODELS[model].convolutional or "hidden" in settled:
         yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
         return
     side = min(task.shape[:2])
@@ -180,31 +179,6 @@ def _sizes(model: ModelName, task: _Task, settled: Mapping[str, Any]) -> Iterato
         # What tells many classes apart must have room in the last stage.
         filters[-1:] = [max(last, min(2 * last, task.classes // 2)) for last in filters[-1:]]
         yield {"hidden": tuple(filters)}
-
-
-def multiply_adds(
-    model: str, hidden: Sequence[int], shape: tuple[int, int, int], classes: int
-) -> int:
-    """Return the multiply-adds of an ``mlp`` or a ``resnet`` for one picture, without building it.
-
-    Example:
-        >>> multiply_adds("mlp", (128,), (28, 28, 1), 10)
-        101632
-    """
-    height, width, channels = shape
-    if model == "mlp":
-        units = [math.prod(shape), *hidden, classes]
-        return sum(one * other for one, other in itertools.pairwise(units))
-    height, width = height - 1, width - 1
-    total = 4 * channels * 8 * channels * height * width
-    channels *= 8
-    for filters in hidden:
-        total += 9 * height * width * channels * filters
-        if min(height, width) > 1:
-            height, width = height // 2, width // 2
-        channels = filters
-        total += 9 * height * width * filters * filters
-    return total + channels * classes
 
 
 def _reason(recipe: Recipe, task: _Task) -> str:

@@ -33,9 +33,9 @@ from opsin.commands.workload import (
 from opsin.core.arguments import checked
 from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.recipe import ModelName
 from opsin.core.storage import check_writable, write_json
 from opsin.data.lazy_images import THREADS
+from opsin.models.registry import MODELS
 from opsin.runtime.classifier import Classifier
 
 #: Timed parts of a measurement, and as many as must be where one takes long.
@@ -99,7 +99,7 @@ def bench(
         check_writable(Path(out) / "bench.json")
     given = None if classifier is None else Classifier(classifier)
     works = _possible(works, given, watcher, chosen=bool(only))
-    names = tuple(models) or get_args(ModelName)
+    names = tuple(models) or tuple(MODELS)
     trains = "training" in works or ("prediction" in works and given is None)
     gpu, torch_version = _torch() if trains else (None, None)
     machine = this_machine(gpu=gpu, torch=torch_version)
@@ -126,7 +126,7 @@ def _works(
 ) -> tuple[Work, ...]:
     """Return what is to be measured, once it is known that the options fit together."""
     known: tuple[Work, ...] = get_args(Work)
-    for given, names, what in ((only, known, "work"), (models, get_args(ModelName), "models")):
+    for given, names, what in ((only, known, "work"), (models, tuple(MODELS), "models")):
         if not set(given) <= set(names):
             raise RecipeError(
                 f"{what} among {', '.join(names)}", f"got {', '.join(given)}", "Choose there."

@@ -23,10 +23,11 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import Watcher
-from opsin.core.recipe import TRAINING_OPTIONS, Recipe, changed
+from opsin.core.recipe import TRAINING_OPTIONS, Recipe
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.run_source import Places
+from opsin.models.resolve import changed
 from opsin.report.terminal import for_people
 
 if TYPE_CHECKING:

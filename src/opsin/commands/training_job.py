@@ -88,7 +88,7 @@ class TrainingJob:
     @classmethod
     def prepare(cls, dataset: Dataset, audited: Audit, decided: ResolvedRecipe) -> TrainingJob:
         """Build the network with fresh weights, choose the device, and see that all has room."""
-        from opsin.models import registry  # noqa: PLC0415
+        from opsin.models import build_network  # noqa: PLC0415
         from opsin.models.statistics import statistics_of  # noqa: PLC0415
         from opsin.training.device import choose_device, settle_precision  # noqa: PLC0415
         from opsin.training.memory import fit_memory  # noqa: PLC0415
@@ -99,8 +99,10 @@ class TrainingJob:
         height, width, channels = dataset.images.shape[1:]
         shape = (height, width, channels)
         statistics = statistics_of(dataset.images, dataset.split.train)
-        network = registry.build(recipe.model, shape, len(dataset.classes), statistics=statistics)
-        layers = registry.summarise(network, shape)
+        network = build_network.build(
+            recipe.model, shape, len(dataset.classes), statistics=statistics
+        )
+        layers = build_network.summarise(network, shape)
         pictures = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
         recipe, note = fit_memory(
             recipe, layers, device=device, pictures=pictures, given=decided.given

@@ -14,8 +14,9 @@ from opsin.commands.resolve_recipe import MIRRORED
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.recipe import Augmentation, DataRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import Augmentation, DataRecipe, TrainingRecipe
 from opsin.data.dataset import Dataset
+from opsin.models.resolve import resolve
 
 #: Pictures that are shown, and variations of each.
 _SHOWN: Final = 6

@@ -13,8 +13,10 @@ from PIL import Image
 
 from opsin._version import __version__
 from opsin.core.metadata import Metadata, Preparation
-from opsin.core.recipe import DataRecipe, Recipe, resolve
+from opsin.core.recipe import DataRecipe, Recipe
 from opsin.data.lazy_images import THREADS, LazyImages
+from opsin.models.registry import MODELS
+from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
@@ -29,9 +31,9 @@ Shape = tuple[int, int, int]
 FILE: Final = (400, 500)
 #: Files that are written; they are read again and again, as all of them stay in memory.
 _FILES: Final = 32
-#: The 784-128-10 network gets the pictures of its tutorial, all others those of CIFAR-10.
-_SHAPES: Final[dict[str, Shape]] = {"mlp": (28, 28, 1)}
-_SHAPE: Final[Shape] = (32, 32, 3)
+# Dense layers get the pictures of the tutorials' 784-128-10 network, others those of CIFAR-10.
+_GREY: Final[Shape] = (28, 28, 1)
+_COLOUR: Final[Shape] = (32, 32, 3)
 _CLASSES: Final = 10
 _PICTURES: Final = 2048
 #: Steps that a GPU is given before it is waited for, as a training does.
@@ -40,7 +42,7 @@ _STEPS_AHEAD: Final = 8
 
 def shape_for(model: str) -> Shape:
     """Return height, width and channels of the pictures that a network is given."""
-    return _SHAPES.get(model, _SHAPE)
+    return _COLOUR if MODELS[model].convolutional else _GREY
 
 
 def recipe_for(model: str) -> Recipe:
@@ -93,7 +95,7 @@ def trainer(model: str, device_name: str) -> Unit:
     """
     import torch  # noqa: PLC0415  it may not be installed
 
-    from opsin.models import registry  # noqa: PLC0415
+    from opsin.models import build_network  # noqa: PLC0415
     from opsin.models.statistics import statistics_of  # noqa: PLC0415
     from opsin.training.batches import TrainingBatches  # noqa: PLC0415
     from opsin.training.device import settle_precision, threads_for  # noqa: PLC0415
@@ -103,8 +105,8 @@ def trainer(model: str, device_name: str) -> Unit:
     random, rows = np.random.default_rng(0), np.arange(_PICTURES)
     images, labels = noise(_PICTURES, shape), random.integers(0, _CLASSES, _PICTURES)
     statistics = statistics_of(images, rows)
-    network = registry.build(recipe.model, shape, _CLASSES, statistics=statistics).train()
-    layers = registry.summarise(network, shape)
+    network = build_network.build(recipe.model, shape, _CLASSES, statistics=statistics).train()
+    layers = build_network.summarise(network, shape)
     recipe, work = settle_precision(recipe, layers, device)
     stepper = TrainStep(network, recipe.training, device=device)
     examples = TrainingBatches(images, labels, rows, device)
@@ -130,13 +132,13 @@ def trainer(model: str, device_name: str) -> Unit:
 
 def export_fresh(model: str, folder: Path) -> Path:
     """Write the classifier.onnx of a fresh network: as quick as that of a trained one."""
-    from opsin.models import registry  # noqa: PLC0415
+    from opsin.models import build_network  # noqa: PLC0415
     from opsin.models.statistics import Statistics  # noqa: PLC0415
     from opsin.training.torch_to_onnx import to_onnx  # noqa: PLC0415  it needs PyTorch
 
     height, width, channels = shape = shape_for(model)
     flat = Statistics([128.0] * channels, [64.0] * channels)
-    network = registry.build(recipe_for(model).model, shape, _CLASSES, statistics=flat)
+    network = build_network.build(recipe_for(model).model, shape, _CLASSES, statistics=flat)
     metadata = Metadata(
         opsin=__version__,
         model=model,
@@ -144,7 +146,7 @@ def export_fresh(model: str, folder: Path) -> Path:
         preparation=Preparation(
             height=height, width=width, channels=1 if channels == 1 else 3, resize="fit"
         ),
-        layers=tuple(registry.summarise(network, shape)),
+        layers=tuple(build_network.summarise(network, shape)),
         source="noise",
         fingerprint="",
     )

@@ -1,30 +1,9 @@
-"""The numbers that nobody asked for: by network, purpose and machine."""
+"""The numbers that nobody asked for: by purpose, optimiser and machine."""
 
 from __future__ import annotations
 
 import os
 from typing import Any, Final
-
-#: What a user gets who gives only the model's name. The networks of the tutorials keep Keras's
-#: optimiser; the schedules and rates were tuned on validation data (docs/performance.md).
-DEFAULTS: Final[dict[str, dict[str, Any]]] = {
-    "mlp": {
-        "hidden": (128,), "dropout": 0.0, "epochs": 10, "batch_size": 128, "optimizer": "adam",
-        "rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
-        "augment": "none",
-    },
-    "cnn": {
-        "hidden": (32, 64, 128), "dropout": 0.5, "epochs": 10, "batch_size": 32,
-        "optimizer": "adam", "rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
-        "label_smoothing": 0.0, "augment": "photos", "shift": 0,
-    },
-    "resnet": {
-        "hidden": (48, 96, 192), "activation": "gelu", "dropout": 0.0, "epochs": 20,
-        "batch_size": 512, "optimizer": "muon", "rate": 0.1, "momentum": 0.6,
-        "schedule": "one-cycle", "weight_decay": 0.05, "label_smoothing": 0.1, "augment": "photos",
-        "erase": 0.25,
-    },
-}  # fmt: skip
 
 #: How each kind of training picture is varied; shifts are shares of the smaller side.
 AUGMENTATIONS: Final[dict[str, dict[str, Any]]] = {

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal, get_args
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from opsin.core.defaults import AUGMENTATIONS, DEFAULTS, OPTIMIZERS
+from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Resize
 
-ModelName = Literal["mlp", "cnn", "resnet"]
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
 ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting"]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
@@ -22,7 +21,8 @@ Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
-_DEEPEST = 16
+#: Most dense layers, or blocks.
+DEEPEST: Final = 16
 # Suffixes of files that are sources by themselves.
 _KIND_OF_FILE = re.compile(
     r"(\.tar)?\.(zip|tar|tgz|txz|tbz2|gz|xz|bz2|npz|csv|tsv|jsonl|ndjson)$", re.IGNORECASE
@@ -219,15 +219,12 @@ class ModelRecipe(RecipeModel):
 
     group: ClassVar[str] = NETWORK
 
-    name: ModelName = Field(
-        "resnet",
-        description="mlp (dense layers), cnn (six convolutions) or resnet (small, residual).",
-    )
+    name: str = Field(description="Which network; `opsin train --help` lists them.")
     hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
-        description="Units of each dense layer (mlp) or filters of each block (cnn, resnet).",
+        description="Units of each dense layer, or filters of each block.",
         json_schema_extra={"metavar": "N,N,N"},
     )
-    depth: int = Field(ge=0, le=_DEEPEST, description="Number of dense layers (mlp) or blocks.")
+    depth: int = Field(ge=0, le=DEEPEST, description="Number of dense layers, or of blocks.")
     activation: Activation = Field("relu", description="Non-linearity after each layer.")
     dropout: float = Field(ge=0, lt=1, description="Share of values dropped during training.")
 
@@ -393,120 +390,6 @@ def flat_options(content: Mapping[str, Any]) -> dict[str, Any]:
             section = {"model": section.pop("name"), **section}
         found |= section
     return found
-
-
-def resolve(
-    data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
-) -> Recipe:
-    """Fill in every default.
-
-    Args:
-        data: The data part, already complete.
-        model: Name of the network; ``None`` for the default.
-        mirrored: Whether a mirrored picture is still of its class (not so for written characters);
-            without it, pictures are varied as symbols are.
-        **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
-
-    Raises:
-        RecipeError: An unknown option, or a value outside its range.
-
-    Example:
-        >>> resolve(DataRecipe.of("digits"), model="mlp", epochs=3).training.epochs
-        3
-    """
-    name = model or "resnet"
-    if name not in get_args(ModelName):
-        raise RecipeError(
-            f"a model among {', '.join((*get_args(ModelName), *get_args(ClassicalName)))}",
-            f"got {name!r}",
-            "Choose one.",
-        )
-    given = {key: value for key, value in options.items() if value is not None}
-    refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
-    defaults = dict(DEFAULTS[name])
-    if not mirrored and defaults["augment"] == "photos":
-        defaults["augment"] = "symbols"
-    if "augment" in given:
-        # A policy that was asked for is not weakened by what suits the network.
-        defaults = {
-            key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
-        }
-    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
-        defaults |= OPTIMIZERS[given["optimizer"]]
-    fields = {**defaults, **given}
-    fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
-    if name == "mlp" and fields["optimizer"] == "muon":
-        raise RecipeError(
-            "a network with convolutions for muon", "got an mlp", "Give --optimizer adam."
-        )
-    if fields["schedule"] in ("constant", "step") and "patience" not in given:
-        # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
-        fields["patience"] = 5
-    if "depth" in given and "hidden" not in given:
-        fields["hidden"] = _hidden(name, fields["hidden"], given["depth"])
-    fields.setdefault("depth", _length(fields["hidden"]))
-    if fields["depth"] != _length(fields["hidden"]):
-        raise RecipeError(
-            "as many sizes in hidden as depth says",
-            f"got hidden {fields['hidden']!r} and depth {fields['depth']!r}",
-            "Give one of them.",
-        )
-    try:
-        return Recipe(
-            data=data,
-            model=ModelRecipe(name=name, **{k: v for k, v in fields.items() if k in MODEL_OPTIONS}),
-            training=TrainingRecipe(**{k: v for k, v in fields.items() if k in TRAINING_OPTIONS}),
-        )
-    except ValidationError as error:
-        raise invalid(error) from None
-
-
-def changed(recipe: Recipe, **changes: Any) -> Recipe:
-    """Return a recipe whose training goes on with other options.
-
-    Raises:
-        RecipeError: An option that cannot change on the way, or an impossible value.
-
-    Example:
-        >>> changed(resolve(DataRecipe.of("digits")), epochs=50).training.epochs
-        50
-    """
-    fixed = sorted(set(changes) - set(CHANGEABLE))
-    if fixed:
-        raise RecipeError(
-            f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
-        )
-    given = {key: value for key, value in changes.items() if value is not None}
-    choices = {"augment", "optimizer", "schedule"} & set(given)
-    if given.get("optimizer") == recipe.training.optimizer:
-        choices.discard("optimizer")
-    gone = {option for choice in choices for option in BELONGING[choice]}
-    before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
-    model = recipe.model.model_dump()
-    return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
-
-
-def _varied(augment: Any, side: int) -> dict[str, Any]:
-    """Return the parts of an augmentation for pictures of a size, shifts in pixels."""
-    if augment not in AUGMENTATIONS:
-        raise RecipeError(
-            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
-        )
-    parts = AUGMENTATIONS[augment]
-    return {**parts, "shift": min(64, round(parts["shift"] * side))}
-
-
-def _hidden(name: str, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
-    """Bring the default sizes to a depth: more layers repeat the last (mlp) or double it."""
-    sizes = list(hidden)
-    wanted = depth if isinstance(depth, int) and 0 <= depth <= _DEEPEST else len(sizes)
-    while len(sizes) < wanted:
-        sizes.append(sizes[-1] if name == "mlp" else 2 * sizes[-1])
-    return tuple(sizes[:wanted])
-
-
-def _length(sizes: Any) -> int | None:
-    return len(sizes) if isinstance(sizes, tuple | list) else None
 
 
 def refuse_unknown(options: dict[str, Any], known: tuple[str, ...]) -> None:

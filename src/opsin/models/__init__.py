@@ -1,1 +1,1 @@
-"""The networks: one architecture a file, built by name in `zoo`."""
+"""The networks: their architectures, how they are built, and files as PyTorch modules."""

@@ -1,138 +1,33 @@
-"""Networks by name, and their summary."""
+"""The architectures by name: every module of `opsin.models.architectures` is one."""
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
-from collections.abc import Callable
+import importlib
+import pkgutil
 from typing import Final
 
-import torch
-from torch import Tensor, nn
-
-from opsin.core.errors import RecipeError
-from opsin.core.metadata import Layer
-from opsin.core.recipe import ModelName, ModelRecipe
-from opsin.models import cnn, mlp, resnet
-from opsin.models.statistics import Statistics
-from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
-
-Builder = Callable[[ModelRecipe, tuple[int, int, int], int], dict[str, nn.Module]]
-
-MODELS: Final[dict[ModelName, Builder]] = {
-    "mlp": mlp.build,
-    "cnn": cnn.build,
-    "resnet": resnet.build,
-}
+from opsin.models import architectures
+from opsin.models.model_spec import ModelSpec
 
 
-def build(
-    recipe: ModelRecipe,
-    shape: tuple[int, int, int],
-    classes: int,
-    *,
-    statistics: Statistics,
-) -> nn.Sequential:
-    """Build a network with fresh weights from PyTorch's random state.
+def _architectures() -> dict[str, ModelSpec]:
+    """Return the specifications, the cheapest first."""
+    modules = pkgutil.iter_modules(architectures.__path__, f"{architectures.__name__}.")
+    found: list[ModelSpec] = [importlib.import_module(module.name).SPEC for module in modules]
+    found.sort(key=lambda spec: spec.cost(spec.defaults["hidden"], (32, 32, 3), 10))
+    return {spec.name: spec for spec in found}
 
-    Args:
-        recipe: Which network, how large.
-        shape: Height, width and channels of a picture.
-        classes: K, the number of classes.
-        statistics: What `opsin.models.statistics` says of the training pictures.
 
-    Returns:
-        A network that takes ``uint8[N, H, W, C]`` and gives logits ``float32[N, K]``; its first
-        layer is named ``input``, its last ``head``.
+#: The architectures by name, the cheapest first.
+MODELS: Final[dict[str, ModelSpec]] = _architectures()
 
-    Raises:
-        RecipeError: The pictures are too small for the network, or it has no block.
+
+def names() -> str:
+    """Return the names for a sentence.
+
+    Example:
+        >>> names()
+        'mlp, cnn or resnet'
     """
-    if recipe.name != "mlp" and not recipe.hidden:
-        raise RecipeError(
-            f"at least one block in a {recipe.name}", "got none", "For example --hidden 32,64."
-        )
-    layers = MODELS[recipe.name](recipe, shape, classes)
-    first = Normalise(statistics.mean, statistics.deviation)
-    whiten = layers.get("whiten")
-    if isinstance(whiten, nn.Conv2d) and statistics.whitening is not None:
-        whiten.weight.data = torch.from_numpy(statistics.whitening)
-    network = nn.Sequential(OrderedDict({"input": first, **layers}))
-    # Convolutions on a CPU are quickest with the channels of a pixel side by side.
-    for weight in network.parameters():
-        if weight.ndim == 4:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    return network
-
-
-def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer]:
-    """Describe each layer in the order of its work, without changing the network.
-
-    Args:
-        network: What `build` returned.
-        shape: Height, width and channels of a picture.
-    """
-    rows: list[Layer] = []
-    hooks = []
-
-    def describe(name: str, module: nn.Module) -> None:
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            rows.append(_row(name, module, tuple(output.shape[1:])))
-
-        hooks.append(module.register_forward_hook(hook))
-
-    for name, module in network.named_modules():
-        if not any(True for _ in module.children()):
-            describe(name, module)
-    was_training = network.training
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        network.eval()(torch.zeros((1, *shape), dtype=torch.uint8, device=device))
-    network.train(was_training)
-    for each in hooks:
-        each.remove()
-    return rows
-
-
-def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
-    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    held = sum(p.numel() for p in module.parameters())
-    if isinstance(module, nn.BatchNorm2d):
-        held += 2 * module.num_features  # running mean and variance
-    multiply_adds = 0
-    if isinstance(module, nn.Conv2d):
-        multiply_adds = math.prod(shape[1:]) * module.weight.numel()
-    elif isinstance(module, nn.Linear):
-        multiply_adds = module.weight.numel()
-    return Layer(
-        name=name,
-        kind=_kind(module),
-        shape=shape,
-        parameters=held,
-        trainable=trainable,
-        multiply_adds=multiply_adds,
-    )
-
-
-def _kind(module: nn.Module) -> str:
-    """Name a layer as a person would."""
-    match module:
-        case nn.Conv2d():
-            same = "same" if module.padding != (0, 0) else "valid"
-            return f"Conv {module.kernel_size[0]}×{module.kernel_size[1]} {same}"
-        case nn.Linear():
-            return "Dense"
-        case nn.BatchNorm2d():
-            return "BatchNorm"
-        case nn.MaxPool2d():
-            return f"MaxPool {module.kernel_size}"
-        case nn.Dropout():
-            return f"Dropout {module.p:g}"
-        case GlobalMaximum():
-            return "Maximum"
-        case Normalise():
-            return "Normalise"
-        case Add():
-            return "Add"
-        case _:
-            return type(module).__name__
+    *others, last = MODELS
+    return f"{', '.join(others)} or {last}"

@@ -57,3 +57,24 @@ class GlobalMaximum(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Take each map's maximum."""
         return maps.amax(dim=(2, 3))
+
+
+class Residual(nn.Module):
+    """A convolution whose result is added to what came in.
+
+    Args:
+        filters: Number of maps, in and out.
+        name: The non-linearity.
+    """
+
+    def __init__(self, filters: int, name: Activation) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(filters)
+        self.act = activation(name)
+        self.add = Add()
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return ``float32[N, filters, H, W]``, the shape of ``maps``."""
+        result: Tensor = self.add(maps, self.act(self.norm(self.conv(maps))))
+        return result

@@ -34,7 +34,8 @@ def augment(
         ``uint8[N, H, W, C]``, on the same device.
 
     Example:
-        >>> from opsin.core.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe
+        >>> from opsin.models.resolve import resolve
         >>> recipe = resolve(DataRecipe.of("photos"), augment="photos").training
         >>> images = torch.zeros((2, 32, 32, 3), dtype=torch.uint8)
         >>> augment(images, recipe, torch.Generator().manual_seed(0)).shape

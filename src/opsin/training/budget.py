@@ -17,7 +17,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import ModelRecipe, Recipe
 from opsin.data.dataset import Dataset
-from opsin.models import registry
+from opsin.models import build_network
 from opsin.models.statistics import Statistics
 from opsin.training.batches import TrainingBatches
 from opsin.training.device import own_randomness, settle_precision, threads_for
@@ -233,9 +233,9 @@ def measure_epoch(
         # The time does not depend on what the pixels are scaled by.
         scale = Statistics([128.0] * channels, [64.0] * channels)
         shape = (height, width, channels)
-        network = registry.build(recipe.model, shape, len(data.classes), statistics=scale)
+        network = build_network.build(recipe.model, shape, len(data.classes), statistics=scale)
         pictures = (len(split.train) + len(split.val)) * math.prod(shape)
-        layers = registry.summarise(network, shape)
+        layers = build_network.summarise(network, shape)
         recipe, _ = fit_memory(recipe, layers, device=device, pictures=pictures, given=given)
         recipe, work = settle_precision(recipe, layers, device)
         stepper = TrainStep(network, recipe.training, device=device)

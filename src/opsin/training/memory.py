@@ -79,7 +79,8 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
         gpu: Whether the training is on a GPU.
 
     Example:
-        >>> from opsin.core.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe
+        >>> from opsin.models.resolve import resolve
         >>> pixels = Layer(name="input", kind="Normalise", shape=(1, 100, 100), parameters=0,
         ...                trainable=0, multiply_adds=0)
         >>> recipe = resolve(DataRecipe.of("digits"), batch_size=1000)

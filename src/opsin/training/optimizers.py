@@ -69,7 +69,8 @@ def rate_at(recipe: TrainingRecipe, progress: float) -> float:
     (Smith and Topin, "Super-convergence", arXiv:1708.07120).
 
     Example:
-        >>> from opsin.core.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe
+        >>> from opsin.models.resolve import resolve
         >>> recipe = resolve(DataRecipe.of("digits"), rate=0.4, schedule="step").training
         >>> [round(rate_at(recipe, done), 3) for done in (0.0, 0.5, 0.75)]
         [0.4, 0.04, 0.004]

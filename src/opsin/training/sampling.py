@@ -70,7 +70,8 @@ def epoch_order(
         ``int64[N]``
 
     Example:
-        >>> from opsin.core.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe
+        >>> from opsin.models.resolve import resolve
         >>> recipe = resolve(DataRecipe.of("digits"), balance="sampling").training
         >>> labels = np.array([0, 0, 0, 0, 0, 0, 0, 1])
         >>> np.bincount(labels[epoch_order(labels, recipe, 1, 2)]).tolist()
@@ -106,7 +107,8 @@ def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bo
         ``bool[N]``
 
     Example:
-        >>> from opsin.core.recipe import DataRecipe, resolve
+        >>> from opsin.core.recipe import DataRecipe
+        >>> from opsin.models.resolve import resolve
         >>> recipe = resolve(DataRecipe.of("digits")).training
         >>> bool((mirrored_in(1, recipe, 9) ^ mirrored_in(2, recipe, 9)).all())
         True

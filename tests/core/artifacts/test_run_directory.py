@@ -24,8 +24,9 @@ from opsin.core.artifacts.run_directory import (
 )
 from opsin.core.artifacts.run_notes import NAME_MOST, RunNotes
 from opsin.core.errors import RecipeError, RunError, StorageError
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
+from opsin.models.resolve import resolve
 from tests.made_epochs import made_epoch
 
 

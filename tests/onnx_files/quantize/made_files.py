@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.core.metadata import Metadata, Preparation
-from opsin.core.recipe import DataRecipe, resolve
+from opsin.core.recipe import DataRecipe
+from opsin.models.resolve import resolve
 
 SHAPE = (28, 24, 3)
 
@@ -20,13 +21,13 @@ def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
     import torch
     from torch import nn
 
-    from opsin.models import registry
+    from opsin.models import build_network
     from opsin.models.statistics import Statistics
     from opsin.training.torch_to_onnx import to_onnx
 
     torch.manual_seed(0)
     recipe = resolve(DataRecipe.of("x"), model=name, **options).model
-    network = registry.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
+    network = build_network.build(recipe, SHAPE, 4, statistics=Statistics([100.0] * 3, [60.0] * 3))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -40,7 +41,7 @@ def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
         model=name,
         classes=("a", "b", "c", "d"),
         preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
-        layers=tuple(registry.summarise(network, SHAPE)),
+        layers=tuple(build_network.summarise(network, SHAPE)),
         source="x",
         fingerprint="f",
     )

@@ -14,7 +14,8 @@ from opsin.classical.classical_recipe import MODELS, options_for, resolve_classi
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.defaults import AUGMENTATIONS
-from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe, resolve
+from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
+from opsin.models.resolve import resolve
 from opsin.studio.jobs import training_form
 
 

@@ -23,6 +23,7 @@ from opsin.core.metadata import Metadata, Score
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
+from opsin.models.registry import names
 from opsin.runtime.classifier import Answers, Classifier
 from opsin.runtime.model_check import write_classifier
 
@@ -114,7 +115,7 @@ def _refuse_others(classifier: Classifier, to: To) -> None:
     metadata: Metadata = classifier.metadata
     if metadata.model in CLASSICAL:
         raise ModelFileError(
-            f"a network to export to {to}: mlp, cnn or resnet",
+            f"a network to export to {to}: {names()}",
             f"{classifier.path} holds a model without layers ({metadata.model}), whose thresholds "
             "and distances would be others if they were rounded",
             "Export it as it is: --to bundle.",

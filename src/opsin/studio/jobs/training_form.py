@@ -16,13 +16,12 @@ from opsin.core.pace import seconds_of
 from opsin.core.recipe import BELONGING, PREPARATION, SOURCE, SPLIT, DataRecipe, flat_options
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.storage import write_json
+from opsin.models.registry import MODELS as NETWORKS
 
 #: The models by name, and how they are told.
 MODEL_WORDS: Final[dict[str, str]] = {
     "auto": "auto: chosen by the pictures and this machine",
-    "mlp": "mlp: dense layers",
-    "cnn": "cnn: six convolutions",
-    "resnet": "resnet: small, residual",
+    **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in MODELS},
 }
 #: What training pictures show, and what comes of it.

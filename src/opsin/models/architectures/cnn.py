@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-
-from torch import nn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import ModelRecipe
-from opsin.models.keras_initial import glorot_uniform
-from opsin.models.torch_layers import activation
+from opsin.models.model_spec import ModelSpec, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
+def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Module]:
     """Build a block for each of ``recipe.hidden``, then Flatten and Dense K.
 
     A block is Conv 3×3 same, activation, BatchNorm, Conv 3×3 valid, activation, MaxPool 2,
@@ -30,6 +32,10 @@ def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dic
     Raises:
         RecipeError: The pictures are too small for this many blocks.
     """
+    from torch import nn
+
+    from opsin.models.keras_initial import glorot_uniform
+
     height, width, channels = shape
     layers: dict[str, nn.Module] = {}
     for number, filters in enumerate(recipe.hidden, start=1):
@@ -52,6 +58,10 @@ def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dic
 
 
 def _block(recipe: ModelRecipe, channels: int, filters: int) -> nn.Sequential:
+    from torch import nn
+
+    from opsin.models.torch_layers import activation
+
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Conv2d(channels, filters, 3, padding=1)
     layers[f"{recipe.activation}1"] = activation(recipe.activation)
@@ -63,3 +73,31 @@ def _block(recipe: ModelRecipe, channels: int, filters: int) -> nn.Sequential:
     if recipe.dropout:
         layers["dropout"] = nn.Dropout(recipe.dropout)
     return nn.Sequential(layers)
+
+
+def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:
+    """Return the multiply-adds of one image."""
+    height, width, channels = shape
+    total = 0
+    for filters in hidden:
+        total += 9 * height * width * channels * filters
+        height, width = height - 2, width - 2
+        total += 9 * height * width * filters * filters
+        height, width, channels = height // 2, width // 2, filters
+    return total + height * width * channels * classes
+
+
+# Keras's optimiser, as in the tutorials; schedule and rate were tuned on validation data
+# (docs/performance.md).
+SPEC: Final = ModelSpec(
+    name="cnn",
+    description="six convolutions",
+    defaults={
+        "hidden": (32, 64, 128), "dropout": 0.5, "epochs": 10, "batch_size": 32,
+        "optimizer": "adam", "rate": 2e-3, "schedule": "one-cycle", "weight_decay": 0.0,
+        "label_smoothing": 0.0, "augment": "photos", "shift": 0,
+    },
+    build=build,
+    cost=cost,
+    min_side=22,
+)  # fmt: skip

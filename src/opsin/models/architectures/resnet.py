@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-
-from torch import Tensor, nn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.recipe import Activation, ModelRecipe
-from opsin.models.torch_layers import Add, GlobalMaximum, activation
+from opsin.models.model_spec import ModelSpec, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
+def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Module]:
     """Build a whitening layer, a stage for each of ``recipe.hidden``, the maximum and Dense K.
 
     The first layer is fixed: its filters give patches of 2×2 pixels equal variance in every
@@ -29,6 +32,10 @@ def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dic
     Returns:
         The layers in order, the last one named ``head``.
     """
+    from torch import nn
+
+    from opsin.models.torch_layers import GlobalMaximum, Residual, activation
+
     height, width, channels = shape
     layers: dict[str, nn.Module] = {"whiten": nn.Conv2d(channels, 8 * channels, 2, bias=False)}
     layers[f"whiten_{recipe.activation}"] = activation(recipe.activation)
@@ -53,6 +60,10 @@ def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dic
 
 def _stage(channels: int, filters: int, name: Activation, *, halve: bool) -> nn.Sequential:
     """Conv 3×3 to another number of filters, at half the height and width if there is a half."""
+    from torch import nn
+
+    from opsin.models.torch_layers import activation
+
     conv = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
     if halve:
@@ -62,22 +73,32 @@ def _stage(channels: int, filters: int, name: Activation, *, halve: bool) -> nn.
     return nn.Sequential(layers)
 
 
-class Residual(nn.Module):
-    """A convolution whose result is added to what came in.
+def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:
+    """Return the multiply-adds of one image."""
+    height, width, channels = shape
+    height, width = height - 1, width - 1
+    total = 4 * channels * 8 * channels * height * width
+    channels *= 8
+    for filters in hidden:
+        total += 9 * height * width * channels * filters
+        if min(height, width) > 1:
+            height, width = height // 2, width // 2
+        channels = filters
+        total += 9 * height * width * filters * filters
+    return total + channels * classes
 
-    Args:
-        filters: Number of maps, in and out.
-        name: The non-linearity.
-    """
 
-    def __init__(self, filters: int, name: Activation) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(filters)
-        self.act = activation(name)
-        self.add = Add()
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Return ``float32[N, filters, H, W]``, the shape of ``maps``."""
-        result: Tensor = self.add(maps, self.act(self.norm(self.conv(maps))))
-        return result
+# Tuned on validation data (docs/performance.md).
+SPEC: Final = ModelSpec(
+    name="resnet",
+    description="small, residual",
+    defaults={
+        "hidden": (48, 96, 192), "activation": "gelu", "dropout": 0.0, "epochs": 20,
+        "batch_size": 512, "optimizer": "muon", "rate": 0.1, "momentum": 0.6,
+        "schedule": "one-cycle", "weight_decay": 0.05, "label_smoothing": 0.1, "augment": "photos",
+        "erase": 0.25,
+    },
+    build=build,
+    cost=cost,
+    min_side=8,  # below this there is nothing for convolutions to look at
+)  # fmt: skip

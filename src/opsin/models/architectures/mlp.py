@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from torch import nn
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.recipe import ModelRecipe
-from opsin.models.keras_initial import glorot_uniform
-from opsin.models.torch_layers import activation
+from opsin.models.model_spec import ModelSpec, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
-def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dict[str, nn.Module]:
+def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Module]:
     """Build Flatten, then Dense and activation for each of ``recipe.hidden``, then Dense K.
 
     On 28×28 grey pictures and ten classes it has 101,770 parameters, as in Keras's tutorial
@@ -23,6 +28,11 @@ def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dic
     Returns:
         The layers in order, the last one named ``head``.
     """
+    from torch import nn
+
+    from opsin.models.keras_initial import glorot_uniform
+    from opsin.models.torch_layers import activation
+
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     units = shape[0] * shape[1] * shape[2]
     for number, hidden in enumerate(recipe.hidden, start=1):
@@ -35,3 +45,26 @@ def build(recipe: ModelRecipe, shape: tuple[int, int, int], classes: int) -> dic
     for layer in layers.values():
         glorot_uniform(layer)
     return layers
+
+
+def cost(hidden: Sequence[int], shape: Shape, classes: int) -> int:
+    """Return the multiply-adds of one image."""
+    units = [math.prod(shape), *hidden, classes]
+    return sum(one * other for one, other in itertools.pairwise(units))
+
+
+# Keras's optimiser, as in the tutorials; schedule and rate were tuned on validation data
+# (docs/performance.md).
+SPEC: Final = ModelSpec(
+    name="mlp",
+    description="dense layers",
+    defaults={
+        "hidden": (128,), "dropout": 0.0, "epochs": 10, "batch_size": 128, "optimizer": "adam",
+        "rate": 3e-3, "schedule": "one-cycle", "weight_decay": 0.0, "label_smoothing": 0.0,
+        "augment": "none",
+    },
+    build=build,
+    cost=cost,
+    min_side=1,
+    convolutional=False,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The architectures: one a file, each with a `SPEC`; loading them needs no PyTorch."""

@@ -1,0 +1,143 @@
+"""What was asked for, with every default resolved."""
+
+from __future__ import annotations
+
+from typing import Any, Final, get_args
+
+from pydantic import ValidationError
+
+from opsin.core.defaults import AUGMENTATIONS, OPTIMIZERS
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import (
+    BELONGING,
+    CHANGEABLE,
+    DEEPEST,
+    MODEL_OPTIONS,
+    TRAINING_OPTIONS,
+    ClassicalName,
+    DataRecipe,
+    ModelRecipe,
+    Recipe,
+    TrainingRecipe,
+    invalid,
+    refuse_unknown,
+)
+from opsin.models.model_spec import ModelSpec
+from opsin.models.registry import MODELS
+
+# The network where none is named.
+_USUAL: Final = "resnet"
+
+
+def resolve(
+    data: DataRecipe, *, model: str | None = None, mirrored: bool = True, **options: Any
+) -> Recipe:
+    """Fill in every default.
+
+    Args:
+        data: The data part, already complete.
+        model: Name of the network; ``None`` for the default.
+        mirrored: Whether a mirrored picture is still of its class (not so for written characters);
+            without it, pictures are varied as symbols are.
+        **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
+
+    Raises:
+        RecipeError: An unknown option, or a value outside its range.
+
+    Example:
+        >>> resolve(DataRecipe.of("digits"), model="mlp", epochs=3).training.epochs
+        3
+    """
+    name = model or _USUAL
+    if name not in MODELS:
+        raise RecipeError(
+            f"a model among {', '.join((*MODELS, *get_args(ClassicalName)))}",
+            f"got {name!r}",
+            "Choose one.",
+        )
+    given = {key: value for key, value in options.items() if value is not None}
+    refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
+    defaults = dict(MODELS[name].defaults)
+    if not mirrored and defaults["augment"] == "photos":
+        defaults["augment"] = "symbols"
+    if "augment" in given:
+        # A policy that was asked for is not weakened by what suits the network.
+        defaults = {
+            key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
+        }
+    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
+        defaults |= OPTIMIZERS[given["optimizer"]]
+    fields = {**defaults, **given}
+    fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
+    if not MODELS[name].convolutional and fields["optimizer"] == "muon":
+        raise RecipeError(
+            "a network with convolutions for muon", f"got {name}", "Give --optimizer adam."
+        )
+    if fields["schedule"] in ("constant", "step") and "patience" not in given:
+        # A falling rate gets its best epochs last; only a rate that stays can have passed its best.
+        fields["patience"] = 5
+    if "depth" in given and "hidden" not in given:
+        fields["hidden"] = _hidden(MODELS[name], fields["hidden"], given["depth"])
+    fields.setdefault("depth", _length(fields["hidden"]))
+    if fields["depth"] != _length(fields["hidden"]):
+        raise RecipeError(
+            "as many sizes in hidden as depth says",
+            f"got hidden {fields['hidden']!r} and depth {fields['depth']!r}",
+            "Give one of them.",
+        )
+    try:
+        return Recipe(
+            data=data,
+            model=ModelRecipe(name=name, **{k: v for k, v in fields.items() if k in MODEL_OPTIONS}),
+            training=TrainingRecipe(**{k: v for k, v in fields.items() if k in TRAINING_OPTIONS}),
+        )
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return a recipe whose training goes on with other options.
+
+    Raises:
+        RecipeError: An option that cannot change on the way, or an impossible value.
+
+    Example:
+        >>> changed(resolve(DataRecipe.of("digits")), epochs=50).training.epochs
+        50
+    """
+    fixed = sorted(set(changes) - set(CHANGEABLE))
+    if fixed:
+        raise RecipeError(
+            f"changes among {', '.join(CHANGEABLE)}", f"got {', '.join(fixed)}", "Train a new run."
+        )
+    given = {key: value for key, value in changes.items() if value is not None}
+    choices = {"augment", "optimizer", "schedule"} & set(given)
+    if given.get("optimizer") == recipe.training.optimizer:
+        choices.discard("optimizer")
+    gone = {option for choice in choices for option in BELONGING[choice]}
+    before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
+    model = recipe.model.model_dump()
+    return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
+
+
+def _varied(augment: Any, side: int) -> dict[str, Any]:
+    """Return the parts of an augmentation for pictures of a size, shifts in pixels."""
+    if augment not in AUGMENTATIONS:
+        raise RecipeError(
+            f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."
+        )
+    parts = AUGMENTATIONS[augment]
+    return {**parts, "shift": min(64, round(parts["shift"] * side))}
+
+
+def _hidden(spec: ModelSpec, hidden: tuple[int, ...], depth: Any) -> tuple[int, ...]:
+    """Bring the default sizes to a depth: dense layers repeat the last one, blocks double it."""
+    sizes = list(hidden)
+    wanted = depth if isinstance(depth, int) and 0 <= depth <= DEEPEST else len(sizes)
+    while len(sizes) < wanted:
+        sizes.append(2 * sizes[-1] if spec.convolutional else sizes[-1])
+    return tuple(sizes[:wanted])
+
+
+def _length(sizes: Any) -> int | None:
+    return len(sizes) if isinstance(sizes, tuple | list) else None
