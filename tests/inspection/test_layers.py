@@ -18,7 +18,7 @@ from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer, Metadata, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
-from opsin.inspection.layers import check_names, iter_batches, layer_views, view_of
+from opsin.inspection.layers import iter_batches, layer_views, view_of
 from opsin.inspection.network import Network
 from opsin.models.resolve import resolve
 
@@ -163,7 +163,6 @@ def test_an_unknown_layer_is_answered_with_the_names_there_are(nearest_mean: Pat
         layer_views(classifier, np.zeros((8, 8, 1), np.uint8), names=["Flaten"])
     assert caught.value.received == "got 'Flaten'"
     assert caught.value.expected == "a layer among flatten, head, input"
-    check_names(classifier, ["embedding"], further=["embedding"])
 
 
 def test_of_a_network_of_200_layers_the_error_lists_the_closest(nearest_mean: Path) -> None:
@@ -172,5 +171,5 @@ def test_of_a_network_of_200_layers_the_error_lists_the_closest(nearest_mean: Pa
     many = tuple(like.model_copy(update={"name": f"block{n}.conv"}) for n in range(200))
     classifier.metadata = classifier.metadata.model_copy(update={"layers": many})
     with pytest.raises(ModelFileError, match=r"a layer among block17\.conv, ") as caught:
-        check_names(classifier, ["block17.con"])
+        layer_views(classifier, np.zeros((8, 8, 1), np.uint8), names=["block17.con"])
     assert caught.value.expected.endswith(" and 170 more")

@@ -26,7 +26,7 @@ def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> 
         tmp_path / "raw.npz",
         layers,
         digits.images,
-        picture_names=names,
+        image_names=names,
         labels=digits.labels,
     )
     with np.load(tmp_path / "raw.npz", allow_pickle=False) as found:
@@ -47,7 +47,7 @@ def test_one_picture_without_a_label(tmp_path: Path, nearest_mean: Path, digits:
     classifier = opsin.Classifier(nearest_mean)
     file = tmp_path / "one.npz"
     save_layers(classifier, file, ["head"], digits.images[:1],
-                picture_names=["boot.png"])  # fmt: skip
+                image_names=["boot.png"])  # fmt: skip
     with np.load(file) as found:
         assert list(found) == ["names", "head"]
         assert found["head"].shape == (1, 10)
@@ -57,11 +57,11 @@ def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Datase
     classifier = opsin.Classifier(nearest_mean)
     file = tmp_path / "raw.npz"
     with pytest.raises(ModelFileError, match="got 'conv9'"):
-        save_layers(classifier, file, ["conv9"], digits.images, picture_names=digits.names)
+        save_layers(classifier, file, ["conv9"], digits.images, image_names=digits.names)
     with pytest.raises(RecipeError, match="at least one layer"):
-        save_layers(classifier, file, [], digits.images, picture_names=digits.names)
+        save_layers(classifier, file, [], digits.images, image_names=digits.names)
     with pytest.raises(SourceError, match="at least one picture"):
-        save_layers(classifier, file, ["head"], digits.images[:0], picture_names=[])
+        save_layers(classifier, file, ["head"], digits.images[:0], image_names=[])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,7 +69,7 @@ def test_an_output_that_an_older_file_lacks(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path)
     with pytest.raises(ModelFileError, match="got 'familiarity'"):
         save_layers(classifier, tmp_path / "raw.npz", ["familiarity"], known.images,
-                    picture_names=known.names)  # fmt: skip
+                    image_names=known.names)  # fmt: skip
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
@@ -79,7 +79,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, nearest_mean: Path, digits
             tmp_path / "raw.npz",
             ["input"],
             digits.images,
-            picture_names=digits.names,
+            image_names=digits.names,
             watcher=Notes(interrupt_at=3),
         )
     assert list(tmp_path.iterdir()) == []
@@ -121,7 +121,7 @@ peaks = []
 for count in (25_000, 100_000):
     file = Path(sys.argv[2])
     layers = ["input", "flatten"]
-    said = save_layers(classifier, file, layers, Made(count), picture_names=Names(count))
+    said = save_layers(classifier, file, layers, Made(count), image_names=Names(count))
     peaks.append(peak())
     print(peaks[-1] // 1024, said["bytes"] >> 20)
 with np.load(file) as found:

@@ -10,17 +10,17 @@ import pytest
 
 import opsin
 from opsin.inspection.network import Network, ReceptiveField
-from opsin.inspection.summary import Summary, summarise
+from opsin.inspection.summary import NetworkSummary, summarise
 from opsin.runtime.classifier import Classifier
 
 
-def summary_of(path: Path, *, timed: bool = True) -> Summary:
+def summary_of(path: Path, *, timed: bool = True) -> NetworkSummary:
     classifier = Classifier(path)
     network = Network(path.read_bytes(), classifier.metadata.layers)
     return summarise(classifier, network, timed=timed)
 
 
-def check_sums(summary: Summary, path: Path) -> None:
+def check_sums(summary: NetworkSummary, path: Path) -> None:
     layers = Classifier(path).metadata.layers
     assert [row.name for row in summary.rows] == [layer.name for layer in layers]
     assert summary.parameters == sum(layer.parameters for layer in layers)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opsin.commands.inspect import Insight
     from opsin.inspection.decision import Decision
     from opsin.inspection.probes import Probes
-    from opsin.inspection.summary import Summary
+    from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
 
 # Lines of a table that a screen should show; the page and --json have all.
@@ -75,7 +75,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape))
 
 
-def _summary(summary: Summary) -> Table:
+def _summary(summary: NetworkSummary) -> Table:
     table = _table("Layer", "Kind", "Output", "Parameters", "Multiply-adds", "Time", "Sees")
     table.show_footer = True
     for column, footer in zip(

@@ -27,41 +27,41 @@ if TYPE_CHECKING:
     from opsin.inspection.neighbours import Neighbour
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
-    from opsin.inspection.summary import Summary
+    from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
 
-#: Nearest training pictures that a page shows.
+#: Nearest training images that a page shows.
 NEIGHBOURS: Final = 9
 
 
 @dataclass
 class Insight:
-    """What `inspect` found; parts that nobody asked for are ``None`` or empty.
+    """What `inspect` found; parts that were not asked for are ``None`` or empty.
 
     Args:
         model: The file looked into.
         page: The page that was written.
         files: What was written beside it.
         summary: The layers as a table.
-        answer: The answer to the picture.
-        views: What each layer made of the picture.
-        activity: How active each unit is over training pictures.
+        answer: The answer to the image.
+        views: What each layer made of the image.
+        activity: How active each unit is over training images.
         galleries: What excites the units of each layer asked for, by layer.
         ablations: What becomes of the accuracy without each of them, by layer.
         probes: How well the classes can be told apart behind each layer.
-        portraits: The training pictures that stand for each class.
+        portraits: The training images that stand for each class.
         weights: What each layer has learnt.
         history: The epochs of the training, each with its ``norms``.
         decision: Heat maps with their checks.
-        neighbours: Training pictures that the network sees most like the picture.
+        neighbours: Training images that the network sees most like the image.
         saved: What `Inspection.save` returned.
     """
 
     model: Path
     page: Path | None = None
     files: list[Path] = field(default_factory=list)
-    summary: Summary | None = None
+    summary: NetworkSummary | None = None
     answer: Prediction | None = None
     views: list[LayerView] = field(default_factory=list)
     activity: Activity | None = None
@@ -76,7 +76,7 @@ class Insight:
     saved: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain data: figures, no pictures and no raw numbers."""
+        """Return all of it as plain data: figures, no images and no raw numbers."""
         said: dict[str, Any] = {"model": str(self.model)}
         if self.page is not None:
             said |= {"page": str(self.page), "files": [str(file) for file in self.files]}
@@ -118,32 +118,32 @@ def inspect(
 ) -> Insight:
     """Look inside a classifier and write what is found as a page.
 
-    Without a picture the page shows the network and its weights, or, where layers are named, what
-    excites their units. With a picture it shows what each layer makes of it.
+    Without an image the page shows the network and its weights, or, where layers are named, what
+    excites their units. With an image it shows what each layer makes of it.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
-        image: A picture, or the name of one of its known pictures.
+        image: An image, or the name of one of its known images.
         layers: Layers to look at (default: all).
-        data: Pictures with labels to look at it with (default: those of its run).
+        data: Images with labels to look at it with (default: those of its run).
         label: The class that heat maps speak for (default: the answer); of units, the class that
             they are sorted by.
-        explain: With a picture: heat maps, the smallest patch that decides, nearest training
-            pictures.
+        explain: With an image: heat maps, the smallest patch that decides, nearest training
+            images.
         ablate: With layers: switch off each of their units in turn.
         probes: Fit a linear probe to each layer.
-        portraits: Show the training pictures that stand for each class.
-        as_is: Leave the picture's background as it is.
-        save: Write the layers' raw numbers into this ``.npz`` file, and no page: of the picture,
-            or of all known pictures.
+        portraits: Show the training images that stand for each class.
+        as_is: Leave the image's background as it is.
+        save: Write the layers' raw numbers into this ``.npz`` file, and no page: of the image,
+            or of all known images.
         out: Folder for the page (default: ``inspection`` in the run directory, or here).
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         RecipeError: A combination of these that means nothing, or an unknown class.
         ModelFileError: There is no such layer.
-        ImageError: The picture cannot be read.
-        SourceError: Pictures are needed, and there are none.
+        ImageError: The image cannot be read.
+        SourceError: Images are needed, and there are none.
         StorageError: The disk refuses a write.
         MissingExtraError: What draws pages is not installed.
 
@@ -217,7 +217,7 @@ def _look_at_units(
     ablate: bool,
 ) -> None:
     from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
-    from opsin.inspection.part import layer_called  # noqa: PLC0415  needs onnx
+    from opsin.inspection.subnetwork import layer_called  # noqa: PLC0415  needs onnx
 
     # All names first: what a unit is worth may take many minutes a layer.
     layers = [layer_called(look.network, layer).name for layer in dict.fromkeys(layers)]
@@ -269,6 +269,6 @@ def _check(
 
 
 def _file_name(name: str) -> str:
-    """Return a harmless file name for a picture or for layers, without its ending."""
+    """Return a harmless file name for an image or for layers, without its ending."""
     called = Path(name).stem if os.path.isfile(name) else name  # noqa: PTH113  also impossible ones
     return re.sub(r"[^\w.-]+", "-", called).strip(".-")[:80] or "picture"

@@ -18,7 +18,7 @@ from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.images import ImageLike
 from opsin.data.reference_set import ReferenceSet
-from opsin.data.spelling import closest_first
+from opsin.data.spelling import check_choices
 from opsin.runtime.classifier import Classifier, Prediction
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opsin.inspection.network import Network
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
-    from opsin.inspection.summary import Summary
+    from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
 
@@ -41,8 +41,8 @@ class Inspection:
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
-        data: Pictures with labels to look at it with (default: those of its run).
-        watcher: Is told how far the work is.
+        data: Images with labels to look at it with (default: those of its run).
+        watcher: Receives the progress of the work.
 
     Raises:
         RunError: There is no such run, or it has no classifier yet.
@@ -91,7 +91,7 @@ class Inspection:
 
     @cached_property
     def known(self) -> ReferenceSet:
-        """The pictures that it is looked at with.
+        """The images that it is looked at with.
 
         Raises:
             SourceError: The file lies in no run and no source was given, or they cannot be read.
@@ -106,12 +106,12 @@ class Inspection:
 
     @property
     def has_pictures(self) -> bool:
-        """Whether there should be pictures to look at it with."""
+        """Whether there should be images to look at it with."""
         return bool(self._sources) or self.run is not None
 
     @property
     def folder(self) -> Path:
-        """Where pages go if nobody says otherwise: into the run, or beside the caller."""
+        """The default folder of pages: in the run directory, or in the working directory."""
         return Path("inspection") if self.run is None else self.run.inspection
 
     @property
@@ -122,10 +122,10 @@ class Inspection:
     def predict(
         self, image: ImageLike, *, as_is: bool = False, name: str | None = None
     ) -> Prediction:
-        """Classify one picture: a file, or the name of a known one, or its place: ``test/17``.
+        """Classify one image: a file, or the name of a known one, or its place: ``test/17``.
 
         Raises:
-            ImageError: The picture cannot be read, and no known one has that name.
+            ImageError: The image cannot be read, and no known one has that name.
         """
         if isinstance(image, list | tuple):
             raise ImageError("one image", f"got {len(image)} in a list", "Give one of them.")
@@ -144,15 +144,15 @@ class Inspection:
         return self.classifier.predict(self.known.images[row], as_is=True, name=name)
 
     def actual(self, answer: Prediction) -> int | None:
-        """Return the right class of a picture that was named, where it is one of the known ones."""
+        """Return the right class of an image that was named, where it is one of the known ones."""
         row = self._rows.get(answer.name)
         return None if row is None else int(self.known.labels[row])
 
     def note(self, text: str) -> None:
-        """Tell whoever watches what happened, and what to do."""
+        """Pass a note to the watcher: what happened, and what to do."""
         self._watcher.note(text)
 
-    def summary(self, *, timed: bool = True) -> Summary:
+    def summary(self, *, timed: bool = True) -> NetworkSummary:
         """Describe each layer: shape, parameters, work, share of the time, receptive field.
 
         Args:
@@ -165,22 +165,22 @@ class Inspection:
     def layers(
         self, image: ImageLike | Prediction, names: Sequence[str] | None = None
     ) -> list[LayerView]:
-        """Return what each layer makes of a picture, raw numbers and figures.
+        """Return what each layer makes of an image, raw numbers and figures.
 
         Args:
-            image: A picture, or an answer, which holds it.
+            image: An image, or an answer, which holds it.
             names: Layers (default: all).
 
         Raises:
             ModelFileError: There is no such layer.
-            ImageError: The picture cannot be read.
+            ImageError: The image cannot be read.
         """
         from opsin.inspection.layers import layer_views  # noqa: PLC0415
 
         return layer_views(self.classifier, self._pixels(image), names=names)
 
     def activity(self) -> Activity | None:
-        """Return how active each unit is over 1,000 training pictures; ``None`` without any."""
+        """Return how active each unit is over 1,000 training images; ``None`` without any."""
         from opsin.inspection.activity import activity_of  # noqa: PLC0415
 
         return activity_of(
@@ -200,7 +200,7 @@ class Inspection:
 
         Args:
             file: Where to.
-            image: A picture (default: all known ones, streamed).
+            image: An image (default: all known ones, streamed).
             names: Layers (default: all).
 
         Returns:
@@ -223,7 +223,7 @@ class Inspection:
                 file,
                 chosen,
                 known.images,
-                picture_names=known.names,
+                image_names=known.names,
                 labels=known.labels,
                 watcher=self._watcher,
             )
@@ -233,12 +233,12 @@ class Inspection:
             file,
             chosen,
             answer.pixels[None],
-            picture_names=[answer.name],
+            image_names=[answer.name],
             watcher=self._watcher,
         )
 
     def weights(self) -> list[WeightView]:
-        """Return the weights of each layer that has any: figures, histograms, pictures."""
+        """Return the weights of each layer that has any: figures, histograms, images."""
         from opsin.inspection.weights import weight_views  # noqa: PLC0415
 
         return weight_views(self.network)
@@ -254,7 +254,7 @@ class Inspection:
 
         Args:
             layer: Its name.
-            limit: Training pictures to look at (default: all).
+            limit: Training images to look at (default: all).
 
         Raises:
             ModelFileError: There is no such layer.
@@ -282,7 +282,7 @@ class Inspection:
         )
 
     def portraits(self) -> list[Portrait]:
-        """Return for each class its surest, mean, most and least typical training pictures."""
+        """Return for each class its surest, mean, most and least typical training images."""
         from opsin.inspection.portraits import portraits  # noqa: PLC0415
 
         return portraits(self.classifier, self.known, watcher=self._watcher)
@@ -291,7 +291,7 @@ class Inspection:
         """Return heat maps of what speaks for a class, each with its checks.
 
         Args:
-            image: A picture, or an answer, which holds it.
+            image: An image, or an answer, which holds it.
             label: The class (default: the answer).
 
         Raises:
@@ -311,7 +311,7 @@ class Inspection:
         )
 
     def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
-        """Return the training pictures that the network sees most like this one."""
+        """Return the training images that the network sees most like this one."""
         from opsin.inspection.neighbours import nearest  # noqa: PLC0415
 
         return nearest(
@@ -324,9 +324,7 @@ class Inspection:
         Raises:
             RecipeError: There is no such class.
         """
-        if label not in self.classifier.classes:
-            names = closest_first(self.classifier.classes, label)
-            raise RecipeError(f"a class among {names}", f"got {label!r}", "Choose there.")
+        check_choices("class", [label], self.classifier.classes)
         return self.classifier.classes.index(label)
 
     def _pixels(self, image: ImageLike | Prediction) -> NDArray[np.uint8]:

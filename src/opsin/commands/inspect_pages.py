@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
     from opsin.commands.inspect import Insight
     from opsin.commands.inspect_model import Inspection
-    from opsin.inspection.summary import Summary
+    from opsin.inspection.summary import NetworkSummary
 
 
-def write_network_page(look: Inspection, found: Insight, summary: Summary, page: Path) -> None:
+def write_network_page(
+    look: Inspection, found: Insight, summary: NetworkSummary, page: Path
+) -> None:
     """Write what the network is: layers, receptive fields, weights, and what was asked for beside.
 
     Args:
@@ -79,7 +81,7 @@ def write_network_page(look: Inspection, found: Insight, summary: Summary, page:
 
 
 def write_picture_page(look: Inspection, found: Insight, answer: Prediction, page: Path) -> None:
-    """Write what each layer makes of a picture, and, if that was asked, why it got its answer."""
+    """Write what each layer makes of an image, and, if that was asked, why it got its answer."""
     fields = {view.name: look.network.receptive_field(view.name) for view in found.views}
     bars = answer.top(len(look.classifier.classes))
     first, *layers = layer_sections(found.views, found.activity, answer.pixels, bars, fields)
@@ -169,12 +171,12 @@ def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
 
 
 def _picture(look: Inspection) -> NDArray[np.uint8] | None:
-    """Return one of the known pictures, if there are any to be had."""
+    """Return one of the known images, if there are any to be had."""
     if not look.has_pictures:
         return None
     try:
         known = look.known
-        # A picture that cannot be read any more is told only here.
+        # An image that cannot be read any more shows only here.
         for rows in (known.val, known.train, known.test):
             if len(rows):
                 return np.asarray(known.images[int(rows[0])])

@@ -20,10 +20,10 @@ from opsin.core.events import Watcher
 from opsin.data.image_encoding import png_address
 from opsin.runtime.classifier import Prediction
 
-# A known picture by its part and number. Files are not read: whoever asks has sent the bytes.
+# A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
 _PICTURE: Final = frozenset({"picture", "content", "name"})
-# What each question may be asked with; that is all text but for numbers of pictures.
+# What each question may be asked with; that is all text but for numbers of images.
 _WITH: Final = {
     "picture": _PICTURE | {"layer"},
     "explain": _PICTURE | {"label"},
@@ -100,13 +100,13 @@ class WorkerAnswers:
     def _picture(
         self, look: Inspection, page: Path, *, layer: str | None = None, **picture: str
     ) -> dict[str, Any]:
-        """What a layer, or each of them, makes of a picture."""
+        """What a layer, or each of them, makes of an image."""
         return self._shown(look, page, _answer(look, **picture), layer)
 
     def _explain(
         self, look: Inspection, page: Path, *, label: str | None = None, **picture: str
     ) -> dict[str, Any]:
-        """Why a picture got its answer: heat maps with their checks."""
+        """Why an image got its answer: heat maps with their checks."""
         answer = _answer(look, **picture)
         found = Insight(look.classifier.path, answer=answer)
         found.decision = look.explain(answer, label)
@@ -131,7 +131,7 @@ class WorkerAnswers:
         label: str | None = None,
         limit: int | None = None,
     ) -> dict[str, Any]:
-        """What excites each unit of a layer, over all training pictures or some of them."""
+        """What excites each unit of a layer, over all training images or some of them."""
         from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
 
         if label is not None:
@@ -155,7 +155,7 @@ class WorkerAnswers:
     def _nearest(
         self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **picture: str
     ) -> dict[str, Any]:
-        """The training pictures that the network sees most like a picture, with their pixels."""
+        """The training images that the network sees most like an image, with their pixels."""
         del page  # it has none
         answer = _answer(look, **picture)
         found = look.nearest(answer, count)
@@ -239,17 +239,17 @@ def _answer(
     content: str | None = None,
     name: str = "picture",
 ) -> Prediction:
-    """Return the answer to a picture.
+    """Return the answer to an image.
 
     Args:
         look: The classifier.
-        picture: One of the known pictures by part and number, such as ``test/17``.
+        picture: One of the known images by part and number, such as ``test/17``.
         content: Or the bytes of any, in base64.
         name: What to call those.
 
     Raises:
-        RecipeError: Neither or both were given, or there is no such picture.
-        ImageError: The bytes are no picture.
+        RecipeError: Neither or both were given, or there is no such image.
+        ImageError: The bytes are no image.
     """
     if (picture is None) == (content is None):
         raise RecipeError("a picture or its content", "got neither or both", "Give one of them.")
@@ -270,7 +270,7 @@ def _answer(
 
 
 def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> dict[str, Any]:
-    """Write the page about a picture and return what is said of it."""
+    """Write the page about an image and return what is said of it."""
     from opsin.commands.inspect_pages import write_picture_page  # noqa: PLC0415  needs Jinja
 
     write_picture_page(look, found, answer, page)
@@ -285,8 +285,8 @@ def answer_lines(
     """Answer questions until there are no more, one JSON object a line.
 
     In: ``{"id", "do": "picture" | "layer" | "network" | "nearest" | "explain", "with": {…}}``.
-    Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: nobody
-    knows), then ``{"id", "page": path or null, "said": {…}}`` or
+    Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: it is
+    unknown), then ``{"id", "page": path or null, "said": {…}}`` or
     ``{"id", "error": {kind, expected, received, advice}}``.
 
     Args:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from opsin.core.errors import OpsinError, RecipeError
 
 # Names that an error lists, the closest first.
 _NAMED: Final = 30
@@ -57,6 +59,36 @@ def closest_first(names: Sequence[str], given: str) -> str:
     ranked = sorted(names, key=likeness)
     more = len(ranked) - _NAMED
     return ", ".join(ranked[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_choices(
+    what: str,
+    given: Iterable[str],
+    known: Sequence[str],
+    error: type[OpsinError] = RecipeError,
+) -> None:
+    """Refuse names that are not among the known ones.
+
+    Args:
+        what: What the names are called, such as ``layer``.
+        given: The names to check.
+        known: The names that there are.
+        error: The error to raise.
+
+    Raises:
+        OpsinError: A name is unknown; the error lists the known ones, the closest first.
+
+    Example:
+        >>> check_choices("class", ["dgo"], ["cat", "dog"])
+        Traceback (most recent call last):
+            ...
+        opsin.core.errors.RecipeError: expected a class among dog, cat; got 'dgo'. Choose there.
+    """
+    for name in given:
+        if name not in known:
+            raise error(
+                f"a {what} among {closest_first(known, name)}", f"got {name!r}", "Choose there."
+            )
 
 
 def _plain(name: str) -> str:

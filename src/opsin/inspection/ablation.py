@@ -14,21 +14,23 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import decide, difference_interval, holm
 from opsin.inspection.network import Network
-from opsin.inspection.part import Part, batch_size, layer_called, up_to
+from opsin.inspection.subnetwork import Subnetwork, batch_size, layer_called, up_to
 from opsin.runtime.classifier import Classifier
 
 # A change counts as shown where chance alone makes one as large less often than this.
 _LEVEL: Final = 0.05
+#: The rest of a network: takes values, the layer's first, and returns answers, ``int64[B]``.
+Rest = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Effect:
+class UnitEffect:
     """What becomes of the answers without a unit.
 
     Args:
         unit: Its number.
-        lost: Pictures that are right only with it.
-        gained: Pictures that are right only without it.
+        lost: Images that are right only with it.
+        gained: Images that are right only without it.
         change: Accuracy without it less that with it, -1 to 1.
         low: Lower end of the change's 95% interval.
         high: Upper end.
@@ -86,11 +88,11 @@ class Effect:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What each unit of a layer is worth, on validation pictures.
+    """What each unit of a layer is worth, on validation images.
 
     Args:
         layer: Name of the layer.
-        images: Pictures of each class.
+        images: Images of each class.
         right: Those of them that the whole network has right.
         effects: One for each unit that was tried, the largest loss first.
     """
@@ -98,19 +100,19 @@ class Ablation:
     layer: str
     images: dict[str, int]
     right: dict[str, int]
-    effects: tuple[Effect, ...]
+    effects: tuple[UnitEffect, ...]
 
     @property
     def accuracy(self) -> float:
-        """Accuracy of the whole network on these pictures, 0 to 1."""
+        """Accuracy of the whole network on these images, 0 to 1."""
         return sum(self.right.values()) / sum(self.images.values())
 
-    def of(self, unit: int) -> Effect | None:
+    def of(self, unit: int) -> UnitEffect | None:
         """Return the effect of a unit, if it was tried."""
         return next((effect for effect in self.effects if effect.unit == unit), None)
 
-    def accuracy_by_class(self, effect: Effect) -> dict[str, float | None]:
-        """Return the accuracy for each class without a unit; ``None``: no pictures."""
+    def accuracy_by_class(self, effect: UnitEffect) -> dict[str, float | None]:
+        """Return the accuracy for each class without a unit; ``None``: no images."""
         return {
             name: (self.right[name] - effect.lost_by_class[name] + effect.gained_by_class[name])
             / count
@@ -145,20 +147,20 @@ def ablate(
 ) -> Ablation:
     """Switch off the units of a layer, one after the other, and count what changes.
 
-    All validation pictures are asked; the numbers are exact. It takes about as long as answering
+    All validation images are asked; the numbers are exact. It takes about as long as answering
     all of them once for each unit, less what lies before the layer.
 
     Args:
         classifier: An open classifier.
         network: Its graph.
-        known: The pictures.
+        known: The images.
         layer: Name of the layer.
         units: Numbers of the units (default: all).
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         ModelFileError: There is no such layer, or no such unit.
-        SourceError: There are no validation pictures.
+        SourceError: There are no validation images.
 
     Example:
         >>> import opsin, tempfile
@@ -170,7 +172,7 @@ def ablate(
     chosen = _units(layer, layer_called(network, layer).shape[0], units)
     rows = known.rows_of("val")
     content, inputs = network.after(layer)
-    rest = Part(content)
+    rest = Subnetwork(content)
 
     def answer(values: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
         (probabilities,) = rest.run(dict(zip(inputs, values, strict=True)))
@@ -179,7 +181,7 @@ def ablate(
     off = SwitchedOff(answer, chosen, len(classifier.classes))
     watcher.begin(f"Without units of {layer}", len(rows) * len(chosen), "answers")
     done = 0
-    for batch in Part(up_to(network, inputs)).stream(known.images, rows, batch_size(network)):
+    for batch in Subnetwork(up_to(network, inputs)).stream(known.images, rows, batch_size(network)):
         for _ in off.add(batch.values, known.labels[batch.rows]):
             watcher.advance(done := done + len(batch.rows))
     watcher.end()
@@ -215,7 +217,7 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
         return dict(zip(classes, map(int, counts), strict=True))
 
     effects = [
-        Effect(
+        UnitEffect(
             unit=int(unit),
             lost=int(lost.sum()),
             gained=int(gained.sum()),
@@ -244,12 +246,8 @@ def _tested(lost: NDArray[np.int64], gained: NDArray[np.int64]) -> NDArray[np.fl
     return np.minimum(1.0, 2 * fewer)
 
 
-#: The rest of a network: takes values, the layer's first, and returns answers, ``int64[B]``.
-Rest = Callable[[Sequence[NDArray[np.float32]]], NDArray[np.int64]]
-
-
 class SwitchedOff:
-    """Counts, batch by batch, which pictures turn wrong or right without a unit.
+    """Counts, batch by batch, which images turn wrong or right without a unit.
 
     A unit is switched off by a 0 at all its places, as if its weights and its bias were 0 and
     nothing else had changed (A. Morcos et al., "On the importance of single directions for
@@ -271,17 +269,17 @@ class SwitchedOff:
     def __init__(self, answer: Rest, units: NDArray[np.int64], classes: int) -> None:
         self._answer = answer
         self.units = units
-        #: Pictures of each class, and those of them that the whole network has right, ``int64[K]``.
+        #: Images of each class, and those of them that the whole network has right, ``int64[K]``.
         self.images = np.zeros(classes, np.int64)
         self.right = np.zeros(classes, np.int64)
-        #: Pictures of each class that are right only with the unit, or only without, ``[U, K]``.
+        #: Images of each class that are right only with the unit, or only without, ``[U, K]``.
         self.lost = np.zeros((len(units), classes), np.int64)
         self.gained = np.zeros((len(units), classes), np.int64)
 
     def add(
         self, values: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]
     ) -> Iterator[int]:
-        """Take some pictures, and yield the number of each unit once it is done with them.
+        """Take some images, and yield the number of each unit once it is done with them.
 
         Args:
             values: What goes into the rest of the network: the layer's output, ``float32[B, C]``

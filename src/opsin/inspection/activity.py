@@ -21,7 +21,7 @@ from opsin.inspection.layers import iter_batches
 from opsin.inspection.network import Network
 from opsin.runtime.classifier import Classifier
 
-#: |value| of a tanh above which it hardly changes any more, and the share of places (and pictures)
+#: |value| of a tanh above which it hardly changes any more, and the share of places (and images)
 #: from which a unit counts as saturated.
 SATURATED_ABOVE: Final = 0.99
 SATURATED_SHARE: Final = 0.95
@@ -31,11 +31,15 @@ _CONSTANT: Final = 1e-6
 _PASSING: Final = ("Dropout", "Flatten", "Mean", "Normalise", "Scale")
 #: The columns of `UnitActivity.table`.
 COLUMNS: Final = ("lowest", "highest", "mean", "deviation", "active", "saturation")
+#: Images that are looked at: a unit that is active for one in 300 is found with 96%.
+PICTURES: Final = 1000
+# Raised when the figures mean something else than before, so that older files are made anew.
+_FORMAT: Final = 1
 
 
 @dataclass(frozen=True)
 class UnitActivity:
-    """What the units of one layer did, over pictures and places.
+    """What the units of one layer did, over images and places.
 
     Args:
         kind: What the layer is, such as ``ReLU``.
@@ -87,10 +91,10 @@ class UnitActivity:
 
 @dataclass(frozen=True)
 class Activity:
-    """What the units of each layer did over many pictures.
+    """What the units of each layer did over many images.
 
     Args:
-        images: How many pictures that were.
+        images: How many images that were.
         layers: By the layer's name; layers without units of their own are left out.
     """
 
@@ -135,13 +139,13 @@ class ActivityRecord:
         self._images = 0
 
     def add(self, values: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take the values of some pictures, each layer's as ``float32[N, C, …]``."""
+        """Take the values of some images, each layer's as ``float32[N, C, …]``."""
         for name, sums in self._sums.items():
             sums.add(values[name])
         self._images += len(next(iter(values.values())))
 
     def result(self) -> Activity:
-        """Return the figures so far; there must have been a picture."""
+        """Return the figures so far; there must have been an image."""
         return Activity(self._images, {name: sums.result() for name, sums in self._sums.items()})
 
 
@@ -162,7 +166,7 @@ class _Sums:
     def add(self, values: NDArray[np.float32]) -> None:
         pictures, units = values.shape[:2]
         places = values[0, 0].size
-        # Over the pictures first: that runs along the memory, however small the maps.
+        # Over the images first: that runs along the memory, however small the maps.
         rows = values.reshape(pictures, units * places)
         wide = (units, places)
         self._lowest = np.minimum(self._lowest, rows.min(axis=0).reshape(wide).min(axis=1))
@@ -203,12 +207,6 @@ def _true(found: NDArray[np.bool_]) -> NDArray[np.int64]:
     return total
 
 
-#: Pictures that are looked at: a unit that is active for one in 300 is found with 96%.
-PICTURES: Final = 1000
-# Raised when the figures mean something else than before, so that older files are made anew.
-_FORMAT: Final = 1
-
-
 def activity_of(
     classifier: Classifier,
     network: Network,
@@ -216,21 +214,21 @@ def activity_of(
     *,
     watcher: Watcher = SILENT,
 ) -> Activity | None:
-    """Return what each unit does over 1,000 training pictures, from the run's file if it has one.
+    """Return what each unit does over 1,000 training images, from the run's file if it has one.
 
-    The pictures are spread evenly over the training pictures, the same ones every time. The file
+    The images are spread evenly over the training images, the same ones every time. The file
     ``inspection/activity.npz`` belongs to one classifier.onnx, by its SHA-256; where it is
     damaged or belongs to another, it is made anew. Nothing is written where the classifier lies in
-    no run directory, where that cannot be written to, or of pictures that are not the run's.
+    no run directory, where that cannot be written to, or of images that are not the run's.
 
     Args:
         classifier: An open classifier.
         network: Its network.
-        known: Returns the pictures that it learnt from; asked only where there is no file.
-        watcher: Is told how far the work is, and when the pictures are gone.
+        known: Returns the images that it learnt from; asked only where there is no file.
+        watcher: Receives the progress, and a note when the images are gone.
 
     Returns:
-        The figures; ``None`` without pictures.
+        The figures; ``None`` without images.
     """
     layers = layers_with_units(classifier.metadata.layers)
     digest = hashlib.sha256(classifier.content).hexdigest()
@@ -266,7 +264,7 @@ def activity_of(
 
 
 def _spread(known: ReferenceSet) -> NDArray[np.int64]:
-    """Return rows of training pictures, or of any where there are none to train on."""
+    """Return rows of training images, or of any where there are none to train on."""
     rows = known.train if len(known.train) else np.arange(len(known.images))
     count = min(PICTURES, len(rows))
     return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)] if count else rows

@@ -1,4 +1,4 @@
-"""Why a picture got its answer."""
+"""Why an image got its answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from opsin.inspection.faithfulness import (
 )
 from opsin.inspection.network import Network
 from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
-from opsin.inspection.part import Part
+from opsin.inspection.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 #: What is said of an image without contrast.
@@ -33,7 +33,7 @@ NO_WEIGHTS: Final = (
     "failed one check only."
 )
 
-# Pixels of the pictures that a network is asked about at once.
+# Pixels of the images that a network is asked about at once.
 _PIXELS: Final = 1_000_000
 
 
@@ -63,14 +63,14 @@ GradientMaps = Callable[
 
 @dataclass(frozen=True)
 class HeatMap:
-    """What one method says about a picture and a class.
+    """What one method says about an image and a class.
 
     Args:
         method: ``saliency``, ``grad-cam``, ``integrated-gradients`` or ``occlusion``.
         heat: ``float32[H, W]``; large values speak for the class, negative ones against it.
         random_heat: The same from a network with random weights; ``None``: it cannot be made.
         curves: Its deletion and insertion curves.
-        by_chance: Those of the same map at places that have nothing to do with the picture.
+        by_chance: Those of the same map at places that have nothing to do with the image.
         verdict: Whether it may be trusted.
         notes: What else should be known about it, sentences.
     """
@@ -99,10 +99,10 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Decision:
-    """Why a picture got its answer.
+    """Why an image got its answer.
 
     Args:
-        pixels: The picture, ``uint8[H, W, C]``.
+        pixels: The image, ``uint8[H, W, C]``.
         classes: Names of the classes.
         target: The class that is explained, a place among them.
         answer: The answer, a place among them.
@@ -124,7 +124,7 @@ class Decision:
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data, the picture left out."""
+        """Return it as plain data, the image left out."""
         changed = None
         if self.counterfactual is not None:
             changed = self.counterfactual.to_json()
@@ -215,14 +215,14 @@ def explain(
 
 
 def fill_of(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return what hidden pixels become: the mean of the training pictures, ``uint8[C]``.
+    """Return what hidden pixels become: the mean of the training images, ``uint8[C]``.
 
     That is what the network's first layer makes 0. Models without layers do not hold it; theirs
-    is the mean of the picture itself.
+    is the mean of the image itself.
 
     Args:
         network: The network in the file.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
     """
     mean = network.weights.get("input.mean")
     own = (
@@ -236,7 +236,7 @@ def fill_of(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _answering(content: bytes) -> Answer:
     """Return what asks a file that lies in memory."""
-    part = Part(content)
+    part = Subnetwork(content)
     place = part.outputs.index("probabilities")
 
     def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:

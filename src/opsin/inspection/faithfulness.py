@@ -24,7 +24,7 @@ MARGIN: Final = 0.01
 
 # Cells along the smaller side: single pixels hidden at random make noise, not gaps.
 _CELLS: Final = 14
-# Steps of a curve, and misplaced maps; fewer where each picture costs more.
+# Steps of a curve, and misplaced maps; fewer where each image costs more.
 _STEPS, _ORDERS = 14, 10
 _STEPS_LARGE, _ORDERS_LARGE = 8, 8
 _LARGE: Final = 64 * 64
@@ -34,7 +34,7 @@ _DRAWN: Final = ("weight", "bias", "points")
 
 @dataclass(frozen=True)
 class DeletionCurves:
-    """The probability of a class while the picture is hidden, or shown, cell by cell.
+    """The probability of a class while the image is hidden, or shown, cell by cell.
 
     Args:
         shares: How much is hidden (or shown), 0 to 1, ``float32[S]``.
@@ -59,7 +59,7 @@ class DeletionCurves:
 
 @dataclass(frozen=True)
 class RandomBaseline:
-    """What the same map reaches at places that have nothing to do with the picture.
+    """What the same map reaches at places that have nothing to do with the image.
 
     Args:
         shares: How much is hidden (or shown), 0 to 1, ``float32[S]``.
@@ -148,10 +148,10 @@ def curves_of(
 
     Args:
         answer: Gives the probabilities.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         heat: The map, ``float32[H, W]``; large values first.
         target: The class, a place among the probabilities.
-        fill: What hidden pixels become, ``uint8[C]``: the mean of the training pictures.
+        fill: What hidden pixels become, ``uint8[C]``: the mean of the training images.
         seed: Orders cells of one value.
 
     Example:
@@ -195,11 +195,11 @@ def chance(
 
     Args:
         answer: Gives the probabilities.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         heat: The map, ``float32[H, W]``.
         target: The class, a place among the probabilities.
         fill: What hidden pixels become, ``uint8[C]``.
-        seed: Decides where the map is put: ten times, eight times for pictures beyond 64×64.
+        seed: Decides where the map is put: ten times, eight times for images beyond 64×64.
     """
     random = np.random.default_rng([seed, 1])
     orders = _ORDERS if heat.size <= _LARGE else _ORDERS_LARGE
@@ -283,7 +283,7 @@ def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def random_weights(network: Network, *, seed: int = 0) -> bytes | None:
     """Return the file with the weights of every layer drawn anew; ``None``: it has none to draw.
 
-    Each array of weights, biases or stored pictures is exchanged for one of the same mean and
+    Each array of weights, biases or stored images is exchanged for one of the same mean and
     deviation (a normal distribution). The running averages of BatchNorm, what normalises the
     pixels and what calibrates the answers stay.
 

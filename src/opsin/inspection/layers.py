@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
-from opsin.data.spelling import closest_first
+from opsin.data.spelling import check_choices
 from opsin.inspection.network import Network
-from opsin.inspection.part import Part, up_to
+from opsin.inspection.subnetwork import Subnetwork, up_to
 from opsin.runtime.classifier import Classifier
 
 #: How `LayerView.strengths` are measured, in words.
@@ -28,11 +28,15 @@ _SMOOTH: Final = frozenset(("GELU", "SiLU", "Sigmoid", "Tanh"))
 _NEAR: Final = 0.01
 
 Sparse = Literal["exactly 0", "nearer to 0 than 1% of the largest"]
+# Bytes of values and pixels that a batch may come to; all layers of 256 photographs at once would
+# be gigabytes.
+_BYTES: Final = 32 << 20
+_BATCH: Final = 256
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """A layer's values for one picture, with what they come to.
+    """A layer's values for one image, with what they come to.
 
     Mean, deviation, minimum, maximum and histogram are of the numbers that are finite.
 
@@ -98,7 +102,7 @@ class LayerView:
 
 
 def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
-    """Measure what a layer puts out for one picture.
+    """Measure what a layer puts out for one image.
 
     Args:
         layer: The layer.
@@ -136,26 +140,20 @@ def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
         counts=counts.astype(np.int64),
         edges=edges,
         strengths=strengths,
-        # Equal ones in the order of their numbers, so that the same picture gives the same page.
+        # Equal ones in the order of their numbers, so that the same image gives the same page.
         order=np.argsort(-strengths, kind="stable"),
         not_finite=int(all_finite.size - np.count_nonzero(all_finite)),
     )
 
 
-# Bytes of values and pixels that a batch may come to; all layers of 256 photographs at once would
-# be gigabytes.
-_BYTES: Final = 32 << 20
-_BATCH: Final = 256
-
-
 def layer_views(
     classifier: Classifier, pixels: NDArray[np.uint8], *, names: Sequence[str] | None = None
 ) -> list[LayerView]:
-    """Return what layers make of a picture, with their figures.
+    """Return what layers make of an image, with their figures.
 
     Args:
         classifier: An open classifier.
-        pixels: A prepared picture, ``uint8[H, W, C]``, such as `Prediction.pixels`.
+        pixels: A prepared image, ``uint8[H, W, C]``, such as `Prediction.pixels`.
         names: Names of layers (default: all, in the order of their work).
 
     Raises:
@@ -170,29 +168,9 @@ def layer_views(
     """
     layers = {layer.name: layer for layer in classifier.metadata.layers}
     wanted = list(layers) if names is None else list(dict.fromkeys(names))
-    check_names(classifier, wanted)
+    check_choices("layer", wanted, list(layers), ModelFileError)
     values = classifier.layers(pixels[None], wanted)
     return [view_of(layers[name], np.asarray(values[name][0], np.float32)) for name in wanted]
-
-
-def check_names(
-    classifier: Classifier, names: Sequence[str], *, further: Sequence[str] = ()
-) -> None:
-    """Refuse names that no layer has.
-
-    Args:
-        classifier: An open classifier.
-        names: What was asked for.
-        further: Other names that may be asked for.
-
-    Raises:
-        ModelFileError: There is no such layer; the error lists those there are, the closest first.
-    """
-    known = [layer.name for layer in classifier.metadata.layers] + list(further)
-    for name in names:
-        if name not in known:
-            there = closest_first(known, name)
-            raise ModelFileError(f"a layer among {there}", f"got {name!r}", "Choose there.")
 
 
 def iter_batches(
@@ -210,11 +188,11 @@ def iter_batches(
     Args:
         classifier: An open classifier.
         network: Its network.
-        images: Prepared pictures, ``uint8[N, H, W, C]``, read block by block.
+        images: Prepared images, ``uint8[N, H, W, C]``, read block by block.
         names: Names of layers or of the file's outputs.
-        rows: Which pictures (default: all, in their order).
+        rows: Which images (default: all, in their order).
     """
-    part = Part(up_to(network, names))
+    part = Subnetwork(up_to(network, names))
     sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}
     # The layers that are not fetched are computed as well, two or three of them at a time.
     work = sum(sizes.get(name, 0) for name in names) + 3 * max(sizes.values(), default=0)

@@ -22,8 +22,18 @@ from opsin.inspection.network import Network
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
-#: So that a picture which excites nothing at all is like none, not an error.
+#: So that an image which excites nothing at all is like none, not an error.
 _NO_LENGTH: Final = 1e-12
+#: Where a run keeps the embeddings of its training images.
+FILE: Final = Path("inspection") / "embedding.npz"
+#: More bytes than this are not kept.
+MOST: Final = 1_000_000_000
+# Rows that are held at once.
+_ROWS: Final = 4096
+# Images by which it is seen that others have taken their place.
+_SAMPLE: Final = 64
+# How many more than asked for are compared exactly, since the file holds half precision.
+_FURTHER: Final = 3
 
 
 def directions(
@@ -31,7 +41,7 @@ def directions(
 ) -> NDArray[np.float32]:
     """Return embeddings as directions: each unit over its deviation, each row of length 1.
 
-    The product of two rows is the cosine by which the file itself tells how familiar a picture is
+    The product of two rows is the cosine by which the file itself tells how familiar an image is
     (A. Techapanurak et al. put it to use, ACCV 2020): units that vary much have no more say than
     others, and neither has the strength of the whole.
 
@@ -85,30 +95,17 @@ def most_alike(
     return rows, cosines.astype(np.float32)
 
 
-#: Where a run keeps the embeddings of its training pictures.
-FILE: Final = Path("inspection") / "embedding.npz"
-#: More bytes than this are not kept.
-MOST: Final = 1_000_000_000
-
-# Rows that are held at once.
-_ROWS: Final = 4096
-# Pictures by which it is seen that others have taken their place.
-_SAMPLE: Final = 64
-# How many more than asked for are compared exactly, since the file holds half precision.
-_FURTHER: Final = 3
-
-
 @dataclass(frozen=True)
 class Neighbour:
-    """A training picture like the one asked about.
+    """A training image like the one asked about.
 
     Args:
-        row: Its row among the known pictures.
+        row: Its row among the known images.
         name: What it is called.
         label: Its class, a place among the classifier's.
         class_name: What that is called.
         similarity: Cosine of the two embeddings, each unit over its deviation, -1 to 1.
-        same: Whether it is the very same picture.
+        same: Whether it is the very same image.
         pixels: ``uint8[H, W, C]``
     """
 
@@ -139,20 +136,20 @@ def nearest(
     count: int = 9,
     watcher: Watcher = SILENT,
 ) -> list[Neighbour]:
-    """Return the training pictures whose embeddings are nearest: "it said boot because of these".
+    """Return the training images whose embeddings are nearest: "it said boot because of these".
 
     Likeness is the cosine of the embeddings, each unit over its deviation over the training
-    pictures, as in the file's ``familiarity``. The first call asks the network about every
-    training picture, and keeps the answers in the run directory, ``inspection/embedding.npz``, so
+    images, as in the file's ``familiarity``. The first call asks the network about every
+    training image, and keeps the answers in the run directory, ``inspection/embedding.npz``, so
     that the next one takes no time. They are read batch by batch, and a million need no more
     memory than a thousand.
 
     Args:
         classifier: An open classifier.
-        known: The pictures beside it; those to learn from are compared.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        known: The images beside it; those to learn from are compared.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         count: How many at most.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     content = classifier.content
     network = Network(content, classifier.metadata.layers)
@@ -196,7 +193,7 @@ def nearest(
 
 
 def _key(content: bytes, known: ReferenceSet) -> str:
-    """Return what the embeddings depend on, as a digest: the file and the pictures."""
+    """Return what the embeddings depend on, as a digest: the file and the images."""
     digest = hashlib.sha256(hashlib.sha256(content).digest())
     digest.update(np.ascontiguousarray(known.train).tobytes())
     sample = known.train[np.linspace(0, len(known.train) - 1, _SAMPLE).astype(np.int64)]
@@ -243,7 +240,7 @@ def _write(
 
 
 def _fits(path: Path, key: str, count: int, size: int) -> bool:
-    """Tell whether a file is whole and holds the directions of these pictures."""
+    """Tell whether a file is whole and holds the directions of these images."""
     try:
         with StoredArrays(path) as file:
             wanted = Stated((count, size), np.dtype("<f2"), by_columns=False)

@@ -2,7 +2,7 @@
 
 A ZIP archive whose members are stored, not packed, has every byte's place known as soon as the
 shapes are. So all members are written at once, each block at its place, in one pass over the
-pictures; the disk holds the file and nothing beside it. (A temporary file a layer, joined at the
+images; the disk holds the file and nothing beside it. (A temporary file a layer, joined at the
 end, would need twice the room and write everything twice; a pass a layer would run the network
 once for each.) The format is that of PKWARE's APPNOTE 6.3, ZIP64 throughout.
 """

@@ -1,4 +1,4 @@
-"""What hiding parts of a picture changes."""
+"""What hiding parts of an image changes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from opsin.core.events import SILENT, Watcher
 
-#: Prepared pictures ``uint8[N, H, W, C]`` to probabilities ``float32[N, K]``.
+#: Prepared images ``uint8[N, H, W, C]`` to probabilities ``float32[N, K]``.
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 # The patch is this share of the smaller side, so that 28 pixels give 4 and 224 give 32.
 _PATCH: Final = 7
 # Places of the patch along a side, at most.
 _PLACES: Final = 40
-# Share of the side, or of the picture, of which hiding is no longer a part of the picture.
+# Share of the side, or of the image, of which hiding is no longer a part of the image.
 _MOST: Final = 0.6
 # Sizes of patches that are tried differ by this share of the side.
 _FINENESS: Final = 28
@@ -32,13 +32,13 @@ _PIXELS: Final = 2_000_000
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """A part of the picture without which the answer is another.
+    """A part of the image without which the answer is another.
 
     Args:
         hidden: Which pixels are hidden, ``bool[H, W]``.
         box: Top, left, bottom, right (the ends left out) where they are one square patch.
-        pixels: The picture without them, ``uint8[H, W, C]``.
-        before: The answer to the whole picture, a place among the classes.
+        pixels: The image without them, ``uint8[H, W, C]``.
+        before: The answer to the whole image, a place among the classes.
         before_probability: Its probability, 0 to 1.
         after: The answer without that part.
         after_probability: Its probability, 0 to 1.
@@ -54,7 +54,7 @@ class Counterfactual:
 
     @property
     def share(self) -> float:
-        """How much of the picture is hidden, 0 to 1."""
+        """How much of the image is hidden, 0 to 1."""
         return float(self.hidden.mean())
 
     def to_json(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def answers_without(
     hidden: NDArray[np.bool_],
     fill: NDArray[np.uint8],
 ) -> NDArray[np.float32]:
-    """Return the answers to a picture with parts of it hidden, ``float32[M, K]``.
+    """Return the answers to an image with parts of it hidden, ``float32[M, K]``.
 
     Args:
         answer: Gives the probabilities.
@@ -103,14 +103,14 @@ def occlusion_map(
 
     M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", ECCV 2014.
     A square of a seventh of the smaller side moves in steps of half its own side; each pixel gets
-    the mean over the squares that hid it. That is 169 pictures for square ones of any size.
+    the mean over the squares that hid it. That is 169 images for square ones of any size.
 
     Args:
         answer: Gives the probabilities.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         target: The class, a place among the probabilities.
-        fill: What hidden pixels become, ``uint8[C]``: the mean of the training pictures.
-        watcher: Is told how far the work is.
+        fill: What hidden pixels become, ``uint8[C]``: the mean of the training images.
+        watcher: Receives the progress of the work.
 
     Returns:
         ``float32[H, W]``, in probability; negative where hiding helps the class.
@@ -126,7 +126,7 @@ def occlusion_map(
     """
     height, width, _ = pixels.shape
     side = max(1, round(min(height, width) / _PATCH))
-    # Of a picture that is much longer than wide, the patches reach from one place to the next.
+    # Of an image that is much longer than wide, the patches reach from one place to the next.
     tall, wide = (max(side, -(-length // _PLACES)) for length in (height, width))
     boxes = [
         (top, left, top + tall, left + wide)
@@ -158,13 +158,13 @@ def counterfactual(
     """Return the smallest part found whose hiding changes the answer; ``None``: there is none.
 
     Square patches are tried first, from small to large, each size at the places where the
-    occlusion map promises most (64 of them, 24 of pictures beyond 64×64 pixels): a smaller one
+    occlusion map promises most (64 of them, 24 of images beyond 64×64 pixels): a smaller one
     elsewhere may have been missed. Where no patch of up to 60% of the side does it, the parts that
-    matter most are hidden together, one after another, up to 60% of the picture.
+    matter most are hidden together, one after another, up to 60% of the image.
 
     Args:
         answer: Gives the probabilities.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         heat: The occlusion map for its answer, ``float32[H, W]``.
         fill: What hidden pixels become, ``uint8[C]``.
 

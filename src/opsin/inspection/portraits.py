@@ -12,25 +12,25 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.network import Network
-from opsin.inspection.part import Part, batch_size, up_to
+from opsin.inspection.subnetwork import Subnetwork, batch_size, up_to
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
-#: Pictures of each kind that stand for a class.
+#: Images of each kind that stand for a class.
 SHOWN: Final = 8
 
 
 @dataclass(frozen=True)
-class Example:
-    """A picture that stands for its class.
+class PortraitImage:
+    """An image that stands for its class.
 
     Args:
-        row: Its number among the pictures.
+        row: Its number among the images.
         name: What it is called.
         probability: Of its class, 0 to 1.
         distance: Of its embedding from the mean of its class: 1 less the cosine, 0 to 2. As for
             the file's ``familiarity``, each unit counts in its own deviations.
-        images: The pictures, which are read when they are asked for.
+        images: The images, which are read when they are asked for.
     """
 
     row: int
@@ -41,7 +41,7 @@ class Example:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """The picture, ``uint8[H, W, C]``."""
+        """The image, ``uint8[H, W, C]``."""
         return np.asarray(self.images[self.row])
 
     def to_json(self) -> dict[str, Any]:
@@ -52,11 +52,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Portrait:
-    """A class, as its training pictures and the network show it.
+    """A class, as its training images and the network show it.
 
     Args:
         label: The class.
-        images: How many training pictures it has; without any the rest is empty.
+        images: How many training images it has; without any the rest is empty.
         mean: Their mean, ``uint8[H, W, C]``.
         surest: Those with the highest probability of the class; where it is equal, those whose
             logit leads the others' by more.
@@ -67,9 +67,9 @@ class Portrait:
     label: str
     images: int
     mean: NDArray[np.uint8] | None = field(repr=False, compare=False)
-    surest: tuple[Example, ...]
-    nearest: tuple[Example, ...]
-    farthest: tuple[Example, ...]
+    surest: tuple[PortraitImage, ...]
+    nearest: tuple[PortraitImage, ...]
+    farthest: tuple[PortraitImage, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data, the pixels left out."""
@@ -86,17 +86,17 @@ class Portrait:
 def portraits(
     classifier: Classifier, known: ReferenceSet, *, watcher: Watcher = SILENT
 ) -> list[Portrait]:
-    """Find for each class its surest, its most and its least typical training pictures.
+    """Find for each class its surest, its most and its least typical training images.
 
-    The pictures are read once, class by class; the memory holds the embeddings of one class.
+    The images are read once, class by class; the memory holds the embeddings of one class.
 
     Args:
         classifier: An open classifier.
-        known: The pictures.
-        watcher: Is told how far the work is.
+        known: The images.
+        watcher: Receives the progress of the work.
 
     Raises:
-        SourceError: There are no training pictures.
+        SourceError: There are no training images.
 
     Example:
         >>> import opsin, tempfile
@@ -109,8 +109,8 @@ def portraits(
     rows = rows[np.argsort(known.labels[rows], kind="stable")]
     network = Network(classifier.content, classifier.metadata.layers)
     logits, scales = network.layers[-1].name, network.weights.get(SCALES, np.float32(1))
-    part = Part(up_to(network, list(dict.fromkeys(("probabilities", logits, "embedding")))))
-    told: list[Portrait] = []
+    part = Subnetwork(up_to(network, list(dict.fromkeys(("probabilities", logits, "embedding")))))
+    found: list[Portrait] = []
     open_one = ClassCounter(0)
     watcher.begin("Classes", len(rows), "pictures")
     done = 0
@@ -119,7 +119,7 @@ def portraits(
         of = known.labels[batch.rows]
         for label in np.unique(of):
             while open_one.label < label:
-                told.append(_portrait(open_one, classifier, known))
+                found.append(_portrait(open_one, classifier, known))
                 open_one = ClassCounter(open_one.label + 1)
             some = of == label
             open_one.add(
@@ -131,10 +131,10 @@ def portraits(
             )
         watcher.advance(done := done + len(batch.rows))
     watcher.end()
-    while len(told) < len(classifier.classes):
-        told.append(_portrait(open_one, classifier, known))
+    while len(found) < len(classifier.classes):
+        found.append(_portrait(open_one, classifier, known))
         open_one = ClassCounter(open_one.label + 1)
-    return told
+    return found
 
 
 def _portrait(counter: ClassCounter, classifier: Classifier, known: ReferenceSet) -> Portrait:
@@ -142,9 +142,9 @@ def _portrait(counter: ClassCounter, classifier: Classifier, known: ReferenceSet
     if record is None:
         return Portrait(label, 0, None, (), (), ())
 
-    def examples(places: NDArray[np.int64]) -> tuple[Example, ...]:
+    def examples(places: NDArray[np.int64]) -> tuple[PortraitImage, ...]:
         return tuple(
-            Example(
+            PortraitImage(
                 row=int(record.rows[place]),
                 name=known.names[record.rows[place]],
                 probability=float(record.scores[place]),
@@ -166,17 +166,17 @@ def _portrait(counter: ClassCounter, classifier: Classifier, known: ReferenceSet
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """What is known of a class with N pictures.
+    """What is known of a class with N images.
 
     Args:
-        rows: The pictures' numbers, ``int64[N]``.
+        rows: The images' numbers, ``int64[N]``.
         scores: The probability of this class for each, ``float32[N]``.
         distances: Of each embedding from the class's mean: 1 less the cosine of the angle
             between them, 0 to 2, ``float64[N]``. Euclidean distances would tell how long an
-            embedding is: the surest pictures have the longest, and would be far from any mean.
+            embedding is: the surest images have the longest, and would be far from any mean.
         surest: Places in ``rows``, the highest score first.
         nearest: Places, the nearest to the mean first.
-        mean: The mean picture, ``uint8[H, W, C]``.
+        mean: The mean image, ``uint8[H, W, C]``.
     """
 
     rows: NDArray[np.int64]
@@ -189,7 +189,7 @@ class ClassRecord:
 
 @dataclass
 class ClassCounter:
-    """Takes the pictures of one class batch by batch; it keeps their embeddings, not their pixels.
+    """Takes the images of one class batch by batch; it keeps their embeddings, not their pixels.
 
     Args:
         label: Place of the class among the outputs.
@@ -220,7 +220,7 @@ class ClassCounter:
         logits: NDArray[Any],
         embedding: NDArray[np.float32],
     ) -> None:
-        """Take some pictures of this class.
+        """Take some images of this class.
 
         Args:
             rows: Their numbers, ``int64[B]``.
@@ -237,7 +237,7 @@ class ClassCounter:
         self._sum = total if self._sum is None else self._sum + total
 
     def record(self) -> ClassRecord | None:
-        """Return what is known, or ``None`` where no picture has come."""
+        """Return what is known, or ``None`` where no image has come."""
         if self._sum is None:
             return None
         rows, scores = np.concatenate(self._rows), np.concatenate(self._scores)
@@ -265,7 +265,7 @@ def _angle(embedding: NDArray[np.float32], middle: NDArray[np.float64]) -> NDArr
 def _lead(logits: NDArray[Any], label: int) -> NDArray[np.float64]:
     """Return the lead of a class's logit over all others together, ``float64[B]``.
 
-    It orders pictures as the probability does, and goes on where that is rounded to 1.
+    It orders images as the probability does, and goes on where that is rounded to 1.
     """
     others = np.delete(logits.astype(np.float64), label, axis=1)
     top = np.maximum(others.max(axis=1), np.finfo(np.float64).min)

@@ -15,9 +15,10 @@ from opsin.core.errors import MissingExtraError, ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
+from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import wilson
 from opsin.inspection.network import IMAGES, Network
-from opsin.inspection.part import Part
+from opsin.inspection.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 try:
@@ -29,15 +30,26 @@ except ImportError as error:
     raise MissingExtraError("probing a network", "evaluate") from error
 
 
-#: Training pictures that probes are fitted to, and validation pictures they are judged by, at most.
+#: Training images that probes are fitted to, and validation images they are judged by, at most.
 FITTED: Final = 4000
 JUDGED: Final = 2000
 #: What the file's own answer is called among the layers.
 CLASSIFIER: Final = "classifier"
-# Numbers of all pictures and layers that are held at once: 300 MB.
+# Numbers of all images and layers that are held at once: 300 MB.
 _HELD: Final = 75_000_000
-# Pictures of a batch, and pixels of it: the maps of all layers may be in memory at once.
+# Images of a batch, and pixels of it: the maps of all layers may be in memory at once.
 _BATCH, _PIXELS = 64, 100_000
+#: Numbers of an image that a probe looks at, at most.
+MOST: Final = 1024
+#: What the pixels are called among the layers.
+PIXELS: Final = "pixels"
+# Weakness of the penalty (scikit-learn's C), and steps of the fitting. On Fashion-MNIST and
+# CIFAR-10 less penalty is better for the first layers and more for the last, by a point either
+# way; a ridge classifier is faster and up to three points worse.
+_FREEDOM, _STEPS = 0.01, 100
+#: How a layer's output becomes what a probe looks at: as it is, mean of blocks of places, or
+#: random directions.
+How = Literal["whole", "pooled", "projected"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,10 @@ class Probe:
 
     Args:
         layer: Its name; ``pixels`` for what goes in, ``classifier`` for the file's own answer.
-        accuracy: Share of the validation pictures that the probe gets right.
+        accuracy: Share of the validation images that the probe gets right.
         low: Lower end of its 95% interval (Wilson).
         high: Upper end.
-        outputs: Numbers that the layer puts out for a picture.
+        outputs: Numbers that the layer puts out for an image.
         features: Numbers that the probe looked at.
         how: How they were made: ``whole``, ``pooled``, ``projected``; ``own`` for the classifier.
         block: Height and width of the blocks of places that were averaged.
@@ -77,9 +89,9 @@ class Probes:
     Args:
         probes: The pixels first, then the layers in the order of their work, the classifier's own
             answer last.
-        fitted: Training pictures that the probes were fitted to.
-        judged: Validation pictures that they were judged by.
-        source: Where the pictures come from.
+        fitted: Training images that the probes were fitted to.
+        judged: Validation images that they were judged by.
+        source: Where the images come from.
     """
 
     probes: tuple[Probe, ...]
@@ -106,22 +118,22 @@ def probe_layers(
     seed: int = 0,
     watcher: Watcher = SILENT,
 ) -> Probes:
-    """Fit a linear probe to each layer's output, on training pictures; score it on others.
+    """Fit a linear probe to each layer's output, on training images; score it on others.
 
-    The others are validation pictures, never test pictures. Layers that only pass on what they are
+    The others are validation images, never test images. Layers that only pass on what they are
     given are left out.
 
     Args:
         classifier: An open classifier.
         network: The network in it.
-        known: Pictures whose classes are known.
+        known: Images whose classes are known.
         names: Layers (default: all that change something); named ones are all probed.
-        seed: Decides which pictures are taken, where there are more than are needed.
-        watcher: Is told how far the work is.
+        seed: Decides which images are taken, where there are more than are needed.
+        watcher: Receives the progress of the work.
 
     Raises:
         ModelFileError: There is no such layer.
-        SourceError: There are no validation pictures, or no two classes to learn.
+        SourceError: There are no validation images, or no two classes to learn.
 
     Example:
         >>> import opsin, tempfile
@@ -166,27 +178,35 @@ def probe_layers(
         for done, reduction in enumerate(reductions, start=1):
             values = features.pop(0)  # its memory is free for the next one's
             right = probe_hits(values[: len(train)], labels, values[len(train) :], judged)
-            ends = wilson(int(right.sum()), len(right))
-            probes.append(_probe(reduction, float(right.mean()), ends))
+            probes.append(
+                _probe(
+                    reduction.layer,
+                    right,
+                    outputs=reduction.outputs,
+                    features=reduction.features,
+                    how=reduction.how,
+                    block=reduction.block,
+                )
+            )
             watcher.advance(done)
         watcher.end()
     classes = len(classifier.classes)
-    accuracy, (low, high) = float(own.mean()), wilson(int(own.sum()), len(own))
-    probes.append(Probe(CLASSIFIER, accuracy, low, high, classes, classes, "own", (1, 1)))
+    probes.append(_probe(CLASSIFIER, own, outputs=classes, features=classes, how="own"))
     return Probes(tuple(probes), len(train), len(val), known.source)
 
 
-def _probe(reduction: Reduction, accuracy: float, ends: tuple[float, float]) -> Probe:
-    return Probe(
-        layer=reduction.layer,
-        accuracy=accuracy,
-        low=ends[0],
-        high=ends[1],
-        outputs=reduction.outputs,
-        features=reduction.features,
-        how=reduction.how,
-        block=reduction.block,
-    )
+def _probe(
+    layer: str,
+    right: NDArray[np.bool_],
+    *,
+    outputs: int,
+    features: int,
+    how: str,
+    block: tuple[int, int] = (1, 1),
+) -> Probe:
+    """Return a probe's accuracy with its interval, from which images it got right."""
+    low, high = wilson(int(right.sum()), len(right))
+    return Probe(layer, float(right.mean()), low, high, outputs, features, how, block)
 
 
 def _layers(network: Network, names: Sequence[str] | None) -> list[str]:
@@ -194,11 +214,7 @@ def _layers(network: Network, names: Sequence[str] | None) -> list[str]:
     known = [layer.name for layer in network.layers]
     if names is None:
         return [name for name in known if not passes_on(network, name)]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ModelFileError(
-            f"layers among {', '.join(known)}", f"got {', '.join(unknown)}", "Choose there."
-        )
+    check_choices("layer", names, known, ModelFileError)
     return [name for name in known if name in names]
 
 
@@ -236,7 +252,7 @@ def _features(
     seed: int,
     watcher: Watcher,
 ) -> tuple[list[Reduction], list[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what probes see of some layers, and the file's answers, each a row a picture."""
+    """Return what probes see of some layers, and the file's answers, each a row an image."""
     content, reductions = probe_file(network, names, seed=seed)
     size = max(8, min(_BATCH, _PIXELS // (images.shape[1] * images.shape[2])))
     batches = (images[rows[start : start + size]] for start in range(0, len(rows), size))
@@ -254,27 +270,13 @@ def _features(
     return reductions, kept, np.concatenate(answers)
 
 
-#: Numbers of a picture that a probe looks at, at most.
-MOST: Final = 1024
-#: What the pixels are called among the layers.
-PIXELS: Final = "pixels"
-# Weakness of the penalty (scikit-learn's C), and steps of the fitting. On Fashion-MNIST and
-# CIFAR-10 less penalty is better for the first layers and more for the last, by a point either
-# way; a ridge classifier is faster and up to three points worse.
-_FREEDOM, _STEPS = 0.01, 100
-
-#: How a layer's output becomes what a probe looks at: as it is, mean of blocks of places, or
-#: random directions.
-How = Literal["whole", "pooled", "projected"]
-
-
 @dataclass(frozen=True)
 class Reduction:
     """What a probe sees of a layer.
 
     Args:
         layer: Its name, or ``pixels``.
-        outputs: Numbers that it puts out for a picture.
+        outputs: Numbers that it puts out for an image.
         features: Numbers that the probe looks at.
         how: How they were made.
         block: Height and width of the blocks of places that were averaged; (1, 1) for none.
@@ -297,7 +299,7 @@ def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reductio
 
     Args:
         layer: Its name.
-        shape: Of its output for one picture: channels, height, width; or units.
+        shape: Of its output for one image: channels, height, width; or units.
         most: Numbers to keep, at most.
 
     Example:
@@ -331,7 +333,7 @@ def probe_file(
     Args:
         network: The network.
         names: Layers, or ``pixels``.
-        most: Numbers of a picture for each, at most.
+        most: Numbers of an image for each, at most.
         seed: Decides random directions.
 
     Returns:
@@ -400,9 +402,9 @@ def iter_features(
     Args:
         content: What `probe_file` returned.
         count: Number of probes in it.
-        batches: Prepared pictures, ``uint8[N, H, W, C]`` each.
+        batches: Prepared images, ``uint8[N, H, W, C]`` each.
     """
-    part = Part(content)
+    part = Subnetwork(content)
     asked = [*(f"probe.{place}" for place in range(count)), "probabilities"]
     for batch in batches:
         found = dict(zip(part.outputs, part.run({IMAGES: batch}), strict=True))
@@ -415,16 +417,16 @@ def probe_hits(
     val: NDArray[np.float32],
     val_labels: NDArray[np.int64],
 ) -> NDArray[np.bool_]:
-    """Fit a linear probe and tell which validation pictures it gets right.
+    """Fit a linear probe and tell which validation images it gets right.
 
     A multinomial logistic regression on standardised features, after G. Alain and Y. Bengio,
     "Understanding intermediate layers using linear classifier probes", arXiv:1610.01644. Its
-    penalty is the same for each layer, and strong, since there are few pictures for the features.
+    penalty is the same for each layer, and strong, since there are few images for the features.
 
     Args:
-        train: Features of the training pictures, ``float32[N, F]``; they are standardised in place.
+        train: Features of the training images, ``float32[N, F]``; they are standardised in place.
         train_labels: Their classes, ``int64[N]``, at least two.
-        val: Features of the validation pictures, ``float32[M, F]``, likewise.
+        val: Features of the validation images, ``float32[M, F]``, likewise.
         val_labels: Their classes, ``int64[M]``.
 
     Returns:

@@ -10,15 +10,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import RecipeError, SourceError
+from opsin.core.errors import ModelFileError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
-from opsin.inspection.layers import check_names, iter_batches
+from opsin.data.spelling import check_choices
+from opsin.inspection.layers import iter_batches
 from opsin.inspection.network import Network
 from opsin.inspection.npz import ArrayPlan, open_npz
 from opsin.runtime.classifier import Classifier
 
-# Names of pictures that are turned into an array at once.
+# Names of images that are turned into an array at once.
 _NAMES: Final = 4096
 
 
@@ -28,24 +29,24 @@ def save_layers(
     names: Sequence[str],
     images: Images,
     *,
-    picture_names: Sequence[str],
+    image_names: Sequence[str],
     labels: NDArray[np.int64] | None = None,
     watcher: Watcher = SILENT,
 ) -> dict[str, Any]:
-    """Write what layers put out for each picture into a ``.npz`` file, which NumPy reads.
+    """Write what layers put out for each image into a ``.npz`` file, which NumPy reads.
 
-    The file has a row a picture: ``names``, ``labels`` (places in ``classes``) where they are
+    The file has a row an image: ``names``, ``labels`` (places in ``classes``) where they are
     given, and ``float32[N, …]`` a layer, under the layer's name. Everything is read, computed and
-    written batch by batch, so the memory does not grow with the pictures.
+    written batch by batch, so the memory does not grow with the images.
 
     Args:
         classifier: An open classifier.
         file: The file to write.
         names: Layers, or outputs of the file such as ``embedding``.
-        images: Prepared pictures, ``uint8[N, H, W, C]``.
-        picture_names: What each is called.
+        images: Prepared images, ``uint8[N, H, W, C]``.
+        image_names: What each is called.
         labels: Their classes, places among the classifier's, ``int64[N]``.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Returns:
         ``file``, its ``bytes``, the number of ``images``, and each array's shape in ``layers``.
@@ -53,7 +54,7 @@ def save_layers(
     Raises:
         ModelFileError: There is no such layer.
         RecipeError: No layer is named.
-        SourceError: There is no picture.
+        SourceError: There is no image.
         StorageError: The disk has too little room, or refuses a write. Nothing is left behind,
             after Ctrl-C neither.
 
@@ -62,7 +63,7 @@ def save_layers(
         >>> data = opsin.load("digits")
         >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> written = save_layers(run.classifier(), run.path / "relu.npz", ["relu1"],
-        ...                       data.images, picture_names=data.names, labels=data.labels)
+        ...                       data.images, image_names=data.names, labels=data.labels)
         >>> np.load(run.path / "relu.npz")["relu1"].shape
         (1797, 128)
     """
@@ -71,7 +72,9 @@ def save_layers(
         raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
     network = Network(classifier.content, classifier.metadata.layers)
     # Files of earlier versions lack some of the outputs.
-    check_names(classifier, wanted, further=[out.name for out in network.model.graph.output])
+    outputs = [output.name for output in network.model.graph.output]
+    layers = [layer.name for layer in network.layers]
+    check_choices("layer", wanted, [*layers, *outputs], ModelFileError)
     count = len(images)
     if not count:
         raise SourceError("at least one picture", "got none", "Name a picture or a source.")
@@ -81,7 +84,7 @@ def save_layers(
     plans = {
         name: ArrayPlan((count, *values.shape[1:]), values.dtype) for name, values in first.items()
     }
-    longest = max((len(name) for name in picture_names), default=0) or 1
+    longest = max((len(name) for name in image_names), default=0) or 1
     beside = {"names": ArrayPlan((count,), np.dtype(f"<U{longest}"))}
     if labels is not None:
         classes = np.array(classifier.classes)
@@ -90,7 +93,7 @@ def save_layers(
     target = Path(file)
     watcher.begin("Save", count, "pictures")
     with open_npz(target, beside | plans) as writer:
-        for block in _blocks(picture_names):
+        for block in _blocks(image_names):
             writer.write("names", np.array(block, beside["names"].dtype))
         if labels is not None:
             writer.write("labels", labels)

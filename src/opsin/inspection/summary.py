@@ -13,7 +13,7 @@ from opsin.inspection.network import Network, ReceptiveField
 from opsin.inspection.timing import layer_seconds
 from opsin.runtime.classifier import Classifier
 
-# Pixels and pictures of the batch that is timed: enough to measure, few enough for a fraction of
+# Pixels and images of the batch that is timed: enough to measure, few enough for a fraction of
 # a second.
 _PIXELS, _IMAGES = 12_000, 16
 # The kind of the layer that gives each unit one place of the maps before it.
@@ -27,12 +27,12 @@ class LayerRow:
     Args:
         name: Its name, by which `opsin.Classifier.layers` fetches what it puts out.
         kind: What it is: ``Conv 3×3 same``, ``Dense`` …
-        shape: Of its output for one picture: ``(channels, height, width)`` or ``(units,)``.
+        shape: Of its output for one image: ``(channels, height, width)`` or ``(units,)``.
         parents: The layers that it takes the output of, or ``images``.
         parameters: Numbers that it holds.
         trainable: Those of them that training changed.
-        multiply_adds: Multiplications with an addition, for one picture.
-        seconds: Measured time for one picture; ``None`` where it was not measured.
+        multiply_adds: Multiplications with an addition, for one image.
+        seconds: Measured time for one image; ``None`` where it was not measured.
         share: Its share of the time of all layers, 0 to 1; ``None`` where it was not measured.
         receptive_field: The pixels that one of its places, or units, depends on; ``None``: all.
     """
@@ -66,18 +66,18 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Summary:
+class NetworkSummary:
     """All layers of a network, and their sums.
 
     Args:
         rows: The layers in the order of their work.
         parameters: Numbers that all of them hold.
         trainable: Those of them that training changed.
-        multiply_adds: Multiplications with an addition, for one picture.
-        seconds: Measured time of all layers for one picture, each operator by itself on one
+        multiply_adds: Multiplications with an addition, for one image.
+        seconds: Measured time of all layers for one image, each operator by itself on one
             thread, which takes longer than an answer does; ``None`` where it was not measured.
         file_bytes: Size of the file.
-        size: Height and width of a picture, in pixels.
+        size: Height and width of an image, in pixels.
     """
 
     rows: tuple[LayerRow, ...]
@@ -100,14 +100,14 @@ class Summary:
         }
 
 
-def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -> Summary:
+def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -> NetworkSummary:
     """Describe each layer of a classifier.
 
     Args:
         classifier: An open classifier.
         network: The network in its file.
         timed: Measure how long each layer takes (`opsin.inspection.timing.layer_seconds`), on
-            noise of the pictures' size: what a picture shows makes next to no difference.
+            noise of the images' size: what an image shows makes next to no difference.
 
     Example:
         >>> import tempfile, opsin
@@ -140,7 +140,7 @@ def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -
         )
         for layer in network.layers
     )
-    return Summary(
+    return NetworkSummary(
         rows=rows,
         parameters=sum(row.parameters for row in rows),
         trainable=sum(row.trainable for row in rows),
@@ -158,7 +158,7 @@ def _field(network: Network, layer: Layer) -> ReceptiveField | None:
 
 
 def _noise(classifier: Classifier) -> NDArray[np.uint8]:
-    """Return pictures to measure with, ``uint8[N, H, W, C]``."""
+    """Return images to measure with, ``uint8[N, H, W, C]``."""
     like = classifier.metadata.preparation
     count = min(_IMAGES, max(1, _PIXELS // (like.height * like.width)))
     shape = (count, like.height, like.width, like.channels)

@@ -33,7 +33,7 @@ _KERNEL: Final = "_kernel_time"
 def layer_seconds(
     content: bytes, layers: Sequence[Layer], images: NDArray[np.uint8]
 ) -> dict[str, float]:
-    """Measure how long each layer of a classifier.onnx takes for one picture.
+    """Measure how long each layer of a classifier.onnx takes for one image.
 
     The time of each operator is what ONNX Runtime's profile says, the quickest of several runs on
     one thread. An operator counts for the layer whose output it leads to; what lies behind the
@@ -47,10 +47,10 @@ def layer_seconds(
     Args:
         content: The bytes of the file.
         layers: Its layers, as its metadata has them.
-        images: At least one prepared picture, ``uint8[N, H, W, C]``, run as one batch.
+        images: At least one prepared image, ``uint8[N, H, W, C]``, run as one batch.
 
     Returns:
-        Seconds a picture by the layer's name.
+        Seconds an image by the layer's name.
 
     Example:
         >>> model = onnx.parser.parse_model('''

@@ -15,27 +15,31 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
-from opsin.data.spelling import closest_first
+from opsin.data.spelling import check_choices
 from opsin.inspection.network import Network, ReceptiveField
-from opsin.inspection.part import Part, batch_size, layer_called, up_to
+from opsin.inspection.subnetwork import Subnetwork, batch_size, layer_called, up_to
 from opsin.runtime.classifier import Classifier
 
-#: Pictures that are shown for each unit.
+#: Images that are shown for each unit.
 BEST: Final = 9
+#: Images that are kept for each unit.
+KEPT: Final = 100
+# Share of the mean activity below which a deviation is rounding.
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True)
 class Exciter:
-    """A picture that excites a unit.
+    """An image that excites a unit.
 
     Args:
-        row: Its number among the pictures.
+        row: Its number among the images.
         name: What it is called.
         label: Its class.
         value: The largest value of the unit's map on it.
         place: Row and column of the map where that is; ``None`` for a unit without a map.
         box: What the unit sees from there: top, left, bottom, right in pixels, the ends left out.
-        images: The pictures, which are read when they are asked for.
+        images: The images, which are read when they are asked for.
     """
 
     row: int
@@ -48,7 +52,7 @@ class Exciter:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """The whole picture, ``uint8[H, W, C]``."""
+        """The whole image, ``uint8[H, W, C]``."""
         return np.asarray(self.images[self.row])
 
     @property
@@ -75,12 +79,12 @@ class Unit:
 
     Args:
         number: From 0.
-        best: The pictures that excite it most, the strongest first.
+        best: The images that excite it most, the strongest first.
         mix: How many of the hundred that excite it most are of each class, the most first;
             classes without any are left out.
-        mean: Mean activity for each class; ``None`` for a class without pictures.
+        mean: Mean activity for each class; ``None`` for a class without images.
         selectivity: How far each class lifts it, in deviations (`UnitRecord.selectivity`).
-        steady: Whether it is the same on all pictures, as a dead unit is.
+        steady: Whether it is the same on all images, as a dead unit is.
     """
 
     number: int
@@ -109,12 +113,12 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Match:
+class UnitMatch:
     """A unit that fires for a class.
 
     Args:
         unit: Its number.
-        selectivity: Its mean activity for the class less that for all other pictures, over the
+        selectivity: Its mean activity for the class less that for all other images, over the
             standard deviation of all.
         mean: The former.
         rest: The latter.
@@ -133,9 +137,9 @@ class UnitGallery:
     Args:
         layer: The layer.
         classes: Class names in the order of the probabilities.
-        field: What a place of its maps sees; ``None``: the whole picture.
+        field: What a place of its maps sees; ``None``: the whole image.
         record: All figures as arrays.
-        known: The pictures.
+        known: The images.
     """
 
     layer: Layer
@@ -146,12 +150,12 @@ class UnitGallery:
 
     @property
     def images(self) -> int:
-        """How many training pictures were looked at."""
+        """How many training images were looked at."""
         return int(self.record.counts.sum())
 
     @property
     def sees(self) -> tuple[int, int] | None:
-        """Height and width in pixels that a unit sees; ``None``: the whole picture."""
+        """Height and width in pixels that a unit sees; ``None``: the whole image."""
         return None if self.field is None else (self.field.height, self.field.width)
 
     @cached_property
@@ -161,7 +165,7 @@ class UnitGallery:
 
     @cached_property
     def steady(self) -> NDArray[np.bool_]:
-        """Which units are the same on all pictures, ``bool[U]``."""
+        """Which units are the same on all images, ``bool[U]``."""
         return self.record.steady()
 
     def __len__(self) -> int:
@@ -219,7 +223,7 @@ class UnitGallery:
             images=self.known.images,
         )
 
-    def search(self, class_name: str) -> list[Match]:
+    def search(self, class_name: str) -> list[UnitMatch]:
         """Return the units that fire for a class, the most selective first.
 
         Args:
@@ -228,13 +232,13 @@ class UnitGallery:
         Raises:
             RecipeError: There is no such class.
         """
-        if class_name not in self.classes:
-            names = closest_first(self.classes, class_name)
-            raise RecipeError(f"a class among {names}", f"got {class_name!r}", "Choose there.")
+        check_choices("class", [class_name], self.classes)
         place = self.classes.index(class_name)
         by, mean, rest = self.selectivity[:, place], self.record.mean, self.record.rest()
         return [
-            Match(int(unit), float(by[unit]), float(mean[unit, place]), float(rest[unit, place]))
+            UnitMatch(
+                int(unit), float(by[unit]), float(mean[unit, place]), float(rest[unit, place])
+            )
             for unit in np.argsort(-by, kind="stable")
             if by[unit] > 0
         ]
@@ -260,20 +264,20 @@ def unit_gallery(
     limit: int | None = None,
     watcher: Watcher = SILENT,
 ) -> UnitGallery:
-    """Find for each unit of a layer the training pictures that excite it most.
+    """Find for each unit of a layer the training images that excite it most.
 
     Args:
         classifier: An open classifier.
         network: Its graph.
-        known: The pictures.
+        known: The images.
         layer: Name of the layer.
-        limit: Training pictures to look at, spread evenly over all (default: all).
-        watcher: Is told how far the work is.
+        limit: Training images to look at, spread evenly over all (default: all).
+        watcher: Receives the progress of the work.
 
     Raises:
         ModelFileError: There is no such layer.
         RecipeError: The limit is below 1.
-        SourceError: There are no training pictures.
+        SourceError: There are no training images.
 
     Example:
         >>> import opsin, tempfile
@@ -291,7 +295,9 @@ def unit_gallery(
     counter = UnitCounter(row.shape[0], len(classifier.classes))
     watcher.begin(f"Units of {layer}", len(rows), "pictures")
     done = 0
-    for batch in Part(up_to(network, [layer])).stream(known.images, rows, batch_size(network)):
+    for batch in Subnetwork(up_to(network, [layer])).stream(
+        known.images, rows, batch_size(network)
+    ):
         counter.add(batch.values[0], batch.rows, known.labels[batch.rows])
         watcher.advance(done := done + len(batch.rows))
     watcher.end()
@@ -300,25 +306,19 @@ def unit_gallery(
     )
 
 
-#: Pictures that are kept for each unit.
-KEPT: Final = 100
-# Share of the mean activity below which a deviation is rounding.
-_ROUNDING: Final = 1e-9
-
-
 @dataclass(frozen=True)
 class UnitRecord:
-    """What is known of a layer's U units after N pictures of K classes.
+    """What is known of a layer's U units after N images of K classes.
 
     Args:
-        rows: The pictures that excite each unit most, the strongest first, ``int64[U, T]``.
+        rows: The images that excite each unit most, the strongest first, ``int64[U, T]``.
         values: The largest value of the unit's map on each, ``float32[U, T]``.
         places: Where in the map that is, counted row by row, ``int64[U, T]``.
         mix: How many of these are of each class, ``int64[U, K]``.
-        counts: Pictures of each class, ``int64[K]``.
-        mean: Mean activity: of the map's mean over the pictures of a class, ``float64[U, K]``;
-            not a number for a class without pictures.
-        deviation: Standard deviation of the map's mean over all pictures, ``float64[U]``.
+        counts: Images of each class, ``int64[K]``.
+        mean: Mean activity: of the map's mean over the images of a class, ``float64[U, K]``;
+            not a number for a class without images.
+        deviation: Standard deviation of the map's mean over all images, ``float64[U]``.
     """
 
     rows: NDArray[np.int64]
@@ -330,7 +330,7 @@ class UnitRecord:
     deviation: NDArray[np.float64]
 
     def rest(self) -> NDArray[np.float64]:
-        """Return the mean activity over the pictures of all other classes, ``float64[U, K]``."""
+        """Return the mean activity over the images of all other classes, ``float64[U, K]``."""
         totals = np.where(self.counts, self.mean, 0) * self.counts
         others = self.counts.sum() - self.counts
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -340,17 +340,17 @@ class UnitRecord:
     def selectivity(self) -> NDArray[np.float64]:
         """Return how far each class lifts each unit, in deviations, ``float64[U, K]``.
 
-        It is the mean activity for the class less that for all other pictures, over the standard
-        deviation of all pictures: a standardised difference of means (J. Cohen, "Statistical power
+        It is the mean activity for the class less that for all other images, over the standard
+        deviation of all images: a standardised difference of means (J. Cohen, "Statistical power
         analysis for the behavioral sciences", 1988). 0 for a unit that never changes, and where
-        there is no picture of the class, or no other.
+        there is no image of the class, or no other.
         """
         apart = np.nan_to_num(self.mean - self.rest())
         width, moves = self.deviation[:, None], ~self.steady()[:, None]
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
     def steady(self) -> NDArray[np.bool_]:
-        """Tell which units are the same on all pictures, as dead ones are, ``bool[U]``."""
+        """Tell which units are the same on all images, as dead ones are, ``bool[U]``."""
         rounding: NDArray[np.float64] = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)
         return self.deviation <= rounding
 
@@ -358,14 +358,14 @@ class UnitRecord:
 class UnitCounter:
     """Takes a layer's maps batch by batch and keeps what a `UnitRecord` says.
 
-    The memory that it takes does not depend on the number of pictures, and its answer not on the
+    The memory that it takes does not depend on the number of images, and its answer not on the
     size of the batches: of equal values the lowest rows are kept. A value that is no number counts
     as none.
 
     Args:
         units: U, how many units the layer has.
         classes: K.
-        keep: Pictures to keep for each unit.
+        keep: Images to keep for each unit.
 
     Example:
         >>> counter = UnitCounter(units=2, classes=2, keep=1)
@@ -384,18 +384,18 @@ class UnitCounter:
         # Candidates, each with unit, value, row, place and class; thinned out now and then.
         self._found: list[tuple[NDArray[Any], ...]] = []
         self.waiting = 0
-        # What a picture must beat to be kept: the weakest that is.
+        # What an image must beat to be kept: the weakest that is.
         self._least = np.full(units, -np.inf, np.float32)
         self._last = np.full(units, np.iinfo(np.int64).max)
 
     def add(
         self, maps: NDArray[np.float32], rows: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> None:
-        """Take some pictures.
+        """Take some images.
 
         Args:
             maps: What the layer puts out, ``float32[B, U]`` or ``float32[B, U, H, W]``.
-            rows: Numbers of the pictures, ``int64[B]``; each may come once.
+            rows: Numbers of the images, ``int64[B]``; each may come once.
             labels: Their classes, ``int64[B]``.
         """
         flat = maps.reshape(len(maps), self._units, -1)
@@ -437,7 +437,7 @@ class UnitCounter:
         return kept
 
     def record(self) -> UnitRecord:
-        """Return what is known so far; at least one picture must have come."""
+        """Return what is known so far; at least one image must have come."""
         kept = self._thin_out()
         shape = (self._units, -1)
         classes = len(self._counts)

@@ -25,16 +25,16 @@ _NORM_TITLES: Final = {
     "running_mean": "running mean",
     "running_var": "running deviation",
 }
-# Operators that hand on the very numbers that they are given.
+# Operators that pass on their input unchanged.
 _PASSING: Final = frozenset(("Flatten", "Identity"))
 
-#: What pictures of weights are: ``filters`` of the first convolution, ``units`` of a dense layer
+#: What images of weights are: ``filters`` of the first convolution, ``units`` of a dense layer
 #: that sees the pixels, ``kernels`` of another convolution, the ``matrix`` of another dense layer.
-PictureKind = Literal["filters", "units", "kernels", "matrix"]
+WeightImageKind = Literal["filters", "units", "kernels", "matrix"]
 
 
 @dataclass(frozen=True)
-class Values:
+class TensorSummary:
     """One tensor of a layer in figures.
 
     Args:
@@ -69,12 +69,12 @@ class Values:
 
 
 @dataclass(frozen=True)
-class WeightPictures:
+class WeightImages:
     """A layer's weights, arranged so that they can be seen.
 
     Args:
-        kind: What the pictures are.
-        weights: ``float32``. Of ``filters`` and ``units`` ``[N, H, W, C]``, a picture of pixels
+        kind: What the images are.
+        weights: ``float32``. Of ``filters`` and ``units`` ``[N, H, W, C]``, an image of pixels
             for each unit; of ``kernels`` ``[N, M, H, W]``, a kernel for each unit and each map
             that comes in; of a ``matrix`` ``[N, M]``, a row for each unit.
         limit: Where the ends of one colour scale for the whole layer should lie, plus and minus:
@@ -82,7 +82,7 @@ class WeightPictures:
         sources: The layers whose output it takes, or ``images``.
     """
 
-    kind: PictureKind
+    kind: WeightImageKind
     weights: NDArray[np.float32]
     limit: float
     sources: tuple[str, ...]
@@ -98,18 +98,18 @@ class WeightView:
         parameters: Numbers that it holds.
         trainable: Those of them that training changed.
         values: Each of its tensors in figures.
-        pictures: Its weights as pictures; ``None`` for those that are a list of numbers.
+        pictures: Its weights as images; ``None`` for those that are a list of numbers.
     """
 
     name: str
     kind: str
     parameters: int
     trainable: int
-    values: tuple[Values, ...]
-    pictures: WeightPictures | None
+    values: tuple[TensorSummary, ...]
+    pictures: WeightImages | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as plain data, the pictures left out."""
+        """Return the figures as plain data, the images left out."""
         pictures = None if self.pictures is None else self.pictures.kind
         return {
             "layer": self.name,
@@ -162,7 +162,7 @@ def weight_views(network: Network) -> list[WeightView]:
     return views
 
 
-def values_of(name: str, title: str, weights: NDArray[Any]) -> Values:
+def values_of(name: str, title: str, weights: NDArray[Any]) -> TensorSummary:
     """Describe a tensor.
 
     Args:
@@ -178,7 +178,7 @@ def values_of(name: str, title: str, weights: NDArray[Any]) -> Values:
     exact = np.asarray(weights, np.float64)
     reach = float(np.abs(exact).max()) or 1.0
     counts, edges = np.histogram(exact, BARS, (-reach, reach))
-    return Values(
+    return TensorSummary(
         name=name,
         title=title,
         shape=tuple(exact.shape),
@@ -199,17 +199,17 @@ def _shown(name: str, weights: NDArray[Any]) -> NDArray[Any]:
 
 def _pictures(
     network: Network, name: str, weights: NDArray[np.float32] | None
-) -> WeightPictures | None:
+) -> WeightImages | None:
     if weights is None or weights.ndim not in (2, 4):
         return None
     sources = network.parents(name)
     pixels = _pixels_into(network, name)
-    kind: PictureKind = "kernels" if weights.ndim == 4 else "matrix"
+    kind: WeightImageKind = "kernels" if weights.ndim == 4 else "matrix"
     if weights.ndim == 4 and _from_first(network, sources):
         kind, weights = "filters", weights.transpose(0, 2, 3, 1)
     elif weights.ndim == 2 and pixels is not None and weights.shape[1] == np.prod(pixels):
         kind, weights = "units", weights.reshape(-1, *pixels).transpose(0, 2, 3, 1)
-    return WeightPictures(kind, np.ascontiguousarray(weights), limit_of(weights), sources)
+    return WeightImages(kind, np.ascontiguousarray(weights), limit_of(weights), sources)
 
 
 def limit_of(weights: NDArray[Any]) -> float:
@@ -247,7 +247,7 @@ def _pixels_into(network: Network, name: str) -> tuple[int, int, int] | None:
 
 
 def _passes(network: Network, name: str) -> bool:
-    """Tell whether a layer hands on the very numbers that it is given."""
+    """Tell whether a layer passes on its input unchanged."""
     return any(
         name in node.output and node.op_type in _PASSING for node in network.model.graph.node
     )

@@ -1,4 +1,4 @@
-"""What the layers of a network see of a picture."""
+"""What the layers of a network see of an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opsin.report.figures.style import DPI, MUTED, PALETTE, shorten, show_pixels
 if TYPE_CHECKING:
     from opsin.inspection.summary import LayerRow
 
-# Pictures in a row and in all, what each takes and its own side in inches, and how much is left
+# Images in a row and in all, what each takes and its own side in inches, and how much is left
 # of the pixels that are not seen.
 _ROW, _MOST = 6, 42
 _CARD, _SIDE = (1.55, 1.95), 1.35
@@ -27,7 +27,7 @@ _LEFT: Final = 0.22
 
 
 def picture_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
-    """Return height and width of the picture as the first layer's output tells them, or 0 and 0."""
+    """Return height and width of the image as the first layer's output tells them, or 0 and 0."""
     first = rows[0]
     if first.receptive_field is None or len(first.shape) != 3:
         return 0, 0
@@ -37,7 +37,7 @@ def picture_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the middle place of some layers sees: a box of the picture, and how that is said."""
+    """What the middle place of some layers sees: a box of the image, and how that is said."""
 
     box: tuple[int, int, int, int]
     words: str
@@ -54,11 +54,11 @@ def _box(row: LayerRow, size: tuple[int, int]) -> tuple[int, int, int, int]:
 
 
 def sees(row: LayerRow, size: tuple[int, int]) -> str:
-    """Return in words what the middle place of a layer sees of a picture.
+    """Return in words what the middle place of a layer sees of an image.
 
     Args:
         row: The layer.
-        size: Height and width of the picture.
+        size: Height and width of the image.
     """
     field = row.receptive_field
     if field is None or _box(row, size) == (0, 0, *size):
@@ -87,11 +87,11 @@ def _seen(rows: Sequence[LayerRow], size: tuple[int, int]) -> list[_Seen]:
 
 
 def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
-    """Say from which layer on a unit sees the whole picture.
+    """Say from which layer on a unit sees the whole image.
 
     Args:
         rows: The layers.
-        size: Height and width of the picture.
+        size: Height and width of the image.
     """
     last = _seen(rows, size)[-1]
     if last.box != (0, 0, *size):
@@ -104,14 +104,14 @@ def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
 
 
 def draw_receptive_fields(rows: Sequence[LayerRow], pixels: NDArray[np.uint8]) -> Figure:
-    """Draw on a picture what the middle place of each layer's maps sees of it.
+    """Draw on an image what the middle place of each layer's maps sees of it.
 
-    Layers that follow each other and see the same share a picture. Where there are more than 42
-    different fields, pictures evenly spread over them are drawn, and the title says so.
+    Layers that follow each other and see the same share an image. Where there are more than 42
+    different fields, images evenly spread over them are drawn, and the title says so.
 
     Args:
         rows: The layers in the order of their work.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
     """
     size = (pixels.shape[0], pixels.shape[1])
     seen = _seen(rows, size)
@@ -136,7 +136,7 @@ def draw_receptive_fields(rows: Sequence[LayerRow], pixels: NDArray[np.uint8]) -
 
 
 def _draw_seen(axes: Axes, pixels: NDArray[np.uint8], seen: _Seen, left: float, top: float) -> None:
-    """Draw the picture with the rest of it faded, and the layers below, from a corner in inches."""
+    """Draw the image with the rest of it faded, and the layers below, from a corner in inches."""
     y, x, bottom, right = seen.box
     faded = pixels * _LEFT + 233 * (1 - _LEFT)
     faded[y:bottom, x:right] = pixels[y:bottom, x:right]

@@ -1,4 +1,4 @@
-"""Sections on why a picture got its answer."""
+"""Sections on why an image got its answer."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ METHODS: Final = {
 def decision_sections(
     decision: Decision, neighbours: Sequence[Neighbour] = (), *, actual: int | None = None
 ) -> list[Section]:
-    """Return the parts of a page that say why a picture got its answer.
+    """Return the parts of a page that say why an image got its answer.
 
     Args:
         decision: What was found.
-        neighbours: The training pictures most like it, the nearest first; none: not shown.
+        neighbours: The training images most like it, the nearest first; none: not shown.
         actual: The right class, where it is known, a place among the classes. Neighbours of that
             class are then blue, others red.
     """
@@ -194,7 +194,7 @@ def _shown(found: HeatMap) -> dict[str, Any]:
 
 
 def _coloured(heat: NDArray[np.float32]) -> str:
-    """Return a map in viridis as the address of a picture; what is negative is as dark as 0."""
+    """Return a map in viridis as the address of an image; what is negative is as dark as 0."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)
@@ -204,7 +204,7 @@ def _coloured(heat: NDArray[np.float32]) -> str:
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture without colours, ``uint8[H, W, 1]``, by the weights of ITU-R BT.601."""
+    """Return an image without colours, ``uint8[H, W, 1]``, by the weights of ITU-R BT.601."""
     if pixels.shape[2] == 1:
         return pixels
     grey: NDArray[np.uint8] = (pixels @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)

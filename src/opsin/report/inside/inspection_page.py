@@ -43,7 +43,7 @@ def render_page(
     """Return the page.
 
     Args:
-        name: What is looked at, such as a run or a picture.
+        name: What is looked at, such as a run or an image.
         verdict: The headline: what was found.
         facts: A few figures by name, already in words.
         sections: In the order of the page.

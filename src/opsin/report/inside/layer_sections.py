@@ -1,4 +1,4 @@
-"""Sections on what layers make of a picture."""
+"""Sections on what layers make of an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Maps or bars on a page of a layer; further pages are folded.
 PAGE: Final = 64
-# Maps in a row of the picture that holds a page of maps; layers.css counts with it.
+# Maps in a row of the image that holds a page of maps; layers.css counts with it.
 _COLUMNS: Final = 8
 # About how many pixels of the screen a map's longer side takes up in the grid, and at most.
 _SIDE: Final = 56
@@ -57,7 +57,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Page:
-    """Up to 64 units, the strongest first; maps are laid together in one picture."""
+    """Up to 64 units, the strongest first; maps are laid together in one image."""
 
     anchor: str
     first: int
@@ -78,15 +78,15 @@ def layer_sections(
     answer_bars: Sequence[tuple[str, float]],
     fields: Mapping[str, ReceptiveField | None],
 ) -> list[Section]:
-    """Return the sections about a picture: how it goes in, layer by layer, and the answer.
+    """Return the sections about an image: how it goes in, layer by layer, and the answer.
 
     Args:
         views: What the layers make of it, in the order of their work.
-        activity: Which units are dead or saturated; ``None`` where nobody knows.
-        pixels: The prepared picture, ``uint8[H, W, C]``.
+        activity: Which units are dead or saturated; ``None`` where it is unknown.
+        pixels: The prepared image, ``uint8[H, W, C]``.
         answer_bars: Each class with its probability, the best first.
         fields: By the layer's name, what a place of its maps sees; ``None``, or no entry, is the
-            whole picture.
+            whole image.
     """
     height, width, channels = pixels.shape
     colours = {1: "grey", 3: "colour"}[channels]

@@ -14,11 +14,11 @@ from opsin.report.answer_image import picture_address
 from opsin.report.inside.inspection_page import Section, section
 
 if TYPE_CHECKING:
-    from opsin.inspection.ablation import Ablation, Effect
+    from opsin.inspection.ablation import Ablation, UnitEffect
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.units import Unit, UnitGallery
 
-#: Bytes of pictures that a section may hold, so that the page stays quick.
+#: Bytes of images that a section may hold, so that the page stays quick.
 ROOM: Final = 8_000_000
 # Cards in a fold, classes with a bar, classes named in a mix, and rows of a table before its fold.
 _FOLD, _BARS, _NAMED, _ROWS = 24, 12, 3, 12
@@ -34,7 +34,7 @@ _OPEN: Final = 12
 
 @dataclass
 class _Room:
-    """How many bytes of pictures are left."""
+    """How many bytes of images are left."""
 
     left: int
 
@@ -58,7 +58,7 @@ def unit_sections(
         ablation: What each of them is worth.
         label: The class whose units come first (default: the units that matter most, or those
             that one class lifts most).
-        room: Bytes of pictures that may be shown; further units get a line in a table.
+        room: Bytes of images that may be shown; further units get a line in a table.
     """
     effects = {} if ablation is None else {effect.unit: effect for effect in ablation.effects}
     ranks = {unit: rank for rank, unit in enumerate(effects)}
@@ -115,7 +115,9 @@ def _by(label: str | None, ablation: Ablation | None) -> str:
     return "those first that one class lifts most"
 
 
-def _card(unit: Unit, gallery: UnitGallery, effect: Effect | None, room: _Room) -> dict[str, Any]:
+def _card(
+    unit: Unit, gallery: UnitGallery, effect: UnitEffect | None, room: _Room
+) -> dict[str, Any]:
     """Return what a card shows."""
     best = []
     for picture in unit.best:
@@ -227,7 +229,7 @@ def portrait_sections(portraits: Sequence[Portrait], *, room: int = ROOM) -> lis
 
     Args:
         portraits: One for each class.
-        room: Bytes of pictures that may be shown; further classes are only named.
+        room: Bytes of images that may be shown; further classes are only named.
     """
     left, cards = _Room(room), []
     for portrait in portraits:

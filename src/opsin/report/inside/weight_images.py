@@ -1,4 +1,4 @@
-"""Weights as pictures of a page."""
+"""Weights as images of a page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FINE, _COARSE = 63, 15
 
 @dataclass(frozen=True)
 class Tile:
-    """A small picture of a unit's weights: its number, or its class; its address; its strongest."""
+    """A small image of a unit's weights: its number, or its class; its address; its strongest."""
 
     name: str
     address: str
@@ -41,7 +41,7 @@ class Sheet:
     Args:
         first: The first unit in it.
         last: The last.
-        address: The picture's own.
+        address: The image's own.
         width: In pixels of the page.
         height: Likewise.
         rows: Where each label on the left stands, and what it says.
@@ -62,19 +62,19 @@ class Sheet:
         return 8 + 7 * max((len(text) for _, text in self.rows), default=0)
 
 
-def tile_address(picture: NDArray[np.float32], limit: float, factor: int = 1) -> str:
-    """Return a unit's weights as the address of an embedded picture, 0 in the middle of the scale.
+def tile_address(weights: NDArray[np.float32], limit: float, factor: int = 1) -> str:
+    """Return a unit's weights as the address of an embedded image, 0 in the middle of the scale.
 
     Args:
-        picture: ``float32[H, W, C]``; three channels are drawn as red, green and blue.
+        weights: ``float32[H, W, C]``; three channels are drawn as red, green and blue.
         limit: What the ends of the scale stand for.
         factor: Height and width of the blocks whose means are drawn.
     """
-    picture = _smaller(picture, factor)
-    if picture.shape[2] == 3:
-        colours = 127.5 + 127.5 * np.clip(picture / limit, -1, 1)
+    weights = _smaller(weights, factor)
+    if weights.shape[2] == 3:
+        colours = 127.5 + 127.5 * np.clip(weights / limit, -1, 1)
         return _png(Image.fromarray(colours.round().astype(np.uint8)))
-    return _map_address(picture.mean(axis=2), limit, _FINE)
+    return _map_address(weights.mean(axis=2), limit, _FINE)
 
 
 def kernel_sheet(weights: NDArray[np.float32], start: int, limit: float) -> Sheet:
@@ -139,7 +139,7 @@ def matrix_sheet(
 
 
 def _smaller(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Return the means of blocks of a picture ``[H, W, C]``; those at the edges may be smaller."""
+    """Return the means of blocks of an image ``[H, W, C]``; those at the edges may be smaller."""
     if factor <= 1:
         return picture
     starts = [np.arange(0, side, factor) for side in picture.shape[:2]]
@@ -181,7 +181,7 @@ def _numbers(
 def _map_address(
     weights: NDArray[Any], limit: float, steps: int, gaps: NDArray[np.bool_] | None = None
 ) -> str:
-    """Return a map as an embedded PNG of so many colours, transparent where there are gaps."""
+    """Return a map as an embedded PNG, transparent where there are gaps."""
     middle = (steps - 1) / 2
     level = (middle + middle * np.clip(weights / limit, -1, 1)).round().astype(np.uint8)
     if gaps is not None:

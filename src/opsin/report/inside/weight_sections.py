@@ -25,9 +25,9 @@ from opsin.report.run_page import themed
 
 if TYPE_CHECKING:
     from opsin.inspection.probes import Probes
-    from opsin.inspection.weights import Values, WeightPictures, WeightView
+    from opsin.inspection.weights import TensorSummary, WeightImages, WeightView
 
-# Pictures, and units of a map of kernels, that a fold of the page holds.
+# Images, and units of a map of kernels, that a fold of the page holds.
 _TILES, _UNITS = 128, 64
 # Weights of one layer, and of all, whose kernels are drawn weight by weight.
 _POINTS, _ALL_POINTS = 1_000_000, 4_000_000
@@ -41,11 +41,11 @@ class Shown:
 
     Args:
         view: What it holds.
-        note: What its pictures are.
-        limit: End of the colour scale; ``None`` where each picture has its own.
-        tiles: A picture for each unit, in folds.
+        note: What its images are.
+        limit: End of the colour scale; ``None`` where each image has its own.
+        tiles: An image for each unit, in folds.
         sheets: Maps of many units each.
-        rgb: Whether the pictures are red, green and blue.
+        rgb: Whether the images are red, green and blue.
     """
 
     view: WeightView
@@ -179,7 +179,7 @@ def _shown(view: WeightView, classes: Sequence[str], whole: set[str]) -> Shown:
     )
 
 
-def _as_tiles(view: WeightView, pictures: WeightPictures, classes: Sequence[str]) -> Shown:
+def _as_tiles(view: WeightView, pictures: WeightImages, classes: Sequence[str]) -> Shown:
     weights, count = pictures.weights, len(pictures.weights)
     factor = math.ceil(math.sqrt(weights.size / _TILE_NUMBERS))
     own = pictures.kind == "filters"
@@ -207,7 +207,7 @@ def _as_matrix(
     return Shown(view, note, limit, sheets=[sheet])
 
 
-def _bars(values: Values) -> str:
+def _bars(values: TensorSummary) -> str:
     """Return a histogram's outline for an SVG path, 160 wide and 40 high."""
     top = max(int(values.counts.max()), 1)
     wide = 160 / len(values.counts)

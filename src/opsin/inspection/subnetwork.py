@@ -15,7 +15,7 @@ from onnx import ValueInfoProto, helper
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
-from opsin.data.spelling import closest_first
+from opsin.data.spelling import check_choices
 from opsin.inspection.network import IMAGES, Network
 
 # Bytes that a batch may take in the largest layer; the network holds a few layers at once.
@@ -24,11 +24,11 @@ _MOST: Final = 256
 
 
 @dataclass(frozen=True)
-class PartBatch:
-    """Some pictures, and what a part of the network makes of them.
+class SubnetworkBatch:
+    """Some images, and what a part of the network makes of them.
 
     Args:
-        rows: Which pictures, ``int64[B]``.
+        rows: Which images, ``int64[B]``.
         images: ``uint8[B, H, W, C]``
         values: Of each output asked for, ``float32[B, ...]``.
     """
@@ -38,7 +38,7 @@ class PartBatch:
     values: tuple[NDArray[Any], ...]
 
 
-class Part:
+class Subnetwork:
     """A piece of a network.
 
     Args:
@@ -50,7 +50,7 @@ class Part:
         ...     '<ir_version: 9, opset_import: ["": 20]>'
         ...     "g (float[N] images) => (float[N] twice) { twice = Add(images, images) }"
         ... )
-        >>> part = Part(model.SerializeToString())
+        >>> part = Subnetwork(model.SerializeToString())
         >>> part.outputs, part.run({"images": np.float32([1, 2])})[0].tolist()
         (('twice',), [2.0, 4.0])
     """
@@ -69,20 +69,20 @@ class Part:
 
     def stream(
         self, images: Images, rows: NDArray[np.int64] | None, size: int
-    ) -> Iterator[PartBatch]:
-        """Yield batch by batch what this part makes of pictures.
+    ) -> Iterator[SubnetworkBatch]:
+        """Yield batch by batch what this part makes of images.
 
         Args:
-            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            images: Prepared images, ``uint8[N, H, W, C]``.
             rows: Which of them, ``int64[M]``; ``None``: all, read block by block.
-            size: Pictures at once.
+            size: Images at once.
         """
         count = len(images) if rows is None else len(rows)
         for start in range(0, count, size):
             end = min(start + size, count)
             some = np.arange(start, end) if rows is None else rows[start:end]
             batch = np.ascontiguousarray(images[start:end] if rows is None else images[some])
-            yield PartBatch(some, batch, self.run({IMAGES: batch}))
+            yield SubnetworkBatch(some, batch, self.run({IMAGES: batch}))
 
 
 def up_to(network: Network, names: Sequence[str]) -> bytes:
@@ -115,7 +115,7 @@ def up_to(network: Network, names: Sequence[str]) -> bytes:
 
 
 def batch_size(network: Network) -> int:
-    """Return how many pictures may run at once, so that large layers fit into the memory."""
+    """Return how many images may run at once, so that large layers fit into the memory."""
     largest = max((math.prod(layer.shape) for layer in network.layers), default=1)
     return max(1, min(_MOST, _ROOM // (4 * max(largest, 1))))
 
@@ -126,8 +126,5 @@ def layer_called(network: Network, name: str) -> Layer:
     Raises:
         ModelFileError: There is none; the error names those there are, the closest first.
     """
-    try:
-        return network.layer(name)
-    except KeyError as error:
-        names = closest_first([layer.name for layer in network.layers], name)
-        raise ModelFileError(f"a layer among {names}", f"got {name!r}", "Choose there.") from error
+    check_choices("layer", [name], [layer.name for layer in network.layers], ModelFileError)
+    return network.layer(name)
