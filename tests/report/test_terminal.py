@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.format import plus_minus
 from opsin.core.metadata import Layer
 from opsin.evaluation.metrics import measure
 from opsin.report.terminal import (
@@ -21,28 +21,14 @@ from opsin.report.terminal import (
     Terminal,
     bar,
     class_table,
-    clock,
     confusions,
     layer_table,
-    megabytes,
-    plus_minus,
 )  # fmt: skip
 
 EPOCH = Epoch(
     epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
     val_accuracy=0.843, rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
 )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "0:00"), (59.6, "1:00"), (72, "1:12"), (3849, "1:04:09")]
-)
-def test_times(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
-
-
-def test_sizes() -> None:
-    assert (megabytes(970_000), megabytes(1_234)) == ("0.97 MB", "1.2 kB")
 
 
 @given(share=st.floats(0, 1), width=st.integers(1, 60))

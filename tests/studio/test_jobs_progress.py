@@ -14,8 +14,9 @@ from rich.console import Console
 
 from opsin.commands.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.format import clock
 from opsin.core.pace import Pace
-from opsin.report.terminal import Terminal, clock
+from opsin.report.terminal import Terminal
 from opsin.studio.jobs.progress import Progress, progress_of
 from opsin.studio.runs.run_index import RunIndex
 

@@ -244,7 +244,7 @@ def test_a_full_container_leaves_nothing(tmp_path: Path) -> None:
     recipe, layers = parts((8, 8, 1), model="mlp")
     free = available(CPU, system(tmp_path, files))
     assert free == 0
-    with pytest.raises(RecipeError, match="there are 0 MB"):
+    with pytest.raises(RecipeError, match="there are 0 B"):
         fit_memory(recipe, layers, device=CPU, free=free)
 
 

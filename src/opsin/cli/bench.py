@@ -11,6 +11,7 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
 from opsin.report.terminal import for_people
 
@@ -69,7 +70,6 @@ def bench(
     Example: opsin bench --only prediction --classifier classifier.onnx
     """
     from opsin.commands import bench as workflow  # noqa: PLC0415  loads what prediction needs
-    from opsin.commands.rates import amount  # noqa: PLC0415
 
     done = workflow.bench(
         only=split_names(only),
@@ -89,7 +89,7 @@ def bench(
         table.add_column(heading, justify="right", no_wrap=True)
     for rate in done.rates:
         what = escape(rate.name) + (f", {rate.how}" if rate.work != "reading" else "")
-        figures = map(amount, (rate.median, rate.low, rate.high))
+        figures = map(speed, (rate.median, rate.low, rate.high))
         table.add_row(rate.work, what, rate.size, rate.device, *figures)
     screen = console()
     screen.print(table)

@@ -6,13 +6,8 @@ from typing import Any
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.report.terminal import (
-    class_table,
-    confusions,
-    corrected_in_words,
-    for_people,
-    plus_minus,
-)
+from opsin.core.format import plus_minus
+from opsin.report.terminal import class_table, confusions, corrected_in_words, for_people
 
 
 @options.takes_data(*options.READING)

@@ -9,7 +9,8 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.report.terminal import for_people, megabytes, printable
+from opsin.core.format import file_size
+from opsin.report.terminal import for_people, printable
 
 
 def export(
@@ -54,7 +55,7 @@ def export(
         print_json(shipped.to_json())
         return
     screen = console()
-    size = f"{megabytes(shipped.bytes)} (before {megabytes(shipped.bytes_before)})"
+    size = f"{file_size(shipped.bytes)} (before {file_size(shipped.bytes_before)})"
     screen.print(printable(f"File      {shipped.path} · {size}"), markup=False)
     screen.print(f"Verdict   {shipped.verdict}", markup=False)
     screen.print(

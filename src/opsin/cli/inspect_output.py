@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from opsin.report.terminal import bar, megabytes, printable
+from opsin.core.format import file_size
+from opsin.report.terminal import bar, printable
 
 if TYPE_CHECKING:
     from opsin.commands.inspect import Insight
@@ -219,4 +220,4 @@ def _saved(found: Insight) -> str:
         f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
         for name, shape in saved["layers"].items()
     ]
-    return "\n".join([*rows, f"\nFile      {saved['file']} · {megabytes(saved['bytes'])}"])
+    return "\n".join([*rows, f"\nFile      {saved['file']} · {file_size(saved['bytes'])}"])

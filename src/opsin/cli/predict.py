@@ -24,8 +24,9 @@ from opsin.commands.classify.each import (
 )
 from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
+from opsin.core.format import clock
 from opsin.core.recipe_options import split_pairs
-from opsin.report.terminal import bar, clock, for_people, printable
+from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.classifier import Prediction
 
 # More pictures than this are a line each, without bars.

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from opsin.cli.output import console, print_json
 from opsin.commands.repeats import Repeats
+from opsin.core.format import clock, plus_minus
 from opsin.report.doubts import labels_grounds
-from opsin.report.terminal import class_table, clock, plus_minus, printable
+from opsin.report.terminal import class_table, printable
 
 
 def tell_repeats(found: Repeats, *, as_json: bool) -> None:

@@ -17,14 +17,8 @@ from opsin.commands.own_parts import load_of_run
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError
-from opsin.report.terminal import (
-    clock,
-    corrected_in_words,
-    for_people,
-    megabytes,
-    plus_minus,
-    printable,
-)
+from opsin.core.format import clock, file_size, plus_minus
+from opsin.report.terminal import corrected_in_words, for_people, printable
 
 
 def runs(
@@ -85,7 +79,7 @@ def runs(
             plus_minus(row) if known else "",
             escape(row["split"] or ""),
             "" if row["seconds"] is None else clock(row["seconds"]),
-            "" if row["bytes"] is None else megabytes(row["bytes"]),
+            "" if row["bytes"] is None else file_size(row["bytes"]),
             f"{day:%Y-%m-%d %H:%M}",
         )
     screen.print(table)

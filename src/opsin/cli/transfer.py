@@ -10,8 +10,9 @@ from rich.table import Table
 from opsin.cli.output import console, print_json
 from opsin.commands.changes import Changes, Pair
 from opsin.commands.transfer import Exported
+from opsin.core.format import file_size
 from opsin.data.run_images import RunImage
-from opsin.report.terminal import megabytes, printable
+from opsin.report.terminal import printable
 
 _SHOWN: Final = 3
 
@@ -22,7 +23,7 @@ def tell_export(written: Exported, *, as_json: bool) -> None:
         print_json(written.to_json())
         return
     screen = console()
-    size = megabytes(written.bytes)
+    size = file_size(written.bytes)
     screen.print(f"{written.pictures:,} pictures, {size}  {written.path}", markup=False)
     screen.print(f"Train on them with: {written.command}", markup=False)
 

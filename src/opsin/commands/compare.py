@@ -21,8 +21,8 @@ from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import plus_minus
 from opsin.core.storage import check_writable
-from opsin.report.terminal import plus_minus
 
 #: More runs than this make no table and no chart that anyone can read.
 _MOST: Final = 10

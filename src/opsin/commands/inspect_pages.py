@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import file_size, plus_minus
 from opsin.core.storage import write_bytes
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.inspection_page import Section, render_page
 from opsin.report.inside.layer_sections import layer_sections
 from opsin.report.inside.unit_sections import ROOM, portrait_sections, unit_sections
-from opsin.report.terminal import megabytes, plus_minus
 from opsin.runtime.classifier import Prediction
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def write_network_page(
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",
         "Multiply-adds a picture": f"{summary.multiply_adds:,}",
-        "File": megabytes(summary.file_bytes),
+        "File": file_size(summary.file_bytes),
     }
     like = look.classifier.metadata.preparation
     size = f"{like.width}×{like.height} {'grey' if like.channels == 1 else 'colour'} pixels"

@@ -15,11 +15,12 @@ from opsin.commands.training_job import TrainingJob, need_training
 from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher
+from opsin.core.format import about, millions
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
-from opsin.report.terminal import Both, about, for_people
+from opsin.report.terminal import Both, for_people
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100
@@ -207,8 +208,7 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
         lines.append(("Model", f"{recipe.model.name} · its size is known once it is fitted"))
     else:
         work = planned.multiply_adds
-        cost = f"{work / 1e6:.1f} M" if work >= 1_000_000 else f"{work:,}"
-        size = f"{planned.parameters:,} parameters · {cost} multiply-adds a picture"
+        size = f"{planned.parameters:,} parameters · {millions(work)} multiply-adds a picture"
         lines.append(("Model", f"{recipe.model.name} · {size}"))
     lines += recipe.reasons.items()
     lines.append(("Device", planned.device))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from opsin.commands.machine import Machine
-from opsin.report.terminal import clock
+from opsin.core.format import clock, speed
 
 Work = Literal["reading", "training", "prediction"]
 #: How a single picture is asked for.
@@ -121,9 +121,9 @@ class Benchmark:
             own = self._of_the_last(work)
             if own:
                 best = max(own, key=lambda rate: rate.median)
-                return f"{best.name} {does} {amount(best.median)} pictures of {best.size} a second"
+                return f"{best.name} {does} {speed(best.median)} pictures of {best.size} a second"
         best = max(self.rates, key=lambda rate: rate.median)
-        return f"{amount(best.median)} pictures a second are read from {best.name}"
+        return f"{speed(best.median)} pictures a second are read from {best.name}"
 
     def sentences(self) -> list[str]:
         """Say what matters most: reading, an epoch, an answer, and what a GPU brings."""
@@ -157,16 +157,6 @@ def _compared(rates: Sequence[PictureRate]) -> list[str]:
         for other in rates
         if cpu.device == "cpu" != other.device and cpu.how == other.how and cpu.high < other.low
     ]
-
-
-def amount(rate: float) -> str:
-    """Return pictures a second with the digits that matter.
-
-    Example:
-        >>> amount(12345.6), amount(0.4321)
-        ('12,346', '0.43')
-    """
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from opsin.commands.training_job import need_training
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
+from opsin.core.format import plus_minus
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.core.storage import write_json
 from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
@@ -25,7 +26,7 @@ from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
 from opsin.data.run_images import read_pictures
 from opsin.models.resolve import resolve
-from opsin.report.terminal import for_people, plus_minus
+from opsin.report.terminal import for_people
 
 if TYPE_CHECKING:
     from opsin.evaluation.evidence import Doubts

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from opsin.commands.automatic import choose
 from opsin.core.events import Watcher
+from opsin.core.format import clock
 from opsin.core.pace import seconds_of
 from opsin.core.recipe import Recipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
-from opsin.report.terminal import clock
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,16 +8,10 @@ from opsin.commands.test_set_usage import looks_in_words
 from opsin.commands.training_job import Made
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
+from opsin.core.format import clock, file_size, millions, plus_minus
 from opsin.data.dataset import Dataset
 from opsin.data.small_parts import thin_parts
-from opsin.report.terminal import (
-    clock,
-    confusions,
-    corrected_in_words,
-    leaks_in_words,
-    megabytes,
-    plus_minus,
-)
+from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
@@ -57,10 +51,10 @@ def tell_model(watcher: Watcher, job: Made) -> None:
     watcher.layers(job.layers)
     parameters = sum(layer.parameters for layer in job.layers)
     work = sum(layer.multiply_adds for layer in job.layers)
-    cost = f"{work / 1e6:.1f} M" if work >= 1_000_000 else f"{work:,}"
     watcher.fact(
         "Model",
-        f"{job.recipe.model.name} · {parameters:,} parameters · {cost} multiply-adds a picture",
+        f"{job.recipe.model.name} · {parameters:,} parameters · {millions(work)} multiply-adds a "
+        "picture",
     )
 
 
@@ -103,7 +97,7 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     watcher.fact("Confuses", confusions(figures))
     watcher.fact(
         "File",
-        f"classifier.onnx · {megabytes(file['bytes'])} · same answers as {original} on "
+        f"classifier.onnx · {file_size(file['bytes'])} · same answers as {original} on "
         f"{file['parity_images']} pictures (largest difference {file['difference']:.0e})",
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Final, Literal, Self
 
-from opsin.report.terminal import clock
+from opsin.core.format import clock
 
 #: How many times the longest usual pause a pause must last before it is told.
 _LONGER: Final = 10.0

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import StorageError
+from opsin.core.format import file_size
 from opsin.core.storage import atomic_file, storage_errors
 
 _VERSION: Final = 45  # the first that knows ZIP64
@@ -196,19 +197,10 @@ def open_npz(path: Path, plans: Mapping[str, ArrayPlan]) -> Iterator[NpzWriter]:
         free = shutil.disk_usage(temporary.parent).free
         if writer.nbytes > free:
             raise StorageError(
-                f"{_size(writer.nbytes)} of free disk space for {path}",
-                f"there are {_size(free)}",
+                f"{file_size(writer.nbytes)} of free disk space for {path}",
+                f"there are {file_size(free)}",
                 "Choose fewer layers or pictures, or a place on another disk.",
             )
         yield writer
         with storage_errors(path):
             writer.finish()
-
-
-def _size(count: int) -> str:
-    """Return a number of bytes as a person would say it."""
-    value, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value /= 1000
-        units.pop(0)
-    return f"{count:,} bytes" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"

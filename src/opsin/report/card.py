@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from opsin.core.format import clock, file_size, plus_minus
 from opsin.report.run_page import verdict
-from opsin.report.terminal import (
-    clock,
-    corrected_in_words,
-    leaks_in_words,
-    megabytes,
-    over_classes,
-    plus_minus,
-)
+from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
 
 
 def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> str:
@@ -141,7 +135,7 @@ def _origin(report: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
         f"- Data: {_plain(report['source'])}, {_plain(report['dataset'])}.",
         f"- Model: {report['model']}, {size} a picture.",
         f"- Training: {how} on {training['device']}, seed {seed}; `recipe.json` has the rest.",
-        f"- File: classifier.onnx, {megabytes(file['bytes'])}, by Opsin {report['opsin']}.",
+        f"- File: classifier.onnx, {file_size(file['bytes'])}, by Opsin {report['opsin']}.",
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from opsin.report.terminal import clock, megabytes, plus_minus
+from opsin.core.format import clock, file_size, plus_minus, speed
 
 
 class Column(NamedTuple):
@@ -32,10 +32,10 @@ _COLUMNS: Final[tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...]] = 
     ("accuracy", "Accuracy", plus_minus),
     ("log_loss", "Log loss", lambda row: f"{row['log_loss']:.3f}"),
     ("calibration_error", "Calib. error", lambda row: f"{row['calibration_error']:.3f}"),
-    ("bytes", "File", lambda row: megabytes(row["bytes"])),
+    ("bytes", "File", lambda row: file_size(row["bytes"])),
     ("parameters", "Para- meters", lambda row: f"{row['parameters']:,}"),
     ("seconds", "Training", lambda row: clock(row["seconds"])),
-    ("images_per_second", "Pictures /s", lambda row: _rate(row["images_per_second"])),
+    ("images_per_second", "Pictures /s", lambda row: speed(row["images_per_second"])),
     ("parity", "Parity", lambda row: f"{row['parity']:.0e}"),
 )
 
@@ -62,7 +62,3 @@ def columns_of(rows: Sequence[dict[str, Any]]) -> list[Column]:
         for key, heading, show in _COLUMNS
         if any(row[key] is not None for row in rows)
     ]
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -6,8 +6,8 @@ import functools
 import math
 
 from opsin.core.errors import MissingExtraError
+from opsin.core.format import clock, file_size, plus_minus
 from opsin.report.answer_image import picture_address
-from opsin.report.terminal import clock, megabytes, plus_minus
 
 try:
     import jinja2
@@ -27,7 +27,7 @@ def environment() -> jinja2.Environment:
     )
     templates.filters |= {
         "clock": clock,
-        "megabytes": megabytes,
+        "file_size": file_size,
         "plus_minus": plus_minus,
         "picture": picture_address,
         "figure": lambda value: "" if value is None or math.isnan(value) else f"{value:.4f}",

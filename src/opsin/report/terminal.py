@@ -18,6 +18,7 @@ from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Watcher
+from opsin.core.format import clock, plus_minus
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
 
@@ -67,35 +68,6 @@ class PlainLines(Console):
     def on_broken_pipe(self) -> None:
         """Say no more; the work goes on."""
         self.quiet = True
-
-
-def clock(seconds: float) -> str:
-    """Return a time as 0:12 or 1:04:09.
-
-    Example:
-        >>> clock(72.4), clock(3849)
-        ('1:12', '1:04:09')
-    """
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def megabytes(size: int) -> str:
-    """Return a file's size: ``0.97 MB``."""
-    return f"{size / 1e6:.2f} MB" if size >= 10_000 else f"{size / 1e3:.1f} kB"
-
-
-def about(seconds: float) -> str:
-    """Return a time that is not known well, with the digits that are.
-
-    Example:
-        >>> about(0.4), about(80), about(4196), about(9000)
-        ('1 s', '80 s', '70 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class _Rate(ProgressColumn):
@@ -369,15 +341,6 @@ def corrected_in_words(corrected: dict[str, Any], split: str) -> str:
             f"corrections, and judged nowhere"
         )
     return " · ".join(said)
-
-
-def plus_minus(figures: dict[str, Any]) -> str:
-    """Return an accuracy with its interval: ``0.9214 ± 0.0053``.
-
-    The half width is the larger of the two, since Wilson's interval leans towards one half.
-    """
-    half = max(figures["high"] - figures["accuracy"], figures["accuracy"] - figures["low"])
-    return f"{figures['accuracy']:.4f} ± {half:.4f}"
 
 
 def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:

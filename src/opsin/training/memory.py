@@ -13,6 +13,7 @@ from typing import Final
 import torch
 
 from opsin.core.errors import RecipeError
+from opsin.core.format import file_size
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 
@@ -165,15 +166,15 @@ def fit_memory(
     )
     if smaller is None or "batch_size" in given:
         raise RecipeError(
-            f"about {_gigabytes(need.total)} of free memory for this training",
-            f"there are {_gigabytes(free)}",
+            f"about {file_size(need.total)} of free memory for this training",
+            f"there are {file_size(free)}",
             _advice(need, smaller, gpu=gpu),
         )
     batch, rate = smaller.training.batch_size, smaller.training.rate
     slower = f", the rate {rate:g}" if rate != recipe.training.rate else ""
     return smaller, (
         f"batches of {batch} instead of {recipe.training.batch_size}{slower}: those would need "
-        f"about {_gigabytes(need.total)} of memory, and {_gigabytes(free)} are free; for larger "
+        f"about {file_size(need.total)} of memory, and {file_size(free)} are free; for larger "
         "ones close other programs or give a smaller --size"
     )
 
@@ -203,10 +204,6 @@ def _advice(need: Need, smaller: Recipe | None, *, gpu: bool) -> str:
     if largest == "batch":
         return f"Give a smaller --batch-size or --size, fewer --hidden units{elsewhere}."
     return f"Give fewer --hidden units or a smaller --size{elsewhere}."
-
-
-def _gigabytes(size: int) -> str:
-    return f"{max(size, 0) / 1e9:.1f} GB" if size >= 1e9 else f"{max(size, 0) / 1e6:.0f} MB"
 
 
 def available(device: torch.device, system: Path = Path("/")) -> int | None:

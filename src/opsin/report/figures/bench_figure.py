@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from opsin.core.format import speed
 from opsin.report.figures.style import INK, MUTED, PALETTE, new_figure, shorten
 
 _COLOURS: Final = dict(zip(("cpu", "cuda", "mps"), PALETTE, strict=False))
@@ -43,7 +44,7 @@ def draw_rates(rates: Sequence[dict[str, Any]], title: str, machine: str) -> Fig
     low = min(rate["slowest"] for rate in rates)
     high = max(rate["fastest"] for rate in rates)
     bottom.set_xlim(low / 2, high * 2)  # room for the figures above the dots
-    bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
+    bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: speed(value)))
     bottom.xaxis.set_minor_formatter(NullFormatter())
     _name_devices(figure, [rate["device"] for rate in rates])
     return figure
@@ -55,10 +56,6 @@ def _row(rate: dict[str, Any]) -> str:
     return f"{shorten(rate['name'])}{to} {rate['size']}, {rate['how']}"
 
 
-def _amount(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
 def _draw_work(axes: Axes, rates: Sequence[dict[str, Any]], rows: Sequence[str]) -> None:
     axes.set_xscale("log")
     for rate in rates:
@@ -66,7 +63,7 @@ def _draw_work(axes: Axes, rates: Sequence[dict[str, Any]], rows: Sequence[str])
         colour = _COLOURS.get(rate["device"], INK)
         axes.hlines(place, rate["slowest"], rate["fastest"], color=colour, linewidth=2.4)
         axes.plot(middle, place, "o", color=colour, markersize=6)
-        axes.annotate(_amount(middle), (middle, place), (0, 4), ha="center", va="bottom",
+        axes.annotate(speed(middle), (middle, place), (0, 4), ha="center", va="bottom",
                       textcoords="offset points", fontsize=8, color=INK)  # fmt: skip
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)

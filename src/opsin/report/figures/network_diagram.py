@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 
+from opsin.core.format import short_count
 from opsin.report.figures.receptive_fields import picture_size
 from opsin.report.figures.style import (
     DPI,
@@ -50,21 +51,6 @@ def shape_in_words(shape: Sequence[int]) -> str:
         '64×13×13'
     """
     return "×".join(f"{side:,}" for side in shape)
-
-
-def short_count(count: int) -> str:
-    """Return a count in few letters.
-
-    Example:
-        >>> short_count(896), short_count(147_584), short_count(24_300_000)
-        ('896', '148 k', '24 M')
-    """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= 0.9995 * size:
-            return (
-                f"{count / size:.3g} {unit}" if count < 10 * size else f"{count / size:.0f} {unit}"
-            )
-    return str(count)
 
 
 def network_title(rows: Sequence[LayerRow]) -> str:

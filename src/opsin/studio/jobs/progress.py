@@ -11,9 +11,10 @@ from typing import Final
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RunError
+from opsin.core.format import clock, count
 from opsin.core.pace import epoch_of
 from opsin.studio.jobs.job import Job
-from opsin.studio.words import clock, count, safe
+from opsin.studio.words import safe
 
 # A run's clock and a job's may differ by what starting takes, and by a file system's rounding.
 _SLACK: Final = 5.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import file_size
 from opsin.data.images import SUFFIXES
 from opsin.studio import words
 from opsin.studio.library.upload_import import common_name
@@ -69,7 +70,7 @@ class _Upload:
                 "dense outlined"
             )
             self._into.set_visibility(bool(made))
-        most = words.size(self._studio.settings.upload_bytes)
+        most = file_size(self._studio.settings.upload_bytes)
         self._intake = Intake(
             f"Pictures or one archive, {most} at most",
             accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",

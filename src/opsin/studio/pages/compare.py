@@ -11,6 +11,7 @@ from nicegui import ui
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import MovedError, OpsinError
+from opsin.core.format import clock, count, file_size, percent, with_interval
 from opsin.data.cache import short_digest
 from opsin.data.run_images import pair_up
 from opsin.studio.library.dataset_cache import DecodedDataset
@@ -21,7 +22,7 @@ from opsin.studio.parts.live_curves import points_of
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.compared import MOST, Compared
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import clock, count, percent, safe, share, size
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -74,7 +75,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     for each in ids:
         able.setdefault(each, studio.runs.row(each))
     names = {
-        id_: f"{safe(row.name, 60)} · {share(row.accuracy, row.low, row.high)}"
+        id_: f"{safe(row.name, 60)} · {with_interval(row.accuracy, row.low, row.high)}"
         for id_, row in able.items()
     }
 
@@ -261,11 +262,11 @@ def _cells(said: dict[str, Any], row: RunRow) -> tuple[str, ...]:
     return (
         f"{said['letter']}  {row.name}",
         str(said["model"]),
-        share(said["accuracy"], said["low"], said["high"]),
+        with_interval(said["accuracy"], said["low"], said["high"]),
         f"{said['log_loss']:.4f}",
         "–" if calibration is None else f"{calibration:.4f}",
         "–" if parameters is None else count(parameters),
-        "–" if file is None else size(file),
+        "–" if file is None else file_size(file),
         "–" if seconds is None else clock(seconds),
     )
 

@@ -10,6 +10,7 @@ from fastapi import Query
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.core.format import count
 from opsin.studio.library import dataset_corrections
 from opsin.studio.library.dataset_cache import PARTS, DecodedDataset, NotDecoded
 from opsin.studio.library.dataset_corrections import Corrections
@@ -19,7 +20,7 @@ from opsin.studio.parts.class_table import ClassTable
 from opsin.studio.parts.dataset_intake import Adding
 from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
 from opsin.studio.parts.preview import Preview
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job

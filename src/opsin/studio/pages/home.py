@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count, file_size
 from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.parts import layout
@@ -18,7 +19,7 @@ from opsin.studio.parts.runs_table import RunsTable
 from opsin.studio.parts.runs_view import RunsView, total, view_of
 from opsin.studio.parts.undo_button import Undo
 from opsin.studio.runs.run_index import Deleted
-from opsin.studio.words import count, safe, size
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -202,7 +203,7 @@ class _Home:
             asyncio.to_thread(self._studio.runs.deleted),
         )
         taken = f"{total(rows)} on the disk, and " if rows else ""
-        text = f"{taken}{size(free.free)} of {size(free.total)} are free"
+        text = f"{taken}{file_size(free.free)} of {file_size(free.total)} are free"
         self._disk.set_text(f"{text[0].upper()}{text[1:]}.")
         if deleted != self._deleted:
             self._deleted = deleted

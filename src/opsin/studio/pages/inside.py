@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count, percent
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.parts import layout
@@ -21,7 +22,7 @@ from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.run_results import RunResults, read_judged
-from opsin.studio.words import count, percent, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio

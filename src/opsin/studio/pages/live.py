@@ -15,6 +15,7 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
+from opsin.core.format import file_size, with_interval
 from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.jsonl_follower import JsonlFollower, last_lines
 from opsin.studio.parts import layout
@@ -22,7 +23,7 @@ from opsin.studio.parts.live_curves import LiveCurves
 from opsin.studio.parts.matrix import Matrix
 from opsin.studio.parts.progress_bar import ProgressBar
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import safe, share, size
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -149,7 +150,7 @@ class _Live:
     def _tell_epoch(self, epoch: int) -> None:
         accuracy = self._accuracy.get(epoch)
         known = accuracy is not None and math.isfinite(accuracy)
-        said = f", accuracy {share(accuracy)}" if known else ""
+        said = f", accuracy {with_interval(accuracy)}" if known else ""
         self._epoch_line.set_text(f"Epoch {epoch}, on the validation pictures{said}")
 
     async def _heard(self, topic: str) -> None:
@@ -180,13 +181,15 @@ class _Live:
                 cores = use.cores_since(self._use)
                 words.append(f"{cores:.1f} of {defaults.cores()} cores")
             self._use = use
-            words.append(f"{size(use.memory)} of memory")
+            words.append(f"{file_size(use.memory)} of memory")
         free = machine_use.memory()
         if free is not None:
-            words.append(f"{size(free.free)} of {size(free.total)} free")
+            words.append(f"{file_size(free.free)} of {file_size(free.total)} free")
         for each in machine_use.gpu():
             share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
-            words.append(f"{each.name}: {share_of}{size(each.used)} of {size(each.memory)}")
+            words.append(
+                f"{each.name}: {share_of}{file_size(each.used)} of {file_size(each.memory)}"
+            )
         return safe(" · ".join(words), 400)
 
 

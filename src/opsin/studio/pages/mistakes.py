@@ -9,13 +9,14 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
+from opsin.core.format import count
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.studio.pages.relabel import Relabel, open_relabel
 from opsin.studio.pages.report import shown
 from opsin.studio.parts import layout
 from opsin.studio.runs.run_answers import read_answers
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio

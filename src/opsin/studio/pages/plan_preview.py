@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import about, count, file_size
 from opsin.studio.not_found import NotThere
 from opsin.studio.parts import layout
 from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.live_curves import rate_curve
-from opsin.studio.words import about, count, safe, size
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
@@ -129,7 +130,7 @@ def show_plan(plan: dict[str, Any]) -> None:
         facts += [
             ("Parameters", count(plan["parameters"])),
             ("Time", f"{most}about {about(plan['seconds'])}, {training['epochs']} epochs"),
-            ("Memory", f"about {size(plan['memory'])} beside the pictures"),
+            ("Memory", f"about {file_size(plan['memory'])} beside the pictures"),
         ]
     facts.append(("Device", plan["device"]))
     layout.figures([(name, safe(text)) for name, text in facts])

@@ -11,11 +11,12 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
+from opsin.core.format import count
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
+from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
 from opsin.report.terminal import corrected_in_words, over_classes
 from opsin.studio.pages.plan_preview import layer_sheet
 from opsin.studio.pages.relabel import open_relabel
@@ -19,7 +20,7 @@ from opsin.studio.parts.image_sheet import ImageSheet
 from opsin.studio.parts.matrix import MOST, Matrix
 from opsin.studio.runs.run_answers import RunAnswers, read_answers
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import clock, count, percent, safe, share, size
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.library.dataset_cache import DecodedDataset
@@ -169,7 +170,7 @@ def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         if isinstance(value, int | float):
             low, high = intervals.get(key) or (None, None)
             over = f" {over_classes(figures)}" if key in _MEANS else ""
-            rows.append((name + over, share(value, low, high)))
+            rows.append((name + over, with_interval(value, low, high)))
     return rows
 
 
@@ -201,7 +202,7 @@ def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         )
     without = figures.get("without_leaks")
     if without:
-        said.append(f"Without them: {share(without['accuracy'], without['low'], without['high'])} "
+        said.append(f"Without them: {plus_minus(without)} "
                     f"on {count(without['images'])}.")  # fmt: skip
     refused = figures.get("refused")
     if refused:
@@ -234,7 +235,7 @@ def _by_class(figures: dict[str, Any]) -> None:
         cells = [entry["name"]]
         for what in ("precision", "recall", "f1"):
             low, high = entry.get(f"{what}_interval") or (None, None)
-            cells.append(share(entry[what], low, high) if entry["count"] else "—")
+            cells.append(with_interval(entry[what], low, high) if entry["count"] else "—")
         rows.append([*cells, count(entry["count"])])
     ImageSheet(["Class", "Precision", "Recall", "F1", "Pictures"], rows, "Figures of each class")
 
@@ -272,7 +273,7 @@ def _slices(slices: dict[str, Any]) -> None:
             "as its classes explain" if entry.get("explained") else "more than its classes explain"
         )
         rows.append(
-            [entry["name"], share(entry["accuracy"], entry["low"], entry["high"]),
+            [entry["name"], with_interval(entry["accuracy"], entry["low"], entry["high"]),
              count(entry["images"]), why if entry.get("weak") else "within chance"]
         )  # fmt: skip
     if not rows:
@@ -299,7 +300,7 @@ def _made(row: RunRow, report: dict[str, Any]) -> None:
             ("Parameters", count(training["parameters"])),
             ("Training", clock(seconds["train"])),
             ("In all", clock(sum(seconds.values()))),
-            ("classifier.onnx", size(file["bytes"])),
+            ("classifier.onnx", file_size(file["bytes"])),
         ]
     )
     for name, reason in (report.get("reasons") or {}).items():

@@ -14,13 +14,14 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
+from opsin.core.format import ago, clock, with_interval
 from opsin.data.run_source import recipe_of_run
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.parts import layout
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import ago, clock, safe, share
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -159,7 +160,7 @@ class _Head:
             words.append(row.model)
         if row.accuracy is not None and row.state != "running":
             where = "" if row.split == "test" else " (validation)"
-            words.append(f"accuracy {share(row.accuracy, row.low, row.high)}{where}")
+            words.append(f"accuracy {with_interval(row.accuracy, row.low, row.high)}{where}")
         if row.seconds is not None:
             words.append(f"trained for {clock(row.seconds)}")
         if row.started is not None:

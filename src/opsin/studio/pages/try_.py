@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count, percent, with_interval
 from opsin.data.blank import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import command
@@ -26,7 +27,7 @@ from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.waiting_line import WaitingLine
-from opsin.studio.words import count, percent, safe, share
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -94,7 +95,7 @@ def add(studio: Studio) -> None:
 def _able(studio: Studio) -> dict[str, str]:
     """Return the runs that can answer, with their names, the newest first."""
     return {
-        row.id: f"{safe(row.name, 60)} · {share(row.accuracy, row.low, row.high)}"
+        row.id: f"{safe(row.name, 60)} · {with_interval(row.accuracy, row.low, row.high)}"
         for row in studio.runs.rows()
         if row.accuracy is not None
     }

@@ -6,11 +6,12 @@ from typing import Any
 
 from nicegui import ui
 
+from opsin.core.format import count, percent
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts import layout
 from opsin.studio.parts.image_sheet import ImageSheet
-from opsin.studio.words import count, percent, safe
+from opsin.studio.words import safe
 
 
 def answer_row(key: str, answer: Prediction) -> dict[str, str]:

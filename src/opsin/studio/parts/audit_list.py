@@ -7,10 +7,11 @@ from typing import Final
 
 from nicegui import ui
 
+from opsin.core.format import count
 from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.library.findings import DatasetFinding
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 # Pictures of each finding that are shown beside it, and files that are named.
 _PICTURES: Final = 5

@@ -7,7 +7,8 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.studio.words import percent, safe
+from opsin.core.format import percent
+from opsin.studio.words import safe
 
 CSS: Final = """
 .op-bars { display: grid; gap: .18rem .7rem; align-items: center; margin: .5rem 0 .8rem;

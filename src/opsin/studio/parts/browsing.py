@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count, file_size
 from opsin.studio import words
 from opsin.studio.parts import layout
 from opsin.studio.parts.folder_list import folder_links, holds, path_to
@@ -93,10 +94,10 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
     for file in listing.files:
         with ui.element("div").classes("op-row op-folder"):
             ui.label(words.safe(file.name, 80))
-            ui.label(words.size(file.size)).classes("op-muted")
+            ui.label(file_size(file.size)).classes("op-muted")
             layout.action(browsing.file, _chooser(folders, browsing, file))
     if listing.passed_over:
-        number = words.count(listing.passed_over)
+        number = count(listing.passed_over)
         ui.label(f"{number} not shown: links that lead elsewhere, or too many.").classes("op-muted")
 
 

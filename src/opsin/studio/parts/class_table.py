@@ -9,8 +9,9 @@ import numpy as np
 from nicegui.element import Element
 from numpy.typing import NDArray
 
+from opsin.core.format import count
 from opsin.studio.library.decoded_dataset import PARTS
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 CSS: Final = """
 .op-class-table { max-height: 26rem; overflow: auto; margin: 0 0 .6rem; }

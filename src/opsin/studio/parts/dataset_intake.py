@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake, Sent
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
+from opsin.core.format import count
 from opsin.studio import words
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def holds(pictures: int, folders: int) -> str:
         ('1 picture · 12 folders', 'nothing to see')
     """
     said = [
-        f"{words.count(number)}{'+' if number >= 10_000 else ''} {word}{'s' * (number != 1)}"
+        f"{count(number)}{'+' if number >= 10_000 else ''} {word}{'s' * (number != 1)}"
         for number, word in ((pictures, "picture"), (folders, "folder"))
         if number
     ]

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, Literal
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import ago, clock
 from opsin.data.run_source import recipe_of_run
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts import layout
 from opsin.studio.parts.progress_bar import ProgressBar
-from opsin.studio.words import ago, clock, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio

@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count
 from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.words import count, safe
+from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio

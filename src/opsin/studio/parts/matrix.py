@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from nicegui.element import Element
 
-from opsin.studio.words import count, percent, safe
+from opsin.core.format import count, percent
+from opsin.studio.words import safe
 
 #: Classes up to which a whole matrix can be read; of more, the pairs most often confused.
 MOST: Final = 50

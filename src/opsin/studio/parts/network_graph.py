@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from nicegui.element import Element
 
-from opsin.studio.words import count, safe
+from opsin.core.format import count
+from opsin.studio.words import safe
 
 CSS: Final = """
 .op-graph { display: block; margin-bottom: .6rem; max-width: 100%;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from opsin.studio.words import count
+from opsin.core.format import count
 
 
 def page_number(text: str) -> int:

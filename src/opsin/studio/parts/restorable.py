@@ -7,7 +7,8 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.studio.words import ago, count, day, safe
+from opsin.core.format import ago, count, day
+from opsin.studio.words import safe
 
 # Rows that are shown: a page of hundreds of elements takes seconds.
 _SHOWN: Final = 50

@@ -9,9 +9,9 @@ from typing import Any, Final
 from nicegui import events, ui
 from nicegui.element import Element
 
+from opsin.core.format import count
 from opsin.studio.parts.runs_view import PER, STATES, RunsView, cells
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import count
 
 CSS: Final = """
 .op-runs { border: 1px solid var(--line); border-radius: .7rem; overflow-x: auto;

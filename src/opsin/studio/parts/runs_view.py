@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from opsin.core.format import clock, count, day, file_size, with_interval
 from opsin.studio.parts.paging import page_number
 from opsin.studio.runs.run_row import RunRow
-from opsin.studio.words import clock, count, day, safe, share, size
+from opsin.studio.words import safe
 
 #: Rows of a page.
 PER: Final = 25
@@ -116,7 +117,7 @@ def cells(row: RunRow) -> dict[str, Any]:
         "bad": row.state in {"failed", "damaged"},
         "source": safe(row.source or "", 60),
         "model": safe(row.model or "", 40),
-        "accuracy": share(row.accuracy, row.low, row.high) if known else "",
+        "accuracy": with_interval(row.accuracy, row.low, row.high) if known else "",
         "on": " · ".join(part for part in (on, row.corrected) if part),
         "points": polyline(row.curve),
         "end": end_point(row.curve),
@@ -160,7 +161,7 @@ def curve_in_words(curve: Sequence[float]) -> str:
 def total(rows: Sequence[RunRow]) -> str:
     """Return how many runs there are and what they take on the disk."""
     one = "1 run takes" if len(rows) == 1 else f"{count(len(rows))} runs take"
-    return f"{one} {size(sum(row.bytes for row in rows))}"
+    return f"{one} {file_size(sum(row.bytes for row in rows))}"
 
 
 def _places(curve: Sequence[float]) -> list[tuple[float, float]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import count
 from opsin.data.sources import named
 from opsin.studio import words
 from opsin.studio.not_found import NotThere
@@ -99,9 +100,9 @@ class SetPanel:
         counts, found = glance.counts, glance.look.findings if glance.look else None
         layout.figures(
             [
-                ("Classes", words.count(len(counts)) if counts is not None else "–"),
-                ("Pictures", words.count(sum(counts.values())) if counts is not None else "–"),
-                ("Findings", words.count(len(found)) if found is not None else "–"),
+                ("Classes", count(len(counts)) if counts is not None else "–"),
+                ("Pictures", count(sum(counts.values())) if counts is not None else "–"),
+                ("Findings", count(len(found)) if found is not None else "–"),
             ]
         )
         with ui.element("ul").classes("op-set-counts").props('aria-label="Pictures of each class"'):
@@ -109,13 +110,13 @@ class SetPanel:
                 with ui.element("li"):
                     ui.label(words.safe(name, _CLASS_MOST))
                     with ui.element("b"):
-                        ui.label(words.count(number))
+                        ui.label(count(number))
             more = len(counts or ()) - _NAMED
             if more > 0:
                 with ui.element("li"):
-                    ui.label(f"and {words.count(more)} more")
+                    ui.label(f"and {count(more)} more")
         if found:
-            worst = f"{words.safe(str(found[0]['title']), 160)} ({words.count(found[0]['count'])})"
+            worst = f"{words.safe(str(found[0]['title']), 160)} ({count(found[0]['count'])})"
             ui.label(f"The worst: {worst}").classes("op-muted")
 
     def _state(self, glance: Glance) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.studio.words import count, safe
+from opsin.core.format import count
+from opsin.studio.words import safe
 
 CSS: Final = """
 .op-waiting { display: flex; flex-wrap: wrap; gap: .4rem .9rem; align-items: center;

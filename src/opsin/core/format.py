@@ -1,0 +1,158 @@
+"""Numbers and times as text, the same in terminal, report and studio."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+def clock(seconds: float) -> str:
+    """Return a time as 0:12 or 1:04:09.
+
+    Example:
+        >>> clock(72.4), clock(3849)
+        ('1:12', '1:04:09')
+    """
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def about(seconds: float) -> str:
+    """Return a time that is not known well, with the digits that are.
+
+    Example:
+        >>> about(0.4), about(80), about(4196), about(9000)
+        ('1 s', '80 s', '70 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def ago(then: float, now: float | None = None) -> str:
+    """Return how long ago a moment was, in seconds since 1970.
+
+    Example:
+        >>> ago(1000, now=1330)
+        '5 min ago'
+    """
+    seconds = (time.time() if now is None else now) - then
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min ago"
+    if seconds < 86_400:
+        return f"{seconds // 3600:.0f} h ago"
+    if seconds < 14 * 86_400:
+        days = int(seconds // 86_400)
+        return "yesterday" if days == 1 else f"{days} days ago"
+    return day(then)
+
+
+def day(then: float) -> str:
+    """Return a moment's date and time on this machine's clock.
+
+    Example:
+        >>> len(day(0))
+        16
+    """
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(then))
+
+
+def count(number: float) -> str:
+    """Return a number with thousands separators.
+
+    Example:
+        >>> count(70000)
+        '70,000'
+    """
+    return f"{number:,.0f}"
+
+
+def short_count(number: float) -> str:
+    """Return a count in few letters.
+
+    Example:
+        >>> short_count(896), short_count(147_584), short_count(24_300_000)
+        ('896', '148 k', '24 M')
+    """
+    for unit, least in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        value = number / least
+        if value >= 0.9995:
+            return f"{value:.3g} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return str(number)
+
+
+def millions(number: int) -> str:
+    """Return a count of operations, in millions from one million on.
+
+    Example:
+        >>> millions(4_123_456), millions(101_632)
+        ('4.1 M', '101,632')
+    """
+    return f"{number / 1e6:.1f} M" if number >= 1_000_000 else f"{number:,}"
+
+
+def file_size(size: float) -> str:
+    """Return a number of bytes: megabytes with three digits, other units below and above.
+
+    Example:
+        >>> file_size(1_234), file_size(970_000), file_size(12_400_000), file_size(1_200_000_000)
+        ('1.2 kB', '0.97 MB', '12.4 MB', '1.2 GB')
+    """
+    if size < 1_000:
+        return f"{max(size, 0):.0f} B"
+    if size < 10_000:
+        return f"{size / 1e3:.1f} kB"
+    if size < 1e9:
+        places = 2 if size < 1e7 else 1 if size < 1e8 else 0
+        return f"{size / 1e6:.{places}f} MB"
+    return f"{size / 1e9:.1f} GB" if size < 1e12 else f"{size / 1e12:,.1f} TB"
+
+
+def speed(per_second: float) -> str:
+    """Return images a second with the digits that matter.
+
+    Example:
+        >>> speed(12345.6), speed(0.4321)
+        ('12,346', '0.43')
+    """
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
+def percent(value: float) -> str:
+    """Return one answer's probability.
+
+    Example:
+        >>> percent(0.991)
+        '99.1%'
+    """
+    return f"{100 * value:.1f}%"
+
+
+def with_interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """Return a share with the larger half of its 95% interval.
+
+    The larger half, since Wilson's interval leans towards one half.
+
+    Example:
+        >>> with_interval(0.9214, 0.9160, 0.9266), with_interval(0.9214), with_interval(None)
+        ('0.9214 ± 0.0054', '0.9214', '–')
+    """
+    if value is None:
+        return "–"
+    if low is None or high is None:
+        return f"{value:.4f}"
+    return f"{value:.4f} ± {max(high - value, value - low):.4f}"
+
+
+def plus_minus(figures: Mapping[str, Any]) -> str:
+    """Return the accuracy of some figures with its interval.
+
+    Example:
+        >>> plus_minus({"accuracy": 0.9214, "low": 0.9160, "high": 0.9266})
+        '0.9214 ± 0.0054'
+    """
+    return with_interval(figures["accuracy"], figures["low"], figures["high"])
