@@ -246,7 +246,7 @@ def _decode(model: str, files: Sequence[Path], seconds: float) -> float:
 def _stream(model: str, files: Sequence[Path], seconds: float) -> float:
     """Return pictures a second of the pipeline that `opsin predict` sends folders through."""
     from opsin.commands.classify.pipeline import classify_stream  # noqa: PLC0415
-    from opsin.data.unlabelled import Unlabelled  # noqa: PLC0415
+    from opsin.data.image_stream import Unlabelled  # noqa: PLC0415
 
     pictures = [Unlabelled(file.name, str(file), str(file)) for file in files]
     classifier = Classifier(model, threads=1)

@@ -23,6 +23,7 @@ from opsin.core.recipe import (
     TrainingRecipe,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
+from opsin.data.sources import described
 from opsin.models.registry import MODELS as NETWORKS
 from opsin.models.resolve import resolve
 
@@ -134,13 +135,23 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def data() -> str:
+    """Return the page about sources with its table of kinds written anew."""
+    rows = [f"| {' | '.join(row)} |" for kind in described() for row in kind.rows]
+    table = "\n".join(["| source | looks like | parts |", "|---|---|---|", *rows])
+    return _between(DOCS / "data.md", "kinds", table)
+
+
 def readme() -> str:
     """Return the README with its tree of rooms drawn anew from the modules' first lines."""
-    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    start, end = "<!-- tree -->\n", "<!-- /tree -->"
-    before, rest = text.split(start)
-    after = rest.split(end)[1]
-    return f"{before}{start}```text\n{tree()}\n```\n{end}{after}"
+    return _between(DOCS.parent / "README.md", "tree", f"```text\n{tree()}\n```")
+
+
+def _between(page: Path, name: str, written: str) -> str:
+    """Return a page with what stands between two comments of a name replaced."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, rest = page.read_text(encoding="utf-8").split(start)
+    return f"{before}{start}{written}\n{end}{rest.split(end)[1]}"
 
 
 def tree() -> str:
@@ -164,6 +175,7 @@ def _first_line(file: Path) -> str:
 
 PAGES = {
     DOCS / "command-line.md": command_line,
+    DOCS / "data.md": data,
     DOCS / "recipe.md": recipe,
     DOCS.parent / "README.md": readme,
 }

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError
 from opsin.data import image_tree
+from opsin.data.sources import open_stream
 from opsin.data.sources.folder import open_folder
-from opsin.data.unlabelled import open_stream
 from tests.data.sources.conftest import Notes
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from opsin._version import __version__
-from opsin.cli.options import GroupedCommand
+from opsin.cli.options import GroupedCommand, describe_sources
 from opsin.cli.output import STOP_TOLD, print_error, print_json_error
 from opsin.core.errors import OpsinError
 
@@ -56,6 +56,8 @@ def _application(words: Sequence[str]) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_about)
+    if "--help" in words:
+        describe_sources()
     for verb in words[:1] if words and words[0] in VERBS else VERBS:
         module = importlib.import_module(f"opsin.cli.{verb}")
         app.command(verb, cls=GroupedCommand)(getattr(module, verb))

@@ -17,11 +17,20 @@ from opsin.core.recipe_options import RecipeOption, options_of
 
 _SOURCES = typer.Argument(
     metavar="SOURCE",
-    help="A name (fashion-mnist, cifar10, digits …), a folder with a sub-folder for each "
-    "class, a table (.csv, .jsonl) of paths and labels, an archive (.zip, .tar) of these, an "
-    ".npz file or an IDX file; several are joined.",
     show_default=False,
 )
+
+
+def describe_sources() -> None:
+    """Write the kinds of source into the help, which loads them all: only for who asks for it."""
+    from opsin.data.sources import kinds_in_words  # noqa: PLC0415
+
+    _SOURCES.help = (
+        f"Images with labels: {kinds_in_words()}; several are joined. A folder holds a sub-folder "
+        "for each class."
+    )
+
+
 Sources = Annotated[list[str], _SOURCES]
 #: Sources that may be left out, since something else can say which they are.
 AnySources = Annotated[list[str] | None, _SOURCES]

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from opsin.commands.own_images import OwnImages
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
-from opsin.data import sources
 from opsin.data.cache import Decoded, as_keys
 from opsin.data.dataset import read_corrected
 from opsin.data.duplicate_groups import near_duplicates
 from opsin.data.near_duplicates.find import SMALLEST
 from opsin.data.run_source import recipe_of_run
+from opsin.data.sources.named import NAMES
 
 # Bytes of all images that are compared; more would take longer than the evaluation.
 _MOST: Final = 512 << 20
@@ -63,7 +63,7 @@ def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
     """Read the images that a run was made from, where they are at hand."""
     try:
         recipe = recipe_of_run(own.run)
-        if {*recipe.sources, recipe.test} & set(sources.named.NAMES):
+        if {*recipe.sources, recipe.test} & set(NAMES):
             return None  # which may be on another machine
         return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)
     except OpsinError:

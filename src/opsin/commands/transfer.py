@@ -32,6 +32,7 @@ from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import natural
 from opsin.data.lazy_images import THREADS
+from opsin.data.sources.named import NAMES
 from opsin.report.terminal import printable
 
 _PARTS: Final = ("train", "val", "test")
@@ -215,7 +216,7 @@ def _files_of(dataset: Dataset) -> Sequence[Path | None]:
     """
     recipe = dataset.recipe
     nothing: list[Path | None] = [None] * len(dataset)
-    places = [s for s in (*recipe.sources, recipe.test) if s and s not in sources.named.NAMES]
+    places = [s for s in (*recipe.sources, recipe.test) if s and s not in NAMES]
     numbered = all(map(_NUMBERED.fullmatch, dataset.names))
     there = any(os.path.exists(os.path.expanduser(place)) for place in places)  # noqa: PTH110, PTH111
     if not places or (numbered and not there):  # from memory, so they never had a file

@@ -29,6 +29,7 @@ from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NO_PAIRS, NearDuplicates
 from opsin.data.sources import arrays
 from opsin.data.sources.contents import LocatedSource, check_classes
+from opsin.data.sources.named import NAMES
 from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make_split
 
 
@@ -125,7 +126,7 @@ class Dataset:
 
         def placed(source: str) -> str:
             path = os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111
-            is_name = source in sources.named.NAMES
+            is_name = source in NAMES
             return source if is_name or not os.path.exists(path) else path  # noqa: PTH110
 
         test, corrections = self.recipe.test, self.recipe.labels

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RecipeError, RunError
 from opsin.core.recipe import DataRecipe, as_recorded
-from opsin.data import sources
+from opsin.data.sources.named import NAMES
 
 #: One place, or several, in the order in which the run names its own.
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -95,5 +95,5 @@ def _gone(recipe: DataRecipe) -> list[str]:
     return [
         place
         for place in _places(recipe)
-        if place not in sources.named.NAMES and not os.path.exists(os.path.expanduser(place))  # noqa: PTH110, PTH111
+        if place not in NAMES and not os.path.exists(os.path.expanduser(place))  # noqa: PTH110, PTH111
     ]

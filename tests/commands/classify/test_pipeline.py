@@ -20,8 +20,9 @@ from opsin.commands.classify import pipeline
 from opsin.commands.classify.pipeline import classify_stream
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.dataset import Dataset
+from opsin.data.image_stream import Unlabelled
 from opsin.data.lazy_images import THREADS
-from opsin.data.unlabelled import Unlabelled, open_stream
+from opsin.data.sources import open_stream
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 from tests.data.sources.test_archive import pack
 

@@ -18,7 +18,7 @@ from opsin.commands.classify.sorting import By, Sorter
 from opsin.commands.classify.unsort import unsort
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, StorageError
-from opsin.data.unlabelled import Unlabelled
+from opsin.data.image_stream import Unlabelled
 from tests.conftest import Notes
 
 ANSWERS = ("Bag", "T-shirt/top", "none of these", "unreadable")

@@ -15,7 +15,7 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe, as_recorded
 from opsin.data import sources
-from opsin.data.unlabelled import open_stream
+from opsin.data.sources import open_stream
 from tests.conftest import write_shapes
 
 

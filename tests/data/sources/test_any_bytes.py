@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from opsin.core.errors import OpsinError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.unlabelled import open_stream
+from opsin.data.sources import open_stream
 from tests.data.sources.test_idx import idx
 
 #: What a reader may take beside what it returns; a file may cost 512 MB in all.

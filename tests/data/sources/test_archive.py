@@ -26,10 +26,9 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources import archive, members
+from opsin.data.sources import archive, members, open_stream
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN
-from opsin.data.unlabelled import open_stream
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import Notes, paths_of
 from tests.data.sources.test_idx import write_pair

@@ -15,9 +15,9 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.image_tree import natural
+from opsin.data.sources import open_stream
 from opsin.data.sources.folder import open_folder
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.data.unlabelled import open_stream
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import Notes, paths_of
 

@@ -22,6 +22,7 @@ from opsin.data import sources
 from opsin.data.sources import download, named
 from opsin.data.sources.published import Published
 from opsin.data.sources.published import locate as locate_files
+from opsin.data.sources.source_kind import SourceRequest
 from tests.data.sources.conftest import Notes, Server
 from tests.data.sources.test_idx import idx
 
@@ -190,7 +191,7 @@ def test_a_collection_of_idx_files_is_read(server: Server, published: Published)
 
 
 def test_the_names_are_told_apart_by_their_content() -> None:
-    keys = {named.find_named(name, watcher=SILENT).key for name in named.NAMES}
+    keys = {sources.locate(SourceRequest(name)).key for name in named.NAMES}
     assert len(keys) == len(named.NAMES) == 6
 
 

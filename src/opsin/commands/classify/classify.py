@@ -27,7 +27,7 @@ from opsin.commands.classify.work import Work
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.unlabelled import Stream
+from opsin.data.image_stream import Stream
 from opsin.runtime.classifier import Classifier
 
 

@@ -15,8 +15,8 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.unlabelled import STANDARD_INPUT, Stream, open_stream
-from opsin.data.unlabelled.joined_stream import join_streams
+from opsin.data.image_stream import Stream, join_streams
+from opsin.data.sources import STANDARD_INPUT, open_stream
 from opsin.runtime.classifier import Classifier, Prediction
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Final
 
 from opsin.core.errors import ImageError
+from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.lazy_images import THREADS
-from opsin.data.unlabelled import Stream, Unlabelled
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 
 # Pictures that a thread decodes before it looks for other work.
@@ -47,7 +47,7 @@ def classify_stream(
 
     Args:
         classifier: An open classifier.
-        stream: The pictures, such as `opsin.data.unlabelled.open_stream` finds.
+        stream: The pictures, such as `opsin.data.sources.open_stream` finds.
         as_is: Leave backgrounds as they are.
         tta: Test-time augmentation, as in `Classifier.predict`.
 

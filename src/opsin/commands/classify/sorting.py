@@ -39,7 +39,7 @@ from opsin.core.events import Watcher
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import storage_errors, write_bytes
 from opsin.data.free_names import free_name
-from opsin.data.unlabelled import Unlabelled
+from opsin.data.image_stream import Unlabelled
 
 By = Literal["copy", "link", "move"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.closed_folder import ClosedFolder
-from opsin.data.unlabelled import Unlabelled
+from opsin.data.image_stream import Unlabelled
 
 #: Nothing is known.
 UNKNOWN: Final = 0

@@ -18,7 +18,7 @@ from opsin.commands.classify.stamps import UNKNOWN, stamp_of
 from opsin.commands.own_images import noting_looks
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import Watcher
-from opsin.data.unlabelled import Stream, Unlabelled
+from opsin.data.image_stream import Stream, Unlabelled
 from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
 
 # Answers are written at least this often: pictures, and seconds.

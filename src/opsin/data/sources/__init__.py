@@ -1,24 +1,66 @@
-"""What may follow `opsin train`: one module a kind of source."""
+"""Where images come from: one module for each kind of source."""
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
-from dataclasses import replace
+import pkgutil
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.recipe import DataRecipe
-from opsin.data.image_tree import is_run
-from opsin.data.sources import archive, arrays, folder, idx, imagefolder, manifest, named
-from opsin.data.sources.allowed_folder import AllowedFolder
-from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.joined import check_different, join
+from opsin.data.image_stream import Stream, stream_of_one
+from opsin.data.images import SUFFIXES
 
-_KINDS = (
-    f"a folder, a table ({' '.join(manifest.SUFFIXES)}), an archive "
-    f"({' '.join(archive.SUFFIXES)}), an .npz file or an IDX file of images"
-)
+# The modules of the kinds take longer to load than an image to answer.
+if TYPE_CHECKING:
+    from opsin.core.recipe import DataRecipe
+    from opsin.data.sources.contents import LocatedSource
+    from opsin.data.sources.source_kind import SourceKind, SourceRequest
+
+#: The source that means standard input.
+STANDARD_INPUT: Final = "-"
+
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@functools.cache
+def kinds() -> tuple[SourceKind, ...]:
+    """Return the kinds of source, in the order in which they are asked.
+
+    Example:
+        >>> "an .npz file" in [kind.title for kind in kinds()]
+        True
+    """
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    modules = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    found: list[SourceKind] = [module.KIND for module in modules if hasattr(module, "KIND")]
+    return tuple(sorted(found, key=lambda kind: kind.rank))
+
+
+def described() -> list[SourceKind]:
+    """Return the kinds in the order in which they are described: the most general first."""
+    return sorted(kinds(), key=lambda kind: -kind.rank)
+
+
+def kinds_in_words(*, labelled: bool = True) -> str:
+    """Return what a source may be, as help and errors list it.
+
+    Args:
+        labelled: Whether it is to have labels.
+
+    Example:
+        >>> kinds_in_words(labelled=False).partition(", an archive")[0]
+        'a picture, a folder'
+    """
+    *most, last = [
+        kind.title for kind in described() if (kind.open if labelled else kind.iter_unlabelled)
+    ]
+    return f"{', '.join(most)} or {last}"
 
 
 def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
@@ -27,10 +69,27 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
     Raises:
         SourceError: One of them is missing, or is not laid out as expected.
     """
-    manifest.check_columns(recipe.columns)
-    check_different([*recipe.sources, *([recipe.test] if recipe.test else [])], named.NAMES)
-    parts = [(source, find(source, recipe, watcher=watcher)) for source in recipe.sources]
-    test = (recipe.test, find(recipe.test, recipe, watcher=watcher)) if recipe.test else None
+    from opsin.data.sources.contents import LocatedSource  # noqa: PLC0415
+    from opsin.data.sources.joined import check_different, join  # noqa: PLC0415
+    from opsin.data.sources.manifest import check_columns  # noqa: PLC0415
+    from opsin.data.sources.named import NAMES  # noqa: PLC0415
+    from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
+
+    def find(source: str) -> LocatedSource:
+        return locate(
+            SourceRequest(
+                source,
+                recipe.columns,
+                follow_links=recipe.follow_links,
+                outside=recipe.outside,
+                watcher=watcher,
+            )
+        )
+
+    check_columns(recipe.columns)
+    check_different([*recipe.sources, *([recipe.test] if recipe.test else [])], NAMES)
+    parts = [(source, find(source)) for source in recipe.sources]
+    test = (recipe.test, find(recipe.test)) if recipe.test else None
     if len(parts) == 1 and test is None:
         return parts[0][1]
     key = repr([found.key for _, found in parts] + ([test[1].key] if test else [None]))
@@ -43,128 +102,102 @@ def find_all(recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
     )
 
 
-def find(source: str, recipe: DataRecipe, *, watcher: Watcher = SILENT) -> LocatedSource:
-    """Find out what a source string means, without reading pictures.
-
-    Args:
-        source: A named source, a folder, a table, an archive, an ``.npz`` file or an IDX file (see
-            `docs/data.md`).
-        recipe: How it is to be read: its columns, whether links are followed.
-        watcher: Is told about downloads, unpacking and what was passed over.
+def locate(request: SourceRequest) -> LocatedSource:
+    """Find out what a source of labelled images is, without reading images.
 
     Raises:
         SourceError: There is no such source, or it is not laid out as expected.
     """
-    # os.path, because it answers for impossible names instead of raising.
-    path = Path(os.path.expanduser(source))  # noqa: PTH111
-    is_folder = os.path.isdir(path)  # noqa: PTH112
-    if source in named.NAMES:
-        if is_folder:
-            watcher.note(f"{source} is Opsin's own name; for the folder here, write ./{source}.")
-        return named.find_named(source, watcher=watcher)
-    if is_folder:
-        if is_run(os.fspath(path)):
-            raise SourceError(
-                "images with labels",
-                f"{source} is a run of Opsin, which holds figures",
-                f"To train it further: opsin resume {source}; to classify with it: opsin predict "
-                f"{source} IMAGE; to measure it: opsin evaluate {source} SOURCE.",
-            )
-        return _in_folder(path, recipe, watcher)
-    if os.path.isfile(path):  # noqa: PTH113
-        if archive.is_archive(path):
-            key = repr(("archive", key_of_files(path), recipe.columns))
-            return LocatedSource(key, lambda: _open_archive(path, recipe, watcher))
-        found = _in_file(path, recipe)
-        if found:
-            return found
+    for kind in kinds():
+        if kind.open and kind.match(request):
+            return kind.open(request)
+    from opsin.data.sources.named import NAMES  # noqa: PLC0415
+
+    if request.is_file:
         raise SourceError(
-            _KINDS,
-            f"{source} is a file of another kind",
+            kinds_in_words(),
+            f"{request.written} is a file of another kind",
             "Put pictures into one sub-folder for each class and give the folder.",
         )
     raise SourceError(
-        f"a folder, a file, or a name among {', '.join(sorted(named.NAMES))}",
-        f"there is no {source!r} here",
+        f"a folder, a file, or a name among {', '.join(sorted(NAMES))}",
+        f"there is no {request.written!r} here",
         "Check the spelling, or give the folder's whole name.",
     )
 
 
-def _in_file(
-    path: Path, recipe: DataRecipe, *, archive: AllowedFolder | None = None
-) -> LocatedSource | None:
-    """Find what one file is; a table in an archive may not leave that."""
-    if path.suffix.lower() == ".npz":
-        return LocatedSource(key_of_files(path), lambda: arrays.open_npz(path))
-    if manifest.is_table(path):
-        inside = archive or _bounds(path.parent, recipe)
-        contents = manifest.open_table(path, recipe.columns, inside=inside)
-        return _with_tables([path], contents, recipe)
-    if idx.is_images(path):
-        both = (path, idx.labels_of(path))
-        return LocatedSource(key_of_files(*both), lambda: idx.open_pair(path))
-    return None
+def open_stream(
+    source: str | os.PathLike[str],
+    *,
+    stdin: BinaryIO | None = None,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    watcher: Watcher = SILENT,
+) -> Stream:
+    """Find the images of a source, labelled or not, without reading any.
+
+    Args:
+        source: A folder in any layout; a table with a column ``path`` or ``file_name``; an archive,
+            which is read without being unpacked to the disk; one image; or ``-`` for standard
+            input, which holds either one image or names of files, a line each or parted by NUL
+            as ``find -print0`` does.
+        stdin: Where ``-`` reads (default: the process's standard input).
+        columns: Names of a table's columns by ours, where they differ: ``{"path": "file"}``.
+        follow_links: Also follow symbolic links that lead out of a folder, or of a table's.
+        outside: Let a table name images outside its folder.
+        watcher: Receives notes about what was passed over.
+
+    Raises:
+        SourceError: There is no such source, or it is of another kind.
+
+    Example:
+        >>> stream = open_stream("boot.png")
+        >>> stream.kind, stream.count()
+        ('file', 1)
+    """
+    source = os.fspath(source)
+    path = Path(os.path.expanduser(source))  # noqa: PTH111  no error where there is no home
+    # os.path, because it answers for impossible names instead of raising.
+    if not columns and path.suffix.lower() in SUFFIXES and os.path.isfile(path):  # noqa: PTH113
+        return stream_of_one(source, path)
+    from opsin.data.sources.manifest import check_columns  # noqa: PLC0415
+    from opsin.data.sources.source_kind import SourceRequest  # noqa: PLC0415
+
+    check_columns(columns)
+    request = SourceRequest(
+        source, columns, follow_links=follow_links, outside=outside, stdin=stdin, watcher=watcher
+    )
+    if source:  # empty: a shell's variable that is not set, never the folder one happens to be in
+        for kind in kinds():
+            if kind.iter_unlabelled and kind.match(request):
+                return kind.iter_unlabelled(request)
+        if path.suffix.lower() in SUFFIXES and not (request.is_folder or _ADDRESS.match(source)):
+            return stream_of_one(source, path)  # read like any other, it tells why it cannot be
+    raise SourceError(
+        kinds_in_words(labelled=False),
+        *_why_no_stream(request),
+    )
 
 
-def _in_folder(
-    path: Path, recipe: DataRecipe, watcher: Watcher, *, archive: AllowedFolder | None = None
-) -> LocatedSource:
-    files = idx.files_of(path)
-    if files:
-        return LocatedSource(key_of_files(*files), lambda: idx.open_folder(path))
-    tables = imagefolder.tables_of(path, recipe.columns)
-    if tables:
-        inside = archive or _bounds(path, recipe)
-        contents = imagefolder.open_tables(path, tables, recipe.columns, inside=inside)
-        return _with_tables(tables, contents, recipe)
-    follow_links = recipe.follow_links and archive is None
-    contents = folder.open_folder(path, follow_links=follow_links, watcher=watcher)
-    return LocatedSource(key_of_files(*_files(contents)), lambda: contents)
-
-
-def _bounds(folder: Path, recipe: DataRecipe) -> AllowedFolder | None:
-    """Return where the tables of a folder may name images."""
-    return None if recipe.outside else AllowedFolder(folder, follow_links=recipe.follow_links)
-
-
-def _with_tables(tables: list[Path], contents: LabelledImages, recipe: DataRecipe) -> LocatedSource:
-    key = repr((key_of_files(*tables, *_files(contents)), recipe.columns))
-    return LocatedSource(key, lambda: contents)
-
-
-def _files(contents: LabelledImages) -> list[Files]:
-    return [contents.pictures] if isinstance(contents.pictures, Files) else []
-
-
-def _open_archive(path: Path, recipe: DataRecipe, watcher: Watcher) -> LabelledImages:
-    unpacked = archive.unpack(path, watcher)
-    try:
-        contents = _find_unpacked(unpacked, recipe, watcher).open()
-    except SourceError as error:
-        # The user knows the archive, and not where it was unpacked.
-        parts = (error.expected, error.received, error.advice)
-        raise type(error)(*(text.replace(str(unpacked), str(path)) for text in parts)) from error
-    return replace(contents, source=str(path))
-
-
-def _find_unpacked(root: Path, recipe: DataRecipe, watcher: Watcher) -> LocatedSource:
-    """Find what an archive holds: one file that is a source by itself, or a folder of classes."""
-    inside = AllowedFolder(root, archive=True)
-    if not idx.files_of(root) and not imagefolder.tables_of(root, recipe.columns):
-        single = [
-            entry
-            for entry in sorted(root.iterdir())
-            if entry.suffix.lower() == ".npz"
-            or idx.is_images(entry)
-            or manifest.is_usable(entry, recipe.columns)
-        ]
-        if len(single) > 1:
-            raise SourceError(
-                f"one table, .npz or IDX file of images in {root}",
-                f"it holds {', '.join(file.name for file in single[:5])}",
-                "Unpack it and give one of them.",
-            )
-        found = _in_file(single[0], recipe, archive=inside) if single else None
-        if found:
-            return found
-    return _in_folder(root, recipe, watcher, archive=inside)
+def _why_no_stream(request: SourceRequest) -> tuple[str, str]:
+    """Return what is wrong with a source, and what to do."""
+    source = request.written
+    if not source:
+        return "got an empty name", "Check it, or give . for this folder."
+    if request.is_file:
+        advice = (
+            "Pictures that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
+        )
+        return f"{source} is a file of another kind", advice
+    if _ADDRESS.match(source):
+        return (
+            f"{source} is an address, and Opsin fetches nothing by itself",
+            "Download it first, or pipe one picture: curl -s ADDRESS | opsin predict MODEL -",
+        )
+    if os.path.exists(request.path):  # noqa: PTH110
+        return (
+            f"{source} is none of these, but a pipe or a device",
+            "Pipe it into the command and give - as the source.",
+        )
+    return f"there is no {source!r} here", "Check the spelling, or give the whole name."

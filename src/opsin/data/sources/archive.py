@@ -9,23 +9,27 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory
+from opsin.data import sources
 from opsin.data.cache import cache_root
 from opsin.data.digests import Digests
 from opsin.data.free_names import free_name
+from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import is_image_name
 from opsin.data.images import MAX_BYTES
-from opsin.data.sources import idx, manifest
-from opsin.data.sources.contents import key_of_files
+from opsin.data.sources import idx, imagefolder, manifest
+from opsin.data.sources.allowed_folder import AllowedFolder
+from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.folder import PARTS
 from opsin.data.sources.members import ArchiveBudget, ArchiveFiles, Member, read_member, reading
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TRAIN
-from opsin.data.unlabelled.stream import Unlabelled
 
 #: File names of archives.
 SUFFIXES = (
@@ -273,3 +277,72 @@ def _unlabelled(name: str, member: Member, meter: ArchiveBudget) -> Unlabelled:
         )
         return Unlabelled(name, b"", problem=problem)
     return Unlabelled(name, content)
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    key = repr(("archive", key_of_files(request.path), request.columns))
+    return LocatedSource(key, lambda: _open_unpacked(request))
+
+
+def _open_unpacked(request: SourceRequest) -> LabelledImages:
+    unpacked = unpack(request.path, request.watcher)
+    try:
+        contents = _locate_unpacked(request, unpacked).open()
+    except SourceError as error:
+        # The user knows the archive, and not where it was unpacked.
+        parts = (error.expected, error.received, error.advice)
+        known = (text.replace(str(unpacked), str(request.path)) for text in parts)
+        raise type(error)(*known) from error
+    return replace(contents, source=str(request.path))
+
+
+def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
+    """Find what an archive holds: one file that is a source by itself, or a folder."""
+    inside = replace(
+        request,
+        written=str(root),
+        follow_links=False,
+        archive=AllowedFolder(root, archive=True),
+    )
+    if not any(kind.match(inside) for kind in (idx.KIND, imagefolder.KIND)):
+        packed = [kind for kind in sources.kinds() if kind.open and kind.match_packed]
+        single = [
+            found
+            for found in (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
+            if any(kind.match_packed and kind.match_packed(found) for kind in packed)
+        ]
+        if len(single) > 1:
+            raise SourceError(
+                f"one table, .npz or IDX file of images in {root}",
+                f"it holds {', '.join(found.path.name for found in single[:5])}",
+                "Unpack it and give one of them.",
+            )
+        if single:
+            return sources.locate(single[0])
+    return sources.locate(inside)
+
+
+def _iter_unlabelled(request: SourceRequest) -> Stream:
+    path = request.path
+    return Stream(
+        request.written,
+        "archive",
+        lambda: images_in_archive(path, request.watcher),
+        lambda: count_images(path),
+    )
+
+
+KIND = SourceKind(
+    title=f"an archive ({' '.join(SUFFIXES)})",
+    rows=(
+        SourceRow(
+            "an archive",
+            "`.zip`, `.tar`, `.tar.gz`, `.tar.xz`, `.tar.bz2` of any of these but a name, "
+            "wrapped in folders or not",
+            "as inside",
+        ),
+    ),
+    match=lambda request: request.is_file and is_archive(request.path),
+    open=_open,
+    iter_unlabelled=_iter_unlabelled,
+)

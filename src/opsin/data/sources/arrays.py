@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from opsin.core.errors import SourceError
 from opsin.core.stored_arrays import Budget, StoredArrays
 from opsin.data.array_image import to_bytes
-from opsin.data.sources.contents import LabelledImages
+from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
 #: Classes that a classifier can sensibly have.
@@ -192,3 +193,23 @@ def _reshaped(shape: tuple[int, ...]) -> str:
     if len(shape) == 2 and (side := math.isqrt(shape[1])) ** 2 == shape[1]:
         return f"Give each its height and width: images.reshape(-1, {side}, {side})"
     return "Bring all images to one size and stack them: np.stack(images)"
+
+
+def _matches(request: SourceRequest) -> bool:
+    return request.is_file and request.path.suffix.lower() == ".npz"
+
+
+KIND = SourceKind(
+    title="an .npz file",
+    rows=(
+        SourceRow(
+            "an `.npz` file",
+            "arrays `images` and `labels`, and where there `classes`, `test_images`, "
+            "`test_labels` (or Keras's `x_train`, `y_train`, `x_test`, `y_test`)",
+            "as given",
+        ),
+    ),
+    match=_matches,
+    match_packed=_matches,
+    open=lambda request: LocatedSource(key_of_files(request.path), lambda: open_npz(request.path)),
+)

@@ -9,11 +9,12 @@ import numpy as np
 
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.data.image_tree import ImageTree, natural
+from opsin.data.image_stream import Stream, Unlabelled
+from opsin.data.image_tree import ImageTree, is_run, natural
 from opsin.data.images import SUFFIXES
-from opsin.data.sources.contents import Files, LabelledImages
+from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
-from opsin.data.unlabelled.stream import Unlabelled
 
 #: Folders that stand for a part of the split.
 PARTS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
@@ -210,3 +211,48 @@ def _explain_no_images(tree: ImageTree) -> SourceError:
         received += f", and {tree.unreadable:,} folders that cannot be read"
         advice = f"Check their rights; the first is {tree.first_unreadable}."
     return SourceError("a folder with pictures", received, advice)
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    place = request.written
+    if request.archive is None and is_run(str(request.path)):
+        raise SourceError(
+            "images with labels",
+            f"{place} is a run of Opsin, which holds figures",
+            f"To train it further: opsin resume {place}; to classify with it: opsin predict "
+            f"{place} IMAGE; to measure it: opsin evaluate {place} SOURCE.",
+        )
+    contents = open_folder(request.path, follow_links=request.follow_links, watcher=request.watcher)
+    files = [contents.pictures] if isinstance(contents.pictures, Files) else []
+    return LocatedSource(key_of_files(*files), lambda: contents)
+
+
+def _iter_unlabelled(request: SourceRequest) -> Stream:
+    path, follow_links = request.path, request.follow_links
+    return Stream(
+        request.written,
+        "folder",
+        lambda: images_in_folder(path, follow_links=follow_links, watcher=request.watcher),
+        lambda: count_images(path, follow_links=follow_links),
+    )
+
+
+KIND = SourceKind(
+    title="a folder",
+    rows=(
+        SourceRow(
+            "a folder",
+            "`photos/<class>/…/*.jpg`, to any depth; class names in natural order",
+            "cut by Opsin",
+        ),
+        SourceRow(
+            "a folder with parts",
+            "`photos/train/<class>/…`, `photos/val/<class>/…`, `photos/test/<class>/…`",
+            "as given; `val` is cut from `train` where it is missing",
+        ),
+    ),
+    match=lambda request: request.is_folder,
+    open=_open,
+    iter_unlabelled=_iter_unlabelled,
+    rank=3,
+)

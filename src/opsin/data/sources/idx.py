@@ -23,7 +23,8 @@ from opsin.core.errors import SourceError
 from opsin.core.regular_file import open_regular
 from opsin.core.stored_arrays import Budget
 from opsin.data.sources.arrays import check_count, from_arrays
-from opsin.data.sources.contents import LabelledImages
+from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 
 _UINT8 = 8
 _GZIP = b"\x1f\x8b"
@@ -152,3 +153,32 @@ def _find(folder: Path, prefix: str) -> Path | None:
 
 def _read_pair(images: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return read_idx(images), read_idx(labels_of(images))
+
+
+def _matches(request: SourceRequest) -> bool:
+    if request.is_folder:
+        return bool(files_of(request.path))
+    return request.is_file and is_images(request.path)
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    path = request.path
+    if request.is_folder:
+        return LocatedSource(key_of_files(*files_of(path)), lambda: open_folder(path))
+    return LocatedSource(key_of_files(path, labels_of(path)), lambda: open_pair(path))
+
+
+KIND = SourceKind(
+    title="an IDX file of images",
+    rows=(
+        SourceRow(
+            "IDX files",
+            "a folder with `train-images-idx3-ubyte[.gz]` and its like, or one images file",
+            "as given",
+        ),
+    ),
+    match=_matches,
+    match_packed=lambda request: is_images(request.path),
+    open=_open,
+    rank=1,
+)

@@ -10,10 +10,11 @@ import numpy as np
 
 from opsin.core.errors import SourceError
 from opsin.data.sources.allowed_folder import AllowedFolder
-from opsin.data.sources.contents import LabelledImages
+from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.folder import PARTS
 from opsin.data.sources.joined import join
-from opsin.data.sources.manifest import header, open_table, resolve_columns
+from opsin.data.sources.manifest import header, located_tables, open_table, resolve_columns
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TRAIN, UNASSIGNED
 
 _NAMES = ("metadata.csv", "metadata.jsonl")
@@ -91,3 +92,26 @@ def _table_in(folder: Path, columns: Mapping[str, str] | None) -> Path | None:
             resolve_columns(table, there, columns or {})
             return table
     return None
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    root = request.path
+    tables = tables_of(root, request.columns)
+    contents = open_tables(root, tables, request.columns, inside=request.allowed(root))
+    return located_tables(tables, contents, request)
+
+
+KIND = SourceKind(
+    title="a folder with metadata.csv",
+    rows=(
+        SourceRow(
+            "a folder with metadata",
+            "`metadata.csv` or `metadata.jsonl` (`file_name`, `label`) in the folder or in "
+            "each part, as Hugging Face has them",
+            "as given",
+        ),
+    ),
+    match=lambda request: request.is_folder and bool(tables_of(request.path, request.columns)),
+    open=_open,
+    rank=2,
+)

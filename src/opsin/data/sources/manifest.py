@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import itertools
 import json
@@ -18,9 +19,11 @@ import numpy as np
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import SourceError
 from opsin.core.regular_file import open_regular
+from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.sources.allowed_folder import AllowedFolder
-from opsin.data.sources.contents import Files, LabelledImages
+from opsin.data.sources.contents import Files, LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.folder import order_classes
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 
 #: Files that are tables.
@@ -127,6 +130,42 @@ def open_table(
         pictures=pictures,
         groups=groups if any(shared) else (),
     )
+
+
+def images_in_table(
+    path: Path, columns: Mapping[str, str], inside: AllowedFolder | None = None
+) -> Iterator[Unlabelled]:
+    """Yield the image of each row; its other columns are not read.
+
+    The rules are those of `open_table`, but for the label, which is not
+    needed. An image that does not exist is yielded too, for decoding to name it.
+
+    Args:
+        path: The table.
+        columns: Names of its columns by ours, where they differ.
+        inside: What paths may not leave.
+
+    Raises:
+        SourceError: The table is damaged, has no rows, lacks the column, or leaves a path empty, or
+            names an image elsewhere.
+    """
+    line = 0
+    for row in rows_of(path, columns, needed=("path",)):
+        line = row.line
+        name = name_of(row.path, path, line, inside)
+        place = os.path.join(path.parent, name)  # noqa: PTH118  a million paths as text
+        yield Unlabelled(name, place, place)
+    if not line:
+        raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
+
+
+def count_rows(path: Path) -> int | None:
+    """Return how many rows a table has; ``None`` where it is damaged."""
+    with contextlib.suppress(SourceError):
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return max(0, sum(1 for _ in fields(path)) - 1)
+        return sum(1 for line in lines_of(path) if line.strip())
+    return None
 
 
 def header(path: Path) -> list[str]:
@@ -397,3 +436,45 @@ def _split(written: str, table: Path, line: int) -> int:
 
 def _wrong(path: Path, line: int, expected: str, received: str, advice: str) -> SourceError:
     return SourceError(f"{expected} in each line", f"line {line:,} of {path} {received}", advice)
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    path = request.path
+    contents = open_table(path, request.columns, inside=request.allowed(path.parent))
+    return located_tables([path], contents, request)
+
+
+def located_tables(
+    tables: Sequence[Path], contents: LabelledImages, request: SourceRequest
+) -> LocatedSource:
+    """Return tables as a source that changes with them, their images and the columns' names."""
+    files = [contents.pictures] if isinstance(contents.pictures, Files) else []
+    key = repr((key_of_files(*tables, *files), request.columns))
+    return LocatedSource(key, lambda: contents)
+
+
+def _iter_unlabelled(request: SourceRequest) -> Stream:
+    path, columns = request.path, request.columns or {}
+    return Stream(
+        request.written,
+        "table",
+        lambda: images_in_table(path, columns, request.allowed(path.parent)),
+        lambda: count_rows(path),
+    )
+
+
+KIND = SourceKind(
+    title=f"a table ({' '.join(SUFFIXES)})",
+    rows=(
+        SourceRow(
+            "a table",
+            "`.csv`, `.tsv`, `.jsonl`, `.ndjson` with `path`, `label` and, where there, "
+            "`split` and `group`",
+            "by its column `split`, else cut by Opsin",
+        ),
+    ),
+    match=lambda request: request.is_file and is_table(request.path),
+    match_packed=lambda request: is_usable(request.path, request.columns),
+    open=_open,
+    iter_unlabelled=_iter_unlabelled,
+)

@@ -14,6 +14,7 @@ from opsin.data.sources import cifar, idx
 from opsin.data.sources.arrays import from_arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.published import Published, locate
+from opsin.data.sources.source_kind import SourceKind, SourceRequest, SourceRow
 
 FASHION_MNIST: Final = Published(
     files={
@@ -96,11 +97,6 @@ CIFAR100: Final = Published(
 )  # fmt: skip
 
 
-def find_named(name: str, *, watcher: Watcher) -> LocatedSource:
-    """Find a collection by its name; nothing is read before `LocatedSource.open`."""
-    return _NAMED[name](name, watcher)
-
-
 def _digits(name: str, _: Watcher) -> LocatedSource:
     """Find scikit-learn's 1,797 scanned digits (UCI, CC BY 4.0): 8×8, embedded in Opsin."""
 
@@ -163,3 +159,26 @@ _NAMED: Final[dict[str, Callable[[str, Watcher], LocatedSource]]] = {
 
 #: The names there are.
 NAMES: Final = tuple(_NAMED)
+
+
+def _open(request: SourceRequest) -> LocatedSource:
+    name = request.written
+    if request.is_folder:
+        request.watcher.note(f"{name} is Opsin's own name; for the folder here, write ./{name}.")
+    return _NAMED[name](name, request.watcher)
+
+
+KIND: Final = SourceKind(
+    title=f"a name ({', '.join(_NAMED)})",
+    rows=(
+        SourceRow(
+            "a name",
+            "`cifar10`, `cifar100` (60,000 photographs, 32×32), `fashion-mnist` (70,000 "
+            "pictures of clothes, 28×28), `mnist` (70,000 digits), `kmnist` (70,000 characters "
+            "of old Japanese), `digits` (1,797 scans, 8×8, embedded)",
+            "as published",
+        ),
+    ),
+    match=lambda request: request.written in _NAMED,
+    open=_open,
+)

@@ -27,6 +27,7 @@ from opsin.data import sources
 from opsin.data.image_tree import is_image_name
 from opsin.data.sources import archive
 from opsin.data.sources.folder import open_folder
+from opsin.data.sources.named import NAMES
 
 # Seconds for a source: a folder of a million files on a slow disk takes a minute.
 _SECONDS: Final = 120.0
@@ -43,7 +44,7 @@ def key_of(recipe: DataRecipe) -> str:
         SourceError: They are missing, or not laid out as expected.
         SandboxError: Listing them took too long or too much memory.
     """
-    if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(sources.named.NAMES):
+    if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
         return sources.find_all(recipe).key  # Opsin's own, checked by their content
     said, _ = _sandbox(os.getpid()).call({"recipe": recipe.model_dump(mode="json")})
     return str(said["key"])

@@ -7,13 +7,15 @@ import contextlib
 import os
 import re
 import select
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.formats import heif_error, is_heif
+from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.images import MAX_BYTES
-from opsin.data.unlabelled.stream import Stream, Unlabelled
+from opsin.data.sources.source_kind import SourceKind, SourceRequest
 
 _SOURCE: Final = "-"
 _CALLED: Final = "standard input"
@@ -186,3 +188,23 @@ def _one(written: bytes, separator: bytes) -> Iterator[Unlabelled]:
                 "names parted either by line ends or by NUL", f"{name!r:.120} has both", "Use one."
             )
         yield Unlabelled(name, name, name, problem)
+
+
+def _iter_unlabelled(request: SourceRequest) -> Stream:
+    if request.stdin is not None:
+        return open_piped(request.stdin)
+    if sys.stdin is None:
+        raise SourceError(
+            "a picture or names of files on standard input",
+            "the process was started without one",
+            "Give a folder or a picture by name.",
+        )
+    return open_piped(sys.stdin.buffer)
+
+
+KIND: Final = SourceKind(
+    title="- for standard input",
+    rows=(),
+    match=lambda request: request.written == "-",
+    iter_unlabelled=_iter_unlabelled,
+)

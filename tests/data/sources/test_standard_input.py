@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.data.image_stream import Stream
 from opsin.data.images import FORMATS
-from opsin.data.unlabelled import Stream, open_stream, piped_stream
-from opsin.data.unlabelled.piped_stream import begins_like_a_picture
+from opsin.data.sources import open_stream, standard_input
+from opsin.data.sources.standard_input import begins_like_a_picture
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_mixed_separators_are_a_row() -> None:
 
 
 def test_a_picture_too_large_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piped_stream, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(standard_input, "MAX_BYTES", 100_000)
     (large,) = open_stream("-", stdin=io.BytesIO(picture("PNG") + bytes(200_000)))
     assert "standard input holds more" in str(large.problem)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from opsin.core.errors import SourceError
-from opsin.data.unlabelled import open_stream
+from opsin.data.sources import open_stream
 
 
 @pytest.mark.parametrize("name", ["boot.png", "boot.JPG"])
@@ -48,7 +48,7 @@ def test_what_is_no_source_is_named(
     os.mkfifo("pipe")
     with pytest.raises(SourceError, match=words) as caught:
         open_stream(source)
-    assert "expected a picture, a folder, a table" in str(caught.value)
+    assert "expected a picture, a folder, an archive" in str(caught.value)
 
 
 def test_no_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import SourceError
-from opsin.data.unlabelled import open_stream
+from opsin.data.sources import open_stream
 
 
 @pytest.mark.parametrize(

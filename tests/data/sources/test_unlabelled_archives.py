@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import SourceError
-from opsin.data.sources import archive, members
-from opsin.data.unlabelled import Unlabelled, open_stream
+from opsin.data.image_stream import Unlabelled
+from opsin.data.sources import archive, members, open_stream
 from tests.data.sources.conftest import Notes
 from tests.data.sources.test_archive import KINDS, pack, pack_special
 

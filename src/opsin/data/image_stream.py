@@ -1,0 +1,145 @@
+"""Images that have no label yet, one at a time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from opsin.core.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """One picture.
+
+    Args:
+        name: What it is called, relative to its source, with ``/``; no two of a folder or an
+            archive share it, but a table or a list may hold a name twice.
+        image: Where its file is, or its content, for members of archives and standard input.
+        path: The file on disk, where the picture is a file of its own.
+        problem: Why there is nothing to decode, where that is known already: a damaged member of
+            an archive.
+    """
+
+    name: str
+    image: str | bytes
+    path: str | None = None
+    problem: ImageError | None = None
+
+
+def _nothing() -> None:
+    return
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Pictures from one source, found while they are asked for: any number in the same memory.
+
+    Args:
+        source: The source as the user wrote it.
+        kind: ``folder``, ``table``, ``archive``, ``file`` for one image in a file, ``picture`` for
+            one on standard input, ``paths`` for names there, ``several``, or another kind's name.
+        each: Yields the pictures.
+        number: Counts them, as `count` says.
+        stop: Ends a wait for input.
+
+    Example:
+        >>> from opsin.data.sources import open_stream
+        >>> [picture.name for picture in open_stream("boot.png")]
+        ['boot.png']
+    """
+
+    source: str
+    kind: str
+    each: Callable[[], Iterator[Unlabelled]]
+    number: Callable[[], int | None] = _nothing
+    stop: Callable[[], None] = _nothing
+
+    def __iter__(self) -> Iterator[Unlabelled]:
+        """Yield the pictures, one at a time.
+
+        Raises:
+            SourceError: The source is damaged, hostile, or holds no pictures; those before the
+                damage have been yielded.
+        """
+        return self.each()
+
+    def count(self) -> int | None:
+        """Return how many pictures there are, by a quick pass; ``None`` where only reading tells.
+
+        That is so for a tar, for standard input, and for a source that turns out to be damaged.
+        """
+        return self.number()
+
+    def close(self) -> None:
+        """End a wait for names on standard input, in whichever thread it is."""
+        self.stop()
+
+
+def stream_of_one(source: str, path: Path) -> Stream:
+    """Return the stream of one picture file.
+
+    Args:
+        source: What the user called it.
+        path: Where it is.
+    """
+    place = str(path)
+    return Stream(source, "file", lambda: iter([Unlabelled(source, place, place)]), lambda: 1)
+
+
+def join_streams(streams: Sequence[Stream]) -> Stream:
+    """Return the pictures of several sources as one stream.
+
+    A file keeps the name that the user wrote; names within other sources begin with the source, so
+    that those of two folders stay apart.
+
+    Args:
+        streams: One or more, as `opsin.data.sources.open_stream` returns them.
+
+    Example:
+        >>> from opsin.data.sources import open_stream
+        >>> joined = join_streams([open_stream("a.png"), open_stream("b.png")])
+        >>> joined.kind, [picture.name for picture in joined]
+        ('file', ['a.png', 'b.png'])
+    """
+    if len(streams) == 1:
+        return streams[0]
+    alone = all(stream.kind == "file" for stream in streams)
+    places = [os.path.realpath(stream.source) for stream in streams if stream.source != "-"]
+    return Stream(
+        # A pattern such as *.jpg stands for other files tomorrow: their folder is the source.
+        _common_folder(places),
+        "file" if alone else "several",
+        lambda: itertools.chain.from_iterable(_with_source(stream) for stream in streams),
+        lambda: _total([stream.count() for stream in streams]),
+        lambda: _close(streams),
+    )
+
+
+def _common_folder(places: Sequence[str]) -> str:
+    try:
+        return os.path.commonpath(places) if places else "-"
+    except ValueError:  # on Windows: on different drives
+        return " + ".join(places)
+
+
+def _with_source(stream: Stream) -> Iterator[Unlabelled]:
+    if stream.kind in ("file", "picture", "paths"):
+        yield from stream
+        return
+    root = stream.source.rstrip("/")
+    for picture in stream:
+        yield replace(picture, name=f"{root}/{picture.name}")
+
+
+def _close(streams: Sequence[Stream]) -> None:
+    for stream in streams:
+        stream.close()
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -1,0 +1,52 @@
+"""What `docs/extending.md` shows works, each in one file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
+from opsin.data.dataset import load
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+
+
+def code_of(section: str) -> str:
+    """Return the Python code of a section of the page."""
+    text = PAGE.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return str(code)
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Lay the example's module among the kinds, and write 60 scans."""
+    room = tmp_path / "sources"
+    room.mkdir()
+    (room / "scans.py").write_text(code_of("A source kind"), encoding="utf-8")
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(room)])
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    sources.kinds.cache_clear()
+    records = np.random.default_rng(0).integers(0, 256, (60, 65)).astype(np.uint8)
+    records[:, 0] = np.arange(60) % 3
+    file = tmp_path / "digits.scan"
+    records.tofile(file)
+    yield file
+    sources.kinds.cache_clear()
+
+
+def test_a_source_kind_is_one_module(scans: Path) -> None:
+    assert "a .scan file" in sources.kinds_in_words()
+    assert "a `.scan` file" in [row.name for kind in sources.described() for row in kind.rows]
+    dataset = load(str(scans))
+    assert (len(dataset), dataset.classes) == (60, ("0", "1", "2"))
+    images = list(sources.open_stream(scans))
+    assert len(images) == 60
+    written = sources.find_all(DataRecipe.of(str(scans))).open().pictures
+    assert images[7].name == "7"
+    assert np.asarray(written).shape == (60, 8, 8, 1)
