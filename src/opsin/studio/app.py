@@ -21,19 +21,8 @@ from nicegui import ui
 from opsin.core.events import SILENT, Watcher
 from opsin.studio import image_routes
 from opsin.studio.library import uploads
-from opsin.studio.pages import (
-    compare,
-    datasets,
-    error_pages,
-    home,
-    jobs,
-    moved_images,
-    run,
-    train,
-    try_,
-)
-from opsin.studio.pages import dataset as set_page
-from opsin.studio.pages import inside as inside_page
+from opsin.studio.pages import error_pages
+from opsin.studio.pages.page import all_pages
 from opsin.studio.parts import layout
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import Entrance, guarded, sign_in_at
@@ -49,20 +38,6 @@ from opsin.web.listening import allow_many_files, listening
 _RECONNECT: Final = 10.0
 # Ports tried after the one that is wanted.
 _FURTHER: Final = 20
-
-_PAGES: Final = (
-    home,
-    datasets,
-    set_page,
-    train,
-    moved_images,
-    run,
-    inside_page,
-    try_,
-    compare,
-    jobs,
-    error_pages,
-)
 
 
 class _Connection(Connection):
@@ -86,8 +61,11 @@ def build(studio: Studio) -> FastAPI:
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
-    for page in _PAGES:
-        page.add(studio)
+    pages = all_pages()
+    studio.navigation = [(page.nav, page.path) for page in pages if page.nav]
+    for page in pages:
+        page.register(studio)
+    error_pages.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 

@@ -33,12 +33,14 @@ class Studio:
         settings: How the studio is set up.
 
     Attributes:
+        navigation: Word and address of each page that the header leads to.
         changed: Tells all windows what changed: ``runs``, ``jobs``, ``sets``, ``run:<id>`` or
             ``set:<id>``.
     """
 
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
+        self.navigation: list[tuple[str, str]] = []
         self.changed = Event[str]()
         self.runs = RunIndex(settings.runs)
         self.jobs = Queue(settings.home, settings.at_once, settings.runs)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from nicegui import ui
 
@@ -15,6 +16,7 @@ from opsin.core.format import clock, count, file_size, percent, with_interval
 from opsin.data.cache import short_digest
 from opsin.data.run_images import pair_up
 from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.parts.image_sheet import ImageSheet
@@ -22,10 +24,8 @@ from opsin.studio.parts.live_curves import points_of
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.compared import MOST, Compared
 from opsin.studio.runs.run_row import RunRow
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 # Okabe and Ito's palette, for runs in their order; the first two are the farthest apart.
 _COLOURS: Final = (
@@ -42,24 +42,25 @@ _CURVES: Final = (
 _PICTURES: Final = 48
 
 _Making = dict[str, asyncio.Task[dict[str, Any]]]
+# Comparisons under way, of each studio: several windows wait for the same one.
+_MAKING: Final[WeakKeyDictionary[Studio, _Making]] = WeakKeyDictionary()
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
-    making: _Making = {}
+async def compare(studio: Studio, runs: str = "") -> None:
+    """Build it."""
+    ids = list(dict.fromkeys(each for each in runs.split(",") if each))
+    body = None
+    with layout.page(studio, "Compare runs", "/compare"):
+        if not _choose(studio, ids):
+            return
+        body = _CompareBody(studio, ids, _MAKING.setdefault(studio, {}))
+        await body.build()
+    if body is not None:  # else an error is shown in its place
+        await ui.context.client.connected()
+        await body.fill()
 
-    @ui.page("/compare")
-    async def compare(runs: str = "") -> None:
-        ids = list(dict.fromkeys(each for each in runs.split(",") if each))
-        body = None
-        with layout.page(studio, "Compare runs", "compare"):
-            if not _choose(studio, ids):
-                return
-            body = _CompareBody(studio, ids, making)
-            await body.build()
-        if body is not None:  # else an error is shown in its place
-            await ui.context.client.connected()
-            await body.fill()
+
+PAGE = Page("/compare", compare, nav="Compare", order=50)
 
 
 def _choose(studio: Studio, ids: Sequence[str]) -> bool:

@@ -14,38 +14,41 @@ from opsin.core.format import count
 from opsin.studio.library import dataset_corrections
 from opsin.studio.library.dataset_cache import PARTS, DecodedDataset, NotDecoded
 from opsin.studio.library.dataset_corrections import Corrections
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.audit_list import findings_list
 from opsin.studio.parts.class_table import ClassTable
 from opsin.studio.parts.dataset_intake import Adding
 from opsin.studio.parts.label_editor import LabelEditor, WantedLabel
 from opsin.studio.parts.preview import Preview
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
     from opsin.studio.library.catalogue import LibraryDataset
-    from opsin.studio.state import Studio
 
 # Seconds between two looks at a job that reads this set.
 _EVERY: Final = 1.0
 
 
-def add(studio: Studio) -> None:
-    """Register the page of a set."""
+async def show(
+    studio: Studio,
+    *,
+    set_id: str,
+    class_: Annotated[str, Query(alias="class")] = "",
+    part: str = "",
+    finding: str = "",
+    page: str = "",
+) -> None:
+    """Build it."""
+    the_set = studio.sets.get(set_id)
+    wanted = WantedLabel.of(the_set.id, class_, part, finding, page)
+    with layout.page(studio, the_set.title, "/data"):
+        await _SetPage(studio, the_set, wanted).build()
 
-    @ui.page("/data/{set_id}")
-    async def show(
-        set_id: str,
-        class_: Annotated[str, Query(alias="class")] = "",
-        part: str = "",
-        finding: str = "",
-        page: str = "",
-    ) -> None:
-        the_set = studio.sets.get(set_id)
-        wanted = WantedLabel.of(the_set.id, class_, part, finding, page)
-        with layout.page(studio, the_set.title, "data"):
-            await _SetPage(studio, the_set, wanted).build()
+
+PAGE = Page("/data/{set_id}", show)
 
 
 class _SetPage:

@@ -11,15 +11,16 @@ from nicegui import background_tasks, ui
 from opsin.core.errors import OpsinError
 from opsin.studio import words
 from opsin.studio.pages import add_dataset
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.paging import page_links, page_number
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.set_panel import SetPanel
 from opsin.studio.parts.undo_button import Undo
+from opsin.studio.state import Studio
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
-    from opsin.studio.state import Studio
 
 # Key of each way to add pictures, and its words.
 _WAYS: Final = {
@@ -34,30 +35,32 @@ _PER: Final = 12
 _PATIENCE: Final = 0.3
 
 
-def add(studio: Studio) -> None:
-    """Register ``/data``."""
+async def data(
+    studio: Studio, add: str = "upload", folder: str = "", page: str = "", sets: str = ""
+) -> None:
+    """Build it."""
+    way = add if add in _WAYS else "upload"
+    with layout.page(studio, "Data", "/data"):
+        undo = Undo()
+        await _Sets(studio, page_number(sets), undo).build()
+        with layout.panel("Add pictures").props("id=add"):
+            with ui.element("nav").classes("op-tabs").props('aria-label="Ways to add"'):
+                for key, word in _WAYS.items():
+                    link = ui.link(word, f"/data?add={key}#add")
+                    if key == way:
+                        link.props('aria-current="page"')
+            match way:
+                case "upload":
+                    add_dataset.by_upload(studio)
+                case "folder":
+                    await add_dataset.by_folder(studio, folder, page_number(page))
+                case "name":
+                    add_dataset.by_name(studio)
+                case "empty":
+                    add_dataset.empty(studio)
 
-    @ui.page("/data")
-    async def data(add: str = "upload", folder: str = "", page: str = "", sets: str = "") -> None:
-        way = add if add in _WAYS else "upload"
-        with layout.page(studio, "Data", "data"):
-            undo = Undo()
-            await _Sets(studio, page_number(sets), undo).build()
-            with layout.panel("Add pictures").props("id=add"):
-                with ui.element("nav").classes("op-tabs").props('aria-label="Ways to add"'):
-                    for key, word in _WAYS.items():
-                        link = ui.link(word, f"/data?add={key}#add")
-                        if key == way:
-                            link.props('aria-current="page"')
-                match way:
-                    case "upload":
-                        add_dataset.by_upload(studio)
-                    case "folder":
-                        await add_dataset.by_folder(studio, folder, page_number(page))
-                    case "name":
-                        add_dataset.by_name(studio)
-                    case "empty":
-                        add_dataset.empty(studio)
+
+PAGE = Page("/data", data, nav="Data", order=20)
 
 
 class _Sets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -12,6 +12,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, file_size
 from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import Job, command
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.restorable import restorable
@@ -19,10 +20,8 @@ from opsin.studio.parts.runs_table import RunsTable
 from opsin.studio.parts.runs_view import RunsView, total, view_of
 from opsin.studio.parts.undo_button import Undo
 from opsin.studio.runs.run_index import Deleted
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 #: The first training of somebody who has none: small, and of pictures that everybody knows.
 FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
@@ -30,27 +29,28 @@ FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
 _STRIP: Final = 3
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
+async def home(
+    studio: Studio,
+    *,
+    q: str = "",
+    state: str = "",
+    sort: str = "",
+    page: str = "",
+    tick: str = "",
+    undo: str = "",
+) -> None:
+    """Build it."""
+    with layout.page(studio, "Runs", "/"):
+        content = _Home(studio, view_of(q, state, sort, page, tick))
+    if not studio.runs.scanned:
+        await ui.context.client.connected()
+        await asyncio.to_thread(studio.runs.scan)
+    content.show()
+    await content.tell_disk()
+    content.offer_again(undo)
 
-    @ui.page("/")
-    async def home(
-        *,
-        q: str = "",
-        state: str = "",
-        sort: str = "",
-        page: str = "",
-        tick: str = "",
-        undo: str = "",
-    ) -> None:
-        with layout.page(studio, "Runs", "home"):
-            content = _Home(studio, view_of(q, state, sort, page, tick))
-        if not studio.runs.scanned:
-            await ui.context.client.connected()
-            await asyncio.to_thread(studio.runs.scan)
-        content.show()
-        await content.tell_disk()
-        content.offer_again(undo)
+
+PAGE = Page("/", home, nav="Runs", order=10)
 
 
 class _Home:

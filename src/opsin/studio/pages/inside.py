@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from nicegui import ui
@@ -15,6 +15,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
@@ -22,10 +23,8 @@ from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.run_results import RunResults, read_judged
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 # Views in their order: key, and the words of the tab.
 _VIEWS: Final = (
@@ -87,30 +86,32 @@ class _InsideRequest:
         return "picture", {**picture, **({"layer": self.layer} if self.layer else {})}
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
+async def inside(
+    studio: Studio,
+    *,
+    run: str,
+    layer: str = "",
+    picture: str = "",
+    view: str = "picture",
+    all: str = "",  # noqa: A002
+) -> None:
+    """Build it."""
+    row, body = studio.runs.row(run), None
+    with layout.page(studio, f"Inside {row.name}", "/"):
+        with ui.element("p"):
+            ui.link("Back to the run", f"/runs/{quote(run)}")
+        await tell_moved(studio.runs.get(run))
+        found = await asyncio.to_thread(read_judged, studio.runs.get(run))
+        asked = _checked(found, _InsideRequest(run, picture, layer, view, bool(all)))
+        body = _InsideBody(studio, found, asked)
+        body.build()
+    if body is not None:  # else an error is shown in its place
+        await ui.context.client.connected()
+        if await body.fill():
+            ui.run_javascript(_SCROLL)
 
-    @ui.page("/runs/{run}/inside")
-    async def inside(
-        run: str,
-        layer: str = "",
-        picture: str = "",
-        view: str = "picture",
-        all: str = "",  # noqa: A002
-    ) -> None:
-        row, body = studio.runs.row(run), None
-        with layout.page(studio, f"Inside {row.name}", "home"):
-            with ui.element("p"):
-                ui.link("Back to the run", f"/runs/{quote(run)}")
-            await tell_moved(studio.runs.get(run))
-            found = await asyncio.to_thread(read_judged, studio.runs.get(run))
-            asked = _checked(found, _InsideRequest(run, picture, layer, view, bool(all)))
-            body = _InsideBody(studio, found, asked)
-            body.build()
-        if body is not None:  # else an error is shown in its place
-            await ui.context.client.connected()
-            if await body.fill():
-                ui.run_javascript(_SCROLL)
+
+PAGE = Page("/runs/{run}/inside", inside)
 
 
 def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:

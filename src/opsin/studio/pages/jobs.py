@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.studio.jobs.job import Job
-from opsin.studio.pages import job_log as job_page
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.paging import page_links, page_number
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+from opsin.studio.state import Studio
 
 # Jobs that are over, on one page.
 _PER: Final = 20
@@ -26,14 +24,13 @@ _PASSING: Final = frozenset({"plan", "preview", "compare", "explain", "find"})
 _SECTIONS: Final = (("active", "At work"), ("pending", "Waiting"), ("over", "Over"))
 
 
-def add(studio: Studio) -> None:
-    """Register the queue's page and the page of each job."""
-    job_page.add(studio)
+def queue(studio: Studio, page: str = "") -> None:
+    """Build it."""
+    with layout.page(studio, "Queue", "/queue"):
+        _QueuePage(studio, page_number(page))
 
-    @ui.page("/queue")
-    def queue(page: str = "") -> None:
-        with layout.page(studio, "Queue", "queue"):
-            _QueuePage(studio, page_number(page))
+
+PAGE = Page("/queue", queue, nav="Queue", order=60)
 
 
 class _QueuePage:

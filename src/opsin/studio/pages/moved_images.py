@@ -14,28 +14,31 @@ from opsin.core.errors import MovedError, OpsinError
 from opsin.data.run_source import recipe_of_run
 from opsin.studio.jobs.job import command
 from opsin.studio.not_found import NotThere
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.paging import page_number
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.runs.run_row import RunRow
-    from opsin.studio.state import Studio
 
 # Seconds between two looks at the process that compares the images.
 _EVERY: Final = 0.5
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
+async def show(
+    studio: Studio, run_id: str, folder: str = "", page: str = "", chosen: str = ""
+) -> None:
+    """Build it."""
+    row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
+    with layout.page(studio, f"Where are the images of {row.name}?", "/"):
+        asking = _Asking(studio, row, directory, [each for each in chosen.split(",") if each])
+        await asking.build(folder, page_number(page))
 
-    @ui.page("/runs/{run_id}/moved")
-    async def show(run_id: str, folder: str = "", page: str = "", chosen: str = "") -> None:
-        row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
-        with layout.page(studio, f"Where are the images of {row.name}?", "home"):
-            asking = _Asking(studio, row, directory, [each for each in chosen.split(",") if each])
-            await asking.build(folder, page_number(page))
+
+PAGE = Page("/runs/{run_id}/moved", show)
 
 
 async def tell_moved(directory: RunDirectory) -> None:

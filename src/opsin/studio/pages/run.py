@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -19,44 +19,50 @@ from opsin.data.run_source import recipe_of_run
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report
 from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.runs.run_row import RunRow
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 _TABS: Final = (
     ("live", "Training"), ("report", "Report"), ("mistakes", "Mistakes"), ("log", "Log"),
 )  # fmt: skip
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
+async def show(
+    studio: Studio,
+    *,
+    run_id: str,
+    tab: str = "",
+    epoch: str = "",
+    cell: str = "",
+    page: str = "",
+    kind: str = "",
+) -> None:
+    """Build it."""
+    row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
+    with layout.page(studio, row.name, "/") as retitle:
+        head = _Head(studio, row, directory, retitle)
+        reported = await asyncio.to_thread(directory.report.is_file)
+        usual = "report" if reported and row.state != "running" else "live"
+        here = tab if tab in dict(_TABS) else usual
+        await tell_moved(directory)
+        _tabs(row, here, reported=reported)
+        head.follow(here)
+        if here == "live":
+            await live.show(studio, row, directory, epoch=_number(epoch))
+        elif here == "log":
+            await live.show_log(studio, row, directory)
+        elif not reported:
+            _none_yet(row)
+        elif here == "report":
+            await report.show(studio, row, directory, cell=cell)
+        else:
+            await mistakes.show(studio, row, directory, kind=kind, page=_number(page) or 0)
 
-    @ui.page("/runs/{run_id}")
-    async def show(  # noqa: PLR0917  each is a part of the address
-        run_id: str, tab: str = "", epoch: str = "", cell: str = "", page: str = "", kind: str = ""
-    ) -> None:
-        row, directory = studio.runs.row(run_id), studio.runs.get(run_id)
-        with layout.page(studio, row.name, "home") as retitle:
-            head = _Head(studio, row, directory, retitle)
-            reported = await asyncio.to_thread(directory.report.is_file)
-            usual = "report" if reported and row.state != "running" else "live"
-            here = tab if tab in dict(_TABS) else usual
-            await tell_moved(directory)
-            _tabs(row, here, reported=reported)
-            head.follow(here)
-            if here == "live":
-                await live.show(studio, row, directory, epoch=_number(epoch))
-            elif here == "log":
-                await live.show_log(studio, row, directory)
-            elif not reported:
-                _none_yet(row)
-            elif here == "report":
-                await report.show(studio, row, directory, cell=cell)
-            else:
-                await mistakes.show(studio, row, directory, kind=kind, page=_number(page) or 0)
+
+PAGE = Page("/runs/{run_id}", show)
 
 
 def _number(text: str) -> int | None:

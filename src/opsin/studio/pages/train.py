@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Query
 from nicegui import ui
@@ -16,32 +16,32 @@ from opsin.data.corrections import write_corrections
 from opsin.data.sources.named import NAMES
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.moved_images import tell_moved
+from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 # Characters of a run's name.
 _NAME_MOST: Final = 80
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
+async def train(
+    studio: Studio,
+    set: str = "",  # noqa: A002  the word of the address
+    source_run: Annotated[str, Query(alias="from")] = "",
+    labels: str = "",
+) -> None:
+    """Build it."""
+    with layout.page(studio, "Train", "/train"):
+        page = _Train(studio)
+        await asyncio.to_thread(page.read, set, source_run, labels)
+        if source_run:
+            await tell_moved(studio.runs.get(source_run))
+        page.build()
 
-    @ui.page("/train")
-    async def train(
-        set: str = "",  # noqa: A002  the word of the address
-        source_run: Annotated[str, Query(alias="from")] = "",
-        labels: str = "",
-    ) -> None:
-        with layout.page(studio, "Train", "train"):
-            page = _Train(studio)
-            await asyncio.to_thread(page.read, set, source_run, labels)
-            if source_run:
-                await tell_moved(studio.runs.get(source_run))
-            page.build()
+
+PAGE = Page("/train", train, nav="Train", order=30)
 
 
 class _Train:

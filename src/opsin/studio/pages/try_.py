@@ -9,7 +9,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote, urlencode
 
 from nicegui import ui
@@ -20,6 +20,7 @@ from opsin.data.blank import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import command
 from opsin.studio.library.upload_import import common_name, file_name
+from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.answer_bars import answer_row, summary, table
 from opsin.studio.parts.bars import bars
@@ -27,10 +28,8 @@ from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.waiting_line import WaitingLine
+from opsin.studio.state import Studio
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 #: Pictures that are answered at once; more of them are a job.
 MOST: Final = 50
@@ -68,28 +67,30 @@ class _TryRequest:
         return f"/try?{urlencode({k: v for k, v in query.items() if v}, safe=',')}"
 
 
-def add(studio: Studio) -> None:
-    """Register the page."""
+async def try_(
+    studio: Studio, run: str = "", pictures: str = "", folder: str = "", job: str = ""
+) -> None:
+    """Build it."""
+    keys = tuple(pictures.split(",")[:MOST]) if _KEYS.fullmatch(pictures) else ()
+    body = None
+    with layout.page(studio, "Try a classifier", "/try"):
+        able = _able(studio)
+        if not able:
+            layout.empty(
+                "Pictures are classified here, by a run of yours. There is none yet.",
+                "Train one",
+                "/train",
+            )
+            return
+        asked = _TryRequest(run or next(iter(able)), keys, folder, job)
+        body = _TryBody(studio, asked, able)
+        await body.build()
+    if body is not None:  # else an error is shown in its place
+        await ui.context.client.connected()
+        await body.fill()
 
-    @ui.page("/try")
-    async def try_(run: str = "", pictures: str = "", folder: str = "", job: str = "") -> None:
-        keys = tuple(pictures.split(",")[:MOST]) if _KEYS.fullmatch(pictures) else ()
-        body = None
-        with layout.page(studio, "Try a classifier", "try"):
-            able = _able(studio)
-            if not able:
-                layout.empty(
-                    "Pictures are classified here, by a run of yours. There is none yet.",
-                    "Train one",
-                    "/train",
-                )
-                return
-            asked = _TryRequest(run or next(iter(able)), keys, folder, job)
-            body = _TryBody(studio, asked, able)
-            await body.build()
-        if body is not None:  # else an error is shown in its place
-            await ui.context.client.connected()
-            await body.fill()
+
+PAGE = Page("/try", try_, nav="Try", order=40)
 
 
 def _able(studio: Studio) -> dict[str, str]:

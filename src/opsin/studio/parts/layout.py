@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from nicegui import ui
 
@@ -18,16 +18,6 @@ from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
-
-# Key, word and address of what the navigation leads to.
-_PLACES: Final = (
-    ("home", "Runs", "/"),
-    ("data", "Data", "/data"),
-    ("train", "Train", "/train"),
-    ("try", "Try", "/try"),
-    ("compare", "Compare", "/compare"),
-    ("queue", "Queue", "/queue"),
-)
 
 
 @functools.cache
@@ -47,8 +37,7 @@ def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None
     Args:
         studio: What all windows share; the header tells what its queue does.
         title: The heading, and the window's title.
-        here: Which place of the navigation it belongs to: ``home``, ``data``, ``train``, ``try``,
-            ``compare``, ``queue`` or none of them.
+        here: The address of the navigation's page that it belongs to, or nothing.
 
     Yields:
         What gives the page another title.
@@ -64,9 +53,9 @@ def page(studio: Studio, title: str, here: str) -> Iterator[Callable[[str], None
         with ui.element("a").props('href="/"').classes("op-brand"):
             ui.label("Opsin")
         with ui.element("nav").props('aria-label="Pages"'):
-            for key, word, address in _PLACES:
+            for word, address in studio.navigation:
                 link = ui.link(word, address)
-                if key == here:
+                if address == here:
                     link.props('aria-current="page"')
         _queue_line(studio)
     with (

@@ -1,0 +1,64 @@
+"""What a page of the studio is: an address, what builds it, and its place in the navigation."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from nicegui import ui
+
+from opsin.studio import pages
+from opsin.studio.state import Studio
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there.
+
+    Args:
+        path: Its address; parts in braces, such as ``/runs/{run_id}``, are parameters.
+        build: Builds it from the studio and, by name, the parameters of the address and its query.
+        nav: Its word in the navigation; without one it is reached from other pages.
+        order: Its place in the navigation, smallest first.
+
+    Example:
+        A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
+
+            def hello(studio: Studio, name: str = "") -> None:
+                with layout.page(studio, f"Hello {name}", "/hello"):
+                    ui.label(f"{len(studio.runs.rows())} runs")
+
+            PAGE = Page("/hello", hello, nav="Hello", order=70)
+    """
+
+    path: str
+    build: Callable[..., Awaitable[Any] | Any]
+    nav: str = ""
+    order: int = 0
+
+    def register(self, studio: Studio) -> None:
+        """Answer to its address in the application."""
+        signature = inspect.signature(self.build, eval_str=True)
+        _, *parameters = signature.parameters.values()
+
+        @functools.wraps(self.build)
+        async def shown(*args: Any, **named: Any) -> Any:
+            built = self.build(studio, *args, **named)
+            return await built if inspect.isawaitable(built) else built
+
+        # What FastAPI reads the parameters of the address from: all but the studio.
+        shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        ui.page(self.path)(shown)
+
+
+def all_pages() -> list[Page]:
+    """Return each page that a module of `opsin.studio.pages` describes, in navigation order."""
+    names = (module.name for module in pkgutil.iter_modules(pages.__path__))
+    modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
+    found = [module.PAGE for module in modules if isinstance(getattr(module, "PAGE", None), Page)]
+    return sorted(found, key=lambda page: (page.order, page.path))
