@@ -18,6 +18,7 @@ from opsin.core.errors import ImageError, ModelFileError, StorageError
 from opsin.core.metadata import Score
 from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
+from tests.made_epochs import made_epoch
 
 
 def test_all_layers_are_known_before_the_first_is_looked_at(
@@ -58,7 +59,8 @@ def test_a_picture_does_not_take_the_page_of_the_network(
 def test_norms_are_drawn_from_two_epochs_on(nearest_mean: Path, tmp_path: Path) -> None:
     file = tmp_path / "classifier.onnx"
     file.write_bytes(nearest_mean.read_bytes())
-    lines = [json.dumps({"epoch": epoch, "norms": {"head": float(epoch)}}) for epoch in (1, 2)]
+    epochs = [made_epoch(epoch, norms={"head": float(epoch)}) for epoch in (1, 2)]
+    lines = [json.dumps(epoch.model_dump(mode="json")) for epoch in epochs]
     drawn = []
     for count in (1, 2):
         (tmp_path / "history.jsonl").write_text("\n".join(lines[:count]))

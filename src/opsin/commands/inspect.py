@@ -176,7 +176,7 @@ def inspect(
     elif layers:
         _look_at_units(look, found, folder, layers, label=label, ablate=ablate)
     else:
-        _look_at_network(look, found, folder, probes=probes, portraits=portraits)
+        look_at_network(look, found, folder / "network.html", probes=probes, portraits=portraits)
     return found
 
 
@@ -229,9 +229,29 @@ def _look_at_units(
     write_units_page(look, found, folder / f"{name}.html", label)
 
 
-def _look_at_network(
-    look: Inspection, found: Insight, folder: Path, *, probes: bool, portraits: bool
-) -> None:
+def look_at_network(
+    look: Inspection,
+    found: Insight,
+    page: Path,
+    *,
+    probes: bool = False,
+    portraits: bool = False,
+) -> NetworkSummary:
+    """Write what the network is: layers, receptive fields, weights, and what was asked for beside.
+
+    Args:
+        look: The classifier.
+        found: Receives what is found.
+        page: Where the page goes.
+        probes: Fit a linear probe to each layer.
+        portraits: Show the training images that stand for each class.
+
+    Returns:
+        The layers as a table.
+
+    Raises:
+        StorageError: The disk refuses a write.
+    """
     from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  needs matplotlib
     from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
 
@@ -241,7 +261,8 @@ def _look_at_network(
         found.probes = look.probes()
     if portraits:
         found.portraits = look.portraits()
-    write_network_page(look, found, summary, folder / "network.html")
+    write_network_page(look, found, summary, page)
+    return summary
 
 
 def _check(

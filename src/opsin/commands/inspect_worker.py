@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from opsin.commands.inspect import NEIGHBOURS, Insight
+from opsin.commands.inspect import NEIGHBOURS, Insight, look_at_network
 from opsin.commands.inspect_model import Inspection
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
@@ -143,13 +143,7 @@ class WorkerAnswers:
 
     def _network(self, look: Inspection, page: Path) -> dict[str, Any]:
         """What the network is: layers, receptive fields, weights."""
-        from opsin.commands.inspect_pages import write_network_page  # noqa: PLC0415  matplotlib
-        from opsin.inspection.weights import norm_history  # noqa: PLC0415  needs onnx
-
-        found = Insight(look.classifier.path)
-        found.summary = summary = look.summary()
-        found.weights, found.history = look.weights(), norm_history(look.classifier)
-        write_network_page(look, found, summary, page)
+        summary = look_at_network(look, Insight(look.classifier.path), page)
         return {"page": str(page), "layers": len(summary.rows)}
 
     def _nearest(

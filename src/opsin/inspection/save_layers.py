@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,22 +85,15 @@ def save_layers(
     plans = {
         name: ArrayPlan((count, *values.shape[1:]), values.dtype) for name, values in first.items()
     }
-    longest = max((len(name) for name in image_names), default=0) or 1
-    beside = {"names": ArrayPlan((count,), np.dtype(f"<U{longest}"))}
-    if labels is not None:
-        classes = np.array(classifier.classes)
-        beside["labels"] = ArrayPlan((count,), np.dtype(np.int64))
-        beside["classes"] = ArrayPlan(classes.shape, classes.dtype)
+    beside = _beside(classifier, count, image_names, labels)
     target = Path(file)
     watcher.begin("Save", count, "pictures")
-    with open_npz(target, beside | plans) as writer:
-        for block in _blocks(image_names):
-            writer.write("names", np.array(block, beside["names"].dtype))
-        if labels is not None:
-            writer.write("labels", labels)
-            writer.write("classes", classes)
+    with open_npz(target, {name: plan for name, (plan, _) in beside.items()} | plans) as writer:
+        for name, (_, blocks) in beside.items():
+            for block in blocks:
+                writer.write(name, block)
         done = 0
-        for batch in _all(first, batches):
+        for batch in itertools.chain([first], batches):
             for name, values in batch.items():
                 writer.write(name, values)
             done += len(batch[wanted[0]])
@@ -114,13 +108,22 @@ def save_layers(
     }
 
 
-def _blocks(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), _NAMES):
-        yield names[start : start + _NAMES]
-
-
-def _all(
-    first: dict[str, NDArray[Any]], others: Iterator[dict[str, NDArray[Any]]]
-) -> Iterator[dict[str, NDArray[Any]]]:
-    yield first
-    yield from others
+def _beside(
+    classifier: Classifier,
+    count: int,
+    image_names: Sequence[str],
+    labels: NDArray[np.int64] | None,
+) -> dict[str, tuple[ArrayPlan, Iterable[NDArray[Any]]]]:
+    """Return the arrays that stand beside the layers' values, each planned and in blocks."""
+    text = np.dtype(f"<U{max((len(name) for name in image_names), default=0) or 1}")
+    names = (
+        np.array(image_names[at : at + _NAMES], text) for at in range(0, len(image_names), _NAMES)
+    )
+    beside: dict[str, tuple[ArrayPlan, Iterable[NDArray[Any]]]] = {
+        "names": (ArrayPlan((count,), text), names)
+    }
+    if labels is not None:
+        classes = np.array(classifier.classes)
+        beside["labels"] = (ArrayPlan((count,), np.dtype(np.int64)), [labels])
+        beside["classes"] = (ArrayPlan(classes.shape, classes.dtype), [classes])
+    return beside
