@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,3 +52,37 @@ def test_a_source_kind_is_one_module(scans: Path) -> None:
     written = sources.find_all(DataRecipe.of(str(scans))).open().pictures
     assert images[7].name == "7"
     assert np.asarray(written).shape == (60, 8, 8, 1)
+
+
+# In a process of its own: NiceGUI keeps one application a process.
+_ASK_FOR_PAGE = """
+import sys
+from pathlib import Path
+from fastapi.testclient import TestClient
+from opsin.studio import pages
+from opsin.studio.app import build
+from opsin.studio.state import Studio
+from opsin.studio.studio_settings import StudioSettings
+
+folder = Path(sys.argv[1])
+pages.__path__.append(str(folder / "pages"))
+studio = Studio(StudioSettings(runs=folder, home=folder / "home", roots=(folder,)))
+studio.hold("http://127.0.0.1")
+with TestClient(build(studio)) as client:
+    texts = [client.get(address).text for address in ("/", "/accuracies?least=0.9")]
+print(*texts, sep="<separator>")
+"""
+
+
+def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
+    pytest.importorskip("nicegui")
+    (tmp_path / "pages").mkdir()
+    module = tmp_path / "pages" / "accuracies.py"
+    module.write_text(code_of("A page of the studio"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK_FOR_PAGE, str(tmp_path)],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    home, page = done.stdout.split("<separator>")
+    assert "/accuracies" in home  # in the navigation
+    assert "Runs with an accuracy appear here." in page
