@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from opsin.data.blank import NO_CONTRAST
+from opsin.data.blank_images import NO_CONTRAST
 from tests.conftest import Cli
 
 

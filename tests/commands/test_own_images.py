@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.own_parts import load_of_run
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError
-from opsin.data.run_source import is_moved, recipe_of_run
+from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
 from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.made_runs import answers_right, write_run
 
@@ -27,27 +26,27 @@ def run_on(root: Path, *sources: Path, **options: Any) -> RunDirectory:
 
 def test_the_same_images_elsewhere_are_the_runs_own(tmp_path: Path, shapes: Path) -> None:
     run = run_on(tmp_path, shapes, split_seed=3, size=12)
-    before = load_of_run(run)
+    before = load_run_images(run)
     moved = shapes.rename(tmp_path / "moved")
     assert is_moved(run)
     with pytest.raises(MovedError) as error:
-        load_of_run(run)
+        load_run_images(run)
     assert str(run.path) in str(error.value)
     assert str(shapes) in str(error.value)
     assert "--data NEW" in str(error.value)
     assert error.value.gone == (str(shapes),)
-    found = load_of_run(run, moved)
+    found = load_run_images(run, moved)
     assert found.fingerprint == before.fingerprint
     assert np.array_equal(found.split.test, before.split.test)
     assert not is_moved(run)
-    assert load_of_run(run).recipe.sources == (str(moved),)
+    assert load_run_images(run).recipe.sources == (str(moved),)
 
 
 def test_a_copy_is_not_remembered_while_the_original_is_there(tmp_path: Path, shapes: Path) -> None:
     run = run_on(tmp_path, shapes)
     kept = run.dataset.read_bytes()
     shutil.copytree(shapes, tmp_path / "copy")
-    load_of_run(run, tmp_path / "copy")
+    load_run_images(run, tmp_path / "copy")
     assert run.dataset.read_bytes() == kept
 
 
@@ -57,11 +56,11 @@ def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path
     for number in range(3):
         (moved / "disc" / f"{number}.png").unlink()
     with pytest.raises(SourceError, match="of 24 images 3 are missing"):
-        load_of_run(run, moved)
+        load_run_images(run, moved)
     for number in range(2):
         Image.new("RGB", (24, 24), (number, 9, 9)).save(moved / "disc" / f"{number}.png")
     with pytest.raises(SourceError, match="3 are missing, and 2 others are there") as error:
-        load_of_run(run, moved)
+        load_run_images(run, moved)
     assert f"opsin data {moved} --since {run.path}" in str(error.value)
     assert is_moved(run)
 
@@ -71,7 +70,7 @@ def test_other_classes_are_refused(tmp_path: Path, shapes: Path) -> None:
     moved = shapes.rename(tmp_path / "moved")
     (moved / "disc" / "0.png").rename(moved / "square" / "was-a-disc.png")
     with pytest.raises(SourceError, match="images are the same, but classes"):
-        load_of_run(run, moved)
+        load_run_images(run, moved)
 
 
 def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:
@@ -80,19 +79,19 @@ def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:
     run = run_on(tmp_path, *places, test=str(test))
     moved = [place.rename(tmp_path / f"new-{place.name}") for place in (*places, test)]
     with pytest.raises(MovedError) as error:
-        load_of_run(run)
+        load_run_images(run)
     assert error.value.gone == tuple(map(str, (*places, test)))
     with pytest.raises(RecipeError, match=r"2 places, .* and one more for its test"):
-        load_of_run(run, moved[0])
+        load_run_images(run, moved[0])
     with pytest.raises(MovedError) as error:
-        load_of_run(run, moved[:2])
+        load_run_images(run, moved[:2])
     assert error.value.gone == (str(test),)
     assert recipe_of_run(run, moved).test == str(moved[2])
-    assert load_of_run(run, moved).given_test
+    assert load_run_images(run, moved).given_test
     assert json.loads(run.dataset.read_text())["location"]["test"] == str(moved[2])
     # One of them alone: the others stay where they are.
     again = moved[1].rename(tmp_path / "newer-b")
-    assert len(load_of_run(run, [moved[0], again])) == 2 * (8 + 9 + 4)
+    assert len(load_run_images(run, [moved[0], again])) == 2 * (8 + 9 + 4)
 
 
 def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None:
@@ -101,12 +100,12 @@ def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None
     for content in recipes:
         run.recipe.write_text(json.dumps(content))
         with pytest.raises(RunError):
-            load_of_run(run)
+            load_run_images(run)
     locations: list[Any] = [3, None, [4], {"sources": 3}, {"test": []}]
     for location in locations:
         run.dataset.write_text(json.dumps({"location": location}))
         with pytest.raises(RunError):
-            load_of_run(run)
+            load_run_images(run)
 
 
 def test_changes_since_of_a_moved_source(cli: Cli, tmp_path: Path, shapes: Path) -> None:

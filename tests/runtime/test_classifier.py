@@ -13,7 +13,7 @@ from PIL import Image
 import opsin
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Views
-from opsin.data.blank import NO_CONTRAST
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier, Prediction
 from opsin.runtime.test_time_augmentation import views

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
-from opsin.data.blank import NO_CONTRAST
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.data.dataset import Dataset
 from opsin.server.predict_options import read_query
 from opsin.server.predict_requests import Overloaded, PredictResult

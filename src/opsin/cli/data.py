@@ -18,7 +18,7 @@ from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
-from opsin.data.rows import check_rows_file, write_rows
+from opsin.data.rows_file import check_rows_file, write_rows
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 
 

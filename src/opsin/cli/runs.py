@@ -13,11 +13,11 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.commands.own_parts import load_of_run
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, file_size, plus_minus
+from opsin.data.run_images import load_run_images
 from opsin.report.terminal import corrected_in_words, for_people, printable
 
 
@@ -94,7 +94,7 @@ def _keep(
     if name is not None or note is not None:
         run.write_notes(name=name, note=note)
     if data:
-        load_of_run(run, data, watcher=for_people(quiet=quiet))
+        load_run_images(run, data, watcher=for_people(quiet=quiet))
 
 
 def _with_name(row: dict[str, Any]) -> str:

@@ -18,8 +18,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
-from opsin.data.run_images import RunImage, pair_up, read_pictures
-from opsin.data.run_source import recipe_of_run
+from opsin.data.run_images import RunImage, pair_up, read_pictures, recipe_of_run
 
 _PARTS: Final = ("train", "val", "test")
 

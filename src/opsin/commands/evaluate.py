@@ -11,8 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.nearly_seen import nearly_seen
-from opsin.commands.own_images import OwnImages
+from opsin.commands.own_images import OwnImages, nearly_seen
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
@@ -261,7 +260,7 @@ def evaluate(
         many of the pictures judged the classifier learnt from or was chosen by, and how many are
         its run's own test images; ``None`` where a file without its run cannot tell),
         ``seen_nearly`` (how many are near duplicates of images that it learnt from or was chosen
-        by, see `opsin.commands.nearly_seen`; with the accuracy ``without_seen_nearly``),
+        by, see `opsin.commands.own_images.nearly_seen`; with the accuracy ``without_seen_nearly``),
         ``unreadable``, ``seconds``, and ``looks``: how often the runs of its folder have looked at
         this test set.
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
-from opsin.data.columns import columns_of
 from opsin.data.dataset import Dataset
+from opsin.data.table_columns import columns_of
 from opsin.evaluation.mistakes import typical_rows
 from opsin.runtime.classifier import Classifier
 

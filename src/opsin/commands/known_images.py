@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from opsin.commands.own_parts import load_of_run
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.dataset import Dataset, look_at
 from opsin.data.reference_set import ReferenceSet
-from opsin.data.run_source import is_moved
+from opsin.data.run_images import is_moved, load_run_images
 from opsin.runtime.classifier import Classifier
 
 
@@ -75,7 +74,7 @@ def _of_run(
         if not directory.recipe.is_file() or not is_moved(directory):
             return None
         try:
-            return load_of_run(directory, sources, watcher=watcher)
+            return load_run_images(directory, sources, watcher=watcher)
         except OpsinError as error:
             watcher.note(f"these are taken for other images than the run's: {error}")
             return None
@@ -85,4 +84,4 @@ def _of_run(
             f"{classifier.path} lies in no run directory, which would name them",
             "Name them: --data SOURCE.",
         )
-    return load_of_run(directory, watcher=watcher)
+    return load_run_images(directory, watcher=watcher)

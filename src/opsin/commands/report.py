@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from opsin.commands.evaluate import measure_run, source_labels
 from opsin.commands.find_failures import find_failures, look_deeper
-from opsin.commands.own_parts import load_of_run
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -22,7 +21,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes, write_json
 from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
-from opsin.data.run_source import Places
+from opsin.data.run_images import Places, load_run_images
 from opsin.evaluation.mistakes import (
     cells_of,
     check_seed,
@@ -90,7 +89,7 @@ def write_report(
     directory = opened.directory
     for file in (directory.page, *([] if fix is None else [Path(fix)])):
         check_writable(file)  # likewise
-    images = load_of_run(directory, data, watcher=watcher)
+    images = load_run_images(directory, data, watcher=watcher)
     classifier = opened.classifier()
     kept = _answers_of(directory, images)
     leaking = np.concatenate(images.leaking)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from opsin.classical.classical_recipe import ClassicalRecipe
-from opsin.commands.own_parts import in_own_parts, load_of_run
 from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
 from opsin.commands.runs import Run
 from opsin.commands.train import carry_out
@@ -26,7 +25,7 @@ from opsin.core.events import Watcher
 from opsin.core.recipe import TRAINING_OPTIONS, Recipe
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
-from opsin.data.run_source import Places
+from opsin.data.run_images import Places, load_run_images, with_run_split
 from opsin.models.resolve import changed
 from opsin.report.terminal import for_people
 
@@ -82,7 +81,7 @@ def resume(
     recipe = _network_of(parent)
     need_training()
     _check_state(parent, recipe, changes, name)
-    dataset = data if isinstance(data, Dataset) else load_of_run(parent, data, watcher=watcher)
+    dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
     dataset = _with_own_parts(parent, dataset)
     _tell_versions(recipe, watcher)
     if not changes:
@@ -209,7 +208,7 @@ def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
             f"those of {dataset.recipe.source} have changed since",
             f"To see how: opsin data --since {parent.path}. Then train anew: opsin train …",
         )
-    return in_own_parts(parent, dataset)
+    return with_run_split(parent, dataset)
 
 
 def _tell_versions(recipe: Recipe, watcher: Watcher) -> None:

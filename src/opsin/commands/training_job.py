@@ -35,7 +35,7 @@ from opsin.data.audit import Audit
 from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
-from opsin.data.small_parts import thin_parts
+from opsin.data.thin_parts import thin_parts
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 

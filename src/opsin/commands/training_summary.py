@@ -10,7 +10,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from opsin.core.format import clock, file_size, millions, plus_minus
 from opsin.data.dataset import Dataset
-from opsin.data.small_parts import thin_parts
+from opsin.data.thin_parts import thin_parts
 from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
 
 

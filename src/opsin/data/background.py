@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from opsin.core.metadata import Background, Preparation
-from opsin.data.blank import has_no_contrast
+from opsin.data.blank_images import has_no_contrast
 from opsin.data.resize import filled, placement, to_pixels
 
 # A border between these is neither dark nor light: nothing is done to such a picture.

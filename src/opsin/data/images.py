@@ -21,7 +21,7 @@ from opsin.data import formats, sandboxed_decoding
 from opsin.data.array_image import image_from_array
 from opsin.data.background import lies_on_other_side, match_background
 from opsin.data.formats import FORMATS, MAX_BYTES, MAX_PIXELS, SUFFIXES
-from opsin.data.headers import PlainFile, plain
+from opsin.data.plain_headers import PlainFile, plain
 from opsin.data.resize import Upright, placement, to_pixels
 from opsin.data.sandboxed_decoding import OpenedImage, open_apart
 

@@ -1,21 +1,208 @@
-"""The pictures that a run was made from, as it wrote them down and where they are now."""
+"""The images that a run was made from: where they are now, read again, and matched row by row."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections import defaultdict
+import os
+import shlex
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Reader
-from opsin.core.errors import RunError
+from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.recipe import DataRecipe, as_recorded
 from opsin.data.cache import Decoded, as_keys, short_digest
+from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
+from opsin.data.image_subset import take
+from opsin.data.sources.named import NAMES
+from opsin.data.split import Split
+
+#: One place, or several, in the order in which the run names its own.
+Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _One = TypeVar("_One")
+
+_LOCATION: Final = ("sources", "test", "labels")
+
+
+def is_moved(run: RunDirectory) -> bool:
+    """Tell whether there is nothing any more where a run's images were.
+
+    Raises:
+        RunError: The run's files are damaged.
+    """
+    return bool(_gone(_recorded(run)))
+
+
+def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False) -> DataRecipe:
+    """Return which images a run was made from, and where they are now.
+
+    Args:
+        run: The run.
+        data: Where they are now: a place for each source of the run, and, behind them, one for its
+            test source if that has moved too (default: where they were).
+        others: ``data`` may also name other sources, in any number.
+
+    Raises:
+        MovedError: They are not where they were, and ``data`` names no other place.
+        RecipeError: ``data`` names more places than the run has sources, or fewer.
+        RunError: The run's files are damaged.
+    """
+    recipe = _recorded(run)
+    given = [data] if isinstance(data, str | os.PathLike) else list(data)
+    if given:
+        places = [os.fspath(each) for each in given]
+        recipe = recipe.model_copy(update=_replaced(run, recipe, places, others=others))
+    gone = [place for place in _gone(recipe) if place not in given]
+    if gone:
+        raise MovedError(run.path, gone)
+    return recipe
+
+
+def _recorded(run: RunDirectory) -> DataRecipe:
+    """Return the data part of a run's recipe with the recorded places."""
+    try:
+        location = run.location().to_json() if run.dataset.is_file() else {}
+        return DataRecipe.model_validate({
+            **as_recorded(run.read_content(run.recipe)["data"]),
+            **{name: location[name] for name in _LOCATION if name in location},
+        })  # fmt: skip
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"a recipe of Opsin in {run.recipe}",
+            "it lacks some of its parts, or has others",
+            "Restore the file, or train again.",
+        ) from error
+
+
+def _replaced(
+    run: RunDirectory, recipe: DataRecipe, given: list[str], *, others: bool
+) -> dict[str, Any]:
+    """Return the places that ``given`` means."""
+    count = len(recipe.sources)
+    if recipe.test and len(given) == count + 1:
+        return {"sources": tuple(given[:-1]), "test": given[-1]}
+    if others or len(given) == count:
+        return {"sources": tuple(given)}
+    wanted = f"{count} place{'s' * (count > 1)}, as {run.path} has sources"
+    raise RecipeError(
+        wanted + (", and one more for its test images" if recipe.test else ""),
+        f"got {len(given)}",
+        f"They were, in this order: {', '.join(_places(recipe))}.",
+    )
+
+
+def _places(recipe: DataRecipe) -> list[str]:
+    return [*recipe.sources, *([recipe.test] if recipe.test else [])]
+
+
+def _gone(recipe: DataRecipe) -> list[str]:
+    """Return the places of a recipe where nothing is any more."""
+    return [
+        place
+        for place in _places(recipe)
+        if place not in NAMES and not os.path.exists(os.path.expanduser(place))  # noqa: PTH110, PTH111
+    ]
+
+
+def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
+    """Read the images that a run was made from, in its order and its parts; prove they are these.
+
+    Where the recorded place is gone, the run remembers the new one.
+
+    Args:
+        run: The run.
+        data: Where its images are now; see `recipe_of_run`.
+        watcher: Is told how far the work is.
+
+    Raises:
+        MovedError: They are not where they were, and ``data`` names no other place.
+        SourceError: There are others now, by the fingerprint that the run keeps.
+        RecipeError: ``data`` names more places than the run has sources, or fewer.
+        RunError: The run's files are damaged.
+    """
+    recipe = recipe_of_run(run, data)
+    if not run.dataset.is_file():  # ended before it wrote what it was made from
+        return load_recipe(recipe, watcher=watcher)
+
+    def prove(decoded: Decoded) -> Decoded:
+        same = fingerprint_of(decoded) == run.read(DatasetRecord).fingerprint
+        rows = np.arange(len(decoded.labels)) if same else None
+        if same and run.split.is_file():
+            rows = rows_of_run(run, decoded)
+        if rows is None:
+            raise SourceError(
+                f"the images that {run.path} was made from",
+                f"{recipe.source} has changed: {_difference(run, decoded)}",
+                f"Restore them, or train again; to see what changed: "
+                f"opsin data {shlex.join(recipe.sources)} --since {shlex.quote(str(run.path))}",
+            )
+        # Files that were renamed come in another order; the run's rows stay what they are.
+        in_order = np.array_equal(rows, np.arange(len(rows)))
+        return decoded if in_order else take(decoded, rows)
+
+    # A correction of an image that is gone is no error of its own: the fingerprint tells.
+    # Nor is a split that Opsin would refuse today.
+    dataset = load_recipe(
+        recipe,
+        watcher=watcher,
+        missing_ok=True,
+        for_training=not run.split.is_file(),
+        prove=prove,
+    )
+    if is_moved(run):
+        _remember(run, dataset)
+    return with_run_split(run, dataset)
+
+
+def with_run_split(directory: RunDirectory, dataset: Dataset) -> Dataset:
+    """Return a run's images with the split that the run keeps.
+
+    How Opsin cuts a split has changed and may change again; what a classifier learnt from has not.
+
+    Args:
+        directory: The run.
+        dataset: Its images in its order.
+
+    Raises:
+        RunError: ``split.npz`` is damaged.
+    """
+    if not directory.split.is_file():
+        return dataset
+    kept = directory.load_arrays(directory.split)
+    return replace(dataset, split=Split(*(kept[part] for part in ("train", "val", "test"))))
+
+
+def _difference(run: RunDirectory, decoded: Decoded) -> str:
+    """Say in words how images differ from those that a run was made from."""
+    digests = short_digest(decoded.digests)
+    then = Counter(digest.tobytes() for digest in run.load_arrays(run.split)["digests"])
+    now = Counter(digest.tobytes() for digest in digests)
+    missing, others = (then - now).total(), (now - then).total()
+    if not missing and not others:
+        return "the images are the same, but classes of some are others"
+    said = f"of {then.total():,} images {missing:,} are missing" if missing else "none is missing"
+    return f"{said}, and {others:,} others are there" if others else said
+
+
+def _remember(run: RunDirectory, dataset: Dataset) -> None:
+    """Write where the images are now into ``dataset.json``, unless that cannot be written."""
+    located = dataset.located
+    record = run.read(DatasetRecord)
+    place = {"sources": list(located.sources), "test": located.test}
+    moved = record.model_copy(update={"location": record.location.model_copy(update=place)})
+    with contextlib.suppress(StorageError):
+        moved.write(run.path)
 
 
 class RunImage(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.events import SILENT, Watcher
-from opsin.data.blank import has_no_contrast
+from opsin.data.blank_images import has_no_contrast
 from opsin.inspection.faithfulness import (
     DeletionCurves,
     FaithfulnessVerdict,

@@ -20,7 +20,7 @@ from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Reject, Views
 from opsin.data.array_image import to_bytes
-from opsin.data.blank import warning_among, warning_of
+from opsin.data.blank_images import warning_among, warning_of
 from opsin.data.image_encoding import png_address
 from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy_images import Images

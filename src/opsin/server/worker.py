@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from opsin.core.child_process import end_first, error_values
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.framing import Header, pack, receive
-from opsin.data.blank import has_no_contrast
+from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import look_at
 from opsin.inspection.occlusion import occlusion_map
 from opsin.runtime.classifier import Answers, Classifier, Prepared

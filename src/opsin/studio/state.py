@@ -11,7 +11,7 @@ from nicegui import Event
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
-from opsin.data.run_source import recipe_of_run
+from opsin.data.run_images import recipe_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library

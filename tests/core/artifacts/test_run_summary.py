@@ -27,7 +27,7 @@ from opsin.core.artifacts.run_summary import summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
-from opsin.data.run_source import recipe_of_run
+from opsin.data.run_images import recipe_of_run
 from opsin.models.resolve import resolve
 from opsin.studio.runs.run_index import RunIndex
 from tests.made_epochs import made_epoch

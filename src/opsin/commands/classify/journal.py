@@ -32,7 +32,7 @@ from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
-from opsin.data.digests import Digests
+from opsin.data.digest_set import DigestSet
 
 _FORMAT: Final = 1
 _HEAD: Final = struct.Struct("<QQI")
@@ -113,9 +113,9 @@ class Journal:
         self.answers: Counter[int] = Counter()
         #: Likewise, without those.
         self.kept: Counter[int] = Counter()
-        self.resumed, self._digests = 0, Digests()
+        self.resumed, self._digests = 0, DigestSet()
         # Of what was done before: each name's digest and stamp in one number.
-        self._versions = Digests()
+        self._versions = DigestSet()
         self._stamps: Stamps | None = None
         # Names that have an older row as well.
         self._again: set[int] = set()
@@ -452,7 +452,7 @@ class Journal:
             self.answers.clear()
             self.kept.clear()
             before, self._again = self.resumed, set()
-            self._digests, self._versions = Digests(), Digests()
+            self._digests, self._versions = DigestSet(), DigestSet()
             self._go_on(stamps=self._stamps is not None)
             self.resumed = before
 

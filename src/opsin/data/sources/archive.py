@@ -18,7 +18,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
 from opsin.data.cache import cache_root
-from opsin.data.digests import Digests
+from opsin.data.digest_set import DigestSet
 from opsin.data.free_names import free_name
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import is_image_name
@@ -94,7 +94,7 @@ def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabel
             no pictures.
     """
     files = ArchiveFiles(path, is_image_name)
-    names, renamed = Digests(), 0
+    names, renamed = DigestSet(), 0
     with contextlib.closing(iter(files)) as members:
         for parts, member in members:
             name = "/".join(parts)

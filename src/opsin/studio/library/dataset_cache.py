@@ -24,8 +24,7 @@ from opsin.data.corrections import correct
 from opsin.data.dataset import fingerprint_of
 from opsin.data.decode import read_found
 from opsin.data.image_subset import take
-from opsin.data.run_images import rows_of_run
-from opsin.data.run_source import recipe_of_run
+from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.library.dataset_search import key_of
 from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page

@@ -11,7 +11,7 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
-from opsin.data.run_source import recipe_of_run
+from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import command
 from opsin.studio.not_found import NotThere
 from opsin.studio.pages.page import Page

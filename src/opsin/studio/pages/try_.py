@@ -16,7 +16,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent, with_interval
-from opsin.data.blank import NO_CONTRAST
+from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import command
 from opsin.studio.library.upload_import import common_name, file_name

@@ -12,7 +12,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock
-from opsin.data.run_source import recipe_of_run
+from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import Job
 from opsin.studio.parts import layout
 from opsin.studio.parts.progress_bar import ProgressBar

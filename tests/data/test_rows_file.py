@@ -11,7 +11,7 @@ import pytest
 from opsin.core.errors import RecipeError
 from opsin.data.audit import audit
 from opsin.data.dataset import look_at
-from opsin.data.rows import check_rows_file, write_rows
+from opsin.data.rows_file import check_rows_file, write_rows
 from tests.conftest import Cli, write_shapes
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from opsin.core.metadata import Preparation
-from opsin.data.blank import GRADIENT, NO_CONTRAST, NOISE, warning_of
+from opsin.data.blank_images import GRADIENT, NO_CONTRAST, NOISE, warning_of
 from opsin.data.dataset import Dataset
 from opsin.data.images import read_image
 

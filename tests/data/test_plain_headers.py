@@ -13,7 +13,7 @@ from PIL import Image
 
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
-from opsin.data import headers, images
+from opsin.data import images, plain_headers
 from opsin.data.formats import orientation_of
 
 LIKE = Preparation(height=16, width=16, channels=3, resize="fit")
@@ -50,7 +50,7 @@ XMP = b'<rdf:Description tiff:Orientation="6"/>'
     ],
 )
 def test_what_cameras_and_editors_write_is_plain(content: bytes) -> None:
-    stated = headers.plain(content)
+    stated = plain_headers.plain(content)
     assert stated is not None
     assert (stated.width, stated.height) == (30, 40)
 
@@ -69,7 +69,7 @@ def test_what_cameras_and_editors_write_is_plain(content: bytes) -> None:
     ],
 )
 def test_what_is_unusual_is_not(content: bytes) -> None:
-    assert headers.plain(content) is None
+    assert plain_headers.plain(content) is None
 
 
 def test_an_orientation_beside_exif_is_found_all_the_same() -> None:
@@ -82,7 +82,7 @@ def test_an_orientation_is_that_which_pillow_finds(damage: list[tuple[int, int]]
     exif = bytearray(oriented(6, t256=40, t282=72.5, t306="2026").tobytes())
     for place, value in damage:
         exif[6 + place % (len(exif) - 6)] = value
-    stated = headers.exif_orientation(bytes(exif[6:]))
+    stated = plain_headers.exif_orientation(bytes(exif[6:]))
     image = Image.new("L", (2, 2))
     image.info["exif"] = bytes(exif)
     if stated is not None:

@@ -1,4 +1,4 @@
-"""Digests are a set, whatever was added at once and what one by one."""
+"""A DigestSet is a set, whatever was added at once and what one by one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.data.digests import Digests
+from opsin.data.digest_set import DigestSet
 
 
 @given(st.lists(st.integers(0, 2**64 - 1)), st.lists(st.integers(0, 2**64 - 1)), st.data())
 def test_digests_are_a_set(before: list[int], after: list[int], data: st.DataObject) -> None:
-    digests = Digests()
+    digests = DigestSet()
     for start in range(0, len(before), 3):
         digests.extend(np.array(before[start : start + 3], np.uint64))
     digests.sort()

@@ -9,7 +9,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import SourceError
-from opsin.data.columns import columns_of
+from opsin.data.table_columns import columns_of
 
 HEAD = ["file", "kind", "camera", "age", "same"]
 
