@@ -6,6 +6,7 @@ import typer
 
 from opsin.cli.output import STOP_TOLD, console, print_json
 from opsin.commands.runs import Run
+from opsin.core.artifacts.run_report import Report
 from opsin.report.terminal import class_table
 
 
@@ -15,19 +16,19 @@ def tell_run(run: Run, *, as_json: bool) -> None:
     Raises:
         typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
     """
-    report = run.report
+    training = run.directory.read(Report).training
     if as_json:
-        print_json({"run": str(run.path), **report})
+        print_json({"run": str(run.path), **run.report})
     else:
         screen = console()
         screen.print()
         screen.print(class_table(run.figures))
         screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
         screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False, soft_wrap=True)
-        if report["training"]["stopped"]:
+        if training.stopped:
             screen.print(f"Go on     opsin resume {run.path}", markup=False, soft_wrap=True)
-    if report["training"]["stopped"]:
+    if training.stopped:
         STOP_TOLD.set()
         raise typer.Exit(130)
-    if report["training"]["diverged"]:
+    if training.diverged:
         raise typer.Exit(1)

@@ -19,6 +19,7 @@ from opsin.commands.paired_predictions import WORDS, PairedPredictions, Part, br
 from opsin.commands.runs import Run
 from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import plus_minus
@@ -199,28 +200,28 @@ def _row(run: Run, place: int, same: PairedPredictions) -> dict[str, Any]:
     """Return a run's row of the table; what its version did not know yet is ``None``."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415
 
-    report = run.report
-    figures, training = report["figures"][same.part], report.get("training", {})
-    reported = None
+    report = run.directory.read(Report)
+    kept = report.figures[same.part]
+    figures, reported = kept.to_json(), None
     if same.rescored[place]:
-        reported = {key: figures[key] for key in ("accuracy", "low", "high")}
+        reported = {"accuracy": kept.accuracy, "low": kept.low, "high": kept.high}
         figures = measure(same.probabilities[place], same.labels, same.classes)
     return {
         "letter": "ABCDEFGHIJ"[place],
         "run": str(run.path),
-        "model": report["model"],
-        "source": report["source"],
+        "model": report.model,
+        "source": report.source,
         **{key: figures[key] for key in ("accuracy", "low", "high", "log_loss")},
         "calibration_error": figures.get("calibration_error"),
         "rescored": same.rescored[place],
         "reported": reported,
-        "bytes": report.get("file", {}).get("bytes"),
-        "parameters": training.get("parameters"),
-        "seconds": report.get("seconds", {}).get("train"),
+        "bytes": report.file.bytes,
+        "parameters": report.training.parameters,
+        "seconds": report.seconds.get("train"),
         "images_per_second": None,
         "slowest": None,
         "fastest": None,
-        "parity": report.get("file", {}).get("difference"),
+        "parity": report.file.difference,
         "best": [],
     }
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.run_images import RunImage, read_pictures
 
@@ -103,7 +104,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     Raises:
         RunError: A run is not finished, or the runs have other pictures, labels or classes.
     """
-    parts: list[Part] = ["test" if run.report["split"] == "test" else "val" for run in runs]
+    parts: list[Part] = [run.directory.read(Report).split for run in runs]
     for run, part in zip(runs, parts, strict=True):
         if part != parts[0]:
             with_test, without = (runs[0], run) if part == "val" else (run, runs[0])

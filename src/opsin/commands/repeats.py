@@ -16,6 +16,7 @@ from opsin.commands.runs import Run
 from opsin.commands.train import train
 from opsin.commands.training_job import need_training
 from opsin.core.arguments import checked
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
@@ -229,13 +230,13 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> dict[str, Any]:
     rows = [_row(run) for run in runs]
     whole = [row for row in rows if not row["stopped"]]
     columns = {figure: [row[figure] for row in whole] for figure in _AVERAGED}
-    report = runs[0].report
+    report = runs[0].directory.read(Report)
     return {
         "kind": kind,
         "asked": asked,
-        "source": report["source"],
-        "model": report["model"],
-        "split": report["split"],
+        "source": report.source,
+        "model": report.model,
+        "split": report.split,
         "runs": rows,
         "mean": {name: statistics.fmean(of) for name, of in columns.items()} if whole else None,
         "deviation": (
@@ -250,16 +251,17 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> dict[str, Any]:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    recipe, report, figures = run.recipe, run.report, run.figures
+    recipe, report = run.recipe, run.directory.read(Report)
+    figures = report.judged
     return {
         "run": str(run.path),
         "seed": recipe.training.seed,
         "fold": recipe.data.fold,
-        "stopped": report["training"]["stopped"],
-        "diverged": report["training"]["diverged"],
-        **{key: figures[key] for key in ("images", "accuracy", "low", "high", "log_loss")},
-        "epochs": report["training"]["epochs"],
-        "seconds": report["seconds"]["train"],
+        "stopped": report.training.stopped,
+        "diverged": report.training.diverged,
+        **{key: getattr(figures, key) for key in ("images", "accuracy", "low", "high", "log_loss")},
+        "epochs": report.training.epochs,
+        "seconds": report.seconds["train"],
     }
 
 
@@ -267,7 +269,11 @@ def _pooled(runs: Sequence[Run]) -> dict[str, Any]:
     """Measure the answers of several runs to their own test parts as if they were one's."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return measure(*_out_of_fold(runs), [entry["name"] for entry in runs[0].figures["classes"]])
+    return measure(*_out_of_fold(runs), _classes(runs))
+
+
+def _classes(runs: Sequence[Run]) -> list[str]:
+    return [entry.name for entry in runs[0].directory.read(Report).judged.classes]
 
 
 def _out_of_fold(runs: Sequence[Run]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -287,7 +293,7 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
         rows = run.directory.load_arrays(run.directory.predictions)["test_rows"]
         own = read_pictures(run.directory)
         pictures += [own[row] for row in rows]
-    classes = [entry["name"] for entry in runs[0].figures["classes"]]
+    classes = _classes(runs)
     doubts = doubt_labels(*_out_of_fold(runs), classes)
     found = doubts.suspects
     doubted = (pictures[row] for row in found.rows)
@@ -341,7 +347,8 @@ class _Series:
                 )
                 made.append(run)
                 self._keep(made, planned)
-                if run.report["training"]["interrupted"]:  # the run itself may have been whole
+                # The run itself may have been whole.
+                if run.directory.read(Report).training.interrupted:
                     break
                 # What the first run chose by measuring, the others take over: one recipe for all.
                 given = _settled(made[0])

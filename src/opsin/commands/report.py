@@ -16,9 +16,10 @@ from opsin.commands.find_failures import find_failures, look_deeper
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import check_writable, write_bytes, write_json
+from opsin.core.storage import check_writable, write_bytes
 from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
@@ -101,7 +102,7 @@ def write_report(
     facts["failures"] = find_failures(images, kept, facts["split"], watcher)
     if deep:
         facts["deep"] = look_deeper(classifier, images, kept, facts["split"], watcher)
-    write_json(directory.report, facts)
+    Report.model_validate(facts).write(directory.path)
     if fix is not None:
         _write_suspects(fix, images, facts["failures"], watcher)
     draw_run(directory, images, kept, watcher, seed)

@@ -15,6 +15,7 @@ from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import LATEST, read_objects
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
+from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_summary import summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import Recipe, as_recorded
@@ -80,14 +81,12 @@ class Run:
     @property
     def figures(self) -> dict[str, Any]:
         """How good the file is: on the test set, or on validation data where there is none."""
-        report = self.report
-        figures: dict[str, Any] = report["figures"][report["split"]]
-        return figures
+        return self.directory.read(Report).judged.to_json()
 
     @property
     def accuracy(self) -> float:
         """Share of right answers on the test set, or on validation data where there is none."""
-        return float(self.figures["accuracy"])
+        return self.directory.read(Report).judged.accuracy
 
     def classifier(self) -> Classifier:
         """Open the run's classifier.onnx."""
@@ -101,6 +100,8 @@ class Run:
         summary = summarise(self.directory)
         row = asdict(summary)
         del row["sources"]
+        if summary.corrected:
+            row["corrected"] = summary.corrected.to_json()
         row |= {"run": str(self.path), "source": None, "started": _written(self.directory.recipe)}
         if summary.state != "damaged":
             try:

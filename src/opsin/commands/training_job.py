@@ -27,6 +27,7 @@ from opsin.commands.resolve_recipe import ResolvedRecipe
 from opsin.commands.test_set_usage import count_looks, key_of
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Layer, Metadata
 from opsin.core.recipe import Recipe
@@ -308,12 +309,12 @@ def conclude(
     recorder.doing("the report")
     kept = directory.load_arrays(directory.predictions)
     report["failures"] = find_failures(job.dataset, kept, evaluation.split, recorder)
-    write_json(directory.report, report)
+    Report.model_validate(report).write(directory.path)
     with spared("the report's page", recorder):
         draw_run(directory, job.dataset, kept, recorder)
     lap("report")
     # Once more, now that the report's own time is known.
-    write_json(directory.report, report)
+    Report.model_validate(report).write(directory.path)
     return report
 
 

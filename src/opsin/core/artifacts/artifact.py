@@ -28,7 +28,8 @@ def _limited(text: str) -> str:
 # Pydantic's own limit on lengths would refuse names of files that are no Unicode.
 Text = Annotated[str, AfterValidator(_limited)]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-Share = Annotated[float, Field(ge=0, le=1)]
+# Sums of many products may end a rounding error above 1, as average precisions do.
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 Seconds = Annotated[float, Field(ge=0, le=LATEST)]
 
 

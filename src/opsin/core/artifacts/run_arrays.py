@@ -27,7 +27,7 @@ class RunArrays(dict[str, NDArray[Any]]):
         arrays: What it holds.
 
     Example:
-        >>> RunArrays(Path("split.npz"), {})["digests"]  # doctest: +ELLIPSIS
+        >>> RunArrays(Path("split.npz"), {})["digests"]  # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
         Traceback (most recent call last):
         opsin.core.artifacts.run_arrays.MissingArrayError: expected digests in split.npz; the file
         lacks it...

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.artifacts.artifact import LATEST, read_object
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import CorrectedLabels, Report
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
 
@@ -37,9 +36,7 @@ class RunSummary:
         high: Upper end.
         seconds: Time spent training.
         bytes: Size of its classifier.
-        corrected: What corrections of labels did to the accuracy: how many ``labels`` of the
-            ``images``, how many images of the collection were ``left_out``, and the ``earlier``
-            accuracy by the labels of the source, with its interval; ``None``: nothing.
+        corrected: What corrections of labels did to the accuracy; ``None``: nothing.
     """
 
     state: str = "damaged"
@@ -55,7 +52,7 @@ class RunSummary:
     high: float | None = None
     seconds: float | None = None
     bytes: int | None = None
-    corrected: dict[str, Any] | None = None
+    corrected: CorrectedLabels | None = None
 
 
 def summarise(run: RunDirectory) -> RunSummary:
@@ -98,30 +95,17 @@ def _recipe(run: RunDirectory) -> dict[str, Any]:
 
 
 def _report(run: RunDirectory) -> dict[str, Any]:
-    with _sound(run.report):
-        report = read_object(run.report)
-        split = _text(report["split"])
-        figures = report["figures"][split]
-        size = report.get("file", {}).get("bytes")
-        if size is not None and (type(size) is not int or not 0 <= size < 1 << 63):
-            raise ValueError("bytes are no size")
-        return {
-            "split": split,
-            **{name: _share(figures[name]) for name in ("accuracy", "low", "high")},
-            "seconds": _seconds(report["seconds"]["train"]),
-            "bytes": size,
-            "corrected": _corrected(figures.get("corrected")),
-        }
-
-
-def _corrected(value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    counts = {name: value[name] for name in ("labels", "images", "left_out")}
-    if any(type(count) is not int or not 0 <= count < 1 << 53 for count in counts.values()):
-        raise ValueError("counts of corrections are no counts")
-    earlier = {name: _share(value["earlier"][name]) for name in ("accuracy", "low", "high")}
-    return counts | {"earlier": earlier}
+    report = run.read(Report)
+    figures = report.judged
+    return {
+        "split": report.split,
+        "accuracy": figures.accuracy,
+        "low": figures.low,
+        "high": figures.high,
+        "seconds": report.seconds.get("train"),
+        "bytes": report.file.bytes,
+        "corrected": figures.corrected,
+    }
 
 
 @contextmanager
@@ -141,28 +125,3 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST:
         raise ValueError("no text, or a very long one")
     return value
-
-
-def _share(value: object) -> float:
-    number = _number(value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{number} is no share")
-    return number
-
-
-def _seconds(value: object) -> float | None:
-    if value is None:
-        return None
-    number = _number(value)
-    if not 0 <= number <= LATEST:
-        raise ValueError(f"{number} are no seconds")
-    return number
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r:.80} is no number")
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{number} is no number")
-    return number

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.format import count
 from opsin.report.doubts import labels_grounds, labels_title
@@ -46,7 +47,7 @@ async def show(
     Raises:
         RunError: One of its files is damaged.
     """
-    report = await asyncio.to_thread(directory.read_content, directory.report)
+    report = (await asyncio.to_thread(directory.read, Report)).to_json()
     failures = report.get("failures") or {}
     suspects = failures.get("suspects") or []
     if kind not in dict(_KINDS):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
 from opsin.report.terminal import corrected_in_words, over_classes
@@ -67,7 +68,7 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: st
     Raises:
         RunError: ``report.json`` is damaged.
     """
-    report = await asyncio.to_thread(directory.read_content, directory.report)
+    report = (await asyncio.to_thread(directory.read, Report)).to_json()
     drawn = await asyncio.to_thread(_drawn, directory)
     try:
         figures = report["figures"][report["split"]]

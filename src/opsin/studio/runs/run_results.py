@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.studio.runs.run_answers import RunAnswers, read_answers
 
@@ -38,12 +39,6 @@ def read_judged(directory: RunDirectory) -> RunResults:
         raise RunError(
             "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
         )
-    report = directory.read_content(directory.report)
-    try:
-        part = str(report["split"])
-        layers = [dict(layer) for layer in report.get("layers", ())]
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            "a run's report", "its file is damaged", "Make it again: opsin report RUN"
-        ) from error
-    return RunResults(layers, part, read_answers(directory, part))
+    report = directory.read(Report)
+    layers = [layer.model_dump(mode="json") for layer in report.layers]
+    return RunResults(layers, report.split, read_answers(directory, report.split))

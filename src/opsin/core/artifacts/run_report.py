@@ -1,0 +1,309 @@
+"""Everything that was measured of a run: ``report.json``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from opsin.core.artifacts.artifact import Artifact, Count, Seconds, Share, Stored, Text
+from opsin.core.metadata import Calibration, Layer, Reject
+
+#: The lower and the upper end of a 95% interval.
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Bin(Stored):
+    """A bar of the reliability diagram: images with a confidence from ``low`` to ``high``."""
+
+    low: Share
+    high: Share
+    count: Count
+    confidence: Share
+    accuracy: Share
+
+
+class ClassFigures(Stored):
+    """How good the answers are for one class; ``None`` for a class without images."""
+
+    name: str
+    precision: Share | None
+    precision_interval: Interval | None = None
+    recall: Share | None
+    recall_interval: Interval | None = None
+    f1: Share | None
+    f1_interval: Interval | None = None
+    count: Count = Field(description="Images of the class.")
+    answers: Count = Field(0, description="How often the class was the answer.")
+
+
+class ConfusedPair(Stored):
+    """How often images of one class were taken for another."""
+
+    actual: str
+    predicted: str
+    count: Count
+    of: Count = Field(description="Images of the actual class.")
+
+
+class ClassCurves(Stored):
+    """How well one class is told from all others, at every threshold."""
+
+    name: str
+    auroc: Share | None = None
+    average_precision: Share | None = None
+    roc: list[list[float]] | None = None
+    precision_recall: list[list[float]] | None = None
+
+
+class Curves(Stored):
+    """The curves of all classes, and the means of the areas under them."""
+
+    classes: list[ClassCurves] = Field(default_factory=list)
+    macro_auroc: Share | None = None
+    macro_average_precision: Share | None = None
+
+
+class Uncalibrated(Stored):
+    """What the figures would be without the file's temperature."""
+
+    log_loss: float
+    calibration_error: float
+
+
+class Refused(Stored):
+    """How many images get the answer "none of these"."""
+
+    images: Count
+    share: Share
+    low: Share
+    high: Share
+    count: Count
+    accuracy_of_others: Share | None = None
+
+
+class AccuracyOf(Stored):
+    """An accuracy with its 95% interval."""
+
+    images: Count
+    accuracy: Share
+    low: Share
+    high: Share
+
+
+class CorrectedLabels(Stored):
+    """What corrections of labels did to the accuracy."""
+
+    labels: Count = Field(description="Images with another label than in the source.")
+    images: Count
+    left_out: Count = Field(description="Images of the whole dataset that were left out.")
+    earlier: AccuracyOf = Field(description="The accuracy by the labels of the source.")
+
+
+class PartFigures(Stored):
+    """How good the answers to one part of the images are; ``None`` where a run does not say."""
+
+    images: Count = 0
+    accuracy: Share
+    low: Share = Field(description="Lower end of the accuracy's 95% interval.")
+    high: Share = Field(description="Upper end.")
+    top5_accuracy: Share | None = Field(None, description="Null for up to five classes.")
+    balanced_accuracy: Share | None = None
+    macro_f1: Share | None = None
+    weighted_f1: Share | None = None
+    log_loss: float | None = Field(None, description="Mean cross entropy in nats.")
+    brier: float | None = None
+    calibration_error: float | None = None
+    reliability: list[Bin] = Field(default_factory=list)
+    intervals: dict[str, Interval] = Field(
+        default_factory=dict, description="95% intervals of the other figures."
+    )
+    classes: list[ClassFigures] = Field(default_factory=list)
+    confusion: list[list[Count]] = Field(
+        default_factory=list, description="Counts, a row for each right class."
+    )
+    confused: list[ConfusedPair] = Field(default_factory=list)
+    curves: Curves = Field(default_factory=Curves)
+    uncalibrated: Uncalibrated | None = None
+    refused: Refused | None = None
+    corrected: CorrectedLabels | None = None
+    without_leaks: AccuracyOf | None = None
+
+
+class Leaks(Stored):
+    """Test images with a copy among the others."""
+
+    exact: Count = 0
+    near: Count = 0
+    all_copied: bool = False
+
+
+class ReportedFinding(Stored):
+    """A finding of the audit."""
+
+    count: Count
+    title: str
+    opsin: str = Field(description="What Opsin did about it.")
+
+
+class TrainingFacts(Stored):
+    """How the training went."""
+
+    best_epoch: Count | None = None
+    epochs: Count = 0
+    asked: Count = 0
+    stopped: bool = False
+    interrupted: bool = False
+    diverged: str | None = Field(None, description="Why the loss ran away, if it did.")
+    stepped_back: bool = False
+    balance: Text = "none"
+    precision: Text = "float32"
+    fitted_to: Count | None = Field(None, description="Images that a classical model learnt from.")
+    unit: Text = "epochs"
+    device: Text = ""
+    parameters: Count | None = None
+    trainable: Count | None = None
+    multiply_adds: Count | None = None
+
+
+class FileFacts(Stored):
+    """What was seen when ``classifier.onnx`` was written."""
+
+    bytes: Count | None = None
+    parity_images: Count | None = Field(
+        None, description="Images on which file and trained model were compared."
+    )
+    difference: float | None = Field(None, description="Largest difference between the two.")
+
+
+class ViewsFacts(Stored):
+    """Whether test-time views helped on validation images."""
+
+    flip: bool = False
+    shift: Count = 0
+    images: Count = 0
+    gained: Count = 0
+    lost: Count = 0
+    p: Share | None = None
+    helped: bool = False
+    words: str = ""
+
+
+class SuspectedLabel(Stored):
+    """An image whose label is probably wrong."""
+
+    row: Count
+    name: str
+    digest: Text
+    label: str
+    suggested: str
+    score: Share
+    example: Count | None = None
+
+
+class ExpectedSuspects(Stored):
+    """What suspects are worth, by a trial with labels flipped at random."""
+
+    flipped: Count
+    first: Count
+    hits: float
+    share: float
+    precision: float
+    words: str
+
+
+class LabelEvidence(Stored):
+    """Whether the classifier is good enough to suspect labels."""
+
+    too_weak: str = ""
+    expected: ExpectedSuspects | None = None
+
+
+class Slice(Stored):
+    """The accuracy on one kind of images."""
+
+    name: str
+    start: float | None = Field(None, alias="from")
+    to: float | None = None
+    value: str | None = None
+    images: Count
+    right: Count
+    accuracy: Share
+    low: Share
+    high: Share
+    p: Share | None = None
+    weak: bool = False
+    expected: Share | None = None
+    explained: bool = False
+    trait: str | None = None
+
+
+class Trait(Stored):
+    """What images are sliced by."""
+
+    name: str
+    slices: list[Slice]
+
+
+class Slices(Stored):
+    """The accuracy of every slice, and those that are worse than the rest."""
+
+    images: Count
+    accuracy: Share
+    low: Share
+    high: Share
+    judged: Count
+    too_weak: str = ""
+    traits: list[Trait]
+    weakest: list[Slice]
+
+
+class Failures(Stored):
+    """Where the classifier fails."""
+
+    suspects: list[SuspectedLabel] = Field(default_factory=list)
+    suspected: Count = 0
+    labels: LabelEvidence | None = None
+    slices: Slices
+
+
+class Report(Artifact):
+    """Everything that was measured of a run."""
+
+    FILE: ClassVar[str] = "report.json"
+
+    opsin: Text = Field("", description="Version that made the report.")
+    parent: str | None = Field(None, description="The run that this one goes on from.")
+    reasons: dict[str, str] = Field(default_factory=dict)
+    source: str = ""
+    model: Text = ""
+    dataset: Text = ""
+    split: Literal["test", "val"] = Field(description="The part that the verdict rests on.")
+    figures: dict[Literal["test", "val"], PartFigures]
+    looks: Count = 1
+    leaks: Leaks = Field(default_factory=Leaks)
+    rests_on: str = ""
+    unreadable: Count = 0
+    findings: list[ReportedFinding] = Field(default_factory=list)
+    training: TrainingFacts = Field(default_factory=TrainingFacts)
+    file: FileFacts = Field(default_factory=FileFacts)
+    calibration: Calibration | None = None
+    reject: Reject | None = None
+    views: ViewsFacts | None = None
+    layers: list[Layer] = Field(default_factory=list)
+    seconds: dict[str, Seconds] = Field(
+        default_factory=dict, description="Time of each part of the work: load, train, export …"
+    )
+    failures: Failures | None = None
+    deep: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _check_judged(self) -> Self:
+        if self.split not in self.figures:
+            raise ValueError(f"it has no figures of the {self.split} part")
+        return self
+
+    @property
+    def judged(self) -> PartFigures:
+        """The figures of the part that the verdict rests on."""
+        return self.figures[self.split]
