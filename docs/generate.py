@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from opsin.classical.classical_recipe import MODELS
-from opsin.cli.app import VERBS
+from opsin.cli.verbs import VERBS
 from opsin.core.recipe import (
     DataRecipe,
     ModelRecipe,

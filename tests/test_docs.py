@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from opsin.classical.classical_recipe import MODELS, TRAIN_OPTIONS
-from opsin.cli.app import VERBS
 from opsin.cli.options import MOST_USED
+from opsin.cli.verbs import VERBS
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from tests.conftest import write_shapes
 from tests.warm import Warm

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.cli.app import VERBS
+from opsin.cli.verbs import VERBS
 from tests.conftest import Cli, only_json, shape_picture, write_shapes
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from opsin.server.app import Application, build_app
 from opsin.server.engine import Engine
+from opsin.server.rest_api import Application, build_app
 from opsin.server.server_metrics import ServerMetrics
 from opsin.server.server_settings import ServerSettings
 

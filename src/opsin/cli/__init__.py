@@ -16,7 +16,7 @@ def main() -> None:
             # A file name may hold what the terminal's encoding cannot show.
             stream.reconfigure(errors="backslashreplace")
     try:
-        from opsin.cli.app import run  # noqa: PLC0415  so that Ctrl-C is caught meanwhile
+        from opsin.cli.verbs import run  # noqa: PLC0415  so that Ctrl-C is caught meanwhile
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(run())

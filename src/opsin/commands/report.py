@@ -33,13 +33,13 @@ from opsin.evaluation.mistakes import (
 from opsin.evaluation.robustness import disturbed_examples
 from opsin.report.card import model_card
 from opsin.report.doubts import labels_grounds
+from opsin.report.figures.calibration_figures import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.failure_figures import (
     draw_disturbed,
     draw_map,
     draw_robustness,
     draw_slices,
 )
-from opsin.report.figures.quality import draw_curves_of_classes, draw_reliability
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled
 from opsin.report.run_page import Cell, Pictures, Suspect, render

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.report.doubts import labels_grounds, labels_title
+from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
-from opsin.report.figures.quality import reliability_title
 from opsin.report.figures.run_figures import ShownAnswer, confusion_title
 from opsin.report.figures.style import INK
 from opsin.report.templates import environment

@@ -14,8 +14,8 @@ from typing import Final
 import uvicorn
 
 from opsin.core.events import SILENT, Watcher
-from opsin.server.app import Application, build_app
 from opsin.server.engine import Engine
+from opsin.server.rest_api import Application, build_app
 from opsin.server.served_model import ServedModel
 from opsin.server.server_metrics import ServerMetrics
 from opsin.server.server_settings import ServerSettings

@@ -27,7 +27,7 @@ from opsin.data.image_subset import take
 from opsin.data.run_images import recipe_of_run, rows_of_run
 from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.library.dataset_search import key_of
-from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page
+from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
 from opsin.studio.library.findings import read_findings
 from opsin.studio.not_found import NotThere
 
@@ -39,8 +39,8 @@ __all__ = [
     "PER_PAGE",
     "DatasetCache",
     "DecodedDataset",
+    "ImagePage",
     "NotDecoded",
-    "Page",
     "open_run",
     "open_set",
     "recipe_of",

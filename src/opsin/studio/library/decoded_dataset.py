@@ -32,7 +32,7 @@ _DROP_EVERY: Final = 200
 
 
 @dataclass(frozen=True)
-class Page:
+class ImagePage:
     """Some rows of a set, and how many there are.
 
     Args:
@@ -159,7 +159,7 @@ class DecodedDataset:
         *,
         among: Collection[int] | None = None,
         labels: NDArray[np.int64] | None = None,
-    ) -> Page:
+    ) -> ImagePage:
         """Return a page of those rows that all of this is true of.
 
         Args:
@@ -182,7 +182,7 @@ class DecodedDataset:
             code = next((code for code, name in PARTS.items() if name == part), -1)
             chosen = chosen[self.parts[chosen] == code]
         page = max(0, page)
-        return Page(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
+        return ImagePage(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
 
     def counts(self, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Return the number of pictures by class and by part: ``int64[K, 4]``, as in `PARTS`.

@@ -13,7 +13,7 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.studio.library.dataset_corrections import Corrections
-from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, Page
+from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
@@ -156,11 +156,11 @@ class LabelEditor:
             self._steps = await asyncio.to_thread(self._corrections.steps)
             self._dropped = await asyncio.to_thread(self._corrections.dropped)
 
-    def _page(self) -> Page:
+    def _page(self) -> ImagePage:
         wanted = self._wanted
         corrected = wanted.finding == CORRECTED
 
-        def page(number: int) -> Page:
+        def page(number: int) -> ImagePage:
             return self.opened.rows(
                 wanted.label,
                 wanted.part,
@@ -174,7 +174,7 @@ class LabelEditor:
         last = max(1, -(-found.total // PER_PAGE))
         return found if wanted.page <= last else page(last - 1)
 
-    def _shown(self, page: Page) -> list[GalleryImage]:
+    def _shown(self, page: ImagePage) -> list[GalleryImage]:
         return [self._picture(row) for row in page.rows]
 
     def _picture(self, row: int) -> GalleryImage:
@@ -256,7 +256,7 @@ class LabelEditor:
                 label.classes("op-muted")
                 layout.action("Restore dropped", lambda: self._do(known.restore_dropped))
 
-    def _show(self, page: Page) -> None:
+    def _show(self, page: ImagePage) -> None:
         """Say how many there are and what was corrected."""
         wanted, opened = self._wanted, self.opened
         said = []

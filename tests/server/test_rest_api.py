@@ -15,8 +15,8 @@ import pytest
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.data.dataset import Dataset
-from opsin.server.app import build_app
 from opsin.server.engine import Engine
+from opsin.server.rest_api import build_app
 from opsin.server.server_settings import ServerSettings
 from tests.server.made_engine import png
 from tests.server.made_server import Asks, Host
@@ -77,7 +77,7 @@ def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None
         def broken(*_: object, error: Exception = error) -> Any:
             raise error
 
-        monkeypatch.setattr("opsin.server.app.ModelCard.of", broken)
+        monkeypatch.setattr("opsin.server.rest_api.ModelCard.of", broken)
         reply = asks.get("/v1/models")
         assert reply.status_code == 500
         assert reply.json()["error"]["kind"] == "InternalError"

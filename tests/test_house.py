@@ -1,0 +1,79 @@
+"""The rules of the house: one name for one thing, and no room that leads back to itself."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+FILES = sorted((SOURCE / "opsin").rglob("*.py"))
+
+# A verb is read by `cli`, done by `commands` and shown by the studio; a page may be called after
+# what it shows.
+SHARED = frozenset({"cli", "commands", "studio.pages"})
+
+
+def module_of(file: Path) -> str:
+    """Return a file's dotted name."""
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+
+
+def is_shared(module: str) -> bool:
+    """Tell whether a module may be called like one of another room: a verb's, or a page's."""
+    room = module.removeprefix("opsin.").rpartition(".")[0]
+    return any(room == each or room.startswith(each + ".") for each in SHARED)
+
+
+def test_a_modules_name_occurs_once_but_for_verbs_and_pages() -> None:
+    named = defaultdict(list)
+    for file in FILES:
+        if file.stem not in ("__init__", "__main__") and not is_shared(module_of(file)):
+            named[file.stem].append(module_of(file))
+    assert {name: found for name, found in named.items() if len(found) > 1} == {}
+
+
+def test_a_classs_name_occurs_once() -> None:
+    named = defaultdict(list)
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                named[node.name].append(module)
+    assert {name: found for name, found in named.items() if len(found) > 1} == {}
+
+
+def imported_by(module: str) -> set[str]:
+    """Return the modules of Opsin that a module imports when it is imported itself."""
+    found = set()
+    for node in MODULES[module].body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in MODULES else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found & MODULES.keys()
+
+
+@pytest.mark.parametrize(
+    "room", [module_of(file) for file in FILES if file.stem == "__init__"], ids=str
+)
+def test_imports_within_a_room_go_one_way(room: str) -> None:
+    """What lies in a room, files and rooms alike, can be put in an order of imports."""
+    depth = room.count(".") + 2
+    below = defaultdict(set)
+    for module in MODULES:
+        if module.startswith(room + "."):
+            here = ".".join(module.split(".")[:depth])
+            for other in imported_by(module):
+                there = ".".join(other.split(".")[:depth])
+                if other.startswith(room + ".") and there != here:
+                    below[here].add(there)
+    list(TopologicalSorter(below).static_order())  # raises CycleError, with the circle
