@@ -14,6 +14,9 @@ import pytest
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import load
+from opsin.evaluation.metric_table import METRICS, summary_of
+from opsin.evaluation.metrics import measure
+from opsin.report.templates import environment
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 
@@ -86,3 +89,31 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
     home, page = done.stdout.split("<separator>")
     assert "/accuracies" in home  # in the navigation
     assert "Runs with an accuracy appear here." in page
+
+
+@pytest.fixture
+def _metrics_restored() -> Iterator[None]:
+    before = list(METRICS)
+    yield
+    METRICS[:] = before
+
+
+@pytest.mark.usefixtures("_metrics_restored")
+def test_a_metric_is_one_row() -> None:
+    pytest.importorskip("nicegui")
+    from opsin.studio.pages.report import figure_rows
+
+    exec(compile(code_of("A metric"), str(PAGE), "exec"), {})
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)
+    figures = measure(probabilities, np.array([0, 1, 1, 1]), ["cat", "dog"])
+    assert figures["cohen_kappa"] == pytest.approx(0.5)
+    assert ("Cohen's kappa", "0.5000") in figure_rows(figures)
+    rows = "{% for row in figures|known_metrics %}{{ row.name }};{% endfor %}"
+    assert "Cohen&#39;s kappa;" in environment().from_string(rows).render(figures=figures)
+    assert "kappa" not in summary_of(figures)
+
+
+def test_each_metric_has_a_row_of_its_own() -> None:
+    figures = measure(np.full((4, 6), 1 / 6, np.float32), np.arange(4), list("abcdef"))
+    assert len({metric.key for metric in METRICS}) == len(METRICS)
+    assert all(metric.text(figures) for metric in METRICS)

@@ -7,6 +7,7 @@ from typing import Any
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.core.format import plus_minus
+from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import class_table, confusions, corrected_in_words, for_people
 
 
@@ -49,8 +50,7 @@ def evaluate(
         part = "pictures without an exact copy in training"
     title = f"{' + '.join(source)} ({part})"
     screen.print(
-        f"{title}   accuracy {plus_minus(figures)}   log loss {figures['log_loss']:.3f}   "
-        f"calibration error {figures['calibration_error']:.3f}",
+        f"{title}   accuracy {plus_minus(figures)}   {summary_of(figures, '   ')}",
         markup=False,
     )
     screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")

@@ -11,6 +11,7 @@ from opsin.core.events import Watcher
 from opsin.core.format import clock, file_size, millions, plus_minus
 from opsin.data.dataset import Dataset
 from opsin.data.thin_parts import thin_parts
+from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
 
 
@@ -87,8 +88,7 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     watcher.fact(
         what,
         f"accuracy {plus_minus(figures)} ({figures['images']:,} pictures, {how}) · {apart}"
-        f"log loss {figures['log_loss']:.3f} · "
-        f"calibration error {figures['calibration_error']:.3f}",
+        f"{summary_of(figures)}",
     )
     if report["rests_on"]:
         watcher.fact("Rests on", report["rests_on"])

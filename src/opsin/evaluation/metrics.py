@@ -9,17 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
 from opsin.evaluation.curves import measure_curves
-from opsin.evaluation.intervals import Interval, of_counts, of_mean, wilson
+from opsin.evaluation.intervals import wilson
+from opsin.evaluation.metric_table import METRICS
+from opsin.evaluation.scored_answers import ScoredAnswers
 
 try:
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import precision_recall_fscore_support
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-# Below this a probability counts as this, as in scikit-learn's log loss of float32.
-_TINY = float(np.finfo(np.float32).eps)
 _OF_A_CLASS: Final = (
     *("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval"),
 )
@@ -28,7 +27,7 @@ _OF_A_CLASS: Final = (
 def measure(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Measure the answers to one set of pictures.
+    """Measure the answers to one set of images.
 
     Args:
         probabilities: ``float32[N, K]``, rows that sum to 1.
@@ -36,10 +35,9 @@ def measure(
         classes: K names.
 
     Returns:
-        ``images``: N. ``accuracy``, ``balanced_accuracy``, ``top5_accuracy`` (None up to five
-        classes), ``macro_f1``, ``weighted_f1``: 0 to 1. ``low``, ``high``: 95% interval of the
-        accuracy. ``log_loss``: mean cross entropy in nats. ``brier``: 0 to 2.
-        ``calibration_error``: over ``reliability``, the bins of the diagram. ``intervals``: 95%
+        ``images``: N. The value of each of `METRICS` by its key, such as ``accuracy``; ``None``
+        where it has none. ``low``, ``high``: 95% interval of the accuracy. ``reliability``: the
+        bins of the calibration error's diagram. ``intervals``: 95%
         intervals by name, Wilson's for shares of pictures, else the bootstrap's. ``classes``: for
         each, its ``name``, ``precision``, ``recall``, ``f1``, an interval of each by the name with
         ``_interval``, ``count`` (pictures) and ``answers`` (how often it was the answer); a class
@@ -47,75 +45,24 @@ def measure(
         ``confusion``: counts, a row for each right class. ``confused``: the pairs most often
         mistaken, the worst first. ``curves``: see `opsin.evaluation.curves.measure_curves`.
     """
-    answers = probabilities.argmax(axis=1)
-    right = int((answers == labels).sum())
-    confusion = confusion_matrix(labels, answers, labels=list(range(len(classes))))
-    figures, f1_ends = _of_confusion(confusion)
-    low, high = wilson(right, len(labels))
-    diagram = reliability(probabilities, labels)
-    losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], _TINY).astype(float))
-    briers = brier_terms(probabilities, labels)
+    scored = ScoredAnswers(probabilities, labels)
+    found = {metric.key: metric.compute(scored) for metric in METRICS}
     curves = measure_curves(probabilities, labels, classes)
-    intervals: dict[str, Interval] = figures.pop("intervals") | {
-        "accuracy": (low, high),
-        "log_loss": of_mean(losses),
-        "brier": of_mean(briers),
-        **curves.pop("intervals"),
-    }
-    top5 = None
-    if len(classes) > 5:
-        own = probabilities[np.arange(len(labels)), labels][:, None]
-        among = int(((probabilities > own).sum(axis=1) < 5).sum())
-        top5 = among / len(labels)
-        intervals["top5_accuracy"] = wilson(among, len(labels))
+    known = {key: each[1] for key, each in found.items() if each is not None and each[1]}
+    intervals = {**known, **curves.pop("intervals")}
+    low, high = intervals["accuracy"]
     return {
         "images": len(labels),
-        "accuracy": right / len(labels),
         "low": low,
         "high": high,
-        "top5_accuracy": top5,
-        **figures,
-        "log_loss": float(losses.mean()),
-        "brier": float(briers.mean()),
-        "calibration_error": calibration_error(diagram),
-        "reliability": diagram,
+        **{key: None if each is None else each[0] for key, each in found.items()},
+        "reliability": scored.reliability,
         "intervals": {name: list(ends) for name, ends in intervals.items()},
-        "classes": _of_classes(confusion, classes, f1_ends),
-        "confusion": confusion.tolist(),
-        "confused": _confused(confusion, classes),
+        "classes": _of_classes(scored.confusion, classes, scored.f1_ends),
+        "confusion": scored.confusion.tolist(),
+        "confused": _confused(scored.confusion, classes),
         "curves": curves,
     }
-
-
-def _of_confusion(
-    confusion: NDArray[np.int64],
-) -> tuple[dict[str, Any], tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return the figures that follow from the confusion matrix, and the ends of each class's F1."""
-    names = ("balanced_accuracy", "macro_f1", "weighted_f1")
-    low, high = of_counts(confusion, _means_and_f1)
-    said: dict[str, Any] = dict(zip(names, map(float, _means_and_f1(confusion)), strict=False))
-    ends = zip(names, low.tolist(), high.tolist(), strict=False)
-    said["intervals"] = {name: (bottom, top) for name, bottom, top in ends}
-    return said, (low[len(names) :], high[len(names) :])
-
-
-def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return balanced accuracy, macro and weighted F1, and each class's F1.
-
-    Means are over the classes that have pictures. ``int64[..., K, K]`` becomes
-    ``float64[..., 3 + K]``.
-    """
-    found = confusion.diagonal(axis1=-2, axis2=-1)
-    given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
-    recall = found / np.maximum(own, 1)
-    f1 = 2 * found / np.maximum(given + own, 1)
-    there = own > 0
-    means = [
-        np.where(there, recall, 0).sum(axis=-1) / there.sum(axis=-1),
-        np.where(there, f1, 0).sum(axis=-1) / there.sum(axis=-1),
-        (f1 * own).sum(axis=-1) / own.sum(axis=-1),
-    ]
-    return np.concatenate([np.stack(means, axis=-1), f1], axis=-1)
 
 
 def _of_classes(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from opsin.core.format import clock, file_size, plus_minus
+from opsin.evaluation.metric_table import known_metrics
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
 
@@ -22,15 +23,15 @@ def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> 
     """
     figures = report["figures"][report["split"]]
     judged = "test" if report["split"] == "test" else "validation"
+    over = f" {over_classes(figures)}"
     # YAML holds JSON, so quoting is JSON's.
     metrics = [
-        {"type": kind, "value": round(figures[key], 6), "name": title}
-        for kind, key, title in (
-            ("accuracy", "accuracy", "Accuracy"),
-            ("f1", "macro_f1", f"Macro F1 {over_classes(figures)}"),
-            ("log_loss", "log_loss", "Log loss (nats)"),
-            ("calibration_error", "calibration_error", "Calibration error"),
-        )
+        {
+            "type": _KINDS.get(metric.key, metric.key),
+            "value": round(figures[metric.key], 6),
+            "name": metric.title + over * metric.over_classes,
+        }
+        for metric in known_metrics(figures)
     ]
     task = {"type": "image-classification", "name": "Image classification"}
     data = {"name": report["source"], "type": "image-folder", "split": judged}
@@ -60,6 +61,8 @@ def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> 
     return "\n".join(lines)
 
 
+# Kinds of metrics that model cards have another name for than their key.
+_KINDS: Final = {"macro_f1": "f1"}
 _USE = """```python
 import opsin
 opsin.Classifier("classifier.onnx").predict("picture.jpg").answer
@@ -76,18 +79,18 @@ def _classes(figures: dict[str, Any]) -> list[str]:
 
 
 def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> list[str]:
-    low, high = figures["intervals"]["macro_f1"]
-    macro = f"macro F1 {over_classes(figures)}"
+    over = f" {over_classes(figures)}"
     lines = [
         f"On {figures['images']:,} {judged} pictures:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",
-        f"| accuracy | {figures['accuracy']:.4f} | {figures['low']:.4f} to {figures['high']:.4f} |",
-        f"| {macro} | {figures['macro_f1']:.4f} | {low:.4f} to {high:.4f} |",
-        f"| log loss (nats) | {figures['log_loss']:.4f} | |",
-        f"| calibration error | {figures['calibration_error']:.4f} | |",
     ]
+    for metric in known_metrics(figures):
+        ends = metric.interval(figures)
+        span = f"{ends[0]:.4f} to {ends[1]:.4f} " if ends else ""
+        title = metric.title + over * metric.over_classes
+        lines.append(f"| {title} | {figures[metric.key]:.4f} | {span}|")
     if figures.get("corrected"):
         lines += ["", f"{corrected_in_words(figures['corrected'], report['split'])}."]
     leaks = report["leaks"]

@@ -7,6 +7,7 @@ import math
 
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import clock, file_size, plus_minus
+from opsin.evaluation.metric_table import known_metrics
 from opsin.report.answer_image import picture_address
 
 try:
@@ -31,6 +32,7 @@ def environment() -> jinja2.Environment:
         "plus_minus": plus_minus,
         "picture": picture_address,
         "figure": lambda value: "" if value is None or math.isnan(value) else f"{value:.4f}",
+        "known_metrics": known_metrics,
         "thousands": lambda value: f"{value:,}",
     }
     return templates

@@ -12,6 +12,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
+from opsin.evaluation.metric_table import known_metrics
 from opsin.report.terminal import corrected_in_words, over_classes
 from opsin.studio.pages.plan_preview import layer_sheet
 from opsin.studio.pages.relabel import open_relabel
@@ -42,18 +43,6 @@ _DRAWN: Final = (
     ("map", "The test pictures by what the network sees in them"),
     ("robustness", "Accuracy on disturbed pictures"),
 )
-#: Figures with their names, and the intervals' keys; those of rates are told in percent.
-_FIGURES: Final = (
-    ("accuracy", "Accuracy"),
-    ("top5_accuracy", "Among the first 5"),
-    ("balanced_accuracy", "Balanced accuracy"),
-    ("macro_f1", "Macro F1"),
-    ("log_loss", "Log loss (nats)"),
-    ("brier", "Brier score"),
-    ("calibration_error", "Calibration error"),
-)
-# Means over classes.
-_MEANS: Final = ("balanced_accuracy", "macro_f1")
 
 
 async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: str) -> None:
@@ -163,16 +152,11 @@ def verdict(report: dict[str, Any]) -> str:
 
 def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the figures with their 95% intervals, where these are known."""
-    intervals = dict(figures.get("intervals") or {})
-    intervals.setdefault("accuracy", [figures["low"], figures["high"]])
-    rows = []
-    for key, name in _FIGURES:
-        value = figures.get(key)
-        if isinstance(value, int | float):
-            low, high = intervals.get(key) or (None, None)
-            over = f" {over_classes(figures)}" if key in _MEANS else ""
-            rows.append((name + over, with_interval(value, low, high)))
-    return rows
+    over = f" {over_classes(figures)}"
+    return [
+        (metric.title + over * metric.over_classes, metric.text(figures))
+        for metric in known_metrics(figures)
+    ]
 
 
 def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:

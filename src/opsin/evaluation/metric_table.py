@@ -1,0 +1,96 @@
+"""The metrics: what each is called, how it is computed and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from opsin.core.format import with_interval
+
+if TYPE_CHECKING:
+    from opsin.evaluation.scored_answers import Scored, ScoredAnswers
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a classifier's answers; reports, model cards and the studio show each one.
+
+    Args:
+        key: Its name in ``report.json`` and in ``--json``.
+        name: What people call it.
+        compute: Returns the value and its 95% interval (``None`` where there is none), or ``None``
+            where the metric does not apply.
+        better: Whether a higher or a lower value is better.
+        unit: Its unit, or its range.
+        headline: Whether the summaries in the terminal name it, too.
+        over_classes: Whether it is a mean over the classes that have images.
+
+    Example:
+        >>> loss = next(metric for metric in METRICS if metric.key == "log_loss")
+        >>> loss.title, loss.summary({"log_loss": 0.2194})
+        ('Log loss (nats)', 'log loss 0.219')
+    """
+
+    key: str
+    name: str
+    compute: Callable[[ScoredAnswers], Scored | None]
+    better: Literal["higher", "lower"]
+    unit: str = ""
+    headline: bool = False
+    over_classes: bool = False
+
+    @property
+    def title(self) -> str:
+        """Its name at the beginning of a row, with its unit."""
+        return f"{self.name[0].upper()}{self.name[1:]}{f' ({self.unit})' if self.unit else ''}"
+
+    def interval(self, figures: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Return its 95% interval among some figures, where it is known."""
+        ends = (figures.get("intervals") or {}).get(self.key)
+        if ends is None and self.key == "accuracy":
+            ends = (figures["low"], figures["high"])
+        return None if ends is None else (ends[0], ends[1])
+
+    def text(self, figures: Mapping[str, Any]) -> str:
+        """Return its value among some figures with the interval, four digits each."""
+        return with_interval(figures[self.key], *(self.interval(figures) or ()))
+
+    def summary(self, figures: Mapping[str, Any]) -> str:
+        """Return its name and its value in three digits."""
+        return f"{self.name} {figures[self.key]:.3f}"
+
+
+#: Every metric, in the order in which it is shown.
+METRICS: Final[list[Metric]] = [
+    Metric("accuracy", "accuracy", lambda scored: scored.accuracy, "higher"),
+    Metric("top5_accuracy", "top-5 accuracy", lambda scored: scored.top5_accuracy, "higher"),
+    Metric("balanced_accuracy", "balanced accuracy", lambda scored: scored.balanced_accuracy,
+           "higher", over_classes=True),
+    Metric("macro_f1", "macro F1", lambda scored: scored.macro_f1, "higher", over_classes=True),
+    Metric("weighted_f1", "weighted F1", lambda scored: scored.weighted_f1, "higher"),
+    Metric("log_loss", "log loss", lambda scored: scored.log_loss, "lower", "nats", headline=True),
+    Metric("brier", "Brier score", lambda scored: scored.brier, "lower", "0 to 2"),
+    Metric("calibration_error", "calibration error", lambda scored: scored.calibration_error,
+           "lower", headline=True),
+]  # fmt: skip
+
+
+def known_metrics(figures: Mapping[str, Any]) -> list[Metric]:
+    """Return the metrics of which some figures, of this version or an older one, know the value.
+
+    Example:
+        >>> [metric.title for metric in known_metrics({"macro_f1": 0.9, "brier": None})]
+        ['Macro F1']
+    """
+    return [each for each in METRICS if isinstance(figures.get(each.key), int | float)]
+
+
+def summary_of(figures: Mapping[str, Any], separator: str = " · ") -> str:
+    """Return the headline metrics beside the accuracy in one line.
+
+    Example:
+        >>> summary_of({"log_loss": 0.2194, "calibration_error": 0.0112})
+        'log loss 0.219 · calibration error 0.011'
+    """
+    return separator.join(m.summary(figures) for m in known_metrics(figures) if m.headline)

@@ -1,0 +1,142 @@
+"""Answers beside the right classes, and what several metrics need of them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import MissingExtraError
+from opsin.evaluation.calibration import brier_terms, calibration_error, reliability
+from opsin.evaluation.intervals import Interval, of_counts, of_mean, wilson
+
+try:
+    from sklearn.metrics import confusion_matrix
+except ImportError as error:
+    raise MissingExtraError("evaluation", "evaluate") from error
+
+#: A metric's value, and its 95% interval where it is known.
+Scored = tuple[float, Interval | None]
+
+# Below this a probability counts as this, as in scikit-learn's log loss of float32.
+_TINY = float(np.finfo(np.float32).eps)
+_MEANS = 3
+
+
+class ScoredAnswers:
+    """The answers to N images whose classes are known.
+
+    Args:
+        probabilities: ``float32[N, K]``, rows that sum to 1.
+        labels: The right classes, ``int64[N]``; N is at least 1.
+
+    Example:
+        >>> scored = ScoredAnswers(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
+        >>> scored.accuracy[0], scored.confusion.tolist()
+        (0.5, [[1, 0], [1, 0]])
+    """
+
+    def __init__(self, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        self.probabilities = probabilities
+        self.labels = labels
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts, ``int64[K, K]``, a row for each right class."""
+        every = list(range(self.probabilities.shape[1]))
+        found: NDArray[np.int64] = confusion_matrix(
+            self.labels, self.probabilities.argmax(axis=1), labels=every
+        )
+        return found
+
+    @property
+    def accuracy(self) -> Scored:
+        """Share of right answers."""
+        return self._share(int((self.probabilities.argmax(axis=1) == self.labels).sum()))
+
+    @property
+    def top5_accuracy(self) -> Scored | None:
+        """Share of images whose class is among the five likeliest; ``None`` up to five classes."""
+        if self.probabilities.shape[1] <= 5:
+            return None
+        return self._share(int(((self.probabilities > self._own[:, None]).sum(axis=1) < 5).sum()))
+
+    @property
+    def balanced_accuracy(self) -> Scored:
+        """Mean recall of the classes that have images."""
+        return self._mean_over_classes(0)
+
+    @property
+    def macro_f1(self) -> Scored:
+        """Mean F1 of the classes that have images."""
+        return self._mean_over_classes(1)
+
+    @property
+    def weighted_f1(self) -> Scored:
+        """Mean F1, each class weighted by its images."""
+        return self._mean_over_classes(2)
+
+    @property
+    def log_loss(self) -> Scored:
+        """Mean cross entropy in nats."""
+        losses = -np.log(np.maximum(self._own, _TINY).astype(float))
+        return float(losses.mean()), of_mean(losses)
+
+    @property
+    def brier(self) -> Scored:
+        """Mean Brier score."""
+        terms = brier_terms(self.probabilities, self.labels)
+        return float(terms.mean()), of_mean(terms)
+
+    @property
+    def calibration_error(self) -> Scored:
+        """Expected calibration error over the bins of `reliability`."""
+        return calibration_error(self.reliability), None
+
+    @cached_property
+    def reliability(self) -> list[dict[str, float]]:
+        """The bins of the reliability diagram."""
+        return reliability(self.probabilities, self.labels)
+
+    @property
+    def f1_ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The ends of the 95% interval of each class's F1, ``float64[K]`` each."""
+        low, high = self._ends
+        return low[_MEANS:], high[_MEANS:]
+
+    @property
+    def _own(self) -> NDArray[np.float32]:
+        """The probability of each image's class."""
+        return self.probabilities[np.arange(len(self.labels)), self.labels]
+
+    @cached_property
+    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return of_counts(self.confusion, _means_and_f1)
+
+    def _share(self, right: int) -> Scored:
+        return right / len(self.labels), wilson(right, len(self.labels))
+
+    def _mean_over_classes(self, place: int) -> Scored:
+        low, high = self._ends
+        value = float(_means_and_f1(self.confusion)[place])
+        return value, (float(low[place]), float(high[place]))
+
+
+def _means_and_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return balanced accuracy, macro and weighted F1, and each class's F1.
+
+    Means are over the classes that have images. ``int64[..., K, K]`` becomes
+    ``float64[..., 3 + K]``.
+    """
+    found = confusion.diagonal(axis1=-2, axis2=-1)
+    given, own = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    recall = found / np.maximum(own, 1)
+    f1 = 2 * found / np.maximum(given + own, 1)
+    there = own > 0
+    means = [
+        np.where(there, recall, 0).sum(axis=-1) / there.sum(axis=-1),
+        np.where(there, f1, 0).sum(axis=-1) / there.sum(axis=-1),
+        (f1 * own).sum(axis=-1) / own.sum(axis=-1),
+    ]
+    return np.concatenate([np.stack(means, axis=-1), f1], axis=-1)
