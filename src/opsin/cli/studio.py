@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,8 +11,10 @@ from opsin.cli import options, server_options
 from opsin.cli.output import STOP_TOLD, print_json
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
+from opsin.studio.studio_settings import StudioSettings
 
 
+@server_options.takes_settings(StudioSettings)
 def studio(
     *,
     runs: options.Runs = Path("runs"),
@@ -34,16 +36,7 @@ def studio(
             show_default=False,
         ),
     ] = None,
-    host: server_options.Host = "127.0.0.1",
-    port: Annotated[
-        int,
-        typer.Option("--port", help="Port, or the next that is free; 0 takes any.", min=0),
-    ] = 8600,
-    token_file: server_options.TokenFile = None,
-    allow_host: server_options.AllowHost = None,
-    at_once: Annotated[
-        int, typer.Option("--at-once", min=1, help="Trainings that run at the same time.")
-    ] = 1,
+    settings: dict[str, Any],
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open a browser window.")
     ] = False,
@@ -57,17 +50,12 @@ def studio(
 
     Example: opsin studio
     """
-    token = server_options.token_given(token_file)
     try:
         open_studio(
             runs,
             home=home,
             roots=root or (),
-            host=host,
-            port=port,
-            token=token,
-            allowed_hosts=allow_host or (),
-            at_once=at_once,
+            **settings,
             open_browser=not (no_browser or as_json),
             watcher=for_people(quiet=quiet),
             announce=(lambda address: print_json({"url": address})) if as_json else None,

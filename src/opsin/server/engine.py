@@ -30,7 +30,7 @@ from opsin.server.predict_requests import (
 )
 from opsin.server.request_queue import BATCH_BYTES, QueueEntry, RequestQueue
 from opsin.server.served_model import ModelVersion, ServedModel
-from opsin.server.server_settings import MAX_PIXELS
+from opsin.server.server_settings import ServerSettings
 from opsin.server.worker_pool import WorkerPool, log_failure
 from opsin.server.worker_process import WorkerBatch, WorkerProcess
 
@@ -83,10 +83,10 @@ class Engine:
         models: Mapping[str, Path],
         *,
         workers: int | None = None,
-        queue: int = 256,
-        batch: int = 16,
-        deadline: float = 30.0,
-        max_pixels: int = MAX_PIXELS,
+        queue: int = ServerSettings.queue,
+        batch: int = ServerSettings.batch,
+        deadline: float = ServerSettings.deadline,
+        max_pixels: int = ServerSettings.max_pixels,
         observer: Observer = SILENT_OBSERVER,
         poll_seconds: float = 1.0,
     ) -> None:

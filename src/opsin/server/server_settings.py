@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from opsin.core.errors import RecipeError
-from opsin.web.addresses import check_address, is_loopback
+from opsin.web.addresses import ALLOWED_HOSTS_HELP, HOST_HELP, check_address, is_loopback
+from opsin.web.settings import check_settings, setting
 
-#: Pixels of the largest picture that workers decode; a server may be set to take less.
+#: Pixels of the largest image that workers decode; a server may be set to take less.
 MAX_PIXELS: Final = 50_000_000
 
 
@@ -16,21 +16,8 @@ MAX_PIXELS: Final = 50_000_000
 class ServerSettings:
     """How a server listens, whom it answers and how much it takes.
 
-    Args:
-        host: Address to listen on: ``127.0.0.1`` and ``::1`` are this machine alone.
-        port: Port to listen on; 0 takes one that is free.
-        token: What clients must show; needed on any address but this machine's own.
-        allowed_hosts: Further names by which clients may call this server, such as
-            ``pictures.example.org``; the address it listens on is always among them.
-        max_bytes: Most bytes of one request's body.
-        max_parts: Most pictures or form fields of one request.
-        max_pixels: Most pixels of one picture, up to 50 million.
-        deadline: Seconds within which a request must be read and answered.
-        queue: Most pictures that wait; beyond it, requests are refused with status 503.
-        batch: Most pictures computed at once.
-        workers: Processes that compute (default: one for each core).
-        top: Classes in an answer where the client does not say.
-        access_log: Whether to write a line for each request on standard error.
+    Each field is an option of ``opsin serve`` as well, whose help says what it means; `max_parts`,
+    the images or form fields of one request at most, is set here alone.
 
     Raises:
         RecipeError: A value is out of its range, or an address other than this machine's own is
@@ -41,45 +28,59 @@ class ServerSettings:
         True
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    token: str | None = field(default=None, repr=False)
-    allowed_hosts: tuple[str, ...] = ()
-    max_bytes: int = 20_000_000
-    max_parts: int = 1_000
-    max_pixels: int = MAX_PIXELS
-    deadline: float = 30.0
-    queue: int = 256
-    batch: int = 16
-    workers: int | None = None
-    top: int = 5
-    access_log: bool = False
+    host: str = setting("127.0.0.1", HOST_HELP, flag="--host")
+    port: int = setting(
+        8000, "Port; 0 takes one that is free.", flag="--port", least=0, most=65_535
+    )
+    token: str | None = setting(
+        None, "What clients must show; needed on any address but this machine's own.", repr=False
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (), ALLOWED_HOSTS_HELP, flag="--allow-host", metavar="NAME"
+    )
+    workers: int | None = setting(
+        None, "Processes that compute (default: one a core).", flag="--workers", least=1
+    )
+    queue: int = setting(
+        256, "Pictures that may wait; beyond them, requests are refused.", flag="--queue", least=1
+    )
+    batch: int = setting(
+        16, "Pictures that are computed together at most.", flag="--batch", least=1
+    )
+    deadline: float = setting(
+        30.0,
+        "Time for a request to be read and answered.",
+        flag="--deadline",
+        metavar="SECONDS",
+        least=0.001,
+        most=86_400,
+    )
+    max_bytes: int = setting(
+        20_000_000,
+        "Most of one request's body.",
+        flag="--max-megabytes",
+        metavar="MB",
+        least=1,
+        unit=1_000_000,
+    )
+    max_parts: int = setting(1_000, "Most pictures or form fields of one request.", least=1)
+    max_pixels: int = setting(
+        MAX_PIXELS,
+        "Most million pixels of a picture.",
+        flag="--max-megapixels",
+        metavar="MP",
+        least=1,
+        most=MAX_PIXELS,
+        unit=1_000_000,
+    )
+    top: int = setting(5, "Classes in an answer where nobody says.", flag="--top", least=1)
+    access_log: bool = setting(False, "Write a line for each request.", flag="--access-log")
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_parts", "queue", "batch", "top"):
-            _check_count(name, getattr(self, name), 1)
-        _check_count("port", self.port, 0, 65_535)
-        _check_count("max_pixels", self.max_pixels, 1, MAX_PIXELS)
-        if not 0.001 <= self.deadline <= 86_400:
-            raise RecipeError(
-                "deadline between 0.001 and 86,400 seconds",
-                f"got {self.deadline}",
-                "Choose a value there.",
-            )
-        if self.workers is not None:
-            _check_count("workers", self.workers, 1)
+        check_settings(self)
         check_address(self.host, self.token, self.allowed_hosts)
 
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
-
-
-def _check_count(name: str, value: int, least: int, most: int | None = None) -> None:
-    if isinstance(value, int) and least <= value and (most is None or value <= most):
-        return
-    limits = f"of at least {least:,}" if most is None else f"between {least:,} and {most:,}"
-    raise RecipeError(
-        f"{name} to be a whole number {limits}", f"got {value}", "Choose a value there."
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from platformdirs import user_data_path
 
 from opsin.core.errors import RecipeError
-from opsin.web.addresses import check_address
+from opsin.web.addresses import ALLOWED_HOSTS_HELP, HOST_HELP, check_address
+from opsin.web.settings import check_settings, setting
 
 #: Port on which a studio listens where nobody says.
 PORT: Final = 8600
@@ -28,13 +29,8 @@ class StudioSettings:
         runs: Folder of the run directories.
         home: Folder of the studio's own files: queue, sets, corrections, uploads.
         roots: Folders below which people may browse for pictures.
-        host: Address to listen on; any but this machine's own needs a token.
-        port: Port; 0 takes one that is free.
-        token: What visitors may show; without, each start has codes of its own.
-        allowed_hosts: Further names by which the studio may be called.
-        upload_bytes: Most bytes of one upload.
-        upload_files: Most files of one upload.
-        at_once: Trainings that run at the same time.
+
+    The other fields say what they mean themselves; most are options of ``opsin studio``, too.
 
     Raises:
         RecipeError: A value cannot work, or a token is missing.
@@ -47,13 +43,19 @@ class StudioSettings:
     runs: Path
     home: Path
     roots: tuple[Path, ...]
-    host: str = "127.0.0.1"
-    port: int = PORT
-    token: str | None = field(default=None, repr=False)
-    allowed_hosts: tuple[str, ...] = ()
-    upload_bytes: int = 4 << 30
-    upload_files: int = 100_000
-    at_once: int = 1
+    host: str = setting("127.0.0.1", HOST_HELP, flag="--host")
+    port: int = setting(
+        PORT, "Port, or the next that is free; 0 takes any.", flag="--port", least=0, most=65_535
+    )
+    token: str | None = setting(
+        None, "What visitors may show; without, each start has codes of its own.", repr=False
+    )
+    allowed_hosts: tuple[str, ...] = setting(
+        (), ALLOWED_HOSTS_HELP, flag="--allow-host", metavar="NAME"
+    )
+    upload_bytes: int = setting(4 << 30, "Most bytes of one upload.", least=1)
+    upload_files: int = setting(100_000, "Most files of one upload.", least=1)
+    at_once: int = setting(1, "Trainings that run at the same time.", flag="--at-once", least=1)
 
     @property
     def entrance(self) -> Path:
@@ -62,10 +64,7 @@ class StudioSettings:
 
     def __post_init__(self) -> None:
         check_address(self.host, self.token, self.allowed_hosts)
-        if not 0 <= self.port <= 65_535:
-            raise RecipeError("a port from 0 to 65,535", f"got {self.port}", f"Say {PORT}.")
-        if self.at_once < 1:
-            raise RecipeError("1 or more trainings at once", f"got {self.at_once}", "Say 1.")
+        check_settings(self)
         for folder in (self.runs, self.home):
             if folder.exists() and not folder.is_dir():
                 raise RecipeError(
