@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.legal_names import NamesInUse, legal_name
 from opsin.commands.transfer import check_target
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import Watcher
+from opsin.core.file_names import NamesInUse, legal_name
 from tests.conftest import Cli, Notes, only_json, shape_picture, write_shapes
 
 

@@ -22,11 +22,11 @@ from PIL import Image
 
 from opsin.commands.arrays_file import write_npz
 from opsin.commands.croissant import describe_folder
-from opsin.commands.legal_names import NamesInUse, legal_name
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.file_names import NamesInUse, legal_name
 from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
 from opsin.data import sources
 from opsin.data.dataset import Dataset

@@ -32,13 +32,12 @@ from opsin.commands.classify.sorting_log import (
     cut_torn_line,
     hold,
 )
-from opsin.commands.legal_names import NamesInUse, legal_name
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.events import Watcher
+from opsin.core.file_names import NamesInUse, free_name, legal_name
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import storage_errors, write_bytes
-from opsin.data.free_names import free_name
 from opsin.data.image_stream import Unlabelled
 
 By = Literal["copy", "link", "move"]

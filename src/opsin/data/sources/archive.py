@@ -15,11 +15,11 @@ from typing import IO
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.file_names import free_name
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
 from opsin.data.cache import cache_root
 from opsin.data.digest_set import DigestSet
-from opsin.data.free_names import free_name
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import is_image_name
 from opsin.data.images import MAX_BYTES

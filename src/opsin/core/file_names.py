@@ -1,18 +1,21 @@
-"""Names for files and folders that every system takes."""
+"""Names for files and folders: legal on every system, and not yet in use."""
 
 from __future__ import annotations
 
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Final
 
 # What Windows, or a shell's or a URL's rules, keep for themselves.
 _TAKEN: Final = re.compile(r'[<>:"/\\|?*%]')
 # Devices of Windows, which no file may be called after, whatever its suffix.
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.I)
-#: Bytes of the longest name, its number included; systems take 255, and some tools add to that.
+# Bytes of the longest legal name, its number included; systems take 255, some tools add to that.
 _LONGEST: Final = 120
+# Bytes of a name that is kept as it came, before it gets a number.
+_LONGEST_NUMBERED: Final = 200
 
 
 def legal_name(name: str) -> str:
@@ -31,6 +34,40 @@ def legal_name(name: str) -> str:
         stem, suffix = text, ""
     stem = stem.encode()[: _LONGEST - len(suffix.encode())].decode("utf-8", "ignore")
     return stem.rstrip(" .") + suffix or "_"
+
+
+def free_name(name: str, used: Callable[[str], bool]) -> str:
+    """Return ``name``, or ``name`` with a number before its suffix, that is not used.
+
+    The number is found by doubling and halving, so a million equal names take a million times
+    twenty looks.
+
+    Args:
+        name: The wish; folders before it stay.
+        used: Tells of a name whether it is.
+
+    Example:
+        >>> free_name("cat/1.png", {"cat/1.png", "cat/1-2.png"}.__contains__)
+        'cat/1-3.png'
+    """
+
+    def numbered(number: int) -> str:
+        return f"{folder}{short}-{number}{suffix}"
+
+    if not used(name):
+        return name
+    folder, slash, plain = name.rpartition("/")
+    folder += slash
+    stem, suffix = os.path.splitext(plain)  # noqa: PTH122  a Path would take "." apart
+    encoded = os.fsencode(stem)
+    short = stem if len(encoded) <= _LONGEST_NUMBERED else os.fsdecode(encoded[:_LONGEST_NUMBERED])
+    low, high = 1, 2
+    while used(numbered(high)):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if used(numbered(middle)) else (low, middle)
+    return numbered(high)
 
 
 class NamesInUse:

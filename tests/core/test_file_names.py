@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.data.free_names import free_name
+from opsin.core.file_names import free_name
 
 
 def test_a_name_is_found_among_many_quickly() -> None:
