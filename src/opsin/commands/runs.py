@@ -102,7 +102,9 @@ class Run:
         del row["sources"]
         if summary.corrected:
             row["corrected"] = summary.corrected.to_json()
-        row |= {"run": str(self.path), "source": None, "started": _written(self.directory.recipe)}
+        row |= {"run": str(self.path), "source": None}
+        if summary.started is None:
+            row["started"] = _written(self.directory.recipe)
         if summary.state != "damaged":
             try:
                 recipe = self.recipe

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import opsin
 from opsin.core.artifacts.artifact import Artifact
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -48,6 +49,7 @@ def test_a_table_shows_what_the_report_says(run: RunDirectory) -> None:
     figures = json.loads(run.report.read_text())["figures"]["test"]
     assert (summary.state, summary.sources) == ("done", ("digits",))
     assert summary.model == run.path.name
+    assert summary.started == opsin.Run(run.path).row()["started"] == run.read(RunStatus).started
     assert (summary.accuracy, summary.low, summary.high) == tuple(
         figures[name] for name in ("accuracy", "low", "high")
     )
