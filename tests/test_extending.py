@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ from opsin.evaluation.metric_table import METRICS, summary_of
 from opsin.evaluation.metrics import measure
 from opsin.report.templates import environment
 
-PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "extending.md"
 
 
 def code_of(section: str) -> str:
@@ -117,3 +121,42 @@ def test_each_metric_has_a_row_of_its_own() -> None:
     figures = measure(np.full((4, 6), 1 / 6, np.float32), np.arange(4), list("abcdef"))
     assert len({metric.key for metric in METRICS}) == len(METRICS)
     assert all(metric.text(figures) for metric in METRICS)
+
+
+def opsin_in(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "opsin", *words],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root / "src")},
+        check=False,
+    )
+
+
+@pytest.mark.torch
+def test_an_architecture_is_one_file_and_an_operator_one_row(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    package = tmp_path / "src" / "opsin"
+    module = package / "models" / "architectures" / "strided.py"
+    module.write_text(code_of("An architecture"), encoding="utf-8")
+    words = ("train", "digits", "--model", "strided", "--epochs", "1", "--json")
+
+    refused = opsin_in(tmp_path, *words)
+    assert refused.returncode == 1
+    assert "softsign1 is Softsign" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+
+    file = package / "onnx_files" / "operators.py"
+    before = file.read_text(encoding="utf-8")
+    after = before.replace("_ROWS: Final = (\n", f"_ROWS: Final = (\n{code_of('An ONNX operator')}")
+    assert after != before
+    file.write_text(after, encoding="utf-8")
+    trained = opsin_in(tmp_path, *words)
+    assert trained.returncode == 0, trained.stderr
+    run = json.loads(trained.stdout)["run"]
+    assert "strided (convolutions of stride 2)" in " ".join(
+        opsin_in(tmp_path, "train", "--help").stdout.split()
+    )
+    looked = opsin_in(tmp_path, "inspect", run, "test/0", "--explain", "--json")
+    assert looked.returncode == 0, looked.stderr

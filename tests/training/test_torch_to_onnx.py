@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 import opsin
-from opsin.core.errors import ModelFileError, ParityError
+from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.metadata import Metadata, Preparation, Score
 from opsin.core.recipe import DataRecipe
 from opsin.models import build_network
+from opsin.models.onnx_network import TorchNetwork
 from opsin.models.resolve import resolve
 from opsin.models.statistics import Statistics
+from opsin.models.torch_layers import Normalise
 from opsin.onnx_files.postprocessing import finished
 from opsin.runtime.classifier import Classifier
 from opsin.training import torch_to_onnx
@@ -141,3 +144,69 @@ def test_a_stamp_changes_the_description_alone(tmp_path: Path, images: NDArray[n
     after = opsin.Classifier(path)
     assert after.metadata.score == score
     assert np.array_equal(after.probabilities(images), before)
+
+
+def a_network_of(*layers: nn.Module, channels: int = 6) -> tuple[nn.Sequential, Metadata]:
+    """Build a network with these layers on maps of 28×24 between convolution and head."""
+    torch.manual_seed(0)
+    first = Normalise([100.0] * 3, [60.0] * 3)
+    inner = nn.Sequential(first, nn.Conv2d(3, channels, 3), *layers, nn.Flatten())
+    with torch.inference_mode():
+        units = inner.eval()(torch.zeros((1, *SHAPE), dtype=torch.uint8)).shape[1]
+    names = ["input", "conv", *(f"layer{place}" for place in range(len(layers))), "flatten"]
+    named = OrderedDict(zip(names, inner.children(), strict=True))
+    network = nn.Sequential(OrderedDict({**named, "head": nn.Linear(units, 4)})).eval()
+    _, metadata = trained("mlp")
+    layers_of = tuple(build_network.summarise(network, SHAPE))
+    return network, metadata.model_copy(update={"layers": layers_of})
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(6, 4, 3, stride=2),
+        nn.Conv2d(6, 12, (3, 5), padding=(1, 2), groups=3, bias=False),
+        nn.Conv2d(6, 4, 3, dilation=2, padding="same"),
+        nn.Conv2d(6, 4, 4, padding="same"),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        nn.AvgPool2d(2),
+        nn.AvgPool2d(3, stride=2, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.BatchNorm2d(6),
+        nn.GroupNorm(3, 6),
+        nn.GroupNorm(2, 6, affine=False),
+        nn.LayerNorm([26, 22]),
+        nn.CELU(0.5),
+        nn.ELU(0.7),
+        nn.GELU("tanh"),
+        nn.Hardswish(),
+        nn.LeakyReLU(0.2),
+        nn.Mish(),
+        nn.ReLU6(),
+        nn.SELU(),
+        nn.Sigmoid(),
+        nn.Identity(),
+    ],
+    ids=str,
+)
+def test_common_layers_are_written_and_read_back(layer: nn.Module, images: NDArray[Any]) -> None:
+    network, metadata = a_network_of(layer)
+    content = torch_to_onnx.to_onnx(network, metadata)
+    assert torch_to_onnx.check_parity(opened(content), network, images) < 1e-5
+    with torch.inference_mode():
+        pixels = torch.from_numpy(images)
+        again, own = TorchNetwork(content)(pixels.float()), network(pixels)
+    np.testing.assert_allclose(again, own, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_that_no_file_can_hold_is_refused_before_the_training() -> None:
+    network, metadata = a_network_of(nn.Softshrink())
+    with pytest.raises(RecipeError, match="layer0 is Softshrink"):
+        torch_to_onnx.check_exportable(network)
+    for name in ("mlp", "cnn", "resnet"):
+        torch_to_onnx.check_exportable(trained(name)[0])
+    network, metadata = a_network_of(nn.Conv2d(6, 4, 3, padding=1, padding_mode="reflect"))
+    with pytest.raises(RecipeError, match="padded by 'reflect'"):
+        torch_to_onnx.to_onnx(network, metadata)

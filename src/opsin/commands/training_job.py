@@ -93,6 +93,7 @@ class TrainingJob:
         from opsin.models.statistics import statistics_of  # noqa: PLC0415
         from opsin.training.device import choose_device, settle_precision  # noqa: PLC0415
         from opsin.training.memory import fit_memory  # noqa: PLC0415
+        from opsin.training.torch_to_onnx import check_exportable  # noqa: PLC0415
 
         recipe = decided.recipe.model_copy(update={"versions": versions()})
 
@@ -103,6 +104,7 @@ class TrainingJob:
         network = build_network.build(
             recipe.model, shape, len(dataset.classes), statistics=statistics
         )
+        check_exportable(network)
         layers = build_network.summarise(network, shape)
         pictures = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
         recipe, note = fit_memory(

@@ -17,17 +17,12 @@ try:
     from onnx import TensorProto, helper, numpy_helper
 
     from opsin.onnx_files.onnx_graph import parse
+    from opsin.onnx_files.operators import OPERATORS
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
 #: Name of what goes in: ``uint8[N, H, W, C]``.
 IMAGES: Final = "images"
-# Operators that work on each place of a map by itself.
-_POINTWISE: Final = frozenset((
-    "Add", "BatchNormalization", "Cast", "Clip", "DequantizeLinear", "Div", "Gelu", "Identity",
-    "Mul", "Pad", "QuantizeLinear", "ReduceSum", "Relu", "Sigmoid", "Sub", "Tanh", "Transpose",
-))  # fmt: skip
-_WINDOWS: Final = frozenset(("AveragePool", "Conv", "MaxPool"))
 
 
 @dataclass(frozen=True)
@@ -145,11 +140,13 @@ class Network:
             field = before[0]
             for other in before[1:]:
                 field = None if field is None or other is None else field.joined(other)
-            if field is not None and node.op_type in _WINDOWS:
+            operator = OPERATORS.get(node.op_type)
+            sees = "all" if operator is None else operator.sees
+            if field is not None and sees == "window":
                 field = _through_window(field, node)
             elif field is not None and node.op_type == "Reshape":
                 field = self._squares(node)
-            elif node.op_type not in _POINTWISE:
+            elif sees != "place":
                 field = None
             fields.update(dict.fromkeys(node.output, field))
             if name in node.output:

@@ -88,7 +88,7 @@ def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer
 def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
     held = sum(p.numel() for p in module.parameters())
-    if isinstance(module, nn.BatchNorm2d):
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         held += 2 * module.num_features  # running mean and variance
     multiply_adds = 0
     if isinstance(module, nn.Conv2d):
@@ -109,11 +109,12 @@ def _kind(module: nn.Module) -> str:
     """Name a layer as a person would."""
     match module:
         case nn.Conv2d():
-            same = "same" if module.padding != (0, 0) else "valid"
-            return f"Conv {module.kernel_size[0]}×{module.kernel_size[1]} {same}"
+            same = "valid" if module.padding in ((0, 0), "valid") else "same"
+            step = f", stride {module.stride[0]}" if module.stride != (1, 1) else ""
+            return f"Conv {module.kernel_size[0]}×{module.kernel_size[1]} {same}{step}"
         case nn.Linear():
             return "Dense"
-        case nn.BatchNorm2d():
+        case nn.BatchNorm1d() | nn.BatchNorm2d():
             return "BatchNorm"
         case nn.MaxPool2d():
             return f"MaxPool {module.kernel_size}"

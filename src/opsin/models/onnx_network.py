@@ -18,6 +18,7 @@ try:
     from torch.nn import functional
 
     from opsin.onnx_files.onnx_graph import parse
+    from opsin.onnx_files.operators import OPERATORS, Operator
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
@@ -177,6 +178,7 @@ def _max_pool(inputs: list[Tensor], given: _Given) -> Tensor:
         given["kernel_shape"],
         stride=given.get("strides", (1, 1)),
         dilation=given.get("dilations", (1, 1)),
+        ceil_mode=bool(given.get("ceil_mode", 0)),
     )
 
 
@@ -194,8 +196,48 @@ def _gemm(inputs: list[Tensor], given: _Given) -> Tensor:
     return torch.add(product, bias[0], alpha=given.get("beta", 1.0)) if bias else product
 
 
-def _gelu(inputs: list[Tensor], given: _Given) -> Tensor:
-    return functional.gelu(inputs[0], approximate=given.get("approximate", b"none").decode())
+def _average_pool(inputs: list[Tensor], given: _Given) -> Tensor:
+    top, left, *_ = given.get("pads", (0, 0, 0, 0))
+    return functional.avg_pool2d(
+        inputs[0],
+        given["kernel_shape"],
+        stride=given.get("strides", (1, 1)),
+        padding=(top, left),
+        ceil_mode=bool(given.get("ceil_mode", 0)),
+        count_include_pad=bool(given.get("count_include_pad", 0)),
+    )
+
+
+def _layer_norm(inputs: list[Tensor], given: _Given) -> Tensor:
+    values, weight, *bias = inputs
+    epsilon = given.get("epsilon", 1e-5)
+    shift = bias[0] if bias else None
+    return functional.layer_norm(values, weight.shape, weight, shift, eps=epsilon)
+
+
+def _instance_norm(inputs: list[Tensor], given: _Given) -> Tensor:
+    values, weight, bias = inputs
+    return functional.instance_norm(
+        values, weight=weight, bias=bias, eps=given.get("epsilon", 1e-5)
+    )
+
+
+def _by_row(operator: Operator) -> Callable[[list[Tensor], _Given], Tensor]:
+    """Return an operator that a row of the table is all about."""
+    layer = getattr(nn, operator.layer)
+
+    def run(inputs: list[Tensor], given: _Given) -> Tensor:
+        options = {
+            own: _text(given[key]) for key, own in operator.attributes.items() if key in given
+        }
+        result: Tensor = layer(**options)(inputs[0])
+        return result
+
+    return run
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _transpose(inputs: list[Tensor], given: _Given) -> Tensor:
@@ -237,18 +279,22 @@ def _sum_of_squares(values: Tensor, *, dim: tuple[int, ...], keepdim: bool) -> T
     return values.square().sum(dim=dim, keepdim=keepdim)
 
 
-#: What `opsin.training.torch_to_onnx` and the smooth models of `opsin.classical` are written in.
+# What `opsin.training.torch_to_onnx` and the smooth models of `opsin.classical` are written in.
 _OPERATORS: Final[dict[str, Callable[[list[Tensor], _Given], Tensor]]] = {
+    **{name: _by_row(row) for name, row in OPERATORS.items() if row.layer},
     "Add": _plain(torch.add),
+    "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    "Clip": _plain(torch.clamp),
     "Conv": _conv,
     "Div": _plain(torch.div),
     "Exp": _plain(torch.exp),
     "Flatten": _flatten,
-    "Gelu": _gelu,
     "Gemm": _gemm,
-    "Identity": _plain(lambda values: values),
+    "GlobalAveragePool": _plain(lambda maps: maps.mean(dim=(2, 3), keepdim=True)),
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
     "MatMul": _plain(torch.matmul),
     "MaxPool": _max_pool,
     "Mul": _plain(torch.mul),
@@ -256,10 +302,8 @@ _OPERATORS: Final[dict[str, Callable[[list[Tensor], _Given], Tensor]]] = {
     "ReduceMax": _reduced(torch.amax),
     "ReduceSum": _reduced(torch.sum),
     "ReduceSumSquare": _reduced(_sum_of_squares),
-    "Relu": _plain(torch.relu),
     "Reshape": _reshape,
-    "Sigmoid": _plain(torch.sigmoid),
+    "Shape": _plain(lambda values: torch.tensor(values.shape)),
     "Sub": _plain(torch.sub),
-    "Tanh": _plain(torch.tanh),
     "Transpose": _transpose,
 }

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, fx, nn
 
-from opsin.core.errors import ParityError
+from opsin.core.errors import ParityError, RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
+from opsin.onnx_files.operators import OPERATORS, Operator
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
 
@@ -58,6 +59,9 @@ class _Writer:
         ]
 
 
+_Converter = Callable[[_Writer, str, Any, list[str]], None]
+
+
 def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> None:
     # Channels first while a pixel is a byte: the arithmetic then has long runs with one mean each,
     # and takes a third of the time or less (docs/performance.md). The numbers are the same.
@@ -72,26 +76,111 @@ def _normalise(to: _Writer, name: str, layer: Normalise, inputs: list[str]) -> N
 
 
 def _conv(to: _Writer, name: str, layer: nn.Conv2d, inputs: list[str]) -> None:
+    if layer.padding_mode != "zeros":
+        raise RecipeError(
+            "a convolution that is padded with zeros",
+            f"{name} is padded by {layer.padding_mode!r}",
+            "Pad its input by a layer of its own.",
+        )
     # "same" and "valid" exist only as numbers here, so that no runtime can read them otherwise.
-    pads = [int(side) for side in layer.padding] * 2
-    held = to.held(name, layer, "weight", "bias")
-    sizes = {"kernel_shape": list(layer.kernel_size), "strides": list(layer.stride)}
-    to.node("Conv", [*inputs, *held], name, pads=pads, **sizes)
+    before = after = layer.padding
+    if isinstance(before, str):
+        wide = [
+            (size - 1) * step if before == "same" else 0
+            for size, step in zip(layer.kernel_size, layer.dilation, strict=True)
+        ]
+        before = tuple(side // 2 for side in wide)
+        after = tuple(side - side // 2 for side in wide)
+    to.node(
+        "Conv",
+        [*inputs, *to.held(name, layer, "weight", "bias")],
+        name,
+        pads=[int(side) for side in (*before, *after)],
+        kernel_shape=list(layer.kernel_size),
+        strides=list(layer.stride),
+        **({"dilations": list(layer.dilation)} if layer.dilation != (1, 1) else {}),
+        **({"group": layer.groups} if layer.groups > 1 else {}),
+    )
 
 
 def _dense(to: _Writer, name: str, layer: nn.Linear, inputs: list[str]) -> None:
     to.node("Gemm", [*inputs, *to.held(name, layer, "weight", "bias")], name, transB=1)
 
 
-def _norm(to: _Writer, name: str, layer: nn.BatchNorm2d, inputs: list[str]) -> None:
+def _norm(
+    to: _Writer, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: list[str]
+) -> None:
     held = to.held(name, layer, "weight", "bias", "running_mean", "running_var")
     to.node("BatchNormalization", [*inputs, *held], name, epsilon=layer.eps)
 
 
-def _max_pool(to: _Writer, name: str, layer: nn.MaxPool2d, inputs: list[str]) -> None:
-    size = layer.kernel_size
-    sides = list(size) if isinstance(size, tuple) else [size, size]
-    to.node("MaxPool", inputs, name, kernel_shape=sides, strides=sides)
+def _sides(size: int | tuple[int, ...]) -> list[int]:
+    return list(size) if isinstance(size, tuple) else [size, size]
+
+
+def _pool(kind: str) -> _Converter:
+    """Return a converter for a pooling of windows."""
+
+    def convert(
+        to: _Writer, name: str, layer: nn.MaxPool2d | nn.AvgPool2d, inputs: list[str]
+    ) -> None:
+        given: dict[str, Any] = {
+            "kernel_shape": _sides(layer.kernel_size),
+            "strides": _sides(layer.stride),
+        }
+        if any(_sides(layer.padding)):
+            given["pads"] = _sides(layer.padding) * 2
+        if layer.ceil_mode:
+            given["ceil_mode"] = 1
+        if isinstance(layer, nn.MaxPool2d):
+            if _sides(layer.dilation) != [1, 1]:
+                given["dilations"] = _sides(layer.dilation)
+        elif "pads" in given:
+            given["count_include_pad"] = int(layer.count_include_pad)
+        to.node(kind, inputs, name, **given)
+
+    return convert
+
+
+def _mean(to: _Writer, name: str, layer: nn.AdaptiveAvgPool2d, inputs: list[str]) -> None:
+    if layer.output_size not in (1, (1, 1)):
+        raise RecipeError(
+            "AdaptiveAvgPool2d to one place", f"{name} gives {layer.output_size}", "Use AvgPool2d."
+        )
+    to.node("GlobalAveragePool", inputs, name)
+
+
+def _layer_norm(to: _Writer, name: str, layer: nn.LayerNorm, inputs: list[str]) -> None:
+    scale = layer.weight if layer.elementwise_affine else torch.ones(layer.normalized_shape)
+    held = [to.weight(f"{name}.weight", scale)]
+    if layer.elementwise_affine:
+        held += to.held(name, layer, "bias")
+    axis = -len(layer.normalized_shape)
+    to.node("LayerNormalization", [*inputs, *held], name, axis=axis, epsilon=layer.eps)
+
+
+def _group_norm(to: _Writer, name: str, layer: nn.GroupNorm, inputs: list[str]) -> None:
+    # Each group is one row of numbers; ONNX's own operator has a scale a group until opset 21.
+    groups, channels = layer.num_groups, layer.num_channels
+    unit, zero = torch.ones(groups), torch.zeros(groups)
+    rows = to.weight(f"{name}.rows", torch.tensor([0, groups, -1]))
+    value = to.node("Reshape", [*inputs, rows], f"{name}.grouped")
+    plain = [to.weight(f"{name}.unit", unit), to.weight(f"{name}.zero", zero)]
+    value = to.node("InstanceNormalization", [value, *plain], f"{name}.even", epsilon=layer.eps)
+    shape = to.node("Shape", inputs, f"{name}.shape")
+    output = name if not layer.affine else f"{name}.plain"
+    value = to.node("Reshape", [value, shape], output)
+    if layer.affine:
+        scale, shift = (
+            to.weight(f"{name}.{part}", getattr(layer, part).reshape(channels, 1, 1))
+            for part in ("weight", "bias")
+        )
+        to.node("Add", [to.node("Mul", [value, scale], f"{name}.scaled"), shift], name)
+
+
+def _relu6(to: _Writer, name: str, _: nn.ReLU6, inputs: list[str]) -> None:
+    ends = [to.weight(f"{name}.{end}", torch.tensor(float(end))) for end in (0, 6)]
+    to.node("Clip", [*inputs, *ends], name)
 
 
 def _maximum(to: _Writer, name: str, _: GlobalMaximum, inputs: list[str]) -> None:
@@ -104,7 +193,7 @@ def _silu(to: _Writer, name: str, _: nn.SiLU, inputs: list[str]) -> None:
     to.node("Mul", [*inputs, gate], name)
 
 
-def _plain(kind: str, **attributes: Any) -> Callable[[_Writer, str, nn.Module, list[str]], None]:
+def _plain(kind: str, **attributes: Any) -> _Converter:
     """Return a converter for a layer that is one operator without weights."""
 
     def convert(to: _Writer, name: str, _: nn.Module, inputs: list[str]) -> None:
@@ -113,22 +202,53 @@ def _plain(kind: str, **attributes: Any) -> Callable[[_Writer, str, nn.Module, l
     return convert
 
 
-_CONVERTERS: Final[dict[type[nn.Module], Callable[[_Writer, str, Any, list[str]], None]]] = {
+def _by_row(operator: Operator) -> _Converter:
+    """Return a converter for a layer that a row of the table is all about."""
+
+    def convert(to: _Writer, name: str, layer: nn.Module, inputs: list[str]) -> None:
+        given = {key: getattr(layer, own) for key, own in operator.attributes.items()}
+        to.node(operator.name, inputs, name, **given)
+
+    return convert
+
+
+_CONVERTERS: Final[dict[type[nn.Module], _Converter]] = {
+    **{getattr(nn, row.layer): _by_row(row) for row in OPERATORS.values() if row.layer},
     Normalise: _normalise,
     nn.Conv2d: _conv,
     nn.Linear: _dense,
+    nn.BatchNorm1d: _norm,
     nn.BatchNorm2d: _norm,
-    nn.MaxPool2d: _max_pool,
+    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _group_norm,
+    nn.MaxPool2d: _pool("MaxPool"),
+    nn.AvgPool2d: _pool("AveragePool"),
+    nn.AdaptiveAvgPool2d: _mean,
     GlobalMaximum: _maximum,
     Add: _plain("Add"),
     nn.Flatten: _plain("Flatten", axis=1),
     # Once trained, dropout passes everything on; its name stays, so that it can be fetched.
     nn.Dropout: _plain("Identity"),
-    nn.ReLU: _plain("Relu"),
-    nn.Tanh: _plain("Tanh"),
-    nn.GELU: _plain("Gelu"),
+    nn.Dropout2d: _plain("Identity"),
+    nn.ReLU6: _relu6,
     nn.SiLU: _silu,
 }
+
+
+def check_exportable(network: nn.Module) -> None:
+    """Refuse a network with a layer that cannot be written, before it is trained.
+
+    Raises:
+        RecipeError: There is such a layer.
+    """
+    for name, layer in network.named_modules():
+        if not any(True for _ in layer.children()) and type(layer) not in _CONVERTERS:
+            known = ", ".join(sorted(kind.__name__ for kind in _CONVERTERS))
+            raise RecipeError(
+                f"layers that a file can hold: {known}",
+                f"{name} is {type(layer).__name__}",
+                "Add it to the table in opsin/onnx_files/operators.py (docs/extending.md).",
+            )
 
 
 class _Leaves(fx.Tracer):

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer
+from opsin.onnx_files.operators import OPERATORS
 from opsin.onnx_files.quantize.fold import fold
 from opsin.onnx_files.quantize.graph import LOGITS, WEIGHTED, Graph
 
@@ -22,7 +23,7 @@ Ranges = Literal["minmax", "entropy", "percentile"]
 RANGES: Final[tuple[Ranges, ...]] = ("minmax", "entropy", "percentile")
 
 # What has a kernel for integers in ONNX Runtime; other steps, such as GELU, stay in float.
-_KINDS: Final = ["Add", "Conv", "Gemm", "MaxPool", "Relu"]
+_KINDS: Final = [name for name, operator in OPERATORS.items() if operator.quantised]
 # First and last layer stay in float where they are no more than this share of the work: they lose
 # the most and gain the least (docs/export.md).
 _EDGE: Final = 0.1

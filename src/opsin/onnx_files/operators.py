@@ -1,0 +1,75 @@
+"""The operators that a classifier.onnx is written in, one a row.
+
+What needs more than names to be written or computed has a function beside the rows:
+`opsin.training.torch_to_onnx` writes layers, `opsin.models.onnx_network` computes operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An ONNX operator.
+
+    Args:
+        name: As the standard has it (https://onnx.ai/onnx/operators/).
+        layer: Name of the class in ``torch.nn`` that is this one operator without weights; ``""``
+            for what has a function of its own.
+        attributes: The operator's attributes by the names that the layer gives them.
+        sees: What a place of its output depends on: the same ``place`` of its inputs, a ``window``
+            around it, or ``all`` of them.
+        quantised: Whether ONNX Runtime has a kernel for integers that `to_int8` uses.
+    """
+
+    name: str
+    layer: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    sees: Literal["place", "window", "all"] = "place"
+    quantised: bool = False
+
+
+_ROWS: Final = (
+    Operator("Add", quantised=True),
+    Operator("AveragePool", sees="window"),
+    Operator("BatchNormalization"),
+    Operator("Cast"),
+    Operator("Celu", "CELU", {"alpha": "alpha"}),
+    Operator("Clip"),
+    Operator("Conv", sees="window", quantised=True),
+    Operator("DequantizeLinear"),
+    Operator("Div"),
+    Operator("Elu", "ELU", {"alpha": "alpha"}),
+    Operator("Exp", sees="all"),
+    Operator("Flatten", sees="all"),
+    Operator("Gelu", "GELU", {"approximate": "approximate"}),
+    Operator("Gemm", sees="all", quantised=True),
+    Operator("GlobalAveragePool", sees="all"),
+    Operator("HardSwish", "Hardswish"),
+    Operator("Identity", "Identity"),
+    Operator("InstanceNormalization", sees="all"),
+    Operator("LayerNormalization", sees="all"),
+    Operator("LeakyRelu", "LeakyReLU", {"alpha": "negative_slope"}),
+    Operator("MatMul", sees="all"),
+    Operator("MaxPool", sees="window", quantised=True),
+    Operator("Mish", "Mish"),
+    Operator("Mul"),
+    Operator("Pad"),
+    Operator("QuantizeLinear"),
+    Operator("ReduceMax", sees="all"),
+    Operator("ReduceSum"),
+    Operator("ReduceSumSquare", sees="all"),
+    Operator("Relu", "ReLU", quantised=True),
+    Operator("Reshape", sees="all"),
+    Operator("Selu", "SELU"),
+    Operator("Shape", sees="all"),
+    Operator("Sigmoid", "Sigmoid"),
+    Operator("Sub"),
+    Operator("Tanh", "Tanh"),
+    Operator("Transpose"),
+)
+#: The operators by name.
+OPERATORS: Final = {row.name: row for row in _ROWS}
