@@ -149,7 +149,8 @@ def test_an_architecture_is_one_file_and_an_operator_one_row(tmp_path: Path) -> 
 
     file = package / "onnx_files" / "operators.py"
     before = file.read_text(encoding="utf-8")
-    after = before.replace("_ROWS: Final = (\n", f"_ROWS: Final = (\n{code_of('An ONNX operator')}")
+    row = code_of("An ONNX operator").strip()
+    after = before.replace("_ROWS: Final = (\n", f"_ROWS: Final = (\n    {row},\n")
     assert after != before
     file.write_text(after, encoding="utf-8")
     trained = opsin_in(tmp_path, *words)
