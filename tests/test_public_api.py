@@ -59,7 +59,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         "import opsin",
         "import opsin.runtime.classifier",
         "import opsin; opsin.Classifier; opsin.load",
-        "from opsin.cli import app; app._application([])",  # every verb
+        "from opsin.cli import verbs; verbs._application([])",  # every verb
     ],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
