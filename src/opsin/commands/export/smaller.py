@@ -60,8 +60,8 @@ def write_smaller(
         ParityError: Its accuracy falls by more than `MOST_LOST`.
         SourceError: The pictures cannot be found, or none are left to judge by.
     """
-    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415  they need onnx
-    from opsin.onnx_files.quantize.graph import stamped  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  they need onnx
+    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415
 
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
@@ -86,7 +86,7 @@ def write_smaller(
     speed = compare_speed(classifier, fresh, some, watcher)
     score = Score(split=part, images=len(rows), accuracy=qualities[1].accuracy,
                   low=qualities[1].low, high=qualities[1].high)  # fmt: skip
-    content = stamped(content, fresh.metadata.model_copy(update={"score": score}))
+    content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
     left = {layer.name for layer in fresh.metadata.layers}
     return Shipped(

@@ -89,11 +89,6 @@ class Graph:
         return content
 
 
-def stamped(content: bytes, metadata: Metadata) -> bytes:
-    """Return a file with other metadata; its network stays as it is."""
-    return Graph(content).content(metadata)
-
-
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Return what an operator's attribute says."""
     given: Iterable[onnx.AttributeProto] = node.attribute
