@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.own_images import OwnImages, nearly_seen
+from opsin.commands.nearly_seen import nearly_seen
+from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped

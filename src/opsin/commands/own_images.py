@@ -1,31 +1,23 @@
-"""Which images are a run's own: learnt from, chosen by, its test images, or near duplicates."""
+"""Which images are a run's own: learnt from, chosen by, or its test images."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.commands.test_set_usage import count_looks, key_of, looks_in_words, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ImageError, OpsinError, RunError, StorageError
+from opsin.core.errors import ImageError, RunError, StorageError
 from opsin.core.events import Watcher
-from opsin.data.cache import Decoded, as_keys, digest_rows, short_digest
-from opsin.data.dataset import read_corrected
-from opsin.data.duplicate_groups import near_duplicates
-from opsin.data.near_duplicates.find import SMALLEST
-from opsin.data.run_images import recipe_of_run
-from opsin.data.sources.named import NAMES
+from opsin.data.cache import digest_rows, short_digest
 from opsin.runtime.classifier import Classifier, Prediction
 
 _One = TypeVar("_One")
-
-# Bytes of all images that are compared; more would take longer than the evaluation.
-_MOST: Final = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -119,52 +111,3 @@ def noting_looks(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "
                 "chooses by them can no longer test by them"
             )
-
-
-def nearly_seen(
-    own: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
-) -> NDArray[np.bool_] | None:
-    """Tell which images are near duplicates of some that a run learnt from or was chosen by.
-
-    Args:
-        own: The run's own images.
-        decoded: Images as the run's file prepares them.
-        rows: Those in question, ``int64[M]``; exact copies are no near duplicates.
-        watcher: Is told how far the work is.
-
-    Returns:
-        ``bool[M]``; ``None`` where it cannot be told: the run's images are gone or would have to be
-        downloaded, there are too many, or they are too small to tell a copy from a likeness.
-    """
-    shape = decoded.images.shape[1:]
-    if min(shape[:2]) < SMALLEST:
-        return None
-    known = _images_of(own, watcher)
-    if known is None or known.images.shape[1:] != shape:
-        return None
-    train, val, _ = own.among(known.digests)
-    _, once = np.unique(as_keys(known.digests), return_index=True)
-    learnt = once[(train | val)[once]]
-    if (len(learnt) + len(rows)) * int(np.prod(shape)) > _MOST:
-        return None
-    near = near_duplicates(
-        np.concatenate([known.images[learnt], decoded.images[rows]]),
-        np.concatenate([known.digests[learnt], decoded.digests[rows]]),
-        mirrored=known.about["mirrored"],
-        watcher=watcher,
-    )
-    one, other = near.pairs.T  # the smaller row first
-    keys = as_keys(decoded.digests[rows])
-    found = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
-    return np.isin(keys, found) & ~np.isin(keys, as_keys(known.digests[learnt]))
-
-
-def _images_of(own: OwnImages, watcher: Watcher) -> Decoded | None:
-    """Read the images that a run was made from, where they are at hand."""
-    try:
-        recipe = recipe_of_run(own.run)
-        if {*recipe.sources, recipe.test} & set(NAMES):
-            return None  # which may be on another machine
-        return read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)
-    except OpsinError:
-        return None
