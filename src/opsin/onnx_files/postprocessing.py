@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from opsin.core.errors import MissingExtraError
 from opsin.core.metadata import Metadata
+
+try:
+    import onnx
+    from onnx import NodeProto, TensorProto, helper, numpy_helper
+except ImportError as error:
+    raise MissingExtraError("writing a classifier", "evaluate") from error
 
 #: The domain of trees, the only operator beyond the plain ones.
 TREES: Final = "ai.onnx.ml"
