@@ -89,8 +89,7 @@ class Recorder(Both):
         what, total, unit = self._work or (self._doing, 0, "")
         self.directory.show_progress(
             doing=what, done=done, total=total, unit=unit, share=self._share,
-            # Rounded, so that 8:23.5 is no other time here than in the terminal.
-            left=None if self._ends is None else max(0.0, round(self._ends - now, 6)),
+            left=None if self._ends is None else max(0.0, self._ends - now),
             speed=figures.pop("speed", None), figures=figures,
         )  # fmt: skip
 
