@@ -14,7 +14,7 @@ def clock(seconds: float) -> str:
         >>> clock(72.4), clock(3849)
         ('1:12', '1:04:09')
     """
-    # To the millisecond first: 2:02.5 must not be 2:03 in one place for a rounding error in another.
+    # To the millisecond first: a rounding error must not make 2:02.5 another time elsewhere.
     whole = round(round(seconds, 3))
     hours, minutes = whole // 3600, whole % 3600 // 60
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
