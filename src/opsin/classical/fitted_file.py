@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
@@ -14,11 +12,9 @@ from opsin.classical.fit import Fitted, least_of
 from opsin.classical.sklearn_to_onnx import GraphWriter, write_head
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Layer, Metadata
+from opsin.onnx_files.parity import TOLERANCE, temperature_and_tolerance
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
-
-#: Largest difference of probabilities between file and scikit-learn that is put down to rounding.
-TOLERANCE: Final = 1e-4
 
 
 class Written:
@@ -121,12 +117,9 @@ def check_parity(file: Classifier, fitted: Fitted, images: NDArray[np.uint8]) ->
         The largest difference of probabilities.
 
     Raises:
-        ParityError: A label differs, or a probability by more than `TOLERANCE`.
+        ParityError: A label differs, or a probability by more than rounding explains.
     """
-    calibration = file.metadata.calibration
-    temperature = 1.0 if calibration is None else calibration.temperature
-    # Dividing logits by less than 1 enlarges their rounding as well.
-    tolerance = TOLERANCE * max(1.0, 1 / temperature)
+    temperature, tolerance = temperature_and_tolerance(file.metadata)
     found = file.layers(images, ["probabilities", "embedding"])
     answers, embedding = found["probabilities"], found["embedding"]
     apart = np.abs(embedding - fitted.embedding(images)).max()

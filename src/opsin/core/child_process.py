@@ -78,6 +78,22 @@ def end_group(pid: int) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
+def process_exists(pid: int) -> bool:
+    """Tell whether there is a process of this number, anybody's. Not for Windows.
+
+    Example:
+        >>> process_exists(os.getpid())
+        True
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def error_values(error: OpsinError) -> list[str]:
     """Return an error as plain values, which `error_from` turns into the error again.
 

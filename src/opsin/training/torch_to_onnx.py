@@ -23,11 +23,9 @@ from opsin.core.errors import ParityError, RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models.torch_layers import Add, GlobalMaximum, Normalise
 from opsin.onnx_files.operators import OPERATORS, Operator
+from opsin.onnx_files.parity import temperature_and_tolerance
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
-
-#: Largest difference of probabilities between file and network that is put down to rounding.
-TOLERANCE: Final = 1e-4
 
 
 class _Writer:
@@ -298,12 +296,9 @@ def check_parity(file: Classifier, network: nn.Module, images: NDArray[np.uint8]
         The largest difference of probabilities.
 
     Raises:
-        ParityError: A label differs, or a probability by more than `TOLERANCE`.
+        ParityError: A label differs, or a probability by more than rounding explains.
     """
-    calibration = file.metadata.calibration
-    temperature = 1.0 if calibration is None else calibration.temperature
-    # Dividing logits by less than 1 enlarges their rounding as well.
-    tolerance = TOLERANCE * max(1.0, 1 / temperature)
+    temperature, tolerance = temperature_and_tolerance(file.metadata)
     network.eval()
     parts, own_parts = [], []
     size = max(8, 1_000_000 // (images.shape[1] * images.shape[2]))

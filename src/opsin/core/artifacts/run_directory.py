@@ -25,6 +25,7 @@ from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
 from opsin.core.artifacts.run_notes import NAME_MOST, NOTE_MOST, RunNotes
 from opsin.core.artifacts.run_status import RunStatus, State
+from opsin.core.child_process import process_exists
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.regular_file import open_regular
@@ -418,13 +419,7 @@ def _alive(pid: int, heartbeat: float) -> bool:
     age = time.time() - heartbeat
     if os.name == "nt" or age > _STALE:  # on Windows, asking by signal would end the process
         return age < 120
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return process_exists(pid)
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:

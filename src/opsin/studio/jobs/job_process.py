@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.core.child_process import child_environment, end_group
+from opsin.core.child_process import child_environment, end_group, process_exists
 from opsin.core.errors import RunError
 from opsin.studio.jobs.job import LOG, OUTPUT
 
@@ -80,7 +80,7 @@ class Children:
         if not _held(folder):
             return False
         own = self._own.get(folder)
-        gone = own.poll() is not None if own else pid is not None and not _exists(pid)
+        gone = own.poll() is not None if own else pid is not None and not process_exists(pid)
         if gone and pid is not None:
             end_group(pid)
         return not gone
@@ -127,13 +127,3 @@ def _held(folder: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
