@@ -12,7 +12,7 @@ PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-all browser node lint bench docs clean
 
-# Trains on Fashion-MNIST, writes the report, and classifies a picture of its own.
+# Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
 	$(BIN)/python -m opsin data fashion-mnist --out demo/data
 	$(BIN)/python -m opsin train fashion-mnist --epochs 3 --runs demo/runs --name demo

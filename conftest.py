@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
-    """Keep the tests' decoded pictures, and their state, away from the user's."""
+    """Keep the tests' decoded images, and their state, away from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPSIN_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OPSIN_STATE", str(tmp_path_factory.mktemp("state")))

@@ -44,10 +44,10 @@ BENCHMARKS: Final = {
     "classical": Benchmark("published figures", "30 min", "logistic --source digits"),
     "duplicates": Benchmark("", "20 min", "--made 50 --plant 5 --sizes 50 100"),
     "first_layer": Benchmark("", "1 min", ""),
-    "heat_maps": Benchmark("", "3 min a run", "RUN --pictures 2"),
-    "inspection": Benchmark("", "5 min", "RUN --repeats 1 --pictures 100"),
+    "heat_maps": Benchmark("", "3 min a run", "RUN --images 2"),
+    "inspection": Benchmark("", "5 min", "RUN --repeats 1 --images 100"),
     "label_errors": Benchmark(
-        "", "30 min", "--source digits --pictures 300 --seeds 1 --folds 2 --epochs 1"
+        "", "30 min", "--source digits --images 300 --seeds 1 --folds 2 --epochs 1"
     ),
     "prediction": Benchmark(
         "Keras, PyTorch", "10 min", "RUN --repeats 1 --seconds 0.2 --memory 20 40 --made 20"

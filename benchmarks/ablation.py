@@ -1,4 +1,4 @@
-"""What each part of the default recipe is worth, on validation pictures only.
+"""What each part of the default recipe is worth, on validation images only.
 
     python -m benchmarks.ablation SOURCE --epochs 5 [--only muon,batch] --out ablation.json
 

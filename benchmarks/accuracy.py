@@ -7,7 +7,7 @@ The first FOLDER holds CIFAR-10 as ``train/<class>/*`` and ``test/<class>/*``, t
 photographs of hands as ``<digit>/IMG_<number>.JPG``: their numbers tell one student from the next,
 since each showed the digits in order, and a student is kept on one side of the split. Each
 training is a process of its own and looks at the test set once, at its end; beside its figure
-stands that of the mean answer to the picture and its mirror image. Nothing here was used to tune
+stands that of the mean answer to the image and its mirror image. Nothing here was used to tune
 anything: rates and schedules were chosen on validation data (docs/performance.md).
 """
 
@@ -70,7 +70,7 @@ def main() -> None:
     """Run the cases that were asked for and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
-    parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as pictures")
+    parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as images")
     parser.add_argument("--hands", type=Path, help="folder with the photographs of hands")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each case")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first of them")
@@ -156,7 +156,7 @@ def _train(source: str, case: Case, seed: int) -> dict[str, Any]:
 
 
 def _mirrored(run: opsin.Run) -> float:
-    """Return the accuracy of the mean answer to each test picture and its mirror image."""
+    """Return the accuracy of the mean answer to each test image and its mirror image."""
     kept = run.directory.load_arrays(run.directory.predictions)
     recipe = run.recipe.data
     data = opsin.load(*recipe.sources, **recipe.model_dump(exclude={"sources"}, exclude_none=True))

@@ -1,8 +1,8 @@
-"""One picture, answered as people write it themselves.
+"""One image, answered as people write it themselves.
 
     python benchmarks/answering_peers.py make FOLDER
-    python benchmarks/answering_peers.py pytorch FOLDER PICTURE
-    KERAS_BACKEND=tensorflow python benchmarks/answering_peers.py keras FOLDER PICTURE
+    python benchmarks/answering_peers.py pytorch FOLDER IMAGE
+    KERAS_BACKEND=tensorflow python benchmarks/answering_peers.py keras FOLDER IMAGE
 
 FOLDER holds ``network.json`` (classes, height, width, channels, stages, activation, temperature)
 and ``weights.npz`` (the weights of a `resnet` of Opsin's by their names in its file). ``make``
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Make the peers' files, or answer for one picture."""
-    verb, folder, *picture = sys.argv[1:]
+    """Make the peers' files, or answer for one image."""
+    verb, folder, *image = sys.argv[1:]
     if verb == "make":
         _make(Path(folder))
         return
-    probabilities = {"keras": _keras, "pytorch": _pytorch}[verb](Path(folder), picture[0])
+    probabilities = {"keras": _keras, "pytorch": _pytorch}[verb](Path(folder), image[0])
     best = int(probabilities.argmax())
     print(description(Path(folder))["classes"][best], float(probabilities[best]))
 
@@ -44,25 +44,23 @@ def description(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _keras(folder: Path, picture: str) -> NDArray[np.float32]:
+def _keras(folder: Path, path: str) -> NDArray[np.float32]:
     """Answer as https://keras.io/guides/serialization_and_saving has it."""
     keras: Any = importlib.import_module("keras")
     like = description(folder)
     model = keras.models.load_model(folder / "network.keras")
     mode = "rgb" if like["channels"] == 3 else "grayscale"
     size = (like["height"], like["width"])
-    image = keras.utils.load_img(
-        picture, color_mode=mode, target_size=size, interpolation="bilinear"
-    )
+    image = keras.utils.load_img(path, color_mode=mode, target_size=size, interpolation="bilinear")
     pixels = np.expand_dims(keras.utils.img_to_array(image), 0)
     return np.asarray(model.predict(pixels, verbose=0)[0], np.float32)
 
 
-def _pytorch(folder: Path, picture: str) -> NDArray[np.float32]:
+def _pytorch(folder: Path, image: str) -> NDArray[np.float32]:
     import torch  # noqa: PLC0415
 
     network = load_pytorch(folder)
-    pixels = decode(Path(picture).read_bytes(), description(folder))
+    pixels = decode(Path(image).read_bytes(), description(folder))
     with torch.inference_mode():
         answer = network(torch.from_numpy(pixels)[None])[0].softmax(0)
     return np.asarray(answer.numpy())

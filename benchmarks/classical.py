@@ -5,8 +5,8 @@
 
 Each model is trained by ``opsin train`` with its defaults, in a process of its own, and looks at
 the test set once, at its end. ``fit`` is the time of the fitting alone, ``all`` the processor's
-time for the whole run with its report; ``answers`` is how many pictures a second the file
-answers on this machine, in batches of 256. The defaults were chosen on validation pictures. The
+time for the whole run with its report; ``answers`` is how many images a second the file
+answers on this machine, in batches of 256. The defaults were chosen on validation images. The
 published figures, where we know any, are those of the data set's authors
 (H. Xiao et al., arXiv:1708.07747, and their page side by side with MNIST).
 """
@@ -89,7 +89,7 @@ def _train(name: str, source: str, seed: int) -> dict[str, Any]:
 
 
 def _rate(run: opsin.Run, source: str) -> float:
-    """Return how many test pictures a second the run's file answers."""
+    """Return how many test images a second the run's file answers."""
     data = opsin.load(source)
     batch = np.asarray(data.images[data.split.test[:256]])
     classifier = run.classifier()

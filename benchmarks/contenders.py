@@ -41,12 +41,12 @@ _NEEDS: Final = {
 }
 
 
-def _raw(port: int, picture: bytes) -> bytes:
-    return http_request(port, picture)
+def _raw(port: int, image: bytes) -> bytes:
+    return http_request(port, image)
 
 
-def _json(port: int, picture: bytes) -> bytes:
-    return http_request(port, json_body(picture), "application/json")
+def _json(port: int, image: bytes) -> bytes:
+    return http_request(port, json_body(image), "application/json")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Contender:
     Args:
         name: What the table calls it.
         command: Returns what starts it on a port.
-        request: Makes the HTTP request for a picture on a port, in the form that its own
+        request: Makes the HTTP request for an image on a port, in the form that its own
             documentation recommends.
         settings: What was chosen for it.
     """
@@ -66,9 +66,9 @@ class Contender:
     request: Callable[[int, bytes], bytes] = _raw
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def requests(self, port: int, pictures: Sequence[bytes]) -> list[bytes]:
-        """Return whole HTTP requests for pictures."""
-        return [self.request(port, picture) for picture in pictures]
+    def requests(self, port: int, images: Sequence[bytes]) -> list[bytes]:
+        """Return whole HTTP requests for images."""
+        return [self.request(port, image) for image in images]
 
 
 def ours(model: Path, *words: str) -> Contender:
@@ -83,7 +83,7 @@ def peer(kind: str, python: Path, folder: Path, settings: dict[str, Any]) -> Con
     return Contender(
         kind,
         lambda port: [*words, str(port), json.dumps(settings)],
-        # Pictures as base64 in JSON are how LitServe's guides send them.
+        # Images as base64 in JSON are how LitServe's guides send them.
         _json if kind == "litserve" else _raw,
         settings,
     )
@@ -149,7 +149,7 @@ def _resident(process: int) -> int:
 
 
 @contextlib.contextmanager
-def running(contender: Contender, picture: bytes) -> Iterator[Running]:
+def running(contender: Contender, image: bytes) -> Iterator[Running]:
     """Start a server, wait until it answers, and end all its processes in the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -161,7 +161,7 @@ def running(contender: Contender, picture: bytes) -> Iterator[Running]:
             start_new_session=True,
         )  # fmt: skip
         try:
-            _wait(process, contender.request(port, picture), port, contender.name, said)
+            _wait(process, contender.request(port, image), port, contender.name, said)
             yield Running(port, process, time.perf_counter() - began)
         finally:
             _end(process)

@@ -1,12 +1,12 @@
-"""How many changed copies of pictures are found, how many others are, and how long it takes.
+"""How many changed copies of images are found, how many others are, and how long it takes.
 
     python -m benchmarks.duplicates [FOLDER …] --plant 1000 --out duplicates.json
 
-Without FOLDER, pictures are made. Of each folder's pictures some are copied, changed and put among
+Without FOLDER, images are made. Of each folder's images some are copied, changed and put among
 the others, one kind of change at a time: JPEG at quality 50, a crop of 90% of each side anywhere,
 half to double size, a mirror image, brightness ±30%. Recall is the share of them that is found;
-false pairs are those of a planted picture with another than its original, by the number of pictures
-(what is found without planting is a matter for the eye: `opsin data FOLDER --audit`). Then pictures
+false pairs are those of a planted image with another than its original, by the number of images
+(what is found without planting is a matter for the eye: `opsin data FOLDER --audit`). Then images
 of the first folder, mixed two by two so that none repeats, are searched in growing numbers.
 """
 
@@ -34,31 +34,31 @@ from opsin.data.near_duplicates.find import find_near_duplicates
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
 
-def _jpeg(picture: Image.Image, _: np.random.Generator) -> Image.Image:
+def _jpeg(image: Image.Image, _: np.random.Generator) -> Image.Image:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=50)
+    image.save(stream, "JPEG", quality=50)
     return Image.open(stream)
 
 
-def _crop(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    width, height = round(0.9 * picture.width), round(0.9 * picture.height)
-    left = int(random.integers(picture.width - width + 1))
-    top = int(random.integers(picture.height - height + 1))
-    return picture.crop((left, top, left + width, top + height))
+def _crop(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    width, height = round(0.9 * image.width), round(0.9 * image.height)
+    left = int(random.integers(image.width - width + 1))
+    top = int(random.integers(image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
 
 
-def _resize(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+def _resize(image: Image.Image, random: np.random.Generator) -> Image.Image:
     scale = random.choice([0.5, 0.75, 1.5, 2.0])
-    size = round(picture.width * scale), round(picture.height * scale)
-    return picture.resize(size, Image.Resampling.BICUBIC)
+    size = round(image.width * scale), round(image.height * scale)
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _flip(picture: Image.Image, _: np.random.Generator) -> Image.Image:
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def _flip(image: Image.Image, _: np.random.Generator) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def _brightness(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Brightness(picture).enhance(random.choice([0.7, 0.85, 1.15, 1.3]))
+def _brightness(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(random.choice([0.7, 0.85, 1.15, 1.3]))
 
 
 CHANGES: Final[dict[str, Change]] = {
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     parser.add_argument("--made", type=int, default=1000, metavar="N",
-                        help="pictures to make where no folder is given")  # fmt: skip
+                        help="images to make where no folder is given")  # fmt: skip
     parser.add_argument("--plant", type=int, default=1000, help="copies of each kind")
     parser.add_argument("--sizes", type=int, nargs="*", default=(10_000, 60_000, 240_000))
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
@@ -89,12 +89,12 @@ def main() -> None:
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    print(f"{'pictures':<30}{'change':<12}{'recall':>8}{'false pairs':>13}{'seconds':>9}")
+    print(f"{'images':<30}{'change':<12}{'recall':>8}{'false pairs':>13}{'seconds':>9}")
     for folder in options.folders:
         data = opsin.load(folder.absolute())
         results[folder.name] = _planted(folder.name, data, options.plant)
     data = opsin.load(options.folders[0].absolute())
-    print(f"\n{'pictures':>10}{'seconds':>10}{'seconds / (n log n), first = 1':>34}")
+    print(f"\n{'images':>10}{'seconds':>10}{'seconds / (n log n), first = 1':>34}")
     results["growth"] = _growth(np.asarray(data.images), options.sizes)
     return results
 
@@ -109,7 +109,7 @@ def _planted(name: str, data: opsin.Dataset, count: int) -> dict[str, Any]:
     title = f"{name} ({total:,})"
     print(f"{title:<30}{'none':<12}{'':>8}{len(before.pairs):>9,} all{seconds:>9.1f}", flush=True)
     figures: dict[str, Any] = {"found without planting": len(before.pairs), "seconds": seconds}
-    # Pictures that belong together anyway: a planted copy may be paired with any of them.
+    # Images that belong together anyway: a planted copy may be paired with any of them.
     related: dict[int, set[int]] = {}
     for one, other in before.pairs.tolist():
         related.setdefault(one, set()).add(other)
@@ -141,10 +141,10 @@ def _planted(name: str, data: opsin.Dataset, count: int) -> dict[str, Any]:
 def _copy(
     pixels: NDArray[np.uint8], change: Change, random: np.random.Generator, data: opsin.Dataset
 ) -> NDArray[np.uint8]:
-    """Return a changed copy, prepared as Opsin prepares pictures."""
-    picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    """Return a changed copy, prepared as Opsin prepares images."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     stream = io.BytesIO()
-    change(picture, random).save(stream, "PNG")
+    change(image, random).save(stream, "PNG")
     return read_image(stream.getvalue(), data.preparation)
 
 

@@ -23,7 +23,7 @@ _RUNS: Final = 15
 
 def main() -> None:
     """Time both orders and print a table."""
-    print(f"{'picture':>12}{'batch':>7}{'last, µs':>12}{'first, µs':>12}{'ratio':>8}")
+    print(f"{'image':>12}{'batch':>7}{'last, µs':>12}{'first, µs':>12}{'ratio':>8}")
     random = np.random.default_rng(0)
     for shape in SHAPES:
         sessions = [_session(shape, channels_first=first) for first in (False, True)]

@@ -1,16 +1,16 @@
-"""How often heat maps pass their checks, over the test pictures of finished runs.
+"""How often heat maps pass their checks, over the test images of finished runs.
 
     python -m benchmarks.heat_maps runs/2026-11-21-fashion-mnist-resnet runs/2026-11-21-cifar10-cnn
-    python -m benchmarks.heat_maps RUN --pictures 50 --out heat_maps.json
+    python -m benchmarks.heat_maps RUN --images 50 --out heat_maps.json
 
-For each run some test pictures are drawn at random, and each is explained for the answer that it
-got (opsin.inspection.decision). ``hide`` and ``show`` are the shares of pictures for which
+For each run some test images are drawn at random, and each is explained for the answer that it
+got (opsin.inspection.decision). ``hide`` and ``show`` are the shares of images for which
 the map beats itself at random places in the deletion and the insertion curve, ``differs`` for
 which a network with random weights gives another map, ``all`` for which every check is passed;
 ``alike`` is the median rank correlation with the random network's map, with the 90th percentile
-behind it. ``misplaced`` is the occlusion map of another of the pictures: how often chance passes.
-Below, for how many pictures a part was found whose hiding changes the answer, how large it is in
-the median, and the median time a picture takes. Without RUN a small network is trained on the
+behind it. ``misplaced`` is the occlusion map of another of the images: how often chance passes.
+Below, for how many images a part was found whose hiding changes the answer, how large it is in
+the median, and the median time an image takes. Without RUN a small network is trained on the
 digits.
 """
 
@@ -43,10 +43,10 @@ from opsin.runtime.classifier import Classifier
 
 
 def main() -> None:
-    """Explain test pictures of each run and print a table."""
+    """Explain test images of each run and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
-    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--images", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="default: as many as the machine has cores")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
@@ -61,8 +61,8 @@ def main() -> None:
 
 def _measure_all(options: argparse.Namespace, results: dict[str, Any]) -> None:
     for run in options.runs:
-        found = results[run.name] = _measure(run, options.pictures, options.seed, options.threads)
-        print(f"\n{run.name}: {found['pictures']} test pictures")
+        found = results[run.name] = _measure(run, options.images, options.seed, options.threads)
+        print(f"\n{run.name}: {found['images']} test images")
         print(f"{'method':<22}{'hide':>7}{'show':>7}{'differs':>9}{'all':>7}{'alike':>14}")
         for method, row in found["methods"].items():
             alike = row["alike"]
@@ -71,8 +71,8 @@ def _measure_all(options: argparse.Namespace, results: dict[str, Any]) -> None:
             )
             print(f"{method:<22}{shares}{alike[0]:>8.2f}{alike[1]:>6.2f}")
         print(
-            f"a part whose hiding changes the answer: {found['changed']:.0%} of pictures, "
-            f"median {found['share']:.0%} of the picture; {found['seconds']:.1f} s a picture",
+            f"a part whose hiding changes the answer: {found['changed']:.0%} of images, "
+            f"median {found['share']:.0%} of the image; {found['seconds']:.1f} s an image",
             flush=True,
         )
         if options.out:
@@ -111,7 +111,7 @@ def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str,
             )
         shares += [decision.counterfactual.share] if decision.counterfactual else []
     return {
-        "pictures": len(rows),
+        "images": len(rows),
         "methods": {
             method: _shares(np.array(found, np.float64)) for method, found in rowwise.items()
         },
@@ -125,7 +125,7 @@ def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str,
 def _of_another(
     classifier: Classifier, decision: Decision, heat: NDArray[np.float32]
 ) -> FaithfulnessVerdict:
-    """Return the verdict on the map of another picture."""
+    """Return the verdict on the map of another image."""
     given = (classifier.probabilities, decision.pixels, heat, decision.target, decision.fill)
     return assess_faithfulness(
         heat, curves_of(*given), chance(*given), decision.maps[-1].random_heat

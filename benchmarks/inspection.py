@@ -1,11 +1,11 @@
-"""How long it takes to look inside: a page about one picture, and a gallery of a layer's units.
+"""How long it takes to look inside: a page about one image, and a gallery of a layer's units.
 
-    python -m benchmarks.inspection RUN [--repeats 5] [--pictures 60000] --out inspection.json
+    python -m benchmarks.inspection RUN [--repeats 5] [--images 60000] --out inspection.json
 
-First `opsin inspect RUN PICTURE` is timed as a whole process, from nothing to the written page with
-every layer's maps: the first time, which finds no figures of the training pictures kept by an
-earlier one, and later times. Then a process for each layer looks for the pictures that excite each
-of its units among so many pictures of the run, and tells its seconds, without its imports, and the
+First `opsin inspect RUN IMAGE` is timed as a whole process, from nothing to the written page with
+every layer's maps: the first time, which finds no figures of the training images kept by an
+earlier one, and later times. Then a process for each layer looks for the images that excite each
+of its units among so many images of the run, and tells its seconds, without its imports, and the
 highest memory use that Linux has seen of it (VmHWM). The layers are the one with the largest maps
 and the one before the last, or those that are named. Without RUN a small network is trained on the
 digits.
@@ -40,15 +40,15 @@ AIMS: Final = {"inspect": 2.0, "gallery": 60.0, "memory": 1e9}
 def main() -> None:
     """Time the processes and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("run", nargs="?", type=Path, help="run directory with its pictures")
+    parser.add_argument("run", nargs="?", type=Path, help="run directory with its images")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--pictures", type=int, default=60_000)
+    parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--layer", action="append", help="of the gallery (again for more)")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     parser.add_argument("--gallery", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.gallery:
-        print(json.dumps(_gallery(options.run, options.gallery, options.pictures)))
+        print(json.dumps(_gallery(options.run, options.gallery, options.images)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -62,7 +62,7 @@ def main() -> None:
         shutil.rmtree(run_copy / "inspection", ignore_errors=True)
         results = {
             "inspect": _processes(run_copy, folder, options.repeats),
-            "gallery": _galleries(run_copy, options.layer, options.pictures),
+            "gallery": _galleries(run_copy, options.layer, options.images),
             "aims": AIMS,
         }
     if options.out:
@@ -72,14 +72,14 @@ def main() -> None:
 
 def _processes(run: Path, folder: Path, repeats: int) -> dict[str, list[float]]:
     """Time the verb, the first time apart, beside what it cannot do without."""
-    picture = folder / "picture.png"
-    Image.fromarray(np.asarray(Inspection(run).known.images[0]).squeeze()).save(picture)
+    image = folder / "image.png"
+    Image.fromarray(np.asarray(Inspection(run).known.images[0]).squeeze()).save(image)
     commands = {
-        "opsin inspect RUN PICTURE": ["-m", "opsin", "inspect", str(run), str(picture)],
-        "opsin predict RUN PICTURE": ["-m", "opsin", "predict", str(run), str(picture)],
+        "opsin inspect RUN IMAGE": ["-m", "opsin", "inspect", str(run), str(image)],
+        "opsin predict RUN IMAGE": ["-m", "opsin", "predict", str(run), str(image)],
         "import onnx, onnxruntime": ["-c", "import onnx, onnxruntime"],
     }
-    first = _seconds(commands["opsin inspect RUN PICTURE"], folder)
+    first = _seconds(commands["opsin inspect RUN IMAGE"], folder)
     seconds: dict[str, list[float]] = {"the first time": [first]}
     for _ in range(repeats):
         for name, words in commands.items():
@@ -99,35 +99,35 @@ def _seconds(words: list[str], folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def _galleries(run: Path, layers: list[str] | None, pictures: int) -> list[dict[str, Any]]:
+def _galleries(run: Path, layers: list[str] | None, images: int) -> list[dict[str, Any]]:
     """Time the gallery of each layer in a process of its own."""
     rows = opsin.Classifier(run).metadata.layers
     if not layers:
         largest = max(rows[1:], key=lambda row: math.prod(row.shape))
         layers = list(dict.fromkeys((largest.name, rows[-2].name)))
-    print(f"\n{'gallery of':<22}{'units':>8}{'pictures':>10}{'seconds':>10}{'pictures/s':>12}"
+    print(f"\n{'gallery of':<22}{'units':>8}{'images':>10}{'seconds':>10}{'images/s':>12}"
           f"{'peak memory':>13}")  # fmt: skip
     found: list[dict[str, Any]] = []
     for layer in layers:
         command = [sys.executable, __file__, str(run), "--gallery", layer,
-                   "--pictures", str(pictures)]  # fmt: skip
+                   "--images", str(images)]  # fmt: skip
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         told: dict[str, Any] = json.loads(done.stdout)
         found.append(told)
-        print(f"{layer:<22}{told['units']:>8,}{told['pictures']:>10,}{told['seconds']:>8.1f} s"
-              f"{told['pictures'] / told['seconds']:>12,.0f}{told['peak'] / 1e6:>10,.0f} MB",
+        print(f"{layer:<22}{told['units']:>8,}{told['images']:>10,}{told['seconds']:>8.1f} s"
+              f"{told['images'] / told['seconds']:>12,.0f}{told['peak'] / 1e6:>10,.0f} MB",
               flush=True)  # fmt: skip
     print(f"aim: {AIMS['gallery']:.0f} s, {AIMS['memory'] / 1e6:,.0f} MB")
     return found
 
 
-def _gallery(run: Path, layer: str, pictures: int) -> dict[str, Any]:
+def _gallery(run: Path, layer: str, images: int) -> dict[str, Any]:
     """Look for what excites a layer's units, here and now."""
     from opsin.inspection.units import unit_gallery  # noqa: PLC0415  this process alone
 
     look = Inspection(run)
-    # Validation and test pictures too, for a round number.
-    rows = np.arange(min(pictures, len(look.known.images)))
+    # Validation and test images too, for a round number.
+    rows = np.arange(min(images, len(look.known.images)))
     known = dataclasses.replace(look.known, train=rows)
     network = look.network
     began = time.perf_counter()
@@ -136,7 +136,7 @@ def _gallery(run: Path, layer: str, pictures: int) -> dict[str, Any]:
     return {
         "layer": layer,
         "units": len(gallery),
-        "pictures": gallery.images,
+        "images": gallery.images,
         "seconds": seconds,
         "peak": _peak(),
     }

@@ -2,13 +2,13 @@
 
     python -m benchmarks.label_errors --seeds 3 --out label-errors.json
 
-Of Fashion-MNIST's 60,000 training pictures 5% get another label: any other (uniform), or the class
+Of Fashion-MNIST's 60,000 training images 5% get another label: any other (uniform), or the class
 that theirs is most often taken for (confused), which is how people err. Answers to all of them come
 from a cross-validation with the `mlp` on the wrong labels, as `opsin train --folds` does it. Then
 suspects are ranked. Precision at k: of the first k suspects, k being the number planted, the share
 that was planted. Recall: the share of the planted ones among all suspects. Fashion-MNIST has wrong
 labels of its own, which count as false alarms here. The last column is precision at k where all
-pictures are ranked by the answer's confidence in their label alone, without confident learning.
+images are ranked by the answer's confidence in their label alone, without confident learning.
 With `--methods` each of cleanlab's ways to choose and to rank is set beside the one that is used.
 """
 
@@ -45,13 +45,13 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--model", default="mlp")
-    parser.add_argument("--pictures", type=int, default=60_000, help="use the first so many")
+    parser.add_argument("--images", type=int, default=60_000, help="use the first so many")
     parser.add_argument("--methods", action="store_true", help="compare cleanlab's methods")
     parser.add_argument("--keep", type=Path, help="folder for the answers, used if there")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
     source = opsin.load(options.source)
-    rows = np.sort(np.concatenate([source.split.train, source.split.val]))[: options.pictures]
+    rows = np.sort(np.concatenate([source.split.train, source.split.val]))[: options.images]
     clean = opsin.from_arrays(
         source.images[rows], source.labels[rows], source.classes, name=options.source
     )
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"\n{'planted':<12}{'seed':>5}{'errors':>8}{'suspects':>10}{'precision at k':>16}"
           f"{'recall':>8}{'by answer':>11}{'seconds':>9}")  # fmt: skip
     found: dict[str, Any] = {"model": options.model, "folds": options.folds,
-                             "epochs": options.epochs, "pictures": len(clean)}  # fmt: skip
+                             "epochs": options.epochs, "images": len(clean)}  # fmt: skip
     for kind in ("uniform", "confused"):
         figures = [
             _measure(clean, kind, seed, None if kind == "uniform" else partner, options)
@@ -109,7 +109,7 @@ def _plant(
 def _answers(
     data: opsin.Dataset, kind: str, seed: int, options: argparse.Namespace
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return answers out of fold, in the order of the pictures, and the labels trained on."""
+    """Return answers out of fold, in the order of the images, and the labels trained on."""
     kept = options.keep / f"{kind}-{seed}.npz" if options.keep else None
     if kept and kept.exists():
         with np.load(kept, allow_pickle=False) as arrays:

@@ -10,7 +10,7 @@ from benchmarks.serving_peers import Model
 
 
 class LitApi(litserve.LitAPI):  # type: ignore[misc]  # of a package that is not installed here
-    """The endpoint in LitServe's words: JSON with the picture in base64."""
+    """The endpoint in LitServe's words: JSON with the image in base64."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002  # the hook's name for it
         """Load the network, once in each worker."""
@@ -21,8 +21,8 @@ class LitApi(litserve.LitAPI):  # type: ignore[misc]  # of a package that is not
         return self.model.tensor(base64.b64decode(request["image"]))
 
     def predict(self, images: torch.Tensor) -> torch.Tensor:
-        """Return ``float32[N, K]``, or ``float32[K]`` of one picture."""
-        if images.ndim == 3:  # batches of one are handed over as the picture itself
+        """Return ``float32[N, K]``, or ``float32[K]`` of one image."""
+        if images.ndim == 3:  # batches of one are handed over as the image itself
             return self.model.probabilities(images[None])[0]
         return self.model.probabilities(images)
 

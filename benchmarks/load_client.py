@@ -213,9 +213,9 @@ def http_request(
     return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def json_body(picture: bytes) -> bytes:
-    """Return a picture in base64 as JSON."""
-    return json.dumps({"image": base64.b64encode(picture).decode()}).encode()
+def json_body(image: bytes) -> bytes:
+    """Return an image in base64 as JSON."""
+    return json.dumps({"image": base64.b64encode(image).decode()}).encode()
 
 
 def write_requests(file: Path, requests: Sequence[bytes]) -> None:

@@ -1,19 +1,19 @@
 """How quick `opsin predict` is, and how small.
 
-    python -m benchmarks.prediction RUN PICTURES --peers .venv-peers/bin/python --out FILE.json
-    python -m benchmarks.prediction RUN PICTURES --only memory --million
+    python -m benchmarks.prediction RUN IMAGES --peers .venv-peers/bin/python --out FILE.json
+    python -m benchmarks.prediction RUN IMAGES --only memory --million
     python -m benchmarks.prediction --only size
 
-RUN is a `resnet`, PICTURES a folder; without them a small one is trained on the digits, and
-pictures are made. All contenders take turns, and ratios are taken within a repeat.
+RUN is a `resnet`, IMAGES a folder; without them a small one is trained on the digits, and
+images are made. All contenders take turns, and ratios are taken within a repeat.
 
-- ``start``: one picture as a whole process: `opsin predict`, Keras with a .keras file and PyTorch
+- ``start``: one image as a whole process: `opsin predict`, Keras with a .keras file and PyTorch
   with a state dict, the same network with the same weights in all three. Python and the imports of
   ONNX Runtime and PyTorch alone say where the time goes. Both peers are left out where they are
   not installed.
 - ``folder``: the network's part beside a bare loop of ONNX Runtime over arrays that are ready,
   decoding alone, and the whole folder beside what both together allow on this machine's cores.
-- ``memory``: the highest memory use of `opsin predict MODEL FOLDER` for few and for many pictures.
+- ``memory``: the highest memory use of `opsin predict MODEL FOLDER` for few and for many images.
 - ``size``: what `pip install opsin` puts into a fresh environment, by package.
 """
 
@@ -43,7 +43,7 @@ from opsin.runtime.classifier import Classifier
 _HERE: Final = Path(__file__).parent
 _PARTS: Final = ("start", "folder", "memory", "size")
 _BATCH: Final = 64
-# Prepared pictures that the loops go over; more would only take memory.
+# Prepared images that the loops go over; more would only take memory.
 _READY: Final = 2048
 _OPSIN: Final = "opsin predict"
 _PEERS: Final = ("keras-tensorflow", "pytorch")
@@ -78,7 +78,7 @@ def main() -> None:
     """Measure what was asked for and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", help="run directory of a resnet")
-    parser.add_argument("pictures", nargs="?", type=Path, help="folder of pictures")
+    parser.add_argument("images", nargs="?", type=Path, help="folder of images")
     parser.add_argument("--peers", type=Path, default=PEERS,
                         help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
     parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS[:3], metavar="PART",
@@ -86,15 +86,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5, help="of each loop over a folder")
     parser.add_argument("--made", type=int, default=1000, metavar="N",
-                        help="pictures to make where no folder is given")  # fmt: skip
+                        help="images to make where no folder is given")  # fmt: skip
     parser.add_argument("--memory", type=int, nargs=2, default=(10_000, 100_000), metavar="N")
-    parser.add_argument("--million", action="store_true", help="10,000 and 1,000,000 pictures")
+    parser.add_argument("--million", action="store_true", help="10,000 and 1,000,000 images")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     parser.add_argument("--contender", choices=_LOOPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contender:
         loop = _LOOPS[options.contender]
-        print(json.dumps(loop(options.model, _files(options.pictures), options.seconds)))
+        print(json.dumps(loop(options.model, _files(options.images), options.seconds)))
         return
     if options.repeats < 1:
         parser.error("expected at least 1 repeat")
@@ -108,9 +108,9 @@ def main() -> None:
         model = Path(options.model) if options.model else None
         if model is None and needs_model:
             model = small_resnet(folder)
-        if options.pictures is None and needs_model:
-            options.pictures = folder / "photos"
-            write_photos(options.pictures, options.made)
+        if options.images is None and needs_model:
+            options.images = folder / "photos"
+            write_photos(options.images, options.made)
         for part in options.only:
             results[part] = _size(folder) if part == "size" else _WORKS[part](
                 model or folder, folder, options
@@ -132,15 +132,15 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
     """Time the whole processes in turn."""
     network = folder / "network"
     network.mkdir()
-    picture = str(_files(options.pictures)[0])
+    image = str(_files(options.images)[0])
     script = str(_HERE / "answering_peers.py")
-    commands = {_OPSIN: [sys.executable, "-m", "opsin", "predict", str(model), picture]}
+    commands = {_OPSIN: [sys.executable, "-m", "opsin", "predict", str(model), image]}
     peers = Peers.found(options.peers)
     if present := peers.installed(_PEERS):
         make_peers(peers.python, Classifier(model, threads=1), network)
         for peer in present:
             verb = peer.partition("-")[0]
-            commands[peer] = [str(peers.python), script, verb, str(network), picture]
+            commands[peer] = [str(peers.python), script, verb, str(network), image]
     for package in filter(find_spec, ("onnxruntime", "torch")):
         commands[f"import {package} alone"] = [sys.executable, "-c", f"import {package}"]
     commands["python alone"] = [sys.executable, "-c", ""]
@@ -156,7 +156,7 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
                 sys.exit(f"{name} failed; the end of what it said:\n{done.stderr[-3000:]}")
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - began)
-    print(f"{'one picture, a whole process':<30}{'seconds':>9}{'each':>30}{'opsin is':>10}"
+    print(f"{'one image, a whole process':<30}{'seconds':>9}{'each':>30}{'opsin is':>10}"
           f"{'target':>9}")  # fmt: skip
     for name, each in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[_OPSIN], each, strict=True))
@@ -178,7 +178,7 @@ def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]
     for _turn in range(options.repeats):
         for name in _LOOPS:
             command = [sys.executable, "-m", "benchmarks.prediction", str(model),
-                       str(options.pictures), "--contender", name,
+                       str(options.images), "--contender", name,
                        "--seconds", str(options.seconds)]  # fmt: skip
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rates[name].append(float(json.loads(done.stdout)))
@@ -186,7 +186,7 @@ def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]
               for network, decode in zip(rates[_BARE], rates[_DECODE], strict=True)]  # fmt: skip
     parts = [a / b for a, b in zip(rates[_NETWORK], rates[_BARE], strict=True)]
     wholes = [a / b for a, b in zip(rates[_FOLDER], bounds, strict=True)]
-    print(f"{'over a folder':<38}{'pictures/s':>11}{'each':>38}")
+    print(f"{'over a folder':<38}{'images/s':>11}{'each':>38}")
     for name, each in {**rates, "decoding and network allow": bounds}.items():
         shown = " ".join(f"{one:,.0f}" for one in each)
         print(f"{name:<38}{statistics.median(each):>11,.0f}{shown:>38}", flush=True)
@@ -198,7 +198,7 @@ def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]
 
 
 def _bare(model: str, files: Sequence[Path], seconds: float) -> float:
-    """Return pictures a second of what anybody would write around ONNX Runtime."""
+    """Return images a second of what anybody would write around ONNX Runtime."""
     import onnxruntime  # noqa: PLC0415  each contender loads its own packages only
 
     classifier = Classifier(model)
@@ -211,7 +211,7 @@ def _bare(model: str, files: Sequence[Path], seconds: float) -> float:
 
 
 def _network(model: str, files: Sequence[Path], seconds: float) -> float:
-    """Return pictures a second of the answers to prepared pictures, as folders get them."""
+    """Return images a second of the answers to prepared images, as folders get them."""
     classifier = Classifier(model, threads=1)
     prepared = [classifier.prepare(file, file.name) for file in files[:_READY]]
     cores = os.cpu_count() or 1
@@ -231,7 +231,7 @@ def _network(model: str, files: Sequence[Path], seconds: float) -> float:
 
 
 def _decode(model: str, files: Sequence[Path], seconds: float) -> float:
-    """Return pictures a second of decoding alone, on all cores."""
+    """Return images a second of decoding alone, on all cores."""
     classifier = Classifier(model)
     cores = os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
@@ -244,15 +244,15 @@ def _decode(model: str, files: Sequence[Path], seconds: float) -> float:
 
 
 def _stream(model: str, files: Sequence[Path], seconds: float) -> float:
-    """Return pictures a second of the pipeline that `opsin predict` sends folders through."""
+    """Return images a second of the pipeline that `opsin predict` sends folders through."""
     from opsin.commands.classify.pipeline import classify_stream  # noqa: PLC0415
     from opsin.data.image_stream import Unlabelled  # noqa: PLC0415
 
-    pictures = [Unlabelled(file.name, str(file), str(file)) for file in files]
+    images = [Unlabelled(file.name, str(file), str(file)) for file in files]
     classifier = Classifier(model, threads=1)
     classifier.predict(files[0])
     count, began = 0, time.perf_counter()
-    for _ in classify_stream(classifier, itertools.cycle(pictures)):
+    for _ in classify_stream(classifier, itertools.cycle(images)):
         count += 1
         if time.perf_counter() > began + seconds:
             break
@@ -277,7 +277,7 @@ def _rate(work: Callable[[Any], int], parts: Sequence[Any], seconds: float) -> f
 
 
 _BARE: Final = "ONNX Runtime, arrays that are ready"
-_NETWORK: Final = "opsin, pictures that are ready"
+_NETWORK: Final = "opsin, images that are ready"
 _DECODE: Final = "decoding alone"
 _FOLDER: Final = "opsin, the whole folder"
 _LOOPS: Final[dict[str, Callable[[str, Sequence[Path], float], float]]] = {
@@ -286,16 +286,16 @@ _LOOPS: Final[dict[str, Callable[[str, Sequence[Path], float], float]]] = {
 
 
 def _memory(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Classify few and many small pictures; print the highest memory use of both processes."""
+    """Classify few and many small images; print the highest memory use of both processes."""
     counts = (10_000, 1_000_000) if options.million else options.memory
     small = folder / "small"
     write_photos(small, min(2000, *counts), small=True)
     sources = _files(small)
     found: dict[str, Any] = {}
-    print(f"{'opsin predict FOLDER --out':<30}{'peak memory':>13}{'growth':>9}{'pictures/s':>12}")
+    print(f"{'opsin predict FOLDER --out':<30}{'peak memory':>13}{'growth':>9}{'images/s':>12}")
     for count in counts:
         many = folder / f"many{count}"
-        # Names of the same files: a million pictures take the room of two thousand.
+        # Names of the same files: a million images take the room of two thousand.
         for number in range(count):
             place = many / f"{number // 10_000:03}" / f"{number}.jpg"
             if number % 10_000 == 0:
@@ -313,7 +313,7 @@ def _memory(model: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         peak = figures["peak"] * (1 if sys.platform == "darwin" else 1024)
         found[str(count)] = {"peak": peak, "seconds": figures["seconds"]}
         growth = peak / next(iter(found.values()))["peak"] - 1
-        print(f"{f'{count:,} pictures':<30}{peak / 1e6:>10,.0f} MB{growth:>9.1%}"
+        print(f"{f'{count:,} images':<30}{peak / 1e6:>10,.0f} MB{growth:>9.1%}"
               f"{count / figures['seconds']:>12,.0f}", flush=True)  # fmt: skip
     print(f"target: growth ≤ 10%: {'met' if growth <= 0.1 else 'missed'}\n")
     return found

@@ -1,12 +1,12 @@
-"""How fast pictures become arrays, beside what people write themselves, and in how much memory.
+"""How fast images become arrays, beside what people write themselves, and in how much memory.
 
     python -m benchmarks.reading [2000] --photos FOLDER --out reading.json
 
-JPEG files of 500×400 pixels become ``uint8[128, 128, 3]``. They are made of the pictures below
+JPEG files of 500×400 pixels become ``uint8[128, 128, 3]``. They are made of the images below
 FOLDER or, without it, of shapes and textures. Each measurement is a process of its own that tells
 its seconds after its imports; the contenders take turns, and the files are in the system's memory
 for all of them. A first pass also looks for near duplicates, which nobody else does: a line tells
-what it takes without. Then `opsin.load` reads few and many small pictures, and the highest memory
+what it takes without. Then `opsin.load` reads few and many small images, and the highest memory
 use of both processes is compared.
 """
 
@@ -35,10 +35,10 @@ _BATCH: Final = 256
 
 
 def main() -> None:
-    """Make the pictures, measure all contenders in turn and print both tables."""
+    """Make the images, measure all contenders in turn and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pictures", nargs="?", type=int, default=2000)
-    parser.add_argument("--photos", type=Path, help="folder of pictures to make the files of")
+    parser.add_argument("images", nargs="?", type=int, default=2000)
+    parser.add_argument("--photos", type=Path, help="folder of images to make the files of")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs=2, default=(10_000, 100_000), metavar="N")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
@@ -50,8 +50,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_photos(folder / "photos", options.pictures, options.photos)
-        results: dict[str, Any] = {"speed": _speed(folder, options.pictures, options.repeats)}
+        write_photos(folder / "photos", options.images, options.photos)
+        results: dict[str, Any] = {"speed": _speed(folder, options.images, options.repeats)}
         results["memory"] = _memory(folder, options.memory)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def _speed(folder: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Time the contenders in turn; print pictures a second and how much faster Opsin is."""
+    """Time the contenders in turn; print images a second and how much faster Opsin is."""
     rates: dict[str, list[float]] = {name: [] for name in _TURNS}
     for turn in range(repeats):
         for name in _TURNS:
@@ -68,7 +68,7 @@ def _speed(folder: Path, count: int, repeats: int) -> dict[str, Any]:
             cache = folder / f"cache of {kept} {turn}"
             rates[name].append(count / _child(name, folder / "photos", cache)["seconds"])
     first = rates["opsin, first pass"]
-    print(f"{'500×400 JPEG to 128×128':<26}{'pictures/s':>12}{'each':>26}{'first pass is':>15}")
+    print(f"{'500×400 JPEG to 128×128':<26}{'images/s':>12}{'each':>26}{'first pass is':>15}")
     for name, each in rates.items():
         ratio = statistics.median(a / b for a, b in zip(first, each, strict=True))
         shown = " ".join(f"{rate:,.0f}" for rate in each)
@@ -77,7 +77,7 @@ def _speed(folder: Path, count: int, repeats: int) -> dict[str, Any]:
 
 
 def _memory(folder: Path, counts: tuple[int, int]) -> dict[str, int]:
-    """Read few and many small pictures; print the highest memory use of both processes."""
+    """Read few and many small images; print the highest memory use of both processes."""
     small = folder / "small"
     write_photos(small, min(2000, *counts), small=True)
     peaks: dict[str, int] = {}
@@ -87,7 +87,7 @@ def _memory(folder: Path, counts: tuple[int, int]) -> dict[str, int]:
         _repeat(small, many, count)
         peaks[f"{count}"] = peak = _child("opsin, memory", many, folder / f"c{count}")["peak"]
         growth = peak / next(iter(peaks.values())) - 1
-        print(f"{f'{count:,} pictures':<26}{peak / 1e6:>9,.0f} MB{growth:>25.1%}", flush=True)
+        print(f"{f'{count:,} images':<26}{peak / 1e6:>9,.0f} MB{growth:>25.1%}", flush=True)
     return peaks
 
 
@@ -132,9 +132,9 @@ def _opsin_memory(folder: Path) -> dict[str, float]:
 
 
 def _pixels(file: Path) -> NDArray[np.uint8]:
-    with Image.open(file) as picture:
+    with Image.open(file) as image:
         size = (_SIDE, _SIDE)
-        return np.asarray(ImageOps.pad(picture.convert("RGB"), size, Image.Resampling.BILINEAR))
+        return np.asarray(ImageOps.pad(image.convert("RGB"), size, Image.Resampling.BILINEAR))
 
 
 def _pillow(folder: Path) -> dict[str, float]:
@@ -194,7 +194,7 @@ def write_photos(
 
 
 def _of_photos(folder: Path, size: tuple[int, int]) -> Iterator[Image.Image]:
-    """Yield pictures of a size, four photos or parts of photos in each, never two alike."""
+    """Yield images of a size, four photos or parts of photos in each, never two alike."""
     endings = (".jpg", ".jpeg", ".png")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in endings)
     random = np.random.default_rng(0)
@@ -219,14 +219,14 @@ def _of_nothing(size: tuple[int, int]) -> Iterator[Image.Image]:
         texture = np.fft.irfft2(noise / frequency, s=(height, width))
         texture = 110 + 35 * texture / texture.std()
         pixels = np.clip(texture, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-        picture = Image.fromarray(np.ascontiguousarray(pixels))
-        draw = ImageDraw.Draw(picture)
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        draw = ImageDraw.Draw(image)
         for _ in range(6):
             left, right = sorted(int(x) for x in random.integers(0, width, 2))
             top, bottom = sorted(int(y) for y in random.integers(0, height, 2))
             colour = tuple(int(value) for value in random.integers(0, 256, 3))
             draw.ellipse((left, top, right, bottom), outline=colour, width=max(1, width // 60))
-        yield picture
+        yield image
 
 
 def _repeat(small: Path, folder: Path, count: int) -> None:

@@ -1,10 +1,10 @@
-"""How many pictures a second `opsin serve` answers, how soon, and what it stands.
+"""How many images a second `opsin serve` answers, how soon, and what it stands.
 
-    python -m benchmarks.serving RUN PICTURES --peers .venv-peers/bin/python --out serving.json
-    python -m benchmarks.serving RUN PICTURES --trials overload swap slow kill soak
+    python -m benchmarks.serving RUN IMAGES --peers .venv-peers/bin/python --out serving.json
+    python -m benchmarks.serving RUN IMAGES --trials overload swap slow kill soak
 
-RUN is a `resnet`, PICTURES a folder. Without them a small one is trained on the digits, and
-pictures are made. All servers have the same network, listen on loopback and get the same files,
+RUN is a `resnet`, IMAGES a folder. Without them a small one is trained on the digits, and
+images are made. All servers have the same network, listen on loopback and get the same files,
 which they decode, resize and classify; the load comes from wrk, or from a Python client where that
 is not installed. For each peer several settings are tried first, and the best is kept. In each
 repeat all take their turns, and so do processes, one a core, that decode and answer without any
@@ -52,14 +52,14 @@ from opsin.runtime.classifier import Classifier
 _CONNECTIONS: Final = (1, 8, 64)
 _BATCH: Final = 16
 # At the most; wrk's one thread holds them all in memory.
-_PICTURES: Final = 500
+_IMAGES: Final = 500
 
 
 def main() -> None:
     """Measure what was asked for and print its tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", help="run directory of a resnet")
-    parser.add_argument("pictures", nargs="?", type=Path, help="folder of pictures")
+    parser.add_argument("images", nargs="?", type=Path, help="folder of images")
     parser.add_argument("--peers", type=Path, default=PEERS,
                         help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3)
@@ -84,17 +84,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = Path(options.model) if options.model else small_resnet(folder)
-        if options.pictures is None:
-            options.pictures = folder / "photos"
-            write_photos(options.pictures, 100)
-        pictures = _read(options.pictures)
+        if options.images is None:
+            options.images = folder / "photos"
+            write_photos(options.images, 100)
+        images = _read(options.images)
         try:
             if options.trials:
                 for each in options.trials:
-                    results[each] = trial(each, model, pictures, options)
+                    results[each] = trial(each, model, images, options)
                     _keep(results, options.out)
             else:
-                results["comparison"] = _compare(model, pictures, folder, options)
+                results["comparison"] = _compare(model, images, folder, options)
         except KeyboardInterrupt:
             print("stopped; what is finished is above", file=sys.stderr)
             sys.exit(130)
@@ -114,16 +114,16 @@ def _machine() -> dict[str, Any]:
 
 
 def _read(folder: Path) -> list[bytes]:
-    """Read the pictures of a folder, evenly out of all."""
+    """Read the images of a folder, evenly out of all."""
     endings = (".jpg", ".jpeg", ".png")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in endings)
     if not files:
         sys.exit(f"expected JPEG or PNG files below {folder}; received none")
-    return [file.read_bytes() for file in files[:: -(-len(files) // _PICTURES)]]
+    return [file.read_bytes() for file in files[:: -(-len(files) // _IMAGES)]]
 
 
 def _compare(
-    model: Path, pictures: Sequence[bytes], folder: Path, options: argparse.Namespace
+    model: Path, images: Sequence[bytes], folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Let all take their turns; print the table and return all figures."""
     network = folder / "network"
@@ -134,16 +134,16 @@ def _compare(
     if present := peers.installed(SETTINGS):
         make_peers(peers.python, Classifier(model, threads=1), network)
     for kind in present:
-        best, tried[kind] = _best(kind, peers.python, network, pictures, options)
+        best, tried[kind] = _best(kind, peers.python, network, images, options)
         contenders.append(best)
     repeats: list[dict[str, Any]] = []
     for number in range(options.repeats):
         repeats.append({})
         for contender in contenders:
             _say(f"repeat {number + 1} of {options.repeats} · {contender.name}")
-            repeats[-1][contender.name] = _turn(contender, pictures, options.seconds)
+            repeats[-1][contender.name] = _turn(contender, images, options.seconds)
         _say(f"repeat {number + 1} of {options.repeats} · decode + inference alone")
-        repeats[-1]["alone"] = _without_http(model, pictures, folder, options.seconds)
+        repeats[-1]["alone"] = _without_http(model, images, folder, options.seconds)
     chosen = {each.name: each.settings for each in contenders}
     _print_table(repeats, chosen)
     return {"peers": peers.versions, "tried": tried, "chosen": chosen, "repeats": repeats}
@@ -154,24 +154,24 @@ def _say(text: str) -> None:
 
 
 def _best(
-    kind: str, python: Path, network: Path, pictures: Sequence[bytes], options: argparse.Namespace
+    kind: str, python: Path, network: Path, images: Sequence[bytes], options: argparse.Namespace
 ) -> tuple[Contender, list[dict[str, Any]]]:
     """Return a peer with the settings that are fastest at 64 connections, and all figures."""
     tried: list[dict[str, Any]] = []
     for settings in SETTINGS[kind][: options.settings]:
         _say(f"trying {kind} {settings}")
         contender = peer(kind, python, network, settings)
-        with running(contender, pictures[0]) as server:
-            requests = contender.requests(server.port, pictures)
+        with running(contender, images[0]) as server:
+            requests = contender.requests(server.port, images)
             load(server.port, requests, 2, connections=64)
             figures = load(server.port, requests, options.seconds / 2, connections=64)
         tried.append({"settings": settings, **figures})
     return peer(kind, python, network, max(tried, key=lambda one: one["rate"])["settings"]), tried
 
 
-def _turn(contender: Contender, pictures: Sequence[bytes], seconds: float) -> dict[str, Any]:
-    with running(contender, pictures[0]) as server:
-        requests = contender.requests(server.port, pictures)
+def _turn(contender: Contender, images: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    with running(contender, images[0]) as server:
+        requests = contender.requests(server.port, images)
         load(server.port, requests, 2, connections=8)
         found: dict[str, Any] = {}
         for connections in _CONNECTIONS:
@@ -183,16 +183,16 @@ def _turn(contender: Contender, pictures: Sequence[bytes], seconds: float) -> di
 
 
 def _without_http(
-    model: Path, pictures: Sequence[bytes], folder: Path, seconds: float
+    model: Path, images: Sequence[bytes], folder: Path, seconds: float
 ) -> dict[str, float]:
-    """Let one process a core decode and answer; return pictures a second and seconds of each."""
-    kept = folder / "pictures"
+    """Let one process a core decode and answer; return images a second and seconds of each."""
+    kept = folder / "images"
     kept.mkdir(exist_ok=True)
-    for number, picture in enumerate(pictures):
-        (kept / f"{number}").write_bytes(picture)
+    for number, image in enumerate(images):
+        (kept / f"{number}").write_bytes(image)
     task = folder / "alone.json"
     # All begin at once, when the slowest has loaded what it needs.
-    content = {"model": str(model), "pictures": str(kept), "seconds": seconds,
+    content = {"model": str(model), "images": str(kept), "seconds": seconds,
                "begin": time.time() + 5}  # fmt: skip
     task.write_text(json.dumps(content), encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.serving", "--alone", str(task)]
@@ -209,13 +209,13 @@ def _without_http(
 
 def _alone(task: dict[str, Any]) -> dict[str, float]:
     classifier = Classifier(task["model"], threads=1)
-    pictures = [file.read_bytes() for file in sorted(Path(task["pictures"]).iterdir())]
-    classifier.predict(pictures[0])
+    images = [file.read_bytes() for file in sorted(Path(task["images"]).iterdir())]
+    classifier.predict(images[0])
     time.sleep(max(0.0, task["begin"] - time.time()))
     count, began, used = 0, time.perf_counter(), time.process_time()
     while (spent := time.perf_counter() - began) < task["seconds"]:
         batch = [
-            classifier.prepare(pictures[(count + place) % len(pictures)], "picture")
+            classifier.prepare(images[(count + place) % len(images)], "image")
             for place in range(_BATCH)
         ]
         count += len(classifier.predict_prepared(batch))
@@ -227,7 +227,7 @@ def _print_table(repeats: list[dict[str, Any]], chosen: dict[str, dict[str, Any]
     peers = [name for name in chosen if name != "opsin"]
     for name in peers:
         print(f"{name}: {chosen[name]}, the fastest settings of those tried")
-    print(f"{'connections':<13}{'server':<10}{'pictures/s':>11}{'each':>24}{'p50':>9}{'p99':>9}"
+    print(f"{'connections':<13}{'server':<10}{'images/s':>11}{'each':>24}{'p50':>9}{'p99':>9}"
           f"{'opsin is':>10}{'CPU':>9}{'client':>8}{'errors':>8}")  # fmt: skip
     for connections in map(str, _CONNECTIONS):
         for name in ("opsin", *peers):
@@ -248,7 +248,7 @@ def _print_table(repeats: list[dict[str, Any]], chosen: dict[str, dict[str, Any]
     cpu = 1000 * _middle(one["cpu"] for one in alone)
     print(f"{'':<13}{'alone':<10}{_middle(one['rate'] for one in alone):>11,.0f}{shown:>24}"
           f"{cpu:>34.2f} ms\n"
-          "CPU: processor time of all the server's processes for a picture; client: share of a "
+          "CPU: processor time of all the server's processes for an image; client: share of a "
           "core that the load takes;\n"
           f"alone: decode + inference in {os.cpu_count()} processes, no HTTP")  # fmt: skip
     shares = [repeat["opsin"][most]["rate"] / repeat["alone"]["rate"] for repeat in repeats]

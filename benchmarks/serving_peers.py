@@ -54,7 +54,7 @@ class Model:
 
 
 def fastapi_app() -> FastAPI:
-    """Return an endpoint that takes a picture's bytes, and works beside the event loop or in it."""
+    """Return an endpoint that takes an image's bytes, and works beside the event loop or in it."""
     app = FastAPI()
     model = Model()
     inline = os.environ[_INLINE] == "True"

@@ -4,12 +4,12 @@ benchmarks/serving.py calls it; each trial has a real server.
 
 - ``overload``: requests at twice the rate that the server can answer, whether or not the earlier
   ones are answered (an open loop). Whoever is accepted waits for all that are before it, so its
-  latency is bounded by the pictures in the queue and those that the workers have already.
-- ``swap``: requests on 64 connections at once, each with a picture of its own: every answer must
-  be that picture's, equal to the last bit to what `Classifier.predict` says.
+  latency is bounded by the images in the queue and those that the workers have already.
+- ``swap``: requests on 64 connections at once, each with an image of its own: every answer must
+  be that image's, equal to the last bit to what `Classifier.predict` says.
 - ``slow``: 200 connections that send a byte a second, beside others that want to work.
 - ``kill``: the only worker is killed under load, several times.
-- ``soak``: pictures from 1 to 4,000 pixels a side, for half an hour, and the memory meanwhile.
+- ``soak``: images from 1 to 4,000 pixels a side, for half an hour, and the memory meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.contenders import Running, ours, running
 from benchmarks.load_client import Connection, Reply, http_request, load, run
 from opsin.runtime.classifier import Classifier
 
-# Places in the queue of `opsin serve` and pictures of a batch, where nobody chooses other numbers.
+# Places in the queue of `opsin serve` and images of a batch, where nobody chooses other numbers.
 _QUEUE: Final = 256
 _BATCH: Final = 16
 # Batches that a worker has at most: the present one, and the next, which lies ready behind it.
@@ -48,27 +48,25 @@ _ALL: Final = "/predict?all=true"
 
 
 def trial(
-    name: str, model: Path, pictures: Sequence[bytes], options: argparse.Namespace
+    name: str, model: Path, images: Sequence[bytes], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Run one of the trials, print what came of it and return all figures."""
     print(f"{name} …", file=sys.stderr, flush=True)
-    return TRIALS[name](model, pictures, options)
+    return TRIALS[name](model, images, options)
 
 
-def _overload(
-    model: Path, pictures: Sequence[bytes], options: argparse.Namespace
-) -> dict[str, Any]:
+def _overload(model: Path, images: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
     count = os.cpu_count() or 1
     words = ("--queue", _QUEUE, "--batch", _BATCH, "--workers", count)
     contender = ours(model, *map(str, words))
-    with running(contender, pictures[0]) as server:
-        requests = contender.requests(server.port, pictures)
+    with running(contender, images[0]) as server:
+        requests = contender.requests(server.port, images)
         load(server.port, requests, 2, connections=64)
         capacity = load(server.port, requests, options.seconds, connections=64)["rate"]
         found = load(server.port, requests, options.overload, rate=2 * capacity)
         after = load(server.port, requests, options.seconds, connections=64)["rate"]
     # A place before it is worth the time in which the server, all its workers together, answers one
-    # picture.
+    # image.
     found["p99"] = found["p99"] or math.inf
     each = 1000 / found["rate"] if found["rate"] else math.inf
     at_work = count * _BATCHES * _BATCH
@@ -80,9 +78,9 @@ def _overload(
           f"{after:,.0f}/s; statuses {found['statuses']}, others than 200 and 503: "
           f"{other or 'none'}; 503 without Retry-After: {found['without_retry_after']}\n"
           f"  p99 of the accepted {found['p99']:.0f} ms; bound {bound:.0f} ms "
-          f"({'met' if found['p99'] <= bound else 'missed'}): ({_QUEUE} pictures in the queue + "
+          f"({'met' if found['p99'] <= bound else 'missed'}): ({_QUEUE} images in the queue + "
           f"{at_work} with the workers, {count} × {_BATCHES} batches of {_BATCH}) × {each:.2f} ms, "
-          "a picture's share of the whole server's time, + 20%; of the queue alone "
+          "an image's share of the whole server's time, + 20%; of the queue alone "
           f"{1.2 * _QUEUE * each:.0f} ms\n"
           f"  not sent for want of connections: {found['unsent']}, never answered: "
           f"{found['unanswered']}", flush=True)  # fmt: skip
@@ -90,7 +88,7 @@ def _overload(
 
 
 def _noise(like: Any, count: int) -> list[bytes]:
-    """Make pictures of the network's size, no two alike."""
+    """Make images of the network's size, no two alike."""
     random = np.random.default_rng(0)
     shape = (like.height, like.width, like.channels)
     # Blocks and a level of their own: plain noise is the same to many networks.
@@ -103,26 +101,26 @@ def _noise(like: Any, count: int) -> list[bytes]:
 
 
 def encoded(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
-    """Return a picture's file, of ``uint8[H, W, C]``."""
+    """Return an image's file, of ``uint8[H, W, C]``."""
     out = io.BytesIO()
     Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(out, kind)
     return out.getvalue()
 
 
 def probabilities_of(reply: Reply) -> list[list[float]]:
-    """Return the probabilities of each picture in a reply, in the order of the classes."""
+    """Return the probabilities of each image in a reply, in the order of the classes."""
     return [list(each["probabilities"].values()) for each in json.loads(reply.body)["predictions"]]
 
 
 def _swap(model: Path, _: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
     classifier = Classifier(model, threads=1)
-    pictures = _noise(classifier.metadata.preparation, options.swap)
-    serial = [list(classifier.predict(picture).probabilities.values()) for picture in pictures]
+    images = _noise(classifier.metadata.preparation, options.swap)
+    serial = [list(classifier.predict(image).probabilities.values()) for image in images]
     wanted = np.array(serial, np.float32)
     contender = ours(model)
-    with running(contender, pictures[0]) as server:
+    with running(contender, images[0]) as server:
         began = time.perf_counter()
-        replies: list[Reply] = run(ask_all(server.port, pictures))
+        replies: list[Reply] = run(ask_all(server.port, images))
         seconds = time.perf_counter() - began
     found = [probabilities_of(reply)[0] if reply.status == 200 else [0.0] * wanted.shape[1]
              for reply in replies]  # fmt: skip
@@ -130,21 +128,21 @@ def _swap(model: Path, _: Sequence[bytes], options: argparse.Namespace) -> dict[
     differing = int((np.array(found, np.float32) != wanted).any(axis=1).sum())
     refused = sum(reply.status != 200 for reply in replies)
     distinct = len(np.unique(wanted, axis=0))
-    print(f"swap: {len(pictures):,} requests on 64 connections in {seconds:.1f} s, answers without "
+    print(f"swap: {len(images):,} requests on 64 connections in {seconds:.1f} s, answers without "
           f"status 200: {refused}; different from the serial answer in any bit: "
           f"{differing - refused} ({distinct:,} different answers)", flush=True)  # fmt: skip
-    return {"requests": len(pictures), "seconds": seconds, "refused": refused,
+    return {"requests": len(images), "seconds": seconds, "refused": refused,
             "differing": differing - refused, "distinct": distinct}  # fmt: skip
 
 
-async def ask_all(port: int, pictures: Sequence[bytes], connections: int = 64) -> list[Reply]:
-    """Ask about each picture once, on so many connections; the replies in order."""
-    replies = [Reply(0)] * len(pictures)
+async def ask_all(port: int, images: Sequence[bytes], connections: int = 64) -> list[Reply]:
+    """Ask about each image once, on so many connections; the replies in order."""
+    replies = [Reply(0)] * len(images)
 
     async def one(start: int) -> None:
         connection = Connection(port)
-        for place in range(start, len(pictures), connections):
-            replies[place] = await connection.ask(http_request(port, pictures[place], path=_ALL))
+        for place in range(start, len(images), connections):
+            replies[place] = await connection.ask(http_request(port, images[place], path=_ALL))
         connection.close()
 
     await asyncio.gather(*(one(number) for number in range(connections)))
@@ -195,11 +193,11 @@ def slow_connections(port: int, count: int = _SLOW) -> Iterator[list[int]]:
         thread.join()
 
 
-def _slow(model: Path, pictures: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
+def _slow(model: Path, images: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
     contender = ours(model)
     without, beside, opened = [], [], []
-    with running(contender, pictures[0]) as server:
-        requests = contender.requests(server.port, pictures)
+    with running(contender, images[0]) as server:
+        requests = contender.requests(server.port, images)
         load(server.port, requests, 2, connections=8)
         for _ in range(options.repeats):
             without.append(load(server.port, requests, options.seconds, connections=8))
@@ -224,12 +222,12 @@ def workers(server: Running) -> list[int]:
     return found
 
 
-def _kill(model: Path, pictures: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
+def _kill(model: Path, images: Sequence[bytes], options: argparse.Namespace) -> dict[str, Any]:
     contender = ours(model, "--workers", "1")
     seconds: list[float] = []
     statuses: dict[str, int] = {}
-    with running(contender, pictures[0]) as server:
-        requests = contender.requests(server.port, pictures)
+    with running(contender, images[0]) as server:
+        requests = contender.requests(server.port, images)
 
         async def tell(start: int, answered: list[tuple[float, int]], stop: asyncio.Event) -> None:
             connection, place = Connection(server.port), start
@@ -274,12 +272,12 @@ def _soak(model: Path, _: Sequence[bytes], options: argparse.Namespace) -> dict[
     # Sides from 1 to 4,000, each order of magnitude as likely; the ends are among them.
     sides = np.round(np.exp(random.uniform(0, np.log(4000), (60, 2)))).astype(int).tolist()
     # The largest as JPEG: as PNG they are more than a request may hold.
-    pictures = [
+    images = [
         encoded(_texture(height, width, random), "PNG" if height * width < 1_000_000 else "JPEG")
         for height, width in [(1, 1), (4000, 4000), (1, 4000), *sides]
     ]
     samples: list[dict[str, float]] = []
-    with running(contender, pictures[1]) as server:
+    with running(contender, images[1]) as server:
         stop = threading.Event()
         began = time.perf_counter()
 
@@ -289,14 +287,14 @@ def _soak(model: Path, _: Sequence[bytes], options: argparse.Namespace) -> dict[
 
         thread = threading.Thread(target=sample)
         thread.start()
-        requests = contender.requests(server.port, pictures)
+        requests = contender.requests(server.port, images)
         try:
             found = load(server.port, requests, options.soak * 60, connections=4)
         finally:
             stop.set()
             thread.join()
     print(
-        f"soak: {options.soak:g} minutes, {sum(found['statuses'].values()):,} pictures from 1×1 "
+        f"soak: {options.soak:g} minutes, {sum(found['statuses'].values()):,} images from 1×1 "
         f"to 4000×4000, statuses {found['statuses']}"
     )
     grown = {part: _growth(samples, part) for part in ("front", "behind")}
@@ -310,7 +308,7 @@ def _soak(model: Path, _: Sequence[bytes], options: argparse.Namespace) -> dict[
 
 
 def _texture(height: int, width: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a smooth picture with a little noise, ``uint8[H, W, 3]``."""
+    """Return a smooth image with a little noise, ``uint8[H, W, 3]``."""
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     waves = [np.sin(rows / step + columns / (2 * step)) for step in (7.0, 31.0, 101.0)]
     smooth = 128 + 80 * np.stack(waves, axis=2)

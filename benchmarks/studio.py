@@ -1,11 +1,11 @@
-"""How long the studio's pages take, with 500 runs and 60,000 pictures, and its memory.
+"""How long the studio's pages take, with 500 runs and 60,000 images, and its memory.
 
     python -m benchmarks.studio [RUN --source SOURCE] [--runs 500] [--repeats 3]
         [--out studio.json]
 
 From the finished run RUN (without it, of a small network trained on the digits) so many are made
-that resemble it (tests/made_runs.py), and the source's pictures become a set. A studio of its own
-shows them to Chromium. A page is usable once its text and its pictures in view are there: the time
+that resemble it (tests/made_runs.py), and the source's images become a set. A studio of its own
+shows them to Chromium. A page is usable once its text and its images in view are there: the time
 is that of the last change of either, from the moment its address was asked for, with half a second
 of quiet after it. The first visit is told apart from later ones. What a process of its own works
 out (the plan of a training, the paired test of two runs, the maps inside a network) comes later,

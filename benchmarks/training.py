@@ -3,12 +3,12 @@
     python -m benchmarks.training --cifar10 FOLDER --peers .venv-peers/bin/python --out FILE.json
 
 The peers live in an environment of their own (benchmarks/requirements-peers.txt says how to make
-it). All get the same pictures, split and network, as arrays in memory, and the CPU with as many
+it). All get the same images, split and network, as arrays in memory, and the CPU with as many
 threads as each takes by itself. In each repeat the contenders take turns; each is a process of its
 own, and its time starts with its training: imports and reading are not counted, compiling is.
 Opsin multiplies in bfloat16 where the processor has units for it, as it does for its users; the
 peers compute as their tutorials have it, in float32, and opsin-float32 is Opsin doing the same.
-Validation pictures are looked at after every epoch by all, and that is part of the time. Ratios
+Validation images are looked at after every epoch by all, and that is part of the time. Ratios
 are taken within a repeat, so that a machine that others share disturbs them little.
 """
 
@@ -62,7 +62,7 @@ class Work:
         until: Our time ends when the peer's accuracy on this part is reached: ``test`` or ``val``;
             without it an epoch is timed, the median of those after the first.
         cifar10: Three classes of CIFAR-10, not Fashion-MNIST.
-        train, val: Cut these parts to so many pictures.
+        train, val: Cut these parts to so many images.
     """
 
     title: str
@@ -88,7 +88,7 @@ WORKS: Final = {
         {"keras-tensorflow": 1 / 3}, 4, 32,
     ),
     "cnn-epoch": Work(
-        "cnn of six convolutions, 32×32×3, batch 128, an epoch of 5,120 pictures",
+        "cnn of six convolutions, 32×32×3, batch 128, an epoch of 5,120 images",
         {"model": "cnn", "epochs": 3, "batch_size": 128, **_TUTORIAL},
         (*_KERAS, "pytorch", _FLOAT32),
         {"keras-tensorflow": 0.6, "keras-torch": 0.7}, 3, 128, cifar10=True, train=5120, val=512,
@@ -98,7 +98,7 @@ WORKS: Final = {
         CNN_TO_ACCURACY, _KERAS[:1], {"keras-tensorflow": 1 / 3}, 10, 128, "val", cifar10=True,
     ),
     "resnet-epoch": Work(
-        "resnet, Fashion-MNIST, the default recipe, an epoch of 10,240 pictures",
+        "resnet, Fashion-MNIST, the default recipe, an epoch of 10,240 images",
         {"model": "resnet", "epochs": 2}, (_FLOAT32,), train=10240, val=1024,
     ),
 }  # fmt: skip
@@ -112,13 +112,13 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=PEERS,
                         help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
     parser.add_argument("--cifar10", default="cifar10", metavar="FOLDER",
-                        help="CIFAR-10 as pictures (default: fetched by name)")  # fmt: skip
+                        help="CIFAR-10 as images (default: fetched by name)")  # fmt: skip
     parser.add_argument("--source", default="fashion-mnist",
                         help="instead of Fashion-MNIST (default: %(default)s)")  # fmt: skip
     parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS), metavar="NAME",
                         help=", ".join(WORKS))  # fmt: skip
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--pictures", type=int, metavar="N",
+    parser.add_argument("--images", type=int, metavar="N",
                         help="train on so few, to see that all works")  # fmt: skip
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     parser.add_argument("--contender", choices=_OURS, help=argparse.SUPPRESS)
@@ -128,8 +128,8 @@ def main() -> None:
         task = json.loads(options.task.read_text(encoding="utf-8"))
         print(json.dumps(_OURS[options.contender](task)))
         return
-    if options.repeats < 1 or (options.pictures is not None and options.pictures < 256):
-        parser.error("expected at least 1 repeat and, where they are cut, 256 pictures")
+    if options.repeats < 1 or (options.images is not None and options.images < 256):
+        parser.error("expected at least 1 repeat and, where they are cut, 256 images")
     peers = Peers.found(options.peers)
     present = {_FLOAT32, *peers.installed({*_KERAS, "pytorch"})}
     results: dict[str, Any] = {
@@ -162,7 +162,7 @@ def _measure(
         "work": name,
         "cifar10": options.cifar10,
         "source": options.source,
-        "pictures": options.pictures,
+        "images": options.images,
     }
     repeats: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -185,8 +185,8 @@ def _measure(
     _print_table(work, repeats)
     for who in ("opsin", _FLOAT32) if name in _RATED else ():
         _print_share(who, repeats)
-    if options.pictures is not None:
-        print(f"Cut to {options.pictures:,} pictures: these figures say nothing.")
+    if options.images is not None:
+        print(f"Cut to {options.images:,} images: these figures say nothing.")
     print(flush=True)
     return repeats
 
@@ -305,17 +305,17 @@ def _figures(each: list[float], width: int) -> str:
 def _print_share(who: str, repeats: list[dict[str, Any]]) -> None:
     """Print what share of the machine's matrix-product rate our training reaches.
 
-    A picture costs twice its multiply-adds forward, and twice that backward.
+    An image costs twice its multiply-adds forward, and twice that backward.
     """
     ours = [repeat[who] for repeat in repeats]
     precision = ours[0]["precision"]
     peaks = [repeat["matrix-product"][precision] for repeat in repeats]
     rates = [6e-9 * one["multiply_adds"] * one["trained"] / _later(one["training"]) for one in ours]
     shares = [rate / peak for rate, peak in zip(rates, peaks, strict=True)]
-    pictures = statistics.median(one["trained"] / _later(one["training"]) for one in ours)
+    images = statistics.median(one["trained"] / _later(one["training"]) for one in ours)
     each = " ".join(f"{share:.0%}" for share in shares)
     print(
-        f"  {who}: {pictures:,.0f} pictures/s of 6 × {ours[0]['multiply_adds'] / 1e6:.1f} M "
+        f"  {who}: {images:,.0f} images/s of 6 × {ours[0]['multiply_adds'] / 1e6:.1f} M "
         f"operations: {statistics.median(rates):,.0f} GFLOP/s, "
         f"{statistics.median(shares):.0%} ({each}) of what a product of two {_MATRIX}×{_MATRIX} "
         f"matrices of {precision} reaches: {statistics.median(peaks):,.0f}"
@@ -323,12 +323,12 @@ def _print_share(who: str, repeats: list[dict[str, Any]]) -> None:
 
 
 def _data(task: dict[str, Any]) -> opsin.Dataset:
-    """Load a work's pictures, and cut the parts of the split where the work or the user says so."""
+    """Load a work's images, and cut the parts of the split where the work or the user says so."""
     work = WORKS[task["work"]]
     data = (
         opsin.load(task["cifar10"], classes=_THREE) if work.cifar10 else opsin.load(task["source"])
     )
-    most = task["pictures"]
+    most = task["images"]
 
     def cut(part: str, limits: Iterable[int | None]) -> NDArray[np.int64]:
         rows = data.split.rows(part)
@@ -344,7 +344,7 @@ def _data(task: dict[str, Any]) -> opsin.Dataset:
 
 
 def _write_arrays(data: opsin.Dataset, file: Path) -> dict[str, Any]:
-    """Write pictures and labels of each part for the peers, who do not know Opsin."""
+    """Write images and labels of each part for the peers, who do not know Opsin."""
     arrays: dict[str, NDArray[Any]] = {}
     for part in ("train", "val", "test"):
         rows = data.split.rows(part)

@@ -3,8 +3,8 @@
     python -m benchmarks.trust [SOURCE …] --cifar10 FOLDER --hands FOLDER --out trust.json
 
 Each training is a process of its own. The first table sets the calibration error and the log loss
-on test pictures with the file's temperature beside those without. The second compares three ways
-to tell strange pictures from test pictures, by the area under the ROC curve: the largest
+on test images with the file's temperature beside those without. The second compares three ways
+to tell strange images from test images, by the area under the ROC curve: the largest
 probability, the energy (W. Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020)
 and the familiarity that the file answers with; blank, noise, text, drawings and digits are made
 (opsin.evaluation.out_of_distribution), "near" are related things that were no class: the scans of
@@ -29,10 +29,10 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
 import opsin
-from opsin.evaluation.out_of_distribution import strange_pictures
+from opsin.evaluation.out_of_distribution import strange_images
 
 _THREE: Final = ("airplane", "automobile", "bird")
-#: Test pictures and strange ones that are compared, at most.
+#: Test images and strange ones that are compared, at most.
 _COMPARED: Final = 1000
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     sources = list(dict.fromkeys(case.source for case, _ in CASES))
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help=", ".join(sources))
     parser.add_argument("--seeds", type=int, default=3, help="trainings of a case at most")
-    parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as pictures")
+    parser.add_argument("--cifar10", type=Path, help="folder with CIFAR-10 as images")
     parser.add_argument("--hands", type=Path, help="folder with the photographs of hands")
     parser.add_argument(
         "--runs", type=Path, help="keep the runs there (default: a folder that goes)"
@@ -82,8 +82,8 @@ def main() -> None:
         parser.error(f"sources are {', '.join(sources)}; received {', '.join(unknown)}")
     folders = {"cifar10": options.cifar10, "hands": options.hands}
     rows: list[dict[str, Any]] = []
-    print(f"{'':<28}{'pictures':>9}{'accuracy':>9}{'T':>7}{'ECE':>8}{'after':>8}"
-          f"{'log loss':>10}{'after':>8}  AUROC of strange pictures, by score")  # fmt: skip
+    print(f"{'':<28}{'images':>9}{'accuracy':>9}{'T':>7}{'ECE':>8}{'after':>8}"
+          f"{'log loss':>10}{'after':>8}  AUROC of strange images, by score")  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         for case, seeds in CASES:
             if options.sources and case.source not in options.sources:
@@ -128,13 +128,13 @@ def _calibrated(run: opsin.Run) -> dict[str, Any]:
 
 
 def _apart(run: opsin.Run, case: Case) -> dict[str, dict[str, float]]:
-    """Return the areas by kind of strange pictures and by score."""
+    """Return the areas by kind of strange images and by score."""
     classifier = run.classifier()
     recipe = run.recipe.data
     data = opsin.load(*recipe.sources, **recipe.model_dump(exclude={"sources"}, exclude_none=True))
     rows = data.split.test[:: max(1, len(data.split.test) // _COMPARED)]
     known = _scores(classifier, np.asarray(data.images[rows]))
-    strange = strange_pictures(*data.images.shape[1:])
+    strange = strange_images(*data.images.shape[1:])
     if case.source == "fashion-mnist":
         strange["near"] = strange.pop("digits")
     elif case.source == "digits":
@@ -146,8 +146,8 @@ def _apart(run: opsin.Run, case: Case) -> dict[str, dict[str, float]]:
         ]
         strange["near"] = np.asarray(all_ten.images[np.array(other[:: len(other) // _COMPARED])])
     found: dict[str, dict[str, float]] = {}
-    for name, pictures in strange.items():
-        scores = _scores(classifier, pictures)
+    for name, images in strange.items():
+        scores = _scores(classifier, images)
         found[name] = {
             kind: float(roc_auc_score(
                 np.repeat([1, 0], [len(known[kind]), len(scores[kind])]),

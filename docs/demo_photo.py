@@ -2,8 +2,8 @@
 
     python docs/demo_photo.py boot.jpg
 
-The shape is Fashion-MNIST's test picture 0; size, light, noise and compression are a photograph's.
-The network never sees this picture's like in training, where everything is white on black.
+The shape is Fashion-MNIST's test image 0; size, light, noise and compression are a photograph's.
+The network never sees this image's like in training, where everything is white on black.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import opsin
 
 
 def main(path: Path, row: int = 0) -> None:
-    """Write the photograph of a test picture as a JPEG of 960×720 pixels."""
+    """Write the photograph of a test image as a JPEG of 960×720 pixels."""
     data = opsin.load("fashion-mnist")
     boot = data.images[data.split.test[row], :, :, 0]
     large = Image.fromarray(boot).resize((440, 440), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""Real pictures, real runs and a classifier that needs no PyTorch."""
+"""Real images, real runs and a classifier that needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class Notes(Watcher):
         self.notes.append(text)
 
 
-def shape_picture(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:
+def shape_image(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:
     """Draw a disc, a square or a cross in a colour and place of its own: uint8[H, W, 3]."""
     random = np.random.default_rng(seed)
-    picture = random.integers(150, 220, (size, size, 3))
+    image = random.integers(150, 220, (size, size, 3))
     row, column = random.integers(size // 3, 2 * size // 3, 2)
     radius = int(random.integers(size // 6, size // 3))
     rows, columns = np.mgrid[:size, :size]
@@ -82,16 +82,16 @@ def shape_picture(kind: str, seed: int, size: int = 24) -> NDArray[np.uint8]:
         "cross": (np.minimum(away_rows, away_columns) <= 1)
         & (np.maximum(away_rows, away_columns) <= radius),
     }[kind]
-    picture[inside] = random.integers(0, 110, 3)
-    return picture.astype(np.uint8)
+    image[inside] = random.integers(0, 110, 3)
+    return image.astype(np.uint8)
 
 
 def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", "square")) -> Path:
-    """Write a folder per kind with pictures of it."""
+    """Write a folder per kind with images of it."""
     for kind in kinds:
         (root / kind).mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            pixels = shape_picture(kind, 1000 * len(kind) + number)
+            pixels = shape_image(kind, 1000 * len(kind) + number)
             Image.fromarray(pixels).save(root / kind / f"{number}.png")
     return root
 
@@ -125,7 +125,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
-    """A classifier.onnx that answers with the digit whose mean picture is nearest; no PyTorch."""
+    """A classifier.onnx that answers with the digit whose mean image is nearest; no PyTorch."""
     train = digits.split.train
     flat = digits.images[train].reshape(len(train), -1).astype(np.float64) / 255
     means = np.stack([flat[digits.labels[train] == k].mean(axis=0) for k in range(10)])

@@ -43,12 +43,12 @@ FILES: Final = tuple(
 )
 
 
-def write_pictures(folder: Path, *, each: int = 40) -> Path:
+def write_images(folder: Path, *, each: int = 40) -> Path:
     """Write digits as files with hostile names and hostile labels; return the table of them.
 
     Args:
         folder: Where they go.
-        each: Pictures of each of the ten classes.
+        each: Images of each of the ten classes.
     """
     folder.mkdir(parents=True)
     digits = load_digits()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.changes import write_pictures
+from opsin.commands.changes import write_images
 from opsin.commands.evaluate import source_labels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
@@ -25,7 +25,7 @@ PARTS = ("train", "val", "test")
 
 
 def answers_right(dataset: Dataset, right: float, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Return probabilities for validation and test pictures, about so many of them right."""
+    """Return probabilities for validation and test images, about so many of them right."""
     random = np.random.default_rng(seed)
     count = len(dataset.classes)
     kept = {}
@@ -57,7 +57,7 @@ def write_run(
     write_json(directory.dataset, dataset.describe())
     split = {part: dataset.split.rows(part) for part in PARTS}
     directory.save_arrays(directory.split, digests=short_digest(dataset.digests), **split)
-    write_pictures(directory, dataset)
+    write_images(directory, dataset)
     kept: dict[str, NDArray[Any]] = {}
     figures = {}
     for part in ("val", "test"):

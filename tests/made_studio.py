@@ -53,7 +53,7 @@ def addresses(first: str, second: str, the_set: str, label: str) -> dict[str, st
         "A run, mistakes": f"/runs/{one}?tab=mistakes",
         "A run, log": f"/runs/{one}?tab=log",
         "Inside": f"/runs/{one}/inside",
-        "Inside, a picture": f"/runs/{one}/inside?picture=test/0",
+        "Inside, an image": f"/runs/{one}/inside?image=test/0",
         "Try": f"/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
         "Queue": "/queue",

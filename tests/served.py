@@ -111,7 +111,7 @@ def serving(*words: str | Path, files: int | None = None, folder: Path) -> Itera
             process.stdout.close()
 
 
-def picture(number: int, size: int = 8) -> bytes:
+def image(number: int, size: int = 8) -> bytes:
     """Return a PNG that no other number has: the number's bits as black and white fields."""
     bits = [number >> place & 1 for place in range(16)]
     pixels = np.kron(np.array(bits, np.uint8).reshape(4, 4) * 255, np.ones((2, 2), np.uint8))
@@ -119,7 +119,7 @@ def picture(number: int, size: int = 8) -> bytes:
 
 
 def encoded(pixels: NDArray[np.uint8], kind: str = "PNG") -> bytes:
-    """Return a picture's file."""
+    """Return an image's file."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, kind)
     return out.getvalue()

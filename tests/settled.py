@@ -7,7 +7,7 @@ from typing import Final
 
 from selenium import webdriver
 
-# Words, and the pictures and drawings that are in the window.
+# Words, and the images and drawings that are in the window.
 _STATE: Final = """
 const shown = [...document.images].filter(each => {
   const box = each.getBoundingClientRect();

@@ -88,7 +88,7 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.torch
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda p: p.name)
 def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm) -> None:
-    """On small pictures instead of large ones, and on the run that the page has just made."""
+    """On small images instead of large ones, and on the run that the page has just made."""
 
     def opsin(*words: str) -> None:
         done = warm.run(words, cwd=tmp_path)
@@ -128,7 +128,7 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
         if words[0] == "train" and MODELS.keys().isdisjoint(words):
             words += ["--epochs", "1"]  # the last one counts
         if words[0] == "export":
-            words += ["--force"]  # one of so few pictures is more than 0.3 points
+            words += ["--force"]  # one of so few images is more than 0.3 points
         if words[0] == "bench":
             words += ["--seconds", "0.05"]
         if words[0] == "studio":

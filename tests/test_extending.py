@@ -56,7 +56,7 @@ def test_a_source_kind_is_one_module(scans: Path) -> None:
     assert (len(dataset), dataset.classes) == (60, ("0", "1", "2"))
     images = list(sources.open_stream(scans))
     assert len(images) == 60
-    written = sources.find_all(DataRecipe.of(str(scans))).open().pictures
+    written = sources.find_all(DataRecipe.of(str(scans))).open().images
     assert images[7].name == "7"
     assert np.asarray(written).shape == (60, 8, 8, 1)
 

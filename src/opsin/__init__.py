@@ -1,4 +1,4 @@
-"""Pictures sorted by label become a classifier you can look inside, trust and ship.
+"""Images sorted by label become a classifier you can look inside, trust and ship.
 
 Example:
     >>> import opsin, tempfile
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from opsin.commands.export.shipped import Shipped
     from opsin.commands.inspect import Insight, inspect
     from opsin.commands.inspect_model import Inspection
-    from opsin.commands.rates import Benchmark, PictureRate
+    from opsin.commands.rates import Benchmark, ImageRate
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.resume import resume
@@ -77,6 +77,7 @@ __all__ = [
     "Exported",
     "Finding",
     "ImageError",
+    "ImageRate",
     "Insight",
     "Inspection",
     "MissingExtraError",
@@ -84,7 +85,6 @@ __all__ = [
     "MovedError",
     "OpsinError",
     "ParityError",
-    "PictureRate",
     "Prediction",
     "Recipe",
     "RecipeError",
@@ -143,7 +143,7 @@ _HOME = {
     "Finding": "data.audit",
     "Insight": "commands.inspect",
     "Inspection": "commands.inspect_model",
-    "PictureRate": "commands.rates",
+    "ImageRate": "commands.rates",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
     "Repeats": "commands.repeats",

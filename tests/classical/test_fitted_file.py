@@ -24,8 +24,8 @@ from opsin.onnx_files.postprocessing import TREES
 SHAPE = (9, 7, 3)
 
 
-def pictures(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """Draw noisy pictures whose classes differ in brightness and place: uint8[N, 9, 7, 3]."""
+def noisy_images(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """Draw noisy images whose classes differ in brightness and place: uint8[N, 9, 7, 3]."""
     random = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     images = random.integers(0, 120, (count, *SHAPE))
@@ -35,7 +35,7 @@ def pictures(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.uint8]
 
 
 def fitted(name: str, classes: int, **options: Any) -> tuple[Fitted, FitProgress]:
-    images, labels = pictures(40 * classes, classes)
+    images, labels = noisy_images(40 * classes, classes)
     growing = {"trees": 12} if "trees" in MODELS[name].model_fields else {}
     model = MODELS[name](**{**growing, **options})
     pooling = Pooling.to_fit(SHAPE, model.side)
@@ -72,7 +72,7 @@ def opened(content: bytes) -> opsin.Classifier:
 @pytest.mark.parametrize("name", MODELS)
 def test_file_and_scikit_learn_agree(name: str, classes: int, side: int) -> None:
     model, _ = fitted(name, classes, side=side)
-    images, labels = pictures(60, classes, seed=1)
+    images, labels = noisy_images(60, classes, seed=1)
     assert check_parity(opened(content_of(model)), model, images) < 2e-5
     answers = model.probabilities(model.embedding(images))
     assert np.mean(answers.argmax(axis=1) == labels) > 1.5 / classes
@@ -85,7 +85,7 @@ def test_every_layer_of_the_summary_can_be_fetched(name: str, tmp_path: Path) ->
     path = tmp_path / "classifier.onnx"
     path.write_bytes(content_of(model))
     classifier = opsin.Classifier(path)
-    images, _ = pictures(10, 3, seed=2)
+    images, _ = noisy_images(10, 3, seed=2)
     names = [layer.name for layer in written.layers]
     assert names[0] == "input"
     assert names[-1] == "head"
@@ -115,7 +115,7 @@ def test_trees_alone_need_more_than_the_plain_operators(name: str) -> None:
 def test_pixels_in_the_file_are_those_of_the_fitting_to_the_bit(name: str) -> None:
     model, _ = fitted(name, 2, side=4)
     session = onnxruntime.InferenceSession(content_of(model))
-    images, _ = pictures(50, 2, seed=3)
+    images, _ = noisy_images(50, 2, seed=3)
     (embedding,) = session.run(["embedding"], {"images": images})
     if model.projection is None:
         assert np.array_equal(embedding, model.pooling.rows_of(images))
@@ -126,7 +126,7 @@ def test_a_file_of_another_model_does_not_pass() -> None:
     content = content_of(model)
     model.estimator.intercept_[0] += 2
     with pytest.raises(ParityError, match="differ by up to"):
-        check_parity(opened(content), model, pictures(60, 3)[0])
+        check_parity(opened(content), model, noisy_images(60, 3)[0])
 
 
 def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
@@ -134,19 +134,19 @@ def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
     content = content_of(model)
     model.projection.mean_ += 0.01  # the file was written before
     with pytest.raises(ParityError, match="what they are computed from"):
-        check_parity(opened(content), model, pictures(60, 3)[0])
+        check_parity(opened(content), model, noisy_images(60, 3)[0])
 
 
 def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
-    """Copies of one picture with different labels: which of them vote is nobody's to say."""
-    images = np.repeat(pictures(4, 2)[0], 40, axis=0)
+    """Copies of one image with different labels: which of them vote is nobody's to say."""
+    images = np.repeat(noisy_images(4, 2)[0], 40, axis=0)
     labels = np.random.default_rng(0).integers(0, 2, 160)
     pooling = Pooling.to_fit(SHAPE, 32)
     examples = TrainingRows(pooling.rows_of(images), labels)
     model = fit(Knn(neighbours=3), pooling, examples, examples, classes=2, seed=0,
                 threads=1, told=FitProgress())  # fmt: skip
     content = content_of(model)
-    # The same pictures in another order: others of the copies vote.
+    # The same images in another order: others of the copies vote.
     model.estimator.fit(model.project(examples.features)[::-1], labels[::-1])
     others = model.probabilities(model.embedding(images))
     session = onnxruntime.InferenceSession(content)
@@ -157,7 +157,7 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_boosting_begins_with_how_common_each_class_is(classes: int) -> None:
-    images, labels = pictures(120, classes)
+    images, labels = noisy_images(120, classes)
     rare = np.flatnonzero((labels > 0) | (np.arange(120) % 8 == 0))
     pooling = Pooling.to_fit(SHAPE, 32)
     examples = TrainingRows(pooling.rows_of(images[rare]), labels[rare])
@@ -166,10 +166,10 @@ def test_boosting_begins_with_how_common_each_class_is(classes: int) -> None:
     assert check_parity(opened(content_of(model)), model, images) < 1e-6
 
 
-def test_more_neighbours_or_components_than_pictures_are_all_there_are() -> None:
+def test_more_neighbours_or_components_than_images_are_all_there_are() -> None:
     model, _ = fitted("knn", 2, neighbours=1_000, components=4_096)
     assert model.estimator.n_neighbors == 40
-    images, _ = pictures(20, 2, seed=1)
+    images, _ = noisy_images(20, 2, seed=1)
     assert check_parity(opened(content_of(model)), model, images) < 2e-5
 
 
@@ -185,7 +185,7 @@ def test_growing_models_tell_their_figures_as_they_grow(name: str) -> None:
     assert [step.epoch for step in steps] == [10, 20, 25]
     assert [step.best for step in steps] == [False, False, True]
     assert told.done == work_of(model.recipe)[0] == 25
-    images, labels = pictures(120, 3)
+    images, labels = noisy_images(120, 3)
     answers = model.probabilities(model.embedding(images[60:]))
     assert steps[-1].val_accuracy == np.mean(answers.argmax(axis=1) == labels[60:])
     assert steps[-1].train_loss < steps[0].val_loss
@@ -195,7 +195,7 @@ def test_a_forest_in_steps_is_the_forest_at_once() -> None:
     from sklearn.ensemble import RandomForestClassifier
 
     model, _ = fitted("forest", 3, trees=25, leaves=50)
-    images, labels = pictures(120, 3)
+    images, labels = noisy_images(120, 3)
     rows = model.pooling.rows_of(images)
     whole = RandomForestClassifier(25, max_leaf_nodes=50, random_state=0)
     whole.fit(rows[:60], labels[:60])
@@ -209,7 +209,7 @@ def test_the_same_seed_makes_the_same_file(name: str) -> None:
 
 def test_the_labels_of_a_machine_are_those_that_it_predicts() -> None:
     model, _ = fitted("svm", 5)
-    images, _ = pictures(200, 5, seed=4)
+    images, _ = noisy_images(200, 5, seed=4)
     embedding = model.embedding(images)
     answers = model.probabilities(embedding).argmax(axis=1)
     assert np.array_equal(answers, model.estimator.predict(embedding))

@@ -56,10 +56,10 @@ def test_steps_and_the_result_come_through_in_order_and_from_this_thread() -> No
 
 def test_an_error_comes_through() -> None:
     def work(told: FitProgress) -> None:
-        raise ValueError("too few pictures")
+        raise ValueError("too few images")
 
     listener = Listener()
-    with pytest.raises(ValueError, match="too few pictures"):
+    with pytest.raises(ValueError, match="too few images"):
         run_interruptible(
             work, what="Fit", total=1, unit="fits", watcher=listener, stop=threading.Event()
         )

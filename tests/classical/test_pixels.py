@@ -1,4 +1,4 @@
-"""Pictures become rows of numbers that a file can repeat."""
+"""Images become rows of numbers that a file can repeat."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_mean_of_squares_is_what_it_says(
             )
 
 
-def test_small_pictures_keep_every_pixel() -> None:
+def test_small_images_keep_every_pixel() -> None:
     images = np.arange(24, dtype=np.uint8).reshape(1, 4, 6, 1)
     rows = Pooling.to_fit((4, 6, 1), 32).rows_of(images)
     assert np.array_equal(rows[0], np.arange(24, dtype=np.float32) / np.float32(255))
@@ -43,7 +43,7 @@ def test_reading_in_blocks_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) 
     assert told == [3, 6, 7]
 
 
-def test_a_rare_class_keeps_a_picture() -> None:
+def test_a_rare_class_keeps_an_image() -> None:
     labels = np.array([0] * 500 + [1] * 2)
     assert np.bincount(labels[drawn(np.arange(502), labels, 20, seed=0)]).tolist() == [20, 1]
 

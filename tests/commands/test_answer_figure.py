@@ -1,4 +1,4 @@
-"""A drawing that cannot be is refused before the picture is looked at."""
+"""A drawing that cannot be is refused before the image is looked at."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ DEVICES = st.sampled_from(["cpu", "cuda", "mps"])
 
 def resolved(shape: tuple[int, int, int], counts: list[int], **options: Any) -> Recipe:
     chosen = choose(shape=shape, counts=counts, **options)
-    data = DataRecipe.of("pictures", size=shape[:2])
+    data = DataRecipe.of("images", size=shape[:2])
     return resolve(data, model=chosen.model, **chosen.options)
 
 
@@ -36,7 +36,7 @@ def test_every_choice_is_a_recipe_and_says_why(
     chosen = choose(shape=shape, counts=counts, mirrored=mirrored, device=device)
     hidden = ",".join(map(str, recipe.model.hidden))
     assert chosen.reason.startswith(f"{recipe.model.name} {hidden}, {recipe.training.epochs} epoch")
-    assert f"{sum(counts):,} pictures of {shape[0]}×{shape[1]}" in chosen.reason
+    assert f"{sum(counts):,} images of {shape[0]}×{shape[1]}" in chosen.reason
     assert f"{len(counts)} classes" in chosen.reason
     assert "\n" not in chosen.reason
 
@@ -80,23 +80,23 @@ def test_multiply_adds_are_those_of_the_network(
     assert MODELS[name].cost(hidden, shape, classes) == sum(each.multiply_adds for each in layers)
 
 
-def test_tutorial_sized_pictures_get_the_usual_network() -> None:
+def test_tutorial_sized_images_get_the_usual_network() -> None:
     recipe = resolved((28, 28, 1), [5_400] * 10)
     assert recipe.model == resolve(DataRecipe.of("x")).model
     assert recipe.training.batch_size == resolve(DataRecipe.of("x")).training.batch_size
 
 
 @pytest.mark.parametrize(("side", "stages"), [(8, 2), (28, 3), (32, 3), (64, 4), (128, 5)])
-def test_larger_pictures_get_a_deeper_network(side: int, stages: int) -> None:
+def test_larger_images_get_a_deeper_network(side: int, stages: int) -> None:
     recipe = resolved((side, side, 3), [200] * 10)
     assert (recipe.model.name, recipe.model.depth) == ("resnet", stages)
 
 
-def test_pictures_of_a_few_pixels_get_dense_layers() -> None:
+def test_images_of_a_few_pixels_get_dense_layers() -> None:
     assert resolved((7, 300, 3), [50, 50]).model.name == "mlp"
 
 
-def test_few_pictures_are_shown_often_in_small_batches_and_varied_more() -> None:
+def test_few_images_are_shown_often_in_small_batches_and_varied_more() -> None:
     few, many = resolved((64, 64, 3), [20, 20]), resolved((64, 64, 3), [5_000] * 10)
     assert few.training.epochs > 4 * many.training.epochs
     assert few.training.batch_size < many.training.batch_size
@@ -131,7 +131,7 @@ def test_a_processor_with_bfloat16_gets_a_larger_network_or_more_epochs(side: in
     )
 
 
-def test_very_many_pictures_and_classes() -> None:
+def test_very_many_images_and_classes() -> None:
     few, many = resolved((32, 32, 3), [4_500] * 10), resolved((32, 32, 3), [1_000] * 1_000)
     assert many.training.epochs < few.training.epochs
     assert many.model.hidden[-1] > 4 * many.model.hidden[0]

@@ -89,10 +89,10 @@ def test_reading_needs_no_pytorch_and_reads_real_files(tmp_path: Path) -> None:
     unit = reader(tmp_path, 16)
     files = sorted(tmp_path.glob("*.jpg"))
     assert unit() == max(2 * len(files), 16 * THREADS)
-    with Image.open(files[0]) as picture:
-        assert (picture.height, picture.width) == FILE
-        assert np.asarray(picture).std() > 10
-    files[3].write_bytes(b"no picture")
+    with Image.open(files[0]) as image:
+        assert (image.height, image.width) == FILE
+        assert np.asarray(image).std() > 10
+    files[3].write_bytes(b"no image")
     with pytest.raises(OpsinError, match=files[3].name):
         unit()
 
@@ -181,7 +181,7 @@ def test_what_cannot_run_on_a_gpu_is_left_out(nearest_mean: Path) -> None:
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         assert in_batches_on_gpu(nearest_mean, 8) is None
     told = Told()
-    rate = opsin.PictureRate("prediction", "mlp", "batch of 8", (8, 8, 1), "cuda", ())
+    rate = opsin.ImageRate("prediction", "mlp", "batch of 8", (8, 8, 1), "cuda", ())
     assert workflow._measure_all([workflow._Job(rate, lambda: None)], 0.01, told) == ()
     assert "cuda" in told.notes[0]
 
@@ -250,7 +250,7 @@ def test_without_pytorch_the_rest_is_measured(
         opsin.bench(only=["prediction"])
 
 
-def test_a_rate_is_pictures_over_seconds() -> None:
+def test_a_rate_is_images_over_seconds() -> None:
     calls = itertools.count(1)
 
     def unit() -> int:

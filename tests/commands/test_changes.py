@@ -1,4 +1,4 @@
-"""What changed since a run is told picture by picture, copies and odd names included."""
+"""What changed since a run is told image by image, copies and odd names included."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.changes import _match, write_pictures
+from opsin.commands.changes import _match, write_images
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, SourceError, StorageError
 from opsin.core.storage import write_json
-from opsin.data.run_images import RunImage, read_pictures
+from opsin.data.run_images import RunImage, read_images
 from opsin.models.resolve import resolve
-from tests.conftest import Cli, only_json, shape_picture
+from tests.conftest import Cli, only_json, shape_image
 
 
 def made_run(root: Path, data: opsin.Dataset) -> Path:
-    """Write what a training writes of its pictures, before it begins."""
+    """Write what a training writes of its images, before it begins."""
     directory = RunDirectory.create(root, "test")
     write_json(directory.recipe, resolve(data.recipe, model="mlp").model_dump(mode="json"))
     write_json(directory.dataset, data.describe())
-    write_pictures(directory, data)
+    write_images(directory, data)
     return directory.path
 
 
-def names(pictures: Any) -> list[str]:
-    return [picture.name for picture in pictures]
+def names(images: Any) -> list[str]:
+    return [image.name for image in images]
 
 
 def from_to(pairs: Any) -> list[tuple[str, str]]:
@@ -53,8 +53,8 @@ def test_every_kind_of_change_is_told(tmp_path: Path, shapes: Path) -> None:
     (shapes / "disc" / "0.png").unlink()
     (shapes / "disc" / "1.png").rename(shapes / "disc" / "one.png")
     (shapes / "disc" / "2.png").rename(shapes / "square" / "two.png")
-    Image.fromarray(shape_picture("disc", 91)).save(shapes / "disc" / "3.png")
-    Image.fromarray(shape_picture("disc", 92)).save(shapes / "disc" / "new.png")
+    Image.fromarray(shape_image("disc", 91)).save(shapes / "disc" / "3.png")
+    Image.fromarray(shape_image("disc", 92)).save(shapes / "disc" / "new.png")
     shutil.copy(shapes / "disc" / "4.png", shapes / "disc" / "copy of 4.png")
     found = opsin.changes_since(run)
     assert found.unchanged == 20
@@ -75,7 +75,7 @@ def test_every_kind_of_change_is_told(tmp_path: Path, shapes: Path) -> None:
     assert content["fingerprint"] == {"then": found.fingerprint_then, "now": found.fingerprint_now}
 
 
-def test_pictures_are_prepared_and_split_as_the_run_did(tmp_path: Path, shapes: Path) -> None:
+def test_images_are_prepared_and_split_as_the_run_did(tmp_path: Path, shapes: Path) -> None:
     options: dict[str, Any] = {"size": (10, 12), "channels": 1, "resize": "squash",
                                "classes": ["square", "disc"], "split_seed": 3,
                                "assignment": "exact", "val_fraction": 0.3}  # fmt: skip
@@ -90,14 +90,14 @@ def test_pictures_are_prepared_and_split_as_the_run_did(tmp_path: Path, shapes: 
         opsin.changes_since(run)
 
 
-def test_pictures_that_change_sides_are_counted(tmp_path: Path) -> None:
+def test_images_that_change_sides_are_counted(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8)
     labels = np.arange(60) % 2
     file = tmp_path / "a.npz"
     np.savez(file, images=images[:50], labels=labels[:50], test_images=images[50:],
              test_labels=labels[50:])  # fmt: skip
     run = made_run(tmp_path, opsin.load(file))
-    # Ten pictures go from the training into the test part and ten others back.
+    # Ten images go from the training into the test part and ten others back.
     np.savez(file, images=np.concatenate([images[10:50], images[50:]]),
              labels=np.concatenate([labels[10:50], labels[50:]]),
              test_images=images[:10], test_labels=labels[:10])  # fmt: skip
@@ -123,12 +123,12 @@ def test_of_copies_each_counts(tmp_path: Path, shapes: Path) -> None:
     assert not found.added
 
 
-PICTURE = st.builds(RunImage, st.sampled_from("abc"), st.sampled_from("XY"),
+IMAGE = st.builds(RunImage, st.sampled_from("abc"), st.sampled_from("XY"),
                     st.sampled_from(("train", "val", "test")), st.sampled_from("012"))  # fmt: skip
 
 
-@given(st.lists(PICTURE), st.lists(PICTURE), st.randoms())
-def test_each_picture_is_in_one_place_and_of_its_kind(
+@given(st.lists(IMAGE), st.lists(IMAGE), st.randoms())
+def test_each_image_is_in_one_place_and_of_its_kind(
     then: list[RunImage], now: list[RunImage], random: Any
 ) -> None:
     pairs, removed, added = _match(then, now)
@@ -143,7 +143,7 @@ def test_each_picture_is_in_one_place_and_of_its_kind(
     # As many have kept their pixels as can have.
     shared = Counter(p.digest for p in then) & Counter(p.digest for p in now)
     assert sum(len(each) for kind, each in pairs.items() if kind != "changed") == shared.total()
-    assert not {picture.name for picture in removed} & {picture.name for picture in added}
+    assert not {image.name for image in removed} & {image.name for image in added}
     shuffled = list(then)
     random.shuffle(shuffled)
     assert {kind: len(each) for kind, each in _match(then, shuffled)[0].items()} == (
@@ -161,7 +161,7 @@ def test_the_table_holds_any_name(tmp_path: Path, shapes: Path) -> None:
     content = (run / "pictures.csv").read_bytes()
     assert content.startswith(b"name,label,part,digest\r\n")
     assert b"disc/caf\xe9.png" in content
-    kept = read_pictures(RunDirectory(run))
+    kept = read_images(RunDirectory(run))
     assert names(kept) == data.names
     assert opsin.changes_since(run).unchanged == 24
 
@@ -174,7 +174,7 @@ def test_the_table_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="no space left"):
-        write_pictures(RunDirectory(tmp_path), data)
+        write_images(RunDirectory(tmp_path), data)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,7 +185,7 @@ def test_runs_without_the_table_and_damaged_ones_say_so(tmp_path: Path, shapes: 
     for damaged in (b"", content[:-20], content.replace(b"digest", b"hash", 1), content + b"a,b\n",
                     b'name,label,part,digest\r\n"'):  # fmt: skip
         file.write_bytes(damaged)
-        with pytest.raises(RunError, match=r"pictures\.csv is damaged"):
+        with pytest.raises(RunError, match=r"images\.csv is damaged"):
             opsin.changes_since(run)
     file.unlink()
     with pytest.raises(RunError, match="made by an earlier Opsin"):
@@ -197,7 +197,7 @@ def test_runs_without_the_table_and_damaged_ones_say_so(tmp_path: Path, shapes: 
 @pytest.mark.torch
 def test_a_training_keeps_the_table(run: opsin.Run, digits: opsin.Dataset) -> None:
     split = run.directory.load_arrays(run.directory.split)
-    with run.directory.pictures.open(encoding="utf-8", newline="") as stream:
+    with run.directory.images.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["name"] for row in rows] == digits.names
     assert [bytes.fromhex(row["digest"]) for row in rows] == [d.tobytes() for d in split["digests"]]
@@ -212,7 +212,7 @@ def test_the_command_line_tells_what_changed(cli: Cli, tmp_path: Path, shapes: P
     told = cli("data", "--since", run)
     assert told.returncode == 0, told.stderr
     assert "as it was then" in told.stdout
-    assert "no picture changes sides" in told.stdout
+    assert "no image changes sides" in told.stdout
     for number in range(5):
         (shapes / "disc" / f"{number}.png").rename(shapes / "square" / f"[red]{number}.png")
     told = cli("data", shapes, "--since", run)

@@ -38,7 +38,7 @@ def test_a_finished_run_is_whole(run: opsin.Run) -> None:
     assert [epoch["epoch"] for epoch in run.history] == [10, 20, 25]
     assert not directory.checkpoints.exists()
     log = directory.log.read_text(encoding="utf-8")
-    assert "same answers as scikit-learn on 512 pictures" in log
+    assert "same answers as scikit-learn on 512 images" in log
 
 
 def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Dataset) -> None:
@@ -114,10 +114,10 @@ def test_a_request_that_cannot_work_makes_no_directory(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_fewer_pictures_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:
-    run = opsin.train(digits, model="logistic", pictures=200, side=4, runs=tmp_path, quiet=True)
+def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:
+    run = opsin.train(digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True)
     reasons = run.report["reasons"]
-    assert "of 1,448 training pictures" in reasons["Pictures"]
+    assert "of 1,448 training images" in reasons["Images"]
     assert "8×8 averaged down to 4×4" in reasons["Pixels"]
     assert abs(run.report["training"]["fitted_to"] - 200) <= 10
     (event,) = run.history
@@ -174,7 +174,7 @@ def test_folds_are_of_one_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_baseline_has_the_pictures_and_the_split_of_its_dataset(
+def test_a_baseline_has_the_images_and_the_split_of_its_dataset(
     tmp_path: Path, digits: Dataset
 ) -> None:
     (run,) = train_baselines(digits, models=["svm"], seed=3, runs=tmp_path, quiet=True)

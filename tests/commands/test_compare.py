@@ -1,4 +1,4 @@
-"""Runs are compared by the same pictures only, however these are called and ordered."""
+"""Runs are compared by the same images only, however these are called and ordered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make(tmp_path: Path, digits: Dataset) -> Make:
 
 
 def as_arrays(data: Dataset, order: NDArray[np.int64], **options: Any) -> Dataset:
-    """Return the same training and test pictures in another order and under other names."""
+    """Return the same training and test images in another order and under other names."""
     seen = np.concatenate([data.split.train, data.split.val])[order]
     test = data.split.test[::-1]
     return opsin.from_arrays(
@@ -66,7 +66,7 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
     assert pair["difference"] == pytest.approx(second["accuracy"] - first["accuracy"])
     assert pair["better"] == "B"
     assert pair["sentence"].startswith("B is better than A by ")
-    assert len(pair["pictures"]) >= pair["only_first"] + pair["only_second"]
+    assert len(pair["disagreements"]) >= pair["only_first"] + pair["only_second"]
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["pairs"][0] == pair
     assert "B is better" in repr(found) and "B is better" in found._repr_html_()
 
@@ -74,7 +74,12 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
 def test_a_run_against_itself_shows_no_difference(make: Make) -> None:
     run = make("one", 0.8)
     (pair,) = opsin.compare(run, run, speed=False).pairs
-    assert (pair["p"], pair["difference"], pair["better"], pair["pictures"]) == (1.0, 0.0, None, [])
+    assert (pair["p"], pair["difference"], pair["better"], pair["disagreements"]) == (
+        1.0,
+        0.0,
+        None,
+        [],
+    )
     assert "better" not in pair["sentence"]
     assert pair["sentence"].startswith("No difference between A and B can be shown with these ")
 
@@ -101,7 +106,7 @@ def test_order_names_and_the_order_of_classes_do_not_matter(
         given = answers_right(data, 0.5) | {"test": answers[rows][:, columns]}
         run = write_run(tmp_path / "runs", name, data, given)
         (pair,) = opsin.compare(first, run, speed=False).pairs
-        assert pair["pictures"] == [], name
+        assert pair["disagreements"] == [], name
         assert pair["both_right"] == pytest.approx(0.7 * pair["images"], rel=0.2)
 
 
@@ -119,26 +124,26 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
             np.asarray(digits.images[seen]), digits.labels[seen], digits.classes,
             test=(images, labels[order]), near_duplicates="apart",
         )  # fmt: skip
-        # The answer is what the picture shows, so copies get equal ones.
+        # The answer is what the image shows, so copies get equal ones.
         right = np.full((len(order), 10), 0.01, np.float32)
         right[np.arange(len(order)), digits.labels[test][rows][order]] = 0.91
         return write_run(tmp_path, name, data, answers_right(data, 0.5) | {"test": right})
 
     one, other = run("one", np.arange(11)), run("other", np.arange(11)[::-1])
     (pair,) = opsin.compare(one, other, speed=False).pairs
-    assert pair["pictures"] == []
+    assert pair["disagreements"] == []
     assert (pair["both_right"], pair["both_wrong"]) == (9, 2)
     fewer = run("fewer", np.arange(1, 11))
-    with pytest.raises(RunError, match=r"11 test pictures, .* 10, and 10 are the same"):
+    with pytest.raises(RunError, match=r"11 test images, .* 10, and 10 are the same"):
         opsin.compare(one, fewer, speed=False)
 
 
-def test_other_test_pictures_are_refused_with_the_reason(make: Make) -> None:
+def test_other_test_images_are_refused_with_the_reason(make: Make) -> None:
     one, other = make("one", 0.8), make("other", 0.8, opsin.load("digits", split_seed=1))
     with pytest.raises(RunError) as refused:
         opsin.compare(one, other, speed=False)
     told = str(refused.value)
-    for words in ("the same test pictures", "are the same", "were used to train", "--split-seed",
+    for words in ("the same test images", "are the same", "were used to train", "--split-seed",
                   "opsin evaluate"):  # fmt: skip
         assert words in told, words
 
@@ -160,7 +165,7 @@ def test_other_labels_are_refused(make: Make, digits: Dataset) -> None:
         opsin.compare(one, other, speed=False)
 
 
-def test_without_test_pictures_the_words_are_validation_optimistic(make: Make) -> None:
+def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> None:
     data = opsin.load("digits", test_fraction=0)
     one, other = make("one", 0.5, data), make("other", 0.95, data)
     found = opsin.compare(one, other, speed=False)
@@ -170,12 +175,12 @@ def test_without_test_pictures_the_words_are_validation_optimistic(make: Make) -
     assert "optimistic" in found.remarks[0]
     same = opsin.compare(one, one, one, speed=False)
     assert "validation, optimistic" in same.headline
-    assert "validation pictures" in same.pairs[0]["sentence"]
+    assert "validation images" in same.pairs[0]["sentence"]
     moved = opsin.load("digits", test_fraction=0, split_seed=3)
-    with pytest.raises(RunError, match="the same validation pictures"):
+    with pytest.raises(RunError, match="the same validation images"):
         opsin.compare(one, make("moved", 0.5, moved), speed=False)
     with pytest.raises(
-        RunError, match=r"runs with the same test pictures; .*with has some and .*one"
+        RunError, match=r"runs with the same test images; .*with has some and .*one"
     ):
         opsin.compare(make("with", 0.5), one, speed=False)
 
@@ -236,7 +241,7 @@ def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_pat
     with pytest.raises(RunError, match="finished run"):
         opsin.compare(run, other)
     np.savez(make("old", 0.8) / "predictions.npz", nothing=np.zeros(1))
-    with pytest.raises(RunError, match="answers to its test pictures"):
+    with pytest.raises(RunError, match="answers to its test images"):
         opsin.compare(run, run.parent / "old")
 
 
@@ -251,10 +256,10 @@ def test_what_an_older_run_does_not_know_is_left_empty(make: Make) -> None:
     row = found.runs[0]
     for key in ("calibration_error", "bytes", "parameters", "seconds", "parity"):
         assert row[key] is None
-    assert {picture["name"] for picture in found.pairs[0]["pictures"]} == {None}
+    assert {image["name"] for image in found.pairs[0]["images"]} == {None}
 
 
-def test_exact_copies_among_the_training_pictures_are_told(make: Make, digits: Dataset) -> None:
+def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dataset) -> None:
     everything = np.arange(len(digits.split.train) + len(digits.split.val))
     one = make("one", 0.8, as_arrays(digits, everything))
     other = make("other", 0.8, as_arrays(digits, everything))
@@ -320,7 +325,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
         opsin.compare(make("poor", 0.5), make("good", 0.9), out=tmp_path / "file" / "below")
 
 
-def test_pictures_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: Path) -> None:
+def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for part in ("train", "test"):
         write_shapes(photos / part, 12)
@@ -332,7 +337,7 @@ def test_pictures_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path:
     assert "cannot be shown, only named" in told.notes[-1]
     page = (tmp_path / "look" / "compare.html").read_text(encoding="utf-8")
     assert "<img" not in page
-    assert found.pairs[0]["pictures"][0]["name"] in page
+    assert found.pairs[0]["images"][0]["name"] in page
     assert not (tmp_path / "look" / "disagreements.png").exists()
 
 
@@ -363,7 +368,7 @@ def test_the_loser_is_named_behind_the_winner() -> None:
     none = {**pair, "images": 1000, "difference": 0.002, "low": -0.009, "high": 0.013, "p": 0.7,
             "better": None}  # fmt: skip
     assert sentence(none, ("A", "B"), "test") == (
-        "No difference between A and B can be shown with these 1,000 test pictures (B less A: 0.2 "
+        "No difference between A and B can be shown with these 1,000 test images (B less A: 0.2 "
         "points, 95% interval -0.9 to 1.3, exact McNemar p = 0.7)"
     )
 

@@ -1,4 +1,4 @@
-"""A file is judged on pictures it has not seen, or the answer says that it has."""
+"""A file is judged on images it has not seen, or the answer says that it has."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str
     return folder
 
 
-def test_other_pictures_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
+def test_other_images_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
     rows = digits.split.test.tolist()
     folder = write_digits(digits, tmp_path / "new", rows, list(digits.classes))
     figures = opsin.evaluate(nearest_mean, folder)
@@ -40,7 +40,7 @@ def test_other_pictures_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_
     assert figures["accuracy"] == pytest.approx(float(expected))
 
 
-def test_its_own_training_pictures_are_called_seen(nearest_mean: Path) -> None:
+def test_its_own_training_images_are_called_seen(nearest_mean: Path) -> None:
     figures = opsin.evaluate(nearest_mean, "digits")
     assert (figures["part"], figures["seen"], figures["images"]) == ("all", 1797, 1797)
 
@@ -107,12 +107,12 @@ def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
     assert figures["accuracy"] == made.accuracy
     opsin.write_report(made.path)
     after = made.directory.page.read_text(encoding="utf-8")
-    pictures = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in (before, after)]
-    assert pictures[0] == pictures[1]
+    images = [re.findall(r"data:image/png;base64,[^\"]+", page) for page in (before, after)]
+    assert images[0] == images[1]
 
 
 @pytest.mark.torch
-def test_training_pictures_among_the_judged_are_counted(run: opsin.Run, digits: Dataset,
+def test_training_images_among_the_judged_are_counted(run: opsin.Run, digits: Dataset,
                                                         tmp_path: Path) -> None:  # fmt: skip
     some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
     part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
@@ -155,7 +155,7 @@ def test_an_answer_can_be_drawn(
 
 def test_a_collection_can_be_drawn(digits: Dataset, tmp_path: Path) -> None:
     files = draw_data(digits, tmp_path / "look")
-    assert [file.name for file in files] == ["picture.png", "grid.png", "means.png", "classes.png"]
+    assert [file.name for file in files] == ["image.png", "grid.png", "means.png", "classes.png"]
     for file in files:
         assert np.asarray(Image.open(file).convert("L")).std() > 1
 

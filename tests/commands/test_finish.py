@@ -1,4 +1,4 @@
-"""A run's file is calibrated on validation pictures and refuses what it never saw."""
+"""A run's file is calibrated on validation images and refuses what it never saw."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.commands.test_set_usage import count_looks, key_of
-from opsin.evaluation.out_of_distribution import strange_pictures
+from opsin.evaluation.out_of_distribution import strange_images
 from opsin.runtime.classifier import NONE_OF_THESE
 from tests.conftest import Cli, only_json
 
@@ -31,9 +31,9 @@ def test_what_the_report_says_is_in_the_file(run: opsin.Run) -> None:
     assert uncalibrated["log_loss"] == pytest.approx(before, rel=1e-3)
 
 
-def test_strange_pictures_are_refused_and_known_ones_seldom(run: opsin.Run) -> None:
+def test_strange_images_are_refused_and_known_ones_seldom(run: opsin.Run) -> None:
     classifier = run.classifier()
-    answers = list(classifier.iter_answers(strange_pictures(8, 8, 1, count=64)["noise"]))
+    answers = list(classifier.iter_answers(strange_images(8, 8, 1, count=64)["noise"]))
     refused = np.concatenate([part.rejected(classifier.metadata.reject) for part in answers])
     assert refused.mean() > 0.5
     assert run.figures["refused"]["share"] < 0.1
@@ -54,11 +54,11 @@ def test_none_of_these_is_an_answer_at_every_door(run: opsin.Run, cli: Cli, tmp_
     said = only_json(cli("predict", run.path, "grey.png", "--json"))["predictions"][0]
     assert (said["answer"], said["rejected"]) == (NONE_OF_THESE, True)
     plain = cli("predict", run.path, "grey.png").stdout
-    assert "grey.png   none of these   looks unlike the training pictures" in plain
+    assert "grey.png   none of these   looks unlike the training images" in plain
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_looks_are_counted_by_the_pictures(tmp_path: Path) -> None:
+def test_looks_are_counted_by_the_images(tmp_path: Path) -> None:
     options: dict[str, Any] = {"model": "mlp", "epochs": 1, "runs": tmp_path, "quiet": True}
     first = opsin.train("digits", **options)
     second = opsin.train("digits", seed=1, **options)
@@ -72,7 +72,7 @@ def test_looks_are_counted_by_the_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_an_evaluation_on_test_pictures_is_a_look(tmp_path: Path) -> None:
+def test_an_evaluation_on_test_images_is_a_look(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (90, 8, 8), np.uint8)
     labels = np.arange(90) % 3
     np.savez(tmp_path / "noise.npz", images=images[:60], labels=labels[:60],

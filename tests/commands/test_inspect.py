@@ -38,7 +38,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
 ) -> None:
     (tmp_path / "file").touch()
     place: Any = {option: tmp_path / "file" / "below.npz"}
-    with pytest.raises(StorageError, match="not a directory"):  # and not that there is no picture
+    with pytest.raises(StorageError, match="not a directory"):  # and not that there is no image
         opsin.inspect(nearest_mean, tmp_path / "none.png", **place)
 
 
@@ -47,13 +47,13 @@ def test_a_layer_named_twice_is_shown_once(nearest_mean: Path, tmp_path: Path) -
     assert found.page == tmp_path / "units-head.html"
 
 
-def test_a_picture_does_not_take_the_page_of_the_network(
+def test_an_image_does_not_take_the_page_of_the_network(
     nearest_mean: Path, tmp_path: Path, digits: Dataset
 ) -> None:
     file = tmp_path / "network.png"
     Image.fromarray(np.asarray(digits.images[0])[:, :, 0]).save(file)
     found = opsin.inspect(nearest_mean, file, out=tmp_path)
-    assert found.page == tmp_path / "picture-network.html"
+    assert found.page == tmp_path / "image-network.html"
 
 
 def test_norms_are_drawn_from_two_epochs_on(nearest_mean: Path, tmp_path: Path) -> None:
@@ -77,19 +77,19 @@ def test_the_accuracy_is_told_as_the_report_tells_it() -> None:
 
 
 class Unreadable:
-    """Pictures whose files are gone."""
+    """Images whose files are gone."""
 
     def __getitem__(self, _: object) -> None:
-        raise ImageError("a picture", "it is gone", "Restore it.")
+        raise ImageError("an image", "it is gone", "Restore it.")
 
 
-def test_no_picture_to_draw_on_is_told_and_no_reason_to_stop() -> None:
+def test_no_image_to_draw_on_is_told_and_no_reason_to_stop() -> None:
     notes: list[str] = []
     images: Any = Unreadable()
     none = np.zeros(0, np.int64)
     known = ReferenceSet(images, none, [], none, none, "made", np.array([3]))
-    look: Any = SimpleNamespace(has_pictures=True, known=known, note=notes.append)
-    assert pages._picture(look) is None
+    look: Any = SimpleNamespace(has_images=True, known=known, note=notes.append)
+    assert pages._image(look) is None
     assert len(notes) == 1 and "it is gone" in notes[0]
     look.known = ReferenceSet(images, none, [], none, none, "made")
-    assert pages._picture(look) is None
+    assert pages._image(look) is None

@@ -41,19 +41,19 @@ def question(do: str, **with_: object) -> dict[str, object]:
     return {"id": "a1", "do": do, "with": with_}
 
 
-def test_a_known_picture_is_shown_layer_by_layer(run: Path, tmp_path: Path) -> None:
-    (said,) = ask(run, tmp_path, question("picture", picture="test/17"))
+def test_a_known_image_is_shown_layer_by_layer(run: Path, tmp_path: Path) -> None:
+    (said,) = ask(run, tmp_path, question("image", image="test/17"))
     assert said["page"] == str(tmp_path / "a1.html")
     page = (tmp_path / "a1.html").read_text(encoding="utf-8")
     assert "flatten" in page
     assert "test/17" in page
     assert said["said"]["actual"] in said["said"]["answer"]["probabilities"]
-    (alone,) = ask(run, tmp_path, question("picture", picture="test/17", layer="input"))
+    (alone,) = ask(run, tmp_path, question("image", image="test/17", layer="input"))
     assert "data-units" in Path(alone["page"]).read_text(encoding="utf-8")
     assert len(Path(alone["page"]).read_text(encoding="utf-8")) < len(page)
 
 
-def test_a_picture_that_was_sent_is_answered_under_its_name(
+def test_an_image_that_was_sent_is_answered_under_its_name(
     run: Path, tmp_path: Path, digits: Dataset
 ) -> None:
     stream = io.BytesIO()
@@ -64,7 +64,7 @@ def test_a_picture_that_was_sent_is_answered_under_its_name(
     assert said["said"]["answer"]["image"] == "<b>x</b>"
     assert said["said"]["nearest"][0]["same"]
     assert all(each["shown"].startswith("data:image/png") for each in said["said"]["nearest"])
-    (page,) = ask(run, tmp_path, question("picture", content=content, name="<b>x</b>"))
+    (page,) = ask(run, tmp_path, question("image", content=content, name="<b>x</b>"))
     assert "<b>x</b>" not in Path(page["page"]).read_text(encoding="utf-8")
 
 
@@ -83,7 +83,7 @@ def test_units_and_the_network_have_pages(run: Path, tmp_path: Path) -> None:
 def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
     run: Path, tmp_path: Path
 ) -> None:
-    (said,) = ask(run, tmp_path, question("explain", picture="test/3"))
+    (said,) = ask(run, tmp_path, question("explain", image="test/3"))
     page = Path(said["page"]).read_text(encoding="utf-8")
     assert "What are the checks?" in page
     assert 'type="range"' in page
@@ -94,19 +94,19 @@ def test_an_explanation_has_its_checks_and_no_script_in_an_attribute(
 @pytest.mark.parametrize(
     ("asked", "received"),
     [
-        (question("picture", picture="test/18000"), "got 'test/18000'"),
-        (question("picture", picture="/etc/passwd"), "got '/etc/passwd'"),
-        (question("picture", picture="5"), "got '5'"),  # its name, which might be a file's too
-        (question("picture"), "got neither or both"),
-        (question("picture", content="aGFsbG8="), "no picture of a known format"),
-        (question("picture", content="%"), "only base64 data is allowed"),
+        (question("image", image="test/18000"), "got 'test/18000'"),
+        (question("image", image="/etc/passwd"), "got '/etc/passwd'"),
+        (question("image", image="5"), "got '5'"),  # its name, which might be a file's too
+        (question("image"), "got neither or both"),
+        (question("image", content="aGFsbG8="), "no image of a known format"),
+        (question("image", content="%"), "only base64 data is allowed"),
         (question("layer", layer="nowhere"), "got 'nowhere'"),
         (question("layer", layer="head", limit=0), "got 0"),
         (question("layer", layer=3), '"layer": 3'),
         (question("layer"), "got {}"),
-        (question("network", picture="test/1"), '"picture"'),
+        (question("network", image="test/1"), '"image"'),
         (question("nowhere"), "got 'nowhere'"),
-        (question("nearest", picture="test/1") | {"with": []}, "got []"),
+        (question("nearest", image="test/1") | {"with": []}, "got []"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_three_parts(
@@ -140,7 +140,7 @@ def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path, tmp_p
     command = [sys.executable, "-m", "opsin", "inspect", str(run), "--worker", "--out",
                str(tmp_path)]  # fmt: skip
     lines = "".join(json.dumps(each) + "\n" for each in (
-        question("picture", picture="test/0"), question("nowhere")
+        question("image", image="test/0"), question("nowhere")
     ))  # fmt: skip
     done = subprocess.run(
         command, input=lines, capture_output=True, text=True, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""A known picture by its name, or by its part and number."""
+"""A known image by its name, or by its part and number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opsin.data.reference_set import ReferenceSet
 
 
 def known() -> ReferenceSet:
-    """Four pictures, one of which is called as another one's place is."""
+    """Four images, one of which is called as another one's place is."""
     return ReferenceSet(
         images=np.zeros((4, 2, 2, 1), np.uint8),
         labels=np.arange(4),
@@ -39,7 +39,7 @@ def test_names_and_places(name: str, row: int | None) -> None:
     assert known().row_called(name) == row
 
 
-def test_a_file_without_a_run_asks_for_pictures(nearest_mean: Path) -> None:
+def test_a_file_without_a_run_asks_for_images(nearest_mean: Path) -> None:
     classifier = opsin.Classifier(nearest_mean)
     with pytest.raises(SourceError, match="--data SOURCE"):
         known_images(classifier)

@@ -31,7 +31,7 @@ def test_the_training_does_what_was_planned(
     assert planned.parameters == run.report["training"]["parameters"]
     assert planned.multiply_adds == run.report["training"]["multiply_adds"]
     split = run.directory.load_arrays(run.directory.split)
-    assert planned.pictures == {part: len(split[part]) for part in ("train", "val", "test")}
+    assert planned.images == {part: len(split[part]) for part in ("train", "val", "test")}
     assert planned.device == run.report["training"]["device"]
     assert planned.seconds is not None
     assert planned.memory is not None
@@ -79,13 +79,13 @@ def test_warnings_are_kept(digits: Dataset) -> None:
 
 
 def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> None:
-    planned = plan(digits, model="forest", trees=7, pictures=1_000, quiet=True)
+    planned = plan(digits, model="forest", trees=7, images=1_000, quiet=True)
     found = planned.to_json()
     assert found["recipe"]["model"]["trees"] == 7
-    assert 1_000 <= found["pictures"]["train"] < 1_010  # each class at its share, rounded
+    assert 1_000 <= found["images"]["train"] < 1_010  # each class at its share, rounded
     assert (found["layers"], found["rates"]) == ([], [])
     assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
-    assert " of 1,448 training pictures" in dict(in_words(planned))["Pictures"]
+    assert " of 1,448 training images" in dict(in_words(planned))["Images"]
 
 
 @pytest.mark.torch

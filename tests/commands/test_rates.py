@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.commands.machine import Machine
-from opsin.commands.rates import ONE, Benchmark, PictureRate, Work
+from opsin.commands.rates import ONE, Benchmark, ImageRate, Work
 
 MACHINE = Machine("Xeon", 2, None, None, None, {})
 
 
 def rate(work: Work, *rates: float, device: str = "cpu", how: str = "batch of 8",
-         name: str = "resnet") -> PictureRate:  # fmt: skip
-    return PictureRate(work, name, how, (32, 48, 3), device, rates)
+         name: str = "resnet") -> ImageRate:  # fmt: skip
+    return ImageRate(work, name, how, (32, 48, 3), device, rates)
 
 
 @given(st.lists(st.floats(0.1, 1e7), min_size=1, max_size=9))
@@ -27,13 +27,13 @@ def test_the_median_lies_between_slowest_and_fastest(rates: list[float]) -> None
 
 def test_each_work_says_what_its_rate_means() -> None:
     assert rate("training", 1000.0).sentence() == (
-        "An epoch of 60,000 pictures of 32×48 with resnet takes about 1:00 (cpu, no validation)."
+        "An epoch of 60,000 images of 32×48 with resnet takes about 1:00 (cpu, no validation)."
     )
-    assert "10,000 files (resnet) become pictures of 32×48 in about 2.5 s" in (
+    assert "10,000 files (resnet) become images of 32×48 in about 2.5 s" in (
         rate("reading", 4000.0).sentence()
     )
-    assert "one picture of 32×48 in about 0.8 ms" in rate("prediction", 1250.0, how=ONE).sentence()
-    assert "10,000 pictures of 32×48 in about 0:40" in rate("prediction", 250.0).sentence()
+    assert "one image of 32×48 in about 0.8 ms" in rate("prediction", 1250.0, how=ONE).sentence()
+    assert "10,000 images of 32×48 in about 0:40" in rate("prediction", 250.0).sentence()
 
 
 def test_a_device_is_called_faster_only_if_no_repeat_contradicts_it() -> None:
@@ -54,10 +54,10 @@ def test_the_headline_and_the_sentences_are_of_the_last_network() -> None:
         rate("training", 800.0, device="cuda"),
         rate("prediction", 70.0, how=ONE),
     )
-    assert Benchmark(MACHINE, rates).headline() == "resnet trains on 800 pictures of 32×48 a second"
-    assert Benchmark(MACHINE, rates[-1:]).headline().startswith("resnet answers for 70 pictures")
+    assert Benchmark(MACHINE, rates).headline() == "resnet trains on 800 images of 32×48 a second"
+    assert Benchmark(MACHINE, rates[-1:]).headline().startswith("resnet answers for 70 images")
     assert Benchmark(MACHINE, rates[:1]).headline() == (
-        "500 pictures a second are read from JPEG 500×400"
+        "500 images a second are read from JPEG 500×400"
     )
     sentences = Benchmark(MACHINE, rates).sentences()
     assert len(sentences) == 5

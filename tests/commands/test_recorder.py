@@ -27,11 +27,11 @@ def test_how_far_it_is_stands_in_the_status(
 ) -> None:
     monkeypatch.setattr(module, "_HEARTBEAT", 0.0)
     with recorded(directory, Watcher()) as recorder:
-        recorder.begin("2/5", 400, "pictures")
+        recorder.begin("2/5", 400, "images")
         recorder.advance(100, loss=0.5, acc=float("nan"), share=0.25, left=7.0)
         status = json.loads(directory.status.read_text(), parse_constant=pytest.fail)
         assert (status["doing"], status["done"], status["total"]) == ("2/5", 100, 400)
-        assert status["unit"] == "pictures"
+        assert status["unit"] == "images"
         assert (status["share"], status["left"]) == (0.25, 7.0)
         assert status["figures"] == {"loss": 0.5}  # what is no number is left out
         assert directory.state() == ("running", None)
@@ -56,7 +56,7 @@ def test_it_is_written_at_most_once_a_second(
     shown: list[float] = []
     with recorded(directory, Watcher()) as recorder:
         monkeypatch.setattr(directory, "show_progress", lambda **_: shown.append(now[0]))
-        recorder.begin("1/1", 1_000, "pictures")
+        recorder.begin("1/1", 1_000, "images")
         for done in range(1_000):
             now[0] += 0.01
             recorder.advance(done)
@@ -68,7 +68,7 @@ def test_it_is_written_at_most_once_a_second(
 def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDirectory) -> None:
     directory.set_status("running")
     (directory.path / ".status.json.next").mkdir()
-    directory.show_progress(doing="1/1", done=1, total=2, unit="pictures")
+    directory.show_progress(doing="1/1", done=1, total=2, unit="images")
     assert directory.read_content(directory.status)["state"] == "running"
 
 

@@ -123,9 +123,7 @@ def test_the_summary_lies_beside_the_runs_which_are_listed_as_ever(repeats: opsi
 
 
 @pytest.mark.torch
-def test_every_picture_is_tested_once_and_pooled(
-    folds: opsin.Repeats, digits: opsin.Dataset
-) -> None:
+def test_every_image_is_tested_once_and_pooled(folds: opsin.Repeats, digits: opsin.Dataset) -> None:
     kept = [run.directory.load_arrays(run.directory.predictions) for run in folds.runs]
     rows = np.concatenate([one["test_rows"] for one in kept])
     assert sorted(rows) == list(range(len(digits)))
@@ -246,7 +244,7 @@ def test_the_table_says_what_its_figures_mean(
     tell_repeats(folds, as_json=False)
     shown = capsys.readouterr().out
     assert "It is no confidence interval" in shown
-    assert "(95% interval) on 1,797 pictures, each tested once" in shown
+    assert "(95% interval) on 1,797 images, each tested once" in shown
     assert "Recall" in shown
     assert "2/3" in shown
     cut = (repeats.runs[0],)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
-    """Write digits, one validation picture a second time in an earlier class; return both names."""
+    """Write digits, one validation image a second time in an earlier class; return both names."""
     write_digits(digits, folder, list(range(400)), list(digits.classes))
     data = opsin.load(folder)
     names = [data.names[row] for row in data.split.val if data.labels[row] >= 4]
@@ -33,12 +33,12 @@ def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
 
 
 def run_that_doubts(root: Path, data: Dataset, right: str, classifier: Path) -> RunDirectory:
-    """Write a run that knows all validation pictures; copies get the class of ``right``."""
+    """Write a run that knows all validation images; copies get the class of ``right``."""
     answers = answers_right(data, 1.0)
     names = [data.names[row] for row in data.split.val]
-    picture = data.digests[data.names.index(right)]
+    image = data.digests[data.names.index(right)]
     for place, row in enumerate(data.split.val):
-        if np.array_equal(data.digests[row], picture):
+        if np.array_equal(data.digests[row], image):
             answers["val"][place] = answers["val"][names.index(right)]
     return RunDirectory(write_run(root, "run", data, answers, classifier=classifier))
 

@@ -76,7 +76,7 @@ def test_a_run_in_use_is_left_alone(stopped: opsin.Run) -> None:
 
 
 @undrawn
-def test_other_pictures_are_refused(tmp_path: Path, digits: Dataset) -> None:
+def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     def some(count: int) -> Dataset:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
 

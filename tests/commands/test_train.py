@@ -236,17 +236,17 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     write_shapes(tmp_path / "both" / "test", count=3)
     options: dict[str, Any] = {"epochs": 1} if model == "mlp" else {}
     planned = opsin.plan(tmp_path / "both", model=model, quiet=True, **options)
-    assert any("every test picture (6) has an exact copy" in note for note in planned.notes)
+    assert any("every test image (6) has an exact copy" in note for note in planned.notes)
     notes = Notes()
     run = opsin.train(
         tmp_path / "both", model=model, runs=tmp_path / "runs", watcher=notes, **options
     )
-    assert any("every test picture (6) has an exact copy" in note for note in notes.notes)
+    assert any("every test image (6) has an exact copy" in note for note in notes.notes)
     assert run.directory.state()[0] == "done"
     assert run.report["split"] == "val"
     assert "test" not in run.report["figures"]
     page = run.directory.page.read_text(encoding="utf-8")
-    assert "every test picture (6) has an exact copy" in page
+    assert "every test image (6) has an exact copy" in page
     assert "optimistic" in page
 
 

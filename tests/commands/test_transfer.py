@@ -27,7 +27,7 @@ from opsin.commands.transfer import check_target
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, legal_name
-from tests.conftest import Cli, Notes, only_json, shape_picture, write_shapes
+from tests.conftest import Cli, Notes, only_json, shape_image, write_shapes
 
 
 class Told(Watcher):
@@ -45,7 +45,7 @@ class Told(Watcher):
 
 
 def sides(data: opsin.Dataset) -> dict[str, list[tuple[str, bytes]]]:
-    """Return class and digest of each picture of each part, in any order."""
+    """Return class and digest of each image of each part, in any order."""
     return {
         part: sorted(
             (data.classes[data.labels[row]], data.digests[row].tobytes())
@@ -73,12 +73,12 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 
 def test_files_are_copied_byte_by_byte_and_come_back_the_same(tmp_path: Path, shapes: Path) -> None:
-    Image.fromarray(shape_picture("disc", 5)).save(shapes / "disc" / "photo.JPG", quality=80)
+    Image.fromarray(shape_image("disc", 5)).save(shapes / "disc" / "photo.JPG", quality=80)
     data = opsin.load(shapes)
     told = Told()
     written = opsin.export_data(data, tmp_path / "new" / "out", watcher=told)
     out = tmp_path / "new" / "out"
-    assert (written.path, written.pictures, told.last) == (out, 25, 25)
+    assert (written.path, written.images, told.last) == (out, 25, 25)
     files = [path for path in out.rglob("*") if path.is_file()]
     assert written.bytes == sum(path.stat().st_size for path in files)
     assert len(files) == 27
@@ -98,7 +98,7 @@ def test_files_are_copied_byte_by_byte_and_come_back_the_same(tmp_path: Path, sh
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
 
 
-def test_arrays_become_lossless_pictures(tmp_path: Path) -> None:
+def test_arrays_become_lossless_images(tmp_path: Path) -> None:
     labels = np.arange(30) % 3
     colour = np.random.default_rng(1).integers(0, 256, (30, 9, 7, 3), np.uint8)
     for number, images in enumerate((noise(30), colour)):
@@ -208,7 +208,7 @@ def test_equal_file_names_get_numbers(tmp_path: Path) -> None:
             folder = tmp_path / "s" / kind / f"day {number}"
             folder.mkdir(parents=True)
             name = ("IMG.png", "img.PNG")[number % 2]
-            Image.fromarray(shape_picture(kind, number)).save(folder / name)
+            Image.fromarray(shape_image(kind, number)).save(folder / name)
     data = opsin.load(tmp_path / "s")
     opsin.export_data(data, tmp_path / "out")
     rows = table(tmp_path / "out")
@@ -244,11 +244,11 @@ def test_files_and_arrays_that_were_joined(tmp_path: Path, shapes: Path) -> None
 
 
 def test_unreadable_files_are_left_out(tmp_path: Path, shapes: Path) -> None:
-    (shapes / "disc" / "0.png").write_bytes(b"no picture")
+    (shapes / "disc" / "0.png").write_bytes(b"no image")
     data = opsin.load(shapes)
     told = Told()
     written = opsin.export_data(data, tmp_path / "out", watcher=told)
-    assert written.pictures == 23
+    assert written.images == 23
     assert told.notes == ["1 unreadable files are left out"]
     assert opsin.load(tmp_path / "out").fingerprint == data.fingerprint
 
@@ -261,15 +261,15 @@ def test_groups_travel_with_the_table(tmp_path: Path) -> None:
     assert sorted(back.groups) == sorted(groups)
     assert sides(back) == sides(data)
     about = json.loads((tmp_path / "out" / "croissant.json").read_text(encoding="utf-8"))
-    assert about["recordSet"][-1]["field"][-1]["@id"] == "pictures/group"
+    assert about["recordSet"][-1]["field"][-1]["@id"] == "images/group"
 
 
-def test_an_npz_file_gives_the_same_pictures(tmp_path: Path, digits: opsin.Dataset) -> None:
+def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset) -> None:
     told = Told()
     written = opsin.export_data(digits, tmp_path / "d.npz", watcher=told)
-    assert (written.pictures, told.last) == (1797, 1797)
+    assert (written.images, told.last) == (1797, 1797)
     assert written.bytes == (tmp_path / "d.npz").stat().st_size
-    assert "validation pictures go with those for training" in told.notes[0]
+    assert "validation images go with those for training" in told.notes[0]
     assert written.options == ("--no-flip",)
     with np.load(tmp_path / "d.npz") as arrays:
         assert set(arrays) == {"images", "labels", "classes", "test_images", "test_labels"}
@@ -339,7 +339,7 @@ def test_an_empty_folder_and_a_link_to_one_will_do(tmp_path: Path, digits: opsin
     assert (tmp_path / "empty" / "metadata.csv").is_file()
 
 
-def test_pictures_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
+def test_images_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -> None:
     data = opsin.load(shapes)
     hidden = shapes / "disc" / "3.png"
     content = hidden.read_bytes()
@@ -354,10 +354,10 @@ def test_pictures_that_are_gone_or_others_by_now(tmp_path: Path, shapes: Path) -
     assert {path.name for path in tmp_path.iterdir()} == {"shapes"}
 
 
-def test_a_picture_that_goes_while_it_is_copied(
+def test_an_image_that_goes_while_it_is_copied(
     tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In a table, pictures that are missing are found out only when they are read.
+    # In a table, images that are missing are found out only when they are read.
     rows = [f"shapes/{kind}/{n}.png,{kind}" for kind in ("disc", "square") for n in range(12)]
     (tmp_path / "t.csv").write_text("path,label\n" + "\n".join(rows))
     data = opsin.load(tmp_path / "t.csv")
@@ -422,21 +422,21 @@ def test_the_croissant_description_names_what_is_there(tmp_path: Path, shapes: P
     assert about["version"].endswith(data.fingerprint[:16])
     assert "license" not in about
     assert str(tmp_path) not in text
-    file, pictures = about["distribution"]
+    file, images = about["distribution"]
     content = (out / file["contentUrl"]).read_bytes()
     assert file["sha256"] == hashlib.sha256(content).hexdigest()
-    assert pictures["encodingFormat"] == ["image/png"]
+    assert images["encodingFormat"] == ["image/png"]
     names = {row["file_name"] for row in table(out)}
     there = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
-    matched = {n for n in there if any(fnmatch.fnmatch(n, g) for g in pictures["includes"])}
+    matched = {n for n in there if any(fnmatch.fnmatch(n, g) for g in images["includes"])}
     assert matched == names
     splits, classes, records = about["recordSet"]
     assert [row["splits/name"] for row in splits["data"]] == ["train", "val", "test"]
     assert [row["classes/name"] for row in classes["data"]] == ["kreis 円", "square"]
     fields = {field["name"]: field for field in records["field"]}
-    assert list(fields) == ["file_name", "picture", "label", "split", "sha256"]
+    assert list(fields) == ["file_name", "image", "label", "split", "sha256"]
     header = content.decode().splitlines()[0].split(",")
-    ids = {file["@id"], pictures["@id"]} | {
+    ids = {file["@id"], images["@id"]} | {
         field["@id"] for each in about["recordSet"] for field in each["field"]
     }
     for field in records["field"]:
@@ -453,8 +453,8 @@ def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "my shapes")
     seen = only_json(cli("data", folder, "--json", "--no-draw"))
     done = cli("data", folder, "--export", "my out", "--json")
-    assert set(only_json(done)) == {"path", "pictures", "bytes"}
-    assert only_json(done)["pictures"] == 24
+    assert set(only_json(done)) == {"path", "images", "bytes"}
+    assert only_json(done)["images"] == 24
     assert done.stderr == ""
     for source in ("my out", "my out/metadata.csv"):
         back = only_json(cli("data", source, "--json", "--no-draw"))
@@ -462,7 +462,7 @@ def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
         assert back["counts"] == seen["counts"]
     assert not (tmp_path / "data-figures").exists()
     told = cli("data", folder, "--export", "arrays.npz")
-    assert "24 pictures" in told.stdout
+    assert "24 images" in told.stdout
     assert "opsin train arrays.npz" in told.stdout
     again = cli("data", "no such source", "--export", "my out")
     assert again.returncode == 1

@@ -38,19 +38,19 @@ def test_every_policy_is_drawn_and_is_the_one_that_training_uses(
 ) -> None:
     dataset = opsin.load(shapes)
     drawn = draw_variations(dataset, tmp_path / "look", augment=policy)
-    assert drawn.picture == tmp_path / "look" / "augment.png"
-    assert np.asarray(Image.open(drawn.picture).convert("L")).std() > 1
+    assert drawn.image == tmp_path / "look" / "augment.png"
+    assert np.asarray(Image.open(drawn.image).convert("L")).std() > 1
     training = resolve(dataset.recipe, augment=policy).training
     assert drawn.policy == policy
     assert drawn.parts == {name: getattr(training, name) for name in AUGMENTATIONS["none"]}
     assert drawn.words == in_words(training, 24, 24)
     assert drawn.to_json() == {
-        "policy": policy, **drawn.parts, "words": drawn.words, "picture": str(drawn.picture),
+        "policy": policy, **drawn.parts, "words": drawn.words, "image": str(drawn.image),
     }  # fmt: skip
 
 
 @pytest.mark.torch
-def test_the_same_request_draws_the_same_picture_and_a_part_changes_it(
+def test_the_same_request_draws_the_same_image_and_a_part_changes_it(
     digits: Dataset, tmp_path: Path
 ) -> None:
     turns = (8.0, 8.0, 30.0)
@@ -58,7 +58,7 @@ def test_the_same_request_draws_the_same_picture_and_a_part_changes_it(
         draw_variations(digits, tmp_path / str(number), augment="symbols", rotate=turn)
         for number, turn in enumerate(turns)
     ]
-    one, two, other = (variations.picture.read_bytes() for variations in drawn)
+    one, two, other = (variations.image.read_bytes() for variations in drawn)
     assert one == two
     assert one != other
 
@@ -86,14 +86,14 @@ def test_photographs_may_be_mirrored_without_a_word(shapes: Path, tmp_path: Path
 
 
 @pytest.mark.torch
-def test_pictures_that_cannot_be_trained_are_shown_too(tmp_path: Path) -> None:
+def test_images_that_cannot_be_trained_are_shown_too(tmp_path: Path) -> None:
     Image.fromarray(np.eye(9, dtype=np.uint8) * 255).save(tmp_path / "only.png")
     folder = tmp_path / "one" / "class"
     folder.mkdir(parents=True)
     (tmp_path / "only.png").rename(folder / "only.png")
     dataset = opsin.look_at(tmp_path / "one")
     assert dataset.problem is not None
-    assert draw_variations(dataset, tmp_path, augment="documents").picture.is_file()
+    assert draw_variations(dataset, tmp_path, augment="documents").image.is_file()
 
 
 @pytest.mark.torch
@@ -107,7 +107,7 @@ def test_without_pytorch_the_error_says_what_to_install(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"varying pictures.*opsin\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"varying images.*opsin\[train\]"):
         draw_variations(digits, tmp_path, augment="photos")
     assert list(tmp_path.iterdir()) == []
 

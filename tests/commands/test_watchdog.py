@@ -79,10 +79,10 @@ def test_the_line_names_the_function_that_is_stuck() -> None:
             return b""
 
     with Watchdog(told.append, patience=0.1) as watchdog:
-        watchdog.seen("reading pictures")
+        watchdog.seen("reading images")
         with pytest.raises(ImageError):
             read_image(Stuck(), PREPARATION, "stuck.jpg")
-    assert "waiting for reading pictures, in opsin.data.images." in told[0]
+    assert "waiting for reading images, in opsin.data.images." in told[0]
 
 
 def test_outside_of_opsin_there_is_no_place_to_name() -> None:

@@ -114,7 +114,7 @@ class World:
         by_name: dict[str, Any] = {
             "model": self.run, "run": self.run, "models": self.run, "data": self.dataset,
             "dataset": self.dataset, "audit": self.audit, "prediction": self.prediction,
-            "image": self.image, "images": self.image[None], "pictures": [], "name": "a name",
+            "image": self.image, "images": self.image[None], "prepared": [], "name": "a name",
             "source": self.folder, "folder": self.root / "out", "path": self.root / "a.png",
             "file": self.root / "a.npz", "labels": [0, 1] * 6, "names": ["head"],
             "layer": "head", "label": "0", "to": "int8", "units": [0], "rows": row,

@@ -41,9 +41,9 @@ def test_a_working_directory_holds_no_modules(tmp_path: Path) -> None:
 
 
 def test_an_error_comes_back_as_it_was() -> None:
-    error = error_from(error_values(ImageError("a picture", "got none", "Send one.")))
+    error = error_from(error_values(ImageError("an image", "got none", "Send one.")))
     assert type(error) is ImageError
-    assert str(error) == str(ImageError("a picture", "got none", "Send one."))
+    assert str(error) == str(ImageError("an image", "got none", "Send one."))
 
 
 def test_an_error_of_another_name_is_opsins_own() -> None:

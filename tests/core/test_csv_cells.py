@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.changes import write_pictures
+from opsin.commands.changes import write_images
 from opsin.commands.classify.results import ResultRow, Results
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Reader, Writer, guard, unguard
 from opsin.data.corrections import Correction, read_corrections, write_corrections
-from opsin.data.run_images import read_pictures
-from tests.conftest import shape_picture
+from opsin.data.run_images import read_images
+from tests.conftest import shape_image
 
 RUN = "=+-@\t\r"
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -77,19 +77,17 @@ def formulas(tmp_path: Path) -> opsin.Dataset:
         folder = tmp_path / "set" / label
         folder.mkdir(parents=True)
         for number, name in enumerate(NAMES):
-            Image.fromarray(shape_picture("disc", 10 * place + number)).save(folder / name)
+            Image.fromarray(shape_image("disc", 10 * place + number)).save(folder / name)
     return opsin.load(str(tmp_path / "set"))
 
 
 def test_a_runs_images_come_back(tmp_path: Path, formulas: opsin.Dataset) -> None:
     directory = RunDirectory.create(tmp_path, "x")
-    write_pictures(directory, formulas)
-    found = read_pictures(directory)
+    write_images(directory, formulas)
+    found = read_images(directory)
     assert [each.name for each in found] == formulas.names
     assert {each.label for each in found} == set(CLASSES)
-    assert (
-        "\n=" not in directory.pictures.read_text() and ",=" not in directory.pictures.read_text()
-    )
+    assert "\n=" not in directory.images.read_text() and ",=" not in directory.images.read_text()
 
 
 def test_an_exported_folder_comes_back(tmp_path: Path, formulas: opsin.Dataset) -> None:

@@ -30,7 +30,7 @@ def misbehave(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]
         case "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "refuse":
-            raise ImageError("a picture", "it is none", "Leave it out.")
+            raise ImageError("an image", "it is none", "Leave it out.")
         case "print":
             print("between two frames", flush=True)
         case "write":

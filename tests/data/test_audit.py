@@ -70,7 +70,7 @@ def test_they_are_found_even_where_they_may_be_parted() -> None:
         ),
     ],
 )
-def test_odd_pictures_are_found(kind: str, change: object) -> None:
+def test_odd_images_are_found(kind: str, change: object) -> None:
     images, labels = scene_set()
     images[17] = change(images[17])  # type: ignore[operator]
     assert finding(audit(from_arrays(images, labels)), kind) == (1, [(17,)])
@@ -83,7 +83,7 @@ def test_what_is_usual_is_not_odd() -> None:
     assert not {"dark", "grey"} & {each.kind for each in (*dark.findings, *grey.findings)}
 
 
-def test_coloured_pictures_among_grey_ones_are_found() -> None:
+def test_coloured_images_among_grey_ones_are_found() -> None:
     images, labels = scene_set()
     grey = images[..., :1].repeat(3, axis=3)
     grey[9] = images[9]
@@ -91,11 +91,11 @@ def test_coloured_pictures_among_grey_ones_are_found() -> None:
 
 
 def test_odd_sizes_and_shapes_are_found(tmp_path: Path) -> None:
-    for number, picture in enumerate(scenes(50)):
+    for number, image in enumerate(scenes(50)):
         folder = tmp_path / ("cat" if number % 2 else "dog")
         folder.mkdir(exist_ok=True)
         size = {7: (64, 20), 8: (12, 12)}.get(number, (64, 60))
-        picture.resize(size).save(folder / f"{number:02}.png")
+        image.resize(size).save(folder / f"{number:02}.png")
     found = audit(load(tmp_path))
     names = found.dataset.names
     ((tall,),) = finding(found, "odd-shape")[1]
@@ -117,7 +117,7 @@ def test_unreadable_files_and_doubtful_classes_are_found(tmp_path: Path) -> None
     plain = {each["kind"]: each for each in found.to_json()}
     assert plain["unreadable"]["cases"][0]["note"].startswith("disc/broken.png: ")
     assert plain["spelled-twice"]["cases"][0]["note"] == "'disc' and 'Discs'"
-    assert [p["label"] for p in plain["spelled-twice"]["cases"][0]["pictures"]] == ["disc", "Discs"]
+    assert [p["label"] for p in plain["spelled-twice"]["cases"][0]["images"]] == ["disc", "Discs"]
 
 
 @given(st.lists(st.text(min_size=1, max_size=12), max_size=8, unique=True))
@@ -134,7 +134,7 @@ def test_different_names_are_left_alone() -> None:
     assert alike_names(["Ankle boot", "ankle-boot", "aeroplane", "aeroplame"]) == [(0, 1), (2, 3)]
 
 
-def test_the_page_shows_each_finding_with_its_pictures(tmp_path: Path) -> None:
+def test_the_page_shows_each_finding_with_its_images(tmp_path: Path) -> None:
     images, labels = scene_set()
     images[10] = images[0]
     names = ["<script>alert(1)</script>", "dog"]
@@ -145,7 +145,7 @@ def test_the_page_shows_each_finding_with_its_pictures(tmp_path: Path) -> None:
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
     assert text.count("<figure>") == 2
-    assert "Pictures that are there more than once (2)" in text
+    assert "Images that are there more than once (2)" in text
     sound = opsin.write_audit(audit(_sound()), tmp_path)
     assert "Nothing suspicious was found" in sound.read_text(encoding="utf-8")
     assert (tmp_path / "audit.json").read_text(encoding="utf-8") == "[]\n"

@@ -31,7 +31,7 @@ def photograph(shape: NDArray[np.uint8], *, light: int = 235) -> Image.Image:
     return Image.fromarray(scene.astype(np.uint8)).convert("RGB")
 
 
-def test_training_pictures_on_black_are_noticed(digits: Dataset) -> None:
+def test_training_images_on_black_are_noticed(digits: Dataset) -> None:
     background = digits.preparation.background
     assert background is not None
     assert background.level < 10
@@ -47,7 +47,7 @@ def test_photographs_that_disagree_have_no_usual_background() -> None:
     assert measure_background(half) is None
 
 
-def test_pictures_without_a_subject_have_no_usual_background() -> None:
+def test_images_without_a_subject_have_no_usual_background() -> None:
     assert measure_background(np.zeros((5, 8, 8, 1), np.uint8)) is None
 
 
@@ -64,18 +64,18 @@ def test_a_photographed_digit_looks_like_the_digit(digits: Dataset) -> None:
     assert np.median(likeness) > 0.8
 
 
-def test_a_dark_picture_stays_as_it_is() -> None:
-    picture = Image.new("RGB", (20, 20), (12, 12, 12))
-    assert match_background(picture, wanted(DARK)) is None
+def test_a_dark_image_stays_as_it_is() -> None:
+    image = Image.new("RGB", (20, 20), (12, 12, 12))
+    assert match_background(image, wanted(DARK)) is None
     assert match_background(Image.new("L", (20, 20), 128), wanted(DARK)) is None
 
 
 def test_without_a_usual_background_nothing_is_done() -> None:
-    picture = Image.new("RGB", (20, 20), "white")
-    assert match_background(picture, wanted(None)) is None
+    image = Image.new("RGB", (20, 20), "white")
+    assert match_background(image, wanted(None)) is None
 
 
-def test_dark_photographs_are_turned_for_light_training_pictures() -> None:
+def test_dark_photographs_are_turned_for_light_training_images() -> None:
     light = Background(level=255, share=1.0, fill=1.0, contrast=200.0)
     night = np.zeros((40, 40), np.uint8)
     night[10:30, 15:25] = 180
@@ -106,11 +106,11 @@ def test_a_faint_drawing_is_inverted_whole() -> None:
     height=st.integers(1, 50), width=st.integers(1, 50), seed=st.integers(0, 99),
     low=st.integers(0, 255),
 )  # fmt: skip
-def test_any_picture_is_matched_without_a_crash(
+def test_any_image_is_matched_without_a_crash(
     mode: str, height: int, width: int, seed: int, low: int
 ) -> None:
     random = np.random.default_rng(seed)
     shape = (height, width) if mode == "L" else (height, width, 3)
-    picture = Image.fromarray(random.integers(low, 256, shape, np.uint8))
-    matched = match_background(picture, wanted(DARK, side=9, channels=3))
+    image = Image.fromarray(random.integers(low, 256, shape, np.uint8))
+    matched = match_background(image, wanted(DARK, side=9, channels=3))
     assert matched is None or matched[0].shape == (9, 9, 3)

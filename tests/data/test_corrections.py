@@ -1,4 +1,4 @@
-"""Corrections: applied whole or not at all, to the pictures they mean, and to no source."""
+"""Corrections: applied whole or not at all, to the images they mean, and to no source."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def digest_of(data: opsin.Dataset, row: int) -> str:
 
 
 def rows_of(data: opsin.Dataset) -> list[Correction]:
-    """Return a row for every picture, with its present label."""
+    """Return a row for every image, with its present label."""
     return [
         Correction(digest_of(data, row), name, data.classes[data.labels[row]])
         for row, name in enumerate(data.names)
@@ -71,7 +71,7 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
     assert data.corrected is None
 
 
-def test_labels_are_corrected_pictures_left_out_and_the_source_is_as_it_was(
+def test_labels_are_corrected_images_left_out_and_the_source_is_as_it_was(
     shapes: Path, tmp_path: Path
 ) -> None:
     data, before = opsin.load(shapes), content_of(shapes)
@@ -125,13 +125,13 @@ def test_suspects_change_nothing_until_they_are_edited(shapes: Path, tmp_path: P
     assert opsin.load(shapes, labels=path).fingerprint == data.fingerprint
 
 
-def test_a_picture_is_known_again_under_another_name(shapes: Path, tmp_path: Path) -> None:
+def test_an_image_is_known_again_under_another_name(shapes: Path, tmp_path: Path) -> None:
     data = opsin.load(shapes)
     row = next(row for row in rows_of(data) if row.name == "disc/3.png")
     path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
     (shapes / "disc" / "3.png").rename(shapes / "disc" / "zebra.png")
     assert label_of(opsin.load(shapes, labels=path), "disc/zebra.png") == "square"
-    # Another picture of the old name is not meant, and that there is none such is said.
+    # Another image of the old name is not meant, and that there is none such is said.
     rows = rows_of(data)
     (shapes / "disc" / "zebra.png").unlink()
     shutil.copy(shapes / "square" / "0.png", shapes / "disc" / "3.png")
@@ -173,7 +173,7 @@ def test_names_alone_and_other_columns_will_do(shapes: Path, tmp_path: Path, hea
     assert label_of(opsin.load(shapes, labels=path), "disc/3.png") == "square"
 
 
-def test_pictures_csv_of_a_run_can_be_edited(shapes: Path, tmp_path: Path) -> None:
+def test_images_csv_of_a_run_can_be_edited(shapes: Path, tmp_path: Path) -> None:
     data = opsin.load(shapes)
     lines = [f"{row.name},{row.label},train,{row.digest}" for row in rows_of(data)]
     text = "\n".join(["name,label,part,digest", *lines]).replace("3.png,disc", "3.png,square")
@@ -186,7 +186,7 @@ def test_pictures_csv_of_a_run_can_be_edited(shapes: Path, tmp_path: Path) -> No
     ("text", "said"),
     [
         ("", "has none"),
-        ("picture,class\na,b\n", "has picture, class"),
+        ("image,class\na,b\n", "has image, class"),
         ("name,suggested\na,b\n", "has name, suggested"),
         ("label\ndisc\n", "has label"),
         ("name,label,label\ndisc/1.png,disc,disc\n", "label twice"),
@@ -199,7 +199,7 @@ def test_pictures_csv_of_a_run_can_be_edited(shapes: Path, tmp_path: Path) -> No
          r"2 of its 2 are not here.*line 2 \(wolf.png\), line 3 \(fox.png\)"),
         ("name,label\ndisc/1.png,Disc\n", r"others in 1 lines: 'Disc' in line 2 \(disc/1.png\)"),
         ("name,label\ndisc/1.png,square\ndisc/1.png,-\n",
-         "says 'square' in line 2 .* and '-' in line 3 .* the same picture"),
+         "says 'square' in line 2 .* and '-' in line 3 .* the same image"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_and_nothing_is_applied(
@@ -225,12 +225,12 @@ def test_saying_the_same_twice_is_no_contradiction(shapes: Path, tmp_path: Path)
     assert len(opsin.load(shapes, labels=path)) == 23
 
 
-def test_leaving_out_too_many_is_refused_as_too_few_pictures_are(
+def test_leaving_out_too_many_is_refused_as_too_few_images_are(
     shapes: Path, tmp_path: Path
 ) -> None:
     lines = [f"disc/{number}.png,-" for number in range(12)]
     path = table(tmp_path, "\n".join(["name,label", *lines]))
-    with pytest.raises(SourceError, match="at least two pictures of each class"):
+    with pytest.raises(SourceError, match="at least two images of each class"):
         opsin.load(shapes, labels=path)
     everything = [*lines, *(f"square/{number}.png," for number in range(12))]
     with pytest.raises(SourceError, match="all of them are left out"):
@@ -241,7 +241,7 @@ def test_corrections_can_make_a_source_usable(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes")
     for number in range(1, 12):
         (folder / "square" / f"{number}.png").rename(folder / "disc" / f"square-{number}.png")
-    with pytest.raises(SourceError, match="at least two pictures"):
+    with pytest.raises(SourceError, match="at least two images"):
         opsin.load(folder)
     lines = [f"disc/square-{number}.png,square" for number in range(1, 12)]
     found = opsin.load(folder, labels=table(tmp_path, "\n".join(["name,label", *lines])))
@@ -258,8 +258,8 @@ def test_a_class_called_like_the_mark_is_a_class(tmp_path: Path) -> None:
     assert len(opsin.load(folder, labels=path)) == 23
 
 
-def test_an_unreadable_picture_may_be_named(shapes: Path, tmp_path: Path) -> None:
-    (shapes / "disc" / "bad.png").write_bytes(b"no picture")
+def test_an_unreadable_image_may_be_named(shapes: Path, tmp_path: Path) -> None:
+    (shapes / "disc" / "bad.png").write_bytes(b"no image")
     path = table(tmp_path, "name,label\ndisc/bad.png,-\n")
     assert len(opsin.load(shapes, labels=path)) == 24
 
@@ -341,7 +341,7 @@ def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     about = run.directory.read_content(run.directory.dataset)
     assert about["corrections"]["relabelled"] == 1
     assert about["location"]["labels"] == str(path)
-    # Whatever becomes of the file, and of the pictures that it names.
+    # Whatever becomes of the file, and of the images that it names.
     path.write_text("name,label\ndisc/1.png,square\n", encoding="utf-8")
     moved = run.path.rename(tmp_path / "runs" / "moved")
     found = opsin.changes_since(moved)
@@ -376,7 +376,7 @@ def test_the_command_line_takes_corrections(cli: Cli, shapes: Path, tmp_path: Pa
     assert "has a, b" in failed.stderr
 
 
-def test_a_row_that_states_another_class_than_a_picture_has_is_refused(
+def test_a_row_that_states_another_class_than_an_image_has_is_refused(
     shapes: Path, tmp_path: Path
 ) -> None:
     data = opsin.load(shapes)

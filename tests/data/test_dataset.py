@@ -16,7 +16,7 @@ import opsin
 from opsin.core.errors import OpsinError, RecipeError, SourceError
 from opsin.data import decode as module
 from opsin.data.dataset import Dataset, from_arrays, load
-from tests.conftest import shape_picture, write_shapes
+from tests.conftest import shape_image, write_shapes
 
 
 def test_digits_need_nothing(digits: Dataset) -> None:
@@ -30,7 +30,7 @@ def test_a_folder_is_read_as_it_is(shapes: Path) -> None:
     assert data.classes == ("disc", "square")
     assert data.images.shape == (24, 24, 24, 3)
     row = data.names.index("square/10.png")
-    assert np.array_equal(data.images[row], shape_picture("square", 6010))
+    assert np.array_equal(data.images[row], shape_image("square", 6010))
     assert data.names[:3] == ["disc/0.png", "disc/1.png", "disc/2.png"]
 
 
@@ -48,7 +48,7 @@ def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.Mo
 
 def test_a_changed_file_is_noticed(shapes: Path) -> None:
     before = load(shapes).fingerprint
-    Image.fromarray(shape_picture("disc", 99)).save(shapes / "disc" / "0.png")
+    Image.fromarray(shape_image("disc", 99)).save(shapes / "disc" / "0.png")
     assert load(shapes).fingerprint != before
 
 
@@ -94,17 +94,17 @@ def test_unknown_and_repeated_classes_name_those_there_are(
 
 
 def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
-    (shapes / "disc" / "broken.png").write_bytes(b"no picture")
+    (shapes / "disc" / "broken.png").write_bytes(b"no image")
     data = load(shapes)
     assert len(data) == 24
-    assert data.unreadable == [("disc/broken.png", "no picture of a known format")]
+    assert data.unreadable == [("disc/broken.png", "no image of a known format")]
     assert data.describe()["audit"]["unreadable"] == 1
-    assert np.array_equal(data.images[12], shape_picture("square", 6000))
+    assert np.array_equal(data.images[12], shape_image("square", 6000))
 
 
 def test_too_many_unreadable_files_stop_unless_allowed(shapes: Path) -> None:
     for number in range(6):
-        (shapes / "disc" / f"broken{number}.png").write_bytes(b"no picture")
+        (shapes / "disc" / f"broken{number}.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"at most 10% unreadable.*6 of 30.*--max-unreadable"):
         load(shapes)
     assert len(load(shapes, max_unreadable=0.5).unreadable) == 6
@@ -119,11 +119,11 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_large_pictures_are_brought_to_the_default_size(tmp_path: Path) -> None:
+def test_large_images_are_brought_to_the_default_size(tmp_path: Path) -> None:
     for kind in ("disc", "square"):
         (tmp_path / kind).mkdir()
         for number in range(3):
-            pixels = shape_picture(kind, number, size=100 + number)
+            pixels = shape_image(kind, number, size=100 + number)
             Image.fromarray(pixels).save(tmp_path / kind / f"{number}.jpg")
     assert load(tmp_path).images.shape == (6, 64, 64, 3)
     assert load(tmp_path, size=(32, 48), channels=1).images.shape == (6, 32, 48, 1)
@@ -151,7 +151,7 @@ def test_leaks_into_the_test_part_are_counted() -> None:
 
 def test_a_dataset_shows_itself(shapes: Path) -> None:
     page = load(shapes)._repr_html_()
-    assert "24 pictures 24×24 colour" in page
+    assert "24 images 24×24 colour" in page
     assert "data:image/png;base64," in page
 
 
@@ -166,7 +166,7 @@ def test_the_public_error_is_the_parent_of_all(tmp_path: Path) -> None:
         opsin.load(tmp_path / "nowhere")
 
 
-def test_the_same_bytes_in_another_shape_are_other_pictures() -> None:
+def test_the_same_bytes_in_another_shape_are_other_images() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
     labels = np.arange(40) % 2
     assert from_arrays(images, labels).images.shape == (40, 8, 8, 1)

@@ -21,11 +21,11 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import cache, decode, decode_checkpoint
 from opsin.data.dataset import Dataset, fingerprint_of, load
 from opsin.data.images import read_sized
-from tests.conftest import shape_picture, write_shapes
+from tests.conftest import shape_image, write_shapes
 
 COUNT = 400
 
-# Reads a folder as `opsin train` would; its arguments are the folder, seconds that each picture
+# Reads a folder as `opsin train` would; its arguments are the folder, seconds that each image
 # takes longer, a limit for the size of files (0: none), and seconds between two times of saving.
 _CHILD = """
 import sys, time
@@ -44,9 +44,9 @@ class Aloud(Watcher):
 slowly = float(sys.argv[2])
 if slowly:
     quick = decode.read_sized
-    def slow(*picture):
+    def slow(*image):
         time.sleep(slowly)
-        return quick(*picture)
+        return quick(*image)
     decode.read_sized = slow
 if sys.argv[3] != "0":
     import resource
@@ -84,9 +84,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
-    """Four hundred pictures, the eleventh of which is none."""
+    """Four hundred images, the eleventh of which is none."""
     root = write_shapes(tmp_path / "many", count=COUNT // 2)
-    (root / "disc" / "10.png").write_bytes(b"no picture")
+    (root / "disc" / "10.png").write_bytes(b"no image")
     return root
 
 
@@ -115,11 +115,11 @@ def wait_for(child: subprocess.Popen[str], beginning: str) -> str:
 def as_if_read_at_once(folder: Path, watcher: Watcher) -> None:
     """Check that a set is what it would be without any interruption."""
     data = decode.read(DataRecipe.of(str(folder)), watcher=watcher)
-    assert data.unreadable == [("disc/10.png", "no picture of a known format")]
+    assert data.unreadable == [("disc/10.png", "no image of a known format")]
     assert len(data.labels) == COUNT - 1
     for row, name in enumerate(data.about["names"]):
         kind, number = name.removesuffix(".png").split("/")
-        whole = shape_picture(kind, 1000 * len(kind) + int(number))
+        whole = shape_image(kind, 1000 * len(kind) + int(number))
         assert np.array_equal(data.images[row], whole), name
     assert np.array_equal(data.digests, cache.digest_rows(np.asarray(data.images)))
 
@@ -137,7 +137,7 @@ def test_a_killed_process_loses_little(many: Path, own_cache: Path) -> None:
     assert 32 <= before < COUNT
     notes = Notes()
     as_if_read_at_once(many, notes)
-    assert notes.notes == [f"{before} of 400 pictures were read before; going on from there"]
+    assert notes.notes == [f"{before} of 400 images were read before; going on from there"]
     assert notes.totals == [COUNT - before]
     assert not folder.exists()
 
@@ -178,7 +178,7 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
 ) -> None:
     store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    store.put(decode_checkpoint.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no picture"}))
+    store.put(decode_checkpoint.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
     synced: list[str] = []
 
     def sync(handle: int) -> None:
@@ -201,7 +201,7 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
     store.save()
     store.close()
     again = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
-    assert again.reasons == {3: "no picture"}
+    assert again.reasons == {3: "no image"}
     assert again.pending(2) == [range(2), range(4, 6)]
     again.close()
     anew = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 3), stored=True)
@@ -217,13 +217,13 @@ def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
     (place,) = (own_cache / "partial").glob("*.lock")
     with filelock.FileLock(place):
         waiting = start(many, 0)
-        assert "another Opsin is reading the same pictures" in wait_for(waiting, "note:")
+        assert "another Opsin is reading the same images" in wait_for(waiting, "note:")
     told = wait_for(waiting, "fingerprint:")
     waiting.communicate()
     assert told.split()[1] == load(many).fingerprint
 
 
-def test_two_at_once_read_every_picture_once(many: Path, own_cache: Path) -> None:
+def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
     children = [start(many, 0.002) for _ in range(2)]
     said = [child.communicate(timeout=120)[0] for child in children]
     assert len({text.split("fingerprint: ")[1] for text in said}) == 1
@@ -279,8 +279,8 @@ def test_the_files_own_sizes_are_known(tmp_path: Path) -> None:
     for kind in ("disc", "square"):
         (tmp_path / kind).mkdir()
         for number in range(3):
-            picture = Image.fromarray(shape_picture(kind, number, size=100 + number)[:90])
-            picture.save(tmp_path / kind / f"{number}.jpg", exif=exif if number == 2 else b"")
+            image = Image.fromarray(shape_image(kind, number, size=100 + number)[:90])
+            image.save(tmp_path / kind / f"{number}.jpg", exif=exif if number == 2 else b"")
     decoded = decode.read(DataRecipe.of(str(tmp_path)))
     assert decoded.sizes.dtype == np.int32
     assert decoded.sizes.tolist() == [[90, 100], [90, 101], [102, 90]] * 2
@@ -309,9 +309,9 @@ def test_each_file_is_read_once_for_each_preparation(
 ) -> None:
     read: list[Any] = []
 
-    def counted(*picture: Any) -> Any:
-        read.append(picture[2])
-        return read_sized(*picture)
+    def counted(*image: Any) -> Any:
+        read.append(image[2])
+        return read_sized(*image)
 
     monkeypatch.setattr(decode, "read_sized", counted)
     data = load(shapes, **options)

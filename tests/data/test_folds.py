@@ -1,4 +1,4 @@
-"""Folds are those of `--fold`, cover every picture once, and part nothing that belongs together."""
+"""Folds are those of `--fold`, cover every image once, and part nothing that belongs together."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import opsin
 from opsin.core.errors import RecipeError, SourceError
 from opsin.data.folds import cut_into_folds
-from tests.conftest import shape_picture, write_shapes
+from tests.conftest import shape_image, write_shapes
 
 
 def collection(count: int, classes: int, people: int, copies: int, seed: int) -> dict[str, Any]:
-    """Make arrays of random pictures, some of them twice, some of one person."""
+    """Make arrays of random images, some of them twice, some of one person."""
     random = np.random.default_rng(seed)
     images = random.integers(0, 256, (count, 8, 8), np.uint8)
     labels = np.arange(count) % classes
@@ -59,9 +59,7 @@ def test_folds_cover_everything_once_and_are_those_of_the_option(
 
 @pytest.mark.parametrize("choice", ["together", "apart"])
 def test_near_duplicates_are_parted_as_was_asked(choice: str) -> None:
-    images = np.stack(
-        [shape_picture(kind, seed) for seed in range(20) for kind in ("disc", "cross")]
-    )
+    images = np.stack([shape_image(kind, seed) for seed in range(20) for kind in ("disc", "cross")])
     brighter = np.clip(images.astype(np.int64) + 15, 0, 255).astype(np.uint8)
     labels = np.tile(np.arange(40) % 2, 2)
     both = np.concatenate([images, brighter])
@@ -94,7 +92,7 @@ def test_a_fold_is_not_cut_again(digits: opsin.Dataset) -> None:
     assert digits.recipe.fold is None
 
 
-def test_too_few_pictures_for_so_many_folds() -> None:
+def test_too_few_images_for_so_many_folds() -> None:
     made = collection(8, 2, 0, 0, 0)
     with pytest.raises(RecipeError, match=r"leave fold .* without any.*Give --folds \d"):
         cut_into_folds(opsin.from_arrays(**made), 20)

@@ -1,4 +1,4 @@
-"""Each kind of picture is read, or refused with a reason, by a dataset and a classifier alike."""
+"""Each kind of image is read, or refused with a reason, by a dataset and a classifier alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from opsin.data.dataset import Dataset
 from opsin.data.formats import FORMATS, MAX_PIXELS
 from opsin.data.images import open_image, to_pixels
 from opsin.runtime.classifier import Classifier
-from tests.conftest import shape_picture, write_shapes
+from tests.conftest import shape_image, write_shapes
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -106,7 +106,7 @@ class Kind:
 
     Args:
         content: The file's bytes.
-        expected: The picture, and how far a value may be from it, or the reason of a refusal.
+        expected: The image, and how far a value may be from it, or the reason of a refusal.
         suffix: How the file's name ends.
     """
 
@@ -174,10 +174,10 @@ KINDS = {
         lambda: encoded(Image.fromarray(gradient(90, 90)), "TIFF")[:9000], "cut short|damaged",
         ".tif",
     ),
-    "no picture": Kind(lambda: b"label,path\n", "no picture of a known format"),
-    "empty": Kind(lambda: b"", "no picture of a known format", ".jpg"),
+    "no image": Kind(lambda: b"label,path\n", "no image of a known format"),
+    "empty": Kind(lambda: b"", "no image of a known format", ".jpg"),
     "another program's": Kind(
-        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture", ".jpg"
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image", ".jpg"
     ),
     "floating point": Kind(
         lambda: encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point",
@@ -203,7 +203,7 @@ if "AVIF" in FORMATS:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A dataset with one file of each kind among ordinary pictures."""
+    """A dataset with one file of each kind among ordinary images."""
     root = write_shapes(tmp_path_factory.mktemp("kinds"))
     for number, kind in enumerate(KINDS.values()):
         (root / "disc" / f"{1000 + number}{kind.suffix}").write_bytes(kind.content())
@@ -242,7 +242,7 @@ def _check(kind: str, name: str, read: Callable[[], NDArray[np.uint8]]) -> None:
 def _from(dataset: Dataset, name: str) -> NDArray[np.uint8]:
     for file, reason in dataset.unreadable:
         if file == name:
-            raise ImageError("a readable picture", reason, "")
+            raise ImageError("a readable image", reason, "")
     return dataset.images[dataset.names.index(name)]
 
 
@@ -282,7 +282,7 @@ print((peak() - before) // 1024)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
 def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: Path) -> None:
-    Image.fromarray(shape_picture("disc", 0)).save(tmp_path / "ordinary.png")
+    Image.fromarray(shape_image("disc", 0)).save(tmp_path / "ordinary.png")
     files = []
     for name, kind in KINDS.items():
         if isinstance(kind.expected, str):
@@ -315,7 +315,7 @@ def test_pillows_own_limit_is_left_alone() -> None:
     assert side * side > MAX_PIXELS
 
 
-def test_a_camera_note_that_is_damaged_costs_no_picture() -> None:
+def test_a_camera_note_that_is_damaged_costs_no_image() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = encoded(COLOUR[0], "JPEG", exif=exif.tobytes()[:-9], quality=95)
@@ -333,10 +333,10 @@ def test_pillows_warnings_are_not_for_our_users(kind: str, tmp_path: Path) -> No
     path.write_bytes(encoded(image, kind, exif=exif.tobytes()[:-9], **more))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # whoever opens it with Pillow is told by Pillow
-        picture = Image.open(path)
-    with warnings.catch_warnings(), picture:
+        opened = Image.open(path)
+    with warnings.catch_warnings(), opened:
         warnings.simplefilter("error")
-        assert np.array_equal(np.asarray(open_image(picture)), np.asarray(open_image(path)))
+        assert np.array_equal(np.asarray(open_image(opened)), np.asarray(open_image(path)))
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_in_memory(

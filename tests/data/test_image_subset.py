@@ -1,4 +1,4 @@
-"""Pictures that remain of others are taken as from an array."""
+"""Images that remain of others are taken as from an array."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from opsin.data.image_subset import ImageSubset
     seed=st.integers(0, 99),
     rows=st.one_of(st.integers(-3, 2), st.slices(4), st.lists(st.integers(-1, 0), max_size=5)),
 )
-def test_remaining_pictures_are_taken_as_from_an_array(
+def test_remaining_images_are_taken_as_from_an_array(
     count: int, seed: int, rows: int | slice | list[int]
 ) -> None:
     random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Folders in any layout: each picture once, in an order, and no more memory for more of them."""
+"""Folders in any layout: each image once, in an order, and no more memory for more of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.data.sources.conftest import Notes
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
     stream = open_stream(root, follow_links=follow_links)
-    names = [picture.name for picture in stream]
+    names = [image.name for image in stream]
     assert stream.kind == "folder"
     assert stream.count() == len(names)
     return names
@@ -60,7 +60,7 @@ part = st.text(
 
 
 @given(st.sets(st.lists(part, min_size=1, max_size=4).map(tuple), max_size=25))
-def test_every_picture_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
+def test_every_image_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
     with tempfile.TemporaryDirectory() as made:
         root, wanted = Path(made), set()
         for place in places:
@@ -86,9 +86,9 @@ def test_every_picture_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 def test_names_that_are_no_unicode_come_through(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
-    (picture,) = open_stream(tmp_path)
-    assert os.fsencode(picture.name) == b"caf\xe9.png"
-    assert Path(str(picture.image)).is_file()
+    (image,) = open_stream(tmp_path)
+    assert os.fsencode(image.name) == b"caf\xe9.png"
+    assert Path(str(image.image)).is_file()
 
 
 def test_it_lists_what_training_lists(shapes: Path) -> None:
@@ -147,20 +147,20 @@ def test_a_locked_folder_is_told(tmp_path: Path) -> None:
 def test_a_folder_that_goes_meanwhile_is_told(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "a/2.png", "b/3.png")
     watcher = Notes()
-    pictures = iter(open_stream(tmp_path, watcher=watcher))
-    assert next(pictures).name == "1.png"
+    images = iter(open_stream(tmp_path, watcher=watcher))
+    assert next(images).name == "1.png"
     (tmp_path / "a" / "2.png").unlink()
     (tmp_path / "a").rmdir()
-    assert [picture.name for picture in pictures] == ["b/3.png"]
+    assert [image.name for image in images] == ["b/3.png"]
     assert "1 in all (a: no such file" in watcher.notes[0]
 
 
 @pytest.mark.parametrize("names", [[], ["notes.txt"], [".1.png"]])
-def test_a_folder_without_pictures_is_named(tmp_path: Path, names: list[str]) -> None:
+def test_a_folder_without_images_is_named(tmp_path: Path, names: list[str]) -> None:
     put(tmp_path, *names)
     stream = open_stream(tmp_path)
     assert stream.count() == 0
-    with pytest.raises(SourceError, match=r"holds none\. Pictures end in"):
+    with pytest.raises(SourceError, match=r"holds none\. Images end in"):
         list(stream)
 
 
@@ -170,7 +170,7 @@ def test_deep_trees_end(tmp_path: Path) -> None:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack(0)) + 100)  # far less than the tree is deep
     try:
-        names = [picture.name for picture in open_stream(tmp_path)]
+        names = [image.name for image in open_stream(tmp_path)]
     finally:
         sys.setrecursionlimit(before)
     assert [len(name) for name in names] == [2 * depth + 5]
@@ -186,7 +186,7 @@ def peak_of_listing(root: Path) -> int:
         tracemalloc.stop()
 
 
-def test_ten_times_the_pictures_take_the_same_memory(
+def test_ten_times_the_images_take_the_same_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 400)

@@ -59,7 +59,7 @@ def palette_with_transparency() -> Image.Image:
     return image
 
 
-# What happens to each kind of picture: its mode, and the values of its first and last pixel.
+# What happens to each kind of image: its mode, and the values of its first and last pixel.
 KINDS = {
     "grey": (Image.new("L", (4, 4), 7), "L", 7, 7),
     "one bit": (Image.new("1", (4, 4), 1), "L", 255, 255),
@@ -114,7 +114,7 @@ def test_cmyk_is_converted() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(orientation: int) -> None:
+def test_images_are_turned_upright(orientation: int) -> None:
     upright = Image.fromarray(gradient())
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
@@ -136,7 +136,7 @@ def test_pictures_are_turned_upright(orientation: int) -> None:
     resize=st.sampled_from(["fit", "fill", "squash"]),
     grey=st.booleans(),
 )
-def test_any_picture_gets_the_size_asked_for(
+def test_any_image_gets_the_size_asked_for(
     height: int, width: int, target: tuple[int, int], channels: Any, resize: Any, grey: bool
 ) -> None:
     random = np.random.default_rng(height * 41 + width)
@@ -149,7 +149,7 @@ def test_any_picture_gets_the_size_asked_for(
     assert int(read.max()) <= int(pixels.max()) + 1
 
 
-def test_a_picture_of_the_right_size_is_left_alone() -> None:
+def test_an_image_of_the_right_size_is_left_alone() -> None:
     preparation = Preparation(height=6, width=9, channels=3, resize="fit")
     assert np.array_equal(read_image(gradient(), preparation), gradient())
 
@@ -166,11 +166,11 @@ def test_the_same_bytes_give_the_same_pixels_by_every_door(tmp_path: Path) -> No
     file = tmp_path / "boot mit Ümlaut.jpg"
     file.write_bytes(content)
     preparation = Preparation(height=28, width=28, channels=1, resize="fit")
-    with file.open("rb") as stream, Image.open(file) as picture:
+    with file.open("rb") as stream, Image.open(file) as upright:
         doors = (file, str(file), content, io.BytesIO(content), stream)
         first, *others = (read_image(door, preparation) for door in doors)
         # Pillow has decoded all of it by then.
-        decoded = read_image(picture, preparation)
+        decoded = read_image(upright, preparation)
     assert all(np.array_equal(first, other) for other in others)
     assert np.abs(first.astype(int) - decoded.astype(int)).mean() < 1
 
@@ -202,7 +202,7 @@ def files(draw: st.DrawFn) -> tuple[bytes, tuple[int, int]]:
 
 
 def photograph(height: int, width: int) -> NDArray[np.uint8]:
-    """Return a picture with coarse and fine detail, as a photograph has: uint8[H, W, 3]."""
+    """Return an image with coarse and fine detail, as a photograph has: uint8[H, W, 3]."""
     random = np.random.default_rng(height * 1009 + width)
     across, down = np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None]
     noise = np.fft.rfft2(random.normal(size=(3, height, width)))
@@ -250,15 +250,15 @@ def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
     exif[0x0112] = orientation
     content = encoded(Image.new("RGB", (width, height), "olive"), "JPEG", exif=exif)
     preparation = Preparation(height=target[0], width=target[1], channels=3, resize=resize)
-    with open_upright(content, preparation) as picture:
-        upright = (width, height) if orientation < 5 else (height, width)
-        assert (picture.width, picture.height) == upright
-        assert picture.image.size == tuple(-(-side * picture.eighths // 8) for side in upright)
-        if picture.eighths < 8:
-            # Of the sides that the whole picture is brought to, the larger one in each direction.
-            wide, high = preparation.width / picture.width, preparation.height / picture.height
+    with open_upright(content, preparation) as upright:
+        size = (width, height) if orientation < 5 else (height, width)
+        assert (upright.width, upright.height) == size
+        assert upright.image.size == tuple(-(-side * upright.eighths // 8) for side in size)
+        if upright.eighths < 8:
+            # Of the sides that the whole image is brought to, the larger one in each direction.
+            wide, high = preparation.width / upright.width, preparation.height / upright.height
             scale = {"fit": min(wide, high), "fill": max(wide, high), "squash": max(wide, high)}
-            assert picture.eighths / 8 > 1.8 * min(1, scale[resize])
+            assert upright.eighths / 8 > 1.8 * min(1, scale[resize])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -272,9 +272,9 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
     image = Image.fromarray(photograph(403, 501)).convert(mode)
     content = encoded(image, "JPEG", exif=exif, quality=85)
     preparation = Preparation(height=64, width=64, channels=3, resize=resize)
-    with open_upright(content, preparation) as picture:
-        assert picture.eighths < 8
-        some = to_pixels(picture, preparation).astype(int)
+    with open_upright(content, preparation) as upright:
+        assert upright.eighths < 8
+        some = to_pixels(upright, preparation).astype(int)
     whole = to_pixels(open_image(content), preparation).astype(int)
     difference = np.abs(some - whole)
     assert difference.mean() < 1
@@ -284,8 +284,8 @@ def test_less_than_all_of_a_jpeg_gives_nearly_the_same_pixels(
 def test_what_pillow_decodes_is_what_simplejpeg_decodes() -> None:
     for mode in ("L", "RGB"):
         content = encoded(Image.fromarray(photograph(61, 83)).convert(mode), "JPEG", quality=85)
-        with Image.open(io.BytesIO(content)) as picture:
-            assert np.array_equal(np.asarray(open_image(content)), np.asarray(picture))
+        with Image.open(io.BytesIO(content)) as upright:
+            assert np.array_equal(np.asarray(open_image(content)), np.asarray(upright))
 
 
 @given(part=st.floats(0.3, 0.999), progressive=st.booleans(), quality=st.sampled_from([40, 90]))
@@ -297,8 +297,8 @@ def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
     content = content[: round(part * len(content))]
     preparation = Preparation(height=32, width=32, channels=3, resize="fit")
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            picture.load()
+        with Image.open(io.BytesIO(content)) as upright:
+            upright.load()
     except OSError:
         with pytest.raises(ImageError, match="cut short"):
             read_image(content, preparation)
@@ -306,7 +306,7 @@ def test_a_jpeg_that_pillow_calls_cut_short_is_refused(
         read_image(content, preparation)
 
 
-def test_one_large_picture_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_large_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_LARGE", 5_000)
     large, small = (encoded(Image.new("L", (side, side))) for side in (80, 60))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -327,8 +327,8 @@ def test_a_line_is_still_there_when_it_is_made_small() -> None:
 def test_a_pillow_image_that_is_damaged_is_named(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(encoded(Image.fromarray(photograph(90, 90)))[:3000])
-    with Image.open(file) as picture, pytest.raises(ImageError, match=r"boot: .*cut short"):
-        open_image(picture, "boot")
+    with Image.open(file) as upright, pytest.raises(ImageError, match=r"boot: .*cut short"):
+        open_image(upright, "boot")
 
 
 def test_a_stream_that_cannot_turn_back_is_read_to_its_end() -> None:
@@ -356,11 +356,11 @@ def test_damaged_files_are_read_or_refused_with_a_reason(cut: int, seed: int) ->
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "no picture of a known format"),
-        (b"label,path\n", "no picture of a known format"),
+        (b"", "no image of a known format"),
+        (b"label,path\n", "no image of a known format"),
         (encoded(Image.fromarray(gradient(90, 90)), "JPEG")[:800], "cut short"),
         (encoded(Image.fromarray(gradient(90, 90)))[:60], "cut short"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture of a known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image of a known format"),
     ],
 )
 def test_the_reason_is_told(content: bytes, reason: str) -> None:
@@ -386,7 +386,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     ("given", "words"),
     [
         (np.zeros((4, 4, 2), np.uint8), "2 channels"), (np.zeros((0, 4), np.uint8), "empty"),
-        (None, "the picture is None"), (7, "of type int"), (["a.png"], "of type list"),
+        (None, "the image is None"), (7, "of type int"), (["a.png"], "of type list"),
         ("", "no such file"), ("a\0b.png", "null"), (io.StringIO("a"), "opened for text"),
     ],
 )  # fmt: skip
@@ -405,7 +405,7 @@ def test_other_bytes_and_tensors_will_do() -> None:
         assert np.array_equal(np.asarray(open_image(door)), gradient())  # type: ignore[arg-type]
 
 
-def test_float_pictures_are_refused_rather_than_guessed() -> None:
+def test_float_images_are_refused_rather_than_guessed() -> None:
     with pytest.raises(ImageError, match="floating-point"):
         open_image(encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
 

@@ -1,4 +1,4 @@
-"""Pictures that are read on the fly are those that the cache would hold."""
+"""Images that are read on the fly are those that the cache would hold."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import Images, LazyImages
 from opsin.models.resolve import resolve
 from opsin.runtime.classifier import Classifier
-from tests.conftest import Notes, shape_picture, write_shapes
+from tests.conftest import Notes, shape_image, write_shapes
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several kinds and sizes, and two that are none."""
+    """Images of several kinds and sizes, and two that are none."""
     root = write_shapes(tmp_path_factory.mktemp("fly"), count=14)
     for kind in ("disc", "square"):
         for number in range(3):
-            picture = Image.fromarray(shape_picture(kind, 50 + number, size=90 + 40 * number))
-            picture.save(root / kind / f"{50 + number}.jpg")
-        (root / kind / "60.png").write_bytes(b"no picture")
+            image = Image.fromarray(shape_image(kind, 50 + number, size=90 + 40 * number))
+            image.save(root / kind / f"{50 + number}.jpg")
+        (root / kind / "60.png").write_bytes(b"no image")
     return root
 
 
@@ -49,7 +49,7 @@ def fresh(folder: Path, empty_cache: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the pictures are not on the disk already: then they would be taken from there."""
+    """Where the images are not on the disk already: then they would be taken from there."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -146,7 +146,7 @@ def test_an_array_too_large_for_the_disk_is_taken_as_it_is() -> None:
     assert np.array_equal(one.images[:], images[..., None])
 
 
-def test_a_picture_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:
     root = write_shapes(tmp_path / "gone")
     data = opsin.load(root, disk_limit=0)
     (root / "disc" / "3.png").unlink()

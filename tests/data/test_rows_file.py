@@ -1,4 +1,4 @@
-"""Rows that are written can be found again, and mean the same pictures."""
+"""Rows that are written can be found again, and mean the same images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import Cli, write_shapes
 
 
 def with_trouble(root: Path) -> Path:
-    """Two classes, one picture there twice, one file that is none."""
+    """Two classes, one image there twice, one file that is none."""
     folder = write_shapes(root / "shapes", 30)
     copy = (folder / "disc" / "3.png").read_bytes()
     (folder / "disc" / "copy.png").write_bytes(copy)
@@ -40,13 +40,13 @@ def test_parts_and_findings_are_written_as_row_numbers(tmp_path: Path) -> None:
     assert len(rows["finding_unreadable"]) == 0
 
 
-def test_the_audit_names_the_row_beside_the_picture(tmp_path: Path) -> None:
+def test_the_audit_names_the_row_beside_the_image(tmp_path: Path) -> None:
     data = look_at(with_trouble(tmp_path))
     shown = [
-        picture
+        image
         for finding in audit(data).to_json()
         for case in finding["cases"]
-        for picture in case["pictures"]
+        for image in case["images"]
     ]
     assert shown
     assert all(data.names[each["row"]] == each["name"] for each in shown)

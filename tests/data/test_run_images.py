@@ -1,4 +1,4 @@
-"""A run keeps its own pictures, rows and parts, whatever their names and however Opsin cuts now."""
+"""A run keeps its own images, rows and parts, whatever their names and however Opsin cuts now."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def decoded_of(data: Dataset) -> Decoded:
     )
 
 
-def test_other_pictures_are_not_those_of_the_run(tmp_path: Path) -> None:
+def test_other_images_are_not_those_of_the_run(tmp_path: Path) -> None:
     data = doubles()
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     assert rows_of_run(directory, decoded_of(replace(data, labels=1 - data.labels))) is None
@@ -116,7 +116,7 @@ def test_other_pictures_are_not_those_of_the_run(tmp_path: Path) -> None:
 def test_a_run_that_kept_no_names_tells_copies_by_its_answers(tmp_path: Path) -> None:
     data = doubles()
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
-    directory.pictures.unlink()
+    directory.images.unlink()
     order = np.random.default_rng(1).permutation(len(data))
     other = replace(data, labels=data.labels[order], digests=data.digests[order])
     place = rows_of_run(directory, decoded_of(other))

@@ -39,5 +39,5 @@ def test_it_is_turned_upright_and_made_small() -> None:
 
 
 def test_what_is_no_image_is_refused_by_its_name() -> None:
-    with pytest.raises(ImageError, match=r"boots\.png: no picture of a known format"):
+    with pytest.raises(ImageError, match=r"boots\.png: no image of a known format"):
         open_apart(b"nothing", "boots.png")

@@ -67,7 +67,7 @@ assignments = st.sampled_from(["stable", "exact"])
 
 
 @given(sizes=sizes, seed=st.integers(0, 5), assignment=assignments)
-def test_each_picture_is_in_one_part_and_each_class_in_train_and_val(
+def test_each_image_is_in_one_part_and_each_class_in_train_and_val(
     sizes: list[int], seed: int, assignment: str
 ) -> None:
     labels = labelled(sizes)
@@ -78,12 +78,12 @@ def test_each_picture_is_in_one_part_and_each_class_in_train_and_val(
             part: np.sum(np.array(labels)[parts.rows(part)] == label) for part in ("train", "val")
         }
         assert own["train"]
-        # The test's pictures stay the test's, even where few are left.
+        # The test's images stay the test's, even where few are left.
         assert own["val"] or own["train"] == 1
 
 
 @given(sizes=sizes, seed=st.integers(0, 5))
-def test_exact_parts_are_within_one_picture_of_their_share(sizes: list[int], seed: int) -> None:
+def test_exact_parts_are_within_one_image_of_their_share(sizes: list[int], seed: int) -> None:
     labels = np.array(labelled(sizes))
     parts = split(labels.tolist(), split_seed=seed, assignment="exact", val_fraction=0.2)
     for label, size in enumerate(sizes):
@@ -118,7 +118,7 @@ def test_the_order_of_the_files_changes_nothing(
 
 
 @given(sizes=st.lists(st.integers(60, 120), min_size=2, max_size=3), more=st.integers(1, 200))
-def test_pictures_that_are_added_move_no_old_one(sizes: list[int], more: int) -> None:
+def test_images_that_are_added_move_no_old_one(sizes: list[int], more: int) -> None:
     labels = labelled(sizes)
     before = sides(split(labels), len(labels))
     grown = labels + [row % len(sizes) for row in range(more)]
@@ -264,7 +264,7 @@ def test_a_test_part_that_opsin_cut_leaves_validation_the_same_when_it_is_given(
 
 
 def test_folds_of_a_source_with_a_test_part_are_refused() -> None:
-    with pytest.raises(RecipeError, match="test pictures are given"):
+    with pytest.raises(RecipeError, match="test images are given"):
         split([0, 1] * 10, given=[TEST] * 4 + [TRAIN] * 16, fold="1/5")
 
 
@@ -274,13 +274,13 @@ def test_impossible_folds_are_refused(fold: str) -> None:
         DataRecipe.of("x", fold=fold)
 
 
-def test_a_class_of_one_picture_is_refused_even_if_it_is_there_twice() -> None:
+def test_a_class_of_one_image_is_refused_even_if_it_is_there_twice() -> None:
     with pytest.raises(SourceError, match="class '1' has 1"):
         split([0, 0, 0, 1, 1], [0, 1, 2, 3, 3])
 
 
-def test_pictures_that_all_hang_together_cannot_be_split() -> None:
-    with pytest.raises(SourceError, match=r"all 20 training pictures hang together.*--group-by"):
+def test_images_that_all_hang_together_cannot_be_split() -> None:
+    with pytest.raises(SourceError, match=r"all 20 training images hang together.*--group-by"):
         split([0, 1] * 10, groups=["anna"] * 20)
 
 

@@ -1,4 +1,4 @@
-"""A table's other columns are found again for each picture."""
+"""A table's other columns are found again for each image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD = ["file", "kind", "camera", "age", "same"]
 
 
 def write_table(shapes: Path, ending: str) -> Path:
-    """Write a table of the shapes, the 24th picture without a camera."""
+    """Write a table of the shapes, the 24th image without a camera."""
     rows: list[dict[str, object]] = [
         dict(zip(HEAD, (f"{kind}/{number}.png", kind, ("old", "new")[number % 2], number, "x"),
                  strict=True))

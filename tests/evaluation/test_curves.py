@@ -48,7 +48,7 @@ def test_what_is_drawn_has_the_area_that_is_said() -> None:
         assert auc(recall, precision) == pytest.approx(entry["average_precision"], abs=5e-3)
 
 
-def test_a_class_without_pictures_has_no_area_and_many_classes_no_curves() -> None:
+def test_a_class_without_images_has_no_area_and_many_classes_no_curves() -> None:
     probabilities = np.full((4, 30), 1 / 30, np.float32)
     said = measure_curves(probabilities, np.array([0, 0, 1, 1]), [str(k) for k in range(30)])
     assert said["classes"][2] == {"name": "2", "auroc": None, "average_precision": None}

@@ -1,4 +1,4 @@
-"""The map shows who is alike, is the same each time, and takes few pictures of one kind too."""
+"""The map shows who is alike, is the same each time, and takes few images of one kind too."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_classes_that_lie_apart_do_so_on_the_map_and_it_is_always_the_same() -> 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 12, 29])
 @pytest.mark.parametrize("size", [1, 2, 70])
-def test_few_pictures_are_shown_by_their_components(count: int, size: int) -> None:
+def test_few_images_are_shown_by_their_components(count: int, size: int) -> None:
     embedding, labels = clouds(count, size=size)
     found = map_embedding(embedding, labels)
     assert (found.method, found.places.shape) == ("pca", (count, 2))
@@ -46,7 +46,7 @@ def test_few_pictures_are_shown_by_their_components(count: int, size: int) -> No
 
 
 @pytest.mark.parametrize("kinds", [1, 2])
-def test_pictures_that_are_all_alike_do_no_harm(kinds: int) -> None:
+def test_images_that_are_all_alike_do_no_harm(kinds: int) -> None:
     embedding = (np.arange(60)[:, None] % kinds * np.ones((1, 8))).astype(np.float32)
     found = map_embedding(embedding, np.arange(60) % 2)
     assert found.method == "pca"
@@ -66,16 +66,14 @@ def test_embeddings_that_are_no_numbers_are_left_out() -> None:
     most=st.integers(1, 29),
     seed=st.integers(0, 9),
 )
-def test_pictures_are_taken_evenly_from_the_classes(
-    labels: list[int], most: int, seed: int
-) -> None:
+def test_images_are_taken_evenly_from_the_classes(labels: list[int], most: int, seed: int) -> None:
     own = np.array(labels)
     embedding = np.random.default_rng(0).normal(size=(len(own), 3)).astype(np.float32)
     rows = map_embedding(embedding, own, most=most, seed=seed).rows
     assert len(rows) == min(most, len(own))
     assert np.all(np.diff(rows) > 0)
     there, taken = np.bincount(own, minlength=5), np.bincount(own[rows], minlength=5)
-    # No class has two fewer than another while it has pictures left.
+    # No class has two fewer than another while it has images left.
     assert all(taken[k] >= taken.max() - 1 for k in range(5) if taken[k] < there[k])
 
 
@@ -87,13 +85,13 @@ def test_the_map_lies_in_its_square() -> None:
 def test_plain_data_names_each_point_and_the_class_least_apart() -> None:
     embedding, labels = clouds(45, classes=3)
     embedding[labels == 1] = embedding[labels == 0]  # two classes in one place
-    names = [f"picture {row}" for row in range(45)]
+    names = [f"image {row}" for row in range(45)]
     found = map_embedding(embedding, labels, most=24)
     data = map_to_json(found, names, labels, (labels + 1) % 3, ["a", "b", "c"])
     json.dumps(data)
     assert len(data["points"]) == 24
     for point, row, place in zip(data["points"], found.rows, found.places, strict=True):
-        assert (point["row"], point["name"]) == (row, f"picture {row}")
+        assert (point["row"], point["name"]) == (row, f"image {row}")
         assert (point["label"], point["answer"]) == (labels[row], (labels[row] + 1) % 3)
         assert (point["x"], point["y"]) == pytest.approx(tuple(place), abs=1e-4)
     assert data["apart"][-1]["name"] == "c"

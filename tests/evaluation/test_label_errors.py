@@ -41,7 +41,7 @@ def test_planted_errors_are_found_with_their_class(seed: int) -> None:
     assert wrong[found.rows].sum() >= 0.6 * wrong.sum()
     hits = wrong[found.rows]
     assert (found.suggested[hits] == truth[found.rows][hits]).mean() > 0.9
-    # Ranked, each picture once, and never the label itself.
+    # Ranked, each image once, and never the label itself.
     assert np.all(np.diff(found.scores) <= 0)
     assert len(set(found.rows.tolist())) == len(found)
     assert np.all(found.suggested != labels[found.rows])
@@ -78,7 +78,7 @@ def test_answers_that_are_no_numbers_are_passed_over() -> None:
     assert found.rows.tolist() == (expected.rows + 1).tolist()
 
 
-def test_a_class_without_pictures_does_no_harm() -> None:
+def test_a_class_without_images_does_no_harm() -> None:
     probabilities, labels, _ = planted(2)
     wider = np.concatenate([probabilities, np.zeros((len(labels), 1), np.float32)], axis=1)
     assert suspects(wider, labels).rows.tolist() == suspects(probabilities, labels).rows.tolist()

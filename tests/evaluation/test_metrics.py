@@ -66,7 +66,7 @@ def test_figures_hang_together(seed: int, count: int, classes: int) -> None:
 def test_means_are_scikit_learns(classes: int) -> None:
     random = np.random.default_rng(classes)
     probabilities = random.dirichlet(np.ones(classes), 300).astype(np.float32)
-    labels = random.integers(0, classes - 1, 300)  # the last class has no pictures
+    labels = random.integers(0, classes - 1, 300)  # the last class has no images
     figures = measure(probabilities, labels, [str(k) for k in range(classes)])
     answers, present = probabilities.argmax(axis=1), np.unique(labels)
     for average in ("macro", "weighted"):
@@ -115,7 +115,7 @@ def test_right_answers_come_the_least_certain_first() -> None:
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 400), classes=st.integers(2, 15))
-def test_cells_hold_their_own_pictures(seed: int, count: int, classes: int) -> None:
+def test_cells_hold_their_own_images(seed: int, count: int, classes: int) -> None:
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.ones(classes), count).astype(np.float32)
     labels = random.integers(0, classes, count)

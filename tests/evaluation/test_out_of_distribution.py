@@ -1,23 +1,23 @@
-"""Strange pictures are the same each time, of any size, and told apart where they can be."""
+"""Strange images are the same each time, of any size, and told apart where they can be."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from opsin.evaluation.out_of_distribution import measure_strangers, strange_pictures
+from opsin.evaluation.out_of_distribution import measure_strangers, strange_images
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (20, 33, 3)])
-def test_each_kind_has_pictures_of_the_size_asked_for(shape: tuple[int, int, int]) -> None:
-    made = strange_pictures(*shape, count=4)
+def test_each_kind_has_images_of_the_size_asked_for(shape: tuple[int, int, int]) -> None:
+    made = strange_images(*shape, count=4)
     assert list(made) == ["blank", "noise", "text", "drawings", "digits"]
-    again = strange_pictures(*shape, count=4)
-    for name, pictures in made.items():
-        assert pictures.shape == (4, *shape)
-        assert pictures.dtype == np.uint8
-        assert np.array_equal(pictures, again[name])
-        varied = pictures.reshape(4, -1, shape[2]).std(axis=1).max(axis=1)
+    again = strange_images(*shape, count=4)
+    for name, images in made.items():
+        assert images.shape == (4, *shape)
+        assert images.dtype == np.uint8
+        assert np.array_equal(images, again[name])
+        varied = images.reshape(4, -1, shape[2]).std(axis=1).max(axis=1)
         assert (varied == 0).all() if name == "blank" else (varied > 0).all(), name
 
 

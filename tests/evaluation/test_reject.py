@@ -11,7 +11,7 @@ from opsin.evaluation.reject import HIGHEST_RATE, ClassPrototypes, choose_thresh
 
 
 @pytest.mark.parametrize("count", [19, 25, 60, 400])
-def test_as_many_known_pictures_are_refused_as_promised(count: int) -> None:
+def test_as_many_known_images_are_refused_as_promised(count: int) -> None:
     random = np.random.default_rng(count)
     refused, rate = [], 0.0
     for _ in range(2000):
@@ -24,7 +24,7 @@ def test_as_many_known_pictures_are_refused_as_promised(count: int) -> None:
     assert np.mean(refused) == pytest.approx(rate, rel=0.1)
 
 
-def test_too_few_pictures_promise_nothing() -> None:
+def test_too_few_images_promise_nothing() -> None:
     assert choose_threshold(np.ones(18, np.float32)) is None
     assert choose_threshold(np.zeros(0, np.float32)) is None
 

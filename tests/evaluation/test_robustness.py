@@ -18,12 +18,12 @@ from opsin.evaluation.robustness import (
     paired_change,
     robustness,
 )
-from tests.conftest import shape_picture
+from tests.conftest import shape_image
 
 NAMES = [kind.name for kind in DISTURBANCES]
 
 
-def smooth_picture(side: int, channels: int) -> NDArray[np.uint8]:
+def smooth_image(side: int, channels: int) -> NDArray[np.uint8]:
     """Return waves, which look alike at any size."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side
     light = 128 + 100 * np.sin(12 * x) * np.sin(14 * y)
@@ -31,7 +31,7 @@ def smooth_picture(side: int, channels: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 40, 3), (64, 32, 1)])
-def test_disturbed_pictures_keep_their_shape_and_type(shape: tuple[int, int, int]) -> None:
+def test_disturbed_images_keep_their_shape_and_type(shape: tuple[int, int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     before = pixels.copy()
     for steps in disturbed_examples(pixels).values():
@@ -44,9 +44,9 @@ def test_disturbed_pictures_keep_their_shape_and_type(shape: tuple[int, int, int
 def test_stronger_is_further_away_and_alike_at_every_size(name: str) -> None:
     apart = {}
     for side in (50, 100):
-        picture = smooth_picture(side, 1)
-        steps = disturbed_examples(picture, seed=4)[name].astype(np.float64)
-        apart[side] = np.abs(steps - picture).mean(axis=(1, 2, 3))
+        image = smooth_image(side, 1)
+        steps = disturbed_examples(image, seed=4)[name].astype(np.float64)
+        apart[side] = np.abs(steps - image).mean(axis=(1, 2, 3))
         assert np.all(np.diff(apart[side]) > 0)
     # JPEG's blocks are of 8 pixels whatever the size is.
     if name != "JPEG":
@@ -54,14 +54,14 @@ def test_stronger_is_further_away_and_alike_at_every_size(name: str) -> None:
 
 
 def test_moving_by_whole_pixels_changes_no_value() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
-    for step, moved in zip((2, 4, 6), disturbed_examples(picture)["shift"], strict=True):
+    image = np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)
+    for step, moved in zip((2, 4, 6), disturbed_examples(image)["shift"], strict=True):
         found = [
             (y, x)
             for y in (-step, 0, step)
             for x in (-step, 0, step)
             if np.array_equal(
-                moved[10:40, 10:40], picture[10 - y : 40 - y, 10 - x : 40 - x]
+                moved[10:40, 10:40], image[10 - y : 40 - y, 10 - x : 40 - x]
             )
         ]  # fmt: skip
         assert len(found) == 1
@@ -85,7 +85,7 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
     json.dumps(found)
     assert [kind["name"] for kind in found["kinds"]] == NAMES
     assert (found["images"], found["of"], len(asked)) == (80, len(rows), 19)
-    # The first pictures asked about are whole, and some of the rows.
+    # The first images asked about are whole, and some of the rows.
     places = [int(np.flatnonzero((digits.images[rows] == each).all(axis=(1, 2, 3)))[0])
               for each in asked[0]]  # fmt: skip
     labels = digits.labels[rows][places]
@@ -101,7 +101,7 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
-    images = np.stack([shape_picture("disc", seed) for seed in range(30)])
+    images = np.stack([shape_image("disc", seed) for seed in range(30)])
     labels = np.arange(30) % 2
 
     def answer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Slices cover the pictures, weak ones are found, and chance alone names none."""
+"""Slices cover the images, weak ones are found, and chance alone names none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def slices_of(found: dict[str, Any], trait: str) -> list[dict[str, Any]]:
     ),
     seed=st.integers(0, 99),
 )
-def test_every_picture_with_a_value_is_in_one_slice(
+def test_every_image_with_a_value_is_in_one_slice(
     values: np.ndarray[Any, np.dtype[np.float64]], seed: int
 ) -> None:
     right = np.random.default_rng(seed).random(len(values)) < 0.8
@@ -71,7 +71,7 @@ def test_a_weak_slice_is_named_and_the_others_are_not() -> None:
     assert [each["value"] for each in slices_of(found, "place")] == ["lab", "street"]
 
 
-def test_few_pictures_are_shown_and_not_judged() -> None:
+def test_few_images_are_shown_and_not_judged() -> None:
     right = np.ones(500, bool)
     right[:20] = False
     who = ["anna"] * 20 + ["ben"] * 480
@@ -128,7 +128,7 @@ def test_holm_keeps_the_order_and_is_never_below_the_single_test(chances: list[f
     assert np.all(np.diff(corrected[order]) >= 0)
 
 
-def test_traits_are_those_of_the_chosen_pictures(digits: opsin.Dataset) -> None:
+def test_traits_are_those_of_the_chosen_images(digits: opsin.Dataset) -> None:
     rows = np.array([5, 3, 1000])
     traits = measure_traits(digits.images, rows, digits.sizes)
     assert set(traits) == {"brightness", "contrast", "sharpness"}  # all are of one size

@@ -19,7 +19,7 @@ def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: P
 
     answer = only_json(cli("data", shapes, "--augment", "none", "--rotate", "20", "--json"))
     assert answer["augment"]["words"] == "turned by up to 20°"
-    assert answer["augment"]["picture"] == answer["figures"][-1]
+    assert answer["augment"]["image"] == answer["figures"][-1]
     assert (tmp_path / answer["figures"][-1]).is_file()
 
 
@@ -41,7 +41,7 @@ def test_an_unknown_policy_is_one_line(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("other", [("--no-draw",), ("--export", "new"), ("--since", "run")])
-def test_a_picture_is_asked_for_by_itself(cli: Cli, tmp_path: Path, other: tuple[str, ...]) -> None:
+def test_an_image_is_asked_for_by_itself(cli: Cli, tmp_path: Path, other: tuple[str, ...]) -> None:
     done = cli("data", "digits", "--augment", "photos", *other)
     assert done.returncode == 2
     assert "expected" in done.stderr

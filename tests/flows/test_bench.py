@@ -19,8 +19,8 @@ from tests.conftest import Cli, only_json
 def test_a_table_sentences_and_a_chart(cli: Cli, tmp_path: Path) -> None:
     done = cli("bench", "--model", "mlp", "--seconds", "0.01", "--out", "look")
     assert done.returncode == 0, done.stderr
-    for words in ("Pictures/s", "JPEG 500×400", "batch of 128", "one at a time", "cpu",
-                  "An epoch of 60,000 pictures of 28×28 with mlp takes about"):  # fmt: skip
+    for words in ("Images/s", "JPEG 500×400", "batch of 128", "one at a time", "cpu",
+                  "An epoch of 60,000 images of 28×28 with mlp takes about"):  # fmt: skip
         assert words in done.stdout, words
     assert "look/bench.png" in done.stdout.replace(os.sep, "/")
     for words in ("Machine", "PyTorch", "ONNX Runtime", "thread"):

@@ -120,7 +120,7 @@ def test_another_label_is_told_and_is_exit_status_1(unpacked: Path, tmp_path: Pa
 
 
 @needs_node
-def test_node_prepares_other_pictures_nearly_as_opsin_does(unpacked: Path, tmp_path: Path) -> None:
+def test_node_prepares_other_images_nearly_as_opsin_does(unpacked: Path, tmp_path: Path) -> None:
     """Photographs of another size: decoded and resized by other code, the same label."""
     folder = write_shapes(tmp_path / "new", 4, kinds=("disc", "square", "cross"))
     files = [str(file) for file in sorted(folder.rglob("*.png"))]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import Cli, only_json, shape_picture
+from tests.conftest import Cli, only_json, shape_image
 
 # A Python in which nobody can import PyTorch, whether it is there or not.
 _WITHOUT = """
@@ -44,7 +44,7 @@ def test_a_model_without_layers_is_trained_where_there_is_no_pytorch(
     report = only_json(done)
     for word in ("Layer", "head", "1/1", "Trained", "same answers as scikit-learn"):
         assert word in done.stderr, word
-    Image.fromarray(shape_picture("disc", 99)).save(tmp_path / "new.png")
+    Image.fromarray(shape_image("disc", 99)).save(tmp_path / "new.png")
     answer = only_json(cli("predict", report["run"], "new.png", "--json"))
     assert set(answer["predictions"][0]["probabilities"]) == {"disc", "square"}
     assert only_json(cli("evaluate", report["run"], "shapes", "--json"))["part"] == "own-test"

@@ -18,13 +18,13 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, only_json, shape_picture, write_shapes
+from tests.conftest import Cli, only_json, shape_image, write_shapes
 
 
 @pytest.mark.torch
 def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
-    """From a folder of pictures, with spaces and scripts in its names, to an answer."""
-    folder = write_shapes(tmp_path / "my pictures ü", count=20, kinds=("disc", "square"))
+    """From a folder of images, with spaces and scripts in its names, to an answer."""
+    folder = write_shapes(tmp_path / "my images ü", count=20, kinds=("disc", "square"))
     (folder / "disc").rename(folder / "kreis 円")
 
     seen = only_json(cli("data", folder, "--json", "--out", "look"))
@@ -44,12 +44,12 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert run in table
     assert "done" in table
 
-    picture = tmp_path / "new one.png"
-    Image.fromarray(shape_picture("square", 777)).save(picture)
-    answer = only_json(cli("predict", run, picture, "--json", "--plot", "plot.png"))
+    image = tmp_path / "new one.png"
+    Image.fromarray(shape_image("square", 777)).save(image)
+    answer = only_json(cli("predict", run, image, "--json", "--plot", "plot.png"))
     assert answer["predictions"][0]["label"] in seen["classes"]
     assert (tmp_path / "plot.png").stat().st_size > 5000
-    plain = cli("predict", run, picture)
+    plain = cli("predict", run, image)
     assert "new one.png" in plain.stdout
     assert "%" in plain.stdout
 
@@ -92,7 +92,7 @@ def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_pat
     assert again["figures"] == done["figures"]
 
 
-def test_standard_input_and_several_pictures(
+def test_standard_input_and_several_images(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
 ) -> None:
     names = []
@@ -115,11 +115,11 @@ def test_standard_input_and_several_pictures(
     ]
 
 
-def test_one_bad_picture_among_good_ones(
+def test_one_bad_image_among_good_ones(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
 ) -> None:
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     done = cli("predict", nearest_mean, "bad.png", "good.png", "missing.png", "--json")
     assert done.returncode == 1
     content = only_json(done)
@@ -132,7 +132,7 @@ def test_one_bad_picture_among_good_ones(
 def _mistakes(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write_shapes(tmp_path / "one class", kinds=("disc",))
-    write_shapes(tmp_path / "one picture", count=1)
+    write_shapes(tmp_path / "one image", count=1)
     write_shapes(tmp_path / "loose" / "..", kinds=())
     (tmp_path / "loose").mkdir(exist_ok=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "loose" / "a.png")
@@ -147,9 +147,9 @@ MISTAKES = [
     (("train", "no such source"), "digits, fashion-mnist"),
     (("train", "empty"), "empty is empty"),
     (("train", "one class"), "two classes or more"),
-    (("train", "one picture"), "at least two pictures"),
-    (("train", "loose"), "holds 1 pictures and no folders"),
-    (("train", "uneven.npz"), "one label for each picture"),
+    (("train", "one image"), "at least two images"),
+    (("train", "loose"), "holds 1 images and no folders"),
+    (("train", "uneven.npz"), "one label for each image"),
     (("data", "digits", "--classes", "1,elephant"), "elephant"),
     (("train", "digits", "--model", "vgg"), "mlp, cnn, resnet"),
     (("train", "digits", "--model", "cnn"), "--depth 1"),
@@ -319,11 +319,11 @@ def test_a_full_disk_ends_in_one_line_and_no_half_files(tmp_path: Path) -> None:
 def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "photos", count=40, kinds=("disc", "square"))
     shutil.copy(folder / "disc" / "1.png", folder / "square" / "wrong [1].png")
-    (folder / "disc" / "broken.png").write_bytes(b"no picture")
+    (folder / "disc" / "broken.png").write_bytes(b"no image")
     done = cli("data", folder, "--audit", "--out", "look")
     assert done.returncode == 0, done.stderr
     for words in ("Findings, the worst first", "Duplicates under different labels",
-                  "disc/broken.png: no picture", "decide which label is right"):  # fmt: skip
+                  "disc/broken.png: no image", "decide which label is right"):  # fmt: skip
         assert words in done.stdout
     page = (tmp_path / "look" / "audit.html").read_text(encoding="utf-8")
     assert "square/wrong [1].png" in page
@@ -344,7 +344,7 @@ def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) 
     (run,) = (tmp_path / "runs").iterdir()
     found = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["findings"]
     assert found["exact-duplicates"] == 2
-    assert "Pictures that are there more than once" in (run / "report.html").read_text("utf-8")
+    assert "Images that are there more than once" in (run / "report.html").read_text("utf-8")
 
 
 def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(cli: Cli, tmp_path: Path) -> None:

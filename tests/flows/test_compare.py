@@ -51,14 +51,14 @@ def test_one_json_object_and_silence(cli: Cli, two: tuple[Path, Path], tmp_path:
     assert set(tmp_path.rglob("*")) == before
 
 
-def test_other_test_pictures_are_one_line_and_status_1(
+def test_other_test_images_are_one_line_and_status_1(
     cli: Cli, two: tuple[Path, Path], tmp_path: Path
 ) -> None:
     moved = opsin.load("digits", split_seed=1)
     other = write_run(tmp_path / "runs", "moved", moved, answers_right(moved, 0.9))
     done = cli("compare", two[0], other, "--json")
     assert done.returncode == 1
-    assert "expected runs with the same test pictures" in done.stderr
+    assert "expected runs with the same test images" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert only_json(done)["error"]["kind"] == "RunError"
 

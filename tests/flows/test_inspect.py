@@ -17,7 +17,7 @@ torch_only = pytest.mark.torch
 
 
 @pytest.fixture
-def picture(tmp_path: Path, digits: Dataset) -> Path:
+def image(tmp_path: Path, digits: Dataset) -> Path:
     """One of the digits, as a file whose name needs care."""
     file = tmp_path / "eine Acht – 8.png"
     row = int(digits.split.test[0])
@@ -51,23 +51,23 @@ def test_the_network_is_a_table_a_page_and_json(cli: Cli, copied: Path) -> None:
 
 
 @torch_only
-def test_each_layer_of_a_picture_is_shown(cli: Cli, copied: Path, picture: Path) -> None:
-    said = only_json(cli("inspect", copied, picture, "--json", "--quiet"))
+def test_each_layer_of_an_image_is_shown(cli: Cli, copied: Path, image: Path) -> None:
+    said = only_json(cli("inspect", copied, image, "--json", "--quiet"))
     assert [layer["name"] for layer in said["layers"]] == [
         "input", "flatten", "dense1", "relu1", "head",
     ]  # fmt: skip
-    assert said["answer"]["label"] == opsin.Classifier(copied).predict(picture).label
+    assert said["answer"]["label"] == opsin.Classifier(copied).predict(image).label
     html = Path(said["page"]).read_text(encoding="utf-8")
     assert said["answer"]["label"] in html
     assert "http" not in html.replace("http://www.w3.org", "").replace("https://arxiv.org", "")
-    shown = cli("inspect", copied, picture, "--layer", "relu1")
+    shown = cli("inspect", copied, image, "--layer", "relu1")
     assert shown.returncode == 0, shown.stderr
     assert "relu1" in shown.stdout
     assert "dense1" not in shown.stdout
 
 
 @torch_only
-def test_the_run_s_own_pictures_have_names(cli: Cli, copied: Path, digits: Dataset) -> None:
+def test_the_run_s_own_images_have_names(cli: Cli, copied: Path, digits: Dataset) -> None:
     row = int(digits.split.test[3])
     said = only_json(cli("inspect", copied, digits.names[row], "--json", "--quiet"))
     own = opsin.Classifier(copied).probabilities(digits.images[row][None])[0]
@@ -75,7 +75,7 @@ def test_the_run_s_own_pictures_have_names(cli: Cli, copied: Path, digits: Datas
 
 
 @torch_only
-def test_raw_numbers_of_all_pictures(cli: Cli, copied: Path, digits: Dataset) -> None:
+def test_raw_numbers_of_all_images(cli: Cli, copied: Path, digits: Dataset) -> None:
     file = copied.parent / "alle.npz"
     said = only_json(
         cli("inspect", copied, "--layer", "relu1", "--layer", "head", "--save", file, "--json")
@@ -110,42 +110,42 @@ def test_probes_and_portraits(cli: Cli, copied: Path) -> None:
 
 
 @torch_only
-def test_why_this_answer(cli: Cli, copied: Path, picture: Path) -> None:
-    said = only_json(cli("inspect", copied, picture, "--explain", "--json", "--quiet"))
+def test_why_this_answer(cli: Cli, copied: Path, image: Path) -> None:
+    said = only_json(cli("inspect", copied, image, "--explain", "--json", "--quiet"))
     assert {each["method"] for each in said["decision"]["maps"]} >= {
         "saliency", "integrated-gradients", "occlusion",
     }  # fmt: skip
     assert len(said["neighbours"]) == 9
     other = only_json(
-        cli("inspect", copied, picture, "--explain", "--class", "3", "--json", "--quiet")
+        cli("inspect", copied, image, "--explain", "--class", "3", "--json", "--quiet")
     )
     assert other["decision"]["class"] == "3"
 
 
 @torch_only
-def test_pictures_that_are_gone_are_told_and_the_rest_is_shown(cli: Cli, shapes: Path) -> None:
+def test_images_that_are_gone_are_told_and_the_rest_is_shown(cli: Cli, shapes: Path) -> None:
     run = opsin.train(shapes, model="mlp", epochs=1, runs=shapes.parent / "runs", quiet=True)
-    picture = shapes.parent / "disc.png"
-    picture.write_bytes((shapes / "disc" / "1.png").read_bytes())
+    image = shapes.parent / "disc.png"
+    image.write_bytes((shapes / "disc" / "1.png").read_bytes())
     shapes.rename(shapes.parent / "elsewhere")
-    seen = cli("inspect", run.path, picture, "--explain")
+    seen = cli("inspect", run.path, image, "--explain")
     assert seen.returncode == 0, seen.stderr
     assert "dead and saturated units are not marked" in seen.stderr
-    assert "nearest training pictures are not shown" in seen.stderr
+    assert "nearest training images are not shown" in seen.stderr
     assert cli("inspect", run.path).returncode == 0
     refused = cli("inspect", run.path, "--layer", "relu1")
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
-def test_a_file_alone_is_enough_for_all_but_pictures(
-    cli: Cli, nearest_mean: Path, picture: Path
+def test_a_file_alone_is_enough_for_all_but_images(
+    cli: Cli, nearest_mean: Path, image: Path
 ) -> None:
     """Without a run, and where PyTorch is missing, too."""
     whole = cli("inspect", nearest_mean)
     assert whole.returncode == 0, whole.stderr
-    assert (picture.parent / "inspection" / "network.html").is_file()
-    seen = cli("inspect", nearest_mean, picture, "--explain")
+    assert (image.parent / "inspection" / "network.html").is_file()
+    seen = cli("inspect", nearest_mean, image, "--explain")
     assert seen.returncode == 0, seen.stderr
     refused = cli("inspect", nearest_mean, "--layer", "flatten")
     assert refused.returncode == 1
@@ -158,23 +158,23 @@ def test_a_file_alone_is_enough_for_all_but_pictures(
     ("words", "said"),
     [
         (("--layer", "hed", "--data", "digits"), "head"),
-        (("PICTURE", "--layer", "conv1"), "flatten"),
-        (("--explain",), "a picture"),
+        (("IMAGE", "--layer", "conv1"), "flatten"),
+        (("--explain",), "an image"),
         (("--ablate",), "layers"),
-        (("PICTURE", "--probes"), "neither"),
-        (("PICTURE", "--class", "3"), "explain"),
-        (("PICTURE", "--explain", "--class", "boot"), "a class among 0, 1"),
+        (("IMAGE", "--probes"), "neither"),
+        (("IMAGE", "--class", "3"), "explain"),
+        (("IMAGE", "--explain", "--class", "boot"), "a class among 0, 1"),
         (("--save", "x.npy", "--data", "digits"), "ends in .npz"),
         (("missing.png",), "missing.png"),
         (("NOTES",), "notes.txt"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    cli: Cli, nearest_mean: Path, picture: Path, words: tuple[str, ...], said: str
+    cli: Cli, nearest_mean: Path, image: Path, words: tuple[str, ...], said: str
 ) -> None:
-    notes = picture.parent / "notes.txt"
-    notes.write_text("no picture", encoding="utf-8")
-    named = {"PICTURE": str(picture), "NOTES": str(notes)}
+    notes = image.parent / "notes.txt"
+    notes.write_text("no image", encoding="utf-8")
+    named = {"IMAGE": str(image), "NOTES": str(notes)}
     done = cli("inspect", nearest_mean, *[named.get(word, word) for word in words])
     assert done.returncode == 1
     assert done.stdout == ""
@@ -182,7 +182,7 @@ def test_what_cannot_be_is_refused_in_a_line(
     assert said in done.stderr
 
 
-def test_a_file_that_is_no_classifier(cli: Cli, picture: Path) -> None:
-    done = cli("inspect", picture)
+def test_a_file_that_is_no_classifier(cli: Cli, image: Path) -> None:
+    done = cli("inspect", image)
     assert done.returncode == 1
     assert "classifier.onnx" in done.stderr

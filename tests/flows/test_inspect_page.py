@@ -63,9 +63,9 @@ def test_nothing_is_cut_and_nothing_goes_wrong(
         # What is folded away must fit as well.
         browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
         assert browser.execute_script("return document.documentElement.scrollWidth") == width
-        pictures = browser.find_elements(By.TAG_NAME, "img")
-        assert pictures, page.name
-        assert all(picture.get_attribute("alt") for picture in pictures), page.name
+        images = browser.find_elements(By.TAG_NAME, "img")
+        assert images, page.name
+        assert all(image.get_attribute("alt") for image in images), page.name
         anchors = browser.execute_script(
             "return [...document.querySelectorAll('a[href^=\"#\"]')]"
             ".filter(e => !document.getElementById(e.hash.slice(1))).map(e => e.outerHTML)"

@@ -1,4 +1,4 @@
-"""Killed at any moment, a prediction of many pictures goes on, and none is lost or doubled."""
+"""Killed at any moment, a prediction of many images goes on, and none is lost or doubled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMS = ("jsonl", "csv", "parquet")
 WAYS = ("copy", "link", "move")
 
 
-def write_pictures(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
+def write_images(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
     for number in numbers:
         path = folder / f"{number % 3}" / f"{number // 3}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def kill_at_random_moments(
     count: int, folder: Path, model: Path, digits: opsin.Dataset, forms: tuple[str, ...]
 ) -> None:
     PROCESSES.set_forkserver_preload(["opsin.commands.classify.classify", "pyarrow.parquet"])
-    source = write_pictures(folder / "source", digits, range(60))
+    source = write_images(folder / "source", digits, range(60))
     usual, whole = {}, {}
     for form in forms:
         out = folder / f"whole.{form}"
@@ -101,7 +101,7 @@ def sort_with_kills(count: int, folder: Path, model: Path, digits: opsin.Dataset
     for number in range(count):
         by = WAYS[number % len(WAYS)]
         root = folder / str(number)
-        source = write_pictures(root / "source", digits, range(30))
+        source = write_images(root / "source", digits, range(30))
         before = {path.relative_to(source): path.read_bytes() for path in source.rglob("*.png")}
         for _ in range(2):
             process = begin(model, source, 3, sort_into=root / "sorted", sort_by=by)
@@ -167,7 +167,7 @@ def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
     """Of a process of its own, by the signal that a terminal sends."""
-    source = write_pictures(tmp_path / "source", digits, range(12))
+    source = write_images(tmp_path / "source", digits, range(12))
     script = (
         "import sys; from opsin.core.events import Watcher\n"
         "from opsin.commands.classify.classify import classify\n"
@@ -193,13 +193,13 @@ def test_ctrl_c_says_how_to_go_on(
         told, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     done = len(answers(out))
-    assert told == f"{done:,} pictures are done and kept; the same command goes on there\n"
+    assert told == f"{done:,} images are done and kept; the same command goes on there\n"
 
 
 def test_a_torn_archive_leaves_one_whole_object(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    source = write_pictures(tmp_path / "source", digits, range(9))
+    source = write_images(tmp_path / "source", digits, range(9))
     with tarfile.open(tmp_path / "torn.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(source.rglob("*.png")):
             archive.add(path, path.name)
@@ -221,7 +221,7 @@ def test_a_torn_archive_leaves_one_whole_object(
     ("options", "words"),
     [
         (("--plot", "p.png", "--out", "r.csv"), "they go into files. Leave --plot out"),
-        (("--by", "move"), "a folder to move the pictures into"),
+        (("--by", "move"), "a folder to move the images into"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(

@@ -68,9 +68,9 @@ def test_nothing_is_cut_and_nothing_goes_wrong(
         """
     )
     assert beyond == []
-    pictures = browser.find_elements(By.TAG_NAME, "img")
-    assert len(pictures) > 30
-    assert all(picture.get_attribute("alt") for picture in pictures)
+    images = browser.find_elements(By.TAG_NAME, "img")
+    assert len(images) > 30
+    assert all(image.get_attribute("alt") for image in images)
     charts = browser.find_elements(By.CSS_SELECTOR, ".chart[role=img]")
     assert len(charts) == 6
     for chart in charts:
@@ -83,7 +83,7 @@ def _is_open(anchor: str) -> Callable[[webdriver.Chrome], bool]:
     return lambda browser: bool(browser.find_elements(By.CSS_SELECTOR, f"{anchor}[open]"))
 
 
-def test_a_number_of_the_matrix_opens_its_pictures_by_keyboard(
+def test_a_number_of_the_matrix_opens_its_images_by_keyboard(
     finished: opsin.Run, browser: webdriver.Chrome
 ) -> None:
     resize(browser, 1280)

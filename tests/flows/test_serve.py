@@ -16,7 +16,7 @@ from onnx import helper
 
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from tests.served import Server, ask_all, encoded, load, picture, request, serving, wait_for
+from tests.served import Server, ask_all, encoded, image, load, request, serving, wait_for
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
@@ -25,7 +25,7 @@ CONNECTIONS = 64
 
 
 def only(reply: Any) -> dict[str, Any]:
-    """Return what is said about the only picture."""
+    """Return what is said about the only image."""
     assert reply.status_code == 200, reply.text
     [entry] = reply.json()["predictions"]
     assert isinstance(entry, dict)
@@ -57,9 +57,9 @@ def test_every_kind_of_body_gets_the_answer_of_the_classifier(
         assert entry["probabilities"] == wanted.probabilities
 
 
-def test_many_pictures_in_one_request_keep_their_places(server: Server, nearest_mean: Path) -> None:
-    contents = [picture(number) for number in range(40)]
-    contents[7] = b"no picture"
+def test_many_images_in_one_request_keep_their_places(server: Server, nearest_mean: Path) -> None:
+    contents = [image(number) for number in range(40)]
+    contents[7] = b"no image"
     files = [("file", (f"{place}.png", content)) for place, content in enumerate(contents)]
     reply = httpx.post(f"{server.url}/predict", params={"all": "true"}, files=files)
     assert reply.status_code == 200, reply.text
@@ -73,7 +73,7 @@ def test_many_pictures_in_one_request_keep_their_places(server: Server, nearest_
 
 
 def none_is_swapped(server: Server, nearest_mean: Path, count: int) -> None:
-    contents = [picture(number) for number in range(count)]
+    contents = [image(number) for number in range(count)]
     requests = [request(server.port, content, path="/predict?all=true") for content in contents]
     replies = ask_all(server.port, requests, CONNECTIONS)
     classifier = Classifier(nearest_mean, threads=1)
@@ -88,14 +88,14 @@ def none_is_swapped(server: Server, nearest_mean: Path, count: int) -> None:
     assert len(given) > 0.9 * count
 
 
-def test_a_thousand_concurrent_answers_are_those_of_their_pictures(
+def test_a_thousand_concurrent_answers_are_those_of_their_images(
     server: Server, nearest_mean: Path
 ) -> None:
     none_is_swapped(server, nearest_mean, 1000)
 
 
 @pytest.mark.slow
-def test_ten_thousand_concurrent_answers_are_those_of_their_pictures(
+def test_ten_thousand_concurrent_answers_are_those_of_their_images(
     server: Server, nearest_mean: Path
 ) -> None:
     none_is_swapped(server, nearest_mean, 10_000)
@@ -118,7 +118,7 @@ def test_a_file_is_replaced_under_load_without_a_lost_request(
     model = tmp_path / "classifier.onnx"
     shutil.copy(nearest_mean, model)
     with serving(model, "--workers", "2", folder=tmp_path) as server:
-        requests = [request(server.port, picture(number)) for number in range(100)]
+        requests = [request(server.port, image(number)) for number in range(100)]
         with load(server.port, requests) as replies:
 
             def labels() -> set[str]:
@@ -144,14 +144,14 @@ def test_a_file_is_replaced_under_load_without_a_lost_request(
 
 
 def test_what_was_accepted_is_answered_before_the_end(nearest_mean: Path, tmp_path: Path) -> None:
-    body = json.dumps({"images": [base64.b64encode(picture(1)).decode()] * 4}).encode()
+    body = json.dumps({"images": [base64.b64encode(image(1)).decode()] * 4}).encode()
     with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
         message = request(server.port, body, kind="application/json")
         with contextlib.ExitStack() as halt:
             halt.enter_context(server.halted())
             with load(server.port, [message], connections=16) as replies:
-                # Of 64 pictures, its worker has two batches of 16 at most.
-                wait_for(lambda: server.figure("opsin_pictures_waiting") >= 32)
+                # Of 64 images, its worker has two batches of 16 at most.
+                wait_for(lambda: server.figure("opsin_images_waiting") >= 32)
                 server.process.send_signal(signal.SIGTERM)
                 wait_for(lambda: "requests that were accepted are answered" in server.said())
                 assert not replies

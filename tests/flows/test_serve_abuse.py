@@ -21,9 +21,9 @@ from tests.served import (
     Server,
     ask_all,
     encoded,
+    image,
     kill,
     load,
-    picture,
     request,
     serving,
     wait_for,
@@ -46,13 +46,13 @@ def small(nearest_mean: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def test_slow_connections_do_not_keep_others_from_their_answers(server: Server) -> None:
-    whole = request(server.port, picture(1))
-    requests = [request(server.port, picture(number)) for number in range(100)]
+    whole = request(server.port, image(1))
+    requests = [request(server.port, image(number)) for number in range(100)]
 
     async def trickle() -> list[int]:
         streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(SLOW)]
         for number, (_, writer) in enumerate(streams):
-            # Half of them hang in their headers, half in their picture.
+            # Half of them hang in their headers, half in their image.
             writer.write(whole[: 10 if number % 2 else -10])
         replies = await asyncio.to_thread(ask_all, server.port, requests, 8)
         for number, (_, writer) in enumerate(streams):
@@ -70,8 +70,8 @@ def test_a_killed_worker_is_replaced_and_its_requests_get_an_error(
     nearest_mean: Path, tmp_path: Path
 ) -> None:
     with serving(nearest_mean, "--workers", "2", folder=tmp_path) as server:
-        # The same few at once, as probes and retries ask: no picture is to be blamed for it.
-        requests = [request(server.port, picture(number)) for number in range(4)]
+        # The same few at once, as probes and retries ask: no image is to be blamed for it.
+        requests = [request(server.port, image(number)) for number in range(4)]
         with load(server.port, requests, connections=16) as replies:
             for _ in range(2):
                 wait_for(lambda: len(server.workers()) >= 2)
@@ -109,7 +109,7 @@ def test_more_than_it_can_answer_is_refused_politely(small: Server) -> None:
 
 
 def test_who_goes_away_frees_the_place(server: Server) -> None:
-    whole = request(server.port, picture(1))
+    whole = request(server.port, image(1))
     name = 'opsin_requests_total{model="digits",route="/predict",status="499"}'
     gone = server.figure(name)
 
@@ -118,14 +118,14 @@ def test_who_goes_away_frees_the_place(server: Server) -> None:
         streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(80)]
         for _, writer in streams:
             writer.write(whole)
-        await asyncio.to_thread(wait_for, lambda: server.figure("opsin_pictures_waiting") > 10)
+        await asyncio.to_thread(wait_for, lambda: server.figure("opsin_images_waiting") > 10)
         for _, writer in streams:
             writer.close()
 
     with server.halted():
         asyncio.run(come_and_go())
         # Long before the deadline, which is 30 s.
-        wait_for(lambda: server.figure("opsin_pictures_waiting") == 0, 10)
+        wait_for(lambda: server.figure("opsin_images_waiting") == 0, 10)
         wait_for(lambda: server.figure(name) == gone + 80, 10)
     assert ask_all(server.port, [whole])[0].status == 200
 
@@ -142,7 +142,7 @@ def test_more_connections_than_the_system_allows_are_survived(
                 writer.close()
 
         asyncio.run(open_many())
-        wait_for(lambda: ask_all(server.port, [request(server.port, picture(1))])[0].status == 200)
+        wait_for(lambda: ask_all(server.port, [request(server.port, image(1))])[0].status == 200)
         assert server.stop() == 0, server.said()
 
 
@@ -161,7 +161,7 @@ def test_a_body_without_end_is_cut_off(small: Server) -> None:
         return head
 
     assert b" 413 " in asyncio.run(pour())
-    assert httpx.post(f"{small.url}/predict", content=picture(1)).status_code == 200
+    assert httpx.post(f"{small.url}/predict", content=image(1)).status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_files_that_lie_are_refused_or_read(client: Any) -> None:
 @settings(max_examples=60)
 def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObject) -> None:
     content = data.draw(st.binary(max_size=400))
-    if data.draw(st.booleans()):  # something that begins like a picture
+    if data.draw(st.booleans()):  # something that begins like an image
         good = encoded(np.zeros((8, 8), np.uint8), data.draw(st.sampled_from(["PNG", "JPEG"])))
         cut = data.draw(st.integers(0, len(good)))
         content = good[:cut] + content + good[cut + len(content) :]

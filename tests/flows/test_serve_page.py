@@ -71,7 +71,7 @@ def give(browser: webdriver.Chrome, path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def three(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "three.png"
+    path = tmp_path_factory.mktemp("images") / "three.png"
     path.write_bytes(png(digits.images[3]))
     return path
 
@@ -90,7 +90,7 @@ def bars(browser: webdriver.Chrome) -> list[tuple[str, float, float]]:
     ]
 
 
-def test_a_selected_picture_gets_its_label_and_its_bars(
+def test_a_selected_image_gets_its_label_and_its_bars(
     page: webdriver.Chrome, address: str, three: Path
 ) -> None:
     console(page, "performance")
@@ -109,7 +109,7 @@ def test_a_selected_picture_gets_its_label_and_its_bars(
     assert [a for a in requests_beyond(page, address) if not a.startswith(address)] == []
 
 
-def test_why_lays_a_map_over_the_picture_and_takes_it_away(
+def test_why_lays_a_map_over_the_image_and_takes_it_away(
     page: webdriver.Chrome, three: Path
 ) -> None:
     assert not shown(page, "why")
@@ -132,7 +132,7 @@ def test_why_lays_a_map_over_the_picture_and_takes_it_away(
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_picture_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path, way: str) -> None:
+def test_an_image_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path, way: str) -> None:
     page.execute_script(
         """const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
         const data = new DataTransfer();
@@ -146,14 +146,14 @@ def test_a_picture_can_be_dropped_and_pasted(page: webdriver.Chrome, three: Path
     until(page, lambda: text(page, "verdict").startswith("3, "))
 
 
-def test_a_picture_can_be_taken_with_the_camera(page: webdriver.Chrome, three: Path) -> None:
+def test_an_image_can_be_taken_with_the_camera(page: webdriver.Chrome, three: Path) -> None:
     page.execute_script(
-        """const picture = new Image();
-        picture.src = "data:image/png;base64," + arguments[0];
+        """const image = new Image();
+        image.src = "data:image/png;base64," + arguments[0];
         const film = document.createElement("canvas");
         film.width = film.height = 64;
         const paper = film.getContext("2d");
-        setInterval(() => paper.drawImage(picture, 0, 0, 64, 64), 30);
+        setInterval(() => paper.drawImage(image, 0, 0, 64, 64), 30);
         window.stream = film.captureStream(30);
         Object.defineProperty(navigator, "mediaDevices",
           {value: {getUserMedia: async () => window.stream}});""",
@@ -173,7 +173,7 @@ def test_a_picture_can_be_taken_with_the_camera(page: webdriver.Chrome, three: P
 def test_an_unreadable_file_is_said_where_it_happened(
     page: webdriver.Chrome, three: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "no.png").write_bytes(b"not a picture")
+    (tmp_path / "no.png").write_bytes(b"not an image")
     give(page, tmp_path / "no.png")
     until(page, lambda: shown(page, "error"))
     assert text(page, "error").startswith("expected ")

@@ -69,7 +69,7 @@ def test_no_stranger_passes_anywhere(routes: dict[str, list[str]]) -> None:
     assert {
         "/", "/data", "/train", "/try", "/compare", "/queue", "/runs/0123456789abcdef",
         "/runs/0123456789abcdef/inside", "/data/0123456789abcdef", "/uploads/0123456789abcdef",
-        "/pictures/0123456789abcdef/0123456789abcdef", "/_nicegui_ws/anything",
+        "/images/0123456789abcdef/0123456789abcdef", "/_nicegui_ws/anything",
     } <= set(routes["paths"])  # fmt: skip
     assert any(path.startswith("/_nicegui/") for path in routes["paths"])
     assert routes["passed"] == []

@@ -28,7 +28,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library
 from opsin.studio.words import safe
 from tests.browser import chromium, console, needs_chromium, resize
-from tests.hostile import CLASSES, FILES, NAMES, write_pictures
+from tests.hostile import CLASSES, FILES, NAMES, write_images
 from tests.made_studio import addresses
 from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, until
@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.torch, needs_chromium]
 
 def furnish(folder: Path) -> dict[str, str]:
     """Fill a studio's folders with hostile names of every kind; return its pages' addresses."""
-    table = write_pictures(folder / FILES[0])
+    table = write_images(folder / FILES[0])
     words = ["train", str(table), "--model", "mlp", "--epochs", "2", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "opsin", *words],
@@ -179,7 +179,7 @@ def test_files_that_people_choose(
         Image.new("L", (12, 12), 20 * number).save(folder / f"{FILES[number]}.png")
     files = "\n".join(str(file) for file in folder.iterdir())
     browser.find_element("css selector", "input[type=file]").send_keys(files)
-    until(browser, lambda: "pictures=" in browser.current_url)
+    until(browser, lambda: "images=" in browser.current_url)
     until(browser, lambda: "{{7*7}}" in shown(browser))
     assert faults_of(browser) == []
     resize(browser, 400)

@@ -1,4 +1,4 @@
-"""Try a picture, look inside at a layer, and compare two runs, in a real browser."""
+"""Try an image, look inside at a layer, and compare two runs, in a real browser."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 def drawn(browser: webdriver.Chrome, selector: str) -> bool:
-    """Tell whether all pictures that a selector finds have arrived, and there are some."""
+    """Tell whether all images that a selector finds have arrived, and there are some."""
     script = (
         "const all = [...document.querySelectorAll(arguments[0])];"
         "return all.length > 0 && all.every((image) => image.complete && image.naturalWidth > 0)"
@@ -90,7 +90,7 @@ def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
     resize(browser, 1200)
 
 
-def test_a_picture_is_answered_and_explained(
+def test_an_image_is_answered_and_explained(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
     browser.get(f"{running.address}/try?run={GOOD}")
@@ -100,21 +100,21 @@ def test_a_picture_is_answered_and_explained(
     assert len(browser.find_elements(By.CSS_SELECTOR, ".op-bars dt")) == 10
     until(browser, lambda: drawn(browser, ".op-tried img"))
     until(browser, lambda: drawn(browser, ".op-gallery img"))
-    assert "the very picture" in shown(browser)
-    # The address alone brings it back, and another run answers the same picture.
+    assert "the very image" in shown(browser)
+    # The address alone brings it back, and another run answers the same image.
     browser.get(browser.current_url.replace(GOOD, BETTER))
     until(browser, lambda: "Familiarity" in shown(browser) or one(browser, ".op-answer"))
     calm(running, browser)
 
 
-def test_several_pictures_become_a_table(running: StudioProcess, browser: webdriver.Chrome) -> None:
+def test_several_images_become_a_table(running: StudioProcess, browser: webdriver.Chrome) -> None:
     bad = running.folder / "bad <b>.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     browser.get(f"{running.address}/try?run={GOOD}")
     send(browser, running.folder / "1.png", running.folder / "2.png", bad)
     until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 3)
     until(browser, lambda: drawn(browser, "tbody img"))
-    assert "bad <b>.png: no picture of a known format" in shown(browser)
+    assert "bad <b>.png: no image of a known format" in shown(browser)
     button(browser, "1").click()
     until(browser, lambda: one(browser, ".op-bars"))
     calm(running, browser)
@@ -143,7 +143,7 @@ def test_a_folder_becomes_a_table_to_download(
     browser.get(f"{running.address}/try?run={GOOD}")
     until(browser, lambda: one(browser, ".q-expansion-item"))
     one(browser, ".q-expansion-item .q-item").click()
-    words = f"Classify all pictures in {running.folder.name}"
+    words = f"Classify all images in {running.folder.name}"
     until(browser, lambda: button(browser, words).is_displayed())
     button(browser, words).click()
     until(browser, lambda: one(browser, "a[href$='.csv']"))
@@ -158,7 +158,7 @@ def test_a_folder_becomes_a_table_to_download(
 def test_a_layer_of_the_graph_shows_its_maps(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
-    browser.get(f"{running.address}/runs/{GOOD}/inside?picture=test/5")
+    browser.get(f"{running.address}/runs/{GOOD}/inside?image=test/5")
     until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".op-graph a")) == 3)
     first = browser.find_elements(By.CSS_SELECTOR, ".op-graph a")[0]
     first.send_keys(Keys.ARROW_DOWN)

@@ -1,4 +1,4 @@
-"""Five hundred runs and 70,000 pictures: every page answers, and the studio stays small."""
+"""Five hundred runs and 70,000 images: every page answers, and the studio stays small."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_page_answers_and_memory_stays_small(
     memory, faults = {}, {}
     for name, address in addresses.items():
         usable(browser, running.address + address, most=60)
-        if name.startswith("A set"):  # its pictures are read first
+        if name.startswith("A set"):  # its images are read first
             until(browser, lambda: browser.find_elements("css selector", ".op-gallery img"), 120)
         memory[name] = running.memory()
         if complaints(browser) or "Opsin" not in shown(browser):

@@ -90,8 +90,8 @@ def test_the_place_is_asked_for_proved_and_remembered(
     about = json.loads((running.runs / "shapes" / "dataset.json").read_text())
     assert about["location"]["sources"] == [str(running.folder / "elsewhere")]
     browser.get(f"{running.address}/runs/{RUN}?tab=mistakes")
-    until(browser, lambda: "No label of this run's pictures was changed" in shown(browser))
+    until(browser, lambda: "No label of this run's images was changed" in shown(browser))
     assert "not where they were" not in shown(browser)
     script = "return fetch(arguments[0]).then((answer) => answer.status)"
-    assert browser.execute_script(script, f"/run-pictures/{RUN}/0") == 200
+    assert browser.execute_script(script, f"/run-images/{RUN}/0") == 200
     assert complaints(browser) == []

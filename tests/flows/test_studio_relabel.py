@@ -64,19 +64,19 @@ def browser(
     process, set_id = running
     complaints(window)
     window.get(f"{process.address}/data/{set_id}")
-    until(window, lambda: pictures(window))
+    until(window, lambda: gallery_images(window))
     yield window
     assert complaints(window) == []
     assert requests_elsewhere(window, process.address) == []
 
 
-def pictures(browser: webdriver.Chrome) -> list[WebElement]:
-    """Return the pictures that can be chosen."""
+def gallery_images(browser: webdriver.Chrome) -> list[WebElement]:
+    """Return the images that can be chosen."""
     return browser.find_elements(By.CSS_SELECTOR, ".op-gallery [role=option]")
 
 
 def marked(browser: webdriver.Chrome, how: str) -> list[str | None]:
-    """Return the numbers of the pictures with a mark."""
+    """Return the numbers of the images with a mark."""
     found = browser.find_elements(By.CSS_SELECTOR, f".op-gallery .op-mark-{how}")
     return [each.get_attribute("data-id") for each in found]
 
@@ -91,7 +91,7 @@ def press(browser: webdriver.Chrome, words: str) -> None:
 
 
 def relabel(browser: webdriver.Chrome, label: str) -> None:
-    """Give the chosen pictures a class."""
+    """Give the chosen images a class."""
     one(browser, ".op-picking-bar .q-select").click()
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item"))
     items = browser.find_elements(By.CSS_SELECTOR, ".q-menu .q-item")
@@ -100,7 +100,7 @@ def relabel(browser: webdriver.Chrome, label: str) -> None:
 
 
 def table(process: StudioProcess, set_id: str) -> dict[str, str]:
-    """Return what training reads: the label of each picture that is corrected, by its name."""
+    """Return what training reads: the label of each image that is corrected, by its name."""
     path = process.home / "sets" / set_id / "corrections.csv"
     with path.open(newline="", encoding="utf-8") as file:
         return {row["name"]: row["label"] for row in csv.DictReader(file)}
@@ -108,7 +108,7 @@ def table(process: StudioProcess, set_id: str) -> dict[str, str]:
 
 @pytest.mark.torch
 def test_the_preview_shows_others(browser: webdriver.Chrome) -> None:
-    # Until all pictures were looked at, what stands beside them is drawn anew.
+    # Until all images were looked at, what stands beside them is drawn anew.
     until(browser, lambda: "Nothing suspicious was found" in one(browser, "main").text, 120)
     seen: list[str | None] = []
     for words in ("Preview", "Others"):
@@ -130,21 +130,21 @@ def class_counts(browser: webdriver.Chrome) -> list[str]:
         By.CSS_SELECTOR, ".op-class-table tbody tr")]  # fmt: skip
 
 
-def test_pictures_are_relabelled_left_out_and_all_of_it_undone(
+def test_images_are_relabelled_left_out_and_all_of_it_undone(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str]
 ) -> None:
     process, set_id = running
-    assert len(pictures(browser)) == 100
-    pictures(browser)[4].click()
-    shift = ActionChains(browser).key_down(Keys.SHIFT).click(pictures(browser)[6])
+    assert len(gallery_images(browser)) == 100
+    gallery_images(browser)[4].click()
+    shift = ActionChains(browser).key_down(Keys.SHIFT).click(gallery_images(browser)[6])
     shift.key_up(Keys.SHIFT).perform()
     until(browser, lambda: told(browser) == "3 chosen")
     relabel(browser, "9")
     until(browser, lambda: marked(browser, "corrected") == ["4", "5", "6"])
     assert table(process, set_id) == {"4": "9", "5": "9", "6": "9"}
-    assert "now 9, corrected" in str(pictures(browser)[4].get_attribute("aria-label"))
+    assert "now 9, corrected" in str(gallery_images(browser)[4].get_attribute("aria-label"))
 
-    pictures(browser)[5].click()
+    gallery_images(browser)[5].click()
     press(browser, "Leave out")
     until(browser, lambda: marked(browser, "left-out") == ["5"])
     assert table(process, set_id) == {"4": "9", "5": "-", "6": "9"}
@@ -173,8 +173,8 @@ def test_two_windows_agree(browser: webdriver.Chrome, running: tuple[StudioProce
     browser.switch_to.new_window("window")
     second = browser.current_window_handle
     browser.get(f"{running[0].address}/data/{running[1]}?class=0")
-    until(browser, lambda: pictures(browser))
-    pictures(browser)[0].click()
+    until(browser, lambda: gallery_images(browser))
+    gallery_images(browser)[0].click()
     press(browser, "Leave out")
     until(browser, lambda: marked(browser, "left-out") == ["0"])
     browser.switch_to.window(first)
@@ -187,25 +187,25 @@ def test_two_windows_agree(browser: webdriver.Chrome, running: tuple[StudioProce
     browser.switch_to.window(first)
 
 
-def test_pictures_are_chosen_by_keyboard(browser: webdriver.Chrome) -> None:
-    pictures(browser)[0].send_keys(Keys.ARROW_RIGHT)
+def test_images_are_chosen_by_keyboard(browser: webdriver.Chrome) -> None:
+    gallery_images(browser)[0].send_keys(Keys.ARROW_RIGHT)
     focused = browser.switch_to.active_element
     assert focused.get_attribute("data-id") == "1"
     focused.send_keys(Keys.SPACE)
     until(browser, lambda: told(browser) == "1 chosen")
-    assert pictures(browser)[1].get_attribute("aria-selected") == "true"
+    assert gallery_images(browser)[1].get_attribute("aria-selected") == "true"
     browser.switch_to.active_element.send_keys(Keys.SHIFT, Keys.ARROW_DOWN)
     until(browser, lambda: int(told(browser).split()[0]) > 3)
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
-    until(browser, lambda: told(browser).startswith("Choose pictures"))
+    until(browser, lambda: told(browser).startswith("Choose images"))
 
 
-def test_every_view_has_an_address_and_only_pictures_in_sight_are_fetched(
+def test_every_view_has_an_address_and_only_images_in_sight_are_fetched(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str]
 ) -> None:
     script = "return performance.getEntriesByType('resource').map((each) => each.name)"
     asked = browser.execute_script(script)
-    assert 0 < sum("/pictures/" in each for each in asked) < 100
+    assert 0 < sum("/images/" in each for each in asked) < 100
     images = browser.find_elements(By.CSS_SELECTOR, ".op-gallery [role=option] img")
     sources = [image.get_attribute("src") for image in images]
     assert len(set(sources)) == 100
@@ -217,11 +217,11 @@ def test_every_view_has_an_address_and_only_pictures_in_sight_are_fetched(
     until(browser, lambda: "3, test (22)" in shown(browser))
     assert browser.current_url.endswith("?class=3&part=test")
     browser.refresh()
-    until(browser, lambda: len(pictures(browser)) == 22)
+    until(browser, lambda: len(gallery_images(browser)) == 22)
     browser.back()
     until(browser, lambda: "3 (183)" in shown(browser))
     button(browser, "Next").click()
-    until(browser, lambda: len(pictures(browser)) == 83)
+    until(browser, lambda: len(gallery_images(browser)) == 83)
     resize(browser, 400)
     until(browser, lambda: sideways(browser) == 0)
     resize(browser, 1280)
@@ -232,10 +232,10 @@ def test_training_takes_what_was_corrected(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str], cli: Cli, tmp_path: Path
 ) -> None:
     process, set_id = running
-    pictures(browser)[2].click()
+    gallery_images(browser)[2].click()
     relabel(browser, "5")
     until(browser, lambda: marked(browser, "corrected") == ["2"])
-    pictures(browser)[3].click()
+    gallery_images(browser)[3].click()
     press(browser, "Leave out")
     until(browser, lambda: marked(browser, "left-out") == ["3"])
     path = process.home / "sets" / set_id / "corrections.csv"

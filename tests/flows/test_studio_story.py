@@ -55,7 +55,7 @@ def state(browser: webdriver.Chrome) -> str:
 
 
 @pytest.mark.timeout(3 * TRAINING)
-def test_from_the_first_visit_to_a_classified_picture(
+def test_from_the_first_visit_to_a_classified_image(
     running: StudioProcess, windows: tuple[webdriver.Chrome, webdriver.Chrome]
 ) -> None:
     try:
@@ -81,7 +81,7 @@ def test_from_the_first_visit_to_a_classified_picture(
     until(other, lambda: button(other, "Resume").is_displayed())
     button(other, "Resume").click()
     until(browser, lambda: "Done" in state(browser), TRAINING)
-    until(browser, lambda: "of 10,000 test pictures" in shown(browser))
+    until(browser, lambda: "of 10,000 test images" in shown(browser))
     first = browser.current_url.partition("?")[0]
 
     # A label that looks wrong is corrected, the other window sees it, and it is trained again.
@@ -105,12 +105,12 @@ def test_from_the_first_visit_to_a_classified_picture(
     recipe = json.loads((corrected[0] / "recipe.json").read_text(encoding="utf-8"))
     assert recipe["data"]["labels"].endswith("corrections.csv")
 
-    # A picture file, chosen by a visitor.
+    # An image file, chosen by a visitor.
     row = int(clothes.split.test[0])
-    Image.fromarray(clothes.images[row][..., 0]).save(running.folder / "picture.png")
+    Image.fromarray(clothes.images[row][..., 0]).save(running.folder / "image.png")
     browser.get(f"{running.address}/try")
     until(browser, lambda: one(browser, "input[type=file]"))
-    one(browser, "input[type=file]").send_keys(str(running.folder / "picture.png"))
+    one(browser, "input[type=file]").send_keys(str(running.folder / "image.png"))
     until(browser, lambda: one(browser, ".op-bars .op-best"), 60)
     assert one(browser, ".op-bars .op-best").text == clothes.classes[clothes.labels[row]]
     for window in windows:

@@ -88,7 +88,7 @@ def typed(browser: webdriver.Chrome, label: str, text: str) -> bool:
 
 
 def first_chosen(browser: webdriver.Chrome) -> bool:
-    """Choose the gallery's first picture, which may be redrawn at this moment."""
+    """Choose the gallery's first image, which may be redrawn at this moment."""
     if button(browser, "Leave the chosen out").is_enabled():
         return True
     first = one(browser, ".op-gallery [role=option]")
@@ -102,16 +102,16 @@ def plans(running: StudioProcess) -> list[str]:
     return [job["id"] for job in running.jobs() if job["kind"] == "plan"]
 
 
-def test_without_pictures_nothing_is_planned_and_they_are_asked_for(
+def test_without_images_nothing_is_planned_and_they_are_asked_for(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
     browser.get(f"{running.address}/train")
-    until(browser, lambda: "Add your pictures first" in shown(browser))
+    until(browser, lambda: "Add your images first" in shown(browser))
     assert not button(browser, "Start").is_enabled()
-    assert one(browser, field(browser, "Pictures")).get_attribute("value") == ""
+    assert one(browser, field(browser, "Images")).get_attribute("value") == ""
     time.sleep(2)  # longer than a plan waits for the next change
     assert plans(running) == []
-    choose(browser, "Pictures", "digits")
+    choose(browser, "Images", "digits")
     until(browser, lambda: button(browser, "Start").is_enabled())
     wait_for(lambda: plans(running))
     assert complaints(browser) == []
@@ -134,7 +134,7 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     until(browser, lambda: last_epoch(browser) >= 1, 120)
     before = last_epoch(browser)
     until(browser, lambda: last_epoch(browser) > before, 60)
-    until(browser, lambda: "pictures/s" in one(browser, ".op-work").text, 60)
+    until(browser, lambda: "images/s" in one(browser, ".op-work").text, 60)
     before = last_epoch(browser)
     browser.refresh()
     until(browser, lambda: last_epoch(browser) >= before)
@@ -156,9 +156,9 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     cell = one(browser, ".op-matrix a.op-cell-wrong")
     wrong = int(cell.text)
     cell.click()
-    pictures = ".op-gallery img"
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, pictures), 60)
-    assert len(browser.find_elements(By.CSS_SELECTOR, pictures)) == wrong
+    images = ".op-gallery img"
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, images), 60)
+    assert len(browser.find_elements(By.CSS_SELECTOR, images)) == wrong
     loaded = "return [...document.querySelectorAll('.op-gallery img')].every(i => i.naturalWidth)"
     until(browser, lambda: browser.execute_script(loaded))
     assert complaints(browser) == []
@@ -179,7 +179,7 @@ def test_training_again_is_asked_by_the_form(
     before = [job["id"] for job in running.jobs() if job["kind"] == "train"]
     button(browser, "Train again with corrections").click()
     until(browser, lambda: "/train?from=" in browser.current_url)
-    until(browser, lambda: "with corrected labels" in value(browser, "Pictures"))
+    until(browser, lambda: "with corrected labels" in value(browser, "Images"))
     assert value(browser, "Epochs") == "3"
     until(browser, lambda: "194 test" in shown(browser), 120)  # one of them is left out
     assert button(browser, "Start").is_enabled()

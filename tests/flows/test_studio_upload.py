@@ -1,4 +1,4 @@
-"""Pictures come into the studio: an upload that breaks off, folders, names, a camera."""
+"""Images come into the studio: an upload that breaks off, folders, names, a camera."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_an_upload_that_breaks_off_goes_on_where_it_stopped(
     # A process of its own has read them: counts, and what it found.
     until(browser, lambda: "Findings\n–" not in panel(browser, "pets <img"))
     told = panel(browser, "pets <img")
-    assert "Classes\n3\nPictures\n12" in told
+    assert "Classes\n3\nImages\n12" in told
     assert "cat\n4" in told
     assert f"{HOSTILE[:15]}…" in told
     assert sideways(browser) == 0
@@ -163,7 +163,7 @@ def test_a_good_upload_after_a_refused_one_is_taken(
     one(browser, FILES).send_keys(str(good))
     until(browser, lambda: "Added: My animals" in shown(browser))
     # What was refused still waits, and needs a class only.
-    one(browser, '[aria-label="Class of pictures without a folder"]').send_keys("zebra")
+    one(browser, '[aria-label="Class of images without a folder"]').send_keys("zebra")
     button(browser, "Try again").click()
     until(browser, lambda: "Added: zebra" in shown(browser))
     assert "came without" not in shown(browser)
@@ -227,7 +227,7 @@ def test_a_removed_set_comes_back_and_other_windows_see_it(
     browser.switch_to.window(first)
 
 
-def test_an_empty_set_takes_pictures_from_the_camera(
+def test_an_empty_set_takes_images_from_the_camera(
     browser: webdriver.Chrome, running: StudioProcess
 ) -> None:
     browser.get(f"{running.address}/data?add=empty")

@@ -1,4 +1,4 @@
-"""A small network with a residual, random weights, and pictures for it; no PyTorch."""
+"""A small network with a residual, random weights, and images for it; no PyTorch."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
 def made(
     folder: Path, *, count: int = 90, **options: Any
 ) -> tuple[Classifier, Network, ReferenceSet]:
-    """Return such a classifier, its graph, and random pictures, two thirds of them for training."""
+    """Return such a classifier, its graph, and random images, two thirds of them for training."""
     classifier = Classifier(write_network(folder / "classifier.onnx", **options))
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
     random = np.random.default_rng(1)

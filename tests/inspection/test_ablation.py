@@ -1,4 +1,4 @@
-"""Switching a unit off is counted picture by picture."""
+"""Switching a unit off is counted image by image."""
 
 from __future__ import annotations
 

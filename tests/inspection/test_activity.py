@@ -1,4 +1,4 @@
-"""Figures over many pictures: whatever the batches, and which units are dead or saturated."""
+"""Figures over many images: whatever the batches, and which units are dead or saturated."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_batches_make_no_difference(
 def test_dead_is_never_above_zero_after_relu_and_constant_elsewhere() -> None:
     random = np.random.default_rng(0)
     values = np.zeros((50, 3, 4, 4), np.float32)
-    values[7, 1, 2, 2] = 1e-3  # one place of one picture is enough to be alive
+    values[7, 1, 2, 2] = 1e-3  # one place of one image is enough to be alive
     values[:, 2] = random.random((50, 4, 4))
     assert units("ReLU", values).dead.tolist() == [True, False, False]
     dense = random.standard_normal((50, 3), np.float32)
@@ -116,7 +116,7 @@ def classifier(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> opsin.Cla
 
 
 class Asked:
-    """Pictures, and how often somebody asked for them."""
+    """Images, and how often somebody asked for them."""
 
     def __init__(self, classifier: opsin.Classifier) -> None:
         self.classifier, self.times = classifier, 0
@@ -145,7 +145,7 @@ def file_of(classifier: opsin.Classifier) -> Path:
     return classifier.path.parent / "inspection" / "activity.npz"
 
 
-def test_figures_are_those_of_1000_training_pictures(
+def test_figures_are_those_of_1000_training_images(
     classifier: opsin.Classifier, digits: Dataset
 ) -> None:
     found = look(classifier, Asked(classifier))
@@ -162,7 +162,7 @@ def test_figures_are_those_of_1000_training_pictures(
     assert units.dead.any()
 
 
-def test_the_second_look_asks_for_no_picture(classifier: opsin.Classifier) -> None:
+def test_the_second_look_asks_for_no_image(classifier: opsin.Classifier) -> None:
     asked = Asked(classifier)
     first, second = look(classifier, asked), look(classifier, asked)
     assert asked.times == 1
@@ -201,7 +201,7 @@ def test_where_nothing_can_be_written_the_figures_come_all_the_same(
     assert asked.times == 2
 
 
-def test_pictures_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
+def test_images_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
     known = known_images(classifier)
     other = ReferenceSet(
         known.images, known.labels, known.names, known.train, known.val, "elsewhere"
@@ -227,11 +227,11 @@ def test_without_a_run_nothing_is_written(
 
 
 @pytest.mark.parametrize("kind", [SourceError, RunError])
-def test_lost_pictures_are_told_and_no_reason_to_stop(
+def test_lost_images_are_told_and_no_reason_to_stop(
     classifier: opsin.Classifier, kind: type[OpsinError]
 ) -> None:
     def lost() -> ReferenceSet:
-        raise kind("the pictures", "they are gone", "Restore them.")
+        raise kind("the images", "they are gone", "Restore them.")
 
     notes = Notes()
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)

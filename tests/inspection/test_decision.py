@@ -122,7 +122,7 @@ def test_a_model_without_gradients_has_its_occlusion(name: str, tmp_path: Path) 
     assert "Saliency, Grad-CAM and Integrated Gradients need" in decision.notes[0]
     told = "need gradients" in decision.notes[0]
     assert told != ("opsin[train]" in decision.notes[0])
-    # The stored pictures of neighbours can be drawn anew, the steps of trees cannot.
+    # The stored images of neighbours can be drawn anew, the steps of trees cannot.
     assert (decision.maps[0].random_heat is None) == (name == "forest")
     assert (NO_WEIGHTS in decision.notes) == (name == "forest")
 
@@ -149,7 +149,7 @@ def test_of_an_image_without_contrast_no_maps_are_drawn(nearest_mean: Path) -> N
     assert "Bright" not in shown.html
 
 
-def test_models_that_know_no_mean_hide_in_the_picture_s_own(nearest_mean: Path) -> None:
+def test_models_that_know_no_mean_hide_in_the_image_s_own(nearest_mean: Path) -> None:
     _, network = opened(nearest_mean)
     pixels = np.array([[[10], [21]]], np.uint8)
     assert fill_of(network, pixels).tolist() == [16]

@@ -31,9 +31,9 @@ BLACK = np.zeros(1, np.uint8)
 WHITE = np.full((28, 28, 1), 255, np.uint8)
 
 
-def box(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def box(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Answer by the light in a box of 10×10 pixels."""
-    light = pictures[:, 6:16, 8:18].mean(axis=(1, 2, 3)) / 255
+    light = images[:, 6:16, 8:18].mean(axis=(1, 2, 3)) / 255
     return np.stack([light, 1 - light], axis=1).astype(np.float32)
 
 
@@ -69,7 +69,7 @@ def test_its_opposite_fails_both() -> None:
 
 
 @pytest.mark.parametrize("smooth", [False, True])
-def test_maps_that_know_nothing_of_the_picture_pass_seldom(smooth: bool) -> None:
+def test_maps_that_know_nothing_of_the_image_pass_seldom(smooth: bool) -> None:
     random = np.random.default_rng(0)
     passed = 0
     for seed in range(40):
@@ -99,15 +99,15 @@ def test_a_flat_map_says_nothing() -> None:
 
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (1, 1), (3, 50), (224, 224)])
 def test_curves_run_from_nothing_to_everything(size: tuple[int, int]) -> None:
-    picture = np.full((*size, 1), 200, np.uint8)
+    image = np.full((*size, 1), 200, np.uint8)
 
-    def light(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        share = pictures.mean(axis=(1, 2, 3)) / 200
+    def light(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        share = images.mean(axis=(1, 2, 3)) / 200
         return np.stack([share, 1 - share], axis=1).astype(np.float32)
 
     heat = np.random.default_rng(0).random(size, np.float32)
-    curves = curves_of(light, picture, heat, 0, BLACK)
-    by_chance = chance(light, picture, heat, 0, BLACK)
+    curves = curves_of(light, image, heat, 0, BLACK)
+    by_chance = chance(light, image, heat, 0, BLACK)
     for shares in (curves.shares, by_chance.shares):
         assert (shares[0], shares[-1]) == (0, 1)
         assert np.all(np.diff(shares) > 0)

@@ -76,13 +76,13 @@ def test_rows_that_are_no_numbers_or_nothing_are_like_none() -> None:
 
 
 class Asked(Watcher):
-    """Counts the pictures that the network was asked about."""
+    """Counts the images that the network was asked about."""
 
     def __init__(self) -> None:
-        self.pictures = 0
+        self.images = 0
 
     def advance(self, done: int, **figures: float) -> None:
-        self.pictures = done
+        self.images = done
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def file(nearest_mean: Path, tmp_path: Path) -> Classifier:
 
 
 def by_hand(known: ReferenceSet, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the cosines to all training pictures; the embedding is the picture itself."""
+    """Return the cosines to all training images; the embedding is the image itself."""
     rows = known.images[known.train].reshape(len(known.train), -1).astype(float)
     one = pixels.ravel().astype(float)
     cosines: NDArray[np.float64] = rows @ one / np.linalg.norm(rows, axis=1) / np.linalg.norm(one)
@@ -126,24 +126,24 @@ def test_the_nearest_are_those_of_a_full_comparison(
     assert found[0].to_json()["class"] == found[0].class_name
 
 
-def test_a_training_picture_finds_itself(file: Classifier, known: ReferenceSet) -> None:
+def test_a_training_image_finds_itself(file: Classifier, known: ReferenceSet) -> None:
     row = known.train[5]
     first, second, *_ = nearest(file, known, np.array(known.images[row]))
     assert (first.row, first.same, second.same) == (row, True, False)
     assert first.similarity == pytest.approx(1)
 
 
-def test_the_second_picture_is_quick_and_the_same(file: Classifier, known: ReferenceSet) -> None:
+def test_the_second_image_is_quick_and_the_same(file: Classifier, known: ReferenceSet) -> None:
     pixels = np.array(known.images[known.val[0]])
     first, second = Asked(), Asked()
     one = nearest(file, known, pixels, watcher=first)
     two = nearest(file, known, pixels, watcher=second)
-    assert (first.pictures, second.pictures) == (len(known.train), 0)
+    assert (first.images, second.images) == (len(known.train), 0)
     assert [each.row for each in one] == [each.row for each in two]
     assert (file.path.parent / FILE).is_file()
 
 
-@pytest.mark.parametrize("harm", ["cut", "other", "pictures", "bits", "rows", "source", "file"])
+@pytest.mark.parametrize("harm", ["cut", "other", "images", "bits", "rows", "source", "file"])
 def test_what_does_not_fit_is_made_anew(file: Classifier, known: ReferenceSet, harm: str) -> None:
     pixels = np.array(known.images[known.val[0]])
     expected = [each.row for each in nearest(file, known, pixels)]
@@ -163,12 +163,12 @@ def test_what_does_not_fit_is_made_anew(file: Classifier, known: ReferenceSet, h
     elif harm == "source":
         known = replace(known, source="elsewhere")
     else:
-        other = known.train[:-1] if harm == "pictures" else known.train[::-1]
+        other = known.train[:-1] if harm == "images" else known.train[::-1]
         known = replace(known, train=other)
     asked = Asked()
     found = nearest(file, known, pixels, watcher=asked)
-    assert asked.pictures == len(known.train)
-    if harm not in {"pictures", "rows"}:
+    assert asked.images == len(known.train)
+    if harm not in {"images", "rows"}:
         assert [each.row for each in found] == expected
 
 
@@ -195,6 +195,6 @@ def test_a_file_outside_a_run_gets_nothing_written_beside_it(
     assert not (nearest_mean.parent / FILE).exists()
 
 
-def test_no_training_pictures_no_neighbours(file: Classifier, known: ReferenceSet) -> None:
+def test_no_training_images_no_neighbours(file: Classifier, known: ReferenceSet) -> None:
     none = replace(known, train=known.train[:0])
     assert nearest(file, none, np.array(known.images[0])) == []

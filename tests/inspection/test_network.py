@@ -159,7 +159,7 @@ def windows(draw: st.DrawFn, padded: bool) -> tuple[str, dict[str, Any]]:
 
 
 def built(parts: Sequence[tuple[str, dict[str, Any]]]) -> Made | None:
-    """Build the network of some parts; ``None`` where it would leave nothing of the picture."""
+    """Build the network of some parts; ``None`` where it would leave nothing of the image."""
     made, sides = Made(positive=True), list(SIZE)
     value = made.input()
     for number, (kind, options) in enumerate(parts):
@@ -247,7 +247,7 @@ def test_fields_of_a_residual_network() -> None:
     assert fields["maximum"] is None and fields["head"] is None
 
 
-def test_a_box_is_cut_to_the_picture() -> None:
+def test_a_box_is_cut_to_the_image() -> None:
     wide = ReceptiveField(7, 5, (2, 2), (-3, -1))
     assert wide.box(0, 0, (20, 20)) == (0, 0, 4, 4)
     assert wide.box(4, 4, (20, 20)) == (5, 7, 12, 12)
@@ -325,7 +325,7 @@ def test_exchanged_weights_are_used_and_no_others_change() -> None:
 
 
 def test_the_squares_of_a_model_without_layers_are_its_field(shapes: Path) -> None:
-    """Large pictures are averaged first: a place sees the pixels that change it, and no others."""
+    """Large images are averaged first: a place sees the pixels that change it, and no others."""
     pytest.importorskip("sklearn")
     run = opsin.train(
         shapes, model="logistic", size=(60, 50), runs=shapes.parent / "runs", quiet=True

@@ -27,8 +27,8 @@ def white(height: int, width: int, channels: int = 1) -> NDArray[np.uint8]:
 def looking_at(top: int, left: int, bottom: int, right: int) -> Answer:
     """Return an answer that is the light within a box, against the rest."""
 
-    def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        light = pictures[:, top:bottom, left:right].mean(axis=(1, 2, 3)) / 255
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        light = images[:, top:bottom, left:right].mean(axis=(1, 2, 3)) / 255
         return np.stack([light, 1 - light], axis=1).astype(np.float32)
 
     return answer
@@ -53,35 +53,35 @@ def test_the_map_is_bright_where_the_answer_looks_and_dark_elsewhere(
 
 
 def test_what_speaks_for_one_class_speaks_against_the_other() -> None:
-    answer, picture = looking_at(4, 4, 10, 10), white(14, 14)
+    answer, image = looking_at(4, 4, 10, 10), white(14, 14)
     np.testing.assert_allclose(
-        occlusion_map(answer, picture, 0, BLACK),
-        -occlusion_map(answer, picture, 1, BLACK),
+        occlusion_map(answer, image, 0, BLACK),
+        -occlusion_map(answer, image, 1, BLACK),
         atol=1e-6,
     )
 
 
 @pytest.mark.parametrize("side", [28, 224])
-def test_large_pictures_cost_no_more_questions(side: int) -> None:
+def test_large_images_cost_no_more_questions(side: int) -> None:
     asked = 0
 
-    def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         nonlocal asked
-        asked += len(pictures)
-        assert pictures.size <= 4_000_000  # a batch, not everything
-        return np.tile(np.array([0.9, 0.1], np.float32), (len(pictures), 1))
+        asked += len(images)
+        assert images.size <= 4_000_000  # a batch, not everything
+        return np.tile(np.array([0.9, 0.1], np.float32), (len(images), 1))
 
-    picture = white(side, side)
-    heat = occlusion_map(answer, picture, 0, BLACK)
+    image = white(side, side)
+    heat = occlusion_map(answer, image, 0, BLACK)
     assert asked == 170
-    assert counterfactual(answer, picture, heat, BLACK) is None
+    assert counterfactual(answer, image, heat, BLACK) is None
     assert asked < 2_200
 
 
 def test_the_smallest_patch_that_changes_the_answer_is_found() -> None:
     # The answer changes once more than half of a 5×5 box is hidden: four by four are enough.
-    answer, picture = looking_at(8, 10, 13, 15), white(28, 28)
-    found = counterfactual(answer, picture, occlusion_map(answer, picture, 0, BLACK), BLACK)
+    answer, image = looking_at(8, 10, 13, 15), white(28, 28)
+    found = counterfactual(answer, image, occlusion_map(answer, image, 0, BLACK), BLACK)
     assert found is not None and found.box is not None
     top, left, bottom, right = found.box
     assert (bottom - top, right - left) == (4, 4)
@@ -94,20 +94,20 @@ def test_the_smallest_patch_that_changes_the_answer_is_found() -> None:
 
 
 def test_a_single_pixel_is_enough_where_the_answer_hangs_on_it() -> None:
-    answer, picture = looking_at(9, 4, 10, 5), white(28, 28)
-    found = counterfactual(answer, picture, occlusion_map(answer, picture, 0, BLACK), BLACK)
+    answer, image = looking_at(9, 4, 10, 5), white(28, 28)
+    found = counterfactual(answer, image, occlusion_map(answer, image, 0, BLACK), BLACK)
     assert found is not None and found.box == (9, 4, 10, 5)
 
 
 def test_where_no_patch_does_it_parts_are_hidden_together() -> None:
-    def corners(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        lit = [pictures[:, y, x, 0] / 255 for y in (0, 27) for x in (0, 27)]
+    def corners(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        lit = [images[:, y, x, 0] / 255 for y in (0, 27) for x in (0, 27)]
         light = 0.05 + 0.9 * np.mean(lit, axis=0)  # all four must go
         light = np.where(np.mean(lit, axis=0) > 0, 0.5 + light / 2, light)
         return np.stack([light, 1 - light], axis=1).astype(np.float32)
 
-    picture = white(28, 28)
-    found = counterfactual(corners, picture, occlusion_map(corners, picture, 0, BLACK), BLACK)
+    image = white(28, 28)
+    found = counterfactual(corners, image, occlusion_map(corners, image, 0, BLACK), BLACK)
     assert found is not None and found.box is None
     assert found.hidden[0, 0] and found.hidden[27, 27] and found.share < 0.2
 
@@ -117,23 +117,23 @@ def test_what_is_found_does_change_the_answer(height: int, width: int, seed: int
     random = np.random.default_rng(seed)
     weight = random.normal(size=(height * width, 3)) / 300
 
-    def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        raised = np.exp(pictures.reshape(len(pictures), -1) @ weight)
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        raised = np.exp(images.reshape(len(images), -1) @ weight)
         return np.asarray(raised / raised.sum(axis=1, keepdims=True), np.float32)
 
-    picture = random.integers(0, 256, (height, width, 1), np.uint8)
+    image = random.integers(0, 256, (height, width, 1), np.uint8)
     fill = np.array([127], np.uint8)
-    before = int(answer(picture[None])[0].argmax())
-    found = counterfactual(answer, picture, occlusion_map(answer, picture, before, fill), fill)
+    before = int(answer(image[None])[0].argmax())
+    found = counterfactual(answer, image, occlusion_map(answer, image, before, fill), fill)
     if found is not None:
         assert found.before == before != found.after
         assert int(answer(found.pixels[None])[0].argmax()) == found.after
-        assert np.array_equal(found.pixels[~found.hidden], picture[~found.hidden])
+        assert np.array_equal(found.pixels[~found.hidden], image[~found.hidden])
 
 
 def test_hidden_pixels_get_the_colour_of_each_channel() -> None:
-    def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return pictures[:, 0, 0].astype(np.float32)
+    def answer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return images[:, 0, 0].astype(np.float32)
 
     masks = np.array([[[True, False]], [[False, True]]])
     rows = answers_without(answer, white(1, 2, 3), masks, np.array([1, 2, 3], np.uint8))

@@ -1,4 +1,4 @@
-"""A class's surest and most typical pictures."""
+"""A class's surest and most typical images."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def test_typical_is_the_direction_not_the_length() -> None:
     assert record.distances[3] == 1  # no direction at all
 
 
-def test_a_class_without_pictures_has_no_record() -> None:
+def test_a_class_without_images_has_no_record() -> None:
     assert ClassCounter(0).record() is None
 
 
-def test_each_class_has_its_own_pictures(tmp_path: Path) -> None:
+def test_each_class_has_its_own_images(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path, count=600)
     found = portraits(classifier, known)
     assert [portrait.label for portrait in found] == list(classifier.classes)
@@ -110,7 +110,7 @@ def test_each_class_has_its_own_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1, 2])
-def test_classes_without_pictures_are_empty(tmp_path: Path, left: int) -> None:
+def test_classes_without_images_are_empty(tmp_path: Path, left: int) -> None:
     classifier, _, known = made(tmp_path)
     train = known.train[known.labels[known.train] == left]
     found = portraits(classifier, replace(known, train=train))
@@ -118,7 +118,7 @@ def test_classes_without_pictures_are_empty(tmp_path: Path, left: int) -> None:
     assert [portrait.mean is None for portrait in found] == [k != left for k in range(3)]
 
 
-def test_no_training_pictures(tmp_path: Path) -> None:
+def test_no_training_images(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path)
     with pytest.raises(SourceError, match="made has none"):
         portraits(classifier, replace(known, train=known.train[:0]))

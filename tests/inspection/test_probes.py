@@ -1,4 +1,4 @@
-"""Probes see what a layer puts out, and nothing of the pictures they are judged by."""
+"""Probes see what a layer puts out, and nothing of the images they are judged by."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_the_scale_of_a_feature_does_not_matter(seed: int, shift: float, scale: 
     assert (hits[0] != hits[1]).sum() <= 1
 
 
-def test_a_probe_is_linear_and_learns_from_training_pictures_only() -> None:
+def test_a_probe_is_linear_and_learns_from_training_images_only() -> None:
     random = np.random.default_rng(0)
     points = random.uniform(-1, 1, (2000, 2)).astype(np.float32)
     crossed = (points[:, 0] * points[:, 1] > 0).astype(np.int64)  # no line parts these
@@ -167,7 +167,7 @@ def test_pixels_first_the_classifier_last(
     assert {"layer", "accuracy", "low", "high", "features", "how"} <= set(said["rows"][0])
 
 
-def test_neither_test_labels_nor_test_pictures_are_looked_at(
+def test_neither_test_labels_nor_test_images_are_looked_at(
     opened: tuple[Classifier, Network], digits: Dataset
 ) -> None:
     file, network = opened
@@ -192,7 +192,7 @@ def test_labels_that_say_nothing_cannot_be_probed(
     assert all(probe.low < 0.1 < probe.high for probe in found.probes)
 
 
-def test_many_pictures_are_sampled_and_many_layers_split(
+def test_many_images_are_sampled_and_many_layers_split(
     opened: tuple[Classifier, Network], digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, network = opened

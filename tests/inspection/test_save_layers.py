@@ -1,4 +1,4 @@
-"""The raw numbers of any layer, of a picture or of more than the memory holds."""
+"""The raw numbers of any layer, of an image or of more than the memory holds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_whole_source(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> 
     assert said["bytes"] == (tmp_path / "raw.npz").stat().st_size
 
 
-def test_one_picture_without_a_label(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
+def test_one_image_without_a_label(tmp_path: Path, nearest_mean: Path, digits: Dataset) -> None:
     classifier = opsin.Classifier(nearest_mean)
     file = tmp_path / "one.npz"
     save_layers(classifier, file, ["head"], digits.images[:1],
@@ -60,7 +60,7 @@ def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Datase
         save_layers(classifier, file, ["conv9"], digits.images, image_names=digits.names)
     with pytest.raises(RecipeError, match="at least one layer"):
         save_layers(classifier, file, [], digits.images, image_names=digits.names)
-    with pytest.raises(SourceError, match="at least one picture"):
+    with pytest.raises(SourceError, match="at least one image"):
         save_layers(classifier, file, ["head"], digits.images[:0], image_names=[])
     assert list(tmp_path.iterdir()) == []
 
@@ -131,7 +131,7 @@ with np.load(file) as found:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc")
-def test_four_times_the_pictures_take_no_more_memory(tmp_path: Path, nearest_mean: Path) -> None:
+def test_four_times_the_images_take_no_more_memory(tmp_path: Path, nearest_mean: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _CHILD, nearest_mean, tmp_path / "raw.npz"],
         capture_output=True, text=True, check=True, timeout=120,

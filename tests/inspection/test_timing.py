@@ -57,7 +57,7 @@ def test_operators_count_for_the_layer_that_they_lead_to() -> None:
     assert alone["input"] < again["light"]
 
 
-def test_seconds_are_those_of_one_picture() -> None:
+def test_seconds_are_those_of_one_image() -> None:
     images = np.random.default_rng(0).integers(0, 256, (64, 400), np.uint8)
     few, many = (
         layer_seconds(uneven(), [layer("heavy")], images[:count])["heavy"] for count in (4, 64)

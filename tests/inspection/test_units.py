@@ -1,4 +1,4 @@
-"""What a layer's units like best does not depend on how the pictures come."""
+"""What a layer's units like best does not depend on how the images come."""
 
 from __future__ import annotations
 
@@ -131,11 +131,11 @@ class Steps(Watcher):
         self.told.append("end")
 
 
-def test_the_best_pictures_are_those_of_the_whole_layer(tmp_path: Path) -> None:
+def test_the_best_images_are_those_of_the_whole_layer(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path, count=600)
     steps = Steps()
     gallery = unit_gallery(classifier, network, known, "relu", watcher=steps)
-    assert steps.told == [("Units of relu", 400, "pictures"), 256, 400, "end"]
+    assert steps.told == [("Units of relu", 400, "images"), 256, 400, "end"]
     rows = np.sort(known.train)
     maps = classifier.layers(np.asarray(known.images[rows]), ["relu"])["relu"]
     assert gallery.images == 400
@@ -143,18 +143,18 @@ def test_the_best_pictures_are_those_of_the_whole_layer(tmp_path: Path) -> None:
     for unit in gallery:
         largest = maps[:, unit.number].reshape(400, -1).max(axis=1)
         best = rows[np.lexsort((rows, -largest))][:9]
-        assert [picture.row for picture in unit.best] == best.tolist()
-        for picture in unit.best:
-            assert picture.name == f"train/{picture.row}"
-            assert picture.label == classifier.classes[known.labels[picture.row]]
-            values = maps[np.searchsorted(rows, picture.row), unit.number]
-            assert picture.place is not None
-            assert values[picture.place] == picture.value == values.max()
-            top, left, bottom, right = picture.box
-            y, x = picture.place
+        assert [image.row for image in unit.best] == best.tolist()
+        for image in unit.best:
+            assert image.name == f"train/{image.row}"
+            assert image.label == classifier.classes[known.labels[image.row]]
+            values = maps[np.searchsorted(rows, image.row), unit.number]
+            assert image.place is not None
+            assert values[image.place] == image.value == values.max()
+            top, left, bottom, right = image.box
+            y, x = image.place
             assert (top, left) == (max(y - 1, 0), max(x - 1, 0))
             assert (bottom, right) == (min(y + 2, 6), min(x + 2, 6))
-            assert np.array_equal(picture.patch, known.images[picture.row][top:bottom, left:right])
+            assert np.array_equal(image.patch, known.images[image.row][top:bottom, left:right])
         assert sum(unit.mix.values()) == 100
 
 
@@ -162,9 +162,9 @@ def test_a_unit_that_sees_everything_shows_everything(tmp_path: Path) -> None:
     gallery = unit_gallery(*made(tmp_path), "dense", limit=7)
     assert gallery.images == 7
     assert gallery.sees is None
-    (picture, *_) = gallery.unit(4).best
-    assert picture.place is None
-    assert picture.patch.shape == picture.pixels.shape == (6, 6, 1)
+    (image, *_) = gallery.unit(4).best
+    assert image.place is None
+    assert image.patch.shape == image.pixels.shape == (6, 6, 1)
     assert len(gallery.unit(4).best) == 7
 
 
@@ -207,7 +207,7 @@ def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     assert said["layer"] == "add"
     assert said["sees"] == [5, 5]
     assert [unit["unit"] for unit in said["units"]] == [0, 1, 2, 3]
-    # Two classes have no pictures: they have no mean, and lift nothing.
+    # Two classes have no images: they have no mean, and lift nothing.
     assert said["units"][0]["mean"]["square"] is None
     assert set(said["units"][0]["selectivity"].values()) == {0}
 

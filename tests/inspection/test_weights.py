@@ -1,4 +1,4 @@
-"""The weights' figures are those of the numbers in the file, and the pictures are the numbers."""
+"""The weights' figures are those of the numbers in the file, and the images are the numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.inspection.network import Network
 from opsin.inspection.weights import limit_of, norm_history, values_of, weight_views
 from opsin.models.resolve import resolve
-from tests.classical.test_fitted_file import content_of, fitted, pictures
+from tests.classical.test_fitted_file import content_of, fitted, noisy_images
 from tests.inspection.small_network import small_network, small_weights
 from tests.made_epochs import made_epoch
 
@@ -64,31 +64,31 @@ def test_each_tensor_of_each_layer_is_described() -> None:
     assert sum(said[0]["values"][0]["counts"]) == weights["conv1.weight"].size
 
 
-def test_pictures_are_the_numbers_themselves() -> None:
+def test_images_are_the_numbers_themselves() -> None:
     weights = small_weights()
     conv, norm, second, head = weight_views(small_network(weights))
-    assert conv.pictures and second.pictures and head.pictures and norm.pictures is None
-    assert (conv.pictures.kind, second.pictures.kind, head.pictures.kind) == (
+    assert conv.images and second.images and head.images and norm.images is None
+    assert (conv.images.kind, second.images.kind, head.images.kind) == (
         "filters", "kernels", "matrix",
     )  # fmt: skip
-    assert conv.pictures.weights[2, 0, 1].tolist() == weights["conv1.weight"][2, :, 0, 1].tolist()
-    assert np.array_equal(second.pictures.weights, weights["conv2.weight"])
-    assert second.pictures.sources == ("norm",)
-    assert head.pictures.sources == ("flatten",)
-    assert np.array_equal(head.pictures.weights, weights["head.weight"])
+    assert conv.images.weights[2, 0, 1].tolist() == weights["conv1.weight"][2, :, 0, 1].tolist()
+    assert np.array_equal(second.images.weights, weights["conv2.weight"])
+    assert second.images.sources == ("norm",)
+    assert head.images.sources == ("flatten",)
+    assert np.array_equal(head.images.weights, weights["head.weight"])
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_a_logistic_regression_is_a_picture_a_class(classes: int) -> None:
-    images, _ = pictures(6, classes)
+def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
+    images, _ = noisy_images(6, classes)
     model, _ = fitted("logistic", classes)
     content = content_of(model)
     network = Network(content, Written(model).layers)
     (view,) = weight_views(network)
-    assert view.pictures and view.pictures.kind == "units"
-    assert view.pictures.weights.shape == (classes, 9, 7, 3)
-    # Laid over a picture and summed up, they are what the layer puts out.
-    told = np.einsum("nhwc,khwc->nk", images / 255.0, view.pictures.weights)
+    assert view.images and view.images.kind == "units"
+    assert view.images.weights.shape == (classes, 9, 7, 3)
+    # Laid over an image and summed up, they are what the layer puts out.
+    told = np.einsum("nhwc,khwc->nk", images / 255.0, view.images.weights)
     model_file = onnx.load_model_from_string(content)
     model_file.graph.output.extend([onnx.ValueInfoProto(name="head")])
     session = onnxruntime.InferenceSession(model_file.SerializeToString())
@@ -102,7 +102,7 @@ def test_trees_and_neighbours_are_no_weights(name: str) -> None:
     views = weight_views(Network(content_of(model), Written(model).layers))
     assert [view.name for view in views] == (["pca"] if model.projection is not None else [])
     for view in views:  # the directions of the pixels that differ most
-        assert view.pictures and view.pictures.weights.shape[1:] == (9, 7, 3)
+        assert view.images and view.images.weights.shape[1:] == (9, 7, 3)
 
 
 @pytest.mark.torch
@@ -130,16 +130,16 @@ def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
         fingerprint="f",
     )
     views = weight_views(Network(torch_to_onnx.to_onnx(network, metadata), layers))
-    assert [view.pictures.kind for view in views if view.pictures] == kinds
+    assert [view.images.kind for view in views if view.images] == kinds
     held = sum(int(np.prod(values.shape)) for view in views for values in view.values)
     assert held == sum(layer.parameters for layer in layers)
     own = dict(network.named_parameters())
     for view in views:
         exact = own[f"{view.name}.weight"].detach().numpy()
         assert view.values[0].norm == pytest.approx(np.linalg.norm(exact), rel=1e-5)
-        if view.pictures and view.pictures.kind == "units":
+        if view.images and view.images.kind == "units":
             folded = exact.reshape(-1, 3, 20, 24).transpose(0, 2, 3, 1)
-            assert np.array_equal(view.pictures.weights, folded)
+            assert np.array_equal(view.images.weights, folded)
 
 
 @pytest.mark.torch

@@ -104,7 +104,7 @@ def test_integrated_gradients_add_up_for_a_network_with_a_bend(pixels: NDArray[n
 def test_grad_cam_lights_up_where_the_class_s_map_does(pixels: NDArray[np.uint8]) -> None:
     from opsin.models.attribution import grad_cam
 
-    # Two maps: the picture, and its negative; each class listens to one of them.
+    # Two maps: the image, and its negative; each class listens to one of them.
     weights = {
         "k": np.array([1, -1], np.float32).reshape(2, 1, 1, 1),
         "axes": np.array([2, 3]),

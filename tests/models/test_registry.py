@@ -76,7 +76,7 @@ def test_sizes_depth_activation_and_dropout_are_options() -> None:
     ("name", "side", "words"),
     [("cnn", 8, "--depth 1"), ("cnn", 3, "larger --size")],
 )
-def test_pictures_that_are_too_small_are_refused(name: str, side: int, words: str) -> None:
+def test_images_that_are_too_small_are_refused(name: str, side: int, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         build(name, (side, side, 1), 2)
 

@@ -1,4 +1,4 @@
-"""Means, deviations and whitening filters are those of the training pictures."""
+"""Means, deviations and whitening filters are those of the training images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_mean_and_deviation_are_those_of_the_pixels() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_whitened_patches_vary_alike_in_every_direction(channels: int) -> None:
     random = np.random.default_rng(0)
-    # Smooth pictures: neighbouring pixels, and the channels, go together.
+    # Smooth images: neighbouring pixels, and the channels, go together.
     rough = random.normal(size=(200, 12, 12, 1)).cumsum(axis=1).cumsum(axis=2)
     mixed = rough + 0.3 * random.normal(size=(200, 12, 12, channels)).cumsum(axis=1)
     images = np.clip(128 + 12 * mixed, 0, 255).astype(np.uint8)
@@ -51,7 +51,7 @@ def test_the_whitening_layer_does_not_learn() -> None:
     assert (layer.name, layer.parameters, layer.trainable) == ("whiten", 32, 0)
 
 
-def test_pictures_without_any_change_are_whitened_to_finite_numbers() -> None:
+def test_images_without_any_change_are_whitened_to_finite_numbers() -> None:
     images = np.full((5, 6, 6, 3), 7, np.uint8)
     filters = statistics_of(images, np.arange(5)).whitening
     assert filters is not None

@@ -1,4 +1,4 @@
-"""The chart of picture rates holds every measurement, whatever was measured."""
+"""The chart of image rates holds every measurement, whatever was measured."""
 
 from __future__ import annotations
 

@@ -89,15 +89,15 @@ def test_each_run_has_its_dot_and_interval_in_its_curves_colour() -> None:
     ]
 
 
-def test_right_is_blue_and_wrong_is_red_in_every_picture(tmp_path: Path) -> None:
+def test_right_is_blue_and_wrong_is_red_in_every_image(tmp_path: Path) -> None:
     groups = [("Only A is right (2)", [disagreement(), disagreement(3, "b" * 80)]), ("None", [])]
     with styled():
         figure = draw_disagreements(groups, "The finding")
         save(figure, tmp_path / "a.png")
         nothing = draw_disagreements([("None", [])], "Nothing")
-    pictures = [axes for part in figure.subfigs for axes in part.axes]
-    assert len(pictures) == 2
-    for axes in pictures:
+    images = [axes for part in figure.subfigs for axes in part.axes]
+    assert len(images) == 2
+    for axes in images:
         colours = {text.get_text()[0]: text.get_color() for text in axes.texts}
         assert colours == {"A": RIGHT, "B": WRONG}
     assert nothing.subfigs == []

@@ -100,7 +100,7 @@ def test_every_method_is_shown_with_its_verdict_and_its_paper(channels: int) -> 
     assert "http" not in re.sub(r"data:[^\"')]*", "", page)
 
 
-def test_every_picture_has_words_and_every_map_its_colours() -> None:
+def test_every_image_has_words_and_every_map_its_colours() -> None:
     page = "".join(each.html for each in decision_sections(made(channels=3), [neighbour(0)]))
     for tag in re.findall(r"<img[^>]*>", page):
         assert re.search(r'alt="[^"]+"', tag)
@@ -146,7 +146,7 @@ def test_the_part_that_decides_is_outlined_and_told() -> None:
     page = decision_sections(decision)[1].html
     assert "top: 25.0%; left: 25.0%; height: 75.0%; width: 56.25%" in page
     together = changed(made(), None)
-    assert counterfactual_words(together).startswith("Hiding these 31% of the picture turns")
+    assert counterfactual_words(together).startswith("Hiding these 31% of the image turns")
     assert "<i style" not in decision_sections(together)[1].html
 
 
@@ -160,10 +160,10 @@ def test_where_nothing_changes_the_answer_that_is_said() -> None:
 def test_neighbours_are_coloured_by_the_right_class_where_it_is_known(actual: int | None) -> None:
     given = [neighbour(0), neighbour(0, same=True), neighbour(1)]
     found = decision_sections(made(), given, actual=actual)[2]
-    assert found.title == "2 of the 3 training pictures most like it are boot"
+    assert found.title == "2 of the 3 training images most like it are boot"
     right, wrong = found.html.count('class="right"'), found.html.count('class="wrong"')
     assert (right, wrong) == {None: (0, 0), 0: (2, 1), 1: (1, 2)}[actual]
-    assert found.html.count("the very picture") == 1 and found.html.count("0.987") == 2
+    assert found.html.count("the very image") == 1 and found.html.count("0.987") == 2
     assert "train/1&lt;i&gt;.png" in found.html
 
 
@@ -171,11 +171,11 @@ def test_words_for_one_neighbour_for_all_and_for_none() -> None:
     decision = made()
     assert neighbours_words([neighbour(1)], decision).endswith("most like it is sneaker")
     both = neighbours_words([neighbour(1), neighbour(1)], decision)
-    assert both == "The 2 training pictures most like it are all sneaker"
+    assert both == "The 2 training images most like it are all sneaker"
     assert [each.anchor for each in decision_sections(decision)] == ["decision", "part"]
 
 
-def test_a_large_picture_makes_no_heavy_page_and_a_flat_map_no_trouble() -> None:
+def test_a_large_image_makes_no_heavy_page_and_a_flat_map_no_trouble() -> None:
     heat = replace(heat_map(size=(600, 500)), heat=np.zeros((600, 500), np.float32))
     decision = replace(made(heat), pixels=np.zeros((600, 500, 3), np.uint8))
     assert sum(len(each.html) for each in decision_sections(decision)) < 200_000

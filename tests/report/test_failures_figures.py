@@ -21,7 +21,7 @@ from opsin.report.figures.failure_figures import (
     draw_slices,
 )
 from opsin.report.figures.style import WRONG, save, styled
-from tests.conftest import shape_picture
+from tests.conftest import shape_image
 
 
 def drawn(figure: Figure, folder: Path) -> list[str]:
@@ -72,7 +72,7 @@ def test_no_slice_that_is_worse_and_none_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fragile", [False, True])
 def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> None:
-    images = np.stack([shape_picture("disc", seed) for seed in range(60)])
+    images = np.stack([shape_image("disc", seed) for seed in range(60)])
     labels = np.zeros(60, np.int64)
 
     def answer(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Any:
@@ -95,7 +95,7 @@ def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> 
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 30, 3)])
-def test_disturbed_pictures_are_shown(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+def test_disturbed_images_are_shown(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     with styled():
         figure = draw_disturbed(disturbed_examples(pixels), pixels)
@@ -148,4 +148,4 @@ def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
             draw_map(map_to_json(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])),
             tmp_path,
         )
-    assert "no pictures" in text
+    assert "no images" in text

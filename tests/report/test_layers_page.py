@@ -53,15 +53,15 @@ def shown(
 
 
 def sprites(html: str) -> list[tuple[list[list[float]], NDArray[np.uint8]]]:
-    """Return each page of maps: what the script is told of its units, and the picture."""
+    """Return each page of maps: what the script is told of its units, and the image."""
     found = []
     for anchor, address in re.findall(
         r"#(layer\d+-\d+) i\{background-image:url\(data:image/png;base64,([^)]*)\)", html
     ):
         (told,) = re.findall(rf'id="{anchor}" data-units="([^"]*)"', html)
-        with Image.open(io.BytesIO(base64.b64decode(address))) as picture:
-            assert picture.mode == "P"
-            found.append((json.loads(told), np.asarray(picture.convert("RGB"))))
+        with Image.open(io.BytesIO(base64.b64decode(address))) as image:
+            assert image.mode == "P"
+            found.append((json.loads(told), np.asarray(image.convert("RGB"))))
     return found
 
 
@@ -84,11 +84,11 @@ def test_every_map_is_there_in_its_colours_the_strongest_first(units: int, kind:
     reach = min(reach, max(layer.maximum, -layer.minimum))
     shares = np.clip((layer.values - low) / (reach - low), 0, 1)
     expected = palette[np.rint(255 * shares).astype(int)]
-    for told, picture in pages:
+    for told, image in pages:
         columns = min(8, len(told))
         for place, (unit, lowest, highest, strongest) in enumerate(told):
             top, left = place // columns * 6, place % columns * 8
-            tile = picture[top : top + 6, left : left + 8]
+            tile = image[top : top + 6, left : left + 8]
             assert np.abs(tile.astype(int) - expected[int(unit)]).max() <= 2
             own = layer.values[int(unit)]
             assert lowest == pytest.approx(own.min(), rel=0.01)
@@ -119,7 +119,7 @@ def test_a_thousand_classes_are_all_there_and_names_do_not_run() -> None:
     assert "Classes 65 to 128" in html
 
 
-def test_nothing_is_loaded_and_every_picture_has_a_text() -> None:
+def test_nothing_is_loaded_and_every_image_has_a_text() -> None:
     html = shown([maps(70), view("dense", "Dense", np.ones(3, np.float32))])
     assert re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', html) == []
     assert set(re.findall(r"url\((.{10})", html)) == {"data:image"}
@@ -143,7 +143,7 @@ def test_dead_and_saturated_units_are_marked_in_words() -> None:
     assert re.findall(r"<b>(\d+)</b> [^<]* <em>(\w+)</em>", html) == [
         ("2", "dead"), ("0", "saturated")
     ]  # fmt: skip
-    assert "found over 50 training pictures" in html
+    assert "found over 50 training images" in html
     assert "dead units cannot be told" in shown(layers)
 
 
@@ -165,7 +165,7 @@ def test_a_layer_of_one_value_is_drawn(value: float) -> None:
     assert len(sprites(html)) == 1
 
 
-def test_a_grey_picture_and_a_large_one() -> None:
+def test_a_grey_image_and_a_large_one() -> None:
     assert "12 × 9 pixels, grey" in shown([maps(2)], pixels=np.zeros((9, 12, 1), np.uint8))
     large = view("conv", "Conv", np.zeros((2, 224, 224), np.float32))
     html = shown([large], pixels=np.zeros((224, 224, 3), np.uint8))
@@ -249,7 +249,7 @@ def test_a_map_is_enlarged_by_keyboard_and_says_what_it_sees(tmp_path: Path) -> 
         rows = f"rows {max(2 * y - 1, 0)} to {min(2 * y + 3, 11)}"
         columns = f"columns {max(2 * x - 1, 0)} to {min(2 * x + 3, 15)}"
         assert f"Row {y}, column {x} of 6 × 8" in said.text
-        assert f"{rows}, {columns} of the picture" in said.text
+        assert f"{rows}, {columns} of the image" in said.text
         stage = browser.find_element(By.CSS_SELECTOR, ".layers-stage")
         step = (Keys.ARROW_UP, -1) if y else (Keys.ARROW_DOWN, 1)
         stage.send_keys(step[0])

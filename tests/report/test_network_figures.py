@@ -23,7 +23,7 @@ from opsin.report.figures.network_diagram import draw_network, network_title
 from opsin.report.figures.receptive_fields import (
     draw_receptive_fields,
     fields_title,
-    picture_size,
+    image_size,
     sees,
 )
 from opsin.report.figures.style import save, styled
@@ -129,17 +129,17 @@ def test_titles_say_the_finding() -> None:
     rows = chain(10)
     assert network_title(rows) == "head holds 62% of the parameters and takes 33% of the time"
     assert network_title(chain(10, timed=False)) == "head holds 62% of the parameters"
-    assert fields_title(rows, picture_size(rows)) == "Only head sees the whole picture"
+    assert fields_title(rows, image_size(rows)) == "Only head sees the whole image"
     deep = chain(50)
-    assert picture_size(deep) == (16, 16)
-    first = next(row for row in deep if sees(row, (16, 16)) == "whole picture")
+    assert image_size(deep) == (16, 16)
+    first = next(row for row in deep if sees(row, (16, 16)) == "whole image")
     assert first.name == "block7.conv"
     assert fields_title(deep, (16, 16)) == (
-        "From block7.conv on, the unit in the middle sees the whole picture"
+        "From block7.conv on, the unit in the middle sees the whole image"
     )
     assert fields_title(deep[:9], (16, 16)) == "No unit sees more than 5×5 pixels"
     dense = [rows[0], layer("a", "Dense", (4,), ("input",)), layer("head", "Dense", (4,), ("a",))]
-    assert fields_title(dense, (16, 16)) == "From a on, each unit sees the whole picture"
+    assert fields_title(dense, (16, 16)) == "From a on, each unit sees the whole image"
 
 
 def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:
@@ -147,14 +147,14 @@ def test_the_part_that_is_seen_is_framed_and_the_rest_faded() -> None:
     pixels = np.zeros((16, 16, 1), np.uint8)
     with styled():
         (axes,) = draw_receptive_fields(rows, pixels).axes
-    pictures = [np.asarray(image.get_array()) for image in axes.images]
-    assert [int((picture == 0).sum()) for picture in pictures] == [1, 9, 25, 256]
+    drawn = [np.asarray(image.get_array()) for image in axes.images]
+    assert [int((each == 0).sum()) for each in drawn] == [1, 9, 25, 256]
     frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     scale = frames[-1].get_height() / 16
     heights = [round(patch.get_height() / scale) for patch in frames]
     assert heights == [1, 3, 5, 16]
     words = {text.get_text() for text in axes.texts}
-    assert {"1×1 pixels", "3×3 pixels", "5×5 pixels", "whole picture"} <= words
+    assert {"1×1 pixels", "3×3 pixels", "5×5 pixels", "whole image"} <= words
     assert "block0.conv\nto block0.add" in words
 
 

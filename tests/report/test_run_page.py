@@ -11,9 +11,9 @@ import pytest
 
 from opsin.evaluation.mistakes import cells_of
 from opsin.evaluation.slices import slice_accuracy
-from opsin.report.answer_image import SIDE, picture_address, small
+from opsin.report.answer_image import SIDE, image_address, small
 from opsin.report.card import model_card
-from opsin.report.run_page import Cell, Pictures, Suspect, render
+from opsin.report.run_page import Cell, Images, Suspect, render
 from tests.report.test_figures import HISTORY, HOSTILE, answers, figures_for
 
 RECIPE: dict[str, Any] = {
@@ -30,7 +30,7 @@ def report_of(names: list[str], split: str = "test") -> dict[str, Any]:
     }  # fmt: skip
     right, light = np.arange(200) % 3 > 0, np.arange(200, dtype=np.float64) % 7
     return {
-        "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 pictures",
+        "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 images",
         "split": split, "figures": {split: figures}, "unreadable": 2,
         "leaks": {"exact": 1, "near": 0}, "looks": 3,
         "findings": [{"count": 3, "title": "Odd <b>", "opsin": "keeps them"}],
@@ -54,9 +54,9 @@ def rendered(names: list[str], split: str = "test") -> str:
         for cell in cells_of(shares, labels)
     ]
     suspect = Suspect(shown[0].pixels, names[0], names[0], names[1], 0.9, shown[1].pixels)
-    pictures = Pictures(shown, shown, shown[:1], cells, [suspect])
+    images = Images(shown, shown, shown[:1], cells, [suspect])
     drawn = {"calibration": '<svg width="9pt" height="9pt"><text>a</text></svg>'}
-    return render(report_of(names, split), RECIPE, HISTORY, name=names[0], pictures=pictures,
+    return render(report_of(names, split), RECIPE, HISTORY, name=names[0], images=images,
                   drawn=drawn)  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_the_page_is_self_contained_and_nothing_in_a_name_runs(names: list[str])
     assert len(re.findall(r"<img(?![^>]*alt=)", text)) == 0
 
 
-def test_every_number_of_the_matrix_leads_to_its_pictures() -> None:
+def test_every_number_of_the_matrix_leads_to_its_images() -> None:
     text = rendered(["a", "b", "c"])
     links = set(re.findall(r'href="#(cell-[\d-]+)"', text))
     assert links == set(re.findall(r'<details id="(cell-[\d-]+)"', text))
@@ -80,9 +80,9 @@ def test_every_number_of_the_matrix_leads_to_its_pictures() -> None:
 def test_what_the_page_must_not_hide() -> None:
     text = rendered(["a", "b"])
     assert "looked at 3 times by the runs of this folder" in text
-    assert "Without them the accuracy is 0.1000 ± 0.1000 (190 pictures)" in text
+    assert "Without them the accuracy is 0.1000 ± 0.1000 (190 images)" in text
     assert "0.2000 without" in text
-    assert "2.0% of good pictures are refused by mistake" in text
+    assert "2.0% of good images are refused by mistake" in text
     assert "optimistic" not in text
 
 
@@ -105,17 +105,17 @@ def test_the_card_has_a_header_that_machines_read(names: list[str]) -> None:
     assert fields["pipeline_tag"] == "image-classification"
     assert "<img" not in body.replace("\\<img", "")
     assert "none of these" in body
-    assert "1 test picture has an exact copy" in body
+    assert "1 test image has an exact copy" in body
 
 
-def test_pictures_are_small_and_tiny_ones_exact() -> None:
+def test_images_are_small_and_tiny_ones_exact() -> None:
     random = np.random.default_rng(0)
     photo = random.integers(0, 256, (300, 200, 3), np.uint8)
     assert small(photo).shape == (SIDE, 64, 3)
-    assert picture_address(photo).startswith("data:image/jpeg;base64,")
+    assert image_address(photo).startswith("data:image/jpeg;base64,")
     grey = random.integers(0, 256, (8, 8, 1), np.uint8)
     assert small(grey) is grey
-    assert picture_address(grey).startswith("data:image/png;base64,")
+    assert image_address(grey).startswith("data:image/png;base64,")
 
 
 def test_examples_are_said_to_be_drawn_and_how_to_see_others() -> None:

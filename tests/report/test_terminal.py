@@ -46,7 +46,7 @@ def test_a_log_has_plain_lines_in_columns() -> None:
     log = LogFile(stream)
     log.fact("Data", "x" * 300)
     log.note("[red] is no colour here")
-    log.begin("1/3", 10, "pictures")
+    log.begin("1/3", 10, "images")
     log.advance(5, loss=0.5, left=3.0)
     log.end()
     log.epoch(EPOCH)
@@ -63,7 +63,7 @@ def test_a_log_has_plain_lines_in_columns() -> None:
 def test_a_terminal_shows_a_bar_with_time_left() -> None:
     stream = io.StringIO()
     screen = Terminal(Console(file=stream, force_terminal=True, width=110, no_color=True))
-    screen.begin("2/3", 100, "pictures")
+    screen.begin("2/3", 100, "images")
     for done in (10, 50, 90):
         screen.advance(done, loss=0.5, share=(100 + done) / 300, left=61.0, speed=1234.0)
     screen.end()
@@ -71,7 +71,7 @@ def test_a_terminal_shows_a_bar_with_time_left() -> None:
     assert "loss 0.500" in shown
     # Bar and time are those of the whole training.
     assert "63%" in shown
-    assert "1,234 pictures/s  1:01 left" in shown
+    assert "1,234 images/s  1:01 left" in shown
     assert "90%" not in shown
 
 
@@ -80,9 +80,9 @@ import sys
 from rich.console import Console
 from opsin.report.terminal import Terminal
 screen = Terminal(Console(file=sys.stdout, force_terminal=True, width=110))
-screen.begin("Units", 10, "pictures")
+screen.begin("Units", 10, "images")
 screen.advance(3)
-screen.begin("Save", 10, "pictures")
+screen.begin("Save", 10, "images")
 raise KeyboardInterrupt
 """
 
@@ -118,7 +118,7 @@ def test_several_watchers_are_told_the_same() -> None:
     streams = [io.StringIO(), io.StringIO()]
     both = Both(*(LogFile(stream) for stream in streams))
     both.fact("Device", "CPU")
-    both.begin("Read", 3, "pictures")
+    both.begin("Read", 3, "images")
     both.advance(3)
     both.end()
     both.note("careful")

@@ -39,7 +39,7 @@ class Tags(HTMLParser):
             assert self.open.pop() == tag
 
 
-def test_each_unit_has_a_card_with_its_pictures(tmp_path: Path) -> None:
+def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path, count=300)
     gallery = unit_gallery(classifier, network, known, "relu")
     ablation = ablate(classifier, network, known, "relu")
@@ -92,20 +92,20 @@ def test_units_that_never_change_are_named_not_shown(tmp_path: Path) -> None:
     still = replace(known, images=np.zeros_like(known.images))
     (section,) = unit_sections(unit_gallery(classifier, network, still, "conv"), None)
     assert "<h3>Unit" not in section.html
-    assert "4 of 4 never change, whatever the picture: 0, 1, 2, 3." in section.html
+    assert "4 of 4 never change, whatever the image: 0, 1, 2, 3." in section.html
     Tags(section.html)
 
 
-def test_classes_show_their_pictures_or_say_why_not(tmp_path: Path) -> None:
+def test_classes_show_their_images_or_say_why_not(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path)
     train = known.train[known.labels[known.train] != 1]
     told = portraits(classifier, replace(known, train=train))
     (section,) = portrait_sections(told)
     page = Tags(section.html)
     assert sum(tag == "img" for tag, _ in page.tags) == 2 * (1 + 3 * 8)
-    assert "No training pictures." in section.html
+    assert "No training images." in section.html
     (short,) = portrait_sections(told, room=1)
-    assert "2 further classes have no pictures here: square, cross &lt;b&gt;." in short.html
+    assert "2 further classes have no images here: square, cross &lt;b&gt;." in short.html
 
 
 def test_every_name_is_given_once_and_classes_are_offered(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_every_name_is_given_once_and_classes_are_offered(tmp_path: Path) -> Non
 
 
 def test_dead_units_do_not_count_as_those_of_a_class(tmp_path: Path) -> None:
-    """The hundred of a dead unit are the first pictures: of one class, where they are sorted."""
+    """The hundred of a dead unit are the first images: of one class, where they are sorted."""
     classifier, network, known = made(tmp_path, count=600)
     order = np.sort(known.labels)
     still = replace(known, images=np.zeros_like(known.images), labels=order, train=np.arange(600))

@@ -84,7 +84,7 @@ def test_a_tile_is_exact() -> None:
     assert np.ptp(colours[1].astype(int)) < 8 and colours[1].min() > 240  # 0 has no colour
 
 
-def test_the_tile_of_a_large_picture_is_the_mean_of_blocks() -> None:
+def test_the_tile_of_a_large_image_is_the_mean_of_blocks() -> None:
     weights = RANDOM.uniform(-1, 1, (5, 7, 3)).astype(np.float32)
     image = np.asarray(opened(tile_address(weights, 1.0, 3)))
     assert image.shape == (2, 3, 3)
@@ -211,7 +211,7 @@ def test_the_title_says_where_the_classes_come_apart(
     (only,) = probe_sections(made, {"probes": svg})
     assert only.title == title and only.anchor == "probes"
     text = page([only])
-    assert "means of 3×3 places" in text and "4,000 training pictures" in text
+    assert "means of 3×3 places" in text and "4,000 training images" in text
 
 
 def test_probes_of_two_hundred_layers_stay_readable(tmp_path: Path) -> None:

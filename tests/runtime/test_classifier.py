@@ -1,4 +1,4 @@
-"""A classifier.onnx answers for any picture, and says what it did."""
+"""A classifier.onnx answers for any image, and says what it did."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ def test_a_photograph_is_turned_and_the_answer_says_so(
     assert right > as_is + 20
 
 
-def test_an_unreadable_picture_is_named(classifier: Classifier, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png"):
         classifier.predict(tmp_path / "gone.png")
     with pytest.raises(ImageError, match="holiday"):
-        classifier.predict(b"no picture", name="holiday")
+        classifier.predict(b"no image", name="holiday")
 
 
 def test_a_list_is_answered_one_by_one(
@@ -94,11 +94,11 @@ def test_a_list_is_answered_one_by_one(
     answers = classifier.predict(given)
     alone = classifier.predict(file)
     assert [answer.label for answer in answers] == [alone.label] * len(given)
-    assert [answer.name for answer in answers[:3]] == [str(file), str(file), "picture 2"]
+    assert [answer.name for answer in answers[:3]] == [str(file), str(file), "image 2"]
     assert classifier.predict(()) == []
     with pytest.raises(RecipeError, match="a list of 6"):
         classifier.predict(given, name="a")  # type: ignore[call-overload]
-    with pytest.raises(ImageError, match="picture 1 is of type list"):
+    with pytest.raises(ImageError, match="image 1 is of type list"):
         classifier.predict([image, [image]])
 
 
@@ -183,19 +183,17 @@ def test_pixels_are_those_of_training_where_no_background_is_changed(
     classifier: Classifier, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     for number in range(24):
         kind, ending = ("a", "b")[number % 2], ("jpg", "png")[number // 2 % 2]
         height, width = random.integers(1, 300, 2)
         texture = random.integers(0, 256, (height // 9 + 1, width // 9 + 1, 3), np.uint8)
-        picture = Image.fromarray(texture).resize(
-            (int(width), int(height)), Image.Resampling.BICUBIC
-        )
+        image = Image.fromarray(texture).resize((int(width), int(height)), Image.Resampling.BICUBIC)
         exif = Image.Exif()
         exif[0x0112] = number % 8 + 1
         (root / kind).mkdir(parents=True, exist_ok=True)
         mode = ("RGB", "L")[number // 4 % 2]
-        picture.convert(mode).save(root / kind / f"{number}.{ending}", exif=exif)
+        image.convert(mode).save(root / kind / f"{number}.{ending}", exif=exif)
     like = classifier.metadata.preparation
     data = opsin.load(root, size=(like.height, like.width), channels=like.channels)
     alike = 0
@@ -283,7 +281,7 @@ def test_views_that_did_not_help_or_are_unknown_are_not_used(
         assert note.endswith("; not used")
 
 
-def test_large_pictures_come_in_smaller_batches(classifier: Classifier) -> None:
+def test_large_images_come_in_smaller_batches(classifier: Classifier) -> None:
     assert classifier.batch_size == 256
     like = classifier.metadata.preparation
     for side, size in ((28, 256), (64, 244), (224, 19), (2000, 8)):

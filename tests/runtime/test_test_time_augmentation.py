@@ -38,7 +38,7 @@ def test_what_comes_into_sight_repeats_the_border() -> None:
     assert np.array_equal(view[:, 0], view[:, 1])
 
 
-def test_mirrored_views_are_those_of_the_mirrored_picture() -> None:
+def test_mirrored_views_are_those_of_the_mirrored_image() -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 39, 37, 1), np.uint8)
     both = list(views(images, flip=True, shift=3))
     alone = list(views(np.ascontiguousarray(images[:, :, ::-1]), flip=False, shift=3))

@@ -1,4 +1,4 @@
-"""An engine for tests, what it told its observer, and classifiers and pictures for it."""
+"""An engine for tests, what it told its observer, and classifiers and images for it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Listener(Observer):
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def batch(self, model: str, pictures: int, seconds: float) -> None:
+    def batch(self, model: str, images: int, seconds: float) -> None:
         assert seconds > 0
-        self.told.append(("batch", model, pictures))
+        self.told.append(("batch", model, images))
 
     def refused(self, reason: str) -> None:
         self.told.append(("refused", reason))
@@ -75,7 +75,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return a picture's pixels as a PNG file."""
+    """Return an image's pixels as a PNG file."""
     file = io.BytesIO()
     Image.fromarray(pixels.squeeze()).save(file, "PNG")
     return file.getvalue()
@@ -83,7 +83,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 @functools.cache
 def large(seed: int = 0) -> bytes:
-    """Return a picture that takes a while: 36 million pixels."""
+    """Return an image that takes a while: 36 million pixels."""
     return png(np.full((6000, 6000), seed, np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Bodies become pictures, and nothing else: limits hold while they arrive."""
+"""Bodies become images, and nothing else: limits hold while they arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect
 
-from opsin.server.body import Body, MemoryBudget, pictures_of_json, read_pictures
+from opsin.server.body import Body, MemoryBudget, images_of_json, read_images
 from opsin.server.form import Upload
 from opsin.server.http_errors import SlowRequest, WrongMediaType
 from opsin.server.predict_requests import Overloaded, TooLarge
@@ -61,7 +61,7 @@ def read(
 
     async def work() -> list[Upload]:
         with Body({"headers": given}, receive, settings, budget) as body:
-            return await read_pictures(body, settings)
+            return await read_images(body, settings)
 
     try:
         return asyncio.run(work())
@@ -144,14 +144,14 @@ def as_json(value: object) -> bytes:
 
 
 def test_json() -> None:
-    text = base64.b64encode(b"picture").decode()
+    text = base64.b64encode(b"image").decode()
     (one,) = read(Pieces(as_json({"image": text})), "application/json; charset=utf-8")
-    assert one == Upload("image", b"picture")
-    many = pictures_of_json(as_json({"images": [text, f"data:image/png;base64,{text}"]}), 2)
-    assert [upload.content for upload in many] == [b"picture", b"picture"]
+    assert one == Upload("image", b"image")
+    many = images_of_json(as_json({"images": [text, f"data:image/png;base64,{text}"]}), 2)
+    assert [upload.content for upload in many] == [b"image", b"image"]
     assert [upload.name for upload in many] == ["images[0]", "images[1]"]
     with pytest.raises(TooLarge):
-        pictures_of_json(as_json({"images": [text] * 3}), 2)
+        images_of_json(as_json({"images": [text] * 3}), 2)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_json() -> None:
         b"", b"{", b"null", b"[]", b"{}", b'"x"', b"\xff\xfe\xfa", b"1" * 5000, b"[" * 100_000,
         b'{"image": ' * 50_000, b"[]," * 100_000, b'{"image": 1}', b'{"image": null}',
         b'{"image": {}}', b'{"images": "aGk="}', b'{"images": []}', b'{"images": [1]}',
-        b'{"images": [["aGk="]]}', b'{"image": "aGk=", "images": []}', b'{"picture": "aGk="}',
+        b'{"images": [["aGk="]]}', b'{"image": "aGk=", "images": []}', b'{"image": "aGk="}',
         b'{"image": "aGk"}', b'{"image": "aG k="}', b'{"image": "aGk=\\n"}', b'{"image": "a"}',
         b'{"image": "aGk=aGk="}', b'{"image": "\xc3\xa4\xc3\xa4=="}', b'{"image": "-_-_"}',
         b'{"image": "data:image/png,aGk="}', b'{"image": "https://example.org/x.png"}',
@@ -170,20 +170,20 @@ def test_json() -> None:
 )  # fmt: skip
 def test_json_that_is_none(body: bytes) -> None:
     with pytest.raises((BadRequest, TooLarge)) as caught:
-        pictures_of_json(body, 1000)
+        images_of_json(body, 1000)
     assert len(str(caught.value)) < 400
 
 
 def test_json_that_would_grow_is_not_parsed() -> None:
     with pytest.raises(TooLarge):
-        pictures_of_json(b'{"images": [' + b"[]," * 2001 + b"[]]}", 1000)
+        images_of_json(b'{"images": [' + b"[]," * 2001 + b"[]]}", 1000)
 
 
 @given(st.recursive(st.none() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(
     st.sampled_from(["image", "images", "x"]), x)))  # fmt: skip
 def test_any_json(value: object) -> None:
     try:
-        uploads = pictures_of_json(as_json(value), 2)
+        uploads = images_of_json(as_json(value), 2)
     except (BadRequest, TooLarge):
         return
     assert isinstance(value, dict)

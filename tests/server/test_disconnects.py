@@ -120,9 +120,9 @@ async def come_and_go(asks: Asks, path: str, kind: bytes, body: bytes) -> list[A
 
 @pytest.mark.parametrize("path", ["/predict", "/v2/models/digits/infer"])
 def test_who_goes_frees_the_place(host: Host, digits: Dataset, path: str) -> None:
-    picture = png(digits.images[0][:, :, 0])
+    image = png(digits.images[0][:, :, 0])
     tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 8, 1], "data": [0] * 64}
-    kind, body = b"image/png", picture
+    kind, body = b"image/png", image
     if path.startswith("/v2"):
         kind, body = b"application/json", json.dumps({"inputs": [tensor]}).encode()
     asks = host.asks()
@@ -131,7 +131,7 @@ def test_who_goes_frees_the_place(host: Host, digits: Dataset, path: str) -> Non
         for pid in host.engine.pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            first = asyncio.create_task(host.engine.predict("digits", [PredictRequest(picture)]))
+            first = asyncio.create_task(host.engine.predict("digits", [PredictRequest(image)]))
             await until(lambda: host.engine.load.computing == 1)
             sent = await come_and_go(asks, path, kind, body)
         finally:

@@ -114,7 +114,7 @@ def all_ended(started: list[subprocess.Popen[bytes]]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[bytes]:
+def image_files() -> list[bytes]:
     return [png(image) for image in noise(60, 9)]
 
 
@@ -151,19 +151,21 @@ def test_nobody_gets_the_answer_of_another(
     listener: Listener,
     nearest_mean: Path,
     network: Path,
-    pictures: list[bytes],
+    image_files: list[bytes],
 ) -> None:
     """Two models, two workers, files and pixels, one by one and many together."""
     models = {"means": nearest_mean, "made": network}
     alone = {name: Classifier(path, threads=1) for name, path in models.items()}
-    serial = {name: [c.predict(image) for image in pictures] for name, c in alone.items()}
+    serial = {name: [c.predict(image) for image in image_files] for name, c in alone.items()}
     pixels = {name: [answer.pixels for answer in answers] for name, answers in serial.items()}
 
     async def check(number: int) -> int:
         name = ("means", "made")[number % 2]
-        places = [(number * 7 + step) % len(pictures) for step in range(1 + 4 * (number % 5 == 0))]
+        places = [
+            (number * 7 + step) % len(image_files) for step in range(1 + 4 * (number % 5 == 0))
+        ]
         ready = number % 3 == 0
-        images = [pixels[name][place] if ready else pictures[place] for place in places]
+        images = [pixels[name][place] if ready else image_files[place] for place in places]
         asks = [PredictRequest(image, as_is=False, embedding=number % 11 == 0) for image in images]
         answers = await two_models.predict(name, asks)
         for place, answer in zip(places, answers, strict=True):
@@ -205,7 +207,7 @@ def test_an_answer_says_all_there_is(
         explained, plain = await two_models.predict("means", asks)
         assert isinstance(explained, PredictResult)
         assert isinstance(plain, PredictResult)
-        # Hidden pixels become the picture's mean, where the file does not hold a better one.
+        # Hidden pixels become the image's mean, where the file does not hold a better one.
         fill = np.array([round(float(digits.images[0].mean()))], np.uint8)
         target = int(explained.probabilities.argmax())
         alone = Classifier(nearest_mean, threads=1).probabilities
@@ -223,12 +225,12 @@ def test_an_answer_says_all_there_is(
     runner.run(main())
 
 
-def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
-    runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, pictures: list[bytes]
+def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
+    runner: asyncio.Runner, two_models: Engine, nearest_mean: Path, image_files: list[bytes]
 ) -> None:
-    bomb = bytearray(pictures[0])
+    bomb = bytearray(image_files[0])
     bomb[16:24] = (8000).to_bytes(4) * 2
-    images = [pictures[0], b"", bytes(bomb), noise(1, 9)[0], pictures[1], pictures[2][:60]]
+    images = [image_files[0], b"", bytes(bomb), noise(1, 9)[0], image_files[1], image_files[2][:60]]
 
     async def main() -> None:
         pids = two_models.pids
@@ -238,13 +240,13 @@ def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
             os.kill(pid, signal.SIGTERM)
         answers = await two_models.predict("means", [PredictRequest(image) for image in images])
         expected = Classifier(nearest_mean, threads=1)
-        assert same(answers[0], expected.predict(pictures[0]))
-        assert same(answers[4], expected.predict(pictures[1]))
+        assert same(answers[0], expected.predict(image_files[0]))
+        assert same(answers[4], expected.predict(image_files[1]))
         texts = [str(answers[place]) for place in (1, 2, 3, 5)]
         assert all(isinstance(answers[place], ImageError) for place in (1, 2, 3, 5))
-        assert "no picture" in texts[0]
+        assert "no image" in texts[0]
         assert "50,000,000 pixels; it has 8,000 × 8,000" in texts[1]
-        assert "uint8[8, 8, 1]; the picture is uint8[9, 9, 1]" in texts[2]
+        assert "uint8[8, 8, 1]; the image is uint8[9, 9, 1]" in texts[2]
         assert not any("/" in text for text in texts)
         assert two_models.pids == pids
 
@@ -252,25 +254,25 @@ def test_neither_an_unreadable_picture_nor_a_signal_touches_the_others(
 
 
 def test_the_queue_is_bounded(
-    runner: asyncio.Runner, small: Engine, listener: Listener, pictures: list[bytes]
+    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
     async def main() -> None:
         async with halted(small):
             # Four are taken by the worker, four lie ready behind them, and eight wait.
             asked = [
                 asyncio.create_task(small.predict("m", [PredictRequest(p)] * 4))
-                for p in pictures[:4]
+                for p in image_files[:4]
             ]
             await until(lambda: small.load.computing == 8 and small.load.waiting == 8)
-            with pytest.raises(Overloaded, match="8 pictures wait") as caught:
-                await small.predict("m", [PredictRequest(pictures[0])])
+            with pytest.raises(Overloaded, match="8 images wait") as caught:
+                await small.predict("m", [PredictRequest(image_files[0])])
             assert caught.value.retry_after >= 1
-            with pytest.raises(TooLarge, match="at most 8 pictures"):
-                await small.predict("m", [PredictRequest(pictures[0])] * 9)
+            with pytest.raises(TooLarge, match="at most 8 images"):
+                await small.predict("m", [PredictRequest(image_files[0])] * 9)
             assert listener.count("refused", "overloaded") == 1
             asked[3].cancel()
             await until(lambda: small.load.waiting == 4)
-            more = asyncio.create_task(small.predict("m", [PredictRequest(pictures[5])] * 4))
+            more = asyncio.create_task(small.predict("m", [PredictRequest(image_files[5])] * 4))
         done = await asyncio.gather(*asked[:3], more)
         assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
 
@@ -278,16 +280,16 @@ def test_the_queue_is_bounded(
 
 
 def test_what_came_too_late_is_not_computed(
-    runner: asyncio.Runner, small: Engine, listener: Listener, pictures: list[bytes]
+    runner: asyncio.Runner, small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
     async def main() -> None:
         with pytest.raises(Expired):
-            await small.predict("m", [PredictRequest(pictures[0])], deadline=0)
+            await small.predict("m", [PredictRequest(image_files[0])], deadline=0)
         async with halted(small):
-            first = asyncio.create_task(small.predict("m", [PredictRequest(pictures[0])] * 8))
+            first = asyncio.create_task(small.predict("m", [PredictRequest(image_files[0])] * 8))
             await until(lambda: small.load.computing == 8)
             with pytest.raises(Expired, match=r"within 0\.05 s"):
-                await small.predict("m", [PredictRequest(pictures[1])] * 3, deadline=0.05)
+                await small.predict("m", [PredictRequest(image_files[1])] * 3, deadline=0.05)
             assert small.load.waiting == 0
         await first
         assert listener.count("refused", "expired") == 2
@@ -297,7 +299,7 @@ def test_what_came_too_late_is_not_computed(
 
 
 def test_one_worker_is_kept_from_explanations(
-    runner: asyncio.Runner, two_models: Engine, pictures: list[bytes]
+    runner: asyncio.Runner, two_models: Engine, image_files: list[bytes]
 ) -> None:
     async def main() -> None:
         async with halted(two_models):
@@ -305,11 +307,13 @@ def test_one_worker_is_kept_from_explanations(
                 asyncio.create_task(
                     two_models.predict("made", [PredictRequest(p, explain=True)] * 2)
                 )
-                for p in pictures[:9]
+                for p in image_files[:9]
             ]
             await asyncio.sleep(0.05)
             assert two_models.load.computing == 1
-            quick = asyncio.create_task(two_models.predict("made", [PredictRequest(pictures[0])]))
+            quick = asyncio.create_task(
+                two_models.predict("made", [PredictRequest(image_files[0])])
+            )
             await until(lambda: two_models.load.computing == 2)
             (kept,) = [
                 worker
@@ -326,7 +330,7 @@ def test_one_worker_is_kept_from_explanations(
 
 
 def test_a_worker_that_is_killed_is_replaced(
-    runner: asyncio.Runner, two_models: Engine, listener: Listener, pictures: list[bytes]
+    runner: asyncio.Runner, two_models: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
     engine = two_models
 
@@ -336,14 +340,14 @@ def test_a_worker_that_is_killed_is_replaced(
         spare = engine._pool._spare
         first, second = engine.pids
         os.kill(first, signal.SIGSTOP)
-        lost = asyncio.create_task(engine.predict("means", [PredictRequest(pictures[0])]))
+        lost = asyncio.create_task(engine.predict("means", [PredictRequest(image_files[0])]))
         await until(lambda: engine.load.computing == 1)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(WorkerDied, match="try again"):
             await lost
         # The other one goes on, and soon there are two again.
         assert isinstance(
-            (await engine.predict("means", [PredictRequest(pictures[0])]))[0], PredictResult
+            (await engine.predict("means", [PredictRequest(image_files[0])]))[0], PredictResult
         )
         assert await until(lambda: len(engine.pids) == 2) < 5
         assert spare is not None
@@ -352,15 +356,15 @@ def test_a_worker_that_is_killed_is_replaced(
         # One that is being ended at this moment is given nothing any more.
         engine._pool.workers[0].kill()
         await asyncio.gather(
-            *(engine.predict("means", [PredictRequest(image)]) for image in pictures)
+            *(engine.predict("means", [PredictRequest(image)]) for image in image_files)
         )
         await until(lambda: len(engine.pids) == 2)
 
     runner.run(main())
 
 
-def test_a_picture_that_kills_is_refused_in_the_end(
-    runner: asyncio.Runner, small: Engine, pictures: list[bytes]
+def test_an_image_that_kills_is_refused_in_the_end(
+    runner: asyncio.Runner, small: Engine, image_files: list[bytes]
 ) -> None:
     deadly = large()
 
@@ -368,14 +372,14 @@ def test_a_picture_that_kills_is_refused_in_the_end(
         for _ in range(2):
             await until(lambda: small.load.workers == 1)
             asked = asyncio.create_task(
-                small.predict("m", [PredictRequest(deadly), PredictRequest(pictures[0])])
+                small.predict("m", [PredictRequest(deadly), PredictRequest(image_files[0])])
             )
             await until(lambda: small.load.computing > 0)
             os.kill(small.pids[0], signal.SIGKILL)
             with pytest.raises(WorkerDied):
                 await asked
         refused, answer = await small.predict(
-            "m", [PredictRequest(deadly), PredictRequest(pictures[0])]
+            "m", [PredictRequest(deadly), PredictRequest(image_files[0])]
         )
         assert isinstance(refused, ImageError)
         assert "ended over this one" in str(refused)
@@ -387,7 +391,7 @@ def test_a_picture_that_kills_is_refused_in_the_end(
 
 
 def test_a_worker_that_is_stuck_is_replaced(
-    nearest_mean: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+    nearest_mean: Path, image_files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine_module, "_GRACE", 0.2)
 
@@ -396,14 +400,14 @@ def test_a_worker_that_is_stuck_is_replaced(
             (stuck,) = engine.pids
             os.kill(stuck, signal.SIGSTOP)
             with pytest.raises(Expired):
-                await engine.predict("m", [PredictRequest(pictures[0])])
+                await engine.predict("m", [PredictRequest(image_files[0])])
             await until(lambda: bool(engine.pids) and stuck not in engine.pids)
             # On a busy machine the new one may answer too late at first.
             async with asyncio.timeout(30):
                 answered = None
                 while not answered:
                     with contextlib.suppress(Expired):
-                        answered = await engine.predict("m", [PredictRequest(pictures[0])])
+                        answered = await engine.predict("m", [PredictRequest(image_files[0])])
             assert isinstance(answered[0], PredictResult)
 
     asyncio.run(main())
@@ -436,7 +440,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(tmp_path:
 
 
 def test_it_runs_on_uvloop_too(
-    nearest_mean: Path, pictures: list[bytes], started: list[subprocess.Popen[bytes]]
+    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
 ) -> None:
     uvloop = pytest.importorskip("uvloop")
 
@@ -444,16 +448,16 @@ def test_it_runs_on_uvloop_too(
         async with running({"m": nearest_mean}, batch=4) as engine:
             expected = Classifier(nearest_mean, threads=1)
             answers = await engine.predict(
-                "m", [PredictRequest(image) for image in [*pictures, large()]]
+                "m", [PredictRequest(image) for image in [*image_files, large()]]
             )
             assert all(
                 same(answer, expected.predict(image))
-                for answer, image in zip(answers, pictures, strict=False)
+                for answer, image in zip(answers, image_files, strict=False)
             )
             os.kill(engine.pids[0], signal.SIGKILL)
             await until(lambda: engine.load.workers == 0)
             assert isinstance(
-                (await engine.predict("m", [PredictRequest(pictures[0])]))[0], PredictResult
+                (await engine.predict("m", [PredictRequest(image_files[0])]))[0], PredictResult
             )
         assert all_ended(started)
 
@@ -461,7 +465,7 @@ def test_it_runs_on_uvloop_too(
 
 
 def test_stopping_answers_what_was_taken(
-    nearest_mean: Path, pictures: list[bytes], started: list[subprocess.Popen[bytes]]
+    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
 ) -> None:
     async def main() -> None:
         engine = Engine({"m": nearest_mean}, workers=1)
@@ -469,7 +473,8 @@ def test_stopping_answers_what_was_taken(
         await engine.start()
         ready.append(engine.ready)
         asked = [
-            asyncio.create_task(engine.predict("m", [PredictRequest(image)])) for image in pictures
+            asyncio.create_task(engine.predict("m", [PredictRequest(image)]))
+            for image in image_files
         ]
         await asyncio.sleep(0)
         stopping = asyncio.create_task(engine.stop())
@@ -477,7 +482,7 @@ def test_stopping_answers_what_was_taken(
         ready.append(engine.ready)
         assert ready == [False, True, False]
         with pytest.raises(Stopping):
-            await engine.predict("m", [PredictRequest(pictures[0])])
+            await engine.predict("m", [PredictRequest(image_files[0])])
         await stopping
         assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in asked)
         assert all_ended(started)
@@ -486,7 +491,7 @@ def test_stopping_answers_what_was_taken(
 
 
 def test_stopping_in_haste_answers_that_it_stops(
-    nearest_mean: Path, pictures: list[bytes], started: list[subprocess.Popen[bytes]]
+    nearest_mean: Path, image_files: list[bytes], started: list[subprocess.Popen[bytes]]
 ) -> None:
     async def main() -> None:
         engine = Engine({"m": nearest_mean}, workers=1)
@@ -494,7 +499,8 @@ def test_stopping_in_haste_answers_that_it_stops(
         for pid in engine.pids:
             os.kill(pid, signal.SIGSTOP)
         asked = [
-            asyncio.create_task(engine.predict("m", [PredictRequest(image)])) for image in pictures
+            asyncio.create_task(engine.predict("m", [PredictRequest(image)]))
+            for image in image_files
         ]
         await until(lambda: engine.load.computing > 0 and engine.load.waiting > 0)
         await engine.stop(wait=False)
@@ -616,7 +622,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
-    """One that is unsound is not served; one that is unsound for some pictures costs these."""
+    """One that is unsound is not served; one that is unsound for some images costs these."""
     path, listener = tmp_path / "classifier.onnx", Listener()
     path.write_bytes(unsound_for_sevens())
     seven, other = (np.full((8, 8, 1), value, np.uint8) for value in (7, 8))

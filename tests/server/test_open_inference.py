@@ -80,7 +80,7 @@ def test_answers_are_those_of_the_file(client: Any, refusing: Path, digits: Data
     assert found["rejected"]["data"] == expected.rejected(metadata.reject).tolist()
 
 
-def test_picture_files_are_read_as_everywhere(
+def test_image_files_are_read_as_everywhere(
     client: Any, nearest_mean: Path, digits: Dataset
 ) -> None:
     large = np.repeat(np.repeat(digits.images[3], 5, axis=0), 5, axis=1)
@@ -120,12 +120,12 @@ def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> 
     assert "probabilities, embedding" in error_of(post("v2/models/plain/infer", json=wrong), 400)
     claim = json.loads(json.dumps(right))
     claim["inputs"][0]["shape"] = [1000000000, 8, 8, 1]
-    assert "1 to 256 pictures" in error_of(post("v2/models/plain/infer", json=claim), 400)
+    assert "1 to 256 images" in error_of(post("v2/models/plain/infer", json=claim), 400)
     text = base64.b64encode(b"GIF89a and then nothing").decode()
     good = base64.b64encode(png(digits.images[0])).decode()
     tensor = {"name": "image_bytes", "datatype": "BYTES", "shape": [2], "data": [good, text]}
     broken = {"inputs": [tensor]}
-    assert "picture 2 of 2" in error_of(post("v2/models/plain/infer", json=broken), 422)
+    assert "image 2 of 2" in error_of(post("v2/models/plain/infer", json=broken), 422)
     error_of(post("v2/models/plain/infer", content=b"x" * (MOST + 1)), 413)
 
 
@@ -276,5 +276,5 @@ def test_metrics_tell_of_it(client: Any, digits: Dataset) -> None:
     lines = reply.text.splitlines()
     asked = 'opsin_requests_total{model="plain",route="/v2/models/{model}/infer",status="200"}'
     assert any(line.startswith(asked) for line in lines)
-    assert "opsin_pictures_waiting 0.0" in lines
+    assert "opsin_images_waiting 0.0" in lines
     assert any(line.startswith('opsin_answers_total{label="3",model="plain"}') for line in lines)

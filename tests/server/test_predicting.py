@@ -1,4 +1,4 @@
-"""Pictures in, answers out: the same ones as without a server."""
+"""Images in, answers out: the same ones as without a server."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def asks(host: Host) -> Asks:
 
 
 @pytest.fixture(scope="module")
-def pictures(digits: Dataset) -> list[bytes]:
+def images(digits: Dataset) -> list[bytes]:
     return [png(digits.images[row][:, :, 0]) for row in digits.split.test[:12]]
 
 
-def test_one_picture(asks: Asks, nearest_mean: Path, pictures: list[bytes]) -> None:
-    reply = asks.post("/predict", content=pictures[0], headers=PNG)
+def test_one_image(asks: Asks, nearest_mean: Path, images: list[bytes]) -> None:
+    reply = asks.post("/predict", content=images[0], headers=PNG)
     assert reply.status_code == 200
     content = reply.json()
     assert content["model"] == "digits"
     assert len(content["digest"]) == 64
     (found,) = content["predictions"]
-    known = opsin.Classifier(nearest_mean, threads=1).predict(pictures[0])
+    known = opsin.Classifier(nearest_mean, threads=1).predict(images[0])
     assert found["label"] == found["answer"] == known.label
     assert found["confidence"] == known.confidence
     assert found["top"] == [{"label": name, "score": score} for name, score in known.top(3)]
@@ -64,9 +64,9 @@ def test_an_image_without_contrast_is_said_to_be_so(asks: Asks) -> None:
     assert "explanation" not in found
 
 
-def test_every_way_of_sending_gives_the_same(asks: Asks, pictures: list[bytes]) -> None:
-    texts = [base64.b64encode(picture).decode() for picture in pictures]
-    files = [("image", (f"{place}.png", picture)) for place, picture in enumerate(pictures)]
+def test_every_way_of_sending_gives_the_same(asks: Asks, images: list[bytes]) -> None:
+    texts = [base64.b64encode(image).decode() for image in images]
+    files = [("image", (f"{place}.png", image)) for place, image in enumerate(images)]
     ways = [
         asks.post("/predict", files=files),
         asks.post("/v1/models/digits:predict-image", files=files),
@@ -74,8 +74,8 @@ def test_every_way_of_sending_gives_the_same(asks: Asks, pictures: list[bytes]) 
         asks.post("/predict?model=digits", json={"images": texts}),
     ]
     single = [
-        asks.post("/predict", content=picture, headers=PNG).json()["predictions"][0]
-        for picture in pictures
+        asks.post("/predict", content=image, headers=PNG).json()["predictions"][0]
+        for image in images
     ]
     for reply in ways:
         assert reply.status_code == 200, reply.text
@@ -86,9 +86,9 @@ def test_every_way_of_sending_gives_the_same(asks: Asks, pictures: list[bytes]) 
     assert [one[0] | {"name": ""}] == [single[0] | {"name": ""}]
 
 
-def test_further_answers(asks: Asks, pictures: list[bytes]) -> None:
+def test_further_answers(asks: Asks, images: list[bytes]) -> None:
     query = "?top=100&all=true&embedding=1&explain=true&as_is=true"
-    reply = asks.post(f"/predict{query}", content=pictures[0], headers=PNG)
+    reply = asks.post(f"/predict{query}", content=images[0], headers=PNG)
     (found,) = reply.json()["predictions"]
     assert len(found["top"]) == len(found["probabilities"]) == 10
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -100,9 +100,9 @@ def test_further_answers(asks: Asks, pictures: list[bytes]) -> None:
     assert heat[place["row"], place["column"]] == heat.max() == place["fall"]
 
 
-def test_more_pictures_than_wait_at_a_time(asks: Asks, pictures: list[bytes]) -> None:
-    many = (pictures * 4)[:40]  # the queue holds 8
-    files = [("image", (f"{place}.png", picture)) for place, picture in enumerate(many)]
+def test_more_images_than_wait_at_a_time(asks: Asks, images: list[bytes]) -> None:
+    many = (images * 4)[:40]  # the queue holds 8
+    files = [("image", (f"{place}.png", image)) for place, image in enumerate(many)]
     found = asks.post("/predict", files=files).json()["predictions"]
     assert [each["name"] for each in found] == [f"{place}.png" for place in range(40)]
     assert [each["top"] for each in found[:12]] == [each["top"] for each in found[12:24]]
@@ -110,17 +110,17 @@ def test_more_pictures_than_wait_at_a_time(asks: Asks, pictures: list[bytes]) ->
     assert refused.status_code == 413
 
 
-def test_one_of_many_cannot_be_read(asks: Asks, pictures: list[bytes]) -> None:
+def test_one_of_many_cannot_be_read(asks: Asks, images: list[bytes]) -> None:
     large = png(np.zeros((101, 100), np.uint8))
-    files = [("image", ("a.png", pictures[0])), ("image", ("b.png", b"no picture")),
-             ("image", ("c.png", large)), ("image", ("d.png", pictures[1]))]  # fmt: skip
+    files = [("image", ("a.png", images[0])), ("image", ("b.png", b"no image")),
+             ("image", ("c.png", large)), ("image", ("d.png", images[1]))]  # fmt: skip
     reply = asks.post("/predict", files=files)
     assert reply.status_code == 200
     kinds = [each.get("error", {}).get("kind") for each in reply.json()["predictions"]]
     assert kinds == [None, "ImageError", "ImageError", None]
     turned = asks.post("/predict", files=files[::-1][2:]).json()["predictions"]
     assert [each.get("label") is None for each in turned] == [True, False]
-    for content in (b"no picture", large):
+    for content in (b"no image", large):
         alone = asks.post("/predict", content=content, headers=PNG)
         assert alone.status_code == 422
         assert alone.json()["error"]["kind"] == "ImageError"
@@ -145,13 +145,13 @@ def test_an_unknown_model(asks: Asks, path: str) -> None:
     assert "digits" in reply.json()["error"]["expected"]
 
 
-def test_several_models(address: str, pictures: list[bytes]) -> None:
-    reply = httpx.post(f"{address}predict", content=pictures[0], headers=PNG)
+def test_several_models(address: str, images: list[bytes]) -> None:
+    reply = httpx.post(f"{address}predict", content=images[0], headers=PNG)
     assert reply.status_code == 400
     assert "plain, refusing" in reply.json()["error"]["advice"]
     for name in ("plain", "refusing"):
         path = f"{address}predict?model={name}"
-        assert httpx.post(path, content=pictures[0], headers=PNG).json()["model"] == name
+        assert httpx.post(path, content=images[0], headers=PNG).json()["model"] == name
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_strongest_place() -> None:
 
 
 def test_a_full_queue_half_way_is_waited_for(
-    asks: Asks, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+    asks: Asks, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, tries = asks.app.engine, []
     honest = engine.predict
@@ -198,23 +198,23 @@ def test_a_full_queue_half_way_is_waited_for(
         return await honest(*given, **named)
 
     monkeypatch.setattr(engine, "predict", busy_sometimes)
-    files = [("image", picture) for picture in pictures[:6]]
+    files = [("image", image) for image in images[:6]]
     assert len(asks.post("/predict", files=files).json()["predictions"]) == 6
     assert tries == [4, 2, 2]
-    refused = asks.post("/predict", content=pictures[0], headers=PNG)  # the fourth try, its first
+    refused = asks.post("/predict", content=images[0], headers=PNG)  # the fourth try, its first
     assert refused.status_code == 503
     assert refused.headers["retry-after"] == "1"
 
 
 def test_a_bug_is_told_to_the_log_alone(
-    asks: Asks, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch,
+    asks: Asks, images: list[bytes], monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     async def broken(*given: Any, **named: Any) -> list[PredictResult]:
         raise RuntimeError("/home/secret")
 
     monkeypatch.setattr(asks.app.engine, "predict", broken)
-    reply = asks.post("/predict", content=pictures[0], headers=PNG)
+    reply = asks.post("/predict", content=images[0], headers=PNG)
     assert reply.status_code == 500
     assert reply.json()["error"]["kind"] == "InternalError"
     assert "secret" not in reply.text
@@ -222,13 +222,11 @@ def test_a_bug_is_told_to_the_log_alone(
     assert asks.app.state.budget.left == 25 * 200_000
 
 
-def test_tagged_requests_at_once(asks: Asks, pictures: list[bytes]) -> None:
+def test_tagged_requests_at_once(asks: Asks, images: list[bytes]) -> None:
     async def everybody() -> list[Any]:
         async def one(place: int) -> Any:
             while True:
-                reply = await asks.client.post(
-                    "/predict", content=pictures[place % 12], headers=PNG
-                )
+                reply = await asks.client.post("/predict", content=images[place % 12], headers=PNG)
                 if reply.status_code == 200:
                     return reply.json()["predictions"][0]["top"]
                 assert reply.status_code == 503

@@ -19,7 +19,7 @@ def test_all_of_a_request_or_nothing_of_it() -> None:
     waiting = RequestQueue[str, str](3, 100)
     assert waiting.add([one(), one()])
     assert not waiting.add([one(), one()])
-    assert (waiting.pictures, waiting.bytes) == (2, 2)
+    assert (waiting.images, waiting.bytes) == (2, 2)
     assert waiting.add([one(size=98)])
     assert not waiting.add([one()])
     assert waiting.bytes == 100
@@ -66,7 +66,7 @@ def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
     assert len(waiting.take(0, most=8, least=8)) == 8
 
 
-def test_pictures_that_take_long_go_alone_and_may_be_kept_back() -> None:
+def test_images_that_take_long_go_alone_and_may_be_kept_back() -> None:
     waiting = RequestQueue[str, str](100, 1000)
     slow, quick = [one(alone=True), one(alone=True)], [one(), one()]
     waiting.add([*slow, *quick])
@@ -75,7 +75,7 @@ def test_pictures_that_take_long_go_alone_and_may_be_kept_back() -> None:
     assert waiting.take(0, most=8) == slow[:1]
 
 
-def test_large_pictures_do_not_hold_up_each_other() -> None:
+def test_large_images_do_not_hold_up_each_other() -> None:
     waiting = RequestQueue[str, str](100, 10 * BATCH_BYTES)
     waiting.add([one(size=BATCH_BYTES // 2 + 1) for _ in range(3)] + [one(size=2 * BATCH_BYTES)])
     assert [len(waiting.take(0, most=8)) for _ in range(5)] == [1, 1, 1, 1, 0]
@@ -119,5 +119,5 @@ def test_whatever_happens(steps: list[Step], most: int) -> None:
             # Those whose time is over may wait until somebody comes to them.
             live = [w for w in live if w not in batch]
             live = [w for w in live if w.deadline > now or w in waiting]
-        assert waiting.pictures == len(live) <= 10
+        assert waiting.images == len(live) <= 10
         assert waiting.bytes == sum(w.size for w in live) <= 200

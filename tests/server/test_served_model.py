@@ -76,7 +76,7 @@ def test_any_path_gets_a_tame_name(text: str) -> None:
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def test_the_mix_is_that_of_the_training_pictures(
+def test_the_mix_is_that_of_the_training_images(
     tmp_path: Path, digits: Dataset, nearest_mean: Path
 ) -> None:
     run = write_run(tmp_path, "digits", digits, answers_right(digits, 0.9), classifier=nearest_mean)

@@ -73,9 +73,9 @@ def test_what_was_told_is_counted() -> None:
     metrics.request("/predict", "demo", 200, 0.1)
     found = figures(metrics)
     expected = {
-        ("opsin_pictures_waiting",): 5,
-        ("opsin_batch_pictures_sum", "demo"): 3,
-        ("opsin_batch_pictures_count", "demo"): 1,
+        ("opsin_images_waiting",): 5,
+        ("opsin_batch_images_sum", "demo"): 3,
+        ("opsin_batch_images_count", "demo"): 1,
         ("opsin_batch_seconds_total", "demo"): 0.5,
         ("opsin_refusals_total", "overloaded"): 2,
         ("opsin_refusals_total", "expired"): 0,
@@ -180,7 +180,7 @@ def test_hostile_names_stay_names() -> None:
     "application/openmetrics-text; version=x.y", "text/plain; version=" + "9" * 5000, ";=,;=",
 ])  # fmt: skip
 def test_figures_in_whatever_form_is_asked_for(accept: str) -> None:
-    assert b"opsin_pictures_waiting 0" in ServerMetrics().text({}, accept)
+    assert b"opsin_images_waiting 0" in ServerMetrics().text({}, accept)
 
 
 def test_an_answer_costs_less_than_20_microseconds() -> None:

@@ -9,7 +9,7 @@ from opsin.server.server_settings import ServerSettings
 from tests.web.made_requests import TOKEN
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "pictures.example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "images.example.org"])
 def test_other_machines_need_a_token(host: str) -> None:
     with pytest.raises(RecipeError, match="OPSIN_TOKEN"):
         ServerSettings(host=host)

@@ -18,7 +18,7 @@ from opsin.core.events import Watcher
 from opsin.data.dataset import Dataset
 from opsin.server.server_settings import ServerSettings
 from opsin.server.serving import _set_up_logs, serve
-from tests.served import load, picture, request, serving, wait_for
+from tests.served import image, load, request, serving, wait_for
 from tests.server.made_engine import png
 from tests.web.made_requests import TOKEN
 
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent")
 def test_a_request_under_way_is_answered(
     nearest_mean: Path, digits: Dataset, tmp_path: Path
 ) -> None:
-    picture = png(digits.images[0][:, :, 0])
+    image = png(digits.images[0][:, :, 0])
     with serving(f"digits={nearest_mean}", "--workers", "1", folder=tmp_path) as server:
         ready, slow = (http.client.HTTPConnection("127.0.0.1", server.port, 20) for _ in range(2))
         ready.request("GET", "/v2/health/ready")
         assert ready.getresponse().read() == b'{"ready":true}'
         slow.putrequest("POST", "/predict")
         slow.putheader("Content-Type", "image/png")
-        slow.putheader("Content-Length", str(len(picture)))
-        slow.endheaders(picture[:20])
+        slow.putheader("Content-Length", str(len(image)))
+        slow.endheaders(image[:20])
         time.sleep(0.2)
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "requests that were accepted are answered" in server.said())
         wait_for(lambda: not listens(server.port))
-        slow.send(picture[20:])
+        slow.send(image[20:])
         reply = slow.getresponse()
         assert (reply.status, reply.headers["connection"]) == (200, "close")
         assert b'"label":"0"' in reply.read()
@@ -74,11 +74,11 @@ def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
 def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path: Path) -> None:
     with serving(nearest_mean, "--workers", "1", folder=tmp_path) as server:
         half = socket.create_connection(("127.0.0.1", server.port))
-        half.sendall(request(server.port, picture(2))[:-10])
+        half.sendall(request(server.port, image(2))[:-10])
         with half, server.halted():
             # More than its worker is given at once: the others wait.
-            with load(server.port, [request(server.port, picture(1))], connections=64) as replies:
-                wait_for(lambda: server.figure("opsin_pictures_waiting") > 0)
+            with load(server.port, [request(server.port, image(1))], connections=64) as replies:
+                wait_for(lambda: server.figure("opsin_images_waiting") > 0)
                 began = time.monotonic()
                 assert server.stop(signal.SIGINT, signal.SIGINT) == 130
             assert time.monotonic() - began < 15  # the deadline is 30 s

@@ -41,7 +41,7 @@ def test_pixels_flat_nested_and_as_bytes_are_the_same() -> None:
         read(body(parameters={"binary_data_size": 6}), bytes(flat)),
     ]
     for each in asked:
-        (pixels,) = each.pictures
+        (pixels,) = each.images
         assert isinstance(pixels, np.ndarray)
         assert pixels.dtype == np.uint8
         assert pixels[..., 0].tolist() == [[250, 251, 252], [253, 254, 255]]
@@ -52,8 +52,8 @@ def test_files_as_base64_and_as_bytes_are_the_same() -> None:
     form = {"name": "image_bytes", "datatype": "BYTES", "shape": [3]}
     tail = b"".join(struct.pack("<I", len(each)) + each for each in files)
     texts = [base64.b64encode(each).decode() for each in files]
-    assert read(body(**form, data=texts)).pictures == files
-    assert read(body(**form, parameters={"binary_data_size": len(tail)}), tail).pictures == files
+    assert read(body(**form, data=texts)).images == files
+    assert read(body(**form, parameters={"binary_data_size": len(tail)}), tail).images == files
 
 
 SIZE = {"binary_data_size": 6}
@@ -63,9 +63,9 @@ FILES = {"name": "image_bytes", "datatype": "BYTES", "shape": [2]}
 @pytest.mark.parametrize(
     ("tensor", "tail", "says"),
     [
-        ({"shape": [1000000000, 2, 3, 1], "parameters": SIZE}, b"123456", "1 to 4 pictures"),
+        ({"shape": [1000000000, 2, 3, 1], "parameters": SIZE}, b"123456", "1 to 4 images"),
         ({"shape": [4, 2, 3, 1], "parameters": SIZE}, b"123456", "24 bytes for the shape"),
-        ({"shape": [0, 2, 3, 1], "data": []}, None, "1 to 4 pictures; got 0"),
+        ({"shape": [0, 2, 3, 1], "data": []}, None, "1 to 4 images; got 0"),
         ({"shape": [1, 3, 2, 1], "data": [0] * 6}, None, "of shape [N, 2, 3, 1]"),
         ({"shape": [-1, 2, 3, 1], "data": [0] * 6}, None, "greater than or equal to 0"),
         ({"shape": [6], "data": [0] * 6}, None, "of shape [N, 2, 3, 1]; got [6]"),
@@ -173,7 +173,7 @@ def test_nearly_right_requests_are_read_or_refused(
         asked = read(content, tail)
     except OpsinError:
         return
-    assert 1 <= len(asked.pictures) <= 2
+    assert 1 <= len(asked.images) <= 2
 
 
 def test_options_of_a_request() -> None:

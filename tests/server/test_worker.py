@@ -49,9 +49,7 @@ def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
     assert batch_invariant(Classifier(leaning, threads=1), 1)
 
 
-def test_hidden_pixels_become_the_mean_of_the_training_pictures(
-    tmp_path: Path, plain: Path
-) -> None:
+def test_hidden_pixels_become_the_mean_of_the_training_images(tmp_path: Path, plain: Path) -> None:
     assert mean_of(Classifier(plain)) == pytest.approx([60], abs=1e-3)
     unknown = Classifier(write_leaning(tmp_path / "unknown.onnx", lean=0))
     assert mean_of(unknown).size == 0
@@ -91,12 +89,12 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     assert model.classifier.classes == ("a", "b", "c")
 
 
-def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
+def test_a_reply_is_told_image_by_image(plain: Path) -> None:
     images = [png(np.full((4, 4), value, np.uint8)) for value in (0, 99)]
     model = LoadedModel(Classifier(plain, threads=1))
     sent = [images[0], b"none", images[1]]
-    pictures = [[len(image), None, False, False, False] for image in sent]
-    header = {"most": 16, "pictures": pictures}
+    asked = [[len(image), None, False, False, False] for image in sent]
+    header = {"most": 16, "images": asked}
     reply, parts = answer(model, header, memoryview(b"".join(sent)))
     assert list(reply["errors"]) == [1]
     assert reply["shape"] == (2, 3)
@@ -108,19 +106,19 @@ def test_a_reply_is_told_picture_by_picture(plain: Path) -> None:
     assert (list(reply["errors"]), reply["shape"], parts) == ([0, 1, 2], [0, 0], [])
     assert reply["errors"][0][:3] == [
         "ImageError",
-        "a picture of at most 15 pixels",
+        "an image of at most 15 pixels",
         "it has 4 × 4",
     ]
 
 
-def test_an_unsound_answer_costs_one_picture(tmp_path: Path) -> None:
+def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     path = tmp_path / "theirs.onnx"
     path.write_bytes(unsound_for_sevens())
     model = LoadedModel(Classifier(path, threads=1))
     steps = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
-    pictures = [[len(image), None, False, True, True] for image in sent]
-    reply, parts = answer(model, {"most": 64, "pictures": pictures}, memoryview(b"".join(sent)))
+    images = [[len(image), None, False, True, True] for image in sent]
+    reply, parts = answer(model, {"most": 64, "images": images}, memoryview(b"".join(sent)))
     assert [(place, kind) for place, (kind, *_) in reply["errors"].items()] == [
         (1, "ModelFileError")
     ]

@@ -1,4 +1,4 @@
-"""A studio's state without its pages: runs, a queue, workers and tried pictures."""
+"""A studio's state without its pages: runs, a queue, workers and tried images."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def on_signal(*_):
         sys.exit(130)
 signal.signal(signal.SIGINT, on_signal)
 status = {"state": "running", "pid": os.getpid(), "started": time.time(), "heartbeat": time.time()}
-status |= {"doing": "2/4", "done": 5, "total": 10, "unit": "pictures"}
+status |= {"doing": "2/4", "done": 5, "total": 10, "unit": "images"}
 (run / "status.json").write_text(json.dumps(status))
 while not asked or "pauses" in sys.argv: time.sleep(0.01)
 print(json.dumps({"run": str(run), "training": {"stopped": True}}))

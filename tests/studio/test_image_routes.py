@@ -1,4 +1,4 @@
-"""Routes of pictures: the right bytes for ids that are known, one shape of error for all else."""
+"""Routes of images: the right bytes for ids that are known, one shape of error for all else."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def routes(tmp_path: Path, shapes: Path) -> Routes:
     return Routes(tmp_path)
 
 
-def test_a_picture_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:
+def test_an_image_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
     here = asyncio.run(routes.__dict__["open"].of_set(set_id))
     reply = routes.get(here.address(3))
@@ -62,35 +62,35 @@ def test_a_picture_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> No
     assert reply.headers["cache-control"] == "private, max-age=31536000, immutable"
     image = np.asarray(Image.open(io.BytesIO(reply.content)))
     assert (image == opsin.load(shapes).images[3]).all()
-    assert routes.get(f"/run-pictures/{opaque('one')}/3").content == reply.content
+    assert routes.get(f"/run-images/{opaque('one')}/3").content == reply.content
 
 
-def test_a_picture_of_another_version_is_not_kept(routes: Routes, shapes: Path) -> None:
+def test_an_image_of_another_version_is_not_kept(routes: Routes, shapes: Path) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
     for query in ("", "?v=0123456789ab"):
-        reply = routes.get(f"/pictures/{set_id}/3{query}")
+        reply = routes.get(f"/images/{set_id}/3{query}")
         assert (reply.status_code, reply.headers["cache-control"]) == (200, "no-store")
 
 
 @pytest.mark.parametrize("row", ["24", "-1", "x", "9" * 4000, "%F0%9F", "1.5", "1_0", "\u0663"])
 def test_rows_that_are_none(routes: Routes, shapes: Path, row: str) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
-    refused(routes.get(f"/pictures/{set_id}/{row}"))
-    refused(routes.get(f"/run-pictures/{opaque('one')}/{row}"))
+    refused(routes.get(f"/images/{set_id}/{row}"))
+    refused(routes.get(f"/run-images/{opaque('one')}/{row}"))
 
 
 def test_ids_that_are_none(routes: Routes) -> None:
     for id_ in ("0" * 16, "..", "one", "a" * 5000, "%2e%2e%2fhome", "<img>"):
-        for route in ("pictures", "run-pictures"):
+        for route in ("images", "run-images"):
             assert routes.get(f"/{route}/{id_}/0").status_code == 404
         assert routes.get(f"/files/{id_}/report.json").status_code == 404
         assert routes.get(f"/previews/{id_}/photos").status_code == 404
 
 
-def test_pictures_that_are_gone_say_nothing_of_the_machine(routes: Routes, shapes: Path) -> None:
+def test_images_that_are_gone_say_nothing_of_the_machine(routes: Routes, shapes: Path) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
     shapes.rename(shapes.with_name("elsewhere"))
-    said = routes.get(f"/pictures/{set_id}/0")
+    said = routes.get(f"/images/{set_id}/0")
     refused(said)
     assert str(shapes.parent) not in said.text
 
@@ -98,7 +98,7 @@ def test_pictures_that_are_gone_say_nothing_of_the_machine(routes: Routes, shape
 def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "one"
     (run / "figures").mkdir()
-    (run / "figures" / "curves.png").write_bytes(b"picture")
+    (run / "figures" / "curves.png").write_bytes(b"image")
     (run / "secret.txt").write_text("secret")
     (run / "report.html").write_text("<p>report</p>")
     (run / "classifier.onnx").write_bytes(b"network")
@@ -124,8 +124,8 @@ def test_previews_of_a_set(routes: Routes, shapes: Path) -> None:
     refused(routes.get(f"/previews/{set_id}/photos"))
     folder = routes.sets.folder(set_id) / "previews" / "photos"
     folder.mkdir(parents=True)
-    (folder / "augment.png").write_bytes(b"picture")
-    assert routes.get(f"/previews/{set_id}/photos").content == b"picture"
+    (folder / "augment.png").write_bytes(b"image")
+    assert routes.get(f"/previews/{set_id}/photos").content == b"image"
     assert routes.get(f"/previews/{set_id}/photos%2f..").status_code == 404
 
 

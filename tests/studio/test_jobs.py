@@ -113,10 +113,10 @@ def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
 
 
 def test_a_crash_repeats_the_last_line_of_the_log(queue: Queue) -> None:
-    job = queue.add("look", "x", python("raise ValueError('no picture')"))
+    job = queue.add("look", "x", python("raise ValueError('no image')"))
     until(queue, lambda: queue.get(job.id).over)
     cause = queue.get(job.id).cause
-    assert cause == "its process ended with status 1; its last words: ValueError: no picture"
+    assert cause == "its process ended with status 1; its last words: ValueError: no image"
 
 
 def test_a_program_that_is_missing_is_told(queue: Queue) -> None:

@@ -33,14 +33,14 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def test_inside_an_epoch(run: RunDirectory) -> None:
-    work = {"done": 500, "total": 1000, "unit": "pictures"}
+    work = {"done": 500, "total": 1000, "unit": "images"}
     status(run, doing="3/10", **work, share=0.25, left=75.0, speed=40.0)
     found = progress_of(run)
     assert found is not None
     assert (found.share, found.left) == (0.25, 75.0)
     assert found.in_words() == "Epoch 3 of 10 · 25% of all · about 1:15 left"
     assert found.in_words(full=True) == (
-        "Epoch 3 of 10 · 500 of 1,000 pictures · 40 pictures/s · 25% of all · about 1:15 left"
+        "Epoch 3 of 10 · 500 of 1,000 images · 40 images/s · 25% of all · about 1:15 left"
     )
 
 
@@ -61,10 +61,10 @@ def test_a_status_that_says_nothing_is_no_progress(run: RunDirectory, content: s
 
 
 def test_what_comes_after_the_training_is_said_beside_a_full_bar(run: RunDirectory) -> None:
-    status(run, doing="Disturb", done=120, total=480, unit="pictures", share=1.0)
+    status(run, doing="Disturb", done=120, total=480, unit="images", share=1.0)
     found = progress_of(run)
     assert found is not None
-    assert (found.share, found.in_words()) == (1.0, "Disturb · 120 of 480 pictures")
+    assert (found.share, found.in_words()) == (1.0, "Disturb · 120 of 480 images")
 
 
 class _Screen(Terminal):
@@ -116,7 +116,7 @@ def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
                     assert f"about {clock(found.left)} left" in found.in_words()
 
             for epoch in range(1, epochs + 1):
-                recorder.begin(f"{epoch}/{epochs}", total, "pictures")
+                recorder.begin(f"{epoch}/{epochs}", total, "images")
                 for step, wait in enumerate(waits, 1):
                     now[0] += total / 8 / speed + 2
                     share = (epoch - 1 + step / 8) / epochs
@@ -131,7 +131,7 @@ def test_at_one_moment_every_place_says_the_same_and_nothing_jumps(
                 now[0] += validation
                 recorder.end()
                 recorder.doing("the checkpoint of step 7")
-            recorder.begin("Disturb", 480, "pictures")
+            recorder.begin("Disturb", 480, "images")
             now[0] += 2
             recorder.advance(10)
             look(nothing_happened=False)

@@ -1,4 +1,4 @@
-"""Each change to a training picture is the one that its name says, and no other."""
+"""Each change to a training image is the one that its name says, and no other."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_shape_and_type_stay_and_the_batch_is_left_alone(
 
 
 @given(parts=PARTS, seed=SEEDS)
-def test_the_same_seed_gives_the_same_pictures(parts: dict[str, Any], seed: int) -> None:
+def test_the_same_seed_gives_the_same_images(parts: dict[str, Any], seed: int) -> None:
     one, two = (vary(batch(8), seed, **parts) for _ in range(2))
     assert torch.equal(one, two)
 
@@ -92,7 +92,7 @@ def test_each_policy_varies_and_another_seed_varies_otherwise(policy: str) -> No
     assert not torch.equal(one, other)
 
 
-def test_no_policy_returns_the_very_pictures() -> None:
+def test_no_policy_returns_the_very_images() -> None:
     images = batch(3)
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
@@ -101,7 +101,7 @@ def test_no_policy_returns_the_very_pictures() -> None:
 
 
 @given(flip=st.booleans(), shift=st.integers(0, 3), seed=SEEDS)
-def test_each_picture_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed: int) -> None:
+def test_each_image_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed: int) -> None:
     images = batch(4, seed)
     for before, after in zip(images, vary(images, seed, flip=flip, shift=shift), strict=True):
         moves = [
@@ -150,14 +150,14 @@ def test_hardly_any_zoom_or_turn_is_as_good_as_none(flip: bool, shift: int, seed
 
 
 def dot(height: int, width: int, row: int, column: int) -> Tensor:
-    """Return many pictures of one soft dot, so that its place can be measured."""
+    """Return many images of one soft dot, so that its place can be measured."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     away = (rows - row) ** 2 + (columns - column) ** 2
     return (255 * torch.exp(-away / 8)).to(torch.uint8).expand(64, height, width)[..., None]
 
 
 def place_of(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the dot of each picture is, seen from the middle: down, right."""
+    """Return where the dot of each image is, seen from the middle: down, right."""
     weights = images[..., 0].double()
     total = weights.sum(dim=(1, 2))
     _, height, width = weights.shape
@@ -190,7 +190,7 @@ def test_a_zoom_changes_the_distance_from_the_middle_by_its_share(seed: int) -> 
 
 
 @given(light=st.sampled_from([0.1, 0.3, 1.0]), seed=SEEDS)
-def test_light_is_one_line_through_the_values_of_each_picture(light: float, seed: int) -> None:
+def test_light_is_one_line_through_the_values_of_each_image(light: float, seed: int) -> None:
     images = batch(6, seed)
     for before, after in zip(images, vary(images, seed, light=light), strict=True):
         old, new = before.flatten().double(), after.flatten().double()
@@ -218,7 +218,7 @@ def test_light_leaves_black_black_and_takes_white_no_further() -> None:
 @given(erase=st.sampled_from([0.1, 0.25, 0.5, 0.9]), seed=SEEDS)
 def test_a_square_is_put_out_and_nothing_else(erase: float, seed: int) -> None:
     height, width = 12, 17
-    # No picture holds the mean of the batch.
+    # No image holds the mean of the batch.
     images = torch.where(batch(20, seed, (height, width, 1)) < 128, 20, 220).to(torch.uint8)
     side = erased_side(erase, height, width)
     varied = vary(images, seed, erase=erase)
@@ -255,7 +255,7 @@ def test_a_whole_turn_goes_all_the_way_round() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_pictures_on_a_gpu_stay_there_and_are_the_same() -> None:
+def test_images_on_a_gpu_stay_there_and_are_the_same() -> None:
     images = batch(16, shape=(32, 32, 3))
     for parts in ({"flip": True, "shift": 2, "erase": 0.25}, {"rotate": 9.0, "light": 0.3}):
         here, there = vary(images, 5, **parts), vary(images.cuda(), 5, **parts)

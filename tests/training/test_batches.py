@@ -1,4 +1,4 @@
-"""Every picture comes once, in the order that was asked for, from memory or from files."""
+"""Every image comes once, in the order that was asked for, from memory or from files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_batches_cover_everything_and_none_is_single(count: int, size: int, star
 
 
 @given(start=st.integers(0, 19), seed=st.integers(0, 9))
-def test_pictures_read_on_the_fly_are_those_in_memory(start: int, seed: int) -> None:
+def test_images_read_on_the_fly_are_those_in_memory(start: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (30, 6, 6, 1), np.uint8)
     labels = np.arange(30)

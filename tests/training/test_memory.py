@@ -65,12 +65,12 @@ said["batch"] = recipe.training.batch_size
 examples = TrainingBatches(images, np.arange(count) % 10, np.arange(count), device)
 step = TrainStep(network, recipe.training, device=device)
 network.train()
-for pictures, labels in examples.batches(np.arange(count), recipe.training.batch_size):
-    step.step(pictures, labels, 1e-3)
+for images, labels in examples.batches(np.arange(count), recipe.training.batch_size):
+    step.step(images, labels, 1e-3)
 network.eval()
 with torch.inference_mode():
-    for pictures, labels in examples.batches(np.arange(count), validation_batch(*shape[:2])):
-        step.logits(pictures)
+    for images, labels in examples.batches(np.arange(count), validation_batch(*shape[:2])):
+        step.logits(images)
 with tempfile.TemporaryDirectory() as folder:
     Checkpoints(Path(folder)).save(step.tensors(), TrainingState())
 peak = status("VmHWM")  # getrusage would count what the process that started this one had

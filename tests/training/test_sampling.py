@@ -12,7 +12,7 @@ from opsin.core.recipe import DataRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
 from opsin.training.sampling import choose_balance, class_weights, epoch_order, mirrored_in
 
-#: Pictures of each class; some may have none.
+#: Images of each class; some may have none.
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(lambda c: sum(c) > 0)
 BALANCES = st.sampled_from(["auto", "none", "weights", "sampling"])
 
@@ -51,7 +51,7 @@ def test_epochs_and_seeds_differ(balance: str) -> None:
 
 
 @given(counts=COUNTS, epochs=st.integers(1, 12))
-def test_sampling_is_even_over_classes_and_over_the_pictures_of_each(
+def test_sampling_is_even_over_classes_and_over_the_images_of_each(
     counts: list[int], epochs: int
 ) -> None:
     labels, recipe = labels_of(counts), recipe_of("sampling")
@@ -65,7 +65,7 @@ def test_sampling_is_even_over_classes_and_over_the_pictures_of_each(
         for label in set(labels.tolist()):
             assert np.ptp(own[labels == label]) <= 2
     for label in set(labels.tolist()):
-        # Passes go on from epoch to epoch, so that no picture falls behind by more than one.
+        # Passes go on from epoch to epoch, so that no image falls behind by more than one.
         assert np.ptp(drawn[labels == label]) <= 1
 
 
@@ -96,7 +96,7 @@ def test_rare_classes_weigh_more() -> None:
     assert weights[labels].mean() == pytest.approx(1)
 
 
-def test_a_class_without_pictures_weighs_something_finite() -> None:
+def test_a_class_without_images_weighs_something_finite() -> None:
     assert np.isfinite(class_weights(np.array([0, 0, 2]), 3)).all()
 
 
@@ -110,7 +110,7 @@ def test_a_class_without_pictures_weighs_something_finite() -> None:
         ([100, 10, 40], "sampling", "10 times"),
         ([4100, 900, 700, 300, 200, 150, 120, 110, 105, 100], "sampling", "drawn more often"),
         ([4100, 100], "weights", "come 21 times an epoch"),
-        ([1_000_000, 1], "weights", "1,000,000 times the pictures"),
+        ([1_000_000, 1], "weights", "1,000,000 times the images"),
     ],
 )
 def test_the_counts_decide_how_rare_classes_are_made_up_for(
@@ -130,7 +130,7 @@ def test_the_order_and_the_unit_of_the_counts_decide_nothing(counts: list[int]) 
 
 
 @given(count=st.integers(1, 500), epoch=st.integers(1, 98), seed=st.integers(0, 9))
-def test_every_picture_is_mirrored_every_other_time(count: int, epoch: int, seed: int) -> None:
+def test_every_image_is_mirrored_every_other_time(count: int, epoch: int, seed: int) -> None:
     recipe = recipe_of("none", seed)
     now, next_, after = (mirrored_in(epoch + later, recipe, count) for later in range(3))
     assert (now ^ next_).all()

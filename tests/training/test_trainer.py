@@ -276,6 +276,6 @@ def test_nothing_to_learn_from_is_refused(digits: Dataset, tmp_path: Path) -> No
     network = build_network.build(
         recipe.model, (8, 8, 1), 10, statistics=Statistics([80.0], [90.0])
     )
-    with graceful_interrupt() as stop, pytest.raises(RecipeError, match="pictures to train on"):
+    with graceful_interrupt() as stop, pytest.raises(RecipeError, match="images to train on"):
         fit(network, empty, empty, recipe.training, classes=10,
             checkpoints=Checkpoints(tmp_path), watcher=Watcher(), stop=stop)  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
@@ -27,6 +27,14 @@ class ClassicalModelRecipe(RecipeModel):
 
     group: ClassVar[str] = WITHOUT_LAYERS
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, given: Any) -> Any:
+        """Read recipes of the first releases, which say ``pictures`` for `images`."""
+        if isinstance(given, dict) and "pictures" in given and "images" not in given:
+            return {"images" if key == "pictures" else key: given[key] for key in given}
+        return given
+
 
 _Side = Annotated[
     int,
@@ -38,7 +46,7 @@ _Side = Annotated[
         json_schema_extra={"metavar": "PIXELS"},
     ),
 ]
-_Pictures = Annotated[
+_Images = Annotated[
     int,
     Field(
         ge=2,
@@ -81,7 +89,7 @@ class Logistic(ClassicalModelRecipe):
     name: Literal["logistic"] = "logistic"
     c: _C = 1.0
     side: _Side = 32
-    pictures: _Pictures = 100_000
+    images: _Images = 100_000
 
 
 class Forest(ClassicalModelRecipe):
@@ -91,7 +99,7 @@ class Forest(ClassicalModelRecipe):
     trees: _Trees = 100
     leaves: _Leaves = 2_000
     side: _Side = 32
-    pictures: _Pictures = 100_000
+    images: _Images = 100_000
 
 
 class Knn(ClassicalModelRecipe):
@@ -103,7 +111,7 @@ class Knn(ClassicalModelRecipe):
     ] = 9
     components: _Components = 100
     side: _Side = 32
-    pictures: _Pictures = 60_000
+    images: _Images = 60_000
 
 
 class Svm(ClassicalModelRecipe):
@@ -113,7 +121,7 @@ class Svm(ClassicalModelRecipe):
     c: _C = 10.0
     components: _Components = 100
     side: _Side = 32
-    pictures: _Pictures = 60_000
+    images: _Images = 60_000
 
 
 class Boosting(ClassicalModelRecipe):
@@ -126,7 +134,7 @@ class Boosting(ClassicalModelRecipe):
         float, Field(gt=0, le=1, description="Learning rate: how much of each round counts.")
     ] = 0.1
     side: _Side = 16
-    pictures: _Pictures = 100_000
+    images: _Images = 100_000
 
 
 ClassicalModel = Annotated[Logistic | Forest | Knn | Svm | Boosting, Field(discriminator="name")]
@@ -161,7 +169,7 @@ def options_for(model: str) -> dict[str, RecipeOption]:
 
     Example:
         >>> [n for n, option in options_for("forest").items() if option.group == WITHOUT_LAYERS]
-        ['trees', 'leaves', 'side', 'pictures']
+        ['trees', 'leaves', 'side', 'images']
     """
     own = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
     return options_of(*own, DataRecipe)
@@ -175,7 +183,7 @@ class ClassicalRecipe(RecipeModel):
     training: Fitting
     parent: None = Field(None, description="None: such a model is fitted in one go.")
     reasons: dict[str, str] = Field(
-        default_factory=dict, description="What was decided by the pictures, and why."
+        default_factory=dict, description="What was decided by the images, and why."
     )
     versions: dict[str, str] = Field(
         default_factory=dict, description="The packages that the run was made with."

@@ -29,9 +29,9 @@ except ImportError as error:
 
 #: Iterations of L-BFGS for logistic regression. More change the third digit of the loss.
 _ITERATIONS: Final = 200
-# Trees, or rounds, between two looks at the validation pictures.
+# Trees, or rounds, between two looks at the validation images.
 _STEP: Final = 10
-# Training pictures whose figures are told: all of them would take as long as the fitting.
+# Training images whose figures are told: all of them would take as long as the fitting.
 _SAMPLE: Final = 2_000
 # Megabytes of kernel values that libsvm keeps.
 _KEPT: Final = 500
@@ -39,7 +39,7 @@ _KEPT: Final = 500
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Pictures as rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
+    """Images as rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -57,7 +57,7 @@ class Fitted:
 
     Args:
         recipe: Which model, with its options.
-        pooling: How pictures became numbers.
+        pooling: How images became numbers.
         projection: Their principal components (knn, svm), else ``None``.
         estimator: scikit-learn's classifier.
         labels: The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
@@ -72,7 +72,7 @@ class Fitted:
     classes: int
 
     def embedding(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return what the classifier is given for prepared pictures, ``float32[N, D]``."""
+        """Return what the classifier is given for prepared images, ``float32[N, D]``."""
         return self.project(self.pooling.rows_of(images))
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,7 +130,7 @@ def fit(
 
     Args:
         model: Which one, with its options.
-        pooling: How the pictures became numbers.
+        pooling: How the images became numbers.
         train: What it is fitted to; every class is there.
         val: What forests and boosting tell their figures of as they grow.
         classes: K.
@@ -141,7 +141,7 @@ def fit(
     projection = None
     if isinstance(model, Knn | Svm):
         components = min(model.components, *train.features.shape)
-        # By the covariance: exact, and the quickest for many pictures of few pixels.
+        # By the covariance: exact, and the quickest for many images of few pixels.
         projection = PCA(components, svd_solver="covariance_eigh").fit(train.features)
         train = TrainingRows(projection.transform(train.features), train.labels)
     match model:
@@ -150,7 +150,7 @@ def fit(
         case Forest():
             estimator = _forest(model, train, val, seed=seed, threads=threads, told=told)
         case Knn():
-            # More neighbours than pictures there are none.
+            # More neighbours than images there are none.
             count = min(model.neighbours, len(train.labels))
             estimator = KNeighborsClassifier(count, algorithm="brute")
             estimator.fit(train.features, train.labels)
@@ -234,7 +234,7 @@ def _boosting(
     figures: list[tuple[float, float]] = []
 
     def look_on(estimator: Any, features: Any, labels: Any) -> float:
-        """Is called each round, for a sample of the training pictures, then for validation."""
+        """Is called each round, for a sample of the training images, then for validation."""
         done = estimator.n_iter_
         told.advance(done)
         if done and (done % _STEP == 0 or done == model.trees):
@@ -260,11 +260,11 @@ def _boosting(
 class _Steps:
     """Tells the figures of a growing model from time to time."""
 
-    def __init__(self, model: Forest | Boosting, pictures: int, told: FitProgress) -> None:
+    def __init__(self, model: Forest | Boosting, images: int, told: FitProgress) -> None:
         self.done = 0
         self._total = model.trees
         self._rate = model.rate if isinstance(model, Boosting) else 0.0
-        self._pictures = pictures
+        self._images = images
         self._told = told
         self._at = time.perf_counter()
 
@@ -282,7 +282,7 @@ class _Steps:
                 val_accuracy=val[1],
                 rate=self._rate,
                 seconds=seconds,
-                images_per_second=self._pictures * (done - self.done) / max(seconds, 1e-9),
+                images_per_second=self._images * (done - self.done) / max(seconds, 1e-9),
                 best=done == self._total,
             )
         )
@@ -304,7 +304,7 @@ def least_of(classes: int) -> float:
 def figures_of(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Return cross entropy in nats and accuracy; without pictures neither is a number.
+    """Return cross entropy in nats and accuracy; without images neither is a number.
 
     Args:
         probabilities: ``float[N, K]``

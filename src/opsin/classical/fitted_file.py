@@ -154,7 +154,7 @@ def _tempered(
 
 
 def _settled(fitted: Fitted, embedding: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell for which pictures there is one answer: neighbours at one distance are in no order."""
+    """Tell for which images there is one answer: neighbours at one distance are in no order."""
     count = fitted.estimator.n_neighbors if isinstance(fitted.recipe, Knn) else 0
     if not count or count >= len(fitted.labels):
         return np.ones(len(embedding), bool)

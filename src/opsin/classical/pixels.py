@@ -1,4 +1,4 @@
-"""Pictures become rows of numbers, in a way that a file can repeat to the last bit."""
+"""Images become rows of numbers, in a way that a file can repeat to the last bit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from opsin.data.lazy_images import Images
 
-# Bytes of pictures read at a time.
+# Bytes of images read at a time.
 _BLOCK: Final = 8_000_000
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Pixels 0 to 1, means over squares where the pictures are large.
+    """Pixels 0 to 1, means over squares where the images are large.
 
     Sums of whole numbers and one division: file and fitting get the same bits, and no tree can
     take another branch for a rounding.
 
     Args:
-        height: Of the prepared pictures.
-        width: Of the prepared pictures.
+        height: Of the prepared images.
+        width: Of the prepared images.
         channels: 1 or 3.
         factor: Side of the squares; those at the right and lower border may be cut off.
 
@@ -53,7 +53,7 @@ class Pooling:
 
     @property
     def features(self) -> int:
-        """Numbers of a picture."""
+        """Numbers of an image."""
         return math.prod(self.shape)
 
     @property
@@ -71,10 +71,10 @@ class Pooling:
         return (255 * rows[:, None, None] * columns[None, :, None]).astype(np.float32)
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the numbers of some pictures, ``float32[N, features]``.
+        """Return the numbers of some images, ``float32[N, features]``.
 
         Args:
-            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            images: Prepared images, ``uint8[N, H, W, C]``.
         """
         below, right = self.padding
         _, height, width = self.shape

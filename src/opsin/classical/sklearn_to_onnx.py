@@ -27,7 +27,7 @@ class OutputRow(NamedTuple):
         name: Of its value in the file.
         kind: What it is.
         parameters: Numbers that it holds.
-        multiply_adds: Of one picture; comparisons in trees are none.
+        multiply_adds: Of one image; comparisons in trees are none.
     """
 
     name: str
@@ -94,7 +94,7 @@ def _logistic(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
 
 
 def _halves(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
-    """Return half the squared distances to points, but for half the picture's own square.
+    """Return half the squared distances to points, but for half the image's own square.
 
     In double precision, as scikit-learn works: a neighbour more or less is a vote. The points are
     kept in single precision, which they are in already.
@@ -103,8 +103,8 @@ def _halves(to: GraphWriter, source: str, points: NDArray[np.float32]) -> str:
     double = to.node("Cast", [kept], "head.double", to=TensorProto.DOUBLE)
     halves = (points.astype(np.float64) ** 2).sum(axis=1) / 2
     lengths = to.weight("head.lengths", halves, np.float64)
-    picture = to.node("Cast", [source], "head.picture", to=TensorProto.DOUBLE)
-    products = to.node("MatMul", [picture, double], "head.products")
+    image = to.node("Cast", [source], "head.image", to=TensorProto.DOUBLE)
+    products = to.node("MatMul", [image, double], "head.products")
     return to.node("Sub", [lengths, products], "head.halves")
 
 
@@ -135,7 +135,7 @@ def _machine(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
     points = machine.support_vectors_.astype(np.float32)
     halves = _halves(to, source, points)
     axis = to.weight("head.axis", [1], np.int64)
-    own = to.node("ReduceSumSquare", ["head.picture", axis], "head.own", keepdims=1)
+    own = to.node("ReduceSumSquare", ["head.image", axis], "head.own", keepdims=1)
     own = to.node("Mul", [own, to.weight("head.half", 0.5, np.float64)], "head.own.half")
     distances = to.node("Add", [halves, own], "head.distances")
     width = to.weight("head.gamma", -2 * machine.gamma, np.float64)

@@ -85,7 +85,7 @@ def bench(
     table = Table(box=None, pad_edge=False, padding=(0, 1))  # fits 80 columns
     for heading in ("Work", "What", "Size", "Device"):
         table.add_column(heading)
-    for heading in ("Pictures/s", "Slowest", "Fastest"):
+    for heading in ("Images/s", "Slowest", "Fastest"):
         table.add_column(heading, justify="right", no_wrap=True)
     for rate in done.rates:
         what = escape(rate.name) + (f", {rate.how}" if rate.work != "reading" else "")

@@ -23,7 +23,7 @@ def compare(
         list[Path] | None,
         typer.Argument(
             metavar="RUN RUN...",
-            help="Two to ten run directories with the same test pictures.",
+            help="Two to ten run directories with the same test images.",
             show_default=False,
         ),
     ] = None,
@@ -34,7 +34,7 @@ def compare(
             "--baselines",
             metavar="SOURCE",
             help="Also train models without layers (logistic, forest, knn, svm, "
-            "hist-gradient-boosting) on these pictures, with the first run's split.",
+            "hist-gradient-boosting) on these images, with the first run's split.",
             show_default=False,
         ),
     ] = None,
@@ -52,7 +52,7 @@ def compare(
         typer.Option(
             "--out",
             metavar="FOLDER",
-            help="Folder for compare.html, compare.json and the figures, with the pictures on "
+            help="Folder for compare.html, compare.json and the figures, with the images on "
             "which the runs disagree.",
             show_default=False,
         ),
@@ -61,7 +61,7 @@ def compare(
         bool,
         typer.Option(
             "--speed/--no-speed",
-            help="Measure how many pictures a second each run's classifier answers here.",
+            help="Measure how many images a second each run's classifier answers here.",
         ),
     ] = True,
     quiet: options.Quiet = False,
@@ -69,7 +69,7 @@ def compare(
 ) -> None:
     """Compare runs on the same test images.
 
-    Each is set against the first one, picture by picture. Runs with other test pictures, labels or
+    Each is set against the first one, image by image. Runs with other test images, labels or
     classes are refused.
 
     Example: opsin compare runs/2026-11-21-fashion-mnist-mlp runs/2026-11-21-fashion-mnist-cnn

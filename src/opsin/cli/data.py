@@ -28,15 +28,15 @@ def data(
     source: options.AnySources = None,
     *,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for the pictures that are drawn.")
+        Path, typer.Option("--out", help="Folder for the images that are drawn.")
     ] = Path("data-figures"),
-    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw pictures.")] = True,
+    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Draw images.")] = True,
     seed: options.Examples = 0,
     audit: Annotated[
         bool,
         typer.Option(
             "--audit",
-            help="Look for what is wrong: duplicates, leaks, odd pictures, doubtful classes; "
+            help="Look for what is wrong: duplicates, leaks, odd images, doubtful classes; "
             "write audit.html and audit.json.",
         ),
     ] = False,
@@ -45,7 +45,7 @@ def data(
         typer.Option(
             "--export",
             metavar="PATH",
-            help="Write the pictures into a new folder, with a table of their classes and parts, "
+            help="Write the images into a new folder, with a table of their classes and parts, "
             "or into one .npz file, to be moved to another machine or tool; draw nothing.",
             show_default=False,
         ),
@@ -55,7 +55,7 @@ def data(
         typer.Option(
             "--since",
             metavar="RUN",
-            help="Say what has changed since a run: pictures added, removed, renamed, relabelled "
+            help="Say what has changed since a run: images added, removed, renamed, relabelled "
             "or changed; without SOURCE, in the run's own sources.",
             show_default=False,
         ),
@@ -100,7 +100,7 @@ def data(
     if since is not None:
         if data_options or training_options or audit or export is not None or rows is not None:
             raise typer.BadParameter(
-                "expected no other option that reads or writes pictures: the run says how they "
+                "expected no other option that reads or writes images: the run says how they "
                 "are read.",
                 param_hint="--since",
             )
@@ -127,7 +127,7 @@ def data(
     varied = None
     if training_options:
         varied = draw_variations(dataset, out, seed=seed, watcher=watcher, **training_options)
-        drawn.append(varied.picture)
+        drawn.append(varied.image)
     findings = find_trouble(dataset, watcher=watcher) if audit else None
     page = None
     if findings and draw:
@@ -165,7 +165,7 @@ def _check_varying(training_options: dict[str, Any], *, drawn: bool) -> None:
     """Refuse at once what could not be shown after an hour's reading."""
     if not drawn:
         raise typer.BadParameter(
-            "expected neither --export nor --no-draw beside it: it is shown as a picture.",
+            "expected neither --export nor --no-draw beside it: it is shown as an image.",
             param_hint=f"--{next(iter(training_options))}",
         )
     check_varying(training_options)
@@ -187,7 +187,7 @@ def _show(
     screen.print(f"[bold]{escape(dataset.recipe.source)}[/]  {dataset.summary()}")
     shape = "×".join(map(str, about["shape"]))
     what = f"uint8[{shape}] (height, width, channels), values {low} to {high}"
-    screen.print(f"Each picture is {what}.", markup=False)
+    screen.print(f"Each image is {what}.", markup=False)
     screen.print(f"Fingerprint {about['fingerprint'][:16]}\n")
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Class")
@@ -218,4 +218,4 @@ def _show(
     if rows is not None:
         screen.print(f"\nRows      {rows}", markup=False, soft_wrap=True)
     if drawn:
-        screen.print(f"\nPictures  {', '.join(map(str, drawn))}", markup=False)
+        screen.print(f"\nImages  {', '.join(map(str, drawn))}", markup=False)

@@ -1,4 +1,4 @@
-"""`opsin evaluate`: how good is a file on these pictures?"""
+"""`opsin evaluate`: how good is a file on these images?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Evaluate a classifier on labelled images.
 
-    Judged is the test part, where the source names one; else those pictures that were not used in
+    Judged is the test part, where the source names one; else those images that were not used in
     training; else all of them. Of exact copies one counts. Evaluating any of the run's own test
     images is one more look at them, and is counted.
 
@@ -42,18 +42,18 @@ def evaluate(
     part = {
         "test": "test part",
         "own-test": "the run's own test images",
-        "unseen": "pictures not seen in training",
+        "unseen": "images not seen in training",
         "val": "validation part",
-        "all": "all pictures",
+        "all": "all images",
     }[figures["part"]]
     if figures["part"] == "unseen" and figures["seen_nearly"] != 0:
-        part = "pictures without an exact copy in training"
+        part = "images without an exact copy in training"
     title = f"{' + '.join(source)} ({part})"
     screen.print(
         f"{title}   accuracy {plus_minus(figures)}   {summary_of(figures, '   ')}",
         markup=False,
     )
-    screen.print(f"{figures['images']:,} pictures in {figures['seconds']:.1f} s")
+    screen.print(f"{figures['images']:,} images in {figures['seconds']:.1f} s")
     if figures["corrected"]:
         screen.print(f"{corrected_in_words(figures['corrected'], figures['part'])}.", markup=False)
     if figures["seen"]:
@@ -77,7 +77,7 @@ def evaluate(
         refused = figures["refused"]
         screen.print(
             f'Refuses {refused["count"]:,} as "none of these" ({refused["share"]:.1%}), since they '
-            "look unlike the training pictures."
+            "look unlike the training images."
         )
     if figures["looks"]:
         screen.print(f"The test images were {looks_in_words(figures['looks'])}.")

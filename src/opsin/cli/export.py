@@ -20,7 +20,7 @@ def export(
         Literal["int8", "fp16", "bundle"],
         typer.Option(
             "--to",
-            help="int8: whole numbers, calibrated on training pictures. fp16: numbers of 16 bits. "
+            help="int8: whole numbers, calibrated on training images. fp16: numbers of 16 bits. "
             "bundle: a .zip with the file, samples, and clients in Python and JavaScript.",
         ),
     ] = "bundle",
@@ -40,7 +40,7 @@ def export(
 ) -> None:
     """Write a classifier in another format, and show what changes.
 
-    The new file is held against the old one on real pictures: its accuracy may fall by no more
+    The new file is held against the old one on real images: its accuracy may fall by no more
     than 0.3 points, its size and speed on this machine are measured.
 
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
@@ -60,11 +60,11 @@ def export(
     screen.print(f"Verdict   {shipped.verdict}", markup=False)
     screen.print(
         f"Same      labels on {shipped.images - shipped.labels_changed:,} of {shipped.images:,} "
-        f"pictures, largest difference of a probability {shipped.largest_difference:.1g}",
+        f"images, largest difference of a probability {shipped.largest_difference:.1g}",
         markup=False,
     )
     if shipped.looks is not None:
-        screen.print(f"These test pictures were {looks_in_words(shipped.looks)}.", markup=False)
+        screen.print(f"These test images were {looks_in_words(shipped.looks)}.", markup=False)
     if shipped.layers_gone:
         gone = printable(", ".join(shipped.layers_gone))
         screen.print(f"Layers that it no longer has apart: {gone}", markup=False)

@@ -18,7 +18,7 @@ def inspect(
         str | None,
         typer.Argument(
             metavar="IMAGE",
-            help="A picture; or one of the run's, by name, or by part and number: test/17.",
+            help="An image; or one of the run's, by name, or by part and number: test/17.",
             show_default=False,
         ),
     ] = None,
@@ -28,8 +28,8 @@ def inspect(
         typer.Option(
             "--layer",
             metavar="NAME",
-            help="A layer in full; may be given several times. Without a picture: what excites "
-            "each of its units, over all training pictures.",
+            help="A layer in full; may be given several times. Without an image: what excites "
+            "each of its units, over all training images.",
             show_default=False,
         ),
     ] = None,
@@ -37,8 +37,8 @@ def inspect(
         bool,
         typer.Option(
             "--explain",
-            help="With a picture: heat maps with their checks, the smallest patch that decides, "
-            "and the nearest training pictures.",
+            help="With an image: heat maps with their checks, the smallest patch that decides, "
+            "and the nearest training images.",
         ),
     ] = False,
     label: Annotated[
@@ -55,7 +55,7 @@ def inspect(
         bool,
         typer.Option(
             "--ablate",
-            help="With --layer: switch off each unit in turn, and count on the validation pictures "
+            help="With --layer: switch off each unit in turn, and count on the validation images "
             "what that costs.",
         ),
     ] = False,
@@ -69,7 +69,7 @@ def inspect(
         bool,
         typer.Option(
             "--portraits",
-            help="For each class its surest, mean, most and least typical training pictures.",
+            help="For each class its surest, mean, most and least typical training images.",
         ),
     ] = False,
     save: Annotated[
@@ -77,14 +77,14 @@ def inspect(
         typer.Option(
             "--save",
             metavar="FILE",
-            help="Write the layers' raw numbers into this .npz file, of the picture or of all "
+            help="Write the layers' raw numbers into this .npz file, of the image or of all "
             "known ones, and no page.",
             show_default=False,
         ),
     ] = None,
     data: options.Data = None,
     as_is: Annotated[
-        bool, typer.Option("--as-is", help="Never invert a picture's background.")
+        bool, typer.Option("--as-is", help="Never invert an image's background.")
     ] = False,
     out: Annotated[
         Path | None,

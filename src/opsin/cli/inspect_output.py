@@ -115,7 +115,7 @@ def _probes(probes: Probes) -> Table:
 
 
 def _portraits(found: Insight) -> Table:
-    table = _table("Class", "Surest", "Most typical", "Least typical", "Pictures", left=4)
+    table = _table("Class", "Surest", "Most typical", "Least typical", "Images", left=4)
     for portrait in found.portraits:
         named = [
             _plain(examples[0].name) if examples else ""

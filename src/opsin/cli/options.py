@@ -45,7 +45,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="SOURCE",
-        help="Pictures with labels to do it with (default: those of its run).",
+        help="Images with labels to do it with (default: those of its run).",
         show_default=False,
     ),
 ]

@@ -16,7 +16,7 @@ STOP_TOLD = threading.Event()
 
 def console() -> PlainLines:
     """Return the console for answers; into a pipe or a file nothing is wrapped or cut."""
-    # A file may be called :dog:.png, which is no picture of a dog.
+    # A file may be called :dog:.png, which is no image of a dog.
     return PlainLines(
         highlight=False, emoji=False, width=None if sys.stdout.isatty() else UNWRAPPED
     )

@@ -29,7 +29,7 @@ from opsin.core.recipe_options import split_pairs
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.classifier import Prediction
 
-# More pictures than this are a line each, without bars.
+# More images than this are a line each, without bars.
 _FEW = 20
 
 
@@ -39,8 +39,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="Pictures, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar); - "
-            "reads a picture, or names of files, from standard input.",
+            help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar); - "
+            "reads an image, or names of files, from standard input.",
             show_default=False,
         ),
     ],
@@ -59,15 +59,15 @@ def predict(
         typer.Option(
             "--sort-into",
             metavar="FOLDER",
-            help="Give each picture a place in FOLDER/<answer>; opsin unsort takes it back.",
+            help="Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
             show_default=False,
         ),
     ] = None,
     by: Annotated[
         Literal["copy", "link", "move"],
-        typer.Option("--by", help="How --sort-into places a picture."),
+        typer.Option("--by", help="How --sort-into places an image."),
     ] = "copy",
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes to name for a picture.")] = 5,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes to name for an image.")] = 5,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,7 +87,7 @@ def predict(
         bool,
         typer.Option(
             "--reject/--no-reject",
-            help='Answer "none of these" to a picture unlike the training pictures.',
+            help='Answer "none of these" to an image unlike the training images.',
         ),
     ] = True,
     tta: options.Tta = False,
@@ -95,8 +95,8 @@ def predict(
         Path | None,
         typer.Option(
             "--plot",
-            help="Draw the picture beside its bars into this file; for several "
-            "pictures a number is added to the name.",
+            help="Draw the image beside its bars into this file; for several "
+            "images a number is added to the name.",
             show_default=False,
         ),
     ] = None,
@@ -104,8 +104,8 @@ def predict(
         bool,
         typer.Option(
             "--as-is",
-            help="Never invert a picture whose background is light where the "
-            "training pictures' was dark, or the other way round.",
+            help="Never invert an image whose background is light where the "
+            "training images' was dark, or the other way round.",
         ),
     ] = False,
     columns: Annotated[
@@ -141,7 +141,7 @@ def predict(
         )
     if by != "copy" and sort_into is None:
         raise RecipeError(
-            f"a folder to {by} the pictures into", "there is none", "Give --sort-into FOLDER."
+            f"a folder to {by} the images into", "there is none", "Give --sort-into FOLDER."
         )
     refuse_swapped_sources(model, images)
     watcher = for_people(quiet=quiet)
@@ -177,7 +177,7 @@ def predict(
     if tta:
         tell_of_views(classifier, watcher)
     answers = each_answer(classifier, stream, watcher=watcher, **chosen)
-    single = stream.kind in ("file", "picture")
+    single = stream.kind in ("file", "image")
     told = _Told(
         plot,
         numbered=len(images) > 1 or not single,
@@ -193,12 +193,12 @@ def predict(
 
 
 class _Told:
-    """What is said of each picture, and drawn.
+    """What is said of each image, and drawn.
 
     Args:
         plot: File to draw into.
-        numbered: Whether a picture's number is added to its name.
-        bars: Whether a picture's bars are printed.
+        numbered: Whether an image's number is added to its name.
+        bars: Whether an image's bars are printed.
         top: How many.
     """
 
@@ -214,18 +214,18 @@ class _Told:
     def noted(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
         """Yield the answers that there are; tell of the others, and draw what is to be drawn."""
         drawn = 0
-        for picture, answer in answers:
+        for image, answer in answers:
             if isinstance(answer, ImageError):
                 self.fail(answer)
                 continue
             if self.plot is not None:
                 drawn += 1
                 number = f"-{drawn}" if self.numbered else ""
-                draw_prediction(answer, self.plot.with_stem(self.plot.stem + number), picture.image)
+                draw_prediction(answer, self.plot.with_stem(self.plot.stem + number), image.image)
             yield answer
 
     def print_all(self, screen: Console, answers: Iterable[Answered]) -> None:
-        """Print a picture's answer with its bars or, of many, a line each."""
+        """Print an image's answer with its bars or, of many, a line each."""
         for answer in self.noted(answers):
             if self.bars:
                 _print(screen, answer, self.top)
@@ -256,13 +256,12 @@ def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
 
 def _summarise(screen: Console, done: Classified) -> None:
     """Print what was written and sorted."""
-    new = done.pictures - done.resumed
-    speed = f" · {new / done.seconds:,.0f} pictures/s" if new and done.seconds > 1 else ""
+    new = done.images - done.resumed
+    speed = f" · {new / done.seconds:,.0f} images/s" if new and done.seconds > 1 else ""
     before = f", {done.resumed:,} of them before" if done.resumed else ""
     name = escape(printable(str(done.out)))
     screen.print(
-        f"[bold]Answers[/]   {name} · {done.pictures:,} pictures{before} · {clock(done.seconds)}"
-        f"{speed}"
+        f"[bold]Answers[/]   {name} · {done.images:,} images{before} · {clock(done.seconds)}{speed}"
     )
     counts = [f"{escape(printable(name))} {count:,}" for name, count in done.answers.items()]
     if counts:
@@ -272,11 +271,11 @@ def _summarise(screen: Console, done: Classified) -> None:
     if done.sorted_into is not None:
         folder = escape(printable(str(done.sorted_into)))
         screen.print(
-            f"[bold]Sorted[/]    {folder} · {done.placed:,} pictures placed        "
+            f"[bold]Sorted[/]    {folder} · {done.placed:,} images placed        "
             f"Undo  opsin unsort {folder}"
         )
         if done.unplaced:
-            screen.print(f"          {done.unplaced:,} pictures could not be placed")
+            screen.print(f"          {done.unplaced:,} images could not be placed")
 
 
 def _print(screen: Console, prediction: Prediction, top: int) -> None:
@@ -287,7 +286,7 @@ def _print(screen: Console, prediction: Prediction, top: int) -> None:
     if prediction.warning:
         screen.print(f"{name}   {prediction.warning}")
     if prediction.rejected:
-        screen.print(f"{name}   [bold]{prediction.answer}[/]   looks unlike the training pictures")
+        screen.print(f"{name}   [bold]{prediction.answer}[/]   looks unlike the training images")
     else:
         screen.print(f"{name}   [bold]{escape(prediction.label)}[/]   {prediction.confidence:.1%}")
     for name, share in best:

@@ -34,7 +34,7 @@ def tell_repeats(found: Repeats, *, as_json: bool) -> None:
     doubts = found.summary.get("doubts") or {}
     if found.labels is not None:
         screen.print(
-            f"Labels    {found.labels}: those suspected to be wrong, over all pictures; correct "
+            f"Labels    {found.labels}: those suspected to be wrong, over all images; correct "
             f"them there, and give it to --labels. {printable(labels_grounds(doubts))}",
             markup=False,
             soft_wrap=True,
@@ -93,23 +93,23 @@ def _meaning(found: Repeats) -> list[str]:
             "before it count all the same. Give a lower --rate."
         )
     if summary["split"] == "val":
-        lines.append("On validation pictures, by which each best epoch was chosen: optimistic.")
-    lines.append("A run's ± is its 95% interval, from the number of pictures it was tested on.")
+        lines.append("On validation images, by which each best epoch was chosen: optimistic.")
+    lines.append("A run's ± is its 95% interval, from the number of images it was tested on.")
     if summary["pooled"] is not None:
         pooled = summary["pooled"]
         if summary["deviation"] is not None:
             lines.append(
                 "The mean's ± is the standard deviation between folds. It is no confidence "
-                "interval: any two folds were trained on many of the same pictures."
+                "interval: any two folds were trained on many of the same images."
             )
         lines.append(
             f"Pooled: accuracy {plus_minus(pooled)} (95% interval) on {pooled['images']:,} "
-            f"pictures, each tested once · log loss {pooled['log_loss']:.3f}"
+            f"images, each tested once · log loss {pooled['log_loss']:.3f}"
         )
     elif summary["deviation"] is not None:
         lines.append(
             f"The mean's ± is the standard deviation between seeds, on the same "
-            f"{rows[0]['images']:,} pictures: how much chance there is in training. Other pictures "
+            f"{rows[0]['images']:,} images: how much chance there is in training. Other images "
             "would change the figures further."
         )
     return lines

@@ -34,7 +34,7 @@ def report(
         bool,
         typer.Option(
             "--quick",
-            help="Leave out what takes a minute: disturbed and strange pictures, and the map.",
+            help="Leave out what takes a minute: disturbed and strange images, and the map.",
         ),
     ] = False,
     open_page: Annotated[
@@ -46,7 +46,7 @@ def report(
     """Analyse a finished run in depth, and write its report again.
 
     A training writes the page at its end; this adds how the classifier stands disturbed and strange
-    pictures, and a map of all pictures.
+    images, and a map of all images.
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
     """
@@ -70,7 +70,7 @@ def report(
         console().print(f"Labels    {printable(said)}", markup=False)
         if fix is not None and not too_weak:
             console().print(
-                f"{fix}: correct the column label (- leaves a picture out), then: "
+                f"{fix}: correct the column label (- leaves an image out), then: "
                 f"opsin train SOURCE --labels {fix}",
                 markup=False,
             )

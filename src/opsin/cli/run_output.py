@@ -24,7 +24,7 @@ def tell_run(run: Run, *, as_json: bool) -> None:
         screen.print()
         screen.print(class_table(run.figures))
         screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
-        screen.print(f"Try       opsin predict {run.path} PICTURE", markup=False, soft_wrap=True)
+        screen.print(f"Try       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True)
         if training.stopped:
             screen.print(f"Go on     opsin resume {run.path}", markup=False, soft_wrap=True)
     if training.stopped:

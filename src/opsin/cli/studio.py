@@ -32,7 +32,7 @@ def studio(
         typer.Option(
             "--root",
             metavar="FOLDER",
-            help="A folder below which people may browse for pictures (default: your home).",
+            help="A folder below which people may browse for images (default: your home).",
             show_default=False,
         ),
     ] = None,

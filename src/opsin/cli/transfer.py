@@ -24,7 +24,7 @@ def tell_export(written: Exported, *, as_json: bool) -> None:
         return
     screen = console()
     size = file_size(written.bytes)
-    screen.print(f"{written.pictures:,} pictures, {size}  {written.path}", markup=False)
+    screen.print(f"{written.images:,} images, {size}  {written.path}", markup=False)
     screen.print(f"Train on them with: {written.command}", markup=False)
 
 
@@ -42,7 +42,7 @@ def tell_changes(found: Changes, *, as_json: bool) -> None:
         + "\n"
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2))
-    table.add_column("Pictures")
+    table.add_column("Images")
     table.add_column("Count", justify="right")
     table.add_column("Such as", overflow="fold")
     table.add_row("unchanged", f"{found.unchanged:,}", "")
@@ -53,26 +53,25 @@ def tell_changes(found: Changes, *, as_json: bool) -> None:
         "relabelled": found.relabelled,
         "changed": found.changed,
     }
-    for kind, pictures in kinds.items():
-        names = [_named(picture, kind) for picture in pictures[:_SHOWN]]
-        more = [f"and {len(pictures) - _SHOWN:,} more"] if len(pictures) > _SHOWN else []
-        table.add_row(kind, f"{len(pictures):,}", escape(printable(" · ".join(names + more))))
+    for kind, images in kinds.items():
+        names = [_named(image, kind) for image in images[:_SHOWN]]
+        more = [f"and {len(images) - _SHOWN:,} more"] if len(images) > _SHOWN else []
+        table.add_row(kind, f"{len(images):,}", escape(printable(" · ".join(names + more))))
     screen.print(table)
     if not found.moved:
-        screen.print("\nTrained again with the same options, no picture changes sides.")
+        screen.print("\nTrained again with the same options, no image changes sides.")
         return
     sides = ", ".join(f"{count:,} {then} → {now}" for (then, now), count in found.sides.items())
     screen.print(
-        f"\nTrained again with the same options, {len(found.moved):,} pictures change sides: "
-        f"{sides}."
+        f"\nTrained again with the same options, {len(found.moved):,} images change sides: {sides}."
     )
 
 
-def _named(picture: RunImage | Pair, kind: str) -> str:
-    if isinstance(picture, RunImage):
-        return picture.name
+def _named(image: RunImage | Pair, kind: str) -> str:
+    if isinstance(image, RunImage):
+        return image.name
     if kind == "relabelled":
-        return f"{picture.now.name} ({picture.then.label} → {picture.now.label})"
+        return f"{image.now.name} ({image.then.label} → {image.now.label})"
     if kind == "renamed":
-        return f"{picture.then.name} → {picture.now.name}"
-    return picture.now.name
+        return f"{image.then.name} → {image.now.name}"
+    return image.now.name

@@ -37,7 +37,7 @@ def unsort(
 ) -> None:
     """Undo what `opsin predict --sort-into FOLDER` did.
 
-    Pictures that were moved go back to where they came from; copies and links go, if nobody changed
+    Images that were moved go back to where they came from; copies and links go, if nobody changed
     them since. What cannot be taken back stays, and is listed.
 
     Example: opsin unsort sorted

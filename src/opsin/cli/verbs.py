@@ -30,7 +30,7 @@ def _about(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Turn pictures sorted by label into a classifier you can look inside, trust and ship.
+    """Turn images sorted by label into a classifier you can look inside, trust and ship.
 
     Start with: opsin train fashion-mnist
     """
@@ -46,7 +46,7 @@ VERBS: Final = (
 def _application(words: Sequence[str]) -> typer.Typer:
     """Return the command line, with no more verbs loaded than are needed.
 
-    Loading all of them takes longer than to answer a picture.
+    Loading all of them takes longer than to answer an image.
     """
     app = typer.Typer(
         name="opsin",

@@ -1,4 +1,4 @@
-"""An answer as a picture."""
+"""An answer as an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DRAWN: Final = (".png", ".svg", ".pdf")
 
 
 def check_drawing(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a picture that is to be drawn; so that it fails at once.
+    """Return the path of an image that is to be drawn; so that it fails at once.
 
     Raises:
         RecipeError: Its ending is of no format that can be drawn.
@@ -39,12 +39,12 @@ def check_drawing(path: str | os.PathLike[str]) -> Path:
 def draw_prediction(
     prediction: Prediction, path: str | os.PathLike[str], image: ImageLike | None = None
 ) -> Path:
-    """Draw a picture beside the bars of its probabilities.
+    """Draw an image beside the bars of its probabilities.
 
     Args:
-        prediction: An answer; it holds the picture as the network saw it.
+        prediction: An answer; it holds the image as the network saw it.
         path: File to write; its ending decides the format (PNG, SVG, PDF).
-        image: The picture itself, to be shown as well.
+        image: The image itself, to be shown as well.
 
     Raises:
         RecipeError: The ending is none of these.
@@ -57,8 +57,8 @@ def draw_prediction(
     path = check_drawing(path)
     original = None
     if image is not None:
-        picture = open_image(image, prediction.name, side=800)
-        original = np.asarray(picture).reshape(picture.height, picture.width, -1)
+        upright = open_image(image, prediction.name, side=800)
+        original = np.asarray(upright).reshape(upright.height, upright.width, -1)
     refused = prediction.answer if prediction.rejected else ""
     answer = ShownAnswer(
         prediction.pixels, prediction.name, None, prediction.probabilities, refused

@@ -22,9 +22,9 @@ def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     """Write ``images``, ``labels``, ``classes`` and, where there is a test part, that as well.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         target: The file.
-        watcher: Is told how far the work is, and where validation pictures go.
+        watcher: Is told how far the work is, and where validation images go.
 
     Raises:
         StorageError: The disk refuses a write.
@@ -33,10 +33,10 @@ def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     train = np.sort(np.concatenate([split.train, split.val]))
     if len(split.val):
         watcher.note(
-            f"{len(split.val):,} validation pictures go with those for training, since an .npz "
+            f"{len(split.val):,} validation images go with those for training, since an .npz "
             "file has no place for them; a folder keeps them apart"
         )
-    watcher.begin("Export", len(dataset), "pictures")
+    watcher.begin("Export", len(dataset), "images")
     with (
         atomic_file(target) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
@@ -57,7 +57,7 @@ def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 def _in_blocks(
     dataset: Dataset, rows: NDArray[np.int64], advance: Callable[[int], None]
 ) -> tuple[Iterator[NDArray[Any]], int]:
-    """Yield pictures a few at a time, since all may be larger than the memory; and their number."""
+    """Yield images a few at a time, since all may be larger than the memory; and their number."""
     step = max(1, _BLOCK // max(1, dataset.images.nbytes // len(dataset)))
 
     def blocks() -> Iterator[NDArray[Any]]:
@@ -75,7 +75,7 @@ def _add(
     count: int | None = None,
 ) -> None:
     """Add an array that comes in blocks, ``count`` rows in all."""
-    # Without the time, so that the same pictures give the same file.
+    # Without the time, so that the same images give the same file.
     info = zipfile.ZipInfo(f"{name}.npy")
     info.compress_type = zipfile.ZIP_DEFLATED
     with archive.open(info, "w", force_zip64=True) as stream:

@@ -1,4 +1,4 @@
-"""`--model auto` and `--budget`: a recipe that suits the pictures, the machine and the time."""
+"""`--model auto` and `--budget`: a recipe that suits the images, the machine and the time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from opsin.models.resolve import resolve
 
 
 class _Amount(NamedTuple):
-    """What suits up to so many training pictures.
+    """What suits up to so many training images.
 
     Args:
-        pictures: Up to so many.
+        images: Up to so many.
         epochs: Passes over them.
-        batch: Pictures a step.
+        batch: Images a step.
         minutes: How long the training may take; else the network or the epochs become fewer.
-        options: Further options: few pictures are varied more than their kind asks for.
+        options: Further options: few images are varied more than their kind asks for.
     """
 
-    pictures: float
+    images: float
     epochs: int
     batch: int
     minutes: float
@@ -34,7 +34,7 @@ class _Amount(NamedTuple):
 _FEW: Final = 500
 _STRONG: Final = {"zoom": 0.15, "rotate": 10.0, "light": 0.2}
 _MILD: Final = {"zoom": 0.1, "light": 0.1}
-# Few pictures are seen often, in small batches, so that there are some hundred steps at all, and
+# Few images are seen often, in small batches, so that there are some hundred steps at all, and
 # never twice alike. Of very many, a few passes show as much.
 _AMOUNTS: Final = (
     _Amount(100, 100, 16, 3, _STRONG),
@@ -49,7 +49,7 @@ _AMOUNTS: Final = (
 _STEMS: Final = {"slow": (48, 32, 24, 16, 8), "quick": (64, 48, 32, 16, 8)}
 # Each stage doubles the filters, up to so many times the first's.
 _WIDEST: Final = 8
-# A further stage halves the picture once more, until its smaller side is at most this long.
+# A further stage halves the image once more, until its smaller side is at most this long.
 _LAST_SIDE: Final = 4
 # On a GPU epochs are cheap, and large batches are, while there are so many of them in an epoch.
 _GPU_EPOCHS, _GPU_BATCHES, _GPU_STEPS = 1.5, 4, 40
@@ -85,15 +85,15 @@ def choose(
     quick: bool = False,
     given: Mapping[str, Any] | None = None,
 ) -> Choice:
-    """Pick a network, its size and how it is trained, by the pictures and the machine.
+    """Pick a network, its size and how it is trained, by the images and the machine.
 
     The training's multiply-adds, at a rate that is usual for the device, must fit into a time that
-    suits the number of pictures.
+    suits the number of images.
 
     Args:
-        shape: Height, width and channels of a picture.
-        counts: Training pictures of each class.
-        mirrored: Whether a mirrored picture is still of its class.
+        shape: Height, width and channels of an image.
+        counts: Training images of each class.
+        mirrored: Whether a mirrored image is still of its class.
         device: ``cpu``, ``cuda`` or ``mps``.
         quick: Whether a CPU has units for bfloat16.
         given: Options that are settled; they are kept, and the others suit them.
@@ -109,7 +109,7 @@ def choose(
     settled = {key: value for key, value in (given or {}).items() if value is not None}
     quick = quick or device != "cpu"
     task = _Task(shape, len(counts), sum(counts), device, quick)
-    amount = next(amount for amount in _AMOUNTS if task.pictures <= amount.pictures)
+    amount = next(amount for amount in _AMOUNTS if task.images <= amount.images)
     model = "resnet" if min(shape[:2]) >= MODELS["resnet"].min_side else "mlp"
     asked = resolve(task.data, model=model, mirrored=mirrored, **settled).training
     usual = resolve(task.data, model=model, optimizer=settled.get("optimizer")).training
@@ -132,21 +132,21 @@ class _Task:
 
     shape: tuple[int, int, int]
     classes: int
-    pictures: int
+    images: int
     device: str
     quick: bool
 
     @property
     def data(self) -> DataRecipe:
-        return DataRecipe.of("pictures", size=self.shape[:2])
+        return DataRecipe.of("images", size=self.shape[:2])
 
     def seconds(self, model: str, size: Mapping[str, Any], batch: int) -> float:
         """Return about how long an epoch takes."""
         hidden = resolve(self.data, model=model, **size).model.hidden
-        work = _PASSES * self.pictures * MODELS[model].cost(hidden, self.shape, self.classes)
+        work = _PASSES * self.images * MODELS[model].cost(hidden, self.shape, self.classes)
         kind = "cpu with bfloat16" if self.device == "cpu" and self.quick else self.device
         rate = _RATES[kind] * (cores() if self.device == "cpu" else 1)
-        return work / rate + _STEP * math.ceil(self.pictures / batch)
+        return work / rate + _STEP * math.ceil(self.images / batch)
 
 
 def _steps(
@@ -156,7 +156,7 @@ def _steps(
     epochs, batch = amount.epochs, amount.batch
     if task.device != "cpu":
         epochs = round(_GPU_EPOCHS * epochs)
-        while batch < _GPU_BATCHES * amount.batch and task.pictures >= 2 * batch * _GPU_STEPS:
+        while batch < _GPU_BATCHES * amount.batch and task.images >= 2 * batch * _GPU_STEPS:
             batch *= 2
     batch = settled_batch or batch
     # Adam's steps may grow with the root of the batch (Malladi et al., arXiv:2205.10287).
@@ -184,9 +184,9 @@ def _sizes(model: str, task: _Task, settled: Mapping[str, Any]) -> Iterator[dict
 def _reason(recipe: Recipe, task: _Task) -> str:
     model, training, count = recipe.model, recipe.training, cores()
     where = f"{count} core{'s' if count > 1 else ''}" if task.device == "cpu" else "a usual GPU"
-    few = ", few and so varied more" if training.rotate and task.pictures <= _FEW else ""
+    few = ", few and so varied more" if training.rotate and task.images <= _FEW else ""
     return (
         f"{model.name} {','.join(map(str, model.hidden))}, {training.epochs} epochs: "
-        f"{task.pictures:,} pictures of {task.shape[0]}×{task.shape[1]} for "
+        f"{task.images:,} images of {task.shape[0]}×{task.shape[1]} for "
         f"{task.classes} classes{few}, on {where}"
     )

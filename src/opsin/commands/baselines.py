@@ -1,4 +1,4 @@
-"""What can be had without a neural network, on the same pictures and the same split."""
+"""What can be had without a neural network, on the same images and the same split."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def train_baselines(
 ) -> tuple[Run, ...]:
     """Train models without layers, each with its defaults, one after the other.
 
-    The data are loaded once, so that all runs have the same pictures and the same split. Each run
+    The data are loaded once, so that all runs have the same images and the same split. Each run
     looks at the test set once.
 
     Args:
@@ -91,10 +91,10 @@ def compare_baselines(
     watcher: Watcher | None = None,
     quiet: bool = False,
 ) -> Comparison:
-    """Train all baselines on a source, and compare them with runs on the same pictures.
+    """Train all baselines on a source, and compare them with runs on the same images.
 
     Args:
-        source: The pictures; read as the first run read its own, so that the split is the same.
+        source: The images; read as the first run read its own, so that the split is the same.
         *runs: Run directories, up to five; the baselines are set against the first.
         against: The run that all others are set against (default: the first).
         out: As for `opsin.compare`.
@@ -106,7 +106,7 @@ def compare_baselines(
         The comparison. The baselines' runs lie beside the first run, or in ``runs``.
 
     Raises:
-        RunError: The runs have other test pictures than the source.
+        RunError: The runs have other test images than the source.
         OpsinError: As from `train_baselines` and `opsin.compare`.
 
     Example:

@@ -1,4 +1,4 @@
-"""How many pictures a second this machine reads, trains on and classifies."""
+"""How many images a second this machine reads, trains on and classifies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final, get_args
 import onnxruntime
 
 from opsin.commands.machine import this_machine
-from opsin.commands.rates import ONE, Benchmark, PictureRate, Work
+from opsin.commands.rates import ONE, Benchmark, ImageRate, Work
 from opsin.commands.workload import (
     FILE,
     Shape,
@@ -54,7 +54,7 @@ class _Job:
         make: Builds what is needed and returns the work; ``None`` where the device refuses.
     """
 
-    rate: PictureRate
+    rate: ImageRate
     make: Callable[[], Unit | None]
 
 
@@ -68,10 +68,10 @@ def bench(
     out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
 ) -> Benchmark:
-    """Measure how many pictures a second this machine reads, trains on and classifies.
+    """Measure how many images a second this machine reads, trains on and classifies.
 
     Reading decodes JPEG files of 500×400 in as many threads as a training does; training does the
-    steps of the networks' default recipes, on pictures of noise; prediction asks the exported
+    steps of the networks' default recipes, on images of noise; prediction asks the exported
     file. Nothing is fetched, and nothing is kept but what ``out`` asks for.
 
     Args:
@@ -205,13 +205,13 @@ def _jobs(
     if "reading" in works:
         what, how = f"JPEG {FILE[1]}×{FILE[0]}", f"{THREADS} thread{'s' if THREADS > 1 else ''}"
         for side in _SIDES:
-            rate = PictureRate("reading", what, how, (side, side, 3), "cpu", ())
+            rate = ImageRate("reading", what, how, (side, side, 3), "cpu", ())
             jobs.append(_Job(rate, functools.partial(reader, folder, side)))
     if "training" in works:
         for name in names:
             how = f"batch of {recipe_for(name).training.batch_size}"
             for device in _devices():
-                rate = PictureRate("training", name, how, shape_for(name), device, ())
+                rate = ImageRate("training", name, how, shape_for(name), device, ())
                 jobs.append(_Job(rate, functools.partial(trainer, name, device)))
     if "prediction" in works and given is not None:
         like, file = given.metadata.preparation, given.path
@@ -225,10 +225,10 @@ def _jobs(
 
 
 def _asking(name: str, shape: Shape, file: Callable[[], Path]) -> list[_Job]:
-    """List the measurements of one file: picture by picture, and in batches."""
+    """List the measurements of one file: image by image, and in batches."""
     # As many as the classifier hands to ONNX Runtime at once.
     count = max(8, min(256, 1_000_000 // (shape[0] * shape[1])))
-    one = PictureRate("prediction", name, ONE, shape, "cpu", ())
+    one = ImageRate("prediction", name, ONE, shape, "cpu", ())
     many = replace(one, how=f"batch of {count}")
     jobs = [
         _Job(one, lambda: one_by_one(file())),
@@ -247,7 +247,7 @@ def _devices() -> list[str]:
     return ["cpu"] if fastest == "cpu" else ["cpu", fastest]
 
 
-def _measure_all(jobs: Sequence[_Job], seconds: float, watcher: Watcher) -> tuple[PictureRate, ...]:
+def _measure_all(jobs: Sequence[_Job], seconds: float, watcher: Watcher) -> tuple[ImageRate, ...]:
     """Make the measurements one after another; leave out what a device refuses."""
     rates = []
     for number, job in enumerate(jobs, start=1):
@@ -265,7 +265,7 @@ def _measure_all(jobs: Sequence[_Job], seconds: float, watcher: Watcher) -> tupl
 
 
 def _measure(unit: Unit, seconds: float, watcher: Watcher, title: str) -> tuple[float, ...]:
-    """Return the pictures a second of several repeats of about the same number of units.
+    """Return the images a second of several repeats of about the same number of units.
 
     The first units are not counted: they find their memory and wake the threads, and what is left
     of that time says how many units make a repeat.
@@ -273,9 +273,9 @@ def _measure(unit: Unit, seconds: float, watcher: Watcher, title: str) -> tuple[
     unit()
     began, units = time.perf_counter(), 0
     while units == 0 or time.perf_counter() - began < seconds / _REPEATS:
-        pictures = unit()
+        images = unit()
         units += 1
-    watcher.begin(title, pictures * units * _REPEATS, "pictures")
+    watcher.begin(title, images * units * _REPEATS, "images")
     rates: list[float] = []
     started = time.perf_counter()
     try:

@@ -18,13 +18,13 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, load_recipe
-from opsin.data.run_images import RunImage, pair_up, read_pictures, recipe_of_run
+from opsin.data.run_images import RunImage, pair_up, read_images, recipe_of_run
 
 _PARTS: Final = ("train", "val", "test")
 
 
 class Pair(NamedTuple):
-    """The same picture in the run and now."""
+    """The same image in the run and now."""
 
     then: RunImage
     now: RunImage
@@ -37,15 +37,15 @@ class Changes:
     Args:
         run: The run directory.
         source: What it was compared with.
-        fingerprint_then: Fingerprint of the pictures that the run was made from.
-        fingerprint_now: Fingerprint of the pictures now.
-        unchanged: Number of pictures with the same name, class and pixels.
-        added: Pictures that are new.
-        removed: Pictures that are gone.
+        fingerprint_then: Fingerprint of the images that the run was made from.
+        fingerprint_now: Fingerprint of the images now.
+        unchanged: Number of images with the same name, class and pixels.
+        added: Images that are new.
+        removed: Images that are gone.
         renamed: The same pixels and class under another name.
         relabelled: The same pixels in another class.
         changed: Other pixels under the same name.
-        moved: Pictures with the same pixels, whatever their name and class, that training with
+        moved: Images with the same pixels, whatever their name and class, that training with
             the same options would now put into another part of the split.
     """
 
@@ -63,14 +63,14 @@ class Changes:
 
     @property
     def sides(self) -> dict[tuple[str, str], int]:
-        """How many pictures move from which part to which, the most first."""
+        """How many images move from which part to which, the most first."""
         return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as ``--json`` prints it."""
 
-        def shown(picture: RunImage) -> dict[str, str]:
-            return {"name": picture.name, "label": picture.label, "part": picture.part}
+        def shown(image: RunImage) -> dict[str, str]:
+            return {"name": image.name, "label": image.label, "part": image.part}
 
         pairs = {"renamed": self.renamed, "relabelled": self.relabelled,
                  "changed": self.changed, "moved": self.moved}  # fmt: skip
@@ -79,8 +79,8 @@ class Changes:
             "source": self.source,
             "fingerprint": {"then": self.fingerprint_then, "now": self.fingerprint_now},
             "unchanged": self.unchanged,
-            "added": [shown(picture) for picture in self.added],
-            "removed": [shown(picture) for picture in self.removed],
+            "added": [shown(image) for image in self.added],
+            "removed": [shown(image) for image in self.removed],
             **{
                 kind: [{"then": shown(pair.then), "now": shown(pair.now)} for pair in found]
                 for kind, found in pairs.items()
@@ -92,9 +92,9 @@ class Changes:
 def changes_since(
     run: str | os.PathLike[str], *sources: str | os.PathLike[str], watcher: Watcher = SILENT
 ) -> Changes:
-    """Compare a collection with the one that a run was made from, picture by picture.
+    """Compare a collection with the one that a run was made from, image by image.
 
-    Pictures are prepared and split as the run's recipe says, and told by their pixels. Of several
+    Images are prepared and split as the run's recipe says, and told by their pixels. Of several
     copies each counts: three of them, where there were two, are one added.
 
     Args:
@@ -117,12 +117,12 @@ def changes_since(
         (1797, 0, 0)
     """
     opened = Run(run)
-    then = read_pictures(opened.directory)
+    then = read_images(opened.directory)
     record = opened.directory.read(DatasetRecord)
     recipe = recipe_of_run(opened.directory, sources, others=True)
-    # A picture that was corrected then and is gone now is one that was removed.
+    # An image that was corrected then and is gone now is one that was removed.
     data = load_recipe(recipe, watcher=watcher, missing_ok=True)
-    pairs, removed, added = _match(then, list(_pictures(data)))
+    pairs, removed, added = _match(then, list(_images(data)))
     same_pixels = (*pairs["unchanged"], *pairs["renamed"], *pairs["relabelled"])
     return Changes(
         run=opened.path,
@@ -139,8 +139,8 @@ def changes_since(
     )
 
 
-def write_pictures(directory: RunDirectory, dataset: Dataset) -> None:
-    """Write ``pictures.csv``: name, class, part and digest of each picture of a run (RFC 4180).
+def write_images(directory: RunDirectory, dataset: Dataset) -> None:
+    """Write ``pictures.csv``: name, class, part and digest of each image of a run (RFC 4180).
 
     Bytes of names that are no Unicode stand there as they are.
 
@@ -148,15 +148,15 @@ def write_pictures(directory: RunDirectory, dataset: Dataset) -> None:
         StorageError: The disk refuses the write.
     """
     with (
-        atomic_file(directory.pictures) as temporary,
+        atomic_file(directory.images) as temporary,
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
         writer = Writer(stream)
         writer.row(RunImage._fields)
-        writer.rows(_pictures(dataset))
+        writer.rows(_images(dataset))
 
 
-def _pictures(dataset: Dataset) -> Iterator[RunImage]:
+def _images(dataset: Dataset) -> Iterator[RunImage]:
     parts = [""] * len(dataset)
     for part in _PARTS:
         for row in dataset.split.rows(part):
@@ -167,7 +167,7 @@ def _pictures(dataset: Dataset) -> Iterator[RunImage]:
         yield RunImage(name, label, parts[row], digests[row].tobytes().hex())
 
 
-# What two pictures have in common that are taken for one, and what that makes of them. The more
+# What two images have in common that are taken for one, and what that makes of them. The more
 # they share the earlier they are matched, so that of several copies the fewest have changed.
 _STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
     ("unchanged", lambda p: p),
@@ -185,7 +185,7 @@ _STEPS: Final[tuple[tuple[str, Callable[[RunImage], Hashable]], ...]] = (
 def _match(
     then: list[RunImage], now: list[RunImage]
 ) -> tuple[dict[str, list[Pair]], list[RunImage], list[RunImage]]:
-    """Return pairs by kind, and what is left on either side; each picture is in one place."""
+    """Return pairs by kind, and what is left on either side; each image is in one place."""
     pairs: dict[str, list[Pair]] = defaultdict(list)
     found = pair_up(then, now, [key for _, key in _STEPS])
     for one, other, step in found:

@@ -45,7 +45,7 @@ def try_views(
     height, width = dataset.images.shape[1:3]
     if validation is None or not (flip or step_of(height, width, shift)):
         return asked
-    watcher.begin("Views", len(rows), "pictures")
+    watcher.begin("Views", len(rows), "images")
     parts: list[NDArray[np.float32]] = []
     done = 0
     for part in classifier.iter_answers(dataset.images, rows, views=asked):

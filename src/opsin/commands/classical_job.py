@@ -16,7 +16,7 @@ from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
 from opsin.commands.training_job import conclude, metadata_of, versions, write_request
-from opsin.commands.training_summary import tell_end, tell_model, tell_pictures, tell_place
+from opsin.commands.training_summary import tell_end, tell_images, tell_model, tell_place
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import cores
@@ -29,7 +29,7 @@ from opsin.data.dataset import Dataset
 if TYPE_CHECKING:
     from opsin.classical.fit import Fitted
 
-# Training pictures whose figures are told, where a model has no steps of its own.
+# Training images whose figures are told, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
 
 
@@ -40,7 +40,7 @@ class ClassicalJob:
     dataset: Dataset
     audit: Audit
     recipe: ClassicalRecipe
-    #: Training pictures that it is fitted to, ``int64[N]``.
+    #: Training images that it is fitted to, ``int64[N]``.
     rows: NDArray[np.int64]
     #: Known once it is fitted.
     layers: list[Layer]
@@ -48,28 +48,28 @@ class ClassicalJob:
 
     @classmethod
     def prepare(cls, dataset: Dataset, audited: Audit, recipe: ClassicalRecipe) -> ClassicalJob:
-        """Choose the pictures, and see that there is something to tell apart.
+        """Choose the images, and see that there is something to tell apart.
 
         Raises:
-            RecipeError: There is one class only, or a class without training pictures.
+            RecipeError: There is one class only, or a class without training images.
         """
         from opsin.classical.pixels import Pooling, drawn  # noqa: PLC0415  stays quick to import
 
         train = dataset.split.train
-        rows = drawn(train, dataset.labels[train], recipe.model.pictures, recipe.training.seed)
+        rows = drawn(train, dataset.labels[train], recipe.model.images, recipe.training.seed)
         missing = set(range(len(dataset.classes))) - set(dataset.labels[rows].tolist())
         if missing or len(dataset.classes) < 2:
             received = "there is one class only"
             if missing:
                 received = f"class {dataset.classes[min(missing)]!r} has none"
             raise RecipeError(
-                "training pictures of two classes or more", received, "Add pictures, or a class."
+                "training images of two classes or more", received, "Add images, or a class."
             )
         reasons = dict(recipe.reasons)
         if len(rows) < len(train):
-            reasons["Pictures"] = (
-                f"{len(rows):,} of {len(train):,} training pictures, each class at its share; "
-                f"for more: --pictures {len(train)}"
+            reasons["Images"] = (
+                f"{len(rows):,} of {len(train):,} training images, each class at its share; "
+                f"for more: --images {len(train)}"
             )
         height, width, channels = dataset.images.shape[1:]
         pooling = Pooling.to_fit((height, width, channels), recipe.model.side)
@@ -120,7 +120,7 @@ def train_classical(
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
         write_request(directory, job)
-        tell_pictures(recorder, directory, job)
+        tell_images(recorder, directory, job)
         tell_place(recorder, directory, job)
         seconds = {"load": time.perf_counter() - began}
         # Held to the end: once fitted, a Ctrl-C would only lose what is nearly done.
@@ -187,12 +187,12 @@ def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> tuple[
     height, width, channels = dataset.images.shape[1:]
     pooling = Pooling.to_fit((height, width, channels), model.side)
     val = dataset.split.val
-    recorder.begin("Pixels", len(job.rows) + len(val), "pictures")
+    recorder.begin("Pixels", len(job.rows) + len(val), "images")
 
     def told(done: int) -> None:
         recorder.advance(done)
         if stop.is_set():
-            raise KeyboardInterrupt("Ctrl-C while the pictures were read")
+            raise KeyboardInterrupt("Ctrl-C while the images were read")
 
     train = TrainingRows(pooling.read(dataset.images, job.rows, told), dataset.labels[job.rows])
     checked = TrainingRows(pooling.read(dataset.images, val), dataset.labels[val])

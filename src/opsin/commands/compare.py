@@ -34,15 +34,16 @@ class Comparison:
     """What `compare` found: a table of the runs, and a paired test for each pair.
 
     Args:
-        part: What was judged by: ``test``, or ``val`` where no run has test pictures.
-        images: Number of pictures.
+        part: What was judged by: ``test``, or ``val`` where no run has test images.
+        images: Number of images.
         runs: A row for each run, ``letter`` first; ``best`` names the columns in which it is best
             and shown to be. Where labels were corrected since a run was measured, ``rescored`` is
             how many, and ``reported`` its accuracy then. What an older run does not know is
             ``None``.
         pairs: The first run against each other one: the fields of
             `opsin.evaluation.comparison.decide`, with the two ``letters``, ``better`` as a letter
-            or ``None``, the ``sentence``, and the ``pictures`` that got different answers.
+            or ``None``, the ``sentence``, and the ``disagreements``: images that got different
+            answers.
         notes: What the reader should know of how the runs were compared.
         files: What was written, where it was asked for: the page first.
     """
@@ -75,7 +76,7 @@ class Comparison:
         remarks = []
         if self.part == "val":
             remarks.append(
-                "Validation, optimistic: there are no test pictures, and each run chose its best "
+                "Validation, optimistic: there are no test images, and each run chose its best "
                 "epoch by these."
             )
         if len(self.pairs) > 1:
@@ -120,21 +121,21 @@ def compare(
     speed: bool = True,
     watcher: Watcher = SILENT,
 ) -> Comparison:
-    """Compare runs by the same pictures, and say which is better, if that is shown.
+    """Compare runs by the same images, and say which is better, if that is shown.
 
     Each is set against the first. One is called better only where an exact McNemar test and a
     paired bootstrap interval agree; otherwise no difference can be shown.
 
     Args:
-        *runs: Two to ten run directories with the same test pictures and classes.
+        *runs: Two to ten run directories with the same test images and classes.
         against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
-        speed: Measure how many pictures a second each classifier answers on this machine.
+        speed: Measure how many images a second each classifier answers on this machine.
         watcher: Is told how far the work is.
 
     Raises:
         RecipeError: Fewer than two runs, or more than ten.
-        RunError: A run is not finished, or they have other pictures, labels or classes.
+        RunError: A run is not finished, or they have other images, labels or classes.
         MissingExtraError: SciPy or matplotlib is not installed.
         StorageError: The disk refuses a write.
 
@@ -167,7 +168,7 @@ def compare(
     for place, test in enumerate(decide(tests), start=1):
         letters = (rows[0]["letter"], rows[place]["letter"])
         pair = _pair(test, letters, same.part, len(tests))
-        pairs.append({**pair, "pictures": _disagreements(same, answers, place)})
+        pairs.append({**pair, "disagreements": _disagreements(same, answers, place)})
     found = Comparison(same.part, len(same.labels), tuple(rows), tuple(pairs), tuple(notes))
     if out is None:
         return found
@@ -293,7 +294,7 @@ def sentence(
     Args:
         pair: Fields of `opsin.evaluation.comparison.decide`, ``better`` as a letter.
         letters: Of the one and the other.
-        part: Which pictures.
+        part: Which images.
         comparisons: How many there are in all.
 
     Example:
@@ -303,7 +304,7 @@ def sentence(
         'B is better than A by 1.2 points, 95% interval 0.6 to 1.8 (exact McNemar p = 0.0003)'
     """
     first, second = letters
-    # A picture is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
+    # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
     digits = max(1, math.ceil(math.log10(pair["images"])) - 2)
     p = f"exact McNemar p {_p(pair['p'])}"
     if comparisons > 1:
@@ -318,7 +319,7 @@ def sentence(
     if pair["better"] is None:
         return (
             f"{optimistic}{'no' if optimistic else 'No'} difference between {first} and {second} "
-            f"can be shown with these {pair['images']:,} {WORDS[part]} pictures ({second} less "
+            f"can be shown with these {pair['images']:,} {WORDS[part]} images ({second} less "
             f"{first}: {size} points, 95% interval {low} to {high}, {p})"
         )
     loser = second if pair["better"] == first else first
@@ -335,7 +336,7 @@ def _p(value: float) -> str:
 def _disagreements(
     same: PairedPredictions, answers: Sequence[NDArray[np.int64]], place: int
 ) -> list[dict[str, Any]]:
-    """Return the pictures to which a run and the first gave different answers.
+    """Return the images to which a run and the first gave different answers.
 
     First those that one of them has right, and of these the most confidently mistaken.
     """

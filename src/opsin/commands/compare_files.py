@@ -34,7 +34,7 @@ from opsin.report.figures.style import save, styled
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Pictures of a group that the page shows, and the figure.
+# Images of a group that the page shows, and the figure.
 _ON_PAGE: Final = 12
 _DRAWN: Final = 5
 
@@ -48,14 +48,14 @@ def write_files(
         found: The comparison.
         runs: Its runs, in order.
         folder: Where to.
-        watcher: Is told how far the work is, and why pictures are missing.
+        watcher: Is told how far the work is, and why images are missing.
 
     Raises:
         StorageError: The disk refuses a write.
     """
     groups = [_groups(pair) for pair in found.pairs]
-    shown = [p for pair in groups for _, pictures in pair for p in pictures[:_ON_PAGE]]
-    pixels, missing = _pixels(runs, {picture["digest"] for picture in shown}, watcher)
+    shown = [p for pair in groups for _, images in pair for p in images[:_ON_PAGE]]
+    pixels, missing = _pixels(runs, {image["digest"] for image in shown}, watcher)
     if missing:
         watcher.note(missing)
         found = replace(found, notes=(*found.notes, missing))
@@ -70,7 +70,7 @@ def write_files(
         drawings["accuracy"] = draw_accuracies(found.runs, found.headline, word)
         for pair, own in zip(found.pairs, groups, strict=True):
             drawn = [(t, _drawable(some, pair, pixels)[:_DRAWN]) for t, some in own]
-            if any(pictures for _, pictures in drawn):
+            if any(images for _, images in drawn):
                 only = len(found.pairs) == 1
                 name = "disagreements" if only else f"disagreements-{'-'.join(pair['letters'])}"
                 drawings[name] = draw_disagreements(
@@ -102,7 +102,7 @@ def write_files(
 
 
 def _groups(pair: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Sort the pictures that got different answers by who is right, empty groups left out."""
+    """Sort the images that got different answers by who is right, empty groups left out."""
     first, second = pair["letters"]
     titles = {
         (False, True): f"Only {second} is right",
@@ -111,19 +111,19 @@ def _groups(pair: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
     }
     groups = {
         title: [
-            picture
-            for picture in pair["pictures"]
-            if tuple(answer["right"] for answer in picture["answers"]) == right
+            image
+            for image in pair["disagreements"]
+            if tuple(answer["right"] for answer in image["answers"]) == right
         ]
         for right, title in titles.items()
     }
-    return [(title, pictures) for title, pictures in groups.items() if pictures]
+    return [(title, images) for title, images in groups.items() if images]
 
 
 def _pixels(
     runs: Sequence[Run], wanted: set[str], watcher: Watcher
 ) -> tuple[dict[str, NDArray[np.uint8]], str | None]:
-    """Find pictures by their content where the runs took them from, one place after another.
+    """Find images by their content where the runs took them from, one place after another.
 
     Args:
         runs: The runs, the one whose digests are wanted first.
@@ -139,7 +139,7 @@ def _pixels(
     for run in runs:
         record = run.directory.read(DatasetRecord)
         location = record.location.model_dump(include={"sources", "test"}, exclude_unset=True)
-        # Pictures of another preparation have other pixels, and so other digests.
+        # Images of another preparation have other pixels, and so other digests.
         place = [location, [getattr(record.preparation, key) for key in PREPARED]]
         if len(found) == len(wanted) or place in tried or (tried and place[1] != tried[0][1]):
             continue
@@ -161,53 +161,53 @@ def _pixels(
         return found, None
     reason = reason or "where the runs took them from, they are no more"
     return found, (
-        f"{len(wanted) - len(found):,} of {len(wanted):,} pictures cannot be shown, only named: "
+        f"{len(wanted) - len(found):,} of {len(wanted):,} images cannot be shown, only named: "
         f"{reason}"
     )
 
 
 def _drawable(
-    pictures: Sequence[dict[str, Any]], pair: dict[str, Any], pixels: dict[str, NDArray[np.uint8]]
+    images: Sequence[dict[str, Any]], pair: dict[str, Any], pixels: dict[str, NDArray[np.uint8]]
 ) -> list[Disagreement]:
-    """Return those of the pictures that are there, ready to be drawn."""
+    """Return those of the images that are there, ready to be drawn."""
     first, second = pair["letters"]
     return [
         Disagreement(
-            pixels=pixels[picture["digest"]],
-            name=picture["name"] or picture["digest"],
-            actual=picture["actual"],
+            pixels=pixels[image["digest"]],
+            name=image["name"] or image["digest"],
+            actual=image["actual"],
             answers=(
-                (first, picture["answers"][0]["label"], picture["answers"][0]["confidence"]),
-                (second, picture["answers"][1]["label"], picture["answers"][1]["confidence"]),
+                (first, image["answers"][0]["label"], image["answers"][0]["confidence"]),
+                (second, image["answers"][1]["label"], image["answers"][1]["confidence"]),
             ),
         )
-        for picture in pictures
-        if picture["digest"] in pixels
+        for image in images
+        if image["digest"] in pixels
     ]
 
 
 def _group(
     title: str,
-    pictures: Sequence[dict[str, Any]],
+    images: Sequence[dict[str, Any]],
     pair: dict[str, Any],
     pixels: dict[str, NDArray[np.uint8]],
 ) -> Group:
-    shown = pictures[:_ON_PAGE]
+    shown = images[:_ON_PAGE]
     others = [
-        f"{picture['name'] or picture['digest']} is {picture['actual']}: "
+        f"{image['name'] or image['digest']} is {image['actual']}: "
         + ", ".join(
             f"{letter} {answer['label']} {answer['confidence']:.0%}"
-            for letter, answer in zip(pair["letters"], picture["answers"], strict=True)
+            for letter, answer in zip(pair["letters"], image["answers"], strict=True)
         )
-        for picture in shown
-        if picture["digest"] not in pixels
+        for image in shown
+        if image["digest"] not in pixels
     ]
-    return Group(title, len(pictures), _drawable(shown, pair, pixels), others)
+    return Group(title, len(images), _drawable(shown, pair, pixels), others)
 
 
 def _title(pair: dict[str, Any], word: str) -> str:
     first, second = pair["letters"]
     return (
-        f"{len(pair['pictures']):,} of {pair['images']:,} {word} pictures get different answers "
+        f"{len(pair['disagreements']):,} of {pair['images']:,} {word} images get different answers "
         f"from {first} and {second}"
     )

@@ -40,12 +40,12 @@ _CONTEXT: Final[dict[str, Any]] = {
 def describe_folder(
     dataset: Dataset, names: Sequence[str], columns: Iterable[str], digest: str
 ) -> dict[str, Any]:
-    """Describe a folder of pictures with its ``metadata.csv``: ``croissant.json``.
+    """Describe a folder of images with its ``metadata.csv``: ``croissant.json``.
 
     What Opsin does not know (the license, who made it, when) is left out.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         names: Where each lies below the folder.
         columns: Columns of the table.
         digest: SHA-256 of the table.
@@ -54,15 +54,15 @@ def describe_folder(
         http://mlcommons.org/croissant/1.1
     """
     parts = [part for part in _SPLITS if len(dataset.split.rows(part))]
-    # Pictures know their place in the table, not the other way round: so the tools can join them.
+    # Images know their place in the table, not the other way round: so the tools can join them.
     place = {
-        **_field("file_name", "sc:Text", "Where the picture lies.", _property("fullpath")),
+        **_field("file_name", "sc:Text", "Where the image lies.", _property("fullpath")),
         "references": _column("file_name"),
     }
     place["source"]["transform"] = {"regex": "(.+)"}
     fields = [
         place,
-        _field("picture", "sc:ImageObject", "The picture itself.", _property("content")),
+        _field("image", "sc:ImageObject", "The image itself.", _property("content")),
         {
             **_field("label", ["sc:Text", "cr:Label"], "Its class.", _column("label")),
             "references": {"field": {"@id": "classes/name"}},
@@ -81,7 +81,7 @@ def describe_folder(
         "@type": "sc:Dataset",
         "conformsTo": _VERSION,
         "name": " + ".join(Path(source).name or source for source in dataset.recipe.sources),
-        "description": f"Pictures sorted by label: {dataset.summary()}.",
+        "description": f"Images sorted by label: {dataset.summary()}.",
         # The collection has no versions of its own; its content tells it from any other.
         "version": f"1.0.0+{dataset.fingerprint[:16]}",
         "distribution": [
@@ -89,7 +89,7 @@ def describe_folder(
                 "@type": "cr:FileObject",
                 "@id": "metadata",
                 "name": "metadata.csv",
-                "description": "A row for each picture.",
+                "description": "A row for each image.",
                 "contentUrl": "metadata.csv",
                 "encodingFormat": "text/csv",
                 "sha256": digest,
@@ -98,7 +98,7 @@ def describe_folder(
                 "@type": "cr:FileSet",
                 "@id": "files",
                 "name": "files",
-                "description": "The pictures' files.",
+                "description": "The images' files.",
                 "encodingFormat": _formats(names),
                 "includes": [f"{part}/*/*" for part in parts],
             },
@@ -110,9 +110,9 @@ def describe_folder(
             _enumeration("classes", "sc:Enumeration", [{"name": name} for name in dataset.classes]),
             {
                 "@type": "cr:RecordSet",
-                "@id": "pictures",
-                "name": "pictures",
-                "key": {"@id": "pictures/file_name"},
+                "@id": "images",
+                "name": "images",
+                "key": {"@id": "images/file_name"},
                 "field": fields,
             },
         ],
@@ -146,7 +146,7 @@ def _field(
 ) -> dict[str, Any]:
     return {
         "@type": "cr:Field",
-        "@id": f"pictures/{name}",
+        "@id": f"images/{name}",
         "name": name,
         "description": description,
         "dataType": kind,
@@ -166,5 +166,5 @@ def _formats(names: Iterable[str]) -> list[str]:
     """Return the media types of files by their suffixes."""
     types = mimetypes.MimeTypes()  # built in, not from the system's tables: the same everywhere
     suffixes = sorted({Path(name).suffix.lower() for name in names})
-    found = (types.guess_type(f"picture{suffix}")[0] for suffix in suffixes)
+    found = (types.guess_type(f"image{suffix}")[0] for suffix in suffixes)
     return sorted({each or "application/octet-stream" for each in found})

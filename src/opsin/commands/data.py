@@ -1,4 +1,4 @@
-"""What a collection of pictures holds."""
+"""What a collection of images holds."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0
     """Draw what every tutorial begins with.
 
     Args:
-        dataset: The pictures.
-        folder: Where the figures go: ``picture.png`` (a training picture enlarged, as a heat map),
+        dataset: The images.
+        folder: Where the figures go: ``image.png`` (a training image enlarged, as a heat map),
             ``grid.png`` (25 with their names), ``means.png`` (the mean of each class) and
             ``classes.png`` (their sizes).
-        seed: Decides which training pictures are drawn, at random; another one draws others.
+        seed: Decides which training images are drawn, at random; another one draws others.
 
     Returns:
         The files.
@@ -49,7 +49,7 @@ def draw_data(dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0
     means = class_means(dataset.images, dataset.labels, rows, len(dataset.classes))
     with styled():
         drawn = {
-            "picture": draw_heat_map(
+            "image": draw_heat_map(
                 dataset.images[first],
                 f"{dataset.classes[dataset.labels[first]]} ({dataset.names[first]})",
             ),

@@ -1,4 +1,4 @@
-"""How good a file is, on its own run's pictures or on others."""
+"""How good a file is, on its own run's images or on others."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def answers(
     tta: bool = False,
 ) -> Answers:
     """Return the file's answers to some rows of ``images``."""
-    watcher.begin(what, len(rows), "pictures")
+    watcher.begin(what, len(rows), "images")
     parts: list[Answers] = []
     done = 0
     for part in classifier.iter_answers(images, rows, views=classifier.views if tta else None):
@@ -132,7 +132,7 @@ def measure_run(
     Args:
         metadata: What travels in its file.
         kept: What ``predictions.npz`` holds.
-        leaking: Rows of test pictures that have a duplicate outside the test part.
+        leaking: Rows of test images that have a duplicate outside the test part.
         corrections: What the user's corrections did to the labels.
     """
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
@@ -160,11 +160,11 @@ def measure_run(
 
 
 def _of_file(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what the temperature changed, and how many pictures are refused.
+    """Return what the temperature changed, and how many images are refused.
 
     Returns:
         ``uncalibrated``: ``log_loss`` and ``calibration_error`` as they would be without the
-        file's temperature. ``refused``: the ``share`` of pictures that get "none of these", its
+        file's temperature. ``refused``: the ``share`` of images that get "none of these", its
         ``count`` and interval (``low``, ``high``), and the accuracy of the others. ``None`` each
         where the file has no such thing.
     """
@@ -224,7 +224,7 @@ def _corrected(
 
 
 def _share(which: NDArray[np.bool_], name: str = "accuracy") -> dict[str, Any]:
-    """Return a share of pictures with its interval, and of how many."""
+    """Return a share of images with its interval, and of how many."""
     from opsin.evaluation.intervals import wilson  # noqa: PLC0415
 
     low, high = wilson(int(which.sum()), len(which))
@@ -240,16 +240,16 @@ def evaluate(
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> dict[str, Any]:
-    """Evaluate a classifier on pictures with labels.
+    """Evaluate a classifier on images with labels.
 
-    Judged are the test part, where the source names one; else those pictures that the classifier
+    Judged are the test part, where the source names one; else those images that the classifier
     has not seen in its training; else all of them. Of exact copies one counts. They are prepared as
     the file asks, whatever their own size. Where any of the run's own test images are among them,
     this is one more look at its test set.
 
     Args:
         model: A run directory, a ``classifier.onnx`` or an open classifier.
-        *sources: Pictures with labels; their classes must be among the classifier's.
+        *sources: Images with labels; their classes must be among the classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` is told why not.
         watcher: Is told how far the work is.
@@ -258,7 +258,7 @@ def evaluate(
     Returns:
         What `opsin.evaluation.metrics.measure` says, with ``model``, ``source``, ``part``
         (``test``, ``own-test``, ``unseen``, ``val`` or ``all``), ``seen`` and ``own_test`` (how
-        many of the pictures judged the classifier learnt from or was chosen by, and how many are
+        many of the images judged the classifier learnt from or was chosen by, and how many are
         its run's own test images; ``None`` where a file without its run cannot tell),
         ``seen_nearly`` (how many are near duplicates of images that it learnt from or was chosen
         by, see `opsin.commands.own_images.nearly_seen`; with the accuracy ``without_seen_nearly``),
@@ -358,7 +358,7 @@ class _Judged:
 def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
     """Choose the rows to judge by, and count those that the classifier knows.
 
-    Pictures are told by their content: neither names nor order matter, and each counts once.
+    Images are told by their content: neither names nor order matter, and each counts once.
     """
     test = _each_once(decoded, np.flatnonzero(decoded.given == TEST))
     everything = _each_once(decoded, np.arange(len(decoded.labels)))
@@ -366,7 +366,7 @@ def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
     part: Literal["test", "all"] = "test" if test.size else "all"
     own = OwnImages.of(classifier)
     if own is None:
-        # A file alone knows its training pictures as a whole only.
+        # A file alone knows its training images as a whole only.
         if fingerprint_of(decoded) == classifier.metadata.fingerprint:
             return _Judged(part, rows, 0 if test.size else len(rows))
         return _Judged(part, rows)

@@ -1,4 +1,4 @@
-"""Where a run's classifier fails: wrong labels, weak slices, disturbed and strange pictures."""
+"""Where a run's classifier fails: wrong labels, weak slices, disturbed and strange images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opsin.runtime.classifier import Classifier
 
 #: Suspected label errors that a report names.
 SUSPECTS: Final = 200
-# Known pictures that strange ones are compared with, and that the map is made from, at most.
+# Known images that strange ones are compared with, and that the map is made from, at most.
 _COMPARED, _MAPPED = 2000, 5000
 
 
@@ -26,17 +26,17 @@ def find_failures(
     """Find suspected label errors and weak slices: what takes seconds.
 
     Args:
-        dataset: The pictures of the run.
+        dataset: The images of the run.
         kept: What ``predictions.npz`` holds, its rows those of ``dataset``.
         part: What the verdict rests on, ``test`` or ``val``; it is sliced.
         watcher: Is told how far the work is.
 
     Returns:
-        ``suspects``: labels of validation pictures that the answers contradict, the most doubtful
+        ``suspects``: labels of validation images that the answers contradict, the most doubtful
         first, each with its ``row``, ``name``, ``digest``, ``label``, ``suggested``, ``score`` and
-        an ``example``, the row of a typical picture of the suggested class; ``suspected``: how many
+        an ``example``, the row of a typical image of the suggested class; ``suspected``: how many
         there are in all; ``labels``: what they rest on, or why none are named
-        (`opsin.evaluation.evidence.Doubts`; ``None`` without validation pictures); ``slices``: see
+        (`opsin.evaluation.evidence.Doubts`; ``None`` without validation images); ``slices``: see
         `opsin.evaluation.slices.slice_accuracy`.
     """
     from opsin.evaluation.evidence import doubt_labels, too_weak  # noqa: PLC0415
@@ -88,7 +88,7 @@ def look_deeper(
     part: str,
     watcher: Watcher,
 ) -> dict[str, Any]:
-    """Disturb pictures, show strange ones, and map all of them: what takes a minute.
+    """Disturb images, show strange ones, and map all of them: what takes a minute.
 
     Returns:
         ``robustness`` (`opsin.evaluation.robustness`), ``strangers``
@@ -98,7 +98,7 @@ def look_deeper(
     """
     from opsin.evaluation.embedding_map import map_embedding, map_to_json  # noqa: PLC0415
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415
-    from opsin.evaluation.out_of_distribution import measure_strangers, strange_pictures  # noqa: PLC0415
+    from opsin.evaluation.out_of_distribution import measure_strangers, strange_images  # noqa: PLC0415
     from opsin.evaluation.robustness import robustness  # noqa: PLC0415
 
     rows, labels = kept[f"{part}_rows"], kept[f"{part}_labels"]
@@ -113,12 +113,12 @@ def look_deeper(
     familiar = kept.get(f"{part}_familiarity")
     if familiar is not None and not said["too_weak"]:
         reject = classifier.metadata.reject
-        pictures = strange_pictures(*dataset.images.shape[1:])
+        kinds = strange_images(*dataset.images.shape[1:])
         if dataset.recipe.source == "digits":
-            del pictures["digits"]
-        watcher.begin("Strange", len(pictures), "kinds")
+            del kinds["digits"]
+        watcher.begin("Strange", len(kinds), "kinds")
         values = {}
-        for done, (name, images) in enumerate(pictures.items(), start=1):
+        for done, (name, images) in enumerate(kinds.items(), start=1):
             values[name] = classifier.layers(images, ["familiarity"])["familiarity"]
             watcher.advance(done)
         watcher.end()
@@ -127,7 +127,7 @@ def look_deeper(
         said["strangers"] = measure_strangers(familiar[::step], values, threshold)
     mapped = typical_rows(len(rows), _MAPPED)
     rows, labels = rows[mapped], labels[mapped]
-    watcher.begin("Map", len(rows), "pictures")
+    watcher.begin("Map", len(rows), "images")
     embeddings = []
     done = 0
     for values_of in classifier.iter_layers(dataset.images, ["embedding"], rows):

@@ -52,7 +52,7 @@ class Draft:
         self, rows: NDArray[np.int64], names: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
         """Return outputs of the file for some images."""
-        self.watcher.begin("Calibrate", len(rows), "pictures")
+        self.watcher.begin("Calibrate", len(rows), "images")
         parts, done = [], 0
         for part in self.classifier.iter_layers(self.dataset.images, names, rows):
             parts.append(part)

@@ -165,14 +165,14 @@ def inspect(
     if save is not None:
         if label is not None or explain or ablate or probes or portraits or out is not None:
             raise RecipeError(
-                "nothing but a picture and layers with save", "got more", "Ask for the rest apart."
+                "nothing but an image and layers with save", "got more", "Ask for the rest apart."
             )
         found.saved = look.save(save, found.answer, list(layers) or None)
         return found
     if label is not None:
         look.class_called(label)
     if found.answer is not None:
-        _look_at_picture(look, found, found.answer, folder, layers, label=label, explain=explain)
+        _look_at_image(look, found, found.answer, folder, layers, label=label, explain=explain)
     elif layers:
         _look_at_units(look, found, folder, layers, label=label, ablate=ablate)
     else:
@@ -180,7 +180,7 @@ def inspect(
     return found
 
 
-def _look_at_picture(
+def _look_at_image(
     look: Inspection,
     found: Insight,
     answer: Prediction,
@@ -190,21 +190,21 @@ def _look_at_picture(
     label: str | None,
     explain: bool,
 ) -> None:
-    from opsin.commands.inspect_pages import write_picture_page  # noqa: PLC0415  needs Jinja
+    from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
 
     found.views = look.layers(answer, list(layers) or None)
     found.activity = look.activity()
     if explain:
         found.decision = look.explain(answer, label)
-        if look.has_pictures:
+        if look.has_images:
             try:
                 found.neighbours = look.nearest(answer, NEIGHBOURS)
             except OpsinError as error:
-                look.note(f"nearest training pictures are not shown: {error}")
+                look.note(f"nearest training images are not shown: {error}")
     name = _file_name(answer.name)
     if name == "network" or name.startswith("units-"):  # other pages are called so
-        name = f"picture-{name}"
-    write_picture_page(look, found, answer, folder / f"{name}.html")
+        name = f"image-{name}"
+    write_image_page(look, found, answer, folder / f"{name}.html")
 
 
 def _look_at_units(
@@ -278,12 +278,12 @@ def _check(
     """Refuse what would be passed over in silence."""
     whole = image is None and not layers
     for given, name, fits, need in (
-        (explain, "explain", image is not None, "a picture"),
-        (ablate, "ablate", image is None and bool(layers), "layers and no picture"),
-        (probes, "probes", whole, "neither a picture nor layers"),
-        (portraits, "portraits", whole, "neither a picture nor layers"),
+        (explain, "explain", image is not None, "an image"),
+        (ablate, "ablate", image is None and bool(layers), "layers and no image"),
+        (probes, "probes", whole, "neither an image nor layers"),
+        (portraits, "portraits", whole, "neither an image nor layers"),
         (label is not None, "a class", explain or (image is None and bool(layers)),
-         "explain, or layers without a picture"),
+         "explain, or layers without an image"),
     ):  # fmt: skip
         if given and not fits:
             raise RecipeError(f"{need} with {name}", "got another combination", "See --help.")
@@ -292,4 +292,4 @@ def _check(
 def _file_name(name: str) -> str:
     """Return a harmless file name for an image or for layers, without its ending."""
     called = Path(name).stem if os.path.isfile(name) else name  # noqa: PTH113  also impossible ones
-    return re.sub(r"[^\w.-]+", "-", called).strip(".-")[:80] or "picture"
+    return re.sub(r"[^\w.-]+", "-", called).strip(".-")[:80] or "image"

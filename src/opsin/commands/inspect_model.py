@@ -105,7 +105,7 @@ class Inspection:
         return run if run.recipe.is_file() else None
 
     @property
-    def has_pictures(self) -> bool:
+    def has_images(self) -> bool:
         """Whether there should be images to look at it with."""
         return bool(self._sources) or self.run is not None
 
@@ -130,13 +130,13 @@ class Inspection:
         if isinstance(image, list | tuple):
             raise ImageError("one image", f"got {len(image)} in a list", "Give one of them.")
         wanted = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-        if wanted is None or os.path.exists(wanted) or not self.has_pictures:  # noqa: PTH110
+        if wanted is None or os.path.exists(wanted) or not self.has_images:  # noqa: PTH110
             return self.classifier.predict(image, as_is=as_is, name=name)
         row = self.known.row_called(wanted)
         if row is None:
             raise ImageError(
-                "a picture",
-                f"{wanted} is neither a file nor one of the known pictures",
+                "an image",
+                f"{wanted} is neither a file nor one of the known images",
                 f"Those are called {self.known.names[0]}, or by part and number: test/17.",
             )
         name = name or wanted
@@ -186,7 +186,7 @@ class Inspection:
         return activity_of(
             self.classifier,
             self.network,
-            (lambda: self.known) if self.has_pictures else None,
+            (lambda: self.known) if self.has_images else None,
             watcher=self._watcher,
         )
 

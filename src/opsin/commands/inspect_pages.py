@@ -52,7 +52,7 @@ def write_network_page(
 
     rows, history = summary.rows, found.history
     drawings: dict[str, Callable[[], Figure]] = {"network": lambda: draw_network(rows)}
-    pixels = _picture(look)
+    pixels = _image(look)
     if pixels is not None:
         drawings["receptive-fields"] = lambda: draw_receptive_fields(rows, pixels)
     if len(norms_of(history)[0]) > 1:  # one epoch is no history
@@ -71,7 +71,7 @@ def write_network_page(
     sections += weight_sections(found.weights, history, drawn, classes=classes)
     facts = _facts(look) | {
         "Parameters": f"{summary.parameters:,}",
-        "Multiply-adds a picture": f"{summary.multiply_adds:,}",
+        "Multiply-adds an image": f"{summary.multiply_adds:,}",
         "File": file_size(summary.file_bytes),
     }
     like = look.classifier.metadata.preparation
@@ -80,7 +80,7 @@ def write_network_page(
     _write(found, page, render_page(_name(look), verdict, facts, sections))
 
 
-def write_picture_page(look: Inspection, found: Insight, answer: Prediction, page: Path) -> None:
+def write_image_page(look: Inspection, found: Insight, answer: Prediction, page: Path) -> None:
     """Write what each layer makes of an image, and, if that was asked, why it got its answer."""
     fields = {view.name: look.network.receptive_field(view.name) for view in found.views}
     bars = answer.top(len(look.classifier.classes))
@@ -105,7 +105,7 @@ def write_units_page(look: Inspection, found: Insight, page: Path, label: str | 
     facts = _facts(look) | {
         "Layers": ", ".join(found.galleries),
         "Units": f"{count:,}",
-        "Training pictures": f"{images:,}",
+        "Training images": f"{images:,}",
     }
     verdict = f"What excites the units of {', '.join(found.galleries)}"
     _write(found, page, render_page(_name(look), verdict, facts, sections))
@@ -170,9 +170,9 @@ def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
     return verdict, facts | {"Model": look.classifier.metadata.model}
 
 
-def _picture(look: Inspection) -> NDArray[np.uint8] | None:
+def _image(look: Inspection) -> NDArray[np.uint8] | None:
     """Return one of the known images, if there are any to be had."""
-    if not look.has_pictures:
+    if not look.has_images:
         return None
     try:
         known = look.known
@@ -181,5 +181,5 @@ def _picture(look: Inspection) -> NDArray[np.uint8] | None:
             if len(rows):
                 return np.asarray(known.images[int(rows[0])])
     except OpsinError as error:
-        look.note(f"No picture to draw on: {error}")
+        look.note(f"No image to draw on: {error}")
     return None

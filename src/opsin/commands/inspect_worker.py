@@ -22,12 +22,12 @@ from opsin.runtime.classifier import Prediction
 
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
-_PICTURE: Final = frozenset({"picture", "content", "name"})
+_IMAGE: Final = frozenset({"image", "content", "name"})
 # What each question may be asked with; that is all text but for numbers of images.
 _WITH: Final = {
-    "picture": _PICTURE | {"layer"},
-    "explain": _PICTURE | {"label"},
-    "nearest": _PICTURE | {"count"},
+    "image": _IMAGE | {"layer"},
+    "explain": _IMAGE | {"label"},
+    "nearest": _IMAGE | {"count"},
     "layer": frozenset({"layer", "label", "limit"}),
     "network": frozenset(),
 }
@@ -54,7 +54,7 @@ class WorkerAnswers:
         self._progress = _Progress(say)
         self._look: Inspection | None = None
         self._verbs: Mapping[str, Callable[..., dict[str, Any]]] = {
-            "picture": self._picture,
+            "image": self._image,
             "layer": self._layer,
             "network": self._network,
             "nearest": self._nearest,
@@ -65,7 +65,7 @@ class WorkerAnswers:
         """Answer one line: what was found, or why nothing was.
 
         Args:
-            line: ``{"id": "1a2b", "do": "picture", "with": {"picture": "test/17"}}``
+            line: ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``
         """
         number = None
         try:
@@ -97,20 +97,20 @@ class WorkerAnswers:
         parts = {"expected": error.expected, "received": error.received, "advice": error.advice}
         self._say({"id": number, "error": {"kind": kind, **parts}})
 
-    def _picture(
-        self, look: Inspection, page: Path, *, layer: str | None = None, **picture: str
+    def _image(
+        self, look: Inspection, page: Path, *, layer: str | None = None, **image: str
     ) -> dict[str, Any]:
         """What a layer, or each of them, makes of an image."""
-        return self._shown(look, page, _answer(look, **picture), layer)
+        return self._shown(look, page, _answer(look, **image), layer)
 
     def _explain(
-        self, look: Inspection, page: Path, *, label: str | None = None, **picture: str
+        self, look: Inspection, page: Path, *, label: str | None = None, **image: str
     ) -> dict[str, Any]:
         """Why an image got its answer: heat maps with their checks."""
-        answer = _answer(look, **picture)
+        answer = _answer(look, **image)
         found = Insight(look.classifier.path, answer=answer)
         found.decision = look.explain(answer, label)
-        if look.has_pictures:
+        if look.has_images:
             found.neighbours = look.nearest(answer, NEIGHBOURS)
         return _written(look, found, answer, page)
 
@@ -147,11 +147,11 @@ class WorkerAnswers:
         return {"page": str(page), "layers": len(summary.rows)}
 
     def _nearest(
-        self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **picture: str
+        self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **image: str
     ) -> dict[str, Any]:
         """The training images that the network sees most like an image, with their pixels."""
         del page  # it has none
-        answer = _answer(look, **picture)
+        answer = _answer(look, **image)
         found = look.nearest(answer, count)
         shown = [{**each.to_json(), "shown": png_address(each.pixels)} for each in found]
         return {"answer": answer.to_json(), "nearest": shown}
@@ -229,15 +229,15 @@ def _question(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 def _answer(
     look: Inspection,
     *,
-    picture: str | None = None,
+    image: str | None = None,
     content: str | None = None,
-    name: str = "picture",
+    name: str = "image",
 ) -> Prediction:
     """Return the answer to an image.
 
     Args:
         look: The classifier.
-        picture: One of the known images by part and number, such as ``test/17``.
+        image: One of the known images by part and number, such as ``test/17``.
         content: Or the bytes of any, in base64.
         name: What to call those.
 
@@ -245,18 +245,18 @@ def _answer(
         RecipeError: Neither or both were given, or there is no such image.
         ImageError: The bytes are no image.
     """
-    if (picture is None) == (content is None):
-        raise RecipeError("a picture or its content", "got neither or both", "Give one of them.")
+    if (image is None) == (content is None):
+        raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
     if content is not None:
         try:
             return look.predict(base64.b64decode(content, validate=True), name=name)
         except binascii.Error as error:
             raise RecipeError("content in base64", str(error).lower(), "Encode it.") from None
-    known = str(picture)
+    known = str(image)
     if not _KNOWN.fullmatch(known) or look.known.row_called(known) is None:
         count = len(look.known.test)
         raise RecipeError(
-            "one of the known pictures, by part and number",
+            "one of the known images, by part and number",
             f"got {known[:80]!r}; the test part has {count:,}",
             "Give test/0 or another.",
         )
@@ -265,9 +265,9 @@ def _answer(
 
 def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> dict[str, Any]:
     """Write the page about an image and return what is said of it."""
-    from opsin.commands.inspect_pages import write_picture_page  # noqa: PLC0415  needs Jinja
+    from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
 
-    write_picture_page(look, found, answer, page)
+    write_image_page(look, found, answer, page)
     actual = look.actual(answer)
     label = None if actual is None else look.classifier.classes[actual]
     return {"page": str(page), "answer": answer.to_json(), "actual": label}
@@ -278,7 +278,7 @@ def answer_lines(
 ) -> None:
     """Answer questions until there are no more, one JSON object a line.
 
-    In: ``{"id", "do": "picture" | "layer" | "network" | "nearest" | "explain", "with": {…}}``.
+    In: ``{"id", "do": "image" | "layer" | "network" | "nearest" | "explain", "with": {…}}``.
     Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: it is
     unknown), then ``{"id", "page": path or null, "said": {…}}`` or
     ``{"id", "error": {kind, expected, received, advice}}``.

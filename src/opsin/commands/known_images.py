@@ -50,7 +50,7 @@ def known_images(
         raise SourceError(
             f"classes among {', '.join(classifier.classes)}",
             f"{data.recipe.source} also has {', '.join(foreign[:5])}",
-            "Rename the folders, or give other pictures.",
+            "Rename the folders, or give other images.",
         )
     places = np.array([classifier.classes.index(name) for name in data.classes], np.int64)
     return ReferenceSet(
@@ -80,7 +80,7 @@ def _of_run(
             return None
     if not directory.recipe.is_file():
         raise SourceError(
-            "pictures that the classifier knows",
+            "images that the classifier knows",
             f"{classifier.path} lies in no run directory, which would name them",
             "Name them: --data SOURCE.",
         )

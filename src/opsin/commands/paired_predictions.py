@@ -1,4 +1,4 @@
-"""The answers of several runs, brought to the same pictures in the same order."""
+"""The answers of several runs, brought to the same images in the same order."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
-from opsin.data.run_images import RunImage, read_pictures
+from opsin.data.run_images import RunImage, read_images
 
 Part = Literal["test", "val"]
 WORDS: Final[dict[Part, str]] = {"test": "test", "val": "validation"}
-#: What of its preparation a picture's pixels, and so its digest, depend on.
+#: What of its preparation an image's pixels, and so its digest, depend on.
 PREPARED: Final = ("height", "width", "channels", "resize")
 
 
 @dataclass(frozen=True)
 class PairedPredictions:
-    """What several runs answered to the same pictures, in the order of the first run.
+    """What several runs answered to the same images, in the order of the first run.
 
     Args:
-        part: ``test``, or ``val`` where no run has test pictures.
+        part: ``test``, or ``val`` where no run has test images.
         classes: In the order of the first run.
-        digests: First 16 bytes of the SHA-256 of each picture's prepared pixels in the first run,
+        digests: First 16 bytes of the SHA-256 of each image's prepared pixels in the first run,
             ``uint8[N, 16]``.
-        names: What the first run calls each picture; ``None`` where it keeps no names.
+        names: What the first run calls each image; ``None`` where it keeps no names.
         labels: The right classes, ``int64[N]``; where a run corrected them, the corrected ones.
         probabilities: Of each run, ``float32[N, K]``.
-        rescored: Of each run, how many pictures had another label when it was measured.
-        notes: What the reader should know of how the pictures were paired.
+        rescored: Of each run, how many images had another label when it was measured.
+        notes: What the reader should know of how the images were paired.
     """
 
     part: Part
@@ -49,19 +49,19 @@ class PairedPredictions:
 
     @property
     def answers(self) -> list[NDArray[np.int64]]:
-        """The answer of each run to each picture, ``int64[N]``."""
+        """The answer of each run to each image, ``int64[N]``."""
         return [probabilities.argmax(axis=1) for probabilities in self.probabilities]
 
 
 @dataclass(frozen=True)
 class _AlignedAnswers:
-    """What one run keeps of its answers to one part, and of the pictures they belong to."""
+    """What one run keeps of its answers to one part, and of the images they belong to."""
 
     run: Run
     record: DatasetRecord
     digests: NDArray[np.uint8]
     learnt: frozenset[bytes]
-    pictures: list[RunImage] | None
+    images: list[RunImage] | None
     labels: NDArray[np.int64]
     corrected: NDArray[np.bool_]
     probabilities: NDArray[np.float32]
@@ -72,7 +72,7 @@ class _AlignedAnswers:
 
     @property
     def place(self) -> list[Any]:
-        """Where its pictures came from; corrections of their labels change no picture."""
+        """Where its images came from; corrections of their labels change no image."""
         location = self.record.location
         return [location.sources, location.test]
 
@@ -87,31 +87,31 @@ class _AlignedAnswers:
 
     @property
     def seen(self) -> int:
-        """How many pictures have an exact copy among those it was trained on, or chosen by."""
+        """How many images have an exact copy among those it was trained on, or chosen by."""
         return sum(key in self.learnt for key in self.keys)
 
 
 def bring_together(runs: Sequence[Run]) -> PairedPredictions:
-    """Read the runs' answers and pair them, picture by picture.
+    """Read the runs' answers and pair them, image by image.
 
-    Pictures are told by their content, whatever their names and order, and of several copies each
+    Images are told by their content, whatever their names and order, and of several copies each
     counts. Where runs prepared them differently, in another size for example, content cannot tell;
-    then names do, if the pictures came from the same place.
+    then names do, if the images came from the same place.
 
     Args:
-        runs: Two or more; the others must have the pictures of the first.
+        runs: Two or more; the others must have the images of the first.
 
     Raises:
-        RunError: A run is not finished, or the runs have other pictures, labels or classes.
+        RunError: A run is not finished, or the runs have other images, labels or classes.
     """
     parts: list[Part] = [run.directory.read(Report).split for run in runs]
     for run, part in zip(runs, parts, strict=True):
         if part != parts[0]:
             with_test, without = (runs[0], run) if part == "val" else (run, runs[0])
             raise RunError(
-                "runs with the same test pictures",
+                "runs with the same test images",
                 f"{with_test.path} has some and {without.path} has none",
-                f"Train with some, or judge both by pictures that neither has seen: "
+                f"Train with some, or judge both by images that neither has seen: "
                 f"opsin evaluate {without.path} SOURCE",
             )
     part = parts[0]
@@ -130,7 +130,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     if part == "test":
         notes += [
             f"{each.run.path} was trained on, or chosen by, exact copies of {each.seen:,} of the "
-            f"{len(each.labels):,} test pictures, which flatters it"
+            f"{len(each.labels):,} test images, which flatters it"
             for each in kept
             if each.seen
         ]
@@ -138,7 +138,7 @@ def bring_together(runs: Sequence[Run]) -> PairedPredictions:
         part=part,
         classes=tuple(first.record.classes),
         digests=first.digests,
-        names=[picture.name for picture in first.pictures] if first.pictures else None,
+        names=[image.name for image in first.images] if first.images else None,
         labels=right,
         probabilities=tuple(probabilities),
         rescored=rescored,
@@ -159,7 +159,7 @@ def _read(run: Run, part: Part) -> _AlignedAnswers:
             record=record,
             digests=digests[rows],
             learnt=frozenset(digests[row].tobytes() for row in learnt),
-            pictures=_pictures(run, rows, len(digests)),
+            images=_images(run, rows, len(digests)),
             labels=kept[f"{part}_labels"],
             corrected=_corrected(record, kept, part),
             probabilities=kept[f"{part}_probabilities"],
@@ -169,21 +169,21 @@ def _read(run: Run, part: Part) -> _AlignedAnswers:
             raise ValueError("lengths differ")
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise RunError(
-            f"a run with its answers to its {WORDS[part]} pictures",
+            f"a run with its answers to its {WORDS[part]} images",
             f"{run.path} lacks some of them, or was made by an earlier Opsin",
             "Train again.",
         ) from error
     return answers
 
 
-def _pictures(run: Run, rows: NDArray[np.int64], count: int) -> list[RunImage] | None:
-    """Return what some pictures are called; ``None`` in a run from before names were kept."""
-    if not run.directory.pictures.is_file():
+def _images(run: Run, rows: NDArray[np.int64], count: int) -> list[RunImage] | None:
+    """Return what some images are called; ``None`` in a run from before names were kept."""
+    if not run.directory.images.is_file():
         return None
-    pictures = read_pictures(run.directory)
-    if len(pictures) != count:
-        raise ValueError("a picture without a row")
-    return [pictures[row] for row in rows]
+    images = read_images(run.directory)
+    if len(images) != count:
+        raise ValueError("an image without a row")
+    return [images[row] for row in rows]
 
 
 def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.int64]:
@@ -238,7 +238,7 @@ def _agreed(
         kept: The runs.
         labels: Of each run, in the order and the classes of the first, ``int64[N]``.
         corrected: Which of them were corrected.
-        part: Which pictures.
+        part: Which images.
 
     Raises:
         RunError: Runs differ where none corrected a label, or several did in different ways.
@@ -250,7 +250,7 @@ def _agreed(
         if unclear:
             raise RunError(
                 "runs with the same labels, or with corrections of them",
-                f"{unclear:,} of the {len(right):,} {WORDS[part]} pictures of {kept[0].run.path} "
+                f"{unclear:,} of the {len(right):,} {WORDS[part]} images of {kept[0].run.path} "
                 f"have another label in {each.run.path}, and which of them is right, no "
                 "corrections tell",
                 "Train both with the same labels.",
@@ -263,10 +263,10 @@ def _agreed(
 def _same_order(
     first: _AlignedAnswers, other: _AlignedAnswers, columns: NDArray[np.int64], part: Part
 ) -> tuple[NDArray[np.int64], str | None]:
-    """Return where the other has each picture of the first, and a note if names had to tell.
+    """Return where the other has each image of the first, and a note if names had to tell.
 
     Raises:
-        RunError: They have not the same pictures.
+        RunError: They have not the same images.
     """
     own: list[bytes] | list[str] = first.keys
     theirs: list[bytes] | list[str] = other.keys
@@ -275,13 +275,13 @@ def _same_order(
         own, theirs = _names_instead(first, other, part)
         note = (
             f"{first.run.path} sees {first.size} and {other.run.path} {other.size}, so the "
-            "pictures were paired by name, not by content; that holds if no file was changed "
+            "images were paired by name, not by content; that holds if no file was changed "
             "between the two trainings"
         )
     shared = (Counter(own) & Counter(theirs)).total()
     if not shared == len(own) == len(theirs):
-        raise _other_pictures(first, other, part, shared)
-    # One number for each picture, and the other's labels in the numbers of the first.
+        raise _other_images(first, other, part, shared)
+    # One number for each image, and the other's labels in the numbers of the first.
     _, codes = np.unique(np.array([*own, *theirs], object), return_inverse=True)
     codes = codes.ravel()
     labels = np.argsort(columns)[other.labels]
@@ -297,7 +297,7 @@ def _same_order(
 def _names_instead(
     first: _AlignedAnswers, other: _AlignedAnswers, part: Part
 ) -> tuple[list[str], list[str]]:
-    """Return names to tell pictures by that have not the same pixels.
+    """Return names to tell images by that have not the same pixels.
 
     Raises:
         RunError: Their names tell nothing.
@@ -305,34 +305,32 @@ def _names_instead(
     reason = None
     if first.place != other.place:
         reason = "come from different places, so that names prove nothing"
-    elif first.pictures is None or other.pictures is None:
+    elif first.images is None or other.images is None:
         reason = "keep no names to tell them by"
-    if reason is None and first.pictures is not None and other.pictures is not None:
-        names = tuple(
-            [picture.name for picture in each] for each in (first.pictures, other.pictures)
-        )
+    if reason is None and first.images is not None and other.images is not None:
+        names = tuple([image.name for image in each] for each in (first.images, other.images))
         if all(len(set(each)) == len(each) for each in names):
             return names[0], names[1]
         reason = "share names among themselves"
     raise RunError(
-        f"the same {WORDS[part]} pictures, told by their pixels or by their names",
-        f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their pictures "
+        f"the same {WORDS[part]} images, told by their pixels or by their names",
+        f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their images "
         f"{reason}",
         "Train both with the same --size, --channels and --resize.",
     )
 
 
-def _other_pictures(
+def _other_images(
     first: _AlignedAnswers, other: _AlignedAnswers, part: Part, shared: int
 ) -> RunError:
-    """Say how two runs' pictures differ, and what to do about it."""
+    """Say how two runs' images differ, and what to do about it."""
     word = WORDS[part]
     received = (
-        f"{first.run.path} has {len(first.labels):,} {word} pictures, {other.run.path} "
+        f"{first.run.path} has {len(first.labels):,} {word} images, {other.run.path} "
         f"{len(other.labels):,}, and {shared:,} are the same"
     )
     foreign = [
-        f"{known:,} {word} pictures of {judge.run.path} were used to train or choose "
+        f"{known:,} {word} images of {judge.run.path} were used to train or choose "
         f"{learner.run.path}"
         for learner, judge in ((first, other), (other, first))
         if (known := sum(key in learner.learnt for key in judge.keys))
@@ -340,12 +338,12 @@ def _other_pictures(
     advice = "Train both on the same source with the same --split-seed"
     if first.prepared != other.prepared:
         advice = (
-            "Pictures are split by their pixels, so each --size has a split of its own: train both "
+            "Images are split by their pixels, so each --size has a split of its own: train both "
             "with one size, or give --test SOURCE"
         )
     return RunError(
-        f"runs with the same {word} pictures",
+        f"runs with the same {word} images",
         "; ".join([received, *foreign]),
-        f"{advice}, or judge both by pictures that neither has seen: "
+        f"{advice}, or judge both by images that neither has seen: "
         f"opsin evaluate {first.run.path} SOURCE",
     )

@@ -34,12 +34,12 @@ class Plan:
 
     Args:
         recipe: Every option, decided.
-        summary: The pictures in one line.
-        pictures: How many there are in each part: ``train``, ``val``, ``test``.
+        summary: The images in one line.
+        images: How many there are in each part: ``train``, ``val``, ``test``.
         layers: The network; empty for a model without layers, whose size is known once fitted.
         seconds: About how long the epochs take with their validation, from a few real steps; the
             export and the evaluation come on top. ``None`` for a model without layers.
-        memory: Bytes that it takes beyond the pictures; ``None`` for a model without layers.
+        memory: Bytes that it takes beyond the images; ``None`` for a model without layers.
         rates: The learning rate: pairs of progress, 0 to 1, and rate; empty where there is none.
         device: Where it would be trained.
         notes: Warnings: what is so, then what to do.
@@ -47,7 +47,7 @@ class Plan:
 
     recipe: Recipe | ClassicalRecipe
     summary: str
-    pictures: dict[str, int]
+    images: dict[str, int]
     layers: tuple[Layer, ...]
     seconds: float | None
     memory: int | None
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def multiply_adds(self) -> int | None:
-        """What the network computes for a picture; ``None`` for a model without layers."""
+        """What the network computes for an image; ``None`` for a model without layers."""
         return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
 
     def to_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Plan:
             "recipe": self.recipe.model_dump(mode="json"),
             "reasons": self.recipe.reasons,
             "summary": self.summary,
-            "pictures": self.pictures,
+            "images": self.images,
             "layers": [layer.model_dump(mode="json") for layer in self.layers],
             "parameters": self.parameters,
             "multiply_adds": self.multiply_adds,
@@ -106,7 +106,7 @@ def plan(
 ) -> Plan:
     """Say what `train` would do with the same arguments; no run is begun and nothing is kept.
 
-    Pictures that were never read before are read and kept in the cache, as `train` would.
+    Images that were never read before are read and kept in the cache, as `train` would.
 
     Args:
         data: A dataset, or a source to load one from, or several to be joined.
@@ -166,7 +166,7 @@ def _of_network(
     return Plan(
         recipe=job.recipe,
         summary=dataset.summary(),
-        pictures=_pictures(dataset),
+        images=_images(dataset),
         layers=tuple(job.layers),
         seconds=training.epochs * an_epoch,
         memory=estimate(job.recipe, job.layers, gpu=job.device.type != "cpu").total,
@@ -181,7 +181,7 @@ def _without_layers(dataset: Dataset, recipe: ClassicalRecipe) -> Plan:
     return Plan(
         recipe=job.recipe,
         summary=dataset.summary(),
-        pictures={**_pictures(dataset), "train": len(job.rows)},
+        images={**_images(dataset), "train": len(job.rows)},
         layers=(),
         seconds=None,
         memory=None,
@@ -191,7 +191,7 @@ def _without_layers(dataset: Dataset, recipe: ClassicalRecipe) -> Plan:
     )
 
 
-def _pictures(dataset: Dataset) -> dict[str, int]:
+def _images(dataset: Dataset) -> dict[str, int]:
     return {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
 
 
@@ -208,7 +208,7 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
         lines.append(("Model", f"{recipe.model.name} · its size is known once it is fitted"))
     else:
         work = planned.multiply_adds
-        size = f"{planned.parameters:,} parameters · {millions(work)} multiply-adds a picture"
+        size = f"{planned.parameters:,} parameters · {millions(work)} multiply-adds an image"
         lines.append(("Model", f"{recipe.model.name} · {size}"))
     lines += recipe.reasons.items()
     lines.append(("Device", planned.device))
@@ -219,7 +219,7 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
             ("Time", f"{most}about {about(seconds)} for {epochs} epoch{'s' if epochs > 1 else ''}")
         )
         # Two digits: more would say more than is known.
-        lines.append(("Memory", f"about {(planned.memory or 0) / 1e6:,.0f} MB beside the pictures"))
+        lines.append(("Memory", f"about {(planned.memory or 0) / 1e6:,.0f} MB beside the images"))
         rates = [rate for _, rate in planned.rates]
         ends = f"{rates[0]:.2g} at first, {rates[-1]:.2g} at the end"
         lines.append(("Rate", f"{recipe.training.schedule} · {max(rates):.2g} at most, {ends}"))

@@ -1,4 +1,4 @@
-"""Picture rates of a machine, and what they mean."""
+"""Image rates of a machine, and what they mean."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from opsin.commands.machine import Machine
 from opsin.core.format import clock, speed
 
 Work = Literal["reading", "training", "prediction"]
-#: How a single picture is asked for.
+#: How a single image is asked for.
 ONE: Final = "one at a time"
 
 
 @dataclass(frozen=True)
-class PictureRate:
+class ImageRate:
     """What one measurement has found.
 
     Args:
         work: ``reading``, ``training`` or ``prediction``.
         name: The network, or the kind of file.
         how: ``batch of 128``, ``one at a time``, ``2 threads``.
-        shape: Height, width and channels of a prepared picture.
+        shape: Height, width and channels of a prepared image.
         device: ``cpu``, ``cuda`` or ``mps``.
-        rates: Pictures a second of each repeat.
+        rates: Images a second of each repeat.
     """
 
     work: Work
@@ -38,17 +38,17 @@ class PictureRate:
 
     @property
     def median(self) -> float:
-        """Pictures a second: the median of the repeats."""
+        """Images a second: the median of the repeats."""
         return statistics.median(self.rates)
 
     @property
     def low(self) -> float:
-        """Pictures a second of the slowest repeat."""
+        """Images a second of the slowest repeat."""
         return min(self.rates)
 
     @property
     def high(self) -> float:
-        """Pictures a second of the fastest repeat."""
+        """Images a second of the fastest repeat."""
         return max(self.rates)
 
     @property
@@ -60,27 +60,27 @@ class PictureRate:
         """Say what the rate means.
 
         Example:
-            >>> rate = PictureRate("training", "cnn", "", (32, 32, 3), "cpu", (500.0,))
+            >>> rate = ImageRate("training", "cnn", "", (32, 32, 3), "cpu", (500.0,))
             >>> rate.sentence()
-            'An epoch of 60,000 pictures of 32×32 with cnn takes about 2:00 (cpu, no validation).'
+            'An epoch of 60,000 images of 32×32 with cnn takes about 2:00 (cpu, no validation).'
         """
         if self.work == "training":
             return (
-                f"An epoch of 60,000 pictures of {self.size} with {self.name} takes about "
+                f"An epoch of 60,000 images of {self.size} with {self.name} takes about "
                 f"{_duration(60_000 / self.median)} ({self.device}, no validation)."
             )
         if self.work == "reading":
             return (
-                f"10,000 files ({self.name}) become pictures of {self.size} in about "
+                f"10,000 files ({self.name}) become images of {self.size} in about "
                 f"{_duration(10_000 / self.median)}."
             )
         if self.how == ONE:
             return (
-                f"{self.name} answers for one picture of {self.size} in about "
+                f"{self.name} answers for one image of {self.size} in about "
                 f"{1000 / self.median:.2g} ms ({self.device})."
             )
         return (
-            f"{self.name} answers for 10,000 pictures of {self.size} in about "
+            f"{self.name} answers for 10,000 images of {self.size} in about "
             f"{_duration(10_000 / self.median)} ({self.device})."
         )
 
@@ -112,7 +112,7 @@ class Benchmark:
     """
 
     machine: Machine
-    rates: tuple[PictureRate, ...]
+    rates: tuple[ImageRate, ...]
     files: tuple[Path, ...] = ()
 
     def headline(self) -> str:
@@ -121,9 +121,9 @@ class Benchmark:
             own = self._of_the_last(work)
             if own:
                 best = max(own, key=lambda rate: rate.median)
-                return f"{best.name} {does} {speed(best.median)} pictures of {best.size} a second"
+                return f"{best.name} {does} {speed(best.median)} images of {best.size} a second"
         best = max(self.rates, key=lambda rate: rate.median)
-        return f"{speed(best.median)} pictures a second are read from {best.name}"
+        return f"{speed(best.median)} images a second are read from {best.name}"
 
     def sentences(self) -> list[str]:
         """Say what matters most: reading, an epoch, an answer, and what a GPU brings."""
@@ -133,7 +133,7 @@ class Benchmark:
             said += [rate.sentence() for rate in own] + _compared(own)
         return said
 
-    def _of_the_last(self, work: str) -> list[PictureRate]:
+    def _of_the_last(self, work: str) -> list[ImageRate]:
         """Return the rates of the network that was measured last: the largest, the default."""
         own = [rate for rate in self.rates if rate.work == work]
         return [rate for rate in own if rate.name == own[-1].name]
@@ -148,7 +148,7 @@ class Benchmark:
         }
 
 
-def _compared(rates: Sequence[PictureRate]) -> list[str]:
+def _compared(rates: Sequence[ImageRate]) -> list[str]:
     """Say how many times as fast another device is, where no repeat contradicts it."""
     return [
         f"{other.name}, {other.how}: {other.device} is {other.median / cpu.median:.1f} times as "

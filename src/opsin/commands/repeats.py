@@ -25,7 +25,7 @@ from opsin.core.storage import write_json
 from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
 from opsin.data.dataset import Dataset, load
 from opsin.data.folds import cut_into_folds
-from opsin.data.run_images import read_pictures
+from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people
 
@@ -49,7 +49,7 @@ class Repeats:
         runs: The runs, in order; Ctrl-C may have ended the last one early.
         summary: What `summarise` says of them.
         file: Where the summary is kept, beside the runs.
-        labels: Of folds, the suspected label errors of all pictures, a file to be corrected by
+        labels: Of folds, the suspected label errors of all images, a file to be corrected by
             hand and given to a later training as ``labels``; ``None`` where there are none, or the
             classifiers are too weak to tell (``doubts`` of the summary says why).
     """
@@ -155,9 +155,9 @@ def train_folds(
     quiet: bool = False,
     **options: Any,
 ) -> Repeats:
-    """Cross-validate: each picture is tested once, by a network that was not trained on it.
+    """Cross-validate: each image is tested once, by a network that was not trained on it.
 
-    For small collections, whose test part alone would be too small to judge by. The pictures are
+    For small collections, whose test part alone would be too small to judge by. The images are
     cut into folds, groups and near duplicates on one side; run ``i`` has fold ``i`` as its test
     part, and is trained on the others, a share of which is its validation part as ever.
 
@@ -179,7 +179,7 @@ def train_folds(
 
     Raises:
         RecipeError: ``folds`` or another option has an impossible value; the source names its
-            parts; there are too few pictures for so many folds.
+            parts; there are too few images for so many folds.
         OpsinError: As from `opsin.train`; the figures of the runs before are told and kept.
 
     Example:
@@ -197,8 +197,8 @@ def train_folds(
     untested = len(dataset) - sum(len(part.split.test) for part in parts)
     if untested:
         tell.note(
-            f"{untested:,} of {len(dataset):,} pictures are tested in no fold: their classes have "
-            "too few others to learn from (add pictures of these classes)"
+            f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes have "
+            "too few others to learn from (add images of these classes)"
         )
     seed = _seed(dataset, options)
     planned = [
@@ -288,15 +288,15 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
     """Return the labels that the answers of the folds contradict, the most doubtful first."""
     from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415
 
-    pictures = []
+    images = []
     for run in runs:
         rows = run.directory.load_arrays(run.directory.predictions)["test_rows"]
-        own = read_pictures(run.directory)
-        pictures += [own[row] for row in rows]
+        own = read_images(run.directory)
+        images += [own[row] for row in rows]
     classes = _classes(runs)
     doubts = doubt_labels(*_out_of_fold(runs), classes)
     found = doubts.suspects
-    doubted = (pictures[row] for row in found.rows)
+    doubted = (images[row] for row in found.rows)
     said = [
         Correction(each.digest, each.name, each.label, classes[suggested], float(score),
                    present=each.label)
@@ -309,7 +309,7 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
 
 @dataclass(frozen=True)
 class _Planned:
-    """One run of a series: its pictures, its seed, and how it is called in file names and words."""
+    """One run of a series: its images, its seed, and how it is called in file names and words."""
 
     data: Dataset
     seed: int
@@ -372,7 +372,7 @@ class _Series:
         summary = summarise(made, kind=self.kind, asked=len(planned))
         labels = None
         whole = len(made) == summary["asked"] and not any(row["stopped"] for row in summary["runs"])
-        if self.kind == "folds" and whole:  # every picture was tested
+        if self.kind == "folds" and whole:  # every image was tested
             doubts, doubted = _doubted(made)
             summary["doubts"] = {"suspected": len(doubts.suspects), "labels": doubts.to_json()}
             if doubted:

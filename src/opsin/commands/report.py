@@ -42,7 +42,7 @@ from opsin.report.figures.failure_figures import (
 )
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled
-from opsin.report.run_page import Cell, Pictures, Suspect, render
+from opsin.report.run_page import Cell, Images, Suspect, render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,7 +66,7 @@ def write_report(
 
     Args:
         run: A run directory.
-        deep: Also disturb pictures, show strange ones and draw the map, which takes a minute.
+        deep: Also disturb images, show strange ones and draw the map, which takes a minute.
         fix: File for the suspected label errors, to be corrected by hand and given to a later
             training as ``labels``. From a classifier that is too weak to tell it is not written,
             and ``watcher`` is told why.
@@ -110,17 +110,17 @@ def write_report(
 
 
 def _answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[Any]]:
-    """Return a run's ``predictions.npz``, which must be about these pictures and their labels.
+    """Return a run's ``predictions.npz``, which must be about these images and their labels.
 
     Raises:
-        RunError: It is not: what would be said of one picture would be written of another.
+        RunError: It is not: what would be said of one image would be written of another.
     """
     kept = directory.load_arrays(directory.predictions)
     for part in ("val", "test"):
         rows = kept.get(f"{part}_rows")
         if rows is not None and not np.array_equal(dataset.labels[rows], kept[f"{part}_labels"]):
             raise RunError(
-                f"answers in {directory.predictions.name} to the run's own pictures",
+                f"answers in {directory.predictions.name} to the run's own images",
                 f"labels of its {part} part are others than those of {directory.split.name}",
                 "Restore the run's files, or train again.",
             )
@@ -159,13 +159,13 @@ def draw_run(
     watcher: Watcher,
     seed: int = 0,
 ) -> None:
-    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and pictures.
+    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images.
 
     A figure that fails is left out, and so is the card.
 
     Args:
         directory: The run.
-        dataset: Its pictures.
+        dataset: Its images.
         kept: What ``predictions.npz`` holds, its rows those of ``dataset``.
         watcher: Is told how far the work is.
         seed: Decides which examples of the answers are shown.
@@ -174,8 +174,8 @@ def draw_run(
     facts, recipe = run.report, run.recipe.model_dump(mode="json")
     history = directory.read_history()
     figures = facts["figures"][facts["split"]]
-    pictures = _pictures(dataset, facts, kept, seed)
-    drawn_ones, mistakes = pictures.drawn, pictures.mistakes
+    images = _images(dataset, facts, kept, seed)
+    drawn_ones, mistakes = images.drawn, images.mistakes
     right = sum(answer.right for answer in drawn_ones)
     drawings: dict[str, Callable[[], Figure]] = {
         "confusion": lambda: draw_confusion(figures),
@@ -216,7 +216,7 @@ def draw_run(
     with spared("the model card", watcher, [directory.card]):
         card = model_card(facts, recipe, name=directory.path.name)
         write_bytes(directory.card, card.encode("utf-8", "replace"))
-    page = render(facts, recipe, history, name=directory.path.name, pictures=pictures, drawn=drawn)
+    page = render(facts, recipe, history, name=directory.path.name, images=images, drawn=drawn)
     write_bytes(directory.page, page.encode("utf-8", "replace"))
     watcher.end()
 
@@ -240,10 +240,10 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
                 file.unlink()
 
 
-def _pictures(
+def _images(
     dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[Any]], seed: int
-) -> Pictures:
-    """Choose the pictures that the page shows."""
+) -> Images:
+    """Choose the images that the page shows."""
     part = facts["split"]
     rows, labels, probabilities = (
         kept[f"{part}_{what}"] for what in ("rows", "labels", "probabilities")
@@ -261,7 +261,7 @@ def _pictures(
             for place in places
         ]
 
-    return Pictures(
+    return Images(
         drawn=shown(drawn_rows(len(rows), seed=seed)),
         seed=seed,
         mistakes=shown(confident_mistakes(probabilities, labels)),

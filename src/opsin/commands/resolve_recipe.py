@@ -1,4 +1,4 @@
-"""What a recipe leaves open is decided by pictures, machine and time."""
+"""What a recipe leaves open is decided by images, machine and time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 
-#: Said where pictures are mirrored that mean something else then.
+#: Said where images are mirrored that mean something else then.
 MIRRORED: Final = (
-    "pictures are mirrored although these mean something else then, as most letters and "
+    "images are mirrored although these mean something else then, as most letters and "
     "digits do; leave them as they are by --no-flip"
 )
 
@@ -106,7 +106,7 @@ def decide(
 
 
 def _counts(dataset: Dataset) -> NDArray[np.int64]:
-    """Return how many training pictures each class has, ``int64[K]``."""
+    """Return how many training images each class has, ``int64[K]``."""
     labels = dataset.labels[dataset.split.train]
     return np.bincount(labels, minlength=len(dataset.classes))
 

@@ -196,7 +196,7 @@ def _inherited(
 
 
 def _with_own_parts(parent: RunDirectory, dataset: Dataset) -> Dataset:
-    """See that the pictures are those of the run, in its order; return them in its parts."""
+    """See that the images are those of the run, in its order; return them in its parts."""
     if not parent.dataset.is_file() or not parent.split.is_file():
         return dataset  # killed before it had written them: it begins again
     fingerprint = parent.read(DatasetRecord).fingerprint

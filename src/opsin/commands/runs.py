@@ -128,14 +128,14 @@ class Run:
             if value is not None and key != "started"
         )
         curves = self.directory.figures / "curves.png"
-        picture = ""
+        image = ""
         if row["state"] != "damaged" and curves.is_file():
             data = base64.b64encode(curves.read_bytes()).decode("ascii")
-            picture = (
+            image = (
                 f"<img width='640' alt='Curves of accuracy and loss' "
                 f"src='data:image/png;base64,{data}'>"
             )
-        return f"<table>{cells}</table>{picture}"
+        return f"<table>{cells}</table>{image}"
 
 
 @checked

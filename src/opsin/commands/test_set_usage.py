@@ -17,11 +17,11 @@ from opsin.core.errors import RunError
 
 
 def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
-    """Return what tells a test set from others, by its pictures' content; ``None`` for none.
+    """Return what tells a test set from others, by its images' content; ``None`` for none.
 
     Args:
-        digests: Hash of each picture's pixels, ``uint8[N, B]``.
-        rows: The test pictures.
+        digests: Hash of each image's pixels, ``uint8[N, B]``.
+        rows: The test images.
 
     Example:
         >>> digests = np.arange(6, dtype=np.uint8).reshape(3, 2)
@@ -52,7 +52,7 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
 
 
 def note_look(directory: RunDirectory, key: str | None, figures: dict[str, Any]) -> None:
-    """Keep in a run that its file was evaluated on test pictures once more."""
+    """Keep in a run that its file was evaluated on test images once more."""
     if key is None or not directory.recipe.is_file():
         return
     directory.log_evaluation(

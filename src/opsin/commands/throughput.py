@@ -12,7 +12,7 @@ from opsin.core.events import SILENT, Watcher
 
 #: Timed rounds; in each, every classifier has its turn.
 ROUNDS: Final = 5
-# Pictures of a turn, at most and at least.
+# Images of a turn, at most and at least.
 _MOST, _LEAST = 256, 8
 # Seconds that a turn of the slowest may take.
 _TURN: Final = 0.2
@@ -21,10 +21,10 @@ _TURN: Final = 0.2
 def rates_in_turn(
     files: Sequence[Path | None], watcher: Watcher = SILENT
 ) -> list[tuple[float, ...] | None]:
-    """Measure pictures a second of each classifier, in turn, so that all meet the same machine.
+    """Measure images a second of each classifier, in turn, so that all meet the same machine.
 
     A program that starts in the middle slows down all of them, not the last one alone. All answer
-    to the same number of pictures, noise of their own size: as many as the slowest does in a
+    to the same number of images, noise of their own size: as many as the slowest does in a
     fifth of a second, up to 256. One round before is not counted.
 
     Args:
@@ -32,7 +32,7 @@ def rates_in_turn(
         watcher: Is told how far the work is.
 
     Returns:
-        Pictures a second in each of five rounds; ``None`` where there is no file.
+        Images a second in each of five rounds; ``None`` where there is no file.
 
     Raises:
         ModelFileError: A file is damaged.
@@ -44,7 +44,7 @@ def rates_in_turn(
     count = int(min(_MOST, max(_LEAST, slowest * _TURN)))
     units = [None if file is None else in_batches(file, count) for file in files]
     rates: list[list[float]] = [[] for _ in files]
-    watcher.begin("Speed", ROUNDS * len(there) * count, "pictures")
+    watcher.begin("Speed", ROUNDS * len(there) * count, "images")
     done = 0
     try:
         for unit in units:
@@ -64,9 +64,9 @@ def rates_in_turn(
 
 
 def _rate(unit: Unit, *, warm: bool = False) -> float:
-    """Return the pictures a second of one unit of work, after one that is not counted."""
+    """Return the images a second of one unit of work, after one that is not counted."""
     if not warm:
         unit()
     began = time.perf_counter()
-    pictures = unit()
-    return pictures / max(time.perf_counter() - began, 1e-9)
+    images = unit()
+    return images / max(time.perf_counter() - began, 1e-9)

@@ -47,7 +47,7 @@ def train(
     Args:
         data: A dataset, or a source to load one from, or several to be joined.
         model: ``mlp``, ``cnn`` or ``resnet``; ``auto`` (default) chooses network, size and recipe
-            by the pictures and the machine. Without layers, and without PyTorch: ``logistic``,
+            by the images and the machine. Without layers, and without PyTorch: ``logistic``,
             ``forest``, ``knn``, ``svm``, ``hist-gradient-boosting``.
         budget: Time that the training may take, in seconds or as ``10m``: epochs and size are
             fitted to it after a short measurement.

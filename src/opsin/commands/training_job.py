@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
-from opsin.commands.changes import write_pictures
+from opsin.commands.changes import write_images
 from opsin.commands.choose_views import try_views
 from opsin.commands.evaluate import evaluate_run
 from opsin.commands.find_failures import find_failures
@@ -106,10 +106,8 @@ class TrainingJob:
         )
         check_exportable(network)
         layers = build_network.summarise(network, shape)
-        pictures = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
-        recipe, note = fit_memory(
-            recipe, layers, device=device, pictures=pictures, given=decided.given
-        )
+        images = (len(dataset.split.train) + len(dataset.split.val)) * math.prod(shape)
+        recipe, note = fit_memory(recipe, layers, device=device, images=images, given=decided.given)
         if note:
             recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
         recipe, work = settle_precision(recipe, layers, device)
@@ -134,7 +132,7 @@ class Made(Protocol):
 
     @property
     def audit(self) -> Audit:
-        """What is wrong with the pictures."""
+        """What is wrong with the images."""
 
     @property
     def recipe(self) -> Recipe | ClassicalRecipe:
@@ -163,7 +161,7 @@ def metadata_of(job: Made) -> Metadata:
 
 
 def write_request(directory: RunDirectory, job: Made) -> None:
-    """Write what was asked for, and of which pictures, before the training begins."""
+    """Write what was asked for, and of which images, before the training begins."""
     write_json(directory.recipe, job.recipe.model_dump(mode="json"))
     split = {part: job.dataset.split.rows(part) for part in ("train", "val", "test")}
     digests = short_digest(job.dataset.digests)
@@ -171,7 +169,7 @@ def write_request(directory: RunDirectory, job: Made) -> None:
     about["test_set"] = key_of(digests, split["test"])
     DatasetRecord.model_validate(about).write(directory.path)
     directory.save_arrays(directory.split, digests=digests, **split)
-    write_pictures(directory, job.dataset)
+    write_images(directory, job.dataset)
     if job.dataset.corrected:
         write_corrections(directory.corrections, job.dataset.corrected.rows)
 

@@ -16,13 +16,13 @@ from opsin.report.terminal import confusions, corrected_in_words, leaks_in_words
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
-    """Say what is trained on what, and what is wrong with the pictures."""
-    tell_pictures(watcher, directory, job)
+    """Say what is trained on what, and what is wrong with the images."""
+    tell_images(watcher, directory, job)
     tell_model(watcher, job)
     tell_place(watcher, directory, job)
 
 
-def tell_pictures(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
+def tell_images(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
     """Say what is learnt from, and what is wrong with it."""
     dataset, audit = job.dataset, job.audit
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
@@ -39,7 +39,7 @@ def tell_pictures(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
 
 
 def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
-    """Say what will limit the figures: test pictures that are trained on, thin parts."""
+    """Say what will limit the figures: test images that are trained on, thin parts."""
     thin = thin_parts(dataset)
     if thin:
         watcher.note(thin)
@@ -55,7 +55,7 @@ def tell_model(watcher: Watcher, job: Made) -> None:
     watcher.fact(
         "Model",
         f"{job.recipe.model.name} · {parameters:,} parameters · {millions(work)} multiply-adds a "
-        "picture",
+        "image",
     )
 
 
@@ -74,7 +74,7 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     how, original = _how(training), "the network"
     best = f" · best by validation: epoch {training['best_epoch']}"
     if "fitted_to" in training:
-        how, original, best = f"{training['fitted_to']:,} pictures", "scikit-learn", ""
+        how, original, best = f"{training['fitted_to']:,} images", "scikit-learn", ""
     watcher.fact(
         "Trained",
         f"{how} in {clock(seconds['train'])}{best} · {clock(sum(seconds.values()))} in all",
@@ -87,7 +87,7 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     apart = f"{corrected_in_words(corrected, report['split'])} · " if corrected else ""
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({figures['images']:,} pictures, {how}) · {apart}"
+        f"accuracy {plus_minus(figures)} ({figures['images']:,} images, {how}) · {apart}"
         f"{summary_of(figures)}",
     )
     if report["rests_on"]:
@@ -98,12 +98,12 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     watcher.fact(
         "File",
         f"classifier.onnx · {file_size(file['bytes'])} · same answers as {original} on "
-        f"{file['parity_images']} pictures (largest difference {file['difference']:.0e})",
+        f"{file['parity_images']} images (largest difference {file['difference']:.0e})",
     )
 
 
 def refused_in_words(refused: dict[str, Any], rate: float) -> str:
-    """Say how many pictures of the known classes get no answer.
+    """Say how many images of the known classes get no answer.
 
     Example:
         >>> refused_in_words({"count": 4, "images": 200, "share": 0.02}, 0.02)

@@ -36,7 +36,7 @@ from opsin.data.sources.named import NAMES
 from opsin.report.terminal import printable
 
 _PARTS: Final = ("train", "val", "test")
-# Pictures that a thread writes before it says how far it is, and bytes that are held at once.
+# Images that a thread writes before it says how far it is, and bytes that are held at once.
 _ROWS: Final = 32
 _BLOCK: Final = 1 << 22
 # What arrays are called: they have no files.
@@ -49,13 +49,13 @@ class Exported:
 
     Args:
         path: The folder or the ``.npz`` file.
-        pictures: Number of pictures in it.
+        images: Number of images in it.
         bytes: Its size, all files together.
         options: Options that read it as it was read here, whatever Opsin would choose by itself.
     """
 
     path: Path
-    pictures: int
+    images: int
     bytes: int
     options: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ class Exported:
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
-        return {"path": str(self.path), "pictures": self.pictures, "bytes": self.bytes}
+        return {"path": str(self.path), "images": self.images, "bytes": self.bytes}
 
 
 @checked
@@ -76,25 +76,25 @@ def export_data(
     """Write a collection, so that it can be moved to another machine or tool.
 
     A folder gets ``train|val|test/<class>/<name>``, ``metadata.csv`` (``file_name``, ``label``,
-    ``split``, ``sha256`` of the file and, where known, ``group``) and ``croissant.json``. Pictures
+    ``split``, ``sha256`` of the file and, where known, ``group``) and ``croissant.json``. Images
     that are files in the source are copied byte by byte; arrays become PNG files, prepared as they
     are. Names that some file system refuses are changed; the table keeps the true names of classes.
 
     A path that ends in ``.npz`` gets one file with the prepared pixels: ``images`` (``uint8[N, H,
     W, C]``), ``labels`` (``int64[N]``), ``classes``, and ``test_images`` and ``test_labels`` where
-    there is a test part. It has no place for a validation part, which becomes training pictures.
+    there is a test part. It has no place for a validation part, which becomes training images.
 
-    Unreadable files are left out. Reading the export with the same options gives the same pictures
+    Unreadable files are left out. Reading the export with the same options gives the same images
     and classes and the same fingerprint and, from a folder, the same parts of the split.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         path: A folder that is new or empty, or a new ``.npz`` file. It gets its name when it is
             whole, so that nothing half done is left behind.
         watcher: Is told how far the work is.
 
     Raises:
-        SourceError: The pictures' files are gone, or have changed; or a table cannot hold the name
+        SourceError: The images' files are gone, or have changed; or a table cannot hold the name
             of a class.
         StorageError: There is something at ``path`` already, or the disk refuses a write.
 
@@ -113,7 +113,7 @@ def export_data(
             raise StorageError(
                 "a place outside of the source",
                 f"{target} lies in {source}",
-                "The copies would be taken for pictures of their own; choose another place.",
+                "The copies would be taken for images of their own; choose another place.",
             )
     if dataset.unreadable:
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
@@ -183,7 +183,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     with scratch_directory(target.parent) as scratch:
         for folder in {name.rpartition("/")[0] for name in names}:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
-        digests = _write_pictures(dataset, files, [scratch / name for name in names], watcher)
+        digests = _write_images(dataset, files, [scratch / name for name in names], watcher)
         columns: dict[str, Sequence[str]] = {
             "file_name": names,
             "label": [dataset.classes[label] for label in dataset.labels],
@@ -209,10 +209,10 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def _files_of(dataset: Dataset) -> Sequence[Path | None]:
-    """Return the file of each picture, ``None`` for an array.
+    """Return the file of each image, ``None`` for an array.
 
     Raises:
-        SourceError: The source is gone, or holds other pictures by now.
+        SourceError: The source is gone, or holds other images by now.
     """
     recipe = dataset.recipe
     nothing: list[Path | None] = [None] * len(dataset)
@@ -234,14 +234,14 @@ def _files_of(dataset: Dataset) -> Sequence[Path | None]:
         remaining = [row for row, name in enumerate(contents.names) if name in kept]
         contents, labels = contents.rows(np.array(remaining, np.int64)), dataset.labels
     same = list(contents.names) == dataset.names and np.array_equal(labels, dataset.labels)
-    if same and isinstance(contents.pictures, np.ndarray):
+    if same and isinstance(contents.images, np.ndarray):
         return nothing
     if same:
-        return [each if isinstance(each, Path) else None for each in contents.pictures]
+        return [each if isinstance(each, Path) else None for each in contents.images]
     if numbered:  # from memory, and a folder happens to be called like it
         return nothing
     raise SourceError(
-        f"the pictures that were loaded from {recipe.source}",
+        f"the images that were loaded from {recipe.source}",
         "it holds others by now",
         "Load it again.",
     )
@@ -258,7 +258,7 @@ def _parts_of(dataset: Dataset) -> list[str]:
 def _choose_names(
     dataset: Dataset, files: Sequence[Path | None], parts: Sequence[str]
 ) -> list[str]:
-    """Return where each picture goes: ``part/class/name``, no two alike on any system."""
+    """Return where each image goes: ``part/class/name``, no two alike on any system."""
     classes = NamesInUse()
     folders = [classes.take(legal_name(name)) for name in dataset.classes]
     used: dict[str, NamesInUse] = {}
@@ -271,7 +271,7 @@ def _choose_names(
     return names
 
 
-def _write_pictures(
+def _write_images(
     dataset: Dataset, files: Sequence[Path | None], targets: Sequence[Path], watcher: Watcher
 ) -> list[str]:
     """Copy files and write arrays, in threads; return the SHA-256 of what was written."""
@@ -287,7 +287,7 @@ def _write_pictures(
             digests[row] = _write(targets[row], blocks)
 
     pieces = [range(i, min(i + _ROWS, len(files))) for i in range(0, len(files), _ROWS)]
-    watcher.begin("Export", len(files), "pictures")
+    watcher.begin("Export", len(files), "images")
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
     try:
         for piece, work in zip(
@@ -321,7 +321,7 @@ def _blocks(file: Path) -> Iterator[bytes]:
                 yield block
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise SourceError("a picture to copy", f"{file}: {reason}", "Load it again.") from error
+        raise SourceError("an image to copy", f"{file}: {reason}", "Load it again.") from error
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,4 +1,4 @@
-"""How training pictures would be varied, as a picture and in words."""
+"""How training images would be varied, as an image and in words."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from opsin.core.recipe import Augmentation, DataRecipe, TrainingRecipe
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 
-#: Pictures that are shown, and variations of each.
+#: Images that are shown, and variations of each.
 _SHOWN: Final = 6
 _EACH: Final = 8
 
 
 @dataclass(frozen=True)
 class Variations:
-    """How the training pictures of a collection would be varied.
+    """How the training images of a collection would be varied.
 
     Args:
-        policy: What the pictures are said to show: ``photos``, ``documents``, ``symbols``; or
+        policy: What the images are said to show: ``photos``, ``documents``, ``symbols``; or
             ``none``.
         parts: How much of what: ``flip``, ``shift`` (pixels), ``zoom``, ``rotate`` (degrees),
             ``light``, ``erase``.
         words: The same in words.
-        picture: A file with some training pictures and variations of each.
+        image: A file with some training images and variations of each.
     """
 
     policy: Augmentation
     parts: dict[str, Any]
     words: str
-    picture: Path
+    image: Path
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain values."""
         parts = {"policy": self.policy, **self.parts}
-        return {**parts, "words": self.words, "picture": str(self.picture)}
+        return {**parts, "words": self.words, "image": str(self.image)}
 
 
 def draw_variations(
@@ -55,13 +55,13 @@ def draw_variations(
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> Variations:
-    """Draw some training pictures of different classes, each as it is and as it is trained on.
+    """Draw some training images of different classes, each as it is and as it is trained on.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         folder: Where ``augment.png`` goes.
-        seed: Decides which pictures are drawn, and how each is varied, at random.
-        watcher: Is warned where pictures are mirrored that mean something else then.
+        seed: Decides which images are drawn, and how each is varied, at random.
+        watcher: Is warned where images are mirrored that mean something else then.
         **options: ``augment`` and what differs from it, as for `opsin.train`.
 
     Raises:
@@ -88,13 +88,13 @@ def draw_variations(
             [dataset.classes[dataset.labels[row]] for row in rows],
             words[:1].upper() + words[1:],
         )
-        picture = save(figure, Path(folder) / "augment.png")
+        image = save(figure, Path(folder) / "augment.png")
     parts = {name: getattr(recipe, name) for name in AUGMENTATIONS["none"]}
-    return Variations(recipe.augment, parts, words, picture)
+    return Variations(recipe.augment, parts, words, image)
 
 
 def check_varying(options: dict[str, Any]) -> None:
-    """Check that pictures can be varied so, before an hour is spent on reading them.
+    """Check that images can be varied so, before an hour is spent on reading them.
 
     Args:
         options: ``augment`` and what differs from it.
@@ -106,12 +106,12 @@ def check_varying(options: dict[str, Any]) -> None:
     try:
         import torch  # noqa: F401, PLC0415  the training half is loaded by the verb that needs it
     except ImportError as error:
-        raise MissingExtraError("varying pictures", "train") from error
-    resolve(DataRecipe.of("pictures that are not read yet"), **options)
+        raise MissingExtraError("varying images", "train") from error
+    resolve(DataRecipe.of("images that are not read yet"), **options)
 
 
 def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
-    """Return what is done to training pictures of a size, in words.
+    """Return what is done to training images of a size, in words.
 
     Example:
         >>> in_words(resolve(DataRecipe.of("mnist", size=28), augment="symbols").training, 28, 28)
@@ -137,7 +137,7 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
 
 
 def _rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
-    """Return a training picture, drawn at random, of each of some classes spread over all."""
+    """Return a training image, drawn at random, of each of some classes spread over all."""
     rows = dataset.split.train if len(dataset.split.train) else np.arange(len(dataset))
     rows = np.random.default_rng(seed).permutation(rows)
     _, first = np.unique(dataset.labels[rows], return_index=True)
@@ -146,7 +146,7 @@ def _rows(dataset: Dataset, seed: int) -> NDArray[np.int64]:
 
 
 def _vary(images: NDArray[np.uint8], recipe: TrainingRecipe) -> NDArray[np.uint8]:
-    """Vary each picture some times, ``uint8[M, 8, H, W, C]``, as the training would."""
+    """Vary each image some times, ``uint8[M, 8, H, W, C]``, as the training would."""
     import torch  # noqa: PLC0415
 
     from opsin.training.augment import augment  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Pieces of real work on made-up pictures, to be timed."""
+"""Pieces of real work on made-up images, to be timed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from opsin.runtime.model_check import write_classifier
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Does some pictures, waits until they are done, and says how many they were.
+#: Does some images, waits until they are done, and says how many they were.
 Unit = Callable[[], int]
 Shape = tuple[int, int, int]
 
@@ -31,17 +31,17 @@ Shape = tuple[int, int, int]
 FILE: Final = (400, 500)
 #: Files that are written; they are read again and again, as all of them stay in memory.
 _FILES: Final = 32
-# Dense layers get the pictures of the tutorials' 784-128-10 network, others those of CIFAR-10.
+# Dense layers get the images of the tutorials' 784-128-10 network, others those of CIFAR-10.
 _GREY: Final[Shape] = (28, 28, 1)
 _COLOUR: Final[Shape] = (32, 32, 3)
 _CLASSES: Final = 10
-_PICTURES: Final = 2048
+_IMAGES: Final = 2048
 #: Steps that a GPU is given before it is waited for, as a training does.
 _STEPS_AHEAD: Final = 8
 
 
 def shape_for(model: str) -> Shape:
-    """Return height, width and channels of the pictures that a network is given."""
+    """Return height, width and channels of the images that a network is given."""
     return _COLOUR if MODELS[model].convolutional else _GREY
 
 
@@ -51,7 +51,7 @@ def recipe_for(model: str) -> Recipe:
 
 
 def noise(count: int, shape: Shape) -> NDArray[np.uint8]:
-    """Return pictures that show nothing, ``uint8[N, H, W, C]``."""
+    """Return images that show nothing, ``uint8[N, H, W, C]``."""
     return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
 
 
@@ -64,9 +64,9 @@ def reader(folder: Path, side: int) -> Unit:
     """
     files = sorted(folder.glob("*.jpg")) or _write_photos(folder)
     # Enough for each thread to have several at a time.
-    pictures = [files[place % len(files)] for place in range(max(2 * _FILES, 16 * THREADS))]
+    cycle = [files[place % len(files)] for place in range(max(2 * _FILES, 16 * THREADS))]
     like = Preparation(height=side, width=side, channels=3, resize="fit")
-    images = LazyImages(pictures, [file.name for file in pictures], like)
+    images = LazyImages(cycle, [file.name for file in cycle], like)
     return lambda: len(images[:])
 
 
@@ -87,7 +87,7 @@ def _write_photos(folder: Path) -> list[Path]:
 
 
 def trainer(model: str, device_name: str) -> Unit:
-    """Take training steps: a fresh network, its default recipe, pictures and labels of noise.
+    """Take training steps: a fresh network, its default recipe, images and labels of noise.
 
     Args:
         model: Which network.
@@ -102,8 +102,8 @@ def trainer(model: str, device_name: str) -> Unit:
     from opsin.training.step import TrainStep  # noqa: PLC0415
 
     recipe, shape, device = recipe_for(model), shape_for(model), torch.device(device_name)
-    random, rows = np.random.default_rng(0), np.arange(_PICTURES)
-    images, labels = noise(_PICTURES, shape), random.integers(0, _CLASSES, _PICTURES)
+    random, rows = np.random.default_rng(0), np.arange(_IMAGES)
+    images, labels = noise(_IMAGES, shape), random.integers(0, _CLASSES, _IMAGES)
     statistics = statistics_of(images, rows)
     network = build_network.build(recipe.model, shape, _CLASSES, statistics=statistics).train()
     layers = build_network.summarise(network, shape)
@@ -113,16 +113,16 @@ def trainer(model: str, device_name: str) -> Unit:
 
     def epochs() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            yield from examples.batches(random.permutation(_PICTURES), recipe.training.batch_size)
+            yield from examples.batches(random.permutation(_IMAGES), recipe.training.batch_size)
 
     batches = epochs()
 
     def unit() -> int:
         done = 0
         for _ in range(1 if device.type == "cpu" else _STEPS_AHEAD):
-            pictures, wanted = next(batches)
+            batch, wanted = next(batches)
             with threads_for(work):
-                loss, _right = stepper.step(pictures, wanted, recipe.training.rate)
+                loss, _right = stepper.step(batch, wanted, recipe.training.rate)
             done += len(wanted)
         float(loss)  # waits for the device
         return done
@@ -156,22 +156,22 @@ def export_fresh(model: str, folder: Path) -> Path:
 
 
 def one_by_one(file: Path) -> Unit:
-    """Ask a classifier for one prepared picture, as a program does that has just one."""
+    """Ask a classifier for one prepared image, as a program does that has just one."""
     classifier = Classifier(file)
-    (picture,) = noise(1, _shape_of(classifier))
+    (image,) = noise(1, _shape_of(classifier))
 
     def unit() -> int:
-        classifier.predict(picture)
+        classifier.predict(image)
         return 1
 
     return unit
 
 
 def in_batches(file: Path, count: int) -> Unit:
-    """Ask a classifier for many prepared pictures at once."""
+    """Ask a classifier for many prepared images at once."""
     classifier = Classifier(file)
-    pictures = noise(count, _shape_of(classifier))
-    return lambda: len(classifier.probabilities(pictures))
+    images = noise(count, _shape_of(classifier))
+    return lambda: len(classifier.probabilities(images))
 
 
 def in_batches_on_gpu(file: Path, count: int) -> Unit | None:
@@ -180,7 +180,7 @@ def in_batches_on_gpu(file: Path, count: int) -> Unit | None:
     Opsin's own classifier answers on the CPU: this is what the same file can do elsewhere.
     """
     classifier = Classifier(file)
-    pictures = noise(count, _shape_of(classifier))
+    images = noise(count, _shape_of(classifier))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is missing is told in Opsin's own words
     try:
@@ -194,7 +194,7 @@ def in_batches_on_gpu(file: Path, count: int) -> Unit | None:
         return None
     if session.get_providers()[0] != "CUDAExecutionProvider":
         return None
-    return lambda: len(session.run(["probabilities"], {"images": pictures})[0])
+    return lambda: len(session.run(["probabilities"], {"images": images})[0])
 
 
 def _shape_of(classifier: Classifier) -> Shape:

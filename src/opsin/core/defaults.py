@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Final
 
-#: How each kind of training picture is varied; shifts are shares of the smaller side.
+#: How each kind of training image is varied; shifts are shares of the smaller side.
 AUGMENTATIONS: Final[dict[str, dict[str, Any]]] = {
     "none": {
         "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "light": 0.0, "erase": 0.0,

@@ -1,10 +1,10 @@
 """Every error that Opsin raises on purpose.
 
     OpsinError                  one line: what was expected, what was received, what to do
-    ├── SourceError             pictures and labels that cannot be found or understood
+    ├── SourceError             images and labels that cannot be found or understood
     │   ├── DownloadError       a download that failed or is not what was published
     │   ├── MovedError          a run's images that are no longer where they were
-    │   └── ImageError          bytes that are no readable picture
+    │   └── ImageError          bytes that are no readable image
     ├── RecipeError             an option or a combination of options that cannot work
     ├── RunError                a run directory that is missing, half there or not usable
     ├── ModelFileError          a file that is no Opsin classifier
@@ -46,7 +46,7 @@ class OpsinError(Exception):
 
 
 class SourceError(OpsinError):
-    """Pictures and labels that cannot be found or understood."""
+    """Images and labels that cannot be found or understood."""
 
 
 class DownloadError(SourceError):
@@ -72,7 +72,7 @@ class MovedError(SourceError):
 
 
 class ImageError(SourceError):
-    """Bytes that are no readable picture."""
+    """Bytes that are no readable image."""
 
 
 class RecipeError(OpsinError):

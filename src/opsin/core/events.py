@@ -15,8 +15,8 @@ class Watcher:
         >>> class Loud(Watcher):
         ...     def note(self, text: str) -> None:
         ...         print(text.upper())
-        >>> Loud().note("two pictures skipped")
-        TWO PICTURES SKIPPED
+        >>> Loud().note("two images skipped")
+        TWO IMAGES SKIPPED
     """
 
     def fact(self, name: str, text: str) -> None:
@@ -47,7 +47,7 @@ class Watcher:
     def confusion(self, epoch: int, counts: list[list[int]]) -> None:
         """What an epoch takes for what, told right before it: right class by answer, ``[K][K]``.
 
-        Counted on the validation pictures. Many classes (over 50) are not told of.
+        Counted on the validation images. Many classes (over 50) are not told of.
         """
 
     def rewind(self, epochs: int) -> None:

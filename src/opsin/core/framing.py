@@ -1,7 +1,7 @@
 """What a process and its children send each other.
 
 A frame is the header's length (4 bytes, little-endian), the body's length (8 bytes), the header
-(short JSON), the body. Pictures and arrays travel in the body as they are, so nothing is encoded
+(short JSON), the body. Images and arrays travel in the body as they are, so nothing is encoded
 twice, and nothing that arrives is ever run, as it would be with pickle.
 """
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from opsin.core.errors import ModelFileError
 
 #: Raised when a reader of today would misread a file of tomorrow. Since 2, files are calibrated and
-#: say how familiar a picture is.
+#: say how familiar an image is.
 FORMAT = 2
 
 Resize = Literal["fit", "fill", "squash"]
@@ -42,12 +42,12 @@ class _Frozen(BaseModel):
 
 
 class Background(_Frozen):
-    """What lies behind the subjects of the training pictures, and how these stand before it.
+    """What lies behind the subjects of the training images, and how these stand before it.
 
     Args:
-        level: Median brightness of the pictures' outermost pixels, 0 (black) to 255 (white).
-        share: Share of training pictures whose border lies on the same side of grey.
-        fill: Median share of the picture's side that the subject takes up.
+        level: Median brightness of the images' outermost pixels, 0 (black) to 255 (white).
+        share: Share of training images whose border lies on the same side of grey.
+        fill: Median share of the image's side that the subject takes up.
         contrast: Median difference between the background and the subject's strongest pixels.
     """
 
@@ -73,10 +73,10 @@ class Layer(_Frozen):
     Args:
         name: Its name in the network and of its output in the file.
         kind: What it is: ``Conv 3×3``, ``Dense``, ``ReLU`` …
-        shape: Shape of its output for one picture: ``(channels, height, width)`` or ``(units,)``.
+        shape: Shape of its output for one image: ``(channels, height, width)`` or ``(units,)``.
         parameters: Numbers it holds, BatchNorm's running mean and variance included.
         trainable: Those of them that training changes.
-        multiply_adds: Multiplications with an addition, for one picture.
+        multiply_adds: Multiplications with an addition, for one image.
     """
 
     name: _Name
@@ -102,7 +102,7 @@ class Calibration(_Frozen):
 
     Args:
         temperature: What its logits are divided by.
-        images: How many validation pictures that was fitted to.
+        images: How many validation images that was fitted to.
         log_loss: Their mean cross entropy in nats before and after.
     """
 
@@ -115,9 +115,9 @@ class Reject(_Frozen):
     """When the answer is "none of these".
 
     Args:
-        threshold: Least ``familiarity`` of a picture that gets an answer.
-        rate: Share of pictures of the known classes that are refused by mistake, as expected.
-        images: How many validation pictures the threshold was chosen on.
+        threshold: Least ``familiarity`` of an image that gets an answer.
+        rate: Share of images of the known classes that are refused by mistake, as expected.
+        images: How many validation images the threshold was chosen on.
     """
 
     threshold: float

@@ -207,7 +207,7 @@ class DataRecipe(RecipeModel):
                 )
         if recipe.val_fraction + recipe.test_fraction >= 1:
             raise RecipeError(
-                "shares for validation and test that leave pictures for training",
+                "shares for validation and test that leave images for training",
                 f"got {recipe.val_fraction:g} and {recipe.test_fraction:g}",
                 "Give smaller ones.",
             )
@@ -330,7 +330,7 @@ class Recipe(RecipeModel):
     training: TrainingRecipe
     parent: str | None = Field(None, description="The run that this one goes on from.")
     reasons: dict[str, str] = Field(
-        default_factory=dict, description="What was decided by pictures, machine and time, and why."
+        default_factory=dict, description="What was decided by images, machine and time, and why."
     )
     versions: dict[str, str] = Field(
         default_factory=dict, description="The packages that the run was made with."

@@ -1,4 +1,4 @@
-"""What is wrong with these pictures, the worst first."""
+"""What is wrong with these images, the worst first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
 from opsin.data.spelling import alike_names
 
-# Fewer pictures than this teach little, and judge nothing: at ten the interval spans 0.3.
+# Fewer images than this teach little, and judge nothing: at ten the interval spans 0.3.
 _FEW: Final = 20
 # Classes further apart in size than this are learnt unequally.
 _UNBALANCED: Final = 10.0
@@ -27,7 +27,7 @@ class Case:
     """One example of a finding.
 
     Args:
-        rows: The pictures concerned, of the dataset; none for files that cannot be read.
+        rows: The images concerned, of the dataset; none for files that cannot be read.
         note: What is wrong with them, in a few words.
     """
 
@@ -41,7 +41,7 @@ class Finding:
 
     Args:
         kind: A short name, such as ``near-duplicates``.
-        count: How many pictures (or classes) are concerned.
+        count: How many images (or classes) are concerned.
         title: What was found.
         opsin: What Opsin does about it by itself.
         yours: What only the user can decide.
@@ -74,7 +74,7 @@ class Audit:
         return {finding.kind: finding.count for finding in self.findings}
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return all findings as plain data, pictures by their names and rows."""
+        """Return all findings as plain data, images by their names and rows."""
         names, labels = self.dataset.names, self.dataset.labels
         return [
             {
@@ -85,7 +85,7 @@ class Audit:
                 "yours": finding.yours,
                 "cases": [
                     {
-                        "pictures": [
+                        "images": [
                             {
                                 "name": names[row],
                                 "label": self.dataset.classes[labels[row]],
@@ -104,12 +104,12 @@ class Audit:
 
 @checked
 def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
-    """Look for what goes wrong with pictures before it goes wrong with a classifier.
+    """Look for what goes wrong with images before it goes wrong with a classifier.
 
     Nothing is removed or changed.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         watcher: Is told how far the work is.
     """
     found = (
@@ -169,7 +169,7 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             kind,
             dataset.leaks[number],
-            f"Test pictures with {what[number]} outside the test part",
+            f"Test images with {what[number]} outside the test part",
             f"keeps them, {_why_apart(dataset)}, and says so in the report",
             "leave them out of one side, or let Opsin cut the test part",
             tuple(Case(*case) for case in across[number]),
@@ -186,7 +186,7 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
     yield Finding(
         "exact-duplicates",
         sum(len(rows) for rows in copies),
-        "Pictures that are there more than once",
+        "Images that are there more than once",
         _kept(dataset, near_too=False),
         "leave copies out if they are there by accident",
         tuple(Case(*case) for case in exact),
@@ -209,7 +209,7 @@ def _unusable(dataset: Dataset) -> Iterator[Finding]:
         yield Finding(
             "untrainable",
             len(dataset),
-            "No classifier can be made of these pictures",
+            "No classifier can be made of these images",
             "refuses to train",
             dataset.problem.advice[:1].lower() + dataset.problem.advice[1:].rstrip("."),
             (Case((), str(dataset.problem)),),
@@ -228,9 +228,9 @@ def _unchecked(dataset: Dataset) -> Iterator[Finding]:
     yield Finding(
         "unchecked-classes",
         len({label for label, _ in missing}),
-        "Classes without pictures for validation or test",
+        "Classes without images for validation or test",
         "trains on all of them, so that their figures say nothing",
-        "add pictures, or cut the split otherwise",
+        "add images, or cut the split otherwise",
         tuple(_class_case(dataset, label, f"none for the {part}") for label, part in missing),
     )
 
@@ -244,7 +244,7 @@ def _groups(dataset: Dataset) -> Iterator[Finding]:
     yield Finding(
         "test-groups",
         len(rows),
-        "Test pictures of a group that is trained on",
+        "Test images of a group that is trained on",
         f"keeps them, {_why_apart(dataset)}",
         "part the groups between training and test",
         tuple(Case((row,), f"group {groups[row]}") for row in rows),
@@ -278,10 +278,10 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
     yield Finding(
         "small-classes",
         len(small),
-        f"Classes of fewer than {_FEW} pictures",
+        f"Classes of fewer than {_FEW} images",
         "trains with what there is; their figures are uncertain",
-        "add pictures, or leave the class out with --classes",
-        tuple(_class_case(dataset, int(k), f"{counts[k]:,} pictures") for k in small),
+        "add images, or leave the class out with --classes",
+        tuple(_class_case(dataset, int(k), f"{counts[k]:,} images") for k in small),
     )
     most = int(counts.argmax())
     behind = [
@@ -291,10 +291,10 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         "unbalanced",
         len(behind),
         f"Classes more than {_UNBALANCED:.0f} times smaller than {dataset.classes[most]!r} "
-        f"({counts[most]:,} pictures)",
+        f"({counts[most]:,} images)",
         "lets them count more while training",
-        "add pictures, or give --balance none if the world is as uneven",
-        tuple(_class_case(dataset, int(k), f"{counts[k]:,} pictures") for k in behind),
+        "add images, or give --balance none if the world is as uneven",
+        tuple(_class_case(dataset, int(k), f"{counts[k]:,} images") for k in behind),
     )
     pairs = alike_names(dataset.classes)
     yield Finding(
@@ -321,21 +321,21 @@ def _class_case(dataset: Dataset, label: int, note: str) -> Case:
 def _appearance(dataset: Dataset, watcher: Watcher) -> Iterator[Finding]:
     measured = quality.measure(dataset.images, watcher=watcher)
     kinds: tuple[tuple[str, str, str, quality.Odd], ...] = (
-        ("empty", "Nearly empty pictures", "see whether anything is in them",
+        ("empty", "Nearly empty images", "see whether anything is in them",
          quality.empty(measured)),
-        ("dark", "Pictures dark all over", "see whether they can be told apart",
+        ("dark", "Images dark all over", "see whether they can be told apart",
          quality.dark(measured)),
-        ("bright", "Pictures bright all over", "see whether they can be told apart",
+        ("bright", "Images bright all over", "see whether they can be told apart",
          quality.bright(measured)),
-        ("blurred", "Pictures much softer than the others", "see whether they are blurred",
+        ("blurred", "Images much softer than the others", "see whether they are blurred",
          quality.blurred(measured)),
-        ("odd-shape", "Pictures of a shape unlike the others", "crop them, or choose --resize",
+        ("odd-shape", "Images of a shape unlike the others", "crop them, or choose --resize",
          quality.odd_shapes(dataset.sizes)),
-        ("odd-size", "Pictures much smaller than the others",
+        ("odd-size", "Images much smaller than the others",
          "see whether enough is left of them", quality.odd_sizes(dataset.sizes)),
-        ("grey", "Grey pictures among coloured ones", "see whether they belong here",
+        ("grey", "Grey images among coloured ones", "see whether they belong here",
          quality.grey(measured)),
-        ("coloured", "Coloured pictures among grey ones", "see whether they belong here",
+        ("coloured", "Coloured images among grey ones", "see whether they belong here",
          quality.coloured(measured)),
     )  # fmt: skip
     for kind, title, yours, odd in kinds:

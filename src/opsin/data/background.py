@@ -1,4 +1,4 @@
-"""A picture's background, matched to the training pictures'.
+"""An image's background, matched to the training images'.
 
 Fashion-MNIST and the digits are white on black; a photograph of a boot on a table is dark on
 white. A network that never saw a light background answers it with confident nonsense, which is
@@ -18,9 +18,9 @@ from opsin.core.metadata import Background, Preparation
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.resize import filled, placement, to_pixels
 
-# A border between these is neither dark nor light: nothing is done to such a picture.
+# A border between these is neither dark nor light: nothing is done to such an image.
 _DARK, _LIGHT = 96, 160
-# Training pictures must agree this far before an input on the other side is taken for inverted.
+# Training images must agree this far before an input on the other side is taken for inverted.
 _AGREEMENT = 0.8
 # A subject that fills less is a speck: a square that large would be work for nothing.
 _LEAST_FILL = 0.2
@@ -50,7 +50,7 @@ def measure_background(images: NDArray[np.uint8]) -> Background | None:
     """Find the usual border brightness of ``images``, ``uint8[N, H, W, C]``.
 
     Returns:
-        ``None`` where the pictures disagree, as photographs do.
+        ``None`` where the images disagree, as photographs do.
     """
     levels = np.median(_border(images).mean(axis=2), axis=1)
     level = float(np.median(levels))

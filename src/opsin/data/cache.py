@@ -1,11 +1,11 @@
-"""Decoded pictures, kept so that a second run starts at once.
+"""Decoded images, kept so that a second run starts at once.
 
     <cache>/sources/<name>/         downloaded files of the named sources
-    <cache>/datasets/<hash>/        one set of decoded pictures: images.npy (memory-mapped),
+    <cache>/datasets/<hash>/        one set of decoded images: images.npy (memory-mapped),
                                     labels.npy, given.npy, digests.npy, source_digests.npy,
                                     sizes.npy, ranges.npy, about.json;
                                     of a set that is read on the fly all but images.npy, and
-                                    rows.npy: which pictures of the source can be read
+                                    rows.npy: which images of the source can be read
     <cache>/partial/<hash>/         a set that is not complete yet (`opsin.data.decode_checkpoint`)
     <cache>/index/<hash>.json       which set a listing of files led to, and what was unreadable
 
@@ -45,17 +45,17 @@ def cache_root() -> Path:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One set of decoded pictures.
+    """One set of decoded images.
 
     Args:
         images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
         labels: ``int64[N]``
         given: Split codes of the source, ``uint8[N]``.
-        digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
         source_digests: SHA-256 of each image before it was prepared, its file's bytes or its array,
             ``uint8[N, 32]``.
-        sizes: Height and width of each picture, upright, as its file has them, ``int32[N, 2]``.
-        ranges: The lowest and the highest value of each picture, ``uint8[N, 2]``.
+        sizes: Height and width of each image, upright, as its file has them, ``int32[N, 2]``.
+        ranges: The lowest and the highest value of each image, ``uint8[N, 2]``.
         about: Names, classes, preparation and all else that is no array.
         unreadable: Name and reason of each file that was skipped.
         source_labels: What ``labels`` were before the user's corrections, ``int64[N]``; ``None``
@@ -155,7 +155,7 @@ def copy_rows(source: Path, target: Path, rows: NDArray[np.int64]) -> None:
 
 
 def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the first half of digests: enough to tell pictures apart, in half the space."""
+    """Return the first half of digests: enough to tell images apart, in half the space."""
     return digests[..., :16]
 
 
@@ -188,7 +188,7 @@ def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.void]:
 
 
 def digest_rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the SHA-256 of each picture's shape and pixels: ``uint8[N, 32]``."""
+    """Return the SHA-256 of each image's shape and pixels: ``uint8[N, 32]``."""
     digests = np.empty((len(images), 32), np.uint8)
     shape = hashlib.sha256(repr(images.shape[1:]).encode())
     for row, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""The user's corrections of labels: a small table, applied whenever the pictures are read.
+"""The user's corrections of labels: a small table, applied whenever the images are read.
 
 The sources themselves are never changed.
 """
@@ -26,7 +26,7 @@ from opsin.data.cache import Decoded, short_digest
 from opsin.data.image_subset import take
 from opsin.data.sources.manifest import fields
 
-#: What stands for the class of a picture that is to be left out; an empty cell does too.
+#: What stands for the class of an image that is to be left out; an empty cell does too.
 LEFT_OUT: Final = "-"
 #: The columns that are written, ``present`` where a row states it. Of those, ``label`` and one of
 #: the first two must be there to be read; ``suggested`` and ``score`` are for people.
@@ -39,15 +39,15 @@ class Correction(NamedTuple):
     """A row of a corrections file.
 
     Args:
-        digest: First 16 bytes of the SHA-256 of the picture's prepared pixels, as hexadecimal
+        digest: First 16 bytes of the SHA-256 of the image's prepared pixels, as hexadecimal
             digits, or ``""``.
-        name: What the picture is called, or ``""``.
+        name: What the image is called, or ``""``.
         label: Its class from now on; ``-`` or ``""`` to leave it out.
         suggested: What Opsin suggests; for the reader.
         score: Doubt in the present label, 0 to 1; for the reader.
         line: Where the row stands in its file, for errors.
-        present: The class that the picture has without the row; ``""`` where that is not stated. A
-            picture of another class is not meant.
+        present: The class that the image has without the row; ``""`` where that is not stated. An
+            image of another class is not meant.
     """
 
     digest: str
@@ -69,9 +69,9 @@ class Applied:
     Args:
         file: The file, as it was given.
         rows: What it says.
-        relabelled: Pictures that have another class now.
-        left_out: Pictures that are left out.
-        by_name: Rows whose picture was known by its name, not by its content.
+        relabelled: Images that have another class now.
+        left_out: Images that are left out.
+        by_name: Rows whose image was known by its name, not by its content.
     """
 
     file: str
@@ -136,13 +136,13 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
 
 
 def with_earlier(rows: Iterable[Correction], earlier: Sequence[Correction]) -> list[Correction]:
-    """Return rows about pictures as corrections left them, and those corrections behind them.
+    """Return rows about images as corrections left them, and those corrections behind them.
 
-    The file that they make is applied to the source: what a picture was before its correction is
+    The file that they make is applied to the source: what an image was before its correction is
     not stated, and what was corrected stays so. As it is, it changes nothing that is not changed.
 
     Args:
-        rows: Rows that state the labels that pictures have by now.
+        rows: Rows that state the labels that images have by now.
         earlier: What was corrected before.
 
     Example:
@@ -197,7 +197,7 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
                          f"has {digest!r:.70}", "Copy it whole, or leave it empty.")  # fmt: skip
         if not digest and not name:
             raise _wrong(table, line, "a digest or a name", "has neither",
-                         "Name the picture, or drop the line.")  # fmt: skip
+                         "Name the image, or drop the line.")  # fmt: skip
         found.append(
             Correction(digest[:32], name, cell["label"], line=line, present=cell.get("present", ""))
         )
@@ -211,36 +211,36 @@ def correct(
     missing_ok: bool = False,
     watcher: Watcher = SILENT,
 ) -> Decoded:
-    """Return pictures with their labels corrected; all corrections are applied, or none.
+    """Return images with their labels corrected; all corrections are applied, or none.
 
-    A row means the picture with its digest, whatever that is called by now; where several are the
+    A row means the image with its digest, whatever that is called by now; where several are the
     same to the pixel, the one with its name, or all of them if none has. A row without a digest
-    means the picture of its name. A row that states the present class means no picture of another
+    means the image of its name. A row that states the present class means no image of another
     one, and where only such are found, nothing is applied. Where no digest of the file is known at
-    all, pictures were prepared differently when it was written (another ``--size``), and names
+    all, images were prepared differently when it was written (another ``--size``), and names
     decide.
 
     Args:
-        decoded: Pictures as they were read.
+        decoded: Images as they were read.
         path: The corrections file.
-        missing_ok: Pass over pictures that are no longer there.
+        missing_ok: Pass over images that are no longer there.
         watcher: Is told what was done, and where names had to decide.
 
     Returns:
-        The pictures; ``about["corrections"]`` is what was `Applied`, and ``source_labels`` the
+        The images; ``about["corrections"]`` is what was `Applied`, and ``source_labels`` the
         labels before.
 
     Raises:
-        SourceError: The file is damaged, names a picture or a class that is not there, states
-            another class than a picture has, or contradicts itself.
+        SourceError: The file is damaged, names an image or a class that is not there, states
+            another class than an image has, or contradicts itself.
     """
     rows = read_corrections(path)
     index = _Index.of(decoded)
     by_digest = any(row.digest in index.digests for row in rows)
     if not by_digest and any(row.digest for row in rows):
         watcher.note(
-            f"no digest in {path} is that of a picture here (was it written at another --size?): "
-            "pictures are known by their names"
+            f"no digest in {path} is that of an image here (was it written at another --size?): "
+            "images are known by their names"
         )
     meant = [index.find(row, trust_names=not by_digest) for row in rows]
     _check_known(path, rows, meant, missing_ok=missing_ok)
@@ -249,16 +249,16 @@ def correct(
     labels = decoded.labels.copy()
     keep = np.ones(len(labels), bool)
     said: dict[int, int] = {}
-    for place, pictures in enumerate(meant):
+    for place, images in enumerate(meant):
         label = wanted[place]
-        for picture in pictures or ():
-            before = said.setdefault(picture, place)
+        for image in images or ():
+            before = said.setdefault(image, place)
             if wanted[before] != label:
                 raise _contradiction(path, rows[before], rows[place])
             if label is None:
-                keep[picture] = False
+                keep[image] = False
             else:
-                labels[picture] = label
+                labels[image] = label
     applied = Applied(
         file=os.fspath(path),
         rows=tuple(rows),
@@ -274,7 +274,7 @@ def correct(
 
 @dataclass(frozen=True)
 class _Index:
-    """Where pictures are, by content and by name; the unreadable ones are nowhere."""
+    """Where images are, by content and by name; the unreadable ones are nowhere."""
 
     digests: dict[str, list[int]]
     names: dict[str, list[int]]
@@ -291,12 +291,12 @@ class _Index:
         return cls(dict(digests), dict(names), {_written(name) for name, _ in decoded.unreadable})
 
     def find(self, row: Correction, *, trust_names: bool) -> list[int] | None:
-        """Return the pictures that a row means; ``None`` where there is none such."""
+        """Return the images that a row means; ``None`` where there is none such."""
         same = self.digests.get(row.digest, [])
         named = self.names.get(row.name, [])
         if same:
             return sorted(set(same) & set(named)) or same
-        # Other pixels under the same name are another picture.
+        # Other pixels under the same name are another image.
         if named and (trust_names or not row.digest):
             return named
         return [] if row.name in self.unreadable else None
@@ -309,10 +309,10 @@ def _check_known(
     *,
     missing_ok: bool,
 ) -> None:
-    unknown = [str(row) for row, pictures in zip(rows, meant, strict=True) if pictures is None]
+    unknown = [str(row) for row, images in zip(rows, meant, strict=True) if images is None]
     if unknown and not missing_ok:
         raise SourceError(
-            f"pictures of this source in {path}",
+            f"images of this source in {path}",
             f"{len(unknown):,} of its {len(rows):,} are not here, or have other pixels now: "
             f"{_first(unknown)}",
             "Drop these lines, or give the source that the file was written for.",
@@ -322,7 +322,7 @@ def _check_known(
 def _wanted(
     path: str | os.PathLike[str], rows: list[Correction], classes: Sequence[str]
 ) -> list[int | None]:
-    """Return the class that each row asks for; ``None`` to leave the picture out.
+    """Return the class that each row asks for; ``None`` to leave the image out.
 
     Raises:
         SourceError: There is no such class.
@@ -336,9 +336,9 @@ def _wanted(
         shown = [f"{row.label!r} in {row}" for row in strange]
         some = f"{', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}"
         raise SourceError(
-            f"labels among {some}, or - to leave a picture out",
+            f"labels among {some}, or - to leave an image out",
             f"{path} has others in {len(strange):,} lines: {_first(shown)}",
-            "Mend the spelling; a new class needs pictures in the source.",
+            "Mend the spelling; a new class needs images in the source.",
         )
     return [known[label] for label in said]
 
@@ -350,27 +350,25 @@ def _as_stated(
     wanted: Sequence[int | None],
     decoded: Decoded,
 ) -> list[list[int] | None]:
-    """Return the pictures that rows mean, without those of another class than a row states.
+    """Return the images that rows mean, without those of another class than a row states.
 
     Raises:
-        SourceError: A row states a class that none of its pictures has, and asks for another.
+        SourceError: A row states a class that none of its images has, and asks for another.
     """
     classes, labels = [_written(name) for name in decoded.about["classes"]], decoded.labels
     found, strange = list(meant), list[str]()
-    for place, (row, pictures) in enumerate(zip(rows, meant, strict=True)):
-        if not row.present or not pictures:
+    for place, (row, images) in enumerate(zip(rows, meant, strict=True)):
+        if not row.present or not images:
             continue
         known = (row.present, row.present.strip())
-        stated = [picture for picture in pictures if classes[labels[picture]] in known]
+        stated = [image for image in images if classes[labels[image]] in known]
         if stated:
             found[place] = stated
-        elif any(labels[picture] != wanted[place] for picture in pictures):
-            strange.append(
-                f"{row} says {row.present!r}, and it is {classes[labels[pictures[0]]]!r}"
-            )
+        elif any(labels[image] != wanted[place] for image in images):
+            strange.append(f"{row} says {row.present!r}, and it is {classes[labels[images[0]]]!r}")
     if strange:
         raise SourceError(
-            f"pictures whose present labels are those that {path} states",
+            f"images whose present labels are those that {path} states",
             f"{len(strange):,} of its {len(rows):,} lines state another: {_first(strange)}",
             "Write it anew, or empty the cells of its column present to relabel them all the same.",
         )
@@ -379,9 +377,9 @@ def _as_stated(
 
 def _contradiction(path: str | os.PathLike[str], one: Correction, other: Correction) -> SourceError:
     return SourceError(
-        "one label for each picture",
+        "one label for each image",
         f"{path} says {one.label or LEFT_OUT!r} in {one} and {other.label or LEFT_OUT!r} in "
-        f"{other}, which are the same picture",
+        f"{other}, which are the same image",
         "Keep one of the two lines.",
     )
 
@@ -401,9 +399,9 @@ def _wrong(table: Path, line: int, expected: str, received: str, advice: str) ->
 
 
 def _kept(decoded: Decoded, keep: NDArray[np.bool_]) -> Decoded:
-    """Leave pictures out of everything that is known of each."""
+    """Leave images out of everything that is known of each."""
     if keep.all():
         return decoded
     if not keep.any():
-        raise SourceError("pictures that remain", "all of them are left out", "Keep some.")
+        raise SourceError("images that remain", "all of them are left out", "Keep some.")
     return take(decoded, np.flatnonzero(keep))

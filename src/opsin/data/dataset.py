@@ -1,4 +1,4 @@
-"""Pictures with labels, classes and a split, ready for use."""
+"""Images with labels, classes and a split, ready for use."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ from opsin.data.split import TEST, TRAIN, VAL, Split, Subjects, find_leaks, make
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A collection of labelled pictures, decoded, with its split.
+    """A collection of labelled images, decoded, with its split.
 
     Args:
         recipe: What was asked for, the size and the channels resolved.
         classes: Class names in the order of their labels.
         images: ``uint8[N, H, W, C]``, memory-mapped, read-only, or read on the fly.
-        labels: Class index of each picture, ``int64[N]``.
-        names: What each picture is called: its path below the source, or ``train/123``.
-        fingerprint: SHA-256 of the content, whatever the order of the pictures.
-        digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        labels: Class index of each image, ``int64[N]``.
+        names: What each image is called: its path below the source, or ``train/123``.
+        fingerprint: SHA-256 of the content, whatever the order of the images.
+        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
         source_digests: SHA-256 of each image before it was prepared, its file's bytes or its array,
             ``uint8[N, 32]``.
-        sizes: Height and width of each picture before it was prepared, ``int32[N, 2]``.
-        ranges: Lowest and highest value of each picture, ``uint8[N, 2]``.
-        groups: What each picture shares with others of one side of the split, ``""`` for none;
+        sizes: Height and width of each image before it was prepared, ``int32[N, 2]``.
+        ranges: Lowest and highest value of each image, ``uint8[N, 2]``.
+        groups: What each image shares with others of one side of the split, ``""`` for none;
             or empty.
         units: Images with the same number belong together: copies, groups and, unless they may be
             apart, near duplicates, ``int64[N]``.
         near: Near duplicates.
         split: Rows for training, validation and test.
         unreadable: Name and reason of each file that was skipped.
-        mirrored: Whether a mirrored picture is still of its class.
+        mirrored: Whether a mirrored image is still of its class.
         given_parts: Those of ``train``, ``val`` and ``test`` whose images the source names.
-        problem: Why no classifier can be made of these pictures, if so (`look_at` only).
+        problem: Why no classifier can be made of these images, if so (`look_at` only).
         corrected: What the user's corrections of labels did, where there are any.
         source_labels: The labels before them, ``int64[N]``; ``None`` where there are none.
 
@@ -96,7 +96,7 @@ class Dataset:
         return f"<Dataset {self.recipe.source}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        """Show itself in a notebook: a line, and pictures evenly spread over the training part."""
+        """Show itself in a notebook: a line, and images evenly spread over the training part."""
         rows = self.split.train if len(self.split.train) else np.arange(len(self))
         shown = rows[np.linspace(0, len(rows) - 1, min(40, len(rows))).astype(np.int64)]
         sheet = contact_sheet(list(self.images[shown]), columns=10)
@@ -104,12 +104,12 @@ class Dataset:
             f"<p><b>{html.escape(self.recipe.source)}</b> {html.escape(self.summary())}<br>"
             f"{html.escape(', '.join(self.classes[:30]))}</p>"
             f"<img src='{png_address(sheet)}' width='{2 * sheet.shape[1]}' "
-            "style='image-rendering:pixelated' alt='Training pictures'>"
+            "style='image-rendering:pixelated' alt='Training images'>"
         )
 
     @cached_property
     def preparation(self) -> Preparation:
-        """How bytes become pixels, for the classifier that is trained on these pictures."""
+        """How bytes become pixels, for the classifier that is trained on these images."""
         _, height, width, channels = self.images.shape
         train = self.images[self.split.train[:: max(1, len(self.split.train) // 2000)]]
         return Preparation(
@@ -140,12 +140,12 @@ class Dataset:
 
     @property
     def given_test(self) -> bool:
-        """Whether the source names its test pictures."""
+        """Whether the source names its test images."""
         return "test" in self.given_parts
 
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of test pictures with an exact, or only a near, duplicate in the other parts."""
+        """Rows of test images with an exact, or only a near, duplicate in the other parts."""
         return find_leaks(self.split, self.digests, self.near.pairs)
 
     @property
@@ -156,11 +156,11 @@ class Dataset:
 
     @property
     def test_is_copied(self) -> bool:
-        """Whether every test picture has an exact copy in the other parts: they prove nothing."""
+        """Whether every test image has an exact copy in the other parts: they prove nothing."""
         return 0 < len(self.split.test) == len(self.leaking[0])
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of pictures by class and by part of the split."""
+        """Return the number of images by class and by part of the split."""
         parts = {
             part: np.bincount(self.labels[self.split.rows(part)], minlength=len(self.classes))
             for part in ("train", "val", "test")
@@ -179,8 +179,8 @@ class Dataset:
             if len(self.split.rows(part))
         )
         kind = "grey" if channels == 1 else "colour"
-        pictures = f"{len(self):,} pictures {height}×{width} {kind}"
-        return f"{pictures} · {len(self.classes)} classes · {sizes}"
+        images = f"{len(self):,} images {height}×{width} {kind}"
+        return f"{images} · {len(self.classes)} classes · {sizes}"
 
     def describe(self) -> dict[str, Any]:
         """Return everything about the dataset but its pixels: ``dataset.json`` of a run."""
@@ -212,7 +212,7 @@ class Dataset:
 
 @checked
 def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
-    """Load pictures sorted by label.
+    """Load images sorted by label.
 
     Args:
         *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
@@ -244,10 +244,10 @@ def load_recipe(
     """Load what a recipe asks for: `load`, with every option checked already.
 
     Args:
-        recipe: Which pictures.
+        recipe: Which images.
         watcher: Is told how far the work is.
-        missing_ok: Pass over corrections of pictures that are no longer there.
-        for_training: Refuse pictures that no classifier can be made of.
+        missing_ok: Pass over corrections of images that are no longer there.
+        for_training: Refuse images that no classifier can be made of.
         prove: Is given what was read before it is split, and refuses it, or returns it, perhaps
             in another order.
     """
@@ -266,7 +266,7 @@ def read_corrected(
     for_training: bool = True,
     missing_ok: bool = False,
 ) -> cache.Decoded:
-    """Read a source's pictures and apply the user's corrections to them.
+    """Read a source's images and apply the user's corrections to them.
 
     Raises:
         SourceError: The source or the file of corrections is unusable.
@@ -281,10 +281,10 @@ def read_corrected(
 
 @checked
 def look_at(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options: Any) -> Dataset:
-    """Load pictures to look at them: `load` that says in ``problem`` why they could not be trained.
+    """Load images to look at them: `load` that says in ``problem`` why they could not be trained.
 
     Raises:
-        SourceError: The source is missing or damaged, or holds no pictures.
+        SourceError: The source is missing or damaged, or holds no images.
         RecipeError: An option has an impossible value.
     """
     recipe = DataRecipe.of(*[os.fspath(source) for source in sources], **options)
@@ -304,7 +304,7 @@ def from_arrays(
     watcher: Watcher = SILENT,
     **options: Any,
 ) -> Dataset:
-    """Take pictures and labels that are in memory.
+    """Take images and labels that are in memory.
 
     Args:
         images: ``[N, H, W]`` or ``[N, H, W, C]`` with one or three channels; whole numbers from 0
@@ -312,7 +312,7 @@ def from_arrays(
         labels: ``[N]`` whole numbers from 0.
         classes: A name for each label (default: the numbers).
         test: Images and labels of a test set, where there is one.
-        groups: What each picture shares with others (a person, a film), so that they stay on one
+        groups: What each image shares with others (a person, a film), so that they stay on one
             side of the split; ``""`` for none.
         name: What to call the collection.
         watcher: Is told how far the work is.
@@ -325,7 +325,7 @@ def from_arrays(
     Example:
         >>> pixels = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 8, 8)
         >>> from_arrays(pixels, [0, 0, 1, 1], ["cat", "dog"]).summary()
-        '4 pictures 8×8 grey · 2 classes · 2 train, 1 val, 1 test'
+        '4 images 8×8 grey · 2 classes · 2 train, 1 val, 1 test'
     """
     recipe = DataRecipe.of(name, **options)
     images = _as_bytes(images, name, watcher)
@@ -336,13 +336,13 @@ def from_arrays(
     if len(groups):
         if len(groups) != len(contents) or not all(isinstance(group, str) for group in groups):
             raise SourceError(
-                "a text for each picture as its group, those of the test behind the others",
-                f"{name} has {len(contents):,} pictures and {len(groups):,} groups",
-                "Give an empty text for a picture without one.",
+                "a text for each image as its group, those of the test behind the others",
+                f"{name} has {len(contents):,} images and {len(groups):,} groups",
+                "Give an empty text for an image without one.",
             )
         contents = replace(contents, groups=list(groups))
     content = hashlib.sha256(repr((contents.classes, contents.groups)).encode())
-    for part in (cache.digest_rows(np.asarray(contents.pictures)), contents.labels, contents.given):
+    for part in (cache.digest_rows(np.asarray(contents.images)), contents.labels, contents.given):
         content.update(part.tobytes())
     found = LocatedSource(content.hexdigest(), lambda: contents)
     decoded = read_found(found, recipe, watcher, for_training=True)
@@ -361,7 +361,7 @@ def _as_bytes(images: NDArray[Any], name: str, watcher: Watcher) -> NDArray[np.u
 
 
 def fingerprint_of(decoded: cache.Decoded) -> str:
-    """Return the SHA-256 of the content: pixels and class of each picture, in any order."""
+    """Return the SHA-256 of the content: pixels and class of each image, in any order."""
     names = [name.encode("utf-8", "surrogateescape") for name in decoded.about["classes"]]
     rows = sorted(
         digest.tobytes() + names[label]

@@ -1,4 +1,4 @@
-"""Every picture of a source, decoded once into the cache."""
+"""Every image of a source, decoded once into the cache."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from opsin.data.lazy_images import THREADS, Images, LazyImages
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.split import TEST
 
-#: Side that larger pictures, and collections of several sizes, are brought to.
+#: Side that larger images, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
 _PROBES = 200
-# Smaller pictures are enlarged: a network needs something to look at.
+# Smaller images are enlarged: a network needs something to look at.
 _SMALLEST = 4
 
-# Pictures that a thread decodes before it hands them over, and bytes of pixels that may wait
-# for that: the memory that reading takes is the same for ten thousand pictures and ten million.
+# Images that a thread decodes before it hands them over, and bytes of pixels that may wait
+# for that: the memory that reading takes is the same for ten thousand images and ten million.
 _ROWS: Final = 32
 _CHUNK: Final = 1 << 20
 _WAITING: Final = 32 << 20
@@ -48,10 +48,10 @@ _SAVED_EVERY: Final = 2.0
 def read(
     recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True
 ) -> cache.Decoded:
-    """Decode a source's pictures, or find them in the cache, without splitting them.
+    """Decode a source's images, or find them in the cache, without splitting them.
 
     Args:
-        recipe: Which pictures, how large.
+        recipe: Which images, how large.
         watcher: Is told how far the work is.
         for_training: Refuse, before anything is decoded, what no classifier can be made from.
 
@@ -77,7 +77,7 @@ def read_found(
             contents.check()
         elif not len(contents):
             raise SourceError(
-                "pictures", f"{recipe.source} holds none of these classes", "Check --classes."
+                "images", f"{recipe.source} holds none of these classes", "Check --classes."
             )
         decoded = _decoded(contents, recipe, key, watcher)
     unreadable, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
@@ -141,14 +141,14 @@ def _decoded(
     if needed > limit:
         key = cache.index_key(key, "on the fly")
         watcher.note(
-            f"decoded, the pictures take {needed / 1e6:,.1f} MB, and {limit / 1e6:,.1f} MB are "
+            f"decoded, the images take {needed / 1e6:,.1f} MB, and {limit / 1e6:,.1f} MB are "
             "allowed on the disk: they are read on the fly, which is slower (--disk-limit allows "
             "more)"
         )
 
         def on_the_fly(rows: NDArray[np.int64]) -> Images:
             kept = contents.rows(rows)
-            return LazyImages(kept.pictures, kept.names, preparation)
+            return LazyImages(kept.images, kept.names, preparation)
 
     decoded = cache.look_up(key, on_the_fly) if on_the_fly else None
     if decoded is None:
@@ -184,7 +184,7 @@ def _disk_limit(recipe: DataRecipe, key: str) -> float:
 def _decode(
     contents: LabelledImages, preparation: Preparation, key: str, watcher: Watcher, *, stored: bool
 ) -> None:
-    """Decode every picture, pass over those that are damaged, and take the rest into the cache."""
+    """Decode every image, pass over those that are damaged, and take the rest into the cache."""
     folder = decode_checkpoint.folder_of(key)
     shape = (preparation.height, preparation.width, preparation.channels)
     store = DecodeCheckpoint(folder, len(contents), shape, stored=stored)
@@ -200,7 +200,7 @@ def _decode(
         shutil.rmtree(folder, ignore_errors=True)
         name, reason = unreadable[0]
         raise SourceError(
-            "pictures that can be read",
+            "images that can be read",
             f"none of the {len(unreadable):,} can ({name}: {reason})",
             "Check the files.",
         )
@@ -247,13 +247,11 @@ def _fill(
     pending = store.pending(step)
     left, total = sum(map(len, pending)), len(contents)
     if left < total:
-        watcher.note(
-            f"{total - left:,} of {total:,} pictures were read before; going on from there"
-        )
+        watcher.note(f"{total - left:,} of {total:,} images were read before; going on from there")
     shape = (preparation.height, preparation.width, preparation.channels)
-    ready = isinstance(contents.pictures, np.ndarray) and contents.pictures.shape[1:] == shape
+    ready = isinstance(contents.images, np.ndarray) and contents.images.shape[1:] == shape
     told = SILENT if ready else watcher
-    told.begin("Read", left, "pictures")
+    told.begin("Read", left, "images")
     stop = threading.Event()
     pool = concurrent.futures.ThreadPoolExecutor(THREADS)
 
@@ -279,7 +277,7 @@ def _fill(
             done += _put(store, future)
         store.save()
         watcher.note(
-            f"stopped: {int(store.done.sum()):,} of {total:,} pictures are read and kept; the same "
+            f"stopped: {int(store.done.sum()):,} of {total:,} images are read and kept; the same "
             "command goes on from there"
         )
         raise
@@ -291,7 +289,7 @@ def _fill(
 
 
 def _put(store: DecodeCheckpoint, future: concurrent.futures.Future[Chunk | None]) -> int:
-    """Hand a finished chunk over; return how many pictures it has, 0 where it was given up."""
+    """Hand a finished chunk over; return how many images it has, 0 where it was given up."""
     if future.cancelled():
         return 0
     chunk = future.result()
@@ -304,11 +302,11 @@ def _put(store: DecodeCheckpoint, future: concurrent.futures.Future[Chunk | None
 def _chunk(
     contents: LabelledImages, rows: range, preparation: Preparation, stop: threading.Event
 ) -> Chunk | None:
-    """Decode some pictures; ``None`` where that was stopped."""
-    pictures = contents.pictures
+    """Decode some images; ``None`` where that was stopped."""
+    sources = contents.images
     shape = (preparation.height, preparation.width, preparation.channels)
-    if isinstance(pictures, np.ndarray) and pictures.shape[1:] == shape:
-        same = pictures[rows.start : rows.stop]
+    if isinstance(sources, np.ndarray) and sources.shape[1:] == shape:
+        same = sources[rows.start : rows.stop]
         sizes = np.full((len(rows), 2), shape[:2], np.int32)
         return Chunk.of(rows.start, same, sizes, {})
     images = np.zeros((len(rows), *shape), np.uint8)
@@ -320,7 +318,7 @@ def _chunk(
             return None
         name = contents.names[row]
         try:
-            content, digests[place] = _content_and_digest(pictures[row], name)
+            content, digests[place] = _content_and_digest(sources[row], name)
             images[place], sizes[place] = read_sized(content, preparation, name)
         except ImageError as error:
             reasons[row] = error.received.removeprefix(f"{name}: ")
@@ -328,30 +326,30 @@ def _chunk(
 
 
 def _content_and_digest(
-    picture: Path | NDArray[np.uint8], name: str
+    image: Path | NDArray[np.uint8], name: str
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
-    if isinstance(picture, np.ndarray):
-        return picture, cache.digest_rows(picture[None])[0]
-    content = content_of(picture, name)
+    if isinstance(image, np.ndarray):
+        return image, cache.digest_rows(image[None])[0]
+    content = content_of(image, name)
     return content, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
 
 
 def _choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
-    """Choose size and channels, by the recipe or by a look at some of the pictures."""
+    """Choose size and channels, by the recipe or by a look at some of the images."""
     sizes: Counter[tuple[int, int]] = Counter()
     colour = False
-    if isinstance(contents.pictures, np.ndarray):
-        height, width, channels = contents.pictures.shape[1:]
+    if isinstance(contents.images, np.ndarray):
+        height, width, channels = contents.images.shape[1:]
         sizes[height, width] += 1
         colour = channels == 3
     elif recipe.size is None or recipe.channels is None:
-        # Not at the test pictures: they decide nothing.
+        # Not at the test images: they decide nothing.
         rows = np.flatnonzero(contents.given != TEST)
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
-                height, width, has_colour = look_at(contents.pictures[row])
+                height, width, has_colour = look_at(contents.images[row])
                 sizes[height, width] += 1
                 colour = colour or has_colour
     own = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))

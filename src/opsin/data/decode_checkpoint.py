@@ -1,13 +1,13 @@
-"""A set of pictures that is being decoded, safe from whatever ends the process.
+"""A set of images that is being decoded, safe from whatever ends the process.
 
     <cache>/partial/<key>/images.npy     pixels of the rows that are done, zeros elsewhere
     <cache>/partial/<key>/digests.npy    SHA-256 of their pixels
     <cache>/partial/<key>/source_digests.npy
                                          SHA-256 of what they were decoded from
-    <cache>/partial/<key>/sizes.npy      height and width of their files' pictures
+    <cache>/partial/<key>/sizes.npy      height and width of their files' images
     <cache>/partial/<key>/ranges.npy     their lowest and highest values
     <cache>/partial/<key>/done.npy       which rows those are
-    <cache>/partial/<key>/reasons.jsonl  row and reason of each picture that cannot be read
+    <cache>/partial/<key>/reasons.jsonl  row and reason of each image that cannot be read
     <cache>/partial/<key>.lock           held by the process that is at work on it
 
 A row is marked as done once all that is known of it is on the disk, never before.
@@ -45,10 +45,10 @@ class Chunk:
     Args:
         start: The first one's number.
         images: ``uint8[M, H, W, C]``
-        digests: SHA-256 of each picture's pixels, ``uint8[M, 32]``.
+        digests: SHA-256 of each image's pixels, ``uint8[M, 32]``.
         source_digests: SHA-256 of what each was decoded from, ``uint8[M, 32]``.
-        sizes: Height and width of each picture in its file, ``int32[M, 2]``.
-        ranges: The lowest and the highest value of each picture, ``uint8[M, 2]``.
+        sizes: Height and width of each image in its file, ``int32[M, 2]``.
+        ranges: The lowest and the highest value of each image, ``uint8[M, 2]``.
         reasons: Why a row could not be read, where it could not.
     """
 
@@ -69,7 +69,7 @@ class Chunk:
         reasons: dict[int, str],
         source_digests: NDArray[np.uint8] | None = None,
     ) -> Chunk:
-        """Take decoded pictures, and find out the rest about them.
+        """Take decoded images, and find out the rest about them.
 
         Without ``source_digests`` they are what the source holds, pixel by pixel.
         """
@@ -109,7 +109,7 @@ def alone(key: str, watcher: Watcher) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        watcher.note("another Opsin is reading the same pictures; waiting for it to finish")
+        watcher.note("another Opsin is reading the same images; waiting for it to finish")
         lock.acquire()
     try:
         yield
@@ -133,7 +133,7 @@ class DecodeCheckpoint:
 
     Args:
         folder: Where they lie.
-        count: Number of pictures, N.
+        count: Number of images, N.
         shape: Height, width and channels of each.
         stored: Whether the pixels are kept.
 

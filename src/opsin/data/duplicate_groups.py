@@ -1,4 +1,4 @@
-"""Pictures that belong on one side of a split."""
+"""Images that belong on one side of a split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from opsin.data import cache
 from opsin.data.lazy_images import Images
 from opsin.data.near_duplicates.find import NearDuplicates, find_near_duplicates
 
-#: Changes whenever the same pictures would give other pairs.
+#: Changes whenever the same images would give other pairs.
 _VERSION = "3"
 
 
@@ -26,7 +26,7 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
     r"""Return what each name shares with others: the part that a regular expression finds.
 
     Args:
-        names: Names of pictures.
+        names: Names of images.
         pattern: A regular expression; its first group counts where it has one, else all of it.
 
     Returns:
@@ -52,7 +52,7 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
         raise SourceError(
             f"names that {pattern!r} finds something in",
             f"it finds nothing in any of {len(names):,}, such as {', '.join(names[:3])}",
-            "Give an expression that finds what pictures share, such as '/([a-z]+)_'.",
+            "Give an expression that finds what images share, such as '/([a-z]+)_'.",
         )
     return groups
 
@@ -60,13 +60,13 @@ def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
 def near_duplicates(
     images: Images, digests: NDArray[np.uint8], *, mirrored: bool, watcher: Watcher
 ) -> NearDuplicates:
-    """Find near duplicates, or the result of an earlier search of the same pictures in the cache.
+    """Find near duplicates, or the result of an earlier search of the same images in the cache.
 
-    The order of the pictures changes nothing; of exact copies one stands for all.
+    The order of the images changes nothing; of exact copies one stands for all.
 
     Args:
         images: ``uint8[N, H, W, C]``
-        digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``.
+        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
         mirrored: Whether mirror images count.
         watcher: Is told how far the work is.
     """
@@ -103,15 +103,15 @@ def near_duplicates(
 def split_groups(
     digests: NDArray[np.uint8], groups: Sequence[str], pairs: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Number pictures so that those that belong together bear the same number.
+    """Number images so that those that belong together bear the same number.
 
     Args:
-        digests: SHA-256 of each picture's pixels, ``uint8[N, 32]``; equal ones belong together.
-        groups: A text for each picture, equal ones belong together, ``""`` to nobody; or empty.
+        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``; equal ones belong together.
+        groups: A text for each image, equal ones belong together, ``""`` to nobody; or empty.
         pairs: Rows of near duplicates, ``int64[M, 2]``.
 
     Returns:
-        ``int64[N]``, the smallest row of each picture's unit.
+        ``int64[N]``, the smallest row of each image's unit.
 
     Example:
         >>> digests = np.arange(4, dtype=np.uint8)[:, None].repeat(32, axis=1)

@@ -18,11 +18,11 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
     Only the splits differ, and they are those of `opsin.load` with ``fold="1/5"``, ``"2/5"`` ….
 
     Args:
-        dataset: Pictures whose split was left to Opsin.
+        dataset: Images whose split was left to Opsin.
         folds: How many, at least 2.
 
     Raises:
-        RecipeError: The source names its parts, or a fold has no pictures.
+        RecipeError: The source names its parts, or a fold has no images.
 
     Example:
         >>> from opsin.data.dataset import load
@@ -43,29 +43,29 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
         for part in ("train", "val", "test")
     ):
         raise RecipeError(
-            "pictures that may all be tested once, for folds",
+            "images that may all be tested once, for folds",
             f"{dataset.recipe.source} says itself which of them are for "
             f"{'the test' if dataset.given_test else 'training'}",
-            "Use --repeats, or give the pictures without their parts.",
+            "Use --repeats, or give the images without their parts.",
         )
     parts = _cut(dataset, subjects, folds, dataset.recipe.assignment)
     empty = [part.recipe.fold for part in parts if not len(part.split.test)]
     if empty:
         works = folds_that_work(dataset, folds)
         raise RecipeError(
-            f"pictures to test in each of {folds} folds",
-            f"{len(dataset):,} pictures, of which {len(np.unique(subjects.units)):,} are "
+            f"images to test in each of {folds} folds",
+            f"{len(dataset):,} images, of which {len(np.unique(subjects.units)):,} are "
             f"independent of each other, leave fold {empty[0]} without any",
-            f"Give {works}." if works else "Add pictures that are independent of these.",
+            f"Give {works}." if works else "Add images that are independent of these.",
         )
     return parts
 
 
 def folds_that_work(dataset: Dataset, most: int) -> str:
-    """Return the options that cut a dataset into folds with pictures to test in each.
+    """Return the options that cut a dataset into folds with images to test in each.
 
     Args:
-        dataset: Pictures whose split was left to Opsin.
+        dataset: Images whose split was left to Opsin.
         most: How many folds at most.
 
     Returns:

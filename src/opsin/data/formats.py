@@ -1,4 +1,4 @@
-"""Picture files: what may be opened, and how it becomes grey or colour."""
+"""Image files: what may be opened, and how it becomes grey or colour."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from PIL import (
 from opsin.core.errors import ImageError
 
 _OPENERS: Final[dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]] = {
-    # Its class itself: the usual opener also looks for further pictures behind the first.
+    # Its class itself: the usual opener also looks for further images behind the first.
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
@@ -56,18 +56,18 @@ _HEIF_BRANDS: Final = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
 
-#: Pixels of the largest picture that is opened; more is taken for a decompression bomb.
+#: Pixels of the largest image that is opened; more is taken for a decompression bomb.
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
 # Pixels that are laid over white at a time.
 _LAID: Final = 4_000_000
-# Progressive JPEGs have about ten; each is a pass over the whole picture.
+# Progressive JPEGs have about ten; each is a pass over the whole image.
 _MAX_SCANS: Final = 200
 
 # Numbers of entries in EXIF data and TIFF files.
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0142, 0x0143
-# EXIF's orientations, and what turns the stored picture upright (TIFF 6.0, tag 274).
+# EXIF's orientations, and what turns the stored image upright (TIFF 6.0, tag 274).
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -77,7 +77,7 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: Orientations whose turn brings a far end of the stored picture to the left, and to the top.
+#: Orientations whose turn brings a far end of the stored image to the left, and to the top.
 TURN_LEFT: Final = (2, 3, 6, 7)
 TURN_TOP: Final = (3, 4, 7, 8)
 
@@ -85,11 +85,11 @@ TURN_TOP: Final = (3, 4, 7, 8)
 def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
     """Find out what a file is and how large, without decoding it.
 
-    The decoders are called one by one, not by `PIL.Image.open`: that would warn of large pictures
+    The decoders are called one by one, not by `PIL.Image.open`: that would warn of large images
     by its own limit, and a warning can be silenced for the whole process only.
 
     Raises:
-        UnidentifiedImageError: It is no picture of a known format.
+        UnidentifiedImageError: It is no image of a known format.
         ImageError: It is too large, or HEIC.
     """
     for kind, opener in _OPENERS.items():
@@ -130,14 +130,14 @@ def heif_error(name: str) -> ImageError:
 def _check_limits(header: ImageFile.ImageFile, content: bytes, name: str) -> None:
     sizes = [header.size]
     if isinstance(header, TiffImagePlugin.TiffImageFile):
-        # A tile is decoded whole, even where little of it is part of the picture.
+        # A tile is decoded whole, even where little of it is part of the image.
         wide, high = (header.tag_v2.get(tag) for tag in (_TILE_WIDTH, _TILE_HEIGHT))
         if isinstance(wide, int) and isinstance(high, int):
             sizes.append((wide, high))
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"a picture of at most {MAX_PIXELS // 1_000_000} million pixels",
+            f"an image of at most {MAX_PIXELS // 1_000_000} million pixels",
             f"{name} has {width:,} × {height:,}",
             "Make it smaller first.",
         )
@@ -160,18 +160,18 @@ def _scans(header: ImageFile.ImageFile, content: bytes) -> int:
     return content.count(b"\xff\xda")
 
 
-def orientation_of(picture: Image.Image) -> int:
-    """Return EXIF's orientation: 1 for upright, 5 to 8 for a picture that lies on its side."""
+def orientation_of(image: Image.Image) -> int:
+    """Return EXIF's orientation: 1 for upright, 5 to 8 for an image that lies on its side."""
     try:
-        orientation = picture.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001  whatever is wrong with the camera's notes, the picture is there
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001  whatever is wrong with the camera's notes, the image is there
         return 1
     return orientation if orientation in _TURNS else 1
 
 
-def upright(picture: Image.Image, orientation: int) -> Image.Image:
-    """Turn a stored picture upright."""
-    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn a stored image upright."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def is_simple_jpeg(content: bytes, size: tuple[int, int], *, grey: bool) -> bool:
@@ -189,7 +189,7 @@ def decode_jpeg(
     """Decode a simple JPEG at ``eighths``/8 of its size, each side rounded up.
 
     Returns:
-        The picture as it is stored, mode ``L`` or ``RGB``; ``None`` where the file is damaged,
+        The image as it is stored, mode ``L`` or ``RGB``; ``None`` where the file is damaged,
         and Pillow has to say whether it can still be read.
     """
     width, height = (-(-side * eighths // 8) for side in size)
@@ -205,55 +205,55 @@ def decode_jpeg(
 
 
 def is_grey(header: Image.Image) -> bool:
-    """Tell by a picture's header whether `grey_or_rgb` will make it grey."""
+    """Tell by an image's header whether `grey_or_rgb` will make it grey."""
     return header.mode in ("1", "L", "LA", "La") or header.mode.startswith("I")
 
 
-def grey_or_rgb(picture: Image.Image, name: str) -> Image.Image:
+def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert any of Pillow's modes to ``L`` or ``RGB``, transparent parts to white.
 
     Raises:
         ImageError: It holds floating-point numbers.
     """
-    if picture.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
-        return _upper_bits(picture)
-    if picture.mode == "F":
+    if image.mode.startswith("I"):  # 16 bits a pixel, or 32 that hold 16
+        return _upper_bits(image)
+    if image.mode == "F":
         raise ImageError(
-            "a picture of 8 or 16 bits a channel",
+            "an image of 8 or 16 bits a channel",
             f"{name} holds floating-point numbers, whose white is unknown",
             "Save it as an 8-bit PNG.",
         )
-    if picture.has_transparency_data:
-        return _opaque(picture)
-    if picture.mode in ("L", "RGB"):
-        return picture
-    return picture.convert("L" if picture.mode == "1" else "RGB")
+    if image.has_transparency_data:
+        return _opaque(image)
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _upper_bits(picture: Image.Image) -> Image.Image:
+def _upper_bits(image: Image.Image) -> Image.Image:
     """Bring deeper numbers to 8 bits: from 16 where a file states them or the numbers need them."""
-    deep = np.asarray(picture)
+    deep = np.asarray(image)
     # Pillow scales PNM to 16 bits. A TIFF of 32 states nothing: it may hold 8 as well.
-    stated = picture.format is not None and (picture.mode != "I" or picture.format == "PPM")
+    stated = image.format is not None and (image.mode != "I" or image.format == "PPM")
     if deep.dtype.itemsize > 2:
         deep = np.clip(deep, 0, 65535)
     shift = 8 if stated or deep.max(initial=0) > 255 else 0
     grey = (deep >> shift).astype(np.uint8)
-    transparent = picture.info.get("transparency")
+    transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[deep == transparent] = 255
     return Image.fromarray(grey)
 
 
-def _opaque(picture: Image.Image) -> Image.Image:
-    """Lay a picture with transparent parts over white."""
-    grey = picture.mode in ("1", "L", "LA", "La")
-    white = Image.new("L" if grey else "RGB", picture.size, "white")
-    # Of a large picture part by part: whole, its layers would take its memory again and again.
-    step = max(1, _LAID // picture.width)
-    for top in range(0, picture.height, step):
-        box = (0, top, picture.width, min(top + step, picture.height))
-        part = picture if step >= picture.height else picture.crop(box)
+def _opaque(image: Image.Image) -> Image.Image:
+    """Lay an image with transparent parts over white."""
+    grey = image.mode in ("1", "L", "LA", "La")
+    white = Image.new("L" if grey else "RGB", image.size, "white")
+    # Of a large image part by part: whole, its layers would take its memory again and again.
+    step = max(1, _LAID // image.width)
+    for top in range(0, image.height, step):
+        box = (0, top, image.width, min(top + step, image.height))
+        part = image if step >= image.height else image.crop(box)
         layers = part.convert("LA" if grey else "RGBA")
         white.paste(layers.getchannel("L") if grey else layers, box, layers.getchannel("A"))
     return white

@@ -1,4 +1,4 @@
-"""Pictures as PNGs inside HTML."""
+"""Images as PNGs inside HTML."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def png_address(pixels: NDArray[np.uint8]) -> str:
 
 
 def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int) -> NDArray[np.uint8]:
-    """Lay pictures of one shape side by side, two white pixels apart.
+    """Lay images of one shape side by side, two white pixels apart.
 
     Args:
         images: ``uint8[H, W, C]`` each.
-        columns: Pictures in a row.
+        columns: Images in a row.
 
     Example:
         >>> contact_sheet([np.zeros((4, 4, 1), np.uint8)] * 3, columns=2).shape

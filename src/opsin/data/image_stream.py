@@ -13,13 +13,13 @@ from opsin.core.errors import ImageError
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """One picture.
+    """One image.
 
     Args:
         name: What it is called, relative to its source, with ``/``; no two of a folder or an
             archive share it, but a table or a list may hold a name twice.
         image: Where its file is, or its content, for members of archives and standard input.
-        path: The file on disk, where the picture is a file of its own.
+        path: The file on disk, where the image is a file of its own.
         problem: Why there is nothing to decode, where that is known already: a damaged member of
             an archive.
     """
@@ -36,19 +36,19 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Stream:
-    """Pictures from one source, found while they are asked for: any number in the same memory.
+    """Images from one source, found while they are asked for: any number in the same memory.
 
     Args:
         source: The source as the user wrote it.
-        kind: ``folder``, ``table``, ``archive``, ``file`` for one image in a file, ``picture`` for
+        kind: ``folder``, ``table``, ``archive``, ``file`` for one image in a file, ``image`` for
             one on standard input, ``paths`` for names there, ``several``, or another kind's name.
-        each: Yields the pictures.
+        each: Yields the images.
         number: Counts them, as `count` says.
         stop: Ends a wait for input.
 
     Example:
         >>> from opsin.data.sources import open_stream
-        >>> [picture.name for picture in open_stream("boot.png")]
+        >>> [image.name for image in open_stream("boot.png")]
         ['boot.png']
     """
 
@@ -59,16 +59,16 @@ class Stream:
     stop: Callable[[], None] = _nothing
 
     def __iter__(self) -> Iterator[Unlabelled]:
-        """Yield the pictures, one at a time.
+        """Yield the images, one at a time.
 
         Raises:
-            SourceError: The source is damaged, hostile, or holds no pictures; those before the
+            SourceError: The source is damaged, hostile, or holds no images; those before the
                 damage have been yielded.
         """
         return self.each()
 
     def count(self) -> int | None:
-        """Return how many pictures there are, by a quick pass; ``None`` where only reading tells.
+        """Return how many images there are, by a quick pass; ``None`` where only reading tells.
 
         That is so for a tar, for standard input, and for a source that turns out to be damaged.
         """
@@ -80,7 +80,7 @@ class Stream:
 
 
 def stream_of_one(source: str, path: Path) -> Stream:
-    """Return the stream of one picture file.
+    """Return the stream of one image file.
 
     Args:
         source: What the user called it.
@@ -91,7 +91,7 @@ def stream_of_one(source: str, path: Path) -> Stream:
 
 
 def join_streams(streams: Sequence[Stream]) -> Stream:
-    """Return the pictures of several sources as one stream.
+    """Return the images of several sources as one stream.
 
     A file keeps the name that the user wrote; names within other sources begin with the source, so
     that those of two folders stay apart.
@@ -102,7 +102,7 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
     Example:
         >>> from opsin.data.sources import open_stream
         >>> joined = join_streams([open_stream("a.png"), open_stream("b.png")])
-        >>> joined.kind, [picture.name for picture in joined]
+        >>> joined.kind, [image.name for image in joined]
         ('file', ['a.png', 'b.png'])
     """
     if len(streams) == 1:
@@ -127,12 +127,12 @@ def _common_folder(places: Sequence[str]) -> str:
 
 
 def _with_source(stream: Stream) -> Iterator[Unlabelled]:
-    if stream.kind in ("file", "picture", "paths"):
+    if stream.kind in ("file", "image", "paths"):
         yield from stream
         return
     root = stream.source.rstrip("/")
-    for picture in stream:
-        yield replace(picture, name=f"{root}/{picture.name}")
+    for image in stream:
+        yield replace(image, name=f"{root}/{image.name}")
 
 
 def _close(streams: Sequence[Stream]) -> None:

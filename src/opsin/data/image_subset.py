@@ -1,4 +1,4 @@
-"""Pictures without some of them."""
+"""Images without some of them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from opsin.data.lazy_images import Images
 
 
 class ImageSubset:
-    """Pictures without those that are left out, not copied: see `opsin.data.lazy_images.Images`.
+    """Images without those that are left out, not copied: see `opsin.data.lazy_images.Images`.
 
     Args:
-        images: All pictures, ``uint8[N, H, W, C]``.
+        images: All images, ``uint8[N, H, W, C]``.
         rows: Which of them remain, ``int64[M]``.
 
     Example:
@@ -40,7 +40,7 @@ class ImageSubset:
         return f"<Remaining uint8{list(self.shape)}>"
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        """Take pictures as from an array; see `opsin.data.lazy_images.LazyImages`."""
+        """Take images as from an array; see `opsin.data.lazy_images.LazyImages`."""
         if isinstance(rows, tuple):
             first, *rest = rows
             return self._images[(self._rows[first], *rest)]
@@ -49,15 +49,15 @@ class ImageSubset:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Take everything, for NumPy's functions; it had better fit into the memory."""
         if copy is False:
-            raise ValueError("pictures that remain of others are always copies")
+            raise ValueError("images that remain of others are always copies")
         return self[:].astype(dtype or np.uint8, copy=False)
 
 
 def take(decoded: Decoded, rows: NDArray[np.int64]) -> Decoded:
-    """Return some of the pictures, in the order of ``rows``, with all that is known of each.
+    """Return some of the images, in the order of ``rows``, with all that is known of each.
 
     Args:
-        decoded: All pictures.
+        decoded: All images.
         rows: Which of them, ``int64[M]``.
     """
     about = dict(decoded.about)

@@ -38,12 +38,12 @@ __all__ = [
 ImageLike = str | os.PathLike[str] | bytes | BinaryIO | Image.Image | NDArray[Any]
 
 # How many times larger than wanted a JPEG must stay where less than all of it is decoded. Measured:
-# at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole picture
+# at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
 # (docs/performance.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to 7/8 than for
 # the whole.
 _SPARE: Final = 1.9
 _EIGHTHS: Final = (1, 2, 4)
-# Of pictures that take more memory than this many pixels, one is decoded at a time.
+# Of images that take more memory than this many pixels, one is decoded at a time.
 _LARGE: Final = 8_000_000
 # The same image may be decoded at a fraction of its size and then whole.
 _one_large = threading.RLock()
@@ -74,7 +74,7 @@ class Ready(NamedTuple):
 def open_image(
     image: ImageLike, name: str | None = None, *, side: int | None = None
 ) -> Image.Image:
-    """Decode a picture and turn it upright.
+    """Decode an image and turn it upright.
 
     Args:
         image: A file's name, its bytes, an open file, a Pillow image, or an array ``[H, W]``,
@@ -93,11 +93,11 @@ def open_image(
         >>> open_image(np.zeros((4, 6), np.uint8)).size
         (6, 4)
     """
-    with open_upright(image, name=name, side=side) as picture:
+    with open_upright(image, name=name, side=side) as upright:
         if side is None:
-            return picture.image
+            return upright.image
         # What was given stays as large as it is.
-        small = picture.image.copy() if picture.image is image else picture.image
+        small = upright.image.copy() if upright.image is image else upright.image
         small.thumbnail((side, side))
         return small
 
@@ -105,7 +105,7 @@ def open_image(
 def read_image(
     image: ImageLike, preparation: Preparation, name: str | None = None
 ) -> NDArray[np.uint8]:
-    """Decode a picture into the network's pixels: `open_upright`, then `to_pixels`.
+    """Decode an image into the network's pixels: `open_upright`, then `to_pixels`.
 
     Returns:
         ``uint8[height, width, channels]``
@@ -119,7 +119,7 @@ def read_image(
 def read_sized(
     image: ImageLike, preparation: Preparation, name: str | None = None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Do as `read_image`, and return the upright picture's own height and width too.
+    """Do as `read_image`, and return the upright image's own height and width too.
 
     Raises:
         ImageError: It cannot be read.
@@ -185,15 +185,15 @@ def prepare_here(
 
 
 def look_at(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:
-    """Return a picture's upright height and width and whether it has colours, by its header.
+    """Return an image's upright height and width and whether it has colours, by its header.
 
     Raises:
-        ImageError: It is no picture of a known format, or too large.
+        ImageError: It is no image of a known format, or too large.
     """
     name = name or _name_of(image)
     if is_decoded(image):
-        picture = open_image(image, name)
-        return picture.height, picture.width, picture.mode != "L"
+        decoded = open_image(image, name)
+        return decoded.height, decoded.width, decoded.mode != "L"
     content = content_of(image, name)
     if plain(content) is not None:
         return look_here(content, name)
@@ -211,7 +211,7 @@ def look_here(content: bytes, name: str) -> tuple[int, int, bool]:
 
 
 def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> bytes:
-    """Return a picture file's bytes.
+    """Return an image file's bytes.
 
     Raises:
         ImageError: There is no such file, or it is too large, or ``image`` is nothing of the kind.
@@ -237,10 +237,10 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO, name: str) -> b
                 )  # fmt: skip
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ImageError("a picture", f"{name}: {reason}", "Check the name.") from error
+        raise ImageError("an image", f"{name}: {reason}", "Check the name.") from error
     if len(content) > MAX_BYTES:
         raise ImageError(
-            f"a picture file of at most {MAX_BYTES // 1_000_000} MB",
+            f"an image file of at most {MAX_BYTES // 1_000_000} MB",
             f"{name} is larger",
             "Make it smaller first.",
         )
@@ -255,14 +255,14 @@ def open_upright(
     *,
     side: int | None = None,
 ) -> Iterator[Upright]:
-    """Decode a picture and turn it upright, for as long as the block lasts.
+    """Decode an image and turn it upright, for as long as the block lasts.
 
     Of a JPEG that is much larger than a preparation asks for, no more is decoded than its pixels
-    need. The block should be short: while a very large picture is open, others of its kind wait.
+    need. The block should be short: while a very large image is open, others of its kind wait.
 
     Args:
         image: What `open_image` takes.
-        preparation: What the picture is wanted for (default: decode it whole).
+        preparation: What the image is wanted for (default: decode it whole).
         name: What to call it in an error (default: the file's name).
         side: Where no longer side is wanted, less may travel between processes.
 
@@ -307,8 +307,8 @@ def open_here(
     if not isinstance(image, Image.Image) and is_decoded(image):
         with explained(name):  # a tensor on another device, say
             array = np.asarray(image)
-        picture, note = image_from_array(array, name)
-        yield Upright.whole(formats.grey_or_rgb(picture, name), note)
+        decoded, note = image_from_array(array, name)
+        yield Upright.whole(formats.grey_or_rgb(decoded, name), note)
         return
     if isinstance(image, Image.Image):
         with explained(name), _quiet():
@@ -377,9 +377,9 @@ def _fewest_eighths(width: int, height: int, preparation: Preparation) -> int:
     return next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
 
 
-def _upright_size(picture: Image.Image) -> tuple[int, int]:
+def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height once it is turned upright."""
-    return _turned(picture.size, formats.orientation_of(picture))
+    return _turned(image.size, formats.orientation_of(image))
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
@@ -398,12 +398,12 @@ def _from_jpeg(
     return Upright(image, width, height, eighths, left, top)
 
 
-def _whole(picture: Image.Image, name: str) -> Upright:
-    """Decode all of a picture with Pillow."""
-    picture.load()
+def _whole(image: Image.Image, name: str) -> Upright:
+    """Decode all of an image with Pillow."""
+    image.load()
     # After the pixels: a PNG may bring its EXIF data behind them.
-    orientation = formats.orientation_of(picture)
-    return Upright.whole(formats.upright(formats.grey_or_rgb(picture, name), orientation))
+    orientation = formats.orientation_of(image)
+    return Upright.whole(formats.upright(formats.grey_or_rgb(image, name), orientation))
 
 
 @contextlib.contextmanager
@@ -418,7 +418,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _name_of(image: ImageLike) -> str:
-    return str(image) if isinstance(image, str | os.PathLike) else "the picture"
+    return str(image) if isinstance(image, str | os.PathLike) else "the image"
 
 
 def _all_of(stream: io.RawIOBase | BinaryIO, size: int = _PIECE) -> bytes:
@@ -453,14 +453,14 @@ def _no_image(given: object, name: str) -> ImageError:
 
 @contextlib.contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one line that names the picture."""
+    """Turn whatever a decoder raises into one line that names the image."""
     try:
         yield
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
         raise ImageError(
-            "a readable picture",
+            "a readable image",
             f"{name}: {_reason(error)}",
             "Open it in a viewer and save it again, or leave it out.",
         ) from error
@@ -469,7 +469,7 @@ def explained(name: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """Say in a few words why a decoder gave up."""
     if isinstance(error, UnidentifiedImageError):
-        return "no picture of a known format"
+        return "no image of a known format"
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return f"more than {MAX_PIXELS // 1_000_000} million pixels"
     if isinstance(error, EOFError) or "truncated" in str(error):

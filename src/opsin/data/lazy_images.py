@@ -1,4 +1,4 @@
-"""Pictures that are read again whenever they are asked for."""
+"""Images that are read again whenever they are asked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREADS: Final = min(16, cores())
 
 
 class Images(Protocol):
-    """Decoded pictures ``uint8[N, H, W, C]``: an array in memory, on disk, or `LazyImages`.
+    """Decoded images ``uint8[N, H, W, C]``: an array in memory, on disk, or `LazyImages`.
 
     Rows are taken as from a NumPy array, by an ``int``, a ``slice`` or an ``int64`` array. Do so
     in batches: the whole may be larger than the memory.
@@ -40,7 +40,7 @@ class Images(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all pictures together."""
+        """Bytes of all images together."""
 
     def __len__(self) -> int: ...
 
@@ -50,12 +50,12 @@ class Images(Protocol):
 
 
 class LazyImages:
-    """Pictures too many for the disk: each is decoded anew when its row is taken.
+    """Images too many for the disk: each is decoded anew when its row is taken.
 
     The pixels are those that the cache would hold.
 
     Args:
-        pictures: Files, or arrays of any size.
+        images: Files, or arrays of any size.
         names: What each is called, for errors.
         preparation: How they become pixels.
 
@@ -68,15 +68,15 @@ class LazyImages:
 
     def __init__(
         self,
-        pictures: Sequence[ImageLike] | NDArray[np.uint8],
+        images: Sequence[ImageLike] | NDArray[np.uint8],
         names: Sequence[str],
         preparation: Preparation,
     ) -> None:
-        self._pictures = pictures
+        self._images = images
         self._names = names
         self._preparation = preparation
         like = preparation
-        self.shape: tuple[int, ...] = (len(pictures), like.height, like.width, like.channels)
+        self.shape: tuple[int, ...] = (len(images), like.height, like.width, like.channels)
         self.dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
         self.ndim: int = 4
         self.nbytes: int = math.prod(self.shape)
@@ -88,7 +88,7 @@ class LazyImages:
         return f"<LazyImages uint8{list(self.shape)}>"
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        """Decode some pictures.
+        """Decode some images.
 
         Args:
             rows: What NumPy takes for the first axis; in a tuple, slices and numbers for the
@@ -96,7 +96,7 @@ class LazyImages:
 
         Raises:
             IndexError: There is no such row.
-            ImageError: A picture has become unreadable since it was first read.
+            ImageError: An image has become unreadable since it was first read.
         """
         if isinstance(rows, tuple):
             first, *rest = rows
@@ -110,7 +110,7 @@ class LazyImages:
         def read(places: range) -> None:
             for place in places:
                 row = wanted[place]
-                images[place] = read_image(self._pictures[row], self._preparation, self._names[row])
+                images[place] = read_image(self._images[row], self._preparation, self._names[row])
 
         step = -(-len(wanted) // (2 * THREADS)) or 1
         parts = [range(i, min(i + step, len(wanted))) for i in range(0, len(wanted), step)]
@@ -124,7 +124,7 @@ class LazyImages:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Decode everything, for NumPy's functions; it had better fit into the memory."""
         if copy is False:
-            raise ValueError("pictures that are read on the fly are always copies")
+            raise ValueError("images that are read on the fly are always copies")
         return self[:].astype(dtype or np.uint8, copy=False)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Pictures that look unlike the rest: dark, blurred, empty or grey."""
+"""Images that look unlike the rest: dark, blurred, empty or grey."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from opsin.data.lazy_images import Images
 Odd = list[tuple[int, str]]
 
 _BLOCK_PIXELS: Final = 8_000_000
-# A trait that more pictures than this share is the collection's nature.
+# A trait that more images than this share is the collection's nature.
 _RARE: Final = 0.05
-# Robust deviations (1.4826 times the median of absolute deviations) that make a picture odd.
+# Robust deviations (1.4826 times the median of absolute deviations) that make an image odd.
 _FAR: Final = 5.0
 
 
 @dataclass(frozen=True)
 class QualityMeasures:
-    """What the prepared pixels of each picture measure, ``float32[N]`` each.
+    """What the prepared pixels of each image measure, ``float32[N]`` each.
 
     Args:
         low: The 2nd percentile of its brightness, 0 to 255.
         high: The 98th percentile of its brightness.
         contrast: Standard deviation of its brightness.
         sharpness: Mean absolute Laplacian over the contrast: how fine its detail is.
-        colour: Largest difference between two channels of any pixel, 0 for grey pictures.
+        colour: Largest difference between two channels of any pixel, 0 for grey images.
     """
 
     low: NDArray[np.float32]
@@ -41,7 +41,7 @@ class QualityMeasures:
 
 
 def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
-    """Measure every picture.
+    """Measure every image.
 
     Args:
         images: ``uint8[N, H, W, C]``
@@ -50,7 +50,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     count, height, width, channels = images.shape
     measured = np.zeros((5, count), np.float32)
     size = max(1, _BLOCK_PIXELS // (height * width))
-    watcher.begin("Look", count, "pictures")
+    watcher.begin("Look", count, "images")
     for start in range(0, count, size):
         pixels = images[start : start + size]
         end = start + len(pixels)
@@ -75,23 +75,23 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
 
 
 def empty(looks: QualityMeasures) -> Odd:
-    """Return pictures of nearly one colour."""
+    """Return images of nearly one colour."""
     return _rare(looks.contrast, looks.contrast < 5, "contrast {:.1f} of 255")
 
 
 def dark(looks: QualityMeasures) -> Odd:
-    """Return pictures whose brightest parts are dark; empty ones apart."""
+    """Return images whose brightest parts are dark; empty ones apart."""
     return _rare(looks.high, (looks.high < 60) & (looks.contrast >= 5), "at most {:.0f} of 255")
 
 
 def bright(looks: QualityMeasures) -> Odd:
-    """Return pictures whose darkest parts are bright; empty ones apart."""
+    """Return images whose darkest parts are bright; empty ones apart."""
     odd = _rare(-looks.low, (looks.low > 195) & (looks.contrast >= 5), "{:.0f}")
     return [(row, f"at least {looks.low[row]:.0f} of 255") for row, _ in odd]
 
 
 def blurred(looks: QualityMeasures) -> Odd:
-    """Return pictures with far less fine detail than the others; empty ones apart."""
+    """Return images with far less fine detail than the others; empty ones apart."""
     plain = np.log(np.maximum(looks.sharpness, 1e-3))
     usual = float(np.median(plain))
     far = (plain < usual - max(0.7, _FAR * _deviation(plain))) & (looks.contrast >= 5)
@@ -101,7 +101,7 @@ def blurred(looks: QualityMeasures) -> Odd:
 
 
 def odd_shapes(sizes: NDArray[np.int32]) -> Odd:
-    """Return pictures at least twice as long, or as wide, as the others.
+    """Return images at least twice as long, or as wide, as the others.
 
     Args:
         sizes: Height and width, ``int32[N, 2]``.
@@ -113,19 +113,19 @@ def odd_shapes(sizes: NDArray[np.int32]) -> Odd:
 
 
 def odd_sizes(sizes: NDArray[np.int32]) -> Odd:
-    """Return pictures with less than a quarter of the usual number of pixels each way."""
+    """Return images with less than a quarter of the usual number of pixels each way."""
     area = np.log2(sizes.astype(np.float64).prod(axis=1))
     odd = _rare(area, area < np.median(area) - 4, "{:.0f}")
     return [(row, f"{sizes[row, 0]:,}×{sizes[row, 1]:,}") for row, _ in odd]
 
 
 def grey(looks: QualityMeasures) -> Odd:
-    """Return grey pictures of a collection of coloured ones."""
+    """Return grey images of a collection of coloured ones."""
     return [(row, "grey") for row, _ in _rare(looks.colour, looks.colour <= 3, "{:.0f}", most=0.5)]
 
 
 def coloured(looks: QualityMeasures) -> Odd:
-    """Return coloured pictures of a collection of grey ones."""
+    """Return coloured images of a collection of grey ones."""
     odd = _rare(-looks.colour, looks.colour > 3, "{:.0f}")
     return [(row, "in colour") for row, _ in odd]
 

@@ -13,7 +13,7 @@ from opsin.core.errors import SourceError
 from opsin.data.lazy_images import Images
 
 # What each part of the images is called in errors.
-_PARTS = {"train": "training pictures", "val": "validation pictures"}
+_PARTS = {"train": "training images", "val": "validation images"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,6 @@ class ReferenceSet:
         rows = np.sort(self.train if part == "train" else self.val)
         if not len(rows):
             raise SourceError(
-                _PARTS[part], f"{self.source} has none", "Give other pictures: --data SOURCE."
+                _PARTS[part], f"{self.source} has none", "Give other images: --data SOURCE."
             )
         return rows

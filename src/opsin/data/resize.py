@@ -13,14 +13,14 @@ from opsin.core.metadata import Preparation
 
 @dataclass(frozen=True)
 class Upright:
-    """A picture that stands upright, decoded whole or at a fraction of its size.
+    """An image that stands upright, decoded whole or at a fraction of its size.
 
     Args:
         image: Mode ``L`` (grey) or ``RGB``; transparent parts have become white.
-        width: Of the whole picture.
-        height: Of the whole picture.
+        width: Of the whole image.
+        height: Of the whole image.
         eighths: ``image`` has this many eighths of width and height, rounded up.
-        left: Where in ``image`` the picture begins: what was added by rounding up lies at the far
+        left: Where in ``image`` the image begins: what was added by rounding up lies at the far
             ends, unless those came to the left or to the top when it was turned.
         top: Likewise.
         note: What an array's numbers were taken for, where they were not ``uint8``.
@@ -36,30 +36,30 @@ class Upright:
 
     @classmethod
     def whole(cls, image: Image.Image, note: str | None = None) -> Upright:
-        """Describe a picture that was decoded whole."""
+        """Describe an image that was decoded whole."""
         return cls(image, image.width, image.height, note=note)
 
 
-def to_pixels(picture: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
-    """Resize an upright picture and convert it to grey or colour.
+def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
+    """Resize an upright image and convert it to grey or colour.
 
-    ``fit`` keeps the whole picture and fills the rest with the colour of its border, ``fill``
+    ``fit`` keeps the whole image and fills the rest with the colour of its border, ``fill``
     cuts what stands out, ``squash`` stretches. Shrinking averages over the pixels it covers
     (Pillow's bilinear filter), so that thin lines survive.
 
     Returns:
         ``uint8[height, width, channels]``
     """
-    if isinstance(picture, Image.Image):
-        picture = Upright.whole(picture)
-    image, mode = picture.image, "L" if preparation.channels == 1 else "RGB"
+    if isinstance(upright, Image.Image):
+        upright = Upright.whole(upright)
+    image, mode = upright.image, "L" if preparation.channels == 1 else "RGB"
     if image.mode != mode:  # converting to its own mode would copy it
         image = image.convert(mode)
     size = (preparation.width, preparation.height)
-    if picture.eighths < 8 or image.size != size:
-        inner, box = placement(picture.width, picture.height, preparation)
-        left, top, right, bottom = (side * picture.eighths / 8 for side in box)
-        x, y = picture.left, picture.top
+    if upright.eighths < 8 or image.size != size:
+        inner, box = placement(upright.width, upright.height, preparation)
+        left, top, right, bottom = (side * upright.eighths / 8 for side in box)
+        x, y = upright.left, upright.top
         within = (x + left, y + top, x + right, y + bottom)
         image = image.resize(inner, Image.Resampling.BILINEAR, within)
     pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
@@ -67,7 +67,7 @@ def to_pixels(picture: Upright | Image.Image, preparation: Preparation) -> NDArr
 
 
 def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-    """Lay pixels into the middle of a picture that has the colour of their border."""
+    """Lay pixels into the middle of an image that has the colour of their border."""
     edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     middle = len(edge) // 2
     line = np.tile(np.partition(edge, middle, axis=0)[middle], preparation.width)
@@ -83,10 +83,10 @@ def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.ui
 def placement(
     width: int, height: int, preparation: Preparation
 ) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
-    """Say which part of a picture becomes how large.
+    """Say which part of an image becomes how large.
 
     Returns:
-        Width and height of the result without its filling, and the part of the picture that it
+        Width and height of the result without its filling, and the part of the image that it
         is made from: left, top, right, bottom.
     """
     wide, high = preparation.width, preparation.height

@@ -34,11 +34,11 @@ def write_rows(dataset: Dataset, findings: Audit | None, file: str | os.PathLike
     """Write which rows of a collection are in which part, and which were found suspicious.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
         findings: What an audit found of them, if there was one.
         file: An ``.npz`` file: ``train``, ``val`` and ``test``, ``int64[…]``, ascending; and for
             each kind of finding ``finding_<kind>``, ``int64[…]``, the worst first (empty where a
-            finding concerns no picture that could be read).
+            finding concerns no image that could be read).
 
     Returns:
         The file.

@@ -206,7 +206,7 @@ def _remember(run: RunDirectory, dataset: Dataset) -> None:
 
 
 class RunImage(NamedTuple):
-    """A picture as a run keeps it: a row of ``pictures.csv``.
+    """An image as a run keeps it: a row of ``pictures.csv``.
 
     Args:
         name: What it is called: its path below the source, or ``train/123``.
@@ -221,9 +221,9 @@ class RunImage(NamedTuple):
     digest: str
 
 
-def read_pictures(directory: RunDirectory) -> list[RunImage]:
-    """Read what `write_pictures` wrote."""
-    file = directory.pictures
+def read_images(directory: RunDirectory) -> list[RunImage]:
+    """Read what `write_images` wrote."""
+    file = directory.images
     if not file.is_file():
         raise RunError(
             f"{file.name} in the run directory",
@@ -235,14 +235,14 @@ def read_pictures(directory: RunDirectory) -> list[RunImage]:
             rows = Reader(stream, strict=True)
             if next(rows, None) != list(RunImage._fields):
                 raise ValueError("it lacks some of its columns")
-            pictures = [RunImage(*row) for row in rows]
-            if any(len(picture.digest) != 32 for picture in pictures):
+            images = [RunImage(*row) for row in rows]
+            if any(len(image.digest) != 32 for image in images):
                 raise ValueError("it was cut short")
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise RunError(
             f"a table in {file.name}", f"{file} is damaged ({error})", "Restore it, or train again."
         ) from error
-    return pictures
+    return images
 
 
 def pair_up(
@@ -281,7 +281,7 @@ def pair_up(
     return pairs
 
 
-# What a picture of a run and one of today have in common: a name may have changed.
+# What an image of a run and one of today have in common: a name may have changed.
 _SAME: Final[tuple[Callable[[RunImage], Hashable], ...]] = (
     lambda p: (p.digest, p.label, p.name),
     lambda p: (p.digest, p.label),
@@ -289,18 +289,18 @@ _SAME: Final[tuple[Callable[[RunImage], Hashable], ...]] = (
 
 
 def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] | None:
-    """Return where each picture of a run is today.
+    """Return where each image of a run is today.
 
-    Files that were renamed come in another order, so that the run's rows mean other pictures. They
+    Files that were renamed come in another order, so that the run's rows mean other images. They
     are told by pixels and class, one to one: of exact copies in two classes each keeps its own.
 
     Args:
         directory: The run.
-        decoded: The pictures as they are now, the run's corrections applied.
+        decoded: The images as they are now, the run's corrections applied.
 
     Returns:
         For each row of the run's files a row of ``decoded``, ``int64[N]``; ``None`` where they are
-        not the pictures that the run was made from.
+        not the images that the run was made from.
 
     Raises:
         RunError: One of the run's files is damaged.
@@ -317,8 +317,8 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
         for name, label, digest in zip(decoded.about["names"], decoded.labels, here, strict=True)
     ]
     keys = _SAME
-    if directory.pictures.is_file():
-        then = read_pictures(directory)
+    if directory.images.is_file():
+        then = read_images(directory)
     else:  # a run of before names were kept: copies are told by their classes, where these are
         then = _without_names(directory, mine, classes)
         keys = (_SAME[1], lambda p: p.digest)
@@ -331,7 +331,7 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
 def _without_names(
     directory: RunDirectory, digests: NDArray[np.uint8], classes: Sequence[str]
 ) -> list[RunImage]:
-    """Return the pictures of a run that kept no names, with the classes of those it answered."""
+    """Return the images of a run that kept no names, with the classes of those it answered."""
     labels = [""] * len(digests)
     if directory.predictions.is_file():
         kept = directory.load_arrays(directory.predictions)

@@ -15,7 +15,7 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import as_keys
 
-#: Codes of the ``given`` array: what a source says of each of its pictures.
+#: Codes of the ``given`` array: what a source says of each of its images.
 UNASSIGNED, TRAIN, VAL, TEST = 0, 1, 2, 3
 
 # How often images may be cut again, and how unlikely what they lack is if they never were.
@@ -42,14 +42,14 @@ class Subjects:
     """What a split is made of.
 
     Args:
-        labels: Class index of each picture, ``int64[N]``.
-        digests: Hash of each picture's pixels, ``uint8[N, 32]``.
+        labels: Class index of each image, ``int64[N]``.
+        digests: Hash of each image's pixels, ``uint8[N, 32]``.
         source_digests: Hash of what each was decoded from, ``uint8[N, 32]``.
         given: What the source says: ``UNASSIGNED``, ``TRAIN``, ``VAL`` or ``TEST``, ``uint8[N]``.
         classes: Class names, for errors.
-        units: Pictures with the same number stay on one side, ``int64[N]``
+        units: Images with the same number stay on one side, ``int64[N]``
             (`opsin.data.duplicate_groups`).
-        groups: What the pictures of a unit are known by, ``""`` for none; or empty.
+        groups: What the images of a unit are known by, ``""`` for none; or empty.
     """
 
     labels: NDArray[np.int64]
@@ -63,10 +63,10 @@ class Subjects:
     def keys(
         self, recipe: DataRecipe, cut: Literal["test", "val"], salt: int
     ) -> NDArray[np.float64]:
-        """Return a number from 0 to 1 for each picture, the same for those of one unit.
+        """Return a number from 0 to 1 for each image, the same for those of one unit.
 
         It is a hash of the group's name or else of the image's source bytes (of its pixels, where
-        the recipe says so), so that nothing but content decides; one picture of a unit, itself
+        the recipe says so), so that nothing but content decides; one image of a unit, itself
         chosen by a hash, speaks for all.
 
         Args:
@@ -97,33 +97,33 @@ class Subjects:
 
 
 def make_split(subjects: Subjects, recipe: DataRecipe) -> Split:
-    """Cut validation, and test where none is given, out of the training pictures.
+    """Cut validation, and test where none is given, out of the training images.
 
     Each unit of images (exact and near copies, groups) has numbers from 0 to 1, hashes of its
     source bytes. ``stable``: units whose first number is below ``test_fraction`` are for the test;
-    of the others, those whose second is below ``val_fraction`` are for validation. So a picture's
-    side depends on nothing but itself, and pictures that are added later move no old one; the
-    parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` pictures. Units that are larger than a
+    of the others, those whose second is below ``val_fraction`` are for validation. So an image's
+    side depends on nothing but itself, and images that are added later move no old one; the
+    parts' sizes vary by chance, by ``sqrt(n p (1 - p))`` images. Units that are larger than a
     whole part are trained on. ``exact``: within each class
     the units are taken in the order of their numbers until the part has its size.
 
     Raises:
-        SourceError: A class has too few pictures to be both learnt and checked, or too many of
+        SourceError: A class has too few images to be both learnt and checked, or too many of
             them belong together.
-        RecipeError: Folds are asked for of a source that names its test pictures.
+        RecipeError: Folds are asked for of a source that names its test images.
     """
     given = subjects.given
     fixed_val, fixed_test = bool(np.any(given == VAL)), bool(np.any(given == TEST))
     parts = given.copy()
     parts[given == UNASSIGNED] = TRAIN
     _check_enough(subjects, parts == TRAIN, 1 if fixed_val else 2)
-    # A source that names a training part but no test has said which pictures are for training.
+    # A source that names a training part but no test has said which images are for training.
     cut_test = not (fixed_test or fixed_val or np.any(given == TRAIN))
     if recipe.fold and not cut_test:
         raise RecipeError(
             "a source whose test part is not given, for folds",
-            f"{'its test' if fixed_test else 'its training'} pictures are given",
-            "Leave fold out, or give the training pictures alone.",
+            f"{'its test' if fixed_test else 'its training'} images are given",
+            "Leave fold out, or give the training images alone.",
         )
     salt = 0 if fixed_val else _choose_salt(subjects, recipe, parts == TRAIN, cut_test=cut_test)
     if cut_test:
@@ -196,20 +196,20 @@ def _lacks(which: NDArray[np.bool_], share: float) -> bool:
 
 
 def _check_enough(subjects: Subjects, training: NDArray[np.bool_], least: int) -> None:
-    """Refuse classes with fewer different training pictures than ``least``."""
+    """Refuse classes with fewer different training images than ``least``."""
     flat = as_keys(subjects.digests)
     for label, name in enumerate(subjects.classes):
         different = len(np.unique(flat[training & (subjects.labels == label)]))
         if different < least:
             raise SourceError(
-                "at least two different training pictures of each class",
+                "at least two different training images of each class",
                 f"class {name!r} has {different}",
-                "Add pictures, or leave the class out with --classes.",
+                "Add images, or leave the class out with --classes.",
             )
 
 
 def _larger_than(share: float, subjects: Subjects, free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which pictures' units would be more than a whole part, ``bool[N]``."""
+    """Tell which images' units would be more than a whole part, ``bool[N]``."""
     sizes = np.bincount(subjects.units[free], minlength=len(free))[subjects.units]
     larger: NDArray[np.bool_] = (sizes > 1) & (sizes > share * np.count_nonzero(free))
     return larger
@@ -222,7 +222,7 @@ def _between(
     limits: tuple[float, float],
     recipe: DataRecipe,
 ) -> NDArray[np.bool_]:
-    """Choose the free pictures within the limits of the range from 0 to 1, ``bool[N]``."""
+    """Choose the free images within the limits of the range from 0 to 1, ``bool[N]``."""
     low, high = limits
     if recipe.assignment != "exact":
         return free & (keys >= low) & (keys < high)
@@ -251,7 +251,7 @@ def _between(
 
 
 def _round(number: float) -> float:
-    """Round to a whole number of pictures, one half upwards."""
+    """Round to a whole number of images, one half upwards."""
     return float(np.floor(number + 0.5))
 
 
@@ -267,7 +267,7 @@ def _keep_learnable(
     *,
     validated: bool = False,
 ) -> None:
-    """Give a class without training pictures the unit of the highest number back.
+    """Give a class without training images the unit of the highest number back.
 
     With ``validated`` a second one, where the test part has several, for validation.
     """
@@ -322,25 +322,25 @@ def _lend(
 def _check_val(parts: NDArray[np.uint8]) -> None:
     if not np.any(parts == VAL):
         raise SourceError(
-            "pictures for training and for validation that do not belong together",
-            f"all {int(np.sum(parts == TRAIN)):,} training pictures hang together by their groups "
+            "images for training and for validation that do not belong together",
+            f"all {int(np.sum(parts == TRAIN)):,} training images hang together by their groups "
             "or as near duplicates, or stand alone in their class",
-            "Add other pictures, leave --group-by out, or give --near-duplicates apart.",
+            "Add other images, leave --group-by out, or give --near-duplicates apart.",
         )
 
 
 def find_leaks(
     split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find test pictures that were also trained or chosen on: exact copies, and near ones.
+    """Find test images that were also trained or chosen on: exact copies, and near ones.
 
     Args:
         split: The split.
-        digests: Hash of each picture's pixels, ``uint8[N, 32]``.
+        digests: Hash of each image's pixels, ``uint8[N, 32]``.
         pairs: Rows of near duplicates, ``int64[M, 2]``.
 
     Returns:
-        Rows of test pictures with an exact copy outside the test part, and of those that have
+        Rows of test images with an exact copy outside the test part, and of those that have
         none but a near duplicate there, ``int64[...]`` each.
     """
     flat = as_keys(digests)
@@ -350,7 +350,7 @@ def find_leaks(
     outside = np.zeros(len(flat), bool)
     outside[content[~tested]] = True
     copied = tested & outside[content]
-    # A pair speaks for all exact copies of its two pictures.
+    # A pair speaks for all exact copies of its two images.
     inside = np.zeros(len(flat), bool)
     inside[content[tested]] = True
     near = np.zeros(len(flat), bool)

@@ -1,4 +1,4 @@
-"""What a table says of its pictures beside their classes."""
+"""What a table says of its images beside their classes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from opsin.data.sources.named import NAMES
 
 
 def columns_of(dataset: Dataset) -> dict[str, list[str]]:
-    """Return what is known of each picture in words: its group, and a table's other columns.
+    """Return what is known of each image in words: its group, and a table's other columns.
 
     The table (or the ``metadata.csv`` of a folder) is read again: nothing but this needs them. Of
     several sources joined, of parts with a table each and of archives, groups are all there is.
 
     Args:
-        dataset: The pictures.
+        dataset: The images.
 
     Returns:
-        For each column in which the pictures differ a text for each of them, ``""`` for none.
+        For each column in which the images differ a text for each of them, ``""`` for none.
 
     Raises:
-        SourceError: The table was damaged since the pictures were loaded.
+        SourceError: The table was damaged since the images were loaded.
 
     Example:
         >>> from opsin.data.dataset import load
@@ -41,7 +41,7 @@ def columns_of(dataset: Dataset) -> dict[str, list[str]]:
 
 
 def _table_of(recipe: DataRecipe) -> Path | None:
-    """Return the one table whose names are the pictures' names."""
+    """Return the one table whose names are the images' names."""
     if len(recipe.sources) > 1 or recipe.test is not None or recipe.sources[0] in NAMES:
         return None
     path = Path(recipe.sources[0])

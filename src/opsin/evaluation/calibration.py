@@ -19,8 +19,8 @@ except ImportError as error:
 BINS: Final = 15
 # Temperatures beyond these say that there is too little to go by.
 _COLDEST, _HOTTEST = 0.05, 20.0
-# A handful of pictures that are all right would ask for certainty. Log temperatures are held near
-# 0 as by a normal distribution of this deviation, which a few hundred pictures outweigh.
+# A handful of images that are all right would ask for certainty. Log temperatures are held near
+# 0 as by a normal distribution of this deviation, which a few hundred images outweigh.
 _PRIOR: Final = 0.5
 
 
@@ -72,7 +72,7 @@ def calibration_error(diagram: list[dict[str, float]]) -> float:
 def brier_terms(
     probabilities: NDArray[np.floating[Any]], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return each picture's Brier score, 0 (certain and right) to 2, ``float64[N]``.
+    """Return each image's Brier score, 0 (certain and right) to 2, ``float64[N]``.
 
     G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the squared
     distance of the probabilities from the truth, over all classes.
@@ -101,12 +101,12 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     stays as it is, so that no answer changes.
 
     Args:
-        logits: Of pictures that the network has not learnt from, ``float32[N, K]``.
+        logits: Of images that the network has not learnt from, ``float32[N, K]``.
         labels: Their classes, ``int64[N]``.
 
     Returns:
         The temperature: above 1 for a network that is too sure, and 1 where none lowers the log
-        loss of these pictures.
+        loss of these images.
 
     Example:
         >>> chance = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Whether one classifier is better than another on the same pictures."""
+"""Whether one classifier is better than another on the same images."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ LEVEL: Final = 0.05
 _SEED: Final = 0
 # Half of all resamples: they are drawn in two mirrored halves.
 _RESAMPLES: Final = 5000
-# Added to each of the two kinds of disagreement, as if half a picture more had shown it.
+# Added to each of the two kinds of disagreement, as if half an image more had shown it.
 _ADDED: Final = 0.5
 
 
 def compare_answers(
     first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> dict[str, Any]:
-    """Set two classifiers' answers to the same pictures against each other.
+    """Set two classifiers' answers to the same images against each other.
 
-    Only the pictures that one of them has right and the other wrong tell them apart. If neither
+    Only the images that one of them has right and the other wrong tell them apart. If neither
     were better, these would fall to either side as a fair coin does: that is McNemar's test in its
     exact form (Q. McNemar, "Note on the sampling error of the difference between correlated
     proportions or percentages", Psychometrika 1947).
@@ -72,20 +72,20 @@ def compare_answers(
 def difference_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:
     """Return the 95% interval of the difference of two accuracies, by the paired bootstrap.
 
-    Pictures are drawn again with both their answers (B. Efron, "Bootstrap methods: another look at
+    Images are drawn again with both their answers (B. Efron, "Bootstrap methods: another look at
     the jackknife", Annals of Statistics 1979). That is drawing three counts from a multinomial
     distribution: right for the first alone, for the second alone, and all others.
 
-    Where hardly a picture tells the two apart, drawing those few again would make too sure, and
-    where none does, quite sure. So half a picture is added to either kind (A. Agresti and Y. Min,
+    Where hardly an image tells the two apart, drawing those few again would make too sure, and
+    where none does, quite sure. So half an image is added to either kind (A. Agresti and Y. Min,
     "Simple improved confidence intervals for comparing matched proportions", Statistics in
     Medicine 2005). By simulation the interval holds the truth in 95 to 98% of cases; without the
     addition in 92 to 97%.
 
     Args:
-        only_first: Pictures that only the first has right.
-        only_second: Pictures that only the second has right.
-        count: All pictures, at least 1.
+        only_first: Images that only the first has right.
+        only_second: Images that only the second has right.
+        count: All images, at least 1.
 
     Returns:
         The ends, -1 to 1, of the second's accuracy less the first's. With first and second
@@ -108,7 +108,7 @@ def difference_interval(only_first: int, only_second: int, count: int) -> tuple[
 
 
 def _redrawn(minus: int, plus: int, count: int) -> NDArray[np.int64]:
-    """Draw all pictures again, many times; return ``plus`` less ``minus`` of each time."""
+    """Draw all images again, many times; return ``plus`` less ``minus`` of each time."""
     weights = np.array([plus + _ADDED, minus + _ADDED, count - plus - minus])
     drawn = np.random.default_rng(_SEED).multinomial(count, weights / weights.sum(), _RESAMPLES)
     return drawn[:, 0] - drawn[:, 1]

@@ -27,7 +27,7 @@ _SEED: Final = 0
 def measure_curves(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Measure how well the probability of each class finds its pictures.
+    """Measure how well the probability of each class finds its images.
 
     Args:
         probabilities: ``float32[N, K]``
@@ -37,10 +37,10 @@ def measure_curves(
     Returns:
         ``classes``: for each, its ``name``, the areas ``auroc`` (under the curve of true over
         false positives) and ``average_precision`` (under the curve of precision over recall),
-        ``None`` where the class, or everything else, has no pictures; and with few classes the
+        ``None`` where the class, or everything else, has no images; and with few classes the
         points of the curves, ``roc`` and ``precision_recall``, two lists each. ``macro_auroc`` and
         ``macro_average_precision``: their means, with ``intervals`` by the bootstrap where the
-        pictures are not too many for it.
+        images are not too many for it.
     """
     entries: list[dict[str, Any]] = []
     for number, name in enumerate(classes):
@@ -110,12 +110,12 @@ def _intervals(
 def _areas(
     weights: NDArray[np.integer[Any]], scores: NDArray[np.float32], own: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return area under ROC and average precision of weighted pictures, ``float64[2, R]``.
+    """Return area under ROC and average precision of weighted images, ``float64[2, R]``.
 
     Args:
-        weights: How often each resample has each picture, ``int[R, N]``.
+        weights: How often each resample has each image, ``int[R, N]``.
         scores: Probability of the class, ``float32[N]``.
-        own: Which pictures are of the class, ``bool[N]``.
+        own: Which images are of the class, ``bool[N]``.
     """
     order = np.argsort(-scores, kind="stable")
     ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)

@@ -1,4 +1,4 @@
-"""A map on which pictures that the network finds alike lie side by side."""
+"""A map on which images that the network finds alike lie side by side."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-#: More pictures than this take minutes, and cover each other.
+#: More images than this take minutes, and cover each other.
 MOST: Final = 2000
-# Below this, neighbourhoods are no more than the pictures themselves.
+# Below this, neighbourhoods are no more than the images themselves.
 _FEW: Final = 30
 _COMPONENTS: Final = 50
 _PERPLEXITY: Final = 30.0
@@ -30,14 +30,14 @@ _NEIGHBOURS: Final = 10
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """Where pictures lie.
+    """Where images lie.
 
     Args:
-        rows: Which pictures, places in what was given, ascending, ``int64[M]``.
+        rows: Which images, places in what was given, ascending, ``int64[M]``.
         places: Where each lies, ``float32[M, 2]``, from -1 to 1, the shape kept.
-        method: ``t-sne`` or, for few pictures, ``pca``.
-        alike: Share of the nearest neighbours of each picture, among these in the embedding
-            itself, that have its label, ``float32[M]``; ``nan`` for a picture alone.
+        method: ``t-sne`` or, for few images, ``pca``.
+        alike: Share of the nearest neighbours of each image, among these in the embedding
+            itself, that have its label, ``float32[M]``; ``nan`` for an image alone.
     """
 
     rows: NDArray[np.int64]
@@ -53,19 +53,19 @@ def map_embedding(
     most: int = MOST,
     seed: int = 0,
 ) -> EmbeddingMap:
-    """Lay pictures out so that those with similar embeddings lie side by side.
+    """Lay images out so that those with similar embeddings lie side by side.
 
     The embedding is brought to 50 numbers by principal components, and to two by t-SNE: L. van der
     Maaten and G. Hinton, "Visualizing data using t-SNE", JMLR 2008. Neighbours on the map are
     neighbours in the embedding; distances between groups, and their sizes, mean nothing. Fewer
-    than 30 pictures are shown by their two principal components. On one machine the same
+    than 30 images are shown by their two principal components. On one machine the same
     embeddings give the same map.
 
     Args:
         embedding: What the last layer sees, ``float32[N, D]``; rows that are not finite are left
             out.
         labels: Their classes, ``int64[N]``.
-        most: How many pictures at most, taken evenly from the classes.
+        most: How many images at most, taken evenly from the classes.
         seed: Decides which.
 
     Example:
@@ -112,15 +112,15 @@ def map_to_json(
 
     Args:
         found: The map.
-        names: What each of all pictures is called.
+        names: What each of all images is called.
         labels: The classes of all of them, ``int64[N]``.
         answers: The answers to all of them, ``int64[N]``.
         classes: K names.
 
     Returns:
-        ``method``, ``classes``, and ``points``: for each picture its ``row``, ``name``, ``x``,
+        ``method``, ``classes``, and ``points``: for each image its ``row``, ``name``, ``x``,
         ``y``, ``label`` and ``answer`` (places in ``classes``). ``apart``: for each class its
-        ``name``, its number of ``images`` here, and ``share``: how many of its pictures' nearest
+        ``name``, its number of ``images`` here, and ``share``: how many of its images' nearest
         neighbours are of it too, the least apart first.
 
     Example:
@@ -164,7 +164,7 @@ def _evenly(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64
     if len(labels) <= most:
         return np.arange(len(labels))
     order = np.random.default_rng(seed).permutation(len(labels))
-    # How many pictures of its class come before each one.
+    # How many images of its class come before each one.
     by_class = order[np.argsort(labels[order], kind="stable")]
     counts = np.bincount(labels)
     starts = np.repeat(np.cumsum(counts) - counts, counts)

@@ -57,13 +57,13 @@ def resamples(size: int) -> int:
 
 
 def of_mean(values: NDArray[np.floating[Any]]) -> Interval:
-    """Return the 95% interval of a mean over pictures, by the bootstrap.
+    """Return the 95% interval of a mean over images, by the bootstrap.
 
     B. Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979. Where
     there are too many values to resample, their mean is as good as normal.
 
     Args:
-        values: One for each picture, ``float[N]``.
+        values: One for each image, ``float[N]``.
 
     Example:
         >>> low, high = of_mean(np.arange(100.0))
@@ -87,8 +87,8 @@ def of_counts(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the 95% intervals of figures that follow from how often each outcome came.
 
-    Drawing pictures again is drawing these counts from a multinomial distribution, so that the
-    pictures themselves are not needed.
+    Drawing images again is drawing these counts from a multinomial distribution, so that the
+    images themselves are not needed.
 
     Args:
         counts: How often each outcome came, ``int64[...]``.

@@ -1,4 +1,4 @@
-"""Pictures whose label is probably wrong."""
+"""Images whose label is probably wrong."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RANK: Final = "self_confidence"
 
 @dataclass(frozen=True)
 class SuspectedLabels:
-    """Pictures whose label is probably wrong, the most doubtful first.
+    """Images whose label is probably wrong, the most doubtful first.
 
     Args:
-        rows: Their places among the pictures that were looked at, ``int64[M]``.
+        rows: Their places among the images that were looked at, ``int64[M]``.
         suggested: The class that the answers suggest instead, never the label, ``int64[M]``.
         scores: Doubt in the label, ``float32[M]``: 1 less its probability by the answer. With the
             default order they fall.
-        looked_at: N, the number of pictures that were looked at.
+        looked_at: N, the number of images that were looked at.
     """
 
     rows: NDArray[np.int64]
@@ -34,7 +34,7 @@ class SuspectedLabels:
 
     @classmethod
     def none(cls, looked_at: int) -> SuspectedLabels:
-        """Return no suspects among so many pictures."""
+        """Return no suspects among so many images."""
         nothing = np.zeros(0, np.int64)
         return cls(nothing, nothing, np.zeros(0, np.float32), looked_at)
 
@@ -51,18 +51,18 @@ def suspects(
 ) -> SuspectedLabels:
     """Find labels that answers contradict more surely than the classifier's own mistakes explain.
 
-    Confident learning: the mean probability of a class over the pictures that bear its label is
+    Confident learning: the mean probability of a class over the images that bear its label is
     the threshold above which an answer counts as sure; sure answers against the label estimate how
     many labels are wrong, and so many are returned. C. G. Northcutt, L. Jiang, I. Chuang,
     "Confident learning: estimating uncertainty in dataset labels", JAIR 2021; by cleanlab.
 
-    A classifier knows the pictures it was trained on by heart, wrong labels included: the answers
+    A classifier knows the images it was trained on by heart, wrong labels included: the answers
     must be to others, those of the validation part or of the folds of a cross-validation.
 
     Args:
-        probabilities: Answers to pictures that were not trained on, ``float32[N, K]``.
+        probabilities: Answers to images that were not trained on, ``float32[N, K]``.
         labels: Their labels, ``int64[N]``.
-        filter_by: Which pictures, as `cleanlab.filter.find_label_issues` calls it.
+        filter_by: Which images, as `cleanlab.filter.find_label_issues` calls it.
         rank_by: Their order, as `cleanlab.rank.get_label_quality_scores` calls it.
 
     Returns:
@@ -113,7 +113,7 @@ def suspects(
 def clear_examples(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], label: int, count: int = 3
 ) -> NDArray[np.int64]:
-    """Return rows to show beside a suspect: typical pictures of a class, for comparison.
+    """Return rows to show beside a suspect: typical images of a class, for comparison.
 
     Args:
         probabilities: ``float32[N, K]``

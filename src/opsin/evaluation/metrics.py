@@ -38,10 +38,10 @@ def measure(
         ``images``: N. The value of each of `METRICS` by its key, such as ``accuracy``; ``None``
         where it has none. ``low``, ``high``: 95% interval of the accuracy. ``reliability``: the
         bins of the calibration error's diagram. ``intervals``: 95%
-        intervals by name, Wilson's for shares of pictures, else the bootstrap's. ``classes``: for
+        intervals by name, Wilson's for shares of images, else the bootstrap's. ``classes``: for
         each, its ``name``, ``precision``, ``recall``, ``f1``, an interval of each by the name with
-        ``_interval``, ``count`` (pictures) and ``answers`` (how often it was the answer); a class
-        without pictures has ``None`` for all but these two, and is in no mean.
+        ``_interval``, ``count`` (images) and ``answers`` (how often it was the answer); a class
+        without images has ``None`` for all but these two, and is in no mean.
         ``confusion``: counts, a row for each right class. ``confused``: the pairs most often
         mistaken, the worst first. ``curves``: see `opsin.evaluation.curves.measure_curves`.
     """
@@ -89,7 +89,7 @@ def _of_classes(
             "answers": int(given[i]),
         }
         if count[i]
-        # Nothing can be said of a class without pictures, least of all that it is never found.
+        # Nothing can be said of a class without images, least of all that it is never found.
         else {"name": name, **dict.fromkeys(_OF_A_CLASS), "count": 0, "answers": int(given[i])}
         for i, name in enumerate(classes)
     ]

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import RecipeError
 
-# Pictures of all cells of a confusion matrix together, and of one.
+# Images of all cells of a confusion matrix together, and of one.
 _IN_ALL, _FEWEST, _MOST = 600, 2, 24
-#: Cells whose pictures are shown; of more, those with the most mistakes.
+#: Cells whose images are shown; of more, those with the most mistakes.
 _CELLS: Final = 120
 
 
@@ -54,7 +54,7 @@ def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> l
         labels: The right classes, ``int64[N]``.
 
     Returns:
-        For each cell that holds pictures ``actual`` and ``predicted`` (places among the classes),
+        For each cell that holds images ``actual`` and ``predicted`` (places among the classes),
         ``count``, and ``rows``, ``int64[...]``: of mistakes the most confident, of right answers
         some evenly spread. Cells beyond the 120 fullest have no rows.
     """

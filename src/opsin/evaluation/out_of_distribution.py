@@ -1,4 +1,4 @@
-"""Pictures of nothing that a classifier knows, and whether it says so."""
+"""Images of nothing that a classifier knows, and whether it says so."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ try:
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-#: Pictures of each kind.
+#: Images of each kind.
 COUNT: Final = 200
-# What is drawn is drawn so large, and then made as small as the classifier's pictures.
+# What is drawn is drawn so large, and then made as small as the classifier's images.
 _CANVAS: Final = 160
 _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobody", "reads", "page")
 
 
-def strange_pictures(
+def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
 ) -> dict[str, NDArray[np.uint8]]:
-    """Make pictures that belong to no class, the same ones each time.
+    """Make images that belong to no class, the same ones each time.
 
     Args:
         height: H.
         width: W.
         channels: C, 1 or 3.
-        count: N, pictures of each kind.
+        count: N, images of each kind.
         seed: Decides what is drawn.
 
     Returns:
@@ -42,20 +42,20 @@ def strange_pictures(
         ``digits`` (scikit-learn's handwritten ones).
 
     Example:
-        >>> {name: made.shape for name, made in strange_pictures(8, 9, 3, count=2).items()}["text"]
+        >>> {name: made.shape for name, made in strange_images(8, 9, 3, count=2).items()}["text"]
         (2, 8, 9, 3)
     """
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 
     def drawn(draw: Callable[[ImageDraw.ImageDraw, str], None]) -> NDArray[np.uint8]:
-        pictures = np.empty(shape, np.uint8)
+        images = np.empty(shape, np.uint8)
         for number in range(count):
             dark = bool(chance.integers(2))
             image = Image.new("RGB", (_CANVAS, _CANVAS), "black" if dark else "white")
             draw(ImageDraw.Draw(image), "white" if dark else "black")
-            pictures[number] = _sized(image, height, width, channels)
-        return pictures
+            images[number] = _sized(image, height, width, channels)
+        return images
 
     def text(pencil: ImageDraw.ImageDraw, colour: str) -> None:
         size, top = int(chance.integers(12, 40)), 2
@@ -109,15 +109,15 @@ def measure_strangers(
     strange: Mapping[str, NDArray[np.float32]],
     threshold: float | None,
 ) -> list[dict[str, Any]]:
-    """Measure how well familiarity tells strange pictures from known ones.
+    """Measure how well familiarity tells strange images from known ones.
 
     Args:
-        known: Familiarity of pictures of the known classes, ``float32[N]``.
-        strange: The same of each kind of strange pictures.
+        known: Familiarity of images of the known classes, ``float32[N]``.
+        strange: The same of each kind of strange images.
         threshold: Least familiarity that gets an answer; ``None`` where nothing is refused.
 
     Returns:
-        For each kind its ``name``, ``images``, ``auroc`` (the probability that a strange picture
+        For each kind its ``name``, ``images``, ``auroc`` (the probability that a strange image
         is less familiar than a known one; 0.5 is chance) and ``refused``, the share of it that
         gets "none of these", or ``None``.
 

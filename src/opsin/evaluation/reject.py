@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-#: Share of pictures of the known classes that may be refused by mistake; and, where validation
-#: pictures are too few to promise that, at most.
+#: Share of images of the known classes that may be refused by mistake; and, where validation
+#: images are too few to promise that, at most.
 RATE, HIGHEST_RATE = 0.02, 0.05
 # A length below which a vector has no direction, as in `opsin.onnx_files.postprocessing`.
 _NO_LENGTH: Final = 1e-12
@@ -26,7 +26,7 @@ class ClassPrototypes:
             deviation, so that no unit drowns the others. Units that hardly vary count as if they
             varied a tenth as much as the rest.
         directions: Direction of each class's mean scaled embedding, ``float32[K, D]`` of length 1;
-            zeros for a class without pictures, so that nothing is near it.
+            zeros for a class without images, so that nothing is near it.
     """
 
     scales: NDArray[np.float32]
@@ -36,7 +36,7 @@ class ClassPrototypes:
     def of(
         cls, embeddings: NDArray[np.float32], labels: NDArray[np.int64], classes: int
     ) -> ClassPrototypes:
-        """Learn it from training pictures.
+        """Learn it from training images.
 
         Args:
             embeddings: ``float32[N, D]``, N at least 1.
@@ -70,11 +70,11 @@ def choose_threshold(values: NDArray[np.float32]) -> tuple[float, float] | None:
     k / (n + 1), whatever their distribution is.
 
     Args:
-        values: Familiarity of validation pictures, ``float32[N]``.
+        values: Familiarity of validation images, ``float32[N]``.
 
     Returns:
-        The threshold, and the share of pictures of the known classes that it refuses; ``None``
-        where fewer than 19 pictures cannot keep that to `HIGHEST_RATE`.
+        The threshold, and the share of images of the known classes that it refuses; ``None``
+        where fewer than 19 images cannot keep that to `HIGHEST_RATE`.
 
     Example:
         >>> choose_threshold(np.arange(99, dtype=np.float32))

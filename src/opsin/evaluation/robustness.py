@@ -1,4 +1,4 @@
-"""How accuracy falls when pictures are disturbed a little."""
+"""How accuracy falls when images are disturbed a little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-#: More pictures than this narrow the intervals little, and take longer.
+#: More images than this narrow the intervals little, and take longer.
 MOST: Final = 1000
 _Z: Final = 1.959963984540054
 
@@ -30,14 +30,14 @@ _Disturb = Callable[[NDArray[np.uint8], float, np.random.Generator], NDArray[np.
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One way to disturb pictures, at three strengths.
+    """One way to disturb images, at three strengths.
 
     Args:
         name: What it is called.
         strengths: From weak to strong.
         unit: What strengths are numbers of.
         words: What a strength is called, such as ``moved by {:.0%} of the side``.
-        disturb: Disturbs one picture, ``uint8[H, W, C]``, by a strength.
+        disturb: Disturbs one image, ``uint8[H, W, C]``, by a strength.
     """
 
     name: str
@@ -57,30 +57,30 @@ def robustness(
     most: int = MOST,
     watcher: Watcher = SILENT,
 ) -> dict[str, Any]:
-    """Measure the accuracy on disturbed pictures: six kinds, three strengths each.
+    """Measure the accuracy on disturbed images: six kinds, three strengths each.
 
     After D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to common
-    corruptions and perturbations", ICLR 2019; strengths grow with the picture's sides, so that
-    they look alike at any size. The same pictures are asked about with and without, so the
+    corruptions and perturbations", ICLR 2019; strengths grow with the image's sides, so that
+    they look alike at any size. The same images are asked about with and without, so the
     interval of the change is that of paired proportions: D. G. Bonett and R. M. Price, "Adjusted
     Wald confidence interval for a difference of binomial proportions based on paired data", JEBS
     2012.
 
     Args:
-        answer: Gives the probabilities ``float32[M, K]`` for prepared pictures
+        answer: Gives the probabilities ``float32[M, K]`` for prepared images
             ``uint8[M, H, W, C]``.
-        images: Prepared pictures, ``uint8[N, H, W, C]``.
+        images: Prepared images, ``uint8[N, H, W, C]``.
         labels: The right classes of all of them, ``int64[N]``.
         rows: Which may be asked about, ``int64[M]``, M at least 1.
         seed: Decides which of them are, and what is drawn at random.
-        most: How many pictures at most.
+        most: How many images at most.
         watcher: Is told how far the work is.
 
     Returns:
         ``images``: how many were asked about, ``of``: M. ``seed``. ``accuracy``, ``low``,
         ``high``: undisturbed. ``kinds``: for each its ``name``, ``unit`` and three ``levels``,
         from weak to strong, each with ``strength`` (a number), ``words`` (``turned by 10°``),
-        ``accuracy``, ``low``, ``high``, ``lost`` and ``won`` (pictures whose answer became wrong,
+        ``accuracy``, ``low``, ``high``, ``lost`` and ``won`` (images whose answer became wrong,
         or right), and ``change`` of the accuracy with its interval ``change_low`` to
         ``change_high``.
 
@@ -98,7 +98,7 @@ def robustness(
     chosen = np.sort(random.permutation(rows)[:most])
     pixels, own = images[chosen], labels[chosen]
     steps = 1 + sum(len(kind.strengths) for kind in DISTURBANCES)
-    watcher.begin("Disturb", steps * len(chosen), "pictures")
+    watcher.begin("Disturb", steps * len(chosen), "images")
     before = answer(pixels).argmax(axis=1) == own
     done = len(chosen)
     watcher.advance(done)
@@ -128,7 +128,7 @@ def robustness(
 
 
 def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Return one picture disturbed in each way, to be shown.
+    """Return one image disturbed in each way, to be shown.
 
     Args:
         pixels: ``uint8[H, W, C]``
@@ -154,12 +154,12 @@ def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str,
 
 
 def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
-    """Return the 95% interval of the change between two accuracies on the same pictures.
+    """Return the 95% interval of the change between two accuracies on the same images.
 
     Args:
-        lost: Pictures that were right before and are wrong after.
-        won: Pictures that were wrong before and are right after.
-        count: All pictures, at least 1.
+        lost: Images that were right before and are wrong after.
+        won: Images that were wrong before and are right after.
+        count: All images, at least 1.
 
     Example:
         >>> [round(end, 3) for end in paired_change(30, 10, 200)]
@@ -197,7 +197,7 @@ def _shift(
     directions = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
     direction = np.array(directions[random.integers(len(directions))])
     moves = share * np.array(pixels.shape[:2])
-    # Whole pixels, so that nothing is blurred as well; tiny pictures leave no choice.
+    # Whole pixels, so that nothing is blurred as well; tiny images leave no choice.
     moves = np.where(moves >= 1, np.round(moves), moves)
     moved = ndimage.shift(
         pixels.astype(np.float32), (*(direction * moves), 0), order=1, mode="nearest"

@@ -1,4 +1,4 @@
-"""Kinds of pictures on which a classifier is worse than on the rest."""
+"""Kinds of images on which a classifier is worse than on the rest."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-#: Slices of fewer pictures are shown and not judged: at 30, the interval of 0.9 spans 0.2.
+#: Slices of fewer images are shown and not judged: at 30, the interval of 0.9 spans 0.2.
 LEAST: Final = 30
 _BINS: Final = 5
-# A column with more values than this stands for no kinds of pictures, unless it holds numbers.
+# A column with more values than this stands for no kinds of images, unless it holds numbers.
 _VALUES: Final = 50
 _LEVEL: Final = 0.05
 _BLOCK_PIXELS: Final = 8_000_000
@@ -35,7 +35,7 @@ def measure_traits(
     *,
     watcher: Watcher = SILENT,
 ) -> dict[str, NDArray[np.float64]]:
-    """Measure what pictures can be sliced by.
+    """Measure what images can be sliced by.
 
     Args:
         images: ``uint8[N, H, W, C]``
@@ -46,7 +46,7 @@ def measure_traits(
     Returns:
         For each trait ``float64[M]``. ``brightness``: mean, 0 to 255. ``contrast``: standard
         deviation of the brightness. ``sharpness``: mean absolute Laplacian over the contrast.
-        ``size``: root of height times width in pixels, where the pictures differ in it.
+        ``size``: root of height times width in pixels, where the images differ in it.
 
     Example:
         >>> grey = np.full((2, 8, 8, 1), 100, np.uint8)
@@ -56,7 +56,7 @@ def measure_traits(
     _, height, width, _ = images.shape
     step = max(1, _BLOCK_PIXELS // (height * width))
     parts: list[tuple[NDArray[Any], ...]] = []
-    watcher.begin("Measure", len(rows), "pictures")
+    watcher.begin("Measure", len(rows), "images")
     for start in range(0, len(rows), step):
         pixels = images[rows[start : start + step]]
         seen = quality.measure(pixels)
@@ -87,31 +87,31 @@ def slice_accuracy(
     """Measure the accuracy of every slice, and name those that are shown to be worse.
 
     Numbers are cut at their quintiles, equal ones staying together; a column's values stand for
-    themselves. A slice is *weak* when its 95% interval lies below the accuracy of all pictures,
-    and so many mistakes in it would be drawn by chance from among all pictures with a probability
+    themselves. A slice is *weak* when its 95% interval lies below the accuracy of all images,
+    and so many mistakes in it would be drawn by chance from among all images with a probability
     below 0.05 (Fisher's exact test, one-sided), times the number of slices that compete for it:
     S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
     Statistics 1979. So with no real difference, a slice is named in at most one of twenty reports.
 
     Args:
         right: Whether each answer was right, ``bool[N]``, N at least 1.
-        traits: Numbers of each picture, ``float64[N]`` each, as `measure_traits` gives them.
-        columns: Texts of each picture, ``""`` for none: groups, or columns of a table.
+        traits: Numbers of each image, ``float64[N]`` each, as `measure_traits` gives them.
+        columns: Texts of each image, ``""`` for none: groups, or columns of a table.
         labels: ``int64[N]``: with them each slice says what its classes alone would explain.
-        least: Number of pictures below which a slice is not judged.
+        least: Number of images below which a slice is not judged.
         too_weak: Why the answers are no evidence against any slice, if they are none
             (`opsin.evaluation.evidence.too_weak`): then none is weak.
 
     Returns:
-        ``images``, ``accuracy``, ``low``, ``high``: of all pictures. ``judged``: how many slices
+        ``images``, ``accuracy``, ``low``, ``high``: of all images. ``judged``: how many slices
         were, and so are corrected for. ``traits``: for each its ``name`` and its ``slices``, those
-        of numbers from low to high, of texts from many pictures to few. Each of these has ``name``
+        of numbers from low to high, of texts from many images to few. Each of these has ``name``
         (``brightness 12 to 31``), ``from`` and ``to`` or ``value``, ``images``, ``right``,
         ``accuracy``, ``low``, ``high``, ``p`` (corrected; ``None`` where not judged), ``weak``,
-        ``expected`` (mean accuracy of its pictures' classes, or ``None``) and ``explained``
+        ``expected`` (mean accuracy of its images' classes, or ``None``) and ``explained``
         (whether its accuracy may be just that). ``weakest``: the weak slices, each with its
         ``trait``, first those that their classes do not explain, the lowest accuracy first. A
-        trait in which all pictures are alike is left out. ``too_weak``: as given.
+        trait in which all images are alike is left out. ``too_weak``: as given.
 
     Example:
         >>> right = np.arange(200) >= 30
@@ -143,7 +143,7 @@ def slice_accuracy(
             members["expected"] = float(expected[rows].mean())
             members["explained"] = members["expected"] <= above
         if least <= count < total:
-            # As many mistakes, or more, among so many pictures drawn from all of them.
+            # As many mistakes, or more, among so many images drawn from all of them.
             chance = hypergeom.sf(count - hits - 1, total, total - correct, count)
             members["p"] = float(chance)
         found.setdefault(name, []).append(members)
@@ -182,7 +182,7 @@ def holm(chances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _class_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the accuracy of each picture's class, ``float64[N]``."""
+    """Return the accuracy of each image's class, ``float64[N]``."""
     counts = np.maximum(np.bincount(labels), 1)
     accuracy: NDArray[np.float64] = np.bincount(labels, weights=right) / counts
     return accuracy[labels]

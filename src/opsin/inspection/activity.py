@@ -32,7 +32,7 @@ _PASSING: Final = ("Dropout", "Flatten", "Mean", "Normalise", "Scale")
 #: The columns of `UnitActivity.table`.
 COLUMNS: Final = ("lowest", "highest", "mean", "deviation", "active", "saturation")
 #: Images that are looked at: a unit that is active for one in 300 is found with 96%.
-PICTURES: Final = 1000
+IMAGES: Final = 1000
 # Raised when the figures mean something else than before, so that older files are made anew.
 _FORMAT: Final = 1
 
@@ -164,10 +164,10 @@ class _Sums:
         self._saturated = np.zeros(units, np.int64)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        pictures, units = values.shape[:2]
+        images, units = values.shape[:2]
         places = values[0, 0].size
         # Over the images first: that runs along the memory, however small the maps.
-        rows = values.reshape(pictures, units * places)
+        rows = values.reshape(images, units * places)
         wide = (units, places)
         self._lowest = np.minimum(self._lowest, rows.min(axis=0).reshape(wide).min(axis=1))
         self._highest = np.maximum(self._highest, rows.max(axis=0).reshape(wide).max(axis=1))
@@ -175,7 +175,7 @@ class _Sums:
         if self._kind == "Tanh":
             beyond = _true(np.abs(rows) > SATURATED_ABOVE)
             self._saturated += beyond.reshape(wide).sum(axis=1)
-        count = pictures * places
+        count = images * places
         mean = rows.sum(axis=0, dtype=np.float64).reshape(wide).sum(axis=1) / count
         away = rows - np.repeat(mean.astype(np.float32), places)
         squares = np.einsum("nk,nk->k", away, away).astype(np.float64)
@@ -240,23 +240,23 @@ def activity_of(
     if known is None or not layers:
         return None
     try:
-        pictures = known()
+        images = known()
     except OpsinError as error:
         watcher.note(f"dead and saturated units are not marked: {error}")
         return None
-    rows = _spread(pictures)
+    rows = _spread(images)
     if not len(rows):
         return None
     record, names = ActivityRecord(layers), [layer.name for layer in layers]
     done = 0
-    watcher.begin("Units", len(rows), "pictures")
-    for values in iter_batches(classifier, network, pictures.images, names, rows):
+    watcher.begin("Units", len(rows), "images")
+    for values in iter_batches(classifier, network, images.images, names, rows):
         record.add(values)
         done += len(values[names[0]])
         watcher.advance(done)
     watcher.end()
     activity = record.result()
-    if in_run and pictures.own:
+    if in_run and images.own:
         # A run on a read-only disk can be looked at all the same.
         with contextlib.suppress(StorageError):
             directory.save_arrays(file, **_arrays(activity, digest))
@@ -266,7 +266,7 @@ def activity_of(
 def _spread(known: ReferenceSet) -> NDArray[np.int64]:
     """Return rows of training images, or of any where there are none to train on."""
     rows = known.train if len(known.train) else np.arange(len(known.images))
-    count = min(PICTURES, len(rows))
+    count = min(IMAGES, len(rows))
     return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)] if count else rows
 
 
@@ -275,7 +275,7 @@ def _arrays(activity: Activity, digest: str) -> dict[str, NDArray[np.generic]]:
     return {
         "format": np.array(_FORMAT),
         "classifier": np.array(digest),
-        "pictures": np.array(activity.images),
+        "images": np.array(activity.images),
         "layers": np.array(list(activity.layers)),
         "units": np.array([len(units.mean) for units in activity.layers.values()]),
         "figures": np.concatenate([units.table() for units in activity.layers.values()], axis=1),
@@ -290,7 +290,7 @@ def _read(
     try:
         arrays = directory.load_arrays(file)
         stated = [int(arrays["format"]), str(arrays["classifier"])]
-        figures, images = arrays["figures"].astype(np.float64), int(arrays["pictures"])
+        figures, images = arrays["figures"].astype(np.float64), int(arrays["images"])
         if (
             stated != [_FORMAT, digest]
             or arrays["layers"].tolist() != names

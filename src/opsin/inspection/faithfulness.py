@@ -155,8 +155,8 @@ def curves_of(
         seed: Orders cells of one value.
 
     Example:
-        >>> def left(pictures):
-        ...     light = pictures[:, :, :14].mean(axis=(1, 2, 3)) / 255
+        >>> def left(images):
+        ...     light = images[:, :, :14].mean(axis=(1, 2, 3)) / 255
         ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
         >>> white, black = np.full((28, 28, 1), 255, np.uint8), np.zeros(1, np.uint8)
         >>> good = np.zeros((28, 28), np.float32)

@@ -156,13 +156,13 @@ def nearest(
     scales = network.weights.get(SCALES)
     scales = None if scales is None else np.asarray(scales, np.float32)
 
-    def direction_of(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return directions(classifier.layers(pictures, ["embedding"])["embedding"], scales)
+    def direction_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return directions(classifier.layers(images, ["embedding"])["embedding"], scales)
 
     wanted = direction_of(pixels[None])[0]
 
     def stream() -> Iterator[NDArray[np.float32]]:
-        watcher.begin("Embed", len(known.train), "pictures")
+        watcher.begin("Embed", len(known.train), "images")
         done = 0
         for part in classifier.iter_layers(known.images, ["embedding"], known.train):
             yield directions(part["embedding"], scales)

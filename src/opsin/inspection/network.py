@@ -27,7 +27,7 @@ IMAGES: Final = "images"
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """The part of the picture that one place of a map can see.
+    """The part of the image that one place of a map can see.
 
     Sizes and steps follow A. Araujo, W. Norris and J. Sim, "Computing receptive fields of
     convolutional neural networks", Distill 2019.
@@ -50,7 +50,7 @@ class ReceptiveField:
         Args:
             y: Row of the map.
             x: Column of the map.
-            size: Height and width of the picture; the box is cut to it.
+            size: Height and width of the image; the box is cut to it.
         """
         top, left = self.start[0] + y * self.step[0], self.start[1] + x * self.step[1]
         return (
@@ -131,7 +131,7 @@ class Network:
         }
 
     def receptive_field(self, name: str) -> ReceptiveField | None:
-        """Return what a place of the layer's maps sees; ``None``: the whole picture."""
+        """Return what a place of the layer's maps sees; ``None``: the whole image."""
         fields: dict[str, ReceptiveField | None] = {IMAGES: ReceptiveField(1, 1, (1, 1), (0, 0))}
         for node in self.model.graph.node:
             before = [fields[value] for value in node.input if value in fields]
@@ -176,7 +176,7 @@ class Network:
         needed = self._needed("probabilities")
         for node in self.model.graph.node:
             given = {value for value in node.input if value}
-            if held.issuperset(given):  # made of weights alone, whatever the picture
+            if held.issuperset(given):  # made of weights alone, whatever the image
                 held.update(node.output)
             elif name in node.output or not follows.intersection(given):
                 continue

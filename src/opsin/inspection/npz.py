@@ -199,7 +199,7 @@ def open_npz(path: Path, plans: Mapping[str, ArrayPlan]) -> Iterator[NpzWriter]:
             raise StorageError(
                 f"{file_size(writer.nbytes)} of free disk space for {path}",
                 f"there are {file_size(free)}",
-                "Choose fewer layers or pictures, or a place on another disk.",
+                "Choose fewer layers or images, or a place on another disk.",
             )
         yield writer
         with storage_errors(path):

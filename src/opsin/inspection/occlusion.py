@@ -116,8 +116,8 @@ def occlusion_map(
         ``float32[H, W]``, in probability; negative where hiding helps the class.
 
     Example:
-        >>> def corner(pictures):
-        ...     light = pictures[:, 0, 0, 0] / 255
+        >>> def corner(images):
+        ...     light = images[:, 0, 0, 0] / 255
         ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
         >>> white = np.full((14, 14, 1), 255, np.uint8)
         >>> heat = occlusion_map(corner, white, 0, np.zeros(1, np.uint8))
@@ -169,8 +169,8 @@ def counterfactual(
         fill: What hidden pixels become, ``uint8[C]``.
 
     Example:
-        >>> def left(pictures):
-        ...     light = pictures[:, :, :4].mean(axis=(1, 2, 3)) / 255
+        >>> def left(images):
+        ...     light = images[:, :, :4].mean(axis=(1, 2, 3)) / 255
         ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
         >>> white, black = np.full((8, 8, 1), 255, np.uint8), np.zeros(1, np.uint8)
         >>> found = counterfactual(left, white, occlusion_map(left, white, 0, black), black)
@@ -185,9 +185,9 @@ def counterfactual(
         hidden: NDArray[np.bool_], box: tuple[int, int, int, int] | None, row: NDArray[np.float32]
     ) -> Counterfactual:
         after = int(row.argmax())
-        picture = np.where(hidden[:, :, None], fill, pixels)
+        image = np.where(hidden[:, :, None], fill, pixels)
         return Counterfactual(
-            hidden, box, picture, before, float(whole[before]), after, float(row[after])
+            hidden, box, image, before, float(whole[before]), after, float(row[after])
         )
 
     smaller = min(height, width)

@@ -112,7 +112,7 @@ def portraits(
     part = Subnetwork(up_to(network, list(dict.fromkeys(("probabilities", logits, "embedding")))))
     found: list[Portrait] = []
     open_one = ClassCounter(0)
-    watcher.begin("Classes", len(rows), "pictures")
+    watcher.begin("Classes", len(rows), "images")
     done = 0
     for batch in part.stream(known.images, rows, batch_size(network)):
         values = dict(zip(part.outputs, batch.values, strict=True))

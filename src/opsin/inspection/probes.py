@@ -153,10 +153,10 @@ def probe_layers(
                                                              (known.val, JUDGED)))  # fmt: skip
     if len(np.unique(known.labels[train])) < 2 or not len(val):
         raise SourceError(
-            "training pictures of at least two classes, and validation pictures",
+            "training images of at least two classes, and validation images",
             f"{known.source} has {len(val):,} for validation, and "
             f"{len(np.unique(known.labels[train]))} classes to learn",
-            "Give other pictures: --data SOURCE.",
+            "Give other images: --data SOURCE.",
         )
     labels, judged = known.labels[train], known.labels[val]
     shapes = {layer.name: layer.shape for layer in network.layers}
@@ -225,7 +225,7 @@ def _some(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
-def _groups(names: Sequence[str], sizes: Sequence[int], pictures: int) -> Iterator[list[str]]:
+def _groups(names: Sequence[str], sizes: Sequence[int], images: int) -> Iterator[list[str]]:
     """Split layers so that the features of each part fit into the memory that is meant for them.
 
     Example:
@@ -235,11 +235,11 @@ def _groups(names: Sequence[str], sizes: Sequence[int], pictures: int) -> Iterat
     group: list[str] = []
     held = 0
     for name, size in zip(names, sizes, strict=True):
-        if group and held + size * pictures > _HELD:
+        if group and held + size * images > _HELD:
             yield group
             group, held = [], 0
         group.append(name)
-        held += size * pictures
+        held += size * images
     yield group
 
 
@@ -256,7 +256,7 @@ def _features(
     content, reductions = probe_file(network, names, seed=seed)
     size = max(8, min(_BATCH, _PIXELS // (images.shape[1] * images.shape[2])))
     batches = (images[rows[start : start + size]] for start in range(0, len(rows), size))
-    watcher.begin("Layers", len(rows), "pictures")
+    watcher.begin("Layers", len(rows), "images")
     kept = [np.empty((len(rows), reduction.features), np.float32) for reduction in reductions]
     answers = []
     done = 0

@@ -78,7 +78,7 @@ def save_layers(
     check_choices("layer", wanted, [*layers, *outputs], ModelFileError)
     count = len(images)
     if not count:
-        raise SourceError("at least one picture", "got none", "Name a picture or a source.")
+        raise SourceError("at least one image", "got none", "Name an image or a source.")
     batches = iter_batches(classifier, network, images, wanted)
     # The first batch tells every shape, and so how large the file will be.
     first = next(batches)
@@ -87,7 +87,7 @@ def save_layers(
     }
     beside = _beside(classifier, count, image_names, labels)
     target = Path(file)
-    watcher.begin("Save", count, "pictures")
+    watcher.begin("Save", count, "images")
     with open_npz(target, {name: plan for name, (plan, _) in beside.items()} | plans) as writer:
         for name, (_, blocks) in beside.items():
             for block in blocks:

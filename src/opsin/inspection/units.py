@@ -105,7 +105,7 @@ class Unit:
             "unit": self.number,
             "favourite": self.favourite,
             "steady": self.steady,
-            "best": [picture.to_json() for picture in self.best],
+            "best": [image.to_json() for image in self.best],
             "mix": self.mix,
             "mean": self.mean,
             "selectivity": self.selectivity,
@@ -288,12 +288,12 @@ def unit_gallery(
     """
     row = layer_called(network, layer)
     if limit is not None and limit < 1:
-        raise RecipeError("a limit of at least 1 picture", f"got {limit}", "Leave it out for all.")
+        raise RecipeError("a limit of at least 1 image", f"got {limit}", "Leave it out for all.")
     rows = known.rows_of("train")
     if limit is not None and limit < len(rows):
         rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
     counter = UnitCounter(row.shape[0], len(classifier.classes))
-    watcher.begin(f"Units of {layer}", len(rows), "pictures")
+    watcher.begin(f"Units of {layer}", len(rows), "images")
     done = 0
     for batch in Subnetwork(up_to(network, [layer])).stream(
         known.images, rows, batch_size(network)

@@ -98,7 +98,7 @@ class WeightView:
         parameters: Numbers that it holds.
         trainable: Those of them that training changed.
         values: Each of its tensors in figures.
-        pictures: Its weights as images; ``None`` for those that are a list of numbers.
+        images: Its weights as images; ``None`` for those that are a list of numbers.
     """
 
     name: str
@@ -106,17 +106,17 @@ class WeightView:
     parameters: int
     trainable: int
     values: tuple[TensorSummary, ...]
-    pictures: WeightImages | None
+    images: WeightImages | None
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as plain data, the images left out."""
-        pictures = None if self.pictures is None else self.pictures.kind
+        images = None if self.images is None else self.images.kind
         return {
             "layer": self.name,
             "kind": self.kind,
             "parameters": self.parameters,
             "trainable": self.trainable,
-            "pictures": pictures,
+            "images": images,
             "values": [values.to_json() for values in self.values],
         }
 
@@ -135,7 +135,7 @@ def weight_views(network: Network) -> list[WeightView]:
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
         >>> views = weight_views(Network(file.content, file.metadata.layers))
-        >>> [(view.name, view.pictures.kind, view.pictures.weights.shape) for view in views]
+        >>> [(view.name, view.images.kind, view.images.weights.shape) for view in views]
         [('dense1', 'units', (128, 8, 8, 1)), ('head', 'matrix', (10, 128))]
     """
     views = []
@@ -148,7 +148,7 @@ def weight_views(network: Network) -> list[WeightView]:
             if name in held and held[name].size
         ]
         if found:
-            pictures = _pictures(network, layer.name, held.get("weight"))
+            images = _images(network, layer.name, held.get("weight"))
             views.append(
                 WeightView(
                     name=layer.name,
@@ -156,7 +156,7 @@ def weight_views(network: Network) -> list[WeightView]:
                     parameters=layer.parameters,
                     trainable=layer.trainable,
                     values=tuple(found),
-                    pictures=pictures,
+                    images=images,
                 )
             )
     return views
@@ -197,7 +197,7 @@ def _shown(name: str, weights: NDArray[Any]) -> NDArray[Any]:
     return np.sqrt(np.maximum(weights, 0)) if name == "running_var" else weights
 
 
-def _pictures(
+def _images(
     network: Network, name: str, weights: NDArray[np.float32] | None
 ) -> WeightImages | None:
     if weights is None or weights.ndim not in (2, 4):

@@ -24,7 +24,7 @@ except ImportError as error:
 #: Largest share by which an integral may miss what it should add up to before more steps are taken.
 GAP: Final = 0.02
 _STEPS: Final = (32, 128)
-# Pixels of the pictures whose gradients are kept at once.
+# Pixels of the images whose gradients are kept at once.
 _PIXELS: Final = 200_000
 # What a difference of logits is compared with at least.
 _LEAST: Final = 1e-3
@@ -52,7 +52,7 @@ def saliency(network: TorchNetwork, pixels: NDArray[np.uint8], target: int) -> N
 
     Args:
         network: The file as a module.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         target: The class, a place among the logits.
 
     Returns:
@@ -70,7 +70,7 @@ def saliency(network: TorchNetwork, pixels: NDArray[np.uint8], target: int) -> N
 def grad_cam(
     network: TorchNetwork, pixels: NDArray[np.uint8], target: int, *, layer: str
 ) -> NDArray[np.float32]:
-    """Return where the maps of a layer speak for a class, at the size of the picture.
+    """Return where the maps of a layer speak for a class, at the size of the image.
 
     R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
     localization", ICCV 2017: the layer's maps, each weighted by its mean gradient, added up, and
@@ -78,7 +78,7 @@ def grad_cam(
 
     Args:
         network: The file as a module.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         target: The class, a place among the logits.
         layer: Name of a layer with maps, best the last one.
 
@@ -106,17 +106,17 @@ def integrated_gradients(
     *,
     baseline: NDArray[np.uint8],
 ) -> Integrated:
-    """Return what each pixel adds to the logit of a class, on the way from a plain picture.
+    """Return what each pixel adds to the logit of a class, on the way from a plain image.
 
     M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML 2017. The
-    map should add up to the difference of logits between picture and baseline (completeness);
+    map should add up to the difference of logits between image and baseline (completeness);
     where 32 steps of the integral miss it by more than `GAP`, 128 are taken.
 
     Args:
         network: The file as a module.
-        pixels: A prepared picture, ``uint8[H, W, C]``.
+        pixels: A prepared image, ``uint8[H, W, C]``.
         target: The class, a place among the logits.
-        baseline: Colour of the plain picture, ``uint8[C]``: the mean of the training pictures,
+        baseline: Colour of the plain image, ``uint8[C]``: the mean of the training images,
             which the network's first layer makes 0.
 
     Raises:

@@ -27,16 +27,16 @@ def build(
 
     Args:
         recipe: Which network, how large.
-        shape: Height, width and channels of a picture.
+        shape: Height, width and channels of an image.
         classes: K, the number of classes.
-        statistics: What `opsin.models.statistics` says of the training pictures.
+        statistics: What `opsin.models.statistics` says of the training images.
 
     Returns:
         A network that takes ``uint8[N, H, W, C]`` and gives logits ``float32[N, K]``; its first
         layer is named ``input``, its last ``head``.
 
     Raises:
-        RecipeError: The pictures are too small for the network, or it has no block.
+        RecipeError: The images are too small for the network, or it has no block.
     """
     spec = MODELS[recipe.name]
     if spec.convolutional and not recipe.hidden:
@@ -61,7 +61,7 @@ def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer
 
     Args:
         network: What `build` returned.
-        shape: Height, width and channels of a picture.
+        shape: Height, width and channels of an image.
     """
     rows: list[Layer] = []
     hooks = []

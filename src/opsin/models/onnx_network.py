@@ -86,7 +86,7 @@ class TorchNetwork(nn.Module):
         return self.values(pixels, [LOGITS])[LOGITS]
 
     def values(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return what layers put out for some pictures.
+        """Return what layers put out for some images.
 
         Args:
             pixels: ``float32[N, H, W, C]``, 0 to 255.

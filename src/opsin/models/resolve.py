@@ -37,8 +37,8 @@ def resolve(
     Args:
         data: The data part, already complete.
         model: Name of the network; ``None`` for the default.
-        mirrored: Whether a mirrored picture is still of its class (not so for written characters);
-            without it, pictures are varied as symbols are.
+        mirrored: Whether a mirrored image is still of its class (not so for written characters);
+            without it, images are varied as symbols are.
         **options: Fields of `ModelRecipe` and `TrainingRecipe`; ``None`` means "the default".
 
     Raises:
@@ -121,7 +121,7 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def _varied(augment: Any, side: int) -> dict[str, Any]:
-    """Return the parts of an augmentation for pictures of a size, shifts in pixels."""
+    """Return the parts of an augmentation for images of a size, shifts in pixels."""
     if augment not in AUGMENTATIONS:
         raise RecipeError(
             f"an augmentation among {', '.join(AUGMENTATIONS)}", f"got {augment!r}", "Choose one."

@@ -1,4 +1,4 @@
-"""What a network is told of its training pictures beforehand."""
+"""What a network is told of its training images beforehand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLOOR: Final = 5e-4
 
 @dataclass(frozen=True)
 class Statistics:
-    """Figures over the training pictures that go into a network's first layers.
+    """Figures over the training images that go into a network's first layers.
 
     Args:
         mean: Mean of each channel, 0 to 255.
@@ -35,7 +35,7 @@ class Statistics:
 
 
 def statistics_of(images: Images, rows: NDArray[np.int64]) -> Statistics:
-    """Return the statistics of some of the pictures.
+    """Return the statistics of some of the images.
 
     Sums of whole numbers, so that mean and deviation do not depend on the order of adding.
 

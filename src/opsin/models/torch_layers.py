@@ -26,7 +26,7 @@ class Normalise(nn.Module):
     It is the network's first layer, so that the exported file takes pixels as they are.
 
     Args:
-        mean: Mean of each channel over the training pictures, 0 to 255.
+        mean: Mean of each channel over the training images, 0 to 255.
         deviation: Standard deviation of each channel.
     """
 

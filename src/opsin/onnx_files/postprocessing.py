@@ -1,4 +1,4 @@
-"""The end of every classifier.onnx: calibrated answers, and how familiar the picture is."""
+"""The end of every classifier.onnx: calibrated answers, and how familiar the image is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IR_VERSION: Final = 9
 TEMPERATURE: Final = "temperature"
 SCALES: Final = "familiarity.scales"
 MEANS: Final = "familiarity.means"
-# So that a picture which excites nothing at all is unfamiliar, not an error.
+# So that an image which excites nothing at all is unfamiliar, not an error.
 _NO_LENGTH: Final = 1e-12
 
 

@@ -1,4 +1,4 @@
-"""Pictures inside a page: small, and as few bytes as they need."""
+"""Images inside a page: small, and as few bytes as they need."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-#: Longest side of a picture on a page, in pixels.
+#: Longest side of an image on a page, in pixels.
 SIDE: Final = 96
 # Bytes from which a photograph is kept as JPEG, of this quality.
 _HEAVY, _QUALITY = 1500, 88
 
 
 def small(pixels: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
-    """Shrink a picture to what a page of hundreds can carry; a smaller one stays as it is.
+    """Shrink an image to what a page of hundreds can carry; a smaller one stays as it is.
 
     Args:
         pixels: ``uint8[H, W, C]``
@@ -31,10 +31,10 @@ def small(pixels: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
-def picture_address(pixels: NDArray[np.uint8]) -> str:
-    """Return ``uint8[H, W, C]`` as the address of an embedded picture of a page.
+def image_address(pixels: NDArray[np.uint8]) -> str:
+    """Return ``uint8[H, W, C]`` as the address of an embedded image of a page.
 
-    Drawings and tiny pictures stay exact, as PNG; of photographs JPEG keeps what an eye sees.
+    Drawings and tiny images stay exact, as PNG; of photographs JPEG keeps what an eye sees.
     """
     shrunk = small(pixels)
     image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)

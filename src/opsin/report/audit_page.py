@@ -14,13 +14,13 @@ from opsin.report.templates import environment
 
 #: Cases of each kind that are shown; ``audit.json`` has all of them.
 SHOWN: Final = 18
-# Pictures of one case that are shown: copies beyond these look the same.
+# Images of one case that are shown: copies beyond these look the same.
 _TOGETHER: Final = 4
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A picture as the page shows it."""
+    """An image as the page shows it."""
 
     pixels: NDArray[np.uint8]
     name: str
@@ -29,13 +29,13 @@ class _Shown:
 
 
 def render_audit(audit: Audit) -> str:
-    """Return the page: each finding with its pictures side by side, the worst first."""
+    """Return the page: each finding with its images side by side, the worst first."""
     data = audit.dataset
     part_of = np.full(len(data), "train", "<U5")
     for part in ("val", "test"):
         part_of[data.split.rows(part)] = part
 
-    def pictures(case: Case) -> list[_Shown]:
+    def images(case: Case) -> list[_Shown]:
         return [
             _Shown(
                 small(data.images[row]),
@@ -49,9 +49,7 @@ def render_audit(audit: Audit) -> str:
     findings = [
         {
             "finding": finding,
-            "cases": [
-                (pictures(case), len(case.rows), case.note) for case in finding.cases[:SHOWN]
-            ],
+            "cases": [(images(case), len(case.rows), case.note) for case in finding.cases[:SHOWN]],
             "more": max(0, len(finding.cases) - SHOWN),
         }
         for finding in audit.findings

@@ -65,7 +65,7 @@ def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> 
 _KINDS: Final = {"macro_f1": "f1"}
 _USE = """```python
 import opsin
-opsin.Classifier("classifier.onnx").predict("picture.jpg").answer
+opsin.Classifier("classifier.onnx").predict("image.jpg").answer
 ```
 
 Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
@@ -81,7 +81,7 @@ def _classes(figures: dict[str, Any]) -> list[str]:
 def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> list[str]:
     over = f" {over_classes(figures)}"
     lines = [
-        f"On {figures['images']:,} {judged} pictures:",
+        f"On {figures['images']:,} {judged} images:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",
@@ -109,21 +109,21 @@ def _failures(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         for pair in figures["confused"][:5]
     ]
     weak = [
-        f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on {each['images']:,} pictures."
+        f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on {each['images']:,} images."
         for each in report["failures"]["slices"]["weakest"][:5]
     ]
     too_weak = report["failures"]["slices"].get("too_weak")
     weak += (
-        [f"- On which pictures it is weaker, it is too weak to tell: {_plain(too_weak)}."]
+        [f"- On which images it is weaker, it is too weak to tell: {_plain(too_weak)}."]
         if too_weak
         else []
     )
     reject = report.get("reject")
-    unknown = "- Every picture gets an answer, whatever it shows."
+    unknown = "- Every image gets an answer, whatever it shows."
     if reject:
         unknown = (
-            f'- Pictures unlike the training ones get "none of these"; {reject["rate"]:.1%} of '
-            "good pictures are refused by mistake. Pictures of related things may pass."
+            f'- Images unlike the training ones get "none of these"; {reject["rate"]:.1%} of '
+            "good images are refused by mistake. Images of related things may pass."
         )
     return [*pairs, *weak, unknown]
 
@@ -136,7 +136,7 @@ def _origin(report: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     seed = recipe["training"]["seed"]
     return [
         f"- Data: {_plain(report['source'])}, {_plain(report['dataset'])}.",
-        f"- Model: {report['model']}, {size} a picture.",
+        f"- Model: {report['model']}, {size} an image.",
         f"- Training: {how} on {training['device']}, seed {seed}; `recipe.json` has the rest.",
         f"- File: classifier.onnx, {file_size(file['bytes'])}, by Opsin {report['opsin']}.",
     ]

@@ -14,18 +14,18 @@ from opsin.report.templates import environment
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures that two runs answered differently, in one of three ways.
+    """Images that two runs answered differently, in one of three ways.
 
     Args:
         title: Which way: ``Only B is right``.
         count: How many there are.
-        pictures: The first of them, where they can still be shown.
+        images: The first of them, where they can still be shown.
         others: The first of the others: name, class and both answers in a line.
     """
 
     title: str
     count: int
-    pictures: Sequence[Disagreement]
+    images: Sequence[Disagreement]
     others: Sequence[str]
 
 
@@ -40,8 +40,8 @@ def render_comparison(
     Args:
         comparison: What `opsin.commands.compare.Comparison.to_json` says.
         drawn: The charts ``curves`` and ``accuracy`` as SVG.
-        groups: For each pair, the pictures on which the two disagree.
-        word: Which pictures these are: ``test`` or ``validation``.
+        groups: For each pair, the images on which the two disagree.
+        word: Which images these are: ``test`` or ``validation``.
     """
     rows = comparison["runs"]
     columns = columns_of(rows)

@@ -25,12 +25,12 @@ _MATRIX: Final = 25
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the confusion matrix and some of its pictures.
+    """A cell of the confusion matrix and some of its images.
 
     Args:
         actual: The right class, a place among the classes.
         predicted: The answer.
-        count: Pictures in it.
+        count: Images in it.
         answers: Those that are shown.
     """
 
@@ -47,15 +47,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A picture whose label is probably wrong.
+    """An image whose label is probably wrong.
 
     Args:
         pixels: ``uint8[H, W, C]``
-        name: What the picture is called.
+        name: What the image is called.
         label: Its label.
         suggested: The class that the answers suggest.
         score: Doubt in the label, 0 to 1.
-        example: A typical picture of that class, or ``None``.
+        example: A typical image of that class, or ``None``.
     """
 
     pixels: NDArray[np.uint8]
@@ -67,7 +67,7 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What the page shows: answers drawn at random by a seed, mistakes, and more."""
 
     drawn: Sequence[ShownAnswer]
@@ -84,7 +84,7 @@ def render(
     history: Sequence[Epoch],
     *,
     name: str,
-    pictures: Pictures,
+    images: Images,
     drawn: Mapping[str, str],
 ) -> str:
     """Return the page.
@@ -94,7 +94,7 @@ def render(
         recipe: What ``recipe.json`` holds.
         history: The lines of ``history.jsonl``.
         name: Of the run.
-        pictures: Those to show.
+        images: Those to show.
         drawn: The figures by name, as SVG.
     """
     # Runs of earlier versions lack these.
@@ -120,7 +120,7 @@ def render(
         "robustness": robustness_title(deep["robustness"]) if deep else "",
         "map": map_title(deep["map"]) if deep else "",
     }
-    shown = [cell for cell in pictures.cells if cell.answers]
+    shown = [cell for cell in images.cells if cell.answers]
     page: str = (
         environment()
         .get_template("page.html")
@@ -144,7 +144,7 @@ def render(
             grounds=labels_grounds(report["failures"]),
             matrix=_matrix(figures, shown) if len(figures["classes"]) <= _MATRIX else None,
             mistaken=_mistaken_for(figures),
-            pictures=pictures,
+            images=images,
             cells=shown,
             drawn={name: themed(svg) for name, svg in drawn.items()},
         )
@@ -158,12 +158,12 @@ def verdict(report: dict[str, Any]) -> str:
     span = f"95% interval {figures['low']:.1%} to {figures['high']:.1%}"
     if report["split"] == "test":
         return (
-            f"Right for {figures['accuracy']:.1%} of {figures['images']:,} test pictures that it "
+            f"Right for {figures['accuracy']:.1%} of {figures['images']:,} test images that it "
             f"had never seen ({span})."
         )
     return (
-        f"Right for {figures['accuracy']:.1%} of {figures['images']:,} validation pictures "
-        f"({span}). This is optimistic: choices were made on them, and there are no test pictures."
+        f"Right for {figures['accuracy']:.1%} of {figures['images']:,} validation images "
+        f"({span}). This is optimistic: choices were made on them, and there are no test images."
     )
 
 
@@ -182,7 +182,7 @@ def themed(svg: str) -> str:
 
 
 def _matrix(figures: dict[str, Any], shown: Sequence[Cell]) -> list[list[dict[str, Any]]]:
-    """Return the confusion matrix's cells: count, share, how deep the red is, and the pictures."""
+    """Return the confusion matrix's cells: count, share, how deep the red is, and the images."""
     counts = np.array(figures["confusion"])
     of_class = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = of_class.copy()
@@ -205,7 +205,7 @@ def _matrix(figures: dict[str, Any], shown: Sequence[Cell]) -> list[list[dict[st
 
 
 def _mistaken_for(figures: dict[str, Any], most: int = 2) -> list[list[tuple[str, int]]]:
-    """Return for each class the answers that its pictures got by mistake, the commonest first."""
+    """Return for each class the answers that its images got by mistake, the commonest first."""
     names = [entry["name"] for entry in figures["classes"]]
     found = []
     for place, row in enumerate(figures["confusion"]):

@@ -35,7 +35,7 @@ _COLUMNS: Final[tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...]] = 
     ("bytes", "File", lambda row: file_size(row["bytes"])),
     ("parameters", "Para- meters", lambda row: f"{row['parameters']:,}"),
     ("seconds", "Training", lambda row: clock(row["seconds"])),
-    ("images_per_second", "Pictures /s", lambda row: speed(row["images_per_second"])),
+    ("images_per_second", "Images /s", lambda row: speed(row["images_per_second"])),
     ("parity", "Parity", lambda row: f"{row['parity']:.0e}"),
 )
 

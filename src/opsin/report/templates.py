@@ -8,7 +8,7 @@ import math
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import clock, file_size, plus_minus
 from opsin.evaluation.metric_table import known_metrics
-from opsin.report.answer_image import picture_address
+from opsin.report.answer_image import image_address
 
 try:
     import jinja2
@@ -30,7 +30,7 @@ def environment() -> jinja2.Environment:
         "clock": clock,
         "file_size": file_size,
         "plus_minus": plus_minus,
-        "picture": picture_address,
+        "image": image_address,
         "figure": lambda value: "" if value is None or math.isnan(value) else f"{value:.4f}",
         "known_metrics": known_metrics,
         "thousands": lambda value: f"{value:,}",

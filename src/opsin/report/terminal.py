@@ -288,30 +288,30 @@ def layer_table(layers: Sequence[Layer]) -> Table:
 
 
 def leaks_in_words(copies: int, near: int, *, all_copied: bool = False) -> str:
-    """Say how many test pictures were also trained on, and what comes of it.
+    """Say how many test images were also trained on, and what comes of it.
 
     Args:
-        copies: Test pictures with an exact copy among those trained or chosen on.
+        copies: Test images with an exact copy among those trained or chosen on.
         near: Others with a near duplicate there.
-        all_copied: Every test picture has an exact copy.
+        all_copied: Every test image has an exact copy.
 
     Example:
         >>> leaks_in_words(1, 0)
-        '1 test picture has an exact copy among the training pictures (kept, as they were given)'
+        '1 test image has an exact copy among the training images (kept, as they were given)'
     """
     if all_copied:
         return (
-            f"every test picture ({copies:,}) has an exact copy among the training pictures, so "
-            "the validation pictures are judged by instead; for an honest test, give pictures that "
+            f"every test image ({copies:,}) has an exact copy among the training images, so "
+            "the validation images are judged by instead; for an honest test, give images that "
             "are in no other part"
         )
     kinds = [(copies, "an exact copy"), (near, "a near duplicate")]
     parts = [
-        f"{count:,} test picture{'s have' if count > 1 else ' has'} {what}"
+        f"{count:,} test image{'s have' if count > 1 else ' has'} {what}"
         for count, what in kinds
         if count
     ]
-    return f"{' and '.join(parts)} among the training pictures (kept, as they were given)"
+    return f"{' and '.join(parts)} among the training images (kept, as they were given)"
 
 
 def corrected_in_words(corrected: dict[str, Any], split: str) -> str:

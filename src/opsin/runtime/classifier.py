@@ -1,4 +1,4 @@
-"""A classifier.onnx, ready to classify pictures."""
+"""A classifier.onnx, ready to classify images."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from opsin.runtime.model_check import (
 from opsin.runtime.onnx_scan import printable
 from opsin.runtime.test_time_augmentation import views as views_of
 
-#: The answer to a picture that is like none of the training pictures, and how it is put.
+#: The answer to an image that is like none of the training images, and how it is put.
 NONE_OF_THESE: Final = "none of these"
-REJECTED: Final = "None of these: looks unlike the training pictures"
+REJECTED: Final = "None of these: looks unlike the training images"
 
 
 def _nothing() -> NDArray[np.uint8]:
@@ -46,19 +46,19 @@ def _nothing() -> NDArray[np.uint8]:
 @checked
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture.
+    """The answer for one image.
 
     Args:
-        name: What the picture is called.
+        name: What the image is called.
         label: The most probable class.
         confidence: Its probability, 0 to 1.
         probabilities: Probability of each class, the classes in the file's order.
-        familiarity: How much the picture is like the training pictures, -1 to 1; ``None`` where
+        familiarity: How much the image is like the training images, -1 to 1; ``None`` where
             the file cannot tell.
         rejected: Whether it is so unlike them that the answer is "none of these".
-        notes: What was done to the picture beyond decoding and resizing; first of all, where it
+        notes: What was done to the image beyond decoding and resizing; first of all, where it
             holds nothing to recognise, that.
-        pixels: The picture as the network saw it, ``uint8[H, W, C]``.
+        pixels: The image as the network saw it, ``uint8[H, W, C]``.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Prediction:
 
     @property
     def answer(self) -> str:
-        """The label, or ``none of these`` where the picture is like nothing in the training."""
+        """The label, or ``none of these`` where the image is like nothing in the training."""
         return NONE_OF_THESE if self.rejected else self.label
 
     @property
@@ -120,7 +120,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture as the network wants it.
+    """An image as the network wants it.
 
     Args:
         name: What it is called.
@@ -141,11 +141,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to a batch of pictures.
+    """The answers to a batch of images.
 
     Args:
         probabilities: ``float32[N, K]``
-        familiarity: Likeness to the training pictures, ``float32[N]``; ``None`` where the file
+        familiarity: Likeness to the training images, ``float32[N]``; ``None`` where the file
             cannot tell.
         embedding: What the last layer sees, ``float32[N, D]``; ``None`` where it was not asked for.
     """
@@ -155,7 +155,7 @@ class Answers:
     embedding: NDArray[np.float32] | None = None
 
     def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
-        """Tell which pictures are like none of the training pictures, ``bool[N]``."""
+        """Tell which images are like none of the training images, ``bool[N]``."""
         if reject is None or self.familiarity is None:
             return np.zeros(len(self.probabilities), np.bool_)
         return np.asarray(self.familiarity < reject.threshold)
@@ -216,7 +216,7 @@ class Classifier:
 
     @property
     def batch_size(self) -> int:
-        """How many pictures are computed at once: fewer of large ones, for the same memory."""
+        """How many images are computed at once: fewer of large ones, for the same memory."""
         return largest_batch(self.metadata.preparation)
 
     @property
@@ -266,12 +266,12 @@ class Classifier:
         Args:
             image: A file's name, bytes, an open file, a Pillow image or an array ``[H, W]`` or
                 ``[H, W, C]``, see `open_image`; or a list of these, for a list of answers.
-            as_is: Leave the background as it is, even where the training pictures' was the
+            as_is: Leave the background as it is, even where the training images' was the
                 opposite.
-            tta: Test-time augmentation: mean probabilities over a few views of the picture, two
+            tta: Test-time augmentation: mean probabilities over a few views of the image, two
                 to ten times as slow, if these helped on the validation images of the training;
                 else ``notes`` say why not. It is as familiar as it is itself.
-            name: What to call the picture (default: its file name).
+            name: What to call the image (default: its file name).
 
         Raises:
             ImageError: An image cannot be read, or is none; of a list, the first such.
@@ -282,7 +282,7 @@ class Classifier:
             [Prediction(name='boot.png', ...), Prediction(name='bag.png', ...)]
         """
         if not isinstance(image, list | tuple):
-            prepared = self.prepare(image, name or _called(image, "picture"), as_is=as_is)
+            prepared = self.prepare(image, name or _called(image, "image"), as_is=as_is)
             return self._told(self.predict_prepared([prepared], tta=tta), tta=tta)[0]
         if name is not None:
             raise RecipeError(
@@ -292,7 +292,7 @@ class Classifier:
         for start in range(0, len(image), self.batch_size):
             batch = image[start : start + self.batch_size]
             ready = [
-                self.prepare(each, _called(each, f"picture {place}"), as_is=as_is)
+                self.prepare(each, _called(each, f"image {place}"), as_is=as_is)
                 for place, each in enumerate(batch, start)
             ]
             answers += self.predict_prepared(ready, tta=tta)
@@ -305,19 +305,19 @@ class Classifier:
         return [replace(each, notes=(*each.notes, self.without_views)) for each in answers]
 
     def predict_prepared(
-        self, pictures: Sequence[Prepared], *, tta: bool = False
+        self, prepared: Sequence[Prepared], *, tta: bool = False
     ) -> list[Prediction]:
-        """Classify pictures that `prepare` made ready, in one batch; the answers in their order.
+        """Classify images that `prepare` made ready, in one batch; the answers in their order.
 
         It may be called from several threads at once.
 
         Args:
-            pictures: The batch; its size bounds the memory.
+            prepared: The batch; its size bounds the memory.
             tta: As in `predict`, without the note.
         """
-        if not pictures:
+        if not prepared:
             return []
-        images = np.stack([picture.pixels for picture in pictures])
+        images = np.stack([one.pixels for one in prepared])
         answers = self.answers(images)
         probabilities = answers.probabilities
         if tta and self.views is not None:
@@ -326,22 +326,22 @@ class Classifier:
         known = answers.familiarity
         return [
             Prediction(
-                name=picture.name,
+                name=one.name,
                 label=self.classes[int(row.argmax())],
                 confidence=float(row.max()),
                 probabilities=dict(zip(self.classes, map(float, row), strict=True)),
                 familiarity=None if known is None else float(known[place]),
                 rejected=bool(rejected[place]),
-                notes=picture.notes,
-                pixels=picture.pixels,
+                notes=one.notes,
+                pixels=one.pixels,
             )
-            for place, (picture, row) in enumerate(zip(pictures, probabilities, strict=True))
+            for place, (one, row) in enumerate(zip(prepared, probabilities, strict=True))
         ]
 
     def _mean_over_views(
         self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views
     ) -> NDArray[np.float32]:
-        """Return mean probabilities over all views; those of the first, the pictures, are known."""
+        """Return mean probabilities over all views; those of the first, the images, are known."""
         total, count = plain.astype(np.float64), 1
         seen = views_of(images, flip=views.flip, shift=views.shift)
         for view in itertools.islice(seen, 1, None):
@@ -350,17 +350,17 @@ class Classifier:
         return (total / count).astype(np.float32)
 
     def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> Prepared:
-        """Decode a picture into the pixels that training would have made of it.
+        """Decode an image into the pixels that training would have made of it.
 
         It may be called from several threads at once.
 
         Args:
             image: What `predict` takes.
-            name: What to call the picture.
+            name: What to call the image.
             as_is: As in `predict`.
 
         Raises:
-            ImageError: The picture cannot be read.
+            ImageError: The image cannot be read.
         """
         ready = prepare(image, self.metadata.preparation, name, match=not as_is)
         return Prepared.of(name, ready.pixels, ready.notes)
@@ -369,7 +369,7 @@ class Classifier:
         """Return the probability of each class, ``float32[N, K]``.
 
         Args:
-            images: Prepared pictures, ``uint8[N, H, W, C]``, such as a dataset's.
+            images: Prepared images, ``uint8[N, H, W, C]``, such as a dataset's.
 
         Raises:
             ImageError: They are of another shape or type; the error has the line that mends it.
@@ -378,7 +378,7 @@ class Classifier:
         return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
 
     def answers(self, images: NDArray[np.uint8], *, embedding: bool = False) -> Answers:
-        """Return the answers to one batch of prepared pictures, ``uint8[N, H, W, C]``.
+        """Return the answers to one batch of prepared images, ``uint8[N, H, W, C]``.
 
         Args:
             images: The batch; all of it is computed at once, so its size bounds the memory.
@@ -399,10 +399,10 @@ class Classifier:
         *,
         views: Views | None = None,
     ) -> Iterator[Answers]:
-        """Yield the answers batch by batch, to all pictures or to some rows.
+        """Yield the answers batch by batch, to all images or to some rows.
 
         Args:
-            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            images: Prepared images, ``uint8[N, H, W, C]``.
             rows: Which of them, ``int64[M]``.
             views: Variations whose mean probabilities are the answer, such as `views`.
 
@@ -503,7 +503,7 @@ class Classifier:
         """Return what layers put out, under the names of the summary table.
 
         Args:
-            images: Prepared pictures, ``uint8[N, H, W, C]``.
+            images: Prepared images, ``uint8[N, H, W, C]``.
             names: Names of layers, or of the file's outputs.
 
         Raises:
@@ -518,7 +518,7 @@ class Classifier:
     def iter_layers(
         self, images: Images, names: Sequence[str], rows: NDArray[np.int64] | None = None
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield what `layers` returns batch by batch, of all pictures or of some rows."""
+        """Yield what `layers` returns batch by batch, of all images or of some rows."""
         if len(names) == 0:
             raise ModelFileError("the name of a layer", "got none", "Name one or more.")
         known = [layer.name for layer in self.metadata.layers]

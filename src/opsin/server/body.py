@@ -1,4 +1,4 @@
-"""What clients send becomes pictures, within limits.
+"""What clients send becomes images, within limits.
 
 The limits are kept while it arrives. Nothing is written to the disk, nothing is expanded, and no
 more is kept than the limits allow: of one request (`ServerSettings.max_bytes`), and of all together
@@ -61,8 +61,8 @@ class MemoryBudget:
         """
         if size > self.left:
             raise Overloaded(
-                "room for this request's pictures",
-                "the pictures of others fill it",
+                "room for this request's images",
+                "the images of others fill it",
                 "Try again.",
                 retry_after=1,
             )
@@ -165,12 +165,12 @@ class Body:
         raise TooLarge(
             f"a body of at most {most:,} bytes",
             f"it has {self._length:,}" if self._length > most else "it has more",
-            "Send smaller pictures, or fewer at a time.",
+            "Send smaller images, or fewer at a time.",
         )
 
 
-async def read_pictures(body: Body, settings: ServerSettings) -> list[Upload]:
-    """Read the pictures of a request: raw, as a form, or as JSON.
+async def read_images(body: Body, settings: ServerSettings) -> list[Upload]:
+    """Read the images of a request: raw, as a form, or as JSON.
 
     Raises:
         RequestError: The body is not understood, too large or too slow.
@@ -181,49 +181,49 @@ async def read_pictures(body: Body, settings: ServerSettings) -> list[Upload]:
         raise WrongMediaType(
             "a body that is not compressed",
             f"Content-Encoding says {body.coding[:40]!r}",
-            "Pictures are compressed already; send them as they are.",
+            "Images are compressed already; send them as they are.",
         )
     kind = body.content_type.partition(";")[0].strip().lower()
     if kind.startswith("image/") or kind in ("", "application/octet-stream"):
         return _raw(await body.read())
     if kind == "application/json":
-        return pictures_of_json(await body.read(), settings.max_parts)
+        return images_of_json(await body.read(), settings.max_parts)
     if kind == "multipart/form-data":
         form = Form(body.content_type, settings.max_parts)
         await body.feed(form.write)
-        return form.pictures()
+        return form.images()
     raise WrongMediaType(
-        "a picture (image/… or application/octet-stream), multipart/form-data or application/json",
+        "an image (image/… or application/octet-stream), multipart/form-data or application/json",
         f"Content-Type says {kind[:80]!r}",
-        "For one picture: curl --data-binary @boot.png -H 'Content-Type: image/png' ADDRESS",
+        "For one image: curl --data-binary @boot.png -H 'Content-Type: image/png' ADDRESS",
     )
 
 
 def _raw(content: bytes) -> list[Upload]:
     if not content:
-        raise BadRequest("a picture", "the body is empty", "Send the file's bytes as the body.")
-    return [Upload("picture", content)]
+        raise BadRequest("an image", "the body is empty", "Send the file's bytes as the body.")
+    return [Upload("image", content)]
 
 
-def pictures_of_json(content: bytes, most: int) -> list[Upload]:
+def images_of_json(content: bytes, most: int) -> list[Upload]:
     """Read ``{"image": "…"}`` or ``{"images": ["…", …]}``, base64 or ``data:`` addresses.
 
     Args:
         content: The body.
-        most: Pictures it may hold.
+        most: Images it may hold.
 
     Raises:
         BadRequest: It is anything else.
         TooLarge: It holds more.
 
     Example:
-        >>> pictures_of_json(b'{"image": "aGk="}', 1)[0].content
+        >>> images_of_json(b'{"image": "aGk="}', 1)[0].content
         b'hi'
     """
     advice = 'Send {"image": "…"} or {"images": ["…", "…"]} with base64 or data: addresses.'
 
     def wrong(received: str) -> BadRequest:
-        return BadRequest("one or many pictures as JSON", received, advice)
+        return BadRequest("one or many images as JSON", received, advice)
 
     # Counted before it is parsed: each "[]," would become an object of twenty times its size. A
     # data: address has one comma, and another stands between two of them.

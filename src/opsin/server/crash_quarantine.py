@@ -1,4 +1,4 @@
-"""Pictures over which a worker may have died."""
+"""Images over which a worker may have died."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import OrderedDict
 from enum import Enum
 from typing import Final
 
-# Pictures that are remembered; the oldest are forgotten first.
+# Images that are remembered; the oldest are forgotten first.
 _MOST: Final = 256
-# Bytes at either end by which a picture is known again: this is done on the event loop.
+# Bytes at either end by which an image is known again: this is done on the event loop.
 _ENDS: Final = 4096
 
 
@@ -22,19 +22,19 @@ class QuarantineVerdict(Enum):
 
 
 class CrashQuarantine:
-    """Remembers pictures that were being computed when a worker died.
+    """Remembers images that were being computed when a worker died.
 
-    Any picture of a batch may be the one, or none: then the system needed the memory. So each is
+    Any image of a batch may be the one, or none: then the system needed the memory. So each is
     computed alone when it comes again, which clears it, or proves it guilty.
 
     Example:
         >>> quarantine = CrashQuarantine()
-        >>> quarantine.blame(b"picture")
-        >>> quarantine.verdict(b"picture"), quarantine.verdict(b"other")
+        >>> quarantine.blame(b"image")
+        >>> quarantine.verdict(b"image"), quarantine.verdict(b"other")
         (<QuarantineVerdict.ALONE: 1>, <QuarantineVerdict.FREE: 0>)
-        >>> quarantine.blame(b"picture")                 # once more in company proves nothing
-        >>> quarantine.blame(b"picture", alone=True)
-        >>> quarantine.verdict(b"picture")
+        >>> quarantine.blame(b"image")                 # once more in company proves nothing
+        >>> quarantine.blame(b"image", alone=True)
+        >>> quarantine.verdict(b"image")
         <QuarantineVerdict.REFUSED: 2>
     """
 
@@ -45,12 +45,12 @@ class CrashQuarantine:
         return bool(self._deaths)
 
     def blame(self, image: bytes, *, alone: bool = False) -> None:
-        """A worker died with this picture.
+        """A worker died with this image.
 
         The same one may be several times in a batch, and in many batches: then it is no guiltier.
 
         Args:
-            image: The picture.
+            image: The image.
             alone: Whether it was all that the worker had.
         """
         mark = _mark(image)
@@ -59,7 +59,7 @@ class CrashQuarantine:
             self._deaths.popitem(last=False)
 
     def clear(self, image: bytes) -> None:
-        """A worker has answered this picture."""
+        """A worker has answered this image."""
         self._deaths.pop(_mark(image), None)
 
     def verdict(self, image: bytes) -> QuarantineVerdict:

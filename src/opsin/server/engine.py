@@ -1,4 +1,4 @@
-"""Pictures in, answers out, computed by worker processes."""
+"""Images in, answers out, computed by worker processes."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ __all__ = [
     "WorkerDied",
 ]  # fmt: skip
 
-#: Bytes of pictures that may wait.
+#: Bytes of images that may wait.
 QUEUE_BYTES: Final = 256_000_000
 # Seconds beyond the deadline after which a worker is taken for stuck.
 _GRACE: Final = 10.0
-# How much the newest batch counts in the mean time a picture takes.
+# How much the newest batch counts in the mean time an image takes.
 _NEWEST: Final = 0.1
 
 
 class Engine:
-    """Answers pictures in worker processes, as many at once as the machine can.
+    """Answers images in worker processes, as many at once as the machine can.
 
-    Nothing is decoded or computed in the process that it lives in: that one only hands pictures
+    Nothing is decoded or computed in the process that it lives in: that one only hands images
     over and answers back. A worker that is free is given what waits at once, up to ``batch``
-    pictures of a model; so batches grow by themselves where there is much to do, and no image waits
+    images of a model; so batches grow by themselves where there is much to do, and no image waits
     for a batch to fill.
 
     Args:
         models: Names and where they lie: classifiers, or run directories.
         workers: Processes (default: one for each core that this process may use).
-        queue: Pictures that wait, at most.
-        batch: Pictures that are computed together, at most.
+        queue: Images that wait, at most.
+        batch: Images that are computed together, at most.
         deadline: Seconds after which an answer is of no use any more.
-        max_pixels: Pixels of the largest picture that is decoded.
+        max_pixels: Pixels of the largest image that is decoded.
         observer: Its hooks are called with what happens.
         poll_seconds: Seconds between two looks whether a model's file has changed.
 
@@ -112,7 +112,7 @@ class Engine:
         self._stopping = False
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        # Mean seconds of a worker for a picture; until the first batch, a guess.
+        # Mean seconds of a worker for an image; until the first batch, a guess.
         self._pace = 0.01
 
     @property
@@ -133,10 +133,10 @@ class Engine:
     def load(self) -> Load:
         """How busy it is."""
         return Load(
-            waiting=self._queue.pictures,
+            waiting=self._queue.images,
             computing=self._computing,
             workers=len(self._pool.workers),
-            queue=self._queue.most_pictures,
+            queue=self._queue.most_images,
         )
 
     @property
@@ -163,7 +163,7 @@ class Engine:
             task.add_done_callback(log_failure)
 
     async def stop(self, *, wait: bool = True) -> None:
-        """Take no more pictures, answer those that were taken, and end the workers.
+        """Take no more images, answer those that were taken, and end the workers.
 
         Args:
             wait: Whether those that were taken are answered; else they get `Stopping`, too.
@@ -173,7 +173,7 @@ class Engine:
             given = [batch.entries for worker in self._pool.workers for batch in worker.batches]
             for entry in chain(self._queue, *given):
                 entry.request.fail(_stopping())
-        while wait and (self._queue.pictures or self._computing):
+        while wait and (self._queue.images or self._computing):
             self._idle.clear()
             await self._idle.wait()
         for task in self._tasks:
@@ -184,22 +184,22 @@ class Engine:
     async def predict(
         self, model: str, requests: Sequence[PredictRequest], *, deadline: float | None = None
     ) -> list[Result]:
-        """Answer pictures.
+        """Answer images.
 
         A cancelled task frees the places of its images at once.
 
         Args:
             model: A name among `served`.
-            requests: The pictures; all of them are taken, or none.
+            requests: The images; all of them are taken, or none.
             deadline: Seconds after which the answers are of no use (at most the engine's own).
 
         Returns:
-            The answers in order; an `ImageError` in place of the answer to an unreadable picture,
+            The answers in order; an `ImageError` in place of the answer to an unreadable image,
             a `BadAnswer` where the model's is none.
 
         Raises:
             UnknownModel: There is no such model.
-            Stopping: The engine takes no more pictures.
+            Stopping: The engine takes no more images.
             TooLarge: The request is larger than the whole queue.
             Overloaded: There is no room now.
             Expired: The deadline passed.
@@ -254,12 +254,12 @@ class Engine:
     def _enqueue(self, request: PendingRequest) -> None:
         queue, entries = self._queue, request.entries
         size = sum(entry.size for entry in entries)
-        if len(entries) > queue.most_pictures or size > queue.most_bytes:
+        if len(entries) > queue.most_images or size > queue.most_bytes:
             self._observer.refused("too large")
             raise TooLarge(
-                f"at most {queue.most_pictures:,} pictures and "
+                f"at most {queue.most_images:,} images and "
                 f"{queue.most_bytes // 1_000_000} MB in a request",
-                f"got {len(entries):,} pictures of {size / 1e6:.1f} MB",
+                f"got {len(entries):,} images of {size / 1e6:.1f} MB",
                 "Split them into several requests.",
             )
         if not queue.add(entries):
@@ -268,26 +268,26 @@ class Engine:
             if not queue.add(entries):
                 self._observer.refused("overloaded")
                 raise self._overloaded()
-        self._observer.waiting(queue.pictures)
+        self._observer.waiting(queue.images)
         self._dispatch_soon()
 
     def check_queue(self) -> None:
         """Turn a request away before any of it is read, where the queue is full.
 
         Raises:
-            Overloaded: Not one more picture fits.
+            Overloaded: Not one more image fits.
         """
-        if self._queue.pictures >= self._queue.most_pictures:
+        if self._queue.images >= self._queue.most_images:
             self._observer.refused("overloaded")
             raise self._overloaded()
 
     def _overloaded(self) -> Overloaded:
-        ahead = self._queue.pictures + self._computing
+        ahead = self._queue.images + self._computing
         seconds = math.ceil(ahead * self._pace / max(1, len(self._pool.workers)))
         seconds = min(max(1, seconds), math.ceil(self._deadline))
         return Overloaded(
             "room in the queue",
-            f"{self._queue.pictures:,} pictures wait already",
+            f"{self._queue.images:,} images wait already",
             f"Try again in {seconds} s.",
             retry_after=seconds,
         )
@@ -296,7 +296,7 @@ class Engine:
         """Free the places of those that wait; what a worker has is computed in vain."""
         for entry in request.entries:
             self._queue.drop(entry)
-        self._observer.waiting(self._queue.pictures)
+        self._observer.waiting(self._queue.images)
         self._signal_idle()
 
     def _dispatch_soon(self) -> None:
@@ -309,8 +309,8 @@ class Engine:
         """Give free workers what waits."""
         self._dispatching = False
         now = asyncio.get_running_loop().time()
-        before = self._queue.pictures
-        while self._queue.pictures:
+        before = self._queue.images
+        while self._queue.images:
             workers = [worker for worker in self._pool.workers if worker.alive]
             free = [worker for worker in workers if not worker.batches]
             # The next batch lies ready behind the present one only where it could not grow
@@ -319,7 +319,7 @@ class Engine:
             free = free or [w for w in workers if len(w.batches) == 1 and w.batches[0].light]
             if not free:
                 break
-            # One worker is kept from pictures that take long, so that others get through.
+            # One worker is kept from images that take long, so that others get through.
             alone = least == 1 and self._explaining < max(1, len(workers) - 1)
             entries = self._queue.take(
                 now, most=self._batch, among=len(free), least=least, alone=alone
@@ -327,8 +327,8 @@ class Engine:
             if not entries:
                 break
             self._hand_over(free[0], entries)
-        if self._queue.pictures != before:
-            self._observer.waiting(self._queue.pictures)
+        if self._queue.images != before:
+            self._observer.waiting(self._queue.images)
 
     def _hand_over(
         self, worker: WorkerProcess, entries: list[QueueEntry[ModelVersion, PendingRequest]]
@@ -345,13 +345,13 @@ class Engine:
         self._explaining -= batch.entries[0].alone
 
     def _signal_idle(self) -> None:
-        if not self._queue.pictures and not self._computing:
+        if not self._queue.images and not self._computing:
             self._idle.set()
 
     def _answered(self, batch: WorkerBatch, header: Header, body: bytes) -> None:
         """Deliver a worker's answers, after giving it its next batch."""
         self._done(batch)
-        if self._queue.pictures:
+        if self._queue.images:
             self._dispatch()
         observer, now = self._observer, asyncio.get_running_loop().time()
         served = cast("ServedModel", batch.entries[0].model.served)

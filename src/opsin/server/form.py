@@ -1,4 +1,4 @@
-"""Pictures as the files of a form."""
+"""Images as the files of a form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN: Final = (b"binary", b"8bit", b"7bit")
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture as it was sent.
+    """An image as it was sent.
 
     Args:
         name: What its answer is called: the file's name where the client gave one.
@@ -31,14 +31,12 @@ class Upload:
 
 
 def too_many(most: int) -> TooLarge:
-    """Return the error that there are more pictures than allowed."""
-    return TooLarge(
-        f"at most {most:,} pictures", "there are more", "Send them in several requests."
-    )
+    """Return the error that there are more images than allowed."""
+    return TooLarge(f"at most {most:,} images", "there are more", "Send them in several requests.")
 
 
 class Form:
-    """A ``multipart/form-data`` body on its way in (RFC 7578): each file is a picture.
+    """A ``multipart/form-data`` body on its way in (RFC 7578): each file is an image.
 
     Args:
         content_type: The request's, with the boundary.
@@ -89,11 +87,11 @@ class Form:
         except FormParserError:
             raise self._wrong("the body is no such form") from None
 
-    def pictures(self) -> list[Upload]:
+    def images(self) -> list[Upload]:
         """Return what was sent, once all of it is there.
 
         Raises:
-            BadRequest: The form is cut short, or holds no picture.
+            BadRequest: The form is cut short, or holds no image.
         """
         if not self._ended:
             raise self._wrong("the body ends before the form does")
@@ -133,7 +131,7 @@ class Form:
         content = b"".join(self._pieces)
         self._pieces = []
         if content or self._name:  # else: a page's file field in which nothing was chosen
-            self._parts.append(Upload(self._name or f"picture {self._count}", content))
+            self._parts.append(Upload(self._name or f"image {self._count}", content))
 
     def _finish(self) -> None:
         self._ended = True
@@ -141,7 +139,7 @@ class Form:
     @staticmethod
     def _wrong(received: str) -> BadRequest:
         return BadRequest(
-            "pictures as the files of a form (multipart/form-data)",
+            "images as the files of a form (multipart/form-data)",
             received,
-            "With curl: -F image=@boot.png, once for each picture.",
+            "With curl: -F image=@boot.png, once for each image.",
         )

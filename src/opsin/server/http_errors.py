@@ -9,10 +9,10 @@ status says who can mend it (those of `opsin.web.refusals` included):
     404 NotFound            no such address;  UnknownModel: no such model
     405 MethodNotAllowed    an address that knows other methods
     408 SlowRequest         the body did not arrive in time
-    413 TooLarge            more bytes or pictures than this server takes
+    413 TooLarge            more bytes or images than this server takes
     415 WrongMediaType      a kind of body that is not read here
     421 WrongHost           called by a name that is not this server's
-    422 ImageError          understood, and no readable picture
+    422 ImageError          understood, and no readable image
     431 LongHeaders         more headers than anybody needs
     500 InternalError       a fault of the server; its log says more
     500 BadAnswer           the model's answer is none: its file may be damaged

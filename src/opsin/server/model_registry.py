@@ -28,7 +28,7 @@ class ModelRegistry:
 
     Args:
         paths: Names, and classifiers or run directories.
-        batch: Pictures that are computed together, at most.
+        batch: Images that are computed together, at most.
         observer: Its `reloaded` is called for each new file.
         poll_seconds: Seconds between two looks at the files.
     """

@@ -13,10 +13,10 @@ class Load:
     """How busy the engine is.
 
     Args:
-        waiting: Pictures that wait.
-        computing: Pictures that workers have.
+        waiting: Images that wait.
+        computing: Images that workers have.
         workers: Worker processes that are alive and ready.
-        queue: Pictures that may wait at most.
+        queue: Images that may wait at most.
     """
 
     waiting: int
@@ -28,13 +28,13 @@ class Load:
 class Observer:
     """Empty hooks, called on the event loop while the engine works; override those you want.
 
-    They are called for every picture or batch, so be quick and never raise.
+    They are called for every image or batch, so be quick and never raise.
 
     Example:
         >>> class Counting(Observer):
         ...     batches = 0
         ...
-        ...     def batch(self, model: str, pictures: int, seconds: float) -> None:
+        ...     def batch(self, model: str, images: int, seconds: float) -> None:
         ...         self.batches += 1
         >>> counting = Counting()
         >>> counting.batch("demo", 16, 0.01)
@@ -42,10 +42,10 @@ class Observer:
         1
     """
 
-    def waiting(self, pictures: int) -> None:
+    def waiting(self, images: int) -> None:
         """The number of images that wait changed; those being computed are left out."""
 
-    def batch(self, model: str, pictures: int, seconds: float) -> None:
+    def batch(self, model: str, images: int, seconds: float) -> None:
         """A worker decoded and computed a batch."""
 
     def refused(self, reason: str) -> None:
@@ -61,7 +61,7 @@ class Observer:
         """An image has its answer; ``label`` is the most probable class."""
 
     def unreadable(self, model: str) -> None:
-        """A picture cannot be read; an error takes the place of its answer."""
+        """An image cannot be read; an error takes the place of its answer."""
 
     def worker_died(self) -> None:
         """A worker ended that should not have; another takes its place."""

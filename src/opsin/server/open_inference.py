@@ -47,7 +47,7 @@ _ERRORS: Final = {
     408: "The body did not arrive in time.",
     413: "The body has too many bytes.",
     415: "The body is compressed in a way that is not read here.",
-    422: "A picture cannot be read; the protocol has no answers in part.",
+    422: "An image cannot be read; the protocol has no answers in part.",
     503: "The server is busy or stopping; try again after the seconds in Retry-After.",
     504: "There was no answer in time.",
 }
@@ -104,7 +104,7 @@ def version_of(served: ServedModel) -> str:
 
 
 def output_shapes(served: ServedModel) -> dict[str, tuple[str, list[int]]]:
-    """Return datatype and shape of each tensor that a model answers with; -1 = the pictures."""
+    """Return datatype and shape of each tensor that a model answers with; -1 = the images."""
     shapes = {"probabilities": ("FP32", [-1, len(served.metadata.classes)])}
     if served.embedding:
         shapes["embedding"] = ("FP32", [-1, served.embedding])
@@ -253,7 +253,7 @@ def _add_infer(
             request_response(answered),
             replies=_protocol_errors(*_ERRORS)
             | {200: {"model": InferAnswer, "description": "The tensors of the answers."}},
-            summary="Classify pictures",
+            summary="Classify images",
         )
 
 
@@ -299,8 +299,8 @@ async def _answer(
             f"outputs among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
         )
     requests = [
-        PredictRequest(picture, as_is=asked.as_is, embedding="embedding" in names)
-        for picture in asked.pictures
+        PredictRequest(image, as_is=asked.as_is, embedding="embedding" in names)
+        for image in asked.images
     ]
     left = until - asyncio.get_running_loop().time()
     found = await engine.predict(served.name, requests, deadline=min(asked.deadline or left, left))
@@ -336,7 +336,7 @@ def _tensors(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]
 
 
 def _fields(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
-    """Describe tensors as Triton's configuration does: without the axis of the pictures."""
+    """Describe tensors as Triton's configuration does: without the axis of the images."""
     return [
         {"name": name, "data_type": f"TYPE_{_TRITON[datatype]}", "dims": shape[1:] or [1]}
         for name, (datatype, shape) in shapes.items()
@@ -356,7 +356,7 @@ def _expanded(body: bytes, encoding: str, most: int) -> bytes:
         content = b""
     if len(content) > most:
         raise TooLarge(
-            f"at most {most:,} bytes, expanded", "the body is larger", "Send fewer pictures."
+            f"at most {most:,} bytes, expanded", "the body is larger", "Send fewer images."
         )
     if not expander.eof or expander.unused_data:
         raise WrongMediaType(f"a body in {encoding}", "it cannot be expanded", "Send it plain.")
@@ -364,11 +364,11 @@ def _expanded(body: bytes, encoding: str, most: int) -> bytes:
 
 
 def _whole(answer: Result, place: int, count: int) -> PredictResult:
-    """Return an answer, or say which picture has none: the protocol knows no partial answers."""
+    """Return an answer, or say which image has none: the protocol knows no partial answers."""
     if isinstance(answer, PredictResult):
         return answer
-    which = f"picture {place:,} of {count:,}: " if count > 1 else ""
-    said = answer.received.removeprefix("picture: ")
+    which = f"image {place:,} of {count:,}: " if count > 1 else ""
+    said = answer.received.removeprefix("image: ")
     raise type(answer)(answer.expected, which + said, answer.advice)
 
 

@@ -20,10 +20,10 @@ _ERRORS: Final[Mapping[int, str]] = {
     403: "A page of another site asks.",
     404: "There is no such model.",
     408: "The body did not arrive in time.",
-    413: "The body has too many bytes, or too many pictures.",
+    413: "The body has too many bytes, or too many images.",
     415: "A body of this kind is not read here.",
     421: "The Host header is no name of this server.",
-    422: "The one picture that was sent cannot be read.",
+    422: "The one image that was sent cannot be read.",
     503: "The server is busy or stopping; try again after the seconds in Retry-After.",
     504: "There was no answer in time.",
 }
@@ -32,7 +32,7 @@ _REFUSALS: Final = (400, 401, 403, 421)
 
 #: The tags of the routes, in the order in which ``/docs`` shows them.
 TAGS: Final = [
-    {"name": "Predict", "description": "A picture in, its label out."},
+    {"name": "Predict", "description": "An image in, its label out."},
     {"name": "Models", "description": "What is served."},
     {
         "name": "Open Inference Protocol",
@@ -133,8 +133,8 @@ def image_body(settings: ServerSettings) -> dict[str, Any]:
             "application/json": {
                 "schema": {"oneOf": [_only("image", text), _only("images", texts)]},
                 "examples": {
-                    "one": {"summary": "One picture", "value": {"image": both[0]}},
-                    "many": {"summary": "Two pictures", "value": {"images": list(both)}},
+                    "one": {"summary": "One image", "value": {"image": both[0]}},
+                    "many": {"summary": "Two images", "value": {"images": list(both)}},
                 },
             },
             "image/png": {"schema": image},

@@ -26,7 +26,7 @@ class PendingRequest:
     Args:
         model: The model, as it was when the request came: whatever happens to its file, all the
             answers come from the same one.
-        requests: The pictures.
+        requests: The images.
         now: When it came.
         deadline: When the client no longer waits for the answers.
     """
@@ -54,7 +54,7 @@ class PendingRequest:
         self.left = len(self.entries)
 
     def image(self, place: int) -> bytes:
-        """Return a picture as it was sent."""
+        """Return an image as it was sent."""
         image = self.requests[place].image
         return image.tobytes() if isinstance(image, np.ndarray) else image
 
@@ -62,8 +62,8 @@ class PendingRequest:
         """Answer an image with an error before it is queued."""
         self.entries.remove(entry)
         error = ImageError(
-            "a readable picture",
-            "the program that reads pictures ended over this one",
+            "a readable image",
+            "the program that reads images ended over this one",
             "Open it in a viewer and save it again, or leave it out.",
         )
         self.settle(entry.place, error)
@@ -87,29 +87,29 @@ def _mismatch(pixels: NDArray[np.uint8], like: Preparation) -> ImageError | None
         return None
     return ImageError(
         f"prepared pixels uint8{list(shape)}",
-        f"the picture is {pixels.dtype}{list(pixels.shape)}",
-        "Send the picture's file instead, or prepare it as the model states.",
+        f"the image is {pixels.dtype}{list(pixels.shape)}",
+        "Send the image's file instead, or prepare it as the model states.",
     )
 
 
 def to_bytes(
     entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], *, most: int
 ) -> tuple[Header, list[bytes]]:
-    """Put the pictures of a batch as a worker takes them (see `opsin.server.worker.answer`).
+    """Put the images of a batch as a worker takes them (see `opsin.server.worker.answer`).
 
     Args:
-        entries: The pictures.
-        most: Pixels of the largest picture that is decoded.
+        entries: The images.
+        most: Pixels of the largest image that is decoded.
     """
-    pictures, parts = [], []
+    images, parts = [], []
     for entry in entries:
         asked = entry.request.requests[entry.place]
         shape, content = None, asked.image
         if isinstance(content, np.ndarray):
             shape, content = content.shape, content.tobytes()
-        pictures.append((len(content), shape, asked.as_is, asked.embedding, asked.explain))
+        images.append((len(content), shape, asked.as_is, asked.embedding, asked.explain))
         parts.append(content)
-    return {"most": most, "pictures": pictures}, parts
+    return {"most": most, "images": images}, parts
 
 
 def _error(
@@ -131,7 +131,7 @@ def _error(
 def to_results(
     entries: Sequence[QueueEntry[ModelVersion, PendingRequest]], header: Header, body: bytes
 ) -> Iterator[tuple[QueueEntry[ModelVersion, PendingRequest], Result, int]]:
-    """Yield each picture of a batch with its answer and the place of the best class."""
+    """Yield each image of a batch with its answer and the place of the best class."""
     errors, notes = header["errors"], header["notes"]
     count, classes = header["shape"]
     start = 0

@@ -23,7 +23,7 @@ class PredictOptions:
         model: Name of the model; ``None``: the only one.
         all: Whether to return the probability of every class.
         embedding: Whether to return what the last layer sees.
-        explain: Whether to return which parts of the picture the answer rests on.
+        explain: Whether to return which parts of the image the answer rests on.
         as_is: Whether to leave the background as it is.
     """
 

@@ -15,11 +15,11 @@ class PredictRequest:
     """One image to be answered.
 
     Args:
-        image: A picture file's content, or prepared pixels ``uint8[H, W, C]`` of exactly the
+        image: An image file's content, or prepared pixels ``uint8[H, W, C]`` of exactly the
             shape that the model states.
         as_is: Leave the background as it is (see `Classifier.prepare`).
         embedding: Return what the last layer sees, too.
-        explain: Return which parts of the picture the answer rests on, too.
+        explain: Return which parts of the image the answer rests on, too.
     """
 
     image: bytes | NDArray[np.uint8] = field(repr=False)
@@ -30,14 +30,14 @@ class PredictRequest:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """The answer to one picture.
+    """The answer to one image.
 
     Args:
         probabilities: Of each class, ``float32[K]``, the classes in the file's order.
-        familiarity: Likeness to the training pictures, -1 to 1; ``None`` where the file cannot
+        familiarity: Likeness to the training images, -1 to 1; ``None`` where the file cannot
             tell.
         rejected: Whether it is so unlike them that the answer is "none of these".
-        notes: What was done to the picture beyond decoding and resizing.
+        notes: What was done to the image beyond decoding and resizing.
         embedding: What the last layer sees, ``float32[D]``; ``None`` where it was not asked for.
         heat: By how much the probability of the answer falls where a part is hidden,
             ``float32[H, W]``; ``None`` where it was not asked for.
@@ -52,15 +52,15 @@ class PredictResult:
 
 
 class BadAnswer(OpsinError):  # noqa: N818
-    """A model's answer to a picture is none: no number, or no probability."""
+    """A model's answer to an image is none: no number, or no probability."""
 
 
-#: What becomes of one picture.
+#: What becomes of one image.
 Result = PredictResult | ImageError | BadAnswer
 
 
 class Overloaded(OpsinError):  # noqa: N818
-    """More pictures wait than the queue holds; none of the request's was taken.
+    """More images wait than the queue holds; none of the request's was taken.
 
     Args:
         retry_after: Seconds after which there should be room, a whole number of at least 1.
@@ -84,7 +84,7 @@ class UnknownModel(OpsinError):  # noqa: N818
 
 
 class Stopping(OpsinError):  # noqa: N818
-    """The server is on its way out and takes no further pictures."""
+    """The server is on its way out and takes no further images."""
 
 
 class TooLarge(OpsinError):  # noqa: N818

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from opsin.core.errors import OpsinError
-from opsin.server.body import Body, MemoryBudget, read_pictures
+from opsin.server.body import Body, MemoryBudget, read_images
 from opsin.server.disconnects import CancelOnDisconnect
 from opsin.server.engine import Engine
 from opsin.server.http_errors import error_reply, internal_error, status_of
@@ -83,7 +83,7 @@ class Predict:
         scope["path_params"] = {"model": model}  # by which the request is counted
         self._engine.check_queue()
         with Body(scope, receive, self._settings, self._budget) as body:
-            uploads = await read_pictures(body, self._settings)
+            uploads = await read_images(body, self._settings)
             requests = [
                 PredictRequest(upload.content, options.as_is, options.embedding, options.explain)
                 for upload in uploads
@@ -122,7 +122,7 @@ class Predict:
     async def _ask(
         self, model: str, requests: Sequence[PredictRequest], until: float
     ) -> tuple[ServedModel, list[Result]]:
-        """Ask the engine, part by part where the pictures are more than its queue should hold.
+        """Ask the engine, part by part where the images are more than its queue should hold.
 
         Returns:
             The model that answered all of them, and the answers.
@@ -167,13 +167,12 @@ def routes(app: ASGIApp, settings: ServerSettings) -> APIRouter:
         embedding: bool = Query(False, description="Return what the last layer sees."),
         explain: bool = Query(
             False,
-            description="Return which parts of the picture the answer rests on; this takes many "
+            description="Return which parts of the image the answer rests on; this takes many "
             "times as long.",
         ),
         as_is: bool = Query(
             False,
-            description="Leave a background as it is that is the opposite of the training "
-            "pictures'.",
+            description="Leave a background as it is that is the opposite of the training images'.",
         ),
     ) -> None:
         del top, all_, embedding, explain, as_is
@@ -199,11 +198,11 @@ def routes(app: ASGIApp, settings: ServerSettings) -> APIRouter:
             app,
             replies=error_replies()
             | {200: {"model": Predictions, "description": "The answers, in order."}},
-            summary="Classify one picture or many",
-            description="The body is a picture's bytes, a form with one or many files, or JSON "
-            "with base64. Of many pictures, one that cannot be read has an error in place of its "
-            f"answer. Limits: {settings.max_bytes:,} bytes and {settings.max_parts:,} pictures in "
-            f"a request, {settings.max_pixels:,} pixels in a picture.",
+            summary="Classify one image or many",
+            description="The body is an image's bytes, a form with one or many files, or JSON "
+            "with base64. Of many images, one that cannot be read has an error in place of its "
+            f"answer. Limits: {settings.max_bytes:,} bytes and {settings.max_parts:,} images in "
+            f"a request, {settings.max_pixels:,} pixels in an image.",
             openapi_extra={"requestBody": image_body(settings)},
         )
     return router

@@ -46,7 +46,7 @@ class Explanation(TypedDict):
 
 
 class ImagePrediction(TypedDict):
-    """The answer for one picture, or the error that stands in its place."""
+    """The answer for one image, or the error that stands in its place."""
 
     name: Annotated[str, Field(description="The file's name where one was given.")]
     answer: NotRequired[Annotated[str, Field(description='The label, or "none of these".')]]
@@ -55,7 +55,7 @@ class ImagePrediction(TypedDict):
     rejected: NotRequired[
         Annotated[
             bool,
-            Field(description="Whether the picture is like none of the training pictures."),
+            Field(description="Whether the image is like none of the training images."),
         ]
     ]
     familiarity: NotRequired[
@@ -72,7 +72,7 @@ class ImagePrediction(TypedDict):
         Annotated[
             str | None,
             Field(
-                description="Why the answer means nothing, where the picture has no contrast, is "
+                description="Why the answer means nothing, where the image has no contrast, is "
                 "a smooth gradient or noise; without contrast there is no explanation either."
             ),
         ]

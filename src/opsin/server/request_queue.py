@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Generic, TypeVar
 
-#: Bytes of pictures that are given to a worker together, unless a single one is larger: decoding
+#: Bytes of images that are given to a worker together, unless a single one is larger: decoding
 #: takes time by their size, and those behind a batch wait for all of it.
 BATCH_BYTES: Final = 4_000_000
 
@@ -21,11 +21,11 @@ class QueueEntry(Generic[Model, Request]):
     """One image in the queue.
 
     Args:
-        model: Pictures of one model are computed together.
+        model: Images of one model are computed together.
         size: Its bytes.
         deadline: When its answer is no longer wanted, on the clock of `RequestQueue.take`.
         request: The request that it belongs to.
-        place: Which of the request's pictures it is.
+        place: Which of the request's images it is.
         alone: Whether it takes so long that it must not hold up others in its batch.
     """
 
@@ -38,17 +38,17 @@ class QueueEntry(Generic[Model, Request]):
 
 
 class RequestQueue(Generic[Model, Request]):
-    """A queue of pictures with two bounds: how many, and how many bytes.
+    """A queue of images with two bounds: how many, and how many bytes.
 
-    Each model has a lane, and another one for pictures that go alone. The lane whose first picture
+    Each model has a lane, and another one for images that go alone. The lane whose first image
     has waited longest is served next; within a lane, order is by arrival.
 
     Args:
-        pictures: How many may wait.
+        images: How many may wait.
         size: How many bytes may wait.
 
     Example:
-        >>> queue = RequestQueue(pictures=2, size=100)
+        >>> queue = RequestQueue(images=2, size=100)
         >>> boot = QueueEntry("shoes", size=60, deadline=5.0, request="first request")
         >>> queue.add([boot])
         True
@@ -58,25 +58,25 @@ class RequestQueue(Generic[Model, Request]):
         ['first request']
     """
 
-    def __init__(self, pictures: int, size: int) -> None:
-        self.most_pictures = pictures
+    def __init__(self, images: int, size: int) -> None:
+        self.most_images = images
         self.most_bytes = size
-        self.pictures = 0
+        self.images = 0
         self.bytes = 0
         # Ordered dictionaries, so that an entry leaves from the middle of a lane at once.
         self._lanes: dict[tuple[Model, bool], OrderedDict[QueueEntry[Model, Request], int]] = {}
         self._arrivals = 0
 
     def add(self, entries: Sequence[QueueEntry[Model, Request]]) -> bool:
-        """Let pictures wait: all of them, or none where there is no room (``False``)."""
+        """Let images wait: all of them, or none where there is no room (``False``)."""
         size = sum(entry.size for entry in entries)
-        if self.pictures + len(entries) > self.most_pictures or self.bytes + size > self.most_bytes:
+        if self.images + len(entries) > self.most_images or self.bytes + size > self.most_bytes:
             return False
         for entry in entries:
             lane = self._lanes.setdefault((entry.model, entry.alone), OrderedDict())
             lane[entry] = self._arrivals
             self._arrivals += 1
-        self.pictures += len(entries)
+        self.images += len(entries)
         self.bytes += size
         return True
 
@@ -85,12 +85,12 @@ class RequestQueue(Generic[Model, Request]):
         return chain.from_iterable(self._lanes.values())
 
     def drop(self, entry: QueueEntry[Model, Request]) -> bool:
-        """Free a picture's place; ``False``: it does not wait (any more)."""
+        """Free an image's place; ``False``: it does not wait (any more)."""
         key = (entry.model, entry.alone)
         lane = self._lanes.get(key)
         if lane is None or lane.pop(entry, None) is None:
             return False
-        self.pictures -= 1
+        self.images -= 1
         self.bytes -= entry.size
         if not lane:
             del self._lanes[key]
@@ -99,16 +99,16 @@ class RequestQueue(Generic[Model, Request]):
     def take(
         self, now: float, *, most: int, among: int = 1, least: int = 1, alone: bool = True
     ) -> list[QueueEntry[Model, Request]]:
-        """Take the next batch: pictures of one model, those that waited longest.
+        """Take the next batch: images of one model, those that waited longest.
 
         Entries whose deadline has passed are dropped instead.
 
         Args:
             now: The time.
-            most: Pictures of the batch, at most.
+            most: Images of the batch, at most.
             among: Workers that are free: what waits is shared out evenly between them.
             least: Take nothing where fewer images than this wait for the model.
-            alone: Whether a picture may be taken that goes alone.
+            alone: Whether an image may be taken that goes alone.
         """
         for key in list(self._lanes):
             self._drop_late(key, now)

@@ -73,8 +73,8 @@ class ModelCard(BaseModel):
         kind: Its architecture.
         classes: Its labels, in the order of the probabilities.
         size: Its input.
-        resize: How pictures are brought to that size.
-        background: Whether a background is turned that is the opposite of the training pictures'.
+        resize: How images are brought to that size.
+        background: Whether a background is turned that is the opposite of the training images'.
         score: How good it was when it was made.
         rejects: Whether "none of these" is among its answers.
         embedding: Length of the embedding; 0 where it has none.
@@ -229,7 +229,7 @@ def build_app(
         metrics,
         title="Opsin",
         version=__version__,
-        description="Pictures in, labels out. Each example below works by clicking.",
+        description="Images in, labels out. Each example below works by clicking.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,

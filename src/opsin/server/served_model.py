@@ -34,7 +34,7 @@ class ServedModel:
         metadata: Classes, preparation, score … of its file.
         digest: SHA-256 of the file, as hexadecimal digits.
         loaded: When it was loaded, in seconds since 1970.
-        mix: Share of each class among the training pictures, in the order of the classes; ``None``
+        mix: Share of each class among the training images, in the order of the classes; ``None``
             where the file lies in no run directory.
         embedding: Length of the embedding; 0 where the file has none.
         batch_invariant: Whether answers are the same to the last bit in batches of any size. Where
@@ -59,7 +59,7 @@ class ModelVersion:
         path: Where it was read.
         content: What was read.
         stamp: What the file was known by.
-        most: How many pictures may be computed at once, as `opsin.runtime.model_check` found.
+        most: How many images may be computed at once, as `opsin.runtime.model_check` found.
         served: What is known of it, once a worker has opened it.
         asked: Requests for it that are not answered yet.
     """
@@ -76,7 +76,7 @@ class ModelVersion:
 
     @property
     def batch_invariant(self) -> bool:
-        """Whether its pictures may be computed together."""
+        """Whether its images may be computed together."""
         return self.served is None or self.served.batch_invariant
 
 
@@ -109,7 +109,7 @@ def stamp_of(file: Path) -> Stamp | None:
 
 
 def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
-    """Return the share of each class among the pictures that a file was trained with.
+    """Return the share of each class among the images that a file was trained with.
 
     Args:
         file: The classifier.

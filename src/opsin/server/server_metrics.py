@@ -73,7 +73,7 @@ class ServerMetrics(Observer):
     Example:
         >>> metrics = ServerMetrics()
         >>> metrics.waiting(3)
-        >>> b"opsin_pictures_waiting 3.0" in metrics.text({})
+        >>> b"opsin_images_waiting 3.0" in metrics.text({})
         True
     """
 
@@ -88,12 +88,12 @@ class ServerMetrics(Observer):
             "opsin_request_seconds", "From the first byte of a request to the last byte of its "
             "answer, in seconds.", ["route", "model"], buckets=_SECONDS, **given,
         )  # fmt: skip
-        self.pictures = Gauge(
-            "opsin_pictures_waiting", "Pictures that wait for a worker now. At the queue's size, "
+        self.images = Gauge(
+            "opsin_images_waiting", "Images that wait for a worker now. At the queue's size, "
             "requests are refused.", **given,
         )  # fmt: skip
         self.batches = Histogram(
-            "opsin_batch_pictures", "Pictures that a worker computed together. 1 throughout: the "
+            "opsin_batch_images", "Images that a worker computed together. 1 throughout: the "
             "server is idle; at the largest: it is busy.", ["model"], buckets=_BATCHES, **given,
         )  # fmt: skip
         self.batch_seconds = Counter(
@@ -102,26 +102,26 @@ class ServerMetrics(Observer):
         )  # fmt: skip
         self.refusals = Counter(
             "opsin_refusals", "Requests turned away, by reason. By the engine: overloaded (the "
-            "queue was full), too large (more pictures than the queue holds), expired (no answer "
+            "queue was full), too large (more images than the queue holds), expired (no answer "
             "in time), stopping, worker died. Before that by the guard, and so in no other figure: "
             "no host (none, or several), wrong host, foreign origin (a page of another site), no "
             "token (none, or another).", ["reason"], **given,
         )  # fmt: skip
         self.answers = Counter(
-            "opsin_answers", "Pictures answered, by the label that they got.", ["model", "label"],
+            "opsin_answers", "Images answered, by the label that they got.", ["model", "label"],
             **given,
         )  # fmt: skip
         self.answer_seconds = Histogram(
-            "opsin_answer_seconds", "From the moment a picture is accepted to its answer, in "
+            "opsin_answer_seconds", "From the moment an image is accepted to its answer, in "
             "seconds.", ["model"], buckets=_SECONDS, **given,
         )  # fmt: skip
         self.confidence = Histogram(
             "opsin_confidence", "Probability of the label given, 0 to 1. Sum divided by count is "
-            "the mean confidence; if it sinks, the pictures have become harder or strange.",
+            "the mean confidence; if it sinks, the images have become harder or strange.",
             ["model"], buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0), **given,
         )  # fmt: skip
         self.unreadables = Counter(
-            "opsin_unreadable", "Pictures that could not be read.", ["model"], **given
+            "opsin_unreadable", "Images that could not be read.", ["model"], **given
         )
         self.deaths = Counter(
             "opsin_worker_deaths", "Worker processes that ended and were replaced. Should be 0.",
@@ -137,13 +137,13 @@ class ServerMetrics(Observer):
         self._mix = _Mix(self._of)
         self.registry.register(self._mix)
 
-    def waiting(self, pictures: int) -> None:
-        """So many pictures wait now."""
-        self.pictures.set(pictures)
+    def waiting(self, images: int) -> None:
+        """So many images wait now."""
+        self.images.set(images)
 
-    def batch(self, model: str, pictures: int, seconds: float) -> None:
-        """A worker computed so many pictures together, in so long."""
-        self.batches.labels(model).observe(pictures)
+    def batch(self, model: str, images: int, seconds: float) -> None:
+        """A worker computed so many images together, in so long."""
+        self.batches.labels(model).observe(images)
         self.batch_seconds.labels(model).inc(seconds)
 
     def refused(self, reason: str) -> None:
@@ -157,7 +157,7 @@ class ServerMetrics(Observer):
     def answered(
         self, model: str, answer: PredictResult, label: str, seconds_waited: float
     ) -> None:
-        """A picture has its answer."""
+        """An image has its answer."""
         of = self._of.get(model)
         if of is None:
             of = self._of[model] = _AnswerCounts(self, model)
@@ -167,7 +167,7 @@ class ServerMetrics(Observer):
         )  # fmt: skip
 
     def unreadable(self, model: str) -> None:
-        """A picture cannot be read."""
+        """An image cannot be read."""
         self.unreadables.labels(model).inc()
 
     def worker_died(self) -> None:
@@ -230,9 +230,9 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
 
 
 def training_mix(served: ServedModel) -> dict[str, float] | None:
-    """Return the share of each label that is to be expected if pictures are like the training's.
+    """Return the share of each label that is to be expected if images are like the training's.
 
-    "none of these" has the share of known pictures that the file refuses by mistake.
+    "none of these" has the share of known images that the file refuses by mistake.
     """
     if served.mix is None:
         return None
@@ -260,7 +260,7 @@ class _Mix(Collector):
 
     def collect(self) -> Iterable[Metric]:
         shares = GaugeMetricFamily(
-            "opsin_training_share", "Share of each label to be expected if pictures are like those "
+            "opsin_training_share", "Share of each label to be expected if images are like those "
             "of the training.", labels=["model", "label"],
         )  # fmt: skip
         distance = GaugeMetricFamily(

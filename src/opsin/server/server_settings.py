@@ -42,11 +42,9 @@ class ServerSettings:
         None, "Processes that compute (default: one a core).", flag="--workers", least=1
     )
     queue: int = setting(
-        256, "Pictures that may wait; beyond them, requests are refused.", flag="--queue", least=1
+        256, "Images that may wait; beyond them, requests are refused.", flag="--queue", least=1
     )
-    batch: int = setting(
-        16, "Pictures that are computed together at most.", flag="--batch", least=1
-    )
+    batch: int = setting(16, "Images that are computed together at most.", flag="--batch", least=1)
     deadline: float = setting(
         30.0,
         "Time for a request to be read and answered.",
@@ -63,10 +61,10 @@ class ServerSettings:
         least=1,
         unit=1_000_000,
     )
-    max_parts: int = setting(1_000, "Most pictures or form fields of one request.", least=1)
+    max_parts: int = setting(1_000, "Most images or form fields of one request.", least=1)
     max_pixels: int = setting(
         MAX_PIXELS,
-        "Most million pixels of a picture.",
+        "Most million pixels of an image.",
         flag="--max-megapixels",
         metavar="MP",
         least=1,

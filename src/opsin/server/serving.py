@@ -131,8 +131,7 @@ def _announce(
     which = "" if len(served) == 1 else f"?model={next(iter(served))}"
     watcher.fact(
         "Try",
-        f"curl --data-binary @PICTURE -H 'Content-Type: image/png'{option} "
-        f"{address}/predict{which}",
+        f"curl --data-binary @IMAGE -H 'Content-Type: image/png'{option} {address}/predict{which}",
     )
     if settings.token is not None:
         watcher.fact("Token", "a browser asks for it: any name, the token as password")
@@ -140,7 +139,7 @@ def _announce(
         where = "every address of this machine" if settings.host in EVERYWHERE else settings.host
         watcher.note(
             f"{where} is listened on without "
-            "encryption: who can watch the network reads pictures and token. Put a proxy with "
+            "encryption: who can watch the network reads images and token. Put a proxy with "
             "HTTPS in front of it, and name the proxy's host among the allowed ones."
         )
 

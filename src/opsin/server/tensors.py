@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 from opsin.core.metadata import Preparation
 from opsin.web.refusals import BadRequest
 
-Picture = bytes | NDArray[np.uint8]
+Image = bytes | NDArray[np.uint8]
 
 #: What the request header is called that says how many bytes of the body are JSON.
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
@@ -45,7 +45,7 @@ class TensorError(BadRequest):
 
 
 class InputTensor(BaseModel):
-    """A tensor that a client sends: pictures."""
+    """A tensor that a client sends: images."""
 
     model_config = ConfigDict(extra="ignore")
     name: str = Field(description="`image_bytes` (encoded files) or `images` (prepared pixels)")
@@ -68,7 +68,7 @@ class OutputTensor(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """What a client asks: one tensor of pictures, and which tensors it wants of the answers."""
+    """What a client asks: one tensor of images, and which tensors it wants of the answers."""
 
     model_config = ConfigDict(extra="ignore")
     id: str = ""
@@ -98,7 +98,7 @@ class TensorRequest:
 
     Args:
         id: What the client calls it; comes back in the answer.
-        pictures: Files' contents, or prepared pixels ``uint8[H, W, C]``.
+        images: Files' contents, or prepared pixels ``uint8[H, W, C]``.
         wanted: The tensors of the answer; empty: all there are.
         binary: Whether all of them come as bytes, where ``wanted`` is empty.
         as_is: Whether a background is left as it is.
@@ -106,7 +106,7 @@ class TensorRequest:
     """
 
     id: str
-    pictures: list[Picture]
+    images: list[Image]
     wanted: tuple[RequestedOutput, ...] = ()
     binary: bool = False
     as_is: bool = False
@@ -124,8 +124,8 @@ def read_request(
     Args:
         body: All of it, no longer compressed.
         json_length: The header ``Inference-Header-Content-Length``; ``None`` = all of it is JSON.
-        preparation: The size that the model's prepared pictures have.
-        most: Pictures of a request at most.
+        preparation: The size that the model's prepared images have.
+        most: Images of a request at most.
 
     Raises:
         TensorError: It cannot be understood, or does not fit the model.
@@ -142,14 +142,14 @@ def read_request(
     except ValidationError as error:
         raise TensorError("an infer request in JSON", _first_mistake(error), _ADVICE) from None
     tensor = request.inputs[0]
-    pictures = _pictures(tensor, tail, preparation, most)
+    images = _images(tensor, tail, preparation, most)
     parameters = request.parameters
     if any(name.startswith("sequence_") for name in parameters):
-        raise TensorError("pictures that stand alone", "got a sequence", "Leave sequence_id out.")
+        raise TensorError("images that stand alone", "got a sequence", "Leave sequence_id out.")
     whole = _flag(parameters, "binary_data_output")
     return TensorRequest(
         id=request.id,
-        pictures=pictures,
+        images=images,
         wanted=tuple(_wanted(output, whole) for output in request.outputs),
         binary=whole,
         as_is=_flag(parameters, "as_is"),
@@ -171,9 +171,9 @@ def _parted(body: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
     return body[:length], memoryview(body)[length:]
 
 
-def _pictures(
+def _images(
     tensor: InputTensor, tail: memoryview, preparation: Preparation, most: int
-) -> list[Picture]:
+) -> list[Image]:
     size = (preparation.height, preparation.width, preparation.channels)
     forms = {"image_bytes": ("BYTES", ()), "images": ("UINT8", size)}
     if tensor.name not in forms:
@@ -189,11 +189,11 @@ def _pictures(
     if len(tensor.shape) != 1 + len(rest) or tuple(tensor.shape[1:]) != rest:
         raise TensorError(
             f"{tensor.name} of shape [{form}]", f"got {_short(str(tensor.shape))}",
-            "Resize the pictures, or send files as image_bytes.",
+            "Resize the images, or send files as image_bytes.",
         )  # fmt: skip
     if not 1 <= tensor.shape[0] <= most:
         raise TensorError(
-            f"1 to {most:,} pictures", f"got {_short(str(tensor.shape[0]))}",
+            f"1 to {most:,} images", f"got {_short(str(tensor.shape[0]))}",
             "Send them in several requests.",
         )  # fmt: skip
     stated = tensor.parameters.get("binary_data_size")
@@ -217,8 +217,8 @@ def _pictures(
     return _files(tensor, tail) if stated is not None else _from_base64(tensor)
 
 
-def _pixels(tensor: InputTensor, tail: memoryview | None) -> list[Picture]:
-    """Return prepared pictures; the claimed shape is believed once the bytes are counted."""
+def _pixels(tensor: InputTensor, tail: memoryview | None) -> list[Image]:
+    """Return prepared images; the claimed shape is believed once the bytes are counted."""
     if tail is None:
         tail = memoryview(_numbers(tensor.data or [], tensor.shape))
     if len(tail) != prod(tensor.shape):
@@ -250,9 +250,9 @@ def _numbers(data: list[Any], shape: Sequence[int]) -> bytes:
         ) from None  # fmt: skip
 
 
-def _files(tensor: InputTensor, tail: memoryview) -> list[Picture]:
+def _files(tensor: InputTensor, tail: memoryview) -> list[Image]:
     """Cut the bytes into elements: four bytes of length, then the content."""
-    files: list[Picture] = []
+    files: list[Image] = []
     place = 0
     for _ in range(tensor.shape[0]):
         start = place + LENGTH.size
@@ -271,7 +271,7 @@ def _files(tensor: InputTensor, tail: memoryview) -> list[Picture]:
     return files
 
 
-def _from_base64(tensor: InputTensor) -> list[Picture]:
+def _from_base64(tensor: InputTensor) -> list[Image]:
     data = tensor.data or []
     if len(data) != tensor.shape[0]:
         raise TensorError(
@@ -279,13 +279,13 @@ def _from_base64(tensor: InputTensor) -> list[Picture]:
         )
     if tensor.parameters.get("content_type", "base64") != "base64":
         raise TensorError("content_type base64", "got another", _ADVICE)
-    files: list[Picture] = []
+    files: list[Image] = []
     for number, text in enumerate(data, 1):
         try:
             files.append(base64.b64decode(text if type(text) is str else "?", validate=True))
         except (binascii.Error, ValueError):
             raise TensorError(
-                "picture files in base64", f"element {number:,} is none",
+                "image files in base64", f"element {number:,} is none",
                 "JSON holds no bytes: encode them, or send them behind the JSON.",
             ) from None  # fmt: skip
     return files

@@ -66,7 +66,7 @@ class LoadedModel:
 
 
 def mean_of(classifier: Classifier) -> NDArray[np.float64]:
-    """Return the mean of the training pictures, ``float64[C]``, or nothing where it is not known.
+    """Return the mean of the training images, ``float64[C]``, or nothing where it is not known.
 
     It is what the network's first layer makes 0. That layer is linear, so black and white tell.
     """
@@ -142,13 +142,13 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
 
 
 def size_of(image: bytes) -> tuple[int, int]:
-    """Return a picture's width and height by its header.
+    """Return an image's width and height by its header.
 
     The two usual formats are read directly, in a tenth of the time. A file that states its size
     twice may deceive this, but not the decoder, which has a limit of its own.
 
     Raises:
-        ImageError: It is no picture of a known format, or far too large.
+        ImageError: It is no image of a known format, or far too large.
     """
     if image[:8] == b"\x89PNG\r\n\x1a\n" and image[12:16] == b"IHDR" and len(image) >= 24:
         return int.from_bytes(image[16:20]), int.from_bytes(image[20:24])
@@ -156,7 +156,7 @@ def size_of(image: bytes) -> tuple[int, int]:
         with contextlib.suppress(ValueError):
             height, width, *_ = simplejpeg.decode_jpeg_header(image)
             return width, height
-    height, width, _ = look_at(image, "picture")
+    height, width, _ = look_at(image, "image")
     return width, height
 
 
@@ -168,36 +168,36 @@ def prepare(
     as_is: bool,
     most: int,
 ) -> Prepared:
-    """Make a picture ready: decode its file, or take prepared pixels as they are.
+    """Make an image ready: decode its file, or take prepared pixels as they are.
 
     Args:
         classifier: What it is made ready for.
         content: The file's bytes, or the pixels.
         shape: The pixels' shape; ``None``: it is a file.
         as_is: Leave the background as it is.
-        most: Pixels of the largest picture that is decoded.
+        most: Pixels of the largest image that is decoded.
 
     Raises:
         ImageError: It cannot be read, or is too large.
     """
     if shape is not None:
-        return Prepared.of("picture", np.frombuffer(content, np.uint8).reshape(shape))
+        return Prepared.of("image", np.frombuffer(content, np.uint8).reshape(shape))
     image = bytes(content)
     width, height = size_of(image)
     if height * width > most:
         raise ImageError(
-            f"a picture of at most {most:,} pixels",
+            f"an image of at most {most:,} pixels",
             f"it has {width:,} × {height:,}",
             "Make it smaller first.",
         )
     try:
-        return classifier.prepare(image, "picture", as_is=as_is)
+        return classifier.prepare(image, "image", as_is=as_is)
     except ImageError:
         raise
     except Exception as error:  # a decoder's surprise must not end a worker
         raise ImageError(
-            "a readable picture",
-            f"picture: damaged ({type(error).__name__})",
+            "a readable image",
+            f"image: damaged ({type(error).__name__})",
             "Open it in a viewer and save it again, or leave it out.",
         ) from error
 
@@ -227,20 +227,20 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
 
     Args:
         model: What answers.
-        header: ``most``: pixels of the largest picture. ``pictures``: for each its bytes, its shape
+        header: ``most``: pixels of the largest image. ``images``: for each its bytes, its shape
             where it is prepared pixels, and whether the background stays as it is, the embedding is
             wanted, the heat map is wanted.
-        body: The pictures, one behind another.
+        body: The images, one behind another.
 
     Returns:
         The header of the reply, and the arrays behind it: ``probabilities`` float32[M, K] of the M
-        pictures that could be read, ``familiarity`` float32[M], ``embedding`` float32[M, D] where
+        images that could be read, ``familiarity`` float32[M], ``embedding`` float32[M, D] where
         anyone wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
     """
     began = time.perf_counter()
     ready: dict[int, Prepared] = {}
     errors, notes, explained, start, embedding = {}, {}, set(), 0, False
-    for place, (size, shape, as_is, embed, explain) in enumerate(header["pictures"]):
+    for place, (size, shape, as_is, embed, explain) in enumerate(header["images"]):
         content = body[start : start + size]
         start += size
         try:

@@ -212,5 +212,5 @@ async def _loaded_by(loading: Coroutine[Any, Any, Header], model: ModelVersion) 
         raise ModelFileError(
             "a classifier.onnx written by Opsin",
             f"the process that opened {model.path} ended over it",
-            "Try it alone: opsin predict " + str(model.path) + " PICTURE",
+            "Try it alone: opsin predict " + str(model.path) + " IMAGE",
         ) from error

@@ -28,7 +28,7 @@ class WorkerBatch:
     """What a worker was given and has not answered yet.
 
     Args:
-        entries: The pictures, in the order in which they were sent.
+        entries: The images, in the order in which they were sent.
         light: Whether the worker may be given the next batch before this one is answered.
         since: When the worker began with it.
     """

@@ -34,7 +34,7 @@ def open_studio(
     Args:
         runs: Folder of the run directories.
         home: Folder of the studio's own files (default: the user's data folder).
-        roots: Folders below which people may browse for pictures (default: the user's home).
+        roots: Folders below which people may browse for images (default: the user's home).
         host: Address to listen on; any but this machine's own needs a token.
         port: Port (default: 8600 or the next that is free; 0 takes any).
         token: What visitors may show; needed on an address that other machines reach.

@@ -1,4 +1,4 @@
-"""Routes of pictures and files, by ids."""
+"""Routes of images and files, by ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opsin.web.refusals import error_parts, json_reply
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-# A picture's address holds its version, so what is behind it never changes.
+# An image's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
 
@@ -46,7 +46,7 @@ _SHOWN: Final = {
 
 
 def add_routes(api: FastAPI, studio: Studio) -> None:
-    """Serve pictures of sets and runs, the files of runs, and previews.
+    """Serve images of sets and runs, the files of runs, and previews.
 
     Whatever is not there is 404 and ``{"error": {"kind", "expected", "received", "advice"}}``.
 
@@ -55,17 +55,17 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
         studio: Knows which sets, runs and jobs there are.
     """
 
-    @api.get("/pictures/{set_id}/{row}")
+    @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
         try:
-            return await _picture(await studio.open.of_set(set_id), row, v)
+            return await _image(await studio.open.of_set(set_id), row, v)
         except OpsinError as error:
             return _gone(error)
 
-    @api.get("/run-pictures/{run_id}/{row}")
+    @api.get("/run-images/{run_id}/{row}")
     async def of_run(run_id: str, row: str, v: str = "") -> Response:
         try:
-            return await _picture(await studio.open.of_run(run_id), row, v)
+            return await _image(await studio.open.of_run(run_id), row, v)
         except OpsinError as error:
             return _gone(error)
 
@@ -96,17 +96,17 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
     """
     fixed = (
         directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
-        directory.dataset, directory.history, directory.predictions, directory.pictures,
+        directory.dataset, directory.history, directory.predictions, directory.images,
         directory.corrections, directory.log,
     )  # fmt: skip
     figures = directory.figures.glob("*.png"), directory.figures.glob("*.svg")
     return {file.name: file for file in (*fixed, *figures[0], *figures[1]) if file.is_file()}
 
 
-async def _picture(opened: DecodedDataset, row: str, version: str) -> Response:
-    # Nine digits are more than there are pictures, and int() takes its time for a million.
+async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
+    # Nine digits are more than there are images, and int() takes its time for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
-        raise NotThere("the number of a picture", f"got {row!r:.40}", "Go back a page.")
+        raise NotThere("the number of an image", f"got {row!r:.40}", "Go back a page.")
     content = await asyncio.to_thread(opened.png, int(row))
     headers = _FOREVER if version == opened.version else _NOW
     return Response(content, headers=headers, media_type="image/png")
@@ -131,6 +131,6 @@ def _gone(error: OpsinError) -> Response:
     if not isinstance(error, NotThere):
         # What the page says of a source or a run that is damaged names places on this machine.
         error = NotThere(
-            "pictures or files that can be read", "these are gone or damaged", "Open their page."
+            "images or files that can be read", "these are gone or damaged", "Open their page."
         )
     return json_reply({"error": error_parts(error)}, 404, _NOW)

@@ -6,4 +6,4 @@ from opsin.core.errors import OpsinError
 
 
 class NotThere(OpsinError):  # noqa: N818  it is what the page says, with status 404
-    """An address that leads to nothing: a run, a set, a picture or a job that is gone."""
+    """An address that leads to nothing: a run, a set, an image or a job that is gone."""

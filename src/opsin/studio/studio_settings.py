@@ -28,7 +28,7 @@ class StudioSettings:
     Args:
         runs: Folder of the run directories.
         home: Folder of the studio's own files: queue, sets, corrections, uploads.
-        roots: Folders below which people may browse for pictures.
+        roots: Folders below which people may browse for images.
 
     The other fields say what they mean themselves; most are options of ``opsin studio``, too.
 

@@ -1,4 +1,4 @@
-"""Random changes to whole batches of training pictures."""
+"""Random changes to whole batches of training images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def augment(
     generator: torch.Generator,
     mirrored: Tensor | None = None,
 ) -> Tensor:
-    """Vary each picture of a batch at random: its place, its light, and a square put out.
+    """Vary each image of a batch at random: its place, its light, and a square put out.
 
     Mirroring and moving alone gather pixels and are exact; zooming and turning interpolate.
-    Whatever comes into sight from outside repeats the picture's border, so that no edge appears
+    Whatever comes into sight from outside repeats the image's border, so that no edge appears
     that no photograph has. How many numbers are drawn, and in which order, depends on the recipe
-    and the shape of the batch only: the same state of the generator gives the same pictures.
+    and the shape of the batch only: the same state of the generator gives the same images.
 
     Args:
         images: ``uint8[N, H, W, C]``, on any device; it is not changed.
         recipe: How much of what: ``flip``, ``shift``, ``zoom``, ``rotate``, ``light``, ``erase``.
         generator: Source of randomness, on the CPU.
-        mirrored: Which pictures to mirror where the recipe does so, ``bool[N]`` on the CPU
+        mirrored: Which images to mirror where the recipe does so, ``bool[N]`` on the CPU
             (default: half of them, at random).
 
     Returns:
@@ -76,8 +76,8 @@ def _move(
 ) -> Tensor:
     """Move and mirror by gathering.
 
-    First whole rows of all pictures, then columns within them: on a CPU this is five times as
-    fast as indexing by picture, row and column at once.
+    First whole rows of all images, then columns within them: on a CPU this is five times as
+    fast as indexing by image, row and column at once.
     """
     count, height, width, channels = images.shape
     down, right, mirrored = _draw_moves(count, recipe, generator, chosen)
@@ -106,8 +106,8 @@ def _transform(
         zoom = 1 + recipe.zoom * _draw_signed(count, generator)
     if recipe.rotate:
         turn = math.radians(recipe.rotate) * _draw_signed(count, generator)
-    # From a place in the new picture to one in the old; both run from -1 to 1, whatever the
-    # sides are, so that a turn of a picture that is not square needs their ratio.
+    # From a place in the new image to one in the old; both run from -1 to 1, whatever the
+    # sides are, so that a turn of an image that is not square needs their ratio.
     cosine, sine = turn.cos() / zoom, turn.sin() / zoom
     sign = 1 - 2 * mirrored.float()
     across = torch.cat([sign * cosine, -sine * height / width, 2 * right / width], dim=1)
@@ -122,7 +122,7 @@ def _transform(
 
 
 def _relight(images: Tensor, light: float, generator: torch.Generator) -> Tensor:
-    """Multiply each picture's contrast about its own mean, then its brightness, by factors."""
+    """Multiply each image's contrast about its own mean, then its brightness, by factors."""
     count = len(images)
     contrast = (1 + light * _draw_signed(count, generator)).to(images.device)
     brightness = (1 + light * _draw_signed(count, generator)).to(images.device)
@@ -134,7 +134,7 @@ def _relight(images: Tensor, light: float, generator: torch.Generator) -> Tensor
 
 
 def _erase(images: Tensor, colour: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Put out a square of each picture; its centre is anywhere, so that it may be cut off.
+    """Put out a square of each image; its centre is anywhere, so that it may be cut off.
 
     Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
     Cutout" (2017), arXiv:1708.04552.
@@ -163,11 +163,11 @@ def erased_side(share: float, height: int, width: int) -> int:
 
 
 def _colour(images: Tensor) -> Tensor:
-    """Return about the mean colour of a batch, ``uint8[C]``; some 64 pixels a picture will do."""
+    """Return about the mean colour of a batch, ``uint8[C]``; some 64 pixels an image will do."""
     step = max(1, min(images.shape[1:3]) // 8)
     return images[:, ::step, ::step].float().mean(dim=(0, 1, 2)).round().to(torch.uint8)
 
 
 def _draw_signed(count: int, generator: torch.Generator) -> Tensor:
-    """Draw a number between -1 and 1 for each picture, ``float32[N, 1]``."""
+    """Draw a number between -1 and 1 for each image, ``float32[N, 1]``."""
     return 2 * torch.rand((count, 1), generator=generator) - 1

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from opsin.data.lazy_images import Images
 
-# Share of a GPU's free memory that pictures may take.
+# Share of a GPU's free memory that images may take.
 _SHARE = 0.5
 
 
 class TrainingBatches:
-    """Pictures and labels of one part of the split.
+    """Images and labels of one part of the split.
 
-    Where a GPU has room for them, the pictures lie there as ``uint8``. Pictures that are decoded
+    Where a GPU has room for them, the images lie there as ``uint8``. Images that are decoded
     on the fly are read one batch ahead of the training.
 
     Args:
-        images: Pictures of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
+        images: Images of the whole collection, ``uint8[N, H, W, C]``: in memory, on disk, or
             read on the fly.
         labels: Their labels, ``int64[N]``.
         rows: Which of them are in this part, ``int64[M]``.
@@ -53,11 +53,11 @@ class TrainingBatches:
     def batches(
         self, order: NDArray[np.int64], size: int, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield pictures ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device.
+        """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device.
 
         Args:
             order: Places in this part, in the order in which they are wanted.
-            size: Pictures in a batch.
+            size: Images in a batch.
             start: How many of ``order`` to pass over.
         """
         spans = _spans(start, len(order), size)
@@ -82,9 +82,9 @@ class TrainingBatches:
 
 
 def _spans(start: int, count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each batch, without a last one of a single picture.
+    """Yield start and end of each batch, without a last one of a single image.
 
-    BatchNorm cannot learn from one picture; it joins the batch before it.
+    BatchNorm cannot learn from one image; it joins the batch before it.
     """
     while start < count:
         end = min(start + size, count)

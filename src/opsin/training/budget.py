@@ -33,7 +33,7 @@ _SIZES: Final = (0.25, 0.5, 1, 1.5, 2)
 _FEW, _PLENTY, _MOST = 5, 20, 100
 _FEW_STEPS, _PLENTY_STEPS, _MOST_STEPS = 400, 1_000, 3_000
 # A measurement takes so many seconds a size, or this share of the budget if that is less;
-# validation, which is less work on fewer pictures, is looked at for a quarter of that.
+# validation, which is less work on fewer images, is looked at for a quarter of that.
 _SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
 # Steps that do not count, since in the first ones memory is taken and kernels are chosen; and
 # steps that there should be, unless they take several times as long as a measurement may.
@@ -66,7 +66,7 @@ def fit_budget(
     Args:
         seconds: The budget, for measuring, training and validation.
         recipe: What was asked for, complete.
-        data: The pictures.
+        data: The images.
         device: Where to train.
         given: Names of the options that the user has given.
         watcher: Is told how far the measurement is.
@@ -196,7 +196,7 @@ def _too_short(model: ModelRecipe, costs: _Costs, epochs: int) -> RecipeError:
         f"got {_in_words(costs.seconds)}, and an epoch of {f'{model.name} {size}'.rstrip()} takes "
         f"about {_in_words(cost)} here",
         "Give a longer --budget"
-        + (f", or --epochs {possible}." if possible > 0 else ", or fewer or smaller pictures."),
+        + (f", or --epochs {possible}." if possible > 0 else ", or fewer or smaller images."),
     )
 
 
@@ -218,7 +218,7 @@ def measure_epoch(
 
     Args:
         recipe: The training.
-        data: The pictures.
+        data: The images.
         device: Where.
         seconds: How long to measure, once the first steps are over.
         given: Names of the options that the user has given; a batch size among them stays when it
@@ -234,9 +234,9 @@ def measure_epoch(
         scale = Statistics([128.0] * channels, [64.0] * channels)
         shape = (height, width, channels)
         network = build_network.build(recipe.model, shape, len(data.classes), statistics=scale)
-        pictures = (len(split.train) + len(split.val)) * math.prod(shape)
+        image_bytes = (len(split.train) + len(split.val)) * math.prod(shape)
         layers = build_network.summarise(network, shape)
-        recipe, _ = fit_memory(recipe, layers, device=device, pictures=pictures, given=given)
+        recipe, _ = fit_memory(recipe, layers, device=device, images=image_bytes, given=given)
         recipe, work = settle_precision(recipe, layers, device)
         stepper = TrainStep(network, recipe.training, device=device)
         rate = recipe.training.rate / 25  # about what a one-cycle rate begins with
@@ -253,16 +253,16 @@ def measure_epoch(
         batch, step = validation_batch(height, width), recipe.training.batch_size
         with threads_for(work):
             network.train()
-            epoch = len(train) * _a_picture(learn, train, step, seconds)
+            epoch = len(train) * _an_image(learn, train, step, seconds)
             network.eval()
-            looked = len(val) * _a_picture(look, val, batch, _VAL_SHARE * seconds)
+            looked = len(val) * _an_image(look, val, batch, _VAL_SHARE * seconds)
         return _EPOCH + epoch + looked
 
 
-def _a_picture(
+def _an_image(
     work: Callable[[Tensor, Tensor], None], examples: TrainingBatches, size: int, seconds: float
 ) -> float:
-    """Return the seconds that work takes a picture, reading included: the median over steps."""
+    """Return the seconds that work takes an image, reading included: the median over steps."""
     if not len(examples):
         return 0.0
     times: list[float] = []

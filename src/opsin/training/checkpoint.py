@@ -32,7 +32,7 @@ class TrainingState(BaseModel):
         step: Steps done.
         start: Step of the run's first checkpoint.
         epoch: Number of the epoch in hand, from 1; beyond the last one when all are done.
-        seen: Pictures of this epoch that were shown.
+        seen: Images of this epoch that were shown.
         rate_factor: What the learning rate is multiplied by: less than 1 after a step back.
         waited: Epochs since the best one.
         told: Epochs in the history.
@@ -40,10 +40,10 @@ class TrainingState(BaseModel):
         last: The last epoch, if there was one.
         seconds: Time spent training so far.
         epoch_seconds: That part of it which went into the epoch in hand.
-        loss_sum: Sum of the losses of this epoch's pictures.
+        loss_sum: Sum of the losses of this epoch's images.
         right_sum: How many of them were answered right.
         recent_sum: Sum of the losses since the last look.
-        recent: Pictures since then.
+        recent: Images since then.
     """
 
     model_config = ConfigDict(frozen=True)

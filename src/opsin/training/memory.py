@@ -35,11 +35,11 @@ _KEEP_OUTPUT: Final = ("ReLU", "Tanh")
 # training; the same while validating; what the allocator keeps in hand then; and the share of the
 # training's memory that it still holds. Measured on a CPU (tests/training/test_memory.py).
 _BRIEFLY, _VALIDATING, _IN_HAND, _STILL_HELD = 1.5, 1.8, 32_000_000, 0.5
-# Pixels of a validation batch, so that large pictures take no more memory than small ones.
+# Pixels of a validation batch, so that large images take no more memory than small ones.
 _VAL_PIXELS: Final = 500_000
-# Pictures a step below which halving saves little and costs much.
+# Images a step below which halving saves little and costs much.
 _SMALLEST_BATCH: Final = 8
-# Share of a GPU's free memory that pictures may take (`opsin.training.batches`).
+# Share of a GPU's free memory that images may take (`opsin.training.batches`).
 _GPU_SHARE: Final = 0.5
 
 
@@ -52,7 +52,7 @@ class Need:
         weights: Gradients and the optimiser's state.
         checkpoint: What is there while a checkpoint is written.
         batch: What forward leaves for backward, and what is there for a moment.
-        validation: A batch of validation pictures on its way through the network.
+        validation: A batch of validation images on its way through the network.
         afterwards: Export, evaluation and report, when the training's own memory is free again.
     """
 
@@ -76,7 +76,7 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
 
     Args:
         recipe: Batch size and optimiser.
-        layers: The network's summary, its first layer the pictures as ``float32``.
+        layers: The network's summary, its first layer the images as ``float32``.
         gpu: Whether the training is on a GPU.
 
     Example:
@@ -117,7 +117,7 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
 
 
 def validation_batch(height: int, width: int) -> int:
-    """Return how many pictures of a size are validated at once.
+    """Return how many images of a size are validated at once.
 
     Example:
         >>> validation_batch(100, 100)
@@ -131,7 +131,7 @@ def fit_memory(
     layers: Sequence[Layer],
     *,
     device: torch.device,
-    pictures: int = 0,
+    images: int = 0,
     given: Collection[str] = (),
     free: int | None = None,
 ) -> tuple[Recipe, str | None]:
@@ -141,7 +141,7 @@ def fit_memory(
         recipe: What was asked for.
         layers: The network's summary.
         device: Where to train.
-        pictures: Bytes of the training and validation pictures, which a GPU holds if it has room.
+        images: Bytes of the training and validation images, which a GPU holds if it has room.
         given: Names of the options that the user has given; these stay as they are.
         free: Bytes that may be taken (default: what `available` says).
 
@@ -155,8 +155,8 @@ def fit_memory(
     if free is None:
         return recipe, None
     gpu = device.type != "cpu"
-    if gpu and pictures < _GPU_SHARE * free:
-        free -= pictures
+    if gpu and images < _GPU_SHARE * free:
+        free -= images
     need = estimate(recipe, layers, gpu=gpu)
     if need.total <= free:
         return recipe, None

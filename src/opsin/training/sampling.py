@@ -1,4 +1,4 @@
-"""Which pictures an epoch shows, and how much each class counts."""
+"""Which images an epoch shows, and how much each class counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from opsin.core.recipe import TrainingRecipe
 
 # Below this ratio, evening out gained nothing that could be told from chance and cost accuracy
-# on pictures as unbalanced as the training's; a picture that was drawn more often than this in
+# on images as unbalanced as the training's; an image that was drawn more often than this in
 # an epoch was learnt by heart (docs/performance.md). The audit warns from the same ratio on.
 _UNBALANCED: Final = 10
 _MOST_REPEATS: Final = 15
@@ -22,49 +22,49 @@ def choose_balance(
     """Decide how ``balance="auto"`` makes up for rare classes, and say why.
 
     Args:
-        counts: Training pictures of each class, ``int64[K]``; classes without any do not count.
+        counts: Training images of each class, ``int64[K]``; classes without any do not count.
 
     Returns:
         What ``balance`` becomes, and the reason in one line.
 
     Example:
         >>> choose_balance(np.array([410, 10]))
-        ('weights', 'the largest class has 41 times the pictures of the smallest: rare classes \
-weigh more in the loss (drawn more often, their pictures would come 21 times an epoch)')
+        ('weights', 'the largest class has 41 times the images of the smallest: rare classes \
+weigh more in the loss (drawn more often, their images would come 21 times an epoch)')
     """
     counts = counts[counts > 0]
     if not len(counts) or counts.min() == counts.max():
-        return "none", "all classes have as many pictures"
+        return "none", "all classes have as many images"
     ratio = counts.max() / counts.min()
     size = f"{ratio:,.0f}" if ratio >= _UNBALANCED else f"{ratio:.1f}"
-    what = f"the largest class has {size} times the pictures of the smallest"
+    what = f"the largest class has {size} times the images of the smallest"
     if ratio < _UNBALANCED:
         return "none", f"{what}: too little to make up for"
     repeats = counts.mean() / counts.min()
     if repeats <= _MOST_REPEATS:
         return "sampling", f"{what}: rare classes are drawn more often"
-    why = f"drawn more often, their pictures would come {repeats:,.0f} times an epoch"
+    why = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
     return "weights", f"{what}: rare classes weigh more in the loss ({why})"
 
 
 def epoch_order(
     labels: NDArray[np.int64], recipe: TrainingRecipe, epoch: int, classes: int
 ) -> NDArray[np.int64]:
-    """Return the places of the training pictures in the order in which an epoch shows them.
+    """Return the places of the training images in the order in which an epoch shows them.
 
-    By default each picture comes once. With ``balance="sampling"`` each class comes equally
-    often: its pictures are shown in passes, each in an order of its own, and a pass goes on from
-    one epoch to the next. So of a rare class each picture comes several times in an epoch, and of
-    a common one every picture still comes equally often over the epochs.
+    By default each image comes once. With ``balance="sampling"`` each class comes equally
+    often: its images are shown in passes, each in an order of its own, and a pass goes on from
+    one epoch to the next. So of a rare class each image comes several times in an epoch, and of
+    a common one every image still comes equally often over the epochs.
 
     The order depends on the labels, the seed and the epoch alone, so that a resumed epoch finds
     it again.
 
     Args:
-        labels: Labels of the training pictures, ``int64[N]``.
+        labels: Labels of the training images, ``int64[N]``.
         recipe: Its ``seed`` and ``balance``.
         epoch: Number of the epoch, from 1.
-        classes: K, the number of classes; those without a picture are passed over.
+        classes: K, the number of classes; those without an image are passed over.
 
     Returns:
         ``int64[N]``
@@ -93,15 +93,15 @@ def epoch_order(
 
 
 def mirrored_in(epoch: int, recipe: TrainingRecipe, count: int) -> NDArray[np.bool_]:
-    """Tell which training pictures an epoch mirrors: each one every other time, half at first.
+    """Tell which training images an epoch mirrors: each one every other time, half at first.
 
-    So two epochs show both sides of every picture, where chance would show a quarter of them one
+    So two epochs show both sides of every image, where chance would show a quarter of them one
     side twice (K. Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498).
 
     Args:
         epoch: Number of the epoch, from 1.
         recipe: Its ``seed``.
-        count: N, the number of training pictures.
+        count: N, the number of training images.
 
     Returns:
         ``bool[N]``
@@ -132,7 +132,7 @@ def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> NDArr
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Return the weight of each class in the loss, 1 on average over the pictures.
+    """Return the weight of each class in the loss, 1 on average over the images.
 
     Example:
         >>> class_weights(np.array([0, 0, 0, 1]), 2).round(2)

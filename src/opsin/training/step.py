@@ -61,7 +61,7 @@ class TrainStep:
             images: ``uint8[N, H, W, C]`` on the device.
             labels: ``int64[N]`` on the device.
             rate: The learning rate.
-            mirrored: Which pictures to mirror, ``bool[N]`` on the CPU (default: at random).
+            mirrored: Which images to mirror, ``bool[N]`` on the CPU (default: at random).
 
         Returns:
             The mean loss and the number of right answers, both still on the device.

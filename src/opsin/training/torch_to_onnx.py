@@ -4,7 +4,7 @@ PyTorch's own exporter would do, at a price: 3 to 5 seconds cold, BatchNorm fold
 nodes of shape arithmetic around each convolution, and layer names to be recovered afterwards.
 The networks of `opsin.models` are made of a dozen kinds of layers, so here each becomes the one
 standard operator that it is, its output under its own name, in milliseconds; and the parity check
-compares the file with the network on real pictures before anyone can use it.
+compares the file with the network on real images before anyone can use it.
 """
 
 from __future__ import annotations

@@ -94,9 +94,9 @@ def fit(
     """
     if not len(train) or not len(val):
         raise RecipeError(
-            "pictures to train on and others to validate on",
+            "images to train on and others to validate on",
             f"got {len(train)} and {len(val)}",
-            "Give more pictures, or another --val-fraction.",
+            "Give more images, or another --val-fraction.",
         )
     training = _Training(
         network, train, val, recipe,
@@ -171,8 +171,8 @@ class _Training:
         place, rate = self.place, 0.0
         order = epoch_order(self.train.labels, recipe, number, self.classes)
         mirrored = torch.from_numpy(mirrored_in(number, recipe, count)[order])
-        watcher.begin(f"{number}/{recipe.epochs}", count, "pictures")
-        watcher.doing("the first pictures of an epoch")
+        watcher.begin(f"{number}/{recipe.epochs}", count, "images")
+        watcher.doing("the first images of an epoch")
         self.stepper.network.train()
         step, seen = place.step, place.seen
         for images, labels in self.train.batches(order, recipe.batch_size, seen):
@@ -182,7 +182,7 @@ class _Training:
             loss, right = self.stepper.step(images, labels, rate, mirrored[seen:shown])
             self.pending.append((loss, right, len(labels)))
             step, seen = step + 1, shown
-            watcher.doing("the next pictures")
+            watcher.doing("the next images")
             if step % _LOOK == 0:
                 self.place = self.place.model_copy(update={"step": step, "seen": seen})
                 self.look()
@@ -251,8 +251,8 @@ class _Training:
         shown["share"] = self.progress(place.epoch, place.seen)
         self.pace.saw(shown["share"])
         if self.pace.speed is not None and self.pace.left is not None:
-            pictures = len(self.train) * self.recipe.epochs
-            shown |= {"left": self.pace.left, "speed": self.pace.speed * pictures}
+            images = len(self.train) * self.recipe.epochs
+            shown |= {"left": self.pace.left, "speed": self.pace.speed * images}
         self.watcher.advance(place.seen, **shown)
 
     def flush(self) -> None:
@@ -271,7 +271,7 @@ class _Training:
         self.place = place.model_copy(update=sums)
 
     def progress(self, number: int, seen: int) -> float:
-        """Return the share of all pictures of all epochs that were shown."""
+        """Return the share of all images of all epochs that were shown."""
         return ((number - 1) * len(self.train) + seen) / (len(self.train) * self.recipe.epochs)
 
     def seconds(self) -> float:
@@ -380,8 +380,8 @@ def validate(
 
     Args:
         stepper: Holds the network.
-        val: The pictures.
-        counts: Has each picture added at its class and its answer, ``int64[K, K]``.
+        val: The images.
+        counts: Has each image added at its class and its answer, ``int64[K, K]``.
     """
     stepper.network.eval()
     loss, right = 0.0, 0

@@ -58,7 +58,7 @@ def check_address(host: str, token: str | None, allowed_hosts: Sequence[str]) ->
             there is none although other machines can reach the address.
 
     Example:
-        >>> check_address("127.0.0.1", None, ["pictures.example.org"])
+        >>> check_address("127.0.0.1", None, ["images.example.org"])
     """
     if not host:
         raise RecipeError(
@@ -86,7 +86,7 @@ def _check_host_name(name: str) -> None:
     except ValueError:
         if not _HOST_NAME.fullmatch(name.lower()):
             raise RecipeError(
-                "names of hosts such as pictures.example.org, without a port",
+                "names of hosts such as images.example.org, without a port",
                 f"got {name!r}",
                 "Leave out https://, port and path; patterns with * are not possible.",
             ) from None

@@ -101,7 +101,7 @@ class Connection(HttpToolsProtocol):
         self._wait(None)
         self._in_headers, self._in_body = False, True
         if self.parser.should_upgrade() and self._has_body():
-            # httptools would leave out the body: better an error than an empty picture.
+            # httptools would leave out the body: better an error than an empty image.
             self._wrong = "it has a body and asks for another protocol (Upgrade)"
             raise ValueError(self._wrong)
         super().on_headers_complete()

@@ -1,4 +1,4 @@
-"""`classify` answers each picture once, keeps what it is told to, and goes on where it was."""
+"""`classify` answers each image once, keeps what it is told to, and goes on where it was."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.data.sources.test_archive import pack
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, digits: opsin.Dataset) -> Path:
-    """Twenty digits in a folder, and a file that is no picture."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
+    """Twenty digits in a folder, and a file that is no image."""
+    folder = tmp_path / "images"
     folder.mkdir()
     add(folder, digits, range(20))
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     return folder
 
 
@@ -72,35 +72,35 @@ class Watch(Notes):
             raise KeyboardInterrupt
 
 
-def test_each_picture_is_a_row_and_answered_once(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset
+def test_each_image_is_a_row_and_answered_once(
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
 ) -> None:
     out, watch = tmp_path / "answers.jsonl", Watch()
-    done = classify(nearest_mean, pictures, out=out, top=3, watcher=watch)
+    done = classify(nearest_mean, images, out=out, top=3, watcher=watch)
     found = {row["image"]: row for row in rows(out)}
     assert len(found) == 21
     classifier = Classifier(nearest_mean, threads=1)
     for number in range(20):
-        wanted = classifier.predict(pictures / f"{number}.png")
+        wanted = classifier.predict(images / f"{number}.png")
         row = found[f"{number}.png"]
         assert (row["answer"], row["error"], row["familiarity"]) == (wanted.label, None, None)
         assert [(best["label"], np.float32(best["probability"])) for best in row["top"]] == [
             (label, np.float32(share)) for label, share in wanted.top(3)
         ]
-    assert found["broken.png"]["error"] == "no picture of a known format"
+    assert found["broken.png"]["error"] == "no image of a known format"
     assert found["broken.png"]["answer"] is None
-    assert watch.notes == ["broken.png: no picture of a known format"]
+    assert watch.notes == ["broken.png: no image of a known format"]
     assert (watch.total, watch.last) == (21, 21)
-    assert (done.pictures, done.answered, done.unreadable, done.refused) == (21, 20, 1, 0)
+    assert (done.images, done.answered, done.unreadable, done.refused) == (21, 20, 1, 0)
     assert (done.resumed, done.left_out, sum(done.answers.values())) == (0, 0, 21)
     assert json.loads(json.dumps(done.to_json()))["out"] == str(out)
 
     before = out.read_bytes()
-    add(pictures, digits, range(20, 25))
+    add(images, digits, range(20, 25))
     watch = Watch()
-    again = classify(nearest_mean, pictures, out=out, top=3, watcher=watch)
-    assert (again.resumed, again.pictures, again.unreadable) == (21, 26, 1)
-    assert watch.facts["Resumed"] == "21 pictures were done before"
+    again = classify(nearest_mean, images, out=out, top=3, watcher=watch)
+    assert (again.resumed, again.images, again.unreadable) == (21, 26, 1)
+    assert watch.facts["Resumed"] == "21 images were done before"
     assert out.read_bytes()[: len(before)] == before
     assert [row["image"] for row in rows(out)[21:]] == [f"{number}.png" for number in range(20, 25)]
 
@@ -120,44 +120,44 @@ def read_any(out: Path) -> dict[str, tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_a_picture_that_was_replaced_is_answered_again(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset, suffix: str
+def test_an_image_that_was_replaced_is_answered_again(
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset, suffix: str
 ) -> None:
     out, whole = tmp_path / f"answers{suffix}", tmp_path / f"whole{suffix}"
-    classify(nearest_mean, pictures, out=out)
+    classify(nearest_mean, images, out=out)
     before = read_any(out)
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "0.png")
-    Image.fromarray(np.asarray(digits.images[2, :, :, 0])).save(pictures / "broken.png")
-    (pictures / "5.png").unlink()  # its answer stays
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "0.png")
+    Image.fromarray(np.asarray(digits.images[2, :, :, 0])).save(images / "broken.png")
+    (images / "5.png").unlink()  # its answer stays
     watch = Watch()
-    again = classify(nearest_mean, pictures, out=out, watcher=watch)
-    assert watch.notes == ["2 pictures were replaced since and are answered again"]
-    assert (again.resumed, again.pictures, again.unreadable) == (21, 21, 0)
+    again = classify(nearest_mean, images, out=out, watcher=watch)
+    assert watch.notes == ["2 images were replaced since and are answered again"]
+    assert (again.resumed, again.images, again.unreadable) == (21, 21, 0)
     assert sum(again.answers.values()) == 21
     after = read_any(out)
     assert after["0.png"] == before["1.png"] and after["broken.png"] == before["2.png"]
     changed = {image for image in before if after[image] != before[image]}
     assert changed == {"0.png", "broken.png"}
     content = out.read_bytes()
-    assert classify(nearest_mean, pictures, out=out).resumed == 21
+    assert classify(nearest_mean, images, out=out).resumed == 21
     assert out.read_bytes() == content
     left = {path.name for path in tmp_path.glob(f".answers{suffix}.*")}
     assert not any("next" in name for name in left)
-    classify(nearest_mean, pictures, out=whole)
+    classify(nearest_mean, images, out=whole)
     assert read_any(whole) == {name: row for name, row in after.items() if name != "5.png"}
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_killed_while_older_rows_are_taken_out(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset, suffix: str,
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset, suffix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if suffix == ".parquet":
         pytest.importorskip("pyarrow.parquet")
     first = tmp_path / "first" / f"answers{suffix}"
-    classify(nearest_mean, pictures, out=first)
+    classify(nearest_mean, images, out=first)
     before, real = read_any(first), (os.replace, os.fsync)
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "0.png")
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "0.png")
     for step in range(1, 12):
         folder = Path(shutil.copytree(first.parent, tmp_path / str(step)))
         out, left = folder / first.name, step
@@ -174,72 +174,72 @@ def test_killed_while_older_rows_are_taken_out(
                 patch.setattr(os, name, functools.partial(count, real=function))
             stopped = False
             try:
-                classify(nearest_mean, pictures, out=out)
+                classify(nearest_mean, images, out=out)
             except KeyboardInterrupt:
                 stopped = True
-        classify(nearest_mean, pictures, out=out)
+        classify(nearest_mean, images, out=out)
         after = read_any(out)
         assert after == before | {"0.png": before["1.png"]}
         assert stopped or step > 4
 
 
 def test_work_of_an_earlier_version_goes_on(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
 ) -> None:
-    """It kept nothing of what pictures were: those that are done stay done."""
+    """It kept nothing of what images were: those that are done stay done."""
     out = tmp_path / "answers.jsonl"
-    classify(nearest_mean, pictures, out=out)
+    classify(nearest_mean, images, out=out)
     (tmp_path / ".answers.jsonl.stamps").unlink()
     before = out.read_bytes()
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "0.png")
-    add(pictures, digits, range(20, 22))
-    assert classify(nearest_mean, pictures, out=out).pictures == 23
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "0.png")
+    add(images, digits, range(20, 22))
+    assert classify(nearest_mean, images, out=out).images == 23
     assert out.read_bytes()[: len(before)] == before
-    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(pictures / "20.png")
-    classify(nearest_mean, pictures, out=out)
+    Image.fromarray(np.asarray(digits.images[1, :, :, 0])).save(images / "20.png")
+    classify(nearest_mean, images, out=out)
     answers = read_any(out)
     assert answers["20.png"] == answers["1.png"] and len(answers) == 23
 
 
 def test_a_member_that_was_replaced_is_answered_again(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     archive, out = tmp_path / "a.zip", tmp_path / "answers.jsonl"
     for numbers in ((0, 1), (0, 2)):
         archive.unlink(missing_ok=True)
-        pack(archive, [(f"{at}.png", (pictures / f"{number}.png").read_bytes())
+        pack(archive, [(f"{at}.png", (images / f"{number}.png").read_bytes())
                        for at, number in enumerate(numbers)])  # fmt: skip
         classify(nearest_mean, archive, out=out)
-    classify(nearest_mean, pictures / "2.png", out=tmp_path / "2.jsonl")
+    classify(nearest_mean, images / "2.png", out=tmp_path / "2.jsonl")
     assert read_any(out)["1.png"] == read_any(tmp_path / "2.jsonl").popitem()[1]
 
 
 def test_ctrl_c_keeps_what_is_done(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("opsin.commands.classify.work._BATCH", 8)
     whole, out = tmp_path / "whole.csv", tmp_path / "answers.csv"
-    classify(nearest_mean, pictures, out=whole)
+    classify(nearest_mean, images, out=whole)
     watch = Watch(interrupt=True)
     with pytest.raises(KeyboardInterrupt):
-        classify(nearest_mean, pictures, out=out, watcher=watch)
-    assert watch.notes[-1] == "8 pictures are done and kept; the same command goes on there"
-    assert classify(nearest_mean, pictures, out=out).resumed == 8
+        classify(nearest_mean, images, out=out, watcher=watch)
+    assert watch.notes[-1] == "8 images are done and kept; the same command goes on there"
+    assert classify(nearest_mean, images, out=out).resumed == 8
     assert out.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr("opsin.commands.classify.work._BATCH", 1)
     names = ["a.png", "a.png", "b.png", "a.png"]
-    content = [(name, (pictures / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
+    content = [(name, (images / f"{n}.png").read_bytes()) for n, name in enumerate(names)]
     archive = pack(tmp_path / f"twice{suffix}", content)
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     classify(nearest_mean, archive, out=whole)
     assert [row["image"] for row in rows(whole)] == ["a.png", "a-2.png", "b.png", "a-3.png"]
-    answers = [classify(nearest_mean, pictures / f"{n}.png", out=tmp_path / f"{n}.jsonl").answers
+    answers = [classify(nearest_mean, images / f"{n}.png", out=tmp_path / f"{n}.jsonl").answers
                for n in range(len(names))]  # fmt: skip
     assert [{row["answer"]: 1} for row in rows(whole)] == answers
 
@@ -257,36 +257,34 @@ def test_members_of_one_name_are_answered_each_however_often_it_is_stopped(
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_answers_before_a_damage_are_kept(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
-) -> None:
+def test_answers_before_a_damage_are_kept(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
     archive, out = tmp_path / "torn.tar", tmp_path / "r.jsonl"
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as file:
-        for path in sorted(pictures.glob("*.png")):
+        for path in sorted(images.glob("*.png")):
             file.add(path, path.name)
     os.truncate(archive, 12 * 1024 - 500)
     for _ in range(2):
         with pytest.raises(SourceError, match="cut short"):
             classify(nearest_mean, archive, out=out)
-        whole = sorted(path.name for path in pictures.iterdir())[:11]
+        whole = sorted(path.name for path in images.iterdir())[:11]
         assert [row["image"] for row in rows(out)] == whole
 
 
-def test_a_picture_that_is_given_twice_is_one_row(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+def test_an_image_that_is_given_twice_is_one_row(
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
-    names = [str(pictures / f"{number}.png") for number in (1, 2, 1)]
-    assert classify(nearest_mean, names, out=tmp_path / "r.jsonl").pictures == 2
+    names = [str(images / f"{number}.png") for number in (1, 2, 1)]
+    assert classify(nearest_mean, names, out=tmp_path / "r.jsonl").images == 2
     with pytest.raises(SourceError, match="one source or more; got none"):
         classify(nearest_mean, [], out=tmp_path / "n.jsonl")
     with pytest.raises(SourceError, match="only once; got it twice"):
         predict_each(nearest_mean, ["-", "-"])
 
 
-def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, pictures: Path) -> None:
+def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     for form in ("jsonl", "csv", "parquet"):
-        classify(nearest_mean, pictures, out=tmp_path / f"a.{form}", top=2)
+        classify(nearest_mean, images, out=tmp_path / f"a.{form}", top=2)
     table = parquet.read_table(tmp_path / "a.parquet").to_pylist()
     texts = (tmp_path / "a.csv").read_text(encoding="utf-8")
     lines = list(csv.DictReader(io.StringIO(texts)))
@@ -299,12 +297,12 @@ def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, pictu
             assert second["probability"] == float(other["probability_2"])
             assert np.float32(second["probability"]) == np.float32(third["probability_2"])
     with pytest.raises(RecipeError, match=r"\.jsonl, \.csv, \.parquet"):
-        classify(nearest_mean, pictures, out=tmp_path / "a.json")
+        classify(nearest_mean, images, out=tmp_path / "a.json")
 
 
-def test_only_wanted_rows_are_kept(tmp_path: Path, nearest_mean: Path, pictures: Path) -> None:
+def test_only_wanted_rows_are_kept(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
     every, some = tmp_path / "every.jsonl", tmp_path / "some.jsonl"
-    classify(nearest_mean, pictures, out=every)
+    classify(nearest_mean, images, out=every)
     wanted = [
         row["image"]
         for row in rows(every)
@@ -312,20 +310,20 @@ def test_only_wanted_rows_are_kept(tmp_path: Path, nearest_mean: Path, pictures:
     ]
     assert 0 < len(wanted) < 21
     where = ["label=1", "label=2"]
-    done = classify(nearest_mean, pictures, out=some, where=where, min_confidence=0.2)
+    done = classify(nearest_mean, images, out=some, where=where, min_confidence=0.2)
     assert [row["image"] for row in rows(some)] == wanted
-    assert (done.pictures, done.left_out) == (21, 21 - len(wanted))
-    again = classify(nearest_mean, pictures, out=some, where=where[::-1], min_confidence=0.2)
+    assert (done.images, done.left_out) == (21, 21 - len(wanted))
+    again = classify(nearest_mean, images, out=some, where=where[::-1], min_confidence=0.2)
     assert (again.resumed, again.left_out) == (21, done.left_out)
     with pytest.raises(RecipeError, match="where was label=1, label=2 and is label=1") as caught:
-        classify(nearest_mean, pictures, out=some, where=["label=1"], min_confidence=0.2)
+        classify(nearest_mean, images, out=some, where=["label=1"], min_confidence=0.2)
     assert "min_confidence" not in caught.value.received
     with pytest.raises(RecipeError, match=r"min_confidence was 0\.2 and is 0\.0"):
-        classify(nearest_mean, pictures, out=some, where=where)
+        classify(nearest_mean, images, out=some, where=where)
 
 
 def with_familiarity(path: Path, target: Path, threshold: float) -> Path:
-    """Let a classifier refuse pictures by how much their first class's probability is."""
+    """Let a classifier refuse images by how much their first class's probability is."""
     model = onnx.load(path)
     axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
     ends = [onnx.numpy_helper.from_array(np.array([n]), f"n{n}") for n in (0, 1)]
@@ -344,95 +342,95 @@ def with_familiarity(path: Path, target: Path, threshold: float) -> Path:
     return target
 
 
-def test_strange_pictures_are_refused_or_not(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+def test_strange_images_are_refused_or_not(
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     model = with_familiarity(nearest_mean, tmp_path / "refuses.onnx", 0.1)
-    done = classify(model, pictures, out=tmp_path / "r.jsonl")
+    done = classify(model, images, out=tmp_path / "r.jsonl")
     strange = [row for row in rows(tmp_path / "r.jsonl") if row["rejected"]]
     assert 0 < len(strange) == done.refused == done.answers["none of these"] < 20
     assert {row["answer"] for row in strange} == {"none of these"}
     assert all(row["familiarity"] < 0.1 for row in strange)
-    anyway = classify(model, pictures, out=tmp_path / "a.jsonl", reject=False)
+    anyway = classify(model, images, out=tmp_path / "a.jsonl", reject=False)
     assert (anyway.refused, anyway.answered) == (0, 20)
     assert {row["answer"] for row in rows(tmp_path / "a.jsonl")} <= {*map(str, range(10)), None}
-    only = classify(model, pictures, out=tmp_path / "o.jsonl", where=["answer=none of these"])
+    only = classify(model, images, out=tmp_path / "o.jsonl", where=["answer=none of these"])
     assert only.answers == {"none of these": len(strange)}
     with pytest.raises(RecipeError, match="answer= and one of"):
-        classify(nearest_mean, pictures, out=tmp_path / "n.jsonl", where=["answer=none of these"])
+        classify(nearest_mean, images, out=tmp_path / "n.jsonl", where=["answer=none of these"])
 
 
 @pytest.mark.parametrize("by", ["copy", "link", "move"])
-def test_pictures_are_sorted_and_taken_back(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, by: Any, digits: opsin.Dataset
+def test_images_are_sorted_and_taken_back(
+    tmp_path: Path, nearest_mean: Path, images: Path, by: Any, digits: opsin.Dataset
 ) -> None:
-    before = {path.name: path.read_bytes() for path in pictures.iterdir()}
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
     folder = tmp_path / "sorted"
-    done = classify(nearest_mean, pictures, sort_into=folder, sort_by=by)
+    done = classify(nearest_mean, images, sort_into=folder, sort_by=by)
     assert (done.out, done.placed, done.unplaced) == (folder / "results.jsonl", 20, 0)
     for row in rows(done.out):
         place = folder / str(row["answer"]) / row["image"]
         assert place.exists() == (row["error"] is None)
-    assert (pictures / "broken.png").exists()  # it has no class, and may be repaired
-    assert len(list(pictures.iterdir())) == (1 if by == "move" else 21)
+    assert (images / "broken.png").exists()  # it has no class, and may be repaired
+    assert len(list(images.iterdir())) == (1 if by == "move" else 21)
     if by == "move":
-        (pictures / "broken.png").unlink()
-    again = classify(nearest_mean, pictures, sort_into=folder, sort_by=by)
+        (images / "broken.png").unlink()
+    again = classify(nearest_mean, images, sort_into=folder, sort_by=by)
     assert (again.resumed, again.placed) == (21, 0)
-    (pictures / "broken.png").write_bytes(before["broken.png"])
-    add(pictures, digits, range(30, 31))
-    assert classify(nearest_mean, pictures, sort_into=folder, sort_by=by).placed == 1
-    (pictures / "30.png").unlink(missing_ok=True)
+    (images / "broken.png").write_bytes(before["broken.png"])
+    add(images, digits, range(30, 31))
+    assert classify(nearest_mean, images, sort_into=folder, sort_by=by).placed == 1
+    (images / "30.png").unlink(missing_ok=True)
     back = unsort(folder)
     if by == "move":
-        (pictures / "30.png").unlink()
+        (images / "30.png").unlink()
         assert back.moved_back == 21
         assert not folder.exists()
-    else:  # the copy of the picture that is gone may be the only one
+    else:  # the copy of the image that is gone may be the only one
         assert (back.removed, back.left_count) == (20, 1)
-    assert {path.name: path.read_bytes() for path in pictures.iterdir()} == before
+    assert {path.name: path.read_bytes() for path in images.iterdir()} == before
 
 
 def test_members_of_archives_are_written_out(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
-    archive, folder = tmp_path / "pictures.zip", tmp_path / "sorted"
+    archive, folder = tmp_path / "images.zip", tmp_path / "sorted"
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(pictures.iterdir()):
+        for path in sorted(images.iterdir()):
             file.write(path, f"below/{path.name}")
     for by in ("link", "move"):
         with pytest.raises(RecipeError, match="is one file"):
             classify(nearest_mean, archive, sort_into=folder, sort_by=by)
     done = classify(nearest_mean, archive, sort_into=folder)
-    assert (done.pictures, done.placed) == (21, 20)
+    assert (done.images, done.placed) == (21, 20)
     for row in rows(done.out):
         if row["error"] is None:
             name = row["image"].removeprefix("below/")
             copy = folder / row["answer"] / name
-            assert copy.read_bytes() == (pictures / name).read_bytes()
+            assert copy.read_bytes() == (images / name).read_bytes()
     assert unsort(folder).removed == 20
     assert not folder.exists()
 
 
 def test_names_that_are_no_unicode_go_all_the_way(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     name = os.fsdecode(b"caf\xe9 \n1.png")
-    shutil.copy(pictures / "1.png", pictures / name)
+    shutil.copy(images / "1.png", images / name)
     out = tmp_path / "r.csv"
-    classify(nearest_mean, pictures, out=out, sort_into=tmp_path / "sorted")
+    classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted")
     assert os.fsencode(name) in out.read_bytes()
     assert len(list((tmp_path / "sorted").rglob(name))) == 1
-    assert classify(nearest_mean, pictures, out=out, sort_into=tmp_path / "sorted").resumed == 22
+    assert classify(nearest_mean, images, out=out, sort_into=tmp_path / "sorted").resumed == 22
     assert unsort(tmp_path / "sorted").removed == 21
 
 
 def test_what_cannot_work_is_refused_before_anything_is_written(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     def refused(told: str, **options: Any) -> None:
         with pytest.raises(RecipeError, match=told):
-            classify(nearest_mean, pictures, **options)
+            classify(nearest_mean, images, **options)
 
     out = tmp_path / "below" / "r.jsonl"
     refused("a file for the answers or a folder")
@@ -441,33 +439,33 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     refused("one class or more", out=out, top=0)
     refused("between 0 and 1", out=out, min_confidence=2)
     refused("one of: 7, ", out=out, where=["label=77"])
-    refused("lie in one another", sort_into=pictures)
-    refused("lie in one another", sort_into=pictures / "below")
+    refused("lie in one another", sort_into=images)
+    refused("lie in one another", sort_into=images / "below")
     refused("lie in one another", sort_into=tmp_path)
     with pytest.raises(SourceError):
         classify(nearest_mean, tmp_path / "nowhere", out=out)
-    assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
-    assert len(list(pictures.iterdir())) == 21
+    assert {path.name for path in tmp_path.iterdir()} == {"images"}
+    assert len(list(images.iterdir())) == 21
 
 
 def test_other_models_and_sources_do_not_mix(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     out = tmp_path / "r.jsonl"
-    classify(nearest_mean, pictures, out=out)
+    classify(nearest_mean, images, out=out)
     other = with_familiarity(nearest_mean, tmp_path / "other.onnx", 0.1)
     with pytest.raises(RecipeError, match=r"the classifier was .* and is"):
-        classify(other, pictures, out=out)
-    moved = pictures.rename(tmp_path / "moved")
-    with pytest.raises(RecipeError, match=r"the source was .*pictures and is .*moved"):
+        classify(other, images, out=out)
+    moved = images.rename(tmp_path / "moved")
+    with pytest.raises(RecipeError, match=r"the source was .*images and is .*moved"):
         classify(nearest_mean, moved, out=out)
     copied = shutil.copy(nearest_mean, tmp_path / "copied.onnx")
-    moved.rename(pictures)
-    assert classify(copied, pictures, out=out).resumed == 21  # the same file by another name
+    moved.rename(images)
+    assert classify(copied, images, out=out).resumed == 21  # the same file by another name
 
 
 def test_a_full_disk_is_told_and_gone_on_from(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
+    tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     script = (
         "import sys; from opsin.core.errors import StorageError\n"
@@ -480,20 +478,20 @@ def test_a_full_disk_is_told_and_gone_on_from(
         resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
 
     whole, out = tmp_path / "whole.jsonl", tmp_path / "r.jsonl"
-    classify(nearest_mean, pictures, out=whole)
+    classify(nearest_mean, images, out=whole)
     told = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, nearest_mean, pictures, out],
+        [sys.executable, "-W", "error", "-c", script, nearest_mean, images, out],
         preexec_fn=small_files, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert told.stdout.startswith(f"expected to write {out}; file too large. Free some space")
     assert out.stat().st_size == 4_000
-    done = classify(nearest_mean, pictures, out=out)
+    done = classify(nearest_mean, images, out=out)
     assert 4 <= done.resumed < 21
     assert out.read_bytes() == whole.read_bytes()
 
 
 def test_a_failing_disk_while_sorting_ends_the_work(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -501,38 +499,36 @@ def test_a_failing_disk_while_sorting_ends_the_work(
     folder = tmp_path / "sorted"
     monkeypatch.setattr("opsin.commands.classify.sorting.copy_file", full)
     with pytest.raises(StorageError, match="no space left on device"):
-        classify(nearest_mean, pictures, sort_into=folder)
+        classify(nearest_mean, images, sort_into=folder)
     monkeypatch.undo()
-    done = classify(nearest_mean, pictures, sort_into=folder)
-    assert (done.pictures, done.placed) == (21, 20)
+    done = classify(nearest_mean, images, sort_into=folder)
+    assert (done.images, done.placed) == (21, 20)
     assert unsort(folder).left == ()
 
 
-def test_answers_one_by_one_need_no_file(
-    tmp_path: Path, nearest_mean: Path, pictures: Path
-) -> None:
-    answers = list(predict_each(nearest_mean, pictures))
+def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
+    answers = list(predict_each(nearest_mean, images))
     assert sum(isinstance(answer, Prediction) for answer in answers) == 20
     assert sum(isinstance(answer, ImageError) for answer in answers) == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
-    names = io.BytesIO(f"{pictures / '1.png'}\n{pictures / '2.png'}\n".encode())
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    names = io.BytesIO(f"{images / '1.png'}\n{images / '2.png'}\n".encode())
     assert len(list(predict_each(Classifier(nearest_mean), "-", stdin=names))) == 2
     names = io.BytesIO(2 * names.getvalue())
     done = classify(nearest_mean, "-", out=tmp_path / "r.csv", stdin=names)
-    assert done.pictures == 2  # a list may name a picture twice; it is one row
+    assert done.images == 2  # a list may name an image twice; it is one row
 
 
 def test_of_several_sources_what_was_sorted_is_not_found_again(
-    tmp_path: Path, nearest_mean: Path, pictures: Path, digits: opsin.Dataset
+    tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
 ) -> None:
     more, watch = tmp_path / "more", Watch()
     more.mkdir()
     add(more, digits, range(3))
     folder = more / "sorted"
-    done = classify(nearest_mean, [pictures, more], sort_into=folder, watcher=watch)
-    assert (done.pictures, done.placed) == (24, 23)
+    done = classify(nearest_mean, [images, more], sort_into=folder, watcher=watch)
+    assert (done.images, done.placed) == (24, 23)
     assert len({row["image"] for row in rows(done.out)}) == 24
-    again = classify(nearest_mean, [pictures, more], sort_into=folder, watcher=watch)
-    assert (again.resumed, again.pictures) == (24, 24)
-    assert "23 pictures lie in" in watch.notes[-1]
+    again = classify(nearest_mean, [images, more], sort_into=folder, watcher=watch)
+    assert (again.resumed, again.images) == (24, 24)
+    assert "23 images lie in" in watch.notes[-1]
     assert unsort(folder).removed == 23

@@ -46,11 +46,11 @@ def test_what_is_done_is_known_and_counted(tmp_path: Path) -> None:
         keep(journal, "a", "bb", "Ünï\udcff", "aaaa")
         journal.claim("left out")
         journal.append([JournalEntry("left out", 1, b"")])
-        assert (journal.resumed, journal.pictures) == (0, 5)
+        assert (journal.resumed, journal.images) == (0, 5)
     assert out.read_bytes().count(b"\n") == 4
     for _ in range(2):  # the second time after an end that added nothing
         with open_journal(out) as journal:
-            assert (journal.resumed, journal.pictures) == (5, 5)
+            assert (journal.resumed, journal.images) == (5, 5)
             assert journal.answers == {1: 4, 2: 1}
             assert journal.kept == {1: 3, 2: 1}
             assert journal.holds("bb") and journal.holds("left out")

@@ -1,4 +1,4 @@
-"""Pictures through a classifier: right answers, in order, in bounded memory; no thread is left."""
+"""Images through a classifier: right answers, in order, in bounded memory; no thread is left."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_answers_are_those_of_predict_in_order(
     nearest_mean: Path, photos: Path, threads: int | None, tta: bool
 ) -> None:
     classifier = Classifier(nearest_mean, threads=threads)
-    (photos / "half 0" / "7.png").write_bytes(b"no picture")
+    (photos / "half 0" / "7.png").write_bytes(b"no image")
     answered = list(classify_stream(classifier, open_stream(photos), tta=tta))
     assert [item.name for item, _ in answered] == [p.name for p in open_stream(photos)]
     for item, answer in answered:
         if item.name == "half 0/7.png":
             assert isinstance(answer, ImageError)
-            assert "half 0/7.png: no picture of a known format" in str(answer)
+            assert "half 0/7.png: no image of a known format" in str(answer)
             continue
         alone = classifier.predict(item.path or "", name=item.name, tta=tta)
         assert isinstance(answer, Prediction)
@@ -131,7 +131,7 @@ def test_a_pipe_in_a_list_keeps_nobody_waiting(
     assert isinstance(good, Prediction)
 
 
-def test_an_error_that_is_kept_keeps_no_picture(classifier: Classifier, tmp_path: Path) -> None:
+def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: Path) -> None:
     torn = png(np.zeros((40, 40, 1), np.uint8))[:-30]
     items = [Unlabelled("torn.png", torn), Unlabelled("gone.png", str(tmp_path / "gone.png"))]
     for _, answer in classify_stream(classifier, items):
@@ -142,7 +142,7 @@ def test_an_error_that_is_kept_keeps_no_picture(classifier: Classifier, tmp_path
             each = each.__cause__ or each.__context__
 
 
-def test_a_picture_may_vanish_after_it_was_listed(classifier: Classifier, photos: Path) -> None:
+def test_an_image_may_vanish_after_it_was_listed(classifier: Classifier, photos: Path) -> None:
     def vanishing() -> Iterator[Unlabelled]:
         for item in open_stream(photos):
             if item.name.endswith("/4.png"):
@@ -171,7 +171,7 @@ def test_nothing_comes_of_nothing(classifier: Classifier) -> None:
 
 
 class Watched:
-    """Says how many pictures were asked for."""
+    """Says how many images were asked for."""
 
     def __init__(self, content: bytes, path: str | None = None) -> None:
         self.content, self.asked = content, 0
@@ -204,7 +204,7 @@ def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dat
     assert not running()
 
 
-def test_large_pictures_wait_by_their_bytes(
+def test_large_images_wait_by_their_bytes(
     classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "_WAITING", 1_000_000)
@@ -261,9 +261,9 @@ def test_batches_are_filled_and_shared_among_threads(
 ) -> None:
     sizes, plain = [], classifier.predict_prepared
 
-    def note(pictures: list[Prepared], *, tta: bool = False) -> list[Prediction]:
-        sizes.append(len(pictures))
-        return plain(pictures, tta=tta)
+    def note(images: list[Prepared], *, tta: bool = False) -> list[Prediction]:
+        sizes.append(len(images))
+        return plain(images, tta=tta)
 
     monkeypatch.setattr(classifier, "predict_prepared", note)
     monkeypatch.setattr(pipeline, "_PATIENCE", 60.0)

@@ -91,10 +91,10 @@ def test_numbers_are_short_and_lose_nothing() -> None:
     assert row.familiarity is None  # no number: JSON has none for it
     given_anyway = row_of("a.png", answer, 2, reject=False)
     assert (given_anyway.answer, given_anyway.rejected) == ("Bag", False)
-    failed = row_of("x/b.png", ImageError("a readable picture", "x/b.png: cut off", "Mend."), 2)
+    failed = row_of("x/b.png", ImageError("a readable image", "x/b.png: cut off", "Mend."), 2)
     assert failed == ResultRow("x/b.png", error="cut off")
-    large = row_of("b", ImageError("a picture of at most 3 pixels", "b has 9", "Shrink."), 2)
-    assert large.error == "expected a picture of at most 3 pixels; b has 9"
+    large = row_of("b", ImageError("an image of at most 3 pixels", "b has 9", "Shrink."), 2)
+    assert large.error == "expected an image of at most 3 pixels; b has 9"
 
 
 def test_other_endings_are_refused() -> None:
@@ -118,7 +118,7 @@ def test_a_parquet_file_is_made_of_all_rows(
         for n in range(20)
     ]
     rows += [
-        ResultRow("bad \udcff\n.png", error="no picture"),
+        ResultRow("bad \udcff\n.png", error="no image"),
         ResultRow("n", notes=("one", "two")),
     ]
     write_rows(results, rows)
@@ -132,7 +132,7 @@ def test_a_parquet_file_is_made_of_all_rows(
     assert table["confidence"].to_pylist()[:20] == [n / 32 for n in range(20)]
     last, noted = table.to_pylist()[-2:]
     assert last["image"] == "bad \\udcff\n.png"  # Arrow takes UTF-8 only
-    assert (last["answer"], last["error"]) == (None, "no picture")
+    assert (last["answer"], last["error"]) == (None, "no image")
     assert noted["notes"] == "one; two"
 
     before = results.out.stat()

@@ -13,7 +13,7 @@ SURE = ResultRow("1", "Bag", "Bag", 0.9)
 STRANGE = ResultRow("2", "none of these", "Bag", 0.95)
 UNSURE = ResultRow("3", "Coat", "Coat", 0.4)
 ODD = ResultRow("4", "a=b", "a=b", 0.7)
-BROKEN = ResultRow("5", error="no picture")
+BROKEN = ResultRow("5", error="no image")
 ROWS = (SURE, STRANGE, UNSURE, ODD, BROKEN)
 
 

@@ -1,4 +1,4 @@
-"""Sorted pictures have one place each, nothing is overwritten, and all of it can be undone."""
+"""Sorted images have one place each, nothing is overwritten, and all of it can be undone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_source(root: Path, count: int = 5) -> Path:
     for number in range(count):
         path = root / f"{number % 2}" / f"{number // 2}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"picture {number}")
+        path.write_text(f"image {number}")
         os.utime(path, (1_000_000 + number, 1_000_000 + number))
     return root
 
@@ -67,14 +67,14 @@ def work(
                 if journal.claim(path.relative_to(source).as_posix())
             ]
             for start in range(0, len(new), batch):
-                pictures, entries = [], []
+                images, entries = [], []
                 for path in new[start : start + batch]:
                     name, content = path.relative_to(source).as_posix(), path.read_bytes()
-                    picture = Unlabelled(name, content if inside else str(path),
+                    image = Unlabelled(name, content if inside else str(path),
                                          None if inside else str(path))  # fmt: skip
-                    pictures.append((picture, answer_of(content.decode())))
+                    images.append((image, answer_of(content.decode())))
                     entries.append(JournalEntry(name, 0, f"{name}\n".encode()))
-                sorter.place(pictures, partial(journal.append, entries))
+                sorter.place(images, partial(journal.append, entries))
         finally:
             sorter.close()
     return sorter, notes
@@ -127,7 +127,7 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
 
 
 def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: str) -> None:
-    """Every picture is in the folder of its answer, once; its row is there, once."""
+    """Every image is in the folder of its answer, once; its row is there, once."""
     placed = contents(folder)
     assert {text: len(names) for text, names in placed.items()} == dict.fromkeys(before, 1)
     legal = {"T-shirt/top": "T-shirt-top"}
@@ -141,10 +141,10 @@ def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: s
 
 
 @pytest.mark.parametrize("by", [*WAYS, "write"])
-def test_killed_at_any_step_each_picture_is_placed_once(tmp_path: Path, by: Any) -> None:
+def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any) -> None:
     inside = by == "write"
     how: By = "copy" if inside else by
-    # What links and members do not share with moves and copies is one step of each picture.
+    # What links and members do not share with moves and copies is one step of each image.
     stride = 1 if by in {"copy", "move"} else 5
     step, killed = 1 - stride, True
     while killed:
@@ -168,9 +168,9 @@ def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None
     assert not (folder / "results.jsonl").read_text()
     (source / "0" / "0.png").unlink()
     work(source, folder, "copy")
-    assert set(contents(folder)) == {"picture 0", "picture 1"}
+    assert set(contents(folder)) == {"image 0", "image 1"}
     done = unsort(folder)
-    assert (done.removed, contents(folder)) == (1, {"picture 0": ["Bag/0.png"]})
+    assert (done.removed, contents(folder)) == (1, {"image 0": ["Bag/0.png"]})
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (sorter.placed, sorter.unplaced, notes.notes) == (5, 0, [])
     found = contents(folder)
     assert found["mine"] == ["Bag/0.png"]
-    assert found["picture 0"] == ["Bag/0-2.png"]
+    assert found["image 0"] == ["Bag/0-2.png"]
     done = unsort(folder)
     assert (done.removed, done.left) == (5, ())
     assert contents(folder) == {"mine": ["Bag/0.png"]}
@@ -193,11 +193,11 @@ def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
     moved = folder / "none of these" / "corrected.png"  # the user sorts a mistake by hand
     moved.parent.mkdir(exist_ok=True)
     (folder / "Bag" / "0.png").rename(moved)
-    (source / "new.png").write_text("picture 8")
+    (source / "new.png").write_text("image 8")
     sorter, _ = work(source, folder, "copy")
     assert sorter.placed == 1
-    assert contents(folder)["picture 0"] == ["none of these/corrected.png"]
-    assert contents(folder)["picture 8"] == ["none of these/new.png"]
+    assert contents(folder)["image 0"] == ["none of these/corrected.png"]
+    assert contents(folder)["image 8"] == ["none of these/new.png"]
 
 
 def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
@@ -219,20 +219,20 @@ def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
         unsort(folder)
 
 
-def test_results_that_lost_sorted_pictures_are_refused(tmp_path: Path) -> None:
+def test_results_that_lost_sorted_images_are_refused(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     work(source, folder, "copy")
     journal = folder / ".results.jsonl.journal"
     os.truncate(journal, journal.read_bytes().index(b"\n") + 1 + 2 * 24)
     os.truncate(folder / "results.jsonl", len("0/0.png\n") * 2)
-    with pytest.raises(RecipeError, match="lacks pictures that were sorted since"):
+    with pytest.raises(RecipeError, match="lacks images that were sorted since"):
         work(source, folder, "copy")
     assert unsort(folder).removed == 5
 
 
 def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
-    (tmp_path / "elsewhere").write_text("picture 7")
+    (tmp_path / "elsewhere").write_text("image 7")
     (source / "alias.png").symlink_to(tmp_path / "elsewhere")
     sorter, notes = work(source, folder, "move")
     assert (sorter.placed, sorter.unplaced) == (5, 1)
@@ -271,7 +271,7 @@ def test_across_file_systems(tmp_path: Path) -> None:
         work(source, folder, "move")
         check_sorted(source, folder, before, "move")
         times = {path.read_text(): path.stat().st_mtime for path in folder.rglob("*.png")}
-        assert times["picture 3"] == 1_000_003
+        assert times["image 3"] == 1_000_003
         assert unsort(folder).moved_back == 5
         assert contents(source) == before
     finally:
@@ -305,7 +305,7 @@ def test_a_move_without_hard_links_still_replaces_nothing(
     check_sorted(source, folder, before, "copy")
 
 
-def test_a_scratch_file_that_is_a_picture_already_is_not_written_into(tmp_path: Path) -> None:
+def test_a_scratch_file_that_is_an_image_already_is_not_written_into(tmp_path: Path) -> None:
     """As it is where the process was killed between a copy's two names."""
     one, two, scratch = tmp_path / "1.png", tmp_path / "2.png", tmp_path / ".sorting"
     one.write_text("one")
@@ -313,7 +313,7 @@ def test_a_scratch_file_that_is_a_picture_already_is_not_written_into(tmp_path: 
     source = write_source(tmp_path / "source", 1) / "0" / "0.png"
     with ClosedFolder(tmp_path) as own, source.open("rb") as content:
         copy_file(content, Placement(own, "2.png"), Placement(own, ".sorting"))
-    assert (one.read_text(), two.read_text(), scratch.exists()) == ("one", "picture 0", False)
+    assert (one.read_text(), two.read_text(), scratch.exists()) == ("one", "image 0", False)
 
 
 def test_the_undo_file_is_plain_lines_of_json(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def outside(tmp_path: Path) -> Path:
     """What must stay as it is: an image, a text, an empty folder, a link and a pipe."""
     root = tmp_path / "outside"
     (root / "empty").mkdir(parents=True)
-    (root / "0.png").write_text("picture 0")
+    (root / "0.png").write_text("image 0")
     os.utime(root / "0.png", (1_000_000, 1_000_000))
     (root / "mine.txt").write_text("mine\n")
     (root / "link").symlink_to("mine.txt")
@@ -73,7 +73,7 @@ def line(source: object, target: object = "Bag/0.png", by: object = "move") -> d
             "mtime_ns": 1_000_000 * 10**9, "device": 0, "inode": 0}  # fmt: skip
 
 
-def put(folder: Path, text: str = "picture 0") -> None:
+def put(folder: Path, text: str = "image 0") -> None:
     """Put an image where the lines say that one was sorted to."""
     (folder / "Bag").mkdir(parents=True, exist_ok=True)
     (folder / "Bag" / "0.png").write_text(text)
@@ -115,11 +115,11 @@ def test_below_a_source_that_is_named_no_link_is_followed(tmp_path: Path, outsid
         line(str(mine / "below" / "0.png"), target="Bag/1.png"),
     )  # fmt: skip
     put(folder)
-    (folder / "Bag" / "1.png").write_text("picture 1")
+    (folder / "Bag" / "1.png").write_text("image 1")
     before = seal(outside)
     done = unsort(folder, source=mine)
     assert (done.moved_back, [name for name, _ in done.left]) == (1, ["Bag/0.png"])
-    assert (mine / "below" / "0.png").read_text() == "picture 1"
+    assert (mine / "below" / "0.png").read_text() == "image 1"
     assert seal(outside) == before
     with pytest.raises(RecipeError, match="from where it sorted nothing"):
         unsort(forge(folder, line(f"{mine}/../outside/new.png")), source=mine)

@@ -1,4 +1,4 @@
-"""What was sorted can be taken back, whatever became of it, and no picture is lost by that."""
+"""What was sorted can be taken back, whatever became of it, and no image is lost by that."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_killed_at_any_step_all_is_taken_back(tmp_path: Path, by: By) -> None:
             assert unsort(folder).left_count == 0
         assert contents(source) == before
         leftover = [path.name for path in folder.glob("*")] if folder.exists() else []
-        assert set(leftover) <= {".sorted.jsonl.lock"}  # killed after the last picture
+        assert set(leftover) <= {".sorted.jsonl.lock"}  # killed after the last image
     assert step > 8
     assert not folder.exists()
 
@@ -59,19 +59,19 @@ def test_what_changed_since_is_left_and_listed(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     work(source, folder, "copy")
     (folder / "Bag" / "0.png").write_text("worked on since")
-    (source / "1" / "0.png").unlink()  # the copy of picture 1 is the only one now
+    (source / "1" / "0.png").unlink()  # the copy of image 1 is the only one now
     done = unsort(folder)
     assert done.removed == 3
     assert sorted(reason for _, reason in done.left) == sorted([
         "was changed since", f"{source / '1' / '0.png'} is gone, so this may be the only one"
     ])  # fmt: skip
-    assert set(contents(folder)) == {"worked on since", "picture 1"}
+    assert set(contents(folder)) == {"worked on since", "image 1"}
     assert (folder / "results.jsonl").exists()
-    with pytest.raises(RecipeError, match="pictures were taken back"):
+    with pytest.raises(RecipeError, match="images were taken back"):
         work(source, folder, "copy")
     again = unsort(folder)
     assert (again.removed, again.left_count) == (0, 2)
-    (source / "1" / "0.png").write_text("picture 1")
+    (source / "1" / "0.png").write_text("image 1")
     (folder / "Bag" / "0.png").unlink()
     assert unsort(folder).to_json() | {"folder": ""} == {
         "folder": "", "moved_back": 0, "removed": 1, "left": [], "left_count": 0
@@ -85,14 +85,14 @@ def test_moves_never_come_back_over_something_new(tmp_path: Path) -> None:
     (source / "0" / "0.png").write_text("new")
     gone = next(folder.glob("*/1.png"))
     gone.unlink()
-    edited = folder / contents(folder)["picture 1"][0]
+    edited = folder / contents(folder)["image 1"][0]
     edited.unlink()
-    edited.write_text("picture 1, saved by an editor")
+    edited.write_text("image 1, saved by an editor")
     (source / "1").rmdir()
     done = unsort(folder)
     assert (done.moved_back, done.left_count) == (3, 2)
     assert contents(source)["new"] == ["0/0.png"]
-    assert contents(source)["picture 1, saved by an editor"] == ["1/0.png"]
+    assert contents(source)["image 1, saved by an editor"] == ["1/0.png"]
     reasons = " ".join(reason for _, reason in done.left)
     assert "something else is at" in reasons and "is no longer there" in reasons
 
@@ -104,20 +104,20 @@ def test_a_link_whose_original_is_gone_is_kept(tmp_path: Path) -> None:
     (source / "0" / "0.png").unlink()
     done = unsort(folder)
     assert (done.removed, done.left_count) == (1, 1)
-    assert contents(folder) == {"picture 0": ["Bag/0.png"]}
+    assert contents(folder) == {"image 0": ["Bag/0.png"]}
 
 
 @pytest.mark.parametrize("by", WAYS)
-def test_a_link_left_at_the_old_place_is_no_picture(tmp_path: Path, by: By) -> None:
+def test_a_link_left_at_the_old_place_is_no_image(tmp_path: Path, by: By) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     work(source, folder, by)
-    old, [new] = source / "0" / "0.png", contents(folder)["picture 0"]
+    old, [new] = source / "0" / "0.png", contents(folder)["image 0"]
     old.unlink(missing_ok=True)
     old.symlink_to(folder / new)
     done = unsort(folder)
     assert [target for target, _ in done.left] == [new]
-    assert contents(folder) == {"picture 0": [new]}
-    assert old.read_text() == "picture 0"
+    assert contents(folder) == {"image 0": [new]}
+    assert old.read_text() == "image 0"
 
 
 @pytest.mark.parametrize("by", ["copy", "link"])
@@ -128,18 +128,18 @@ def test_a_copy_of_what_was_replaced_since_is_kept(tmp_path: Path, by: By) -> No
     (source / "0" / "0.png").write_text("another")
     done = unsort(folder)
     assert (done.removed, done.left_count) == (1, 1)
-    assert "is another picture now, so this may be the only one" in done.left[0][1]
-    assert contents(folder) == {"picture 0": ["Bag/0.png"]}
+    assert "is another image now, so this may be the only one" in done.left[0][1]
+    assert contents(folder) == {"image 0": ["Bag/0.png"]}
 
 
 def test_a_move_across_file_systems_may_have_been_half_done(tmp_path: Path) -> None:
     source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     before = contents(source)
     work(source, folder, "move")
-    # Killed after the copy was made and before the picture itself was removed.
+    # Killed after the copy was made and before the image itself was removed.
     for number in (0, 3):
-        [name] = contents(folder)[f"picture {number}"]
-        shutil.copy2(folder / name, source / before[f"picture {number}"][0])
+        [name] = contents(folder)[f"image {number}"]
+        shutil.copy2(folder / name, source / before[f"image {number}"][0])
     assert (unsort(folder).moved_back, contents(source)) == (5, before)
     assert not folder.exists()
 
@@ -150,7 +150,7 @@ def test_a_move_across_file_systems_may_have_been_half_done(tmp_path: Path) -> N
 def test_an_undo_file_of_a_stranger_reaches_nothing_outside(tmp_path: Path, target: object) -> None:
     source, folder = write_source(tmp_path / "source", 2), tmp_path / "sorted"
     work(source, folder, "move")
-    (tmp_path / "mine.png").write_text("picture 0")
+    (tmp_path / "mine.png").write_text("image 0")
     undo = folder / "sorted.jsonl"
     head, first, *rest = undo.read_text().splitlines()
     line = json.dumps(json.loads(first) | {"target": target, "source": str(tmp_path / "away.png")})

@@ -1,4 +1,4 @@
-"""The bundle holds what it says, and its client prepares pictures as Opsin does."""
+"""The bundle holds what it says, and its client prepares images as Opsin does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_checksums_cover_every_file(bundle: zipfile.ZipFile) -> None:
     assert {entry.date_time[0] for entry in bundle.infolist()} == {1980}
 
 
-def test_samples_are_validation_pictures_and_rightly_recognised(
+def test_samples_are_validation_images_and_rightly_recognised(
     bundle: zipfile.ZipFile, digits: Dataset, nearest_mean: Path
 ) -> None:
     expected = json.loads(bundle.read("expected.json"))
@@ -54,7 +54,7 @@ def test_samples_are_validation_pictures_and_rightly_recognised(
     assert sorted(sample["class"] for sample in expected.values()) == sorted(digits.classes)
     for file, sample in expected.items():
         pixels = np.asarray(Image.open(io.BytesIO(bundle.read(f"samples/{file}"))))[:, :, None]
-        row = names[sample["picture"]]
+        row = names[sample["image"]]
         assert (pixels == digits.images[row]).all()
         assert sample["class"] == sample["label"] == digits.classes[digits.labels[row]]
         assert sample["probabilities"] == classifier.probabilities(pixels[None])[0].tolist()
@@ -91,11 +91,11 @@ def test_the_python_client_makes_the_very_pixels_that_opsin_makes(
     orientation: int, seed: int,
 ) -> None:  # fmt: skip
     random = np.random.default_rng(seed)
-    picture = Image.fromarray(random.integers(0, 256, (*size, 4), np.uint8), "RGBA").convert(mode)
+    image = Image.fromarray(random.integers(0, 256, (*size, 4), np.uint8), "RGBA").convert(mode)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    file = tmp_path / ("picture.tiff" if mode == "CMYK" else "picture.png")
-    picture.save(file, exif=exif)
+    file = tmp_path / ("image.tiff" if mode == "CMYK" else "image.png")
+    image.save(file, exif=exif)
     like = Preparation(height=12, width=9, channels=channels, resize=resize)
     pixels = predict.prepare(file, like.model_dump())
     np.testing.assert_array_equal(pixels, read_image(file, like))

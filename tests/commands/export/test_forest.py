@@ -26,7 +26,7 @@ def test_thresholds_are_not_rounded(to: To, forest: opsin.Run) -> None:
     assert not list(Path(forest.path).glob("*-*.onnx"))
 
 
-def test_its_bundle_is_the_same_each_time_and_looks_at_no_test_picture(forest: opsin.Run) -> None:
+def test_its_bundle_is_the_same_each_time_and_looks_at_no_test_image(forest: opsin.Run) -> None:
     shipped = export_model(forest, "bundle")
     first = shipped.path.read_bytes()
     assert (shipped.part, shipped.labels_changed, shipped.samples) == ("val", 0, 10)

@@ -1,4 +1,4 @@
-"""Smaller files pass a gate on real pictures, which counts as a look at them."""
+"""Smaller files pass a gate on real images, which counts as a look at them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def own(run: opsin.Run, tmp_path: Path) -> Path:
 def test_the_file_lies_beside_its_original_and_is_a_classifier(
     to: To, precision: str, own: Path
 ) -> None:
-    # By force: a picture more of 195 would be too many.
+    # By force: an image more of 195 would be too many.
     shipped = export_model(own, to, force=True)
     assert shipped.path == own / f"classifier-{to}.onnx"
     assert shipped.bytes == shipped.path.stat().st_size < 0.7 * shipped.bytes_before
@@ -109,7 +109,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(
     to: To, nearest_mean: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="not a directory"):  # and not that there are no pictures
+    with pytest.raises(StorageError, match="not a directory"):  # and not that there are no images
         export_model(nearest_mean, to, out=tmp_path / "file" / "below", data=[tmp_path / "none"])
 
 
@@ -121,7 +121,7 @@ def test_what_cannot_become_smaller_is_refused(own: Path, tmp_path: Path) -> Non
         export_model(own, "int4")  # type: ignore[arg-type]
 
 
-def test_without_test_pictures_the_figures_are_called_optimistic(tmp_path: Path) -> None:
+def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes", 40)
     run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, assignment="exact",
                       runs=tmp_path / "runs", quiet=True)  # fmt: skip

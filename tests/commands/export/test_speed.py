@@ -1,4 +1,4 @@
-"""Both classifiers are timed in turn, on one picture and on many."""
+"""Both classifiers are timed in turn, on one image and on many."""
 
 from __future__ import annotations
 

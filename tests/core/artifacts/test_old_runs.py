@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import opsin
+from opsin.classical.classical_recipe import ClassicalRecipe, Forest
 from opsin.core.artifacts.artifact import Artifact
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -36,6 +38,16 @@ def test_every_field_is_known_and_comes_back(run: RunDirectory, kind: type[Artif
     assert read.to_json() == content
     assert not read.model_extra
     assert read.format == 1
+
+
+def test_an_option_is_known_by_its_earlier_name() -> None:
+    content = json.loads((OLD / "forest" / "recipe.json").read_text())
+    assert content["model"]["pictures"] == 100_000
+    recipe = ClassicalRecipe.model_validate(content)
+    assert "pictures" not in recipe.model_dump()["model"]
+    assert Forest.model_validate({"pictures": 500}).images == 500
+    with pytest.raises(ValidationError):
+        Forest.model_validate({"pictures": 500, "images": 500})
 
 
 def test_the_history_comes_back(run: RunDirectory) -> None:

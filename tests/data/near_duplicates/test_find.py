@@ -12,11 +12,11 @@ from PIL import Image, ImageEnhance
 
 from opsin.data.near_duplicates.find import find_near_duplicates
 
-Picture = Image.Image
+Photo = Image.Image
 
 
-def scenes(count: int, side: int = 64, seed: int = 0) -> list[Picture]:
-    """Paint pictures with structure at every scale, as photographs have it."""
+def scenes(count: int, side: int = 64, seed: int = 0) -> list[Photo]:
+    """Paint images with structure at every scale, as photographs have it."""
     random = np.random.default_rng(seed)
     painted = []
     for _ in range(count):
@@ -32,49 +32,49 @@ def scenes(count: int, side: int = 64, seed: int = 0) -> list[Picture]:
     return painted
 
 
-def recoded(picture: Picture, number: int) -> Picture:
+def recoded(photo: Photo, number: int) -> Photo:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=50)
+    photo.save(stream, "JPEG", quality=50)
     return Image.open(stream)
 
 
-def cropped(picture: Picture, number: int) -> Picture:
+def cropped(photo: Photo, number: int) -> Photo:
     random = np.random.default_rng(number)
-    side = picture.width
+    side = photo.width
     kept = round(0.9 * side)
     left, top = random.integers(0, side - kept + 1, 2)
-    return picture.crop((left, top, left + kept, top + kept))
+    return photo.crop((left, top, left + kept, top + kept))
 
 
-def resized(picture: Picture, number: int) -> Picture:
-    side = round(picture.width * (0.5, 0.75, 1.5)[number % 3])
-    return picture.resize((side, side), Image.Resampling.BICUBIC)
+def resized(photo: Photo, number: int) -> Photo:
+    side = round(photo.width * (0.5, 0.75, 1.5)[number % 3])
+    return photo.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def mirrored(picture: Picture, number: int) -> Picture:
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+def mirrored(photo: Photo, number: int) -> Photo:
+    return photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
-def brightened(picture: Picture, number: int) -> Picture:
-    return ImageEnhance.Brightness(picture).enhance((0.7, 1.25)[number % 2])
+def brightened(photo: Photo, number: int) -> Photo:
+    return ImageEnhance.Brightness(photo).enhance((0.7, 1.25)[number % 2])
 
 
-CHANGES: dict[str, Callable[[Picture, int], Picture]] = {
+CHANGES: dict[str, Callable[[Photo, int], Photo]] = {
     change.__name__: change for change in (recoded, cropped, resized, mirrored, brightened)
 }
 
 
-def arrays(pictures: list[Picture], side: int, channels: int = 3) -> NDArray[np.uint8]:
+def arrays(photos: list[Photo], side: int, channels: int = 3) -> NDArray[np.uint8]:
     mode = "RGB" if channels == 3 else "L"
-    small = [p.convert(mode).resize((side, side), Image.Resampling.BILINEAR) for p in pictures]
-    return np.stack([np.asarray(picture).reshape(side, side, channels) for picture in small])
+    small = [p.convert(mode).resize((side, side), Image.Resampling.BILINEAR) for p in photos]
+    return np.stack([np.asarray(photo).reshape(side, side, channels) for photo in small])
 
 
 @pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("change", CHANGES)
-def test_changed_pictures_are_found(change: str, side: int) -> None:
+def test_changed_images_are_found(change: str, side: int) -> None:
     originals = scenes(300)
-    copies = [CHANGES[change](picture, n) for n, picture in enumerate(originals[:40])]
+    copies = [CHANGES[change](photo, n) for n, photo in enumerate(originals[:40])]
     images = arrays(originals + copies, side)
     found = find_near_duplicates(images, np.arange(len(images)))
     wanted = {(row, 300 + row) for row in range(40)}
@@ -84,7 +84,7 @@ def test_changed_pictures_are_found(change: str, side: int) -> None:
     assert bool(found.mirrored.all()) == (change == "mirrored")
 
 
-def test_grey_pictures_do_as_well() -> None:
+def test_grey_images_do_as_well() -> None:
     originals = scenes(200)
     images = arrays([*originals, *map(cropped, originals[:20], range(20))], 28, channels=1)
     found = find_near_duplicates(images, np.arange(220))
@@ -93,7 +93,7 @@ def test_grey_pictures_do_as_well() -> None:
     )
 
 
-def test_mirror_images_count_only_where_a_mirrored_picture_is_of_its_class() -> None:
+def test_mirror_images_count_only_where_a_mirrored_image_is_of_its_class() -> None:
     originals = scenes(100)
     images = arrays([*originals, mirrored(originals[0], 0)], 32)
     assert find_near_duplicates(images, np.arange(101)).pairs.tolist() == [[0, 100]]
@@ -124,12 +124,12 @@ def test_rows_may_be_some_and_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32, 3), (0, 32, 32, 3), (50, 8, 8, 1), (2, 16, 90, 1)])
-def test_too_few_and_too_small_pictures_have_none(shape: tuple[int, ...]) -> None:
+def test_too_few_and_too_small_images_have_none(shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     assert len(find_near_duplicates(images, np.arange(shape[0])).pairs) == 0
 
 
-def test_flat_pictures_are_not_all_the_same() -> None:
+def test_flat_images_are_not_all_the_same() -> None:
     images = np.arange(60, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2)
     assert len(find_near_duplicates(images, np.arange(60)).pairs) == 0
 

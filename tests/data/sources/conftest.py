@@ -50,8 +50,8 @@ class Notes(Watcher):
 
 
 def paths_of(contents: LabelledImages) -> list[Path]:
-    """Return the pictures that are files."""
-    return [picture for picture in contents.pictures if isinstance(picture, Path)]
+    """Return the images that are files."""
+    return [image for image in contents.images if isinstance(image, Path)]
 
 
 def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:

@@ -85,7 +85,7 @@ def read(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     with in_little_memory():
         contents = sources.find_all(DataRecipe.of(str(folder / name))).open()
-        assert len(contents) == len(contents.names) == len(contents.pictures)
+        assert len(contents) == len(contents.names) == len(contents.images)
         assert contents.labels.max(initial=0) < len(contents.classes)
         contents.check()
     with in_little_memory():

@@ -86,7 +86,7 @@ def test_each_kind_is_unpacked_once(tmp_path: Path, cache: Path, suffix: str) ->
     assert contents.names == list(CLASSES)
     assert contents.classes == ("cat", "dog")
     assert contents.source == str(path)
-    assert [picture.read_bytes() for picture in paths_of(contents)] == [b"a", b"b", b"c"]
+    assert [image.read_bytes() for image in paths_of(contents)] == [b"a", b"b", b"c"]
     assert watcher.begun == [("Unpack", path.stat().st_size, "B")]
     assert watcher.done[-1] == path.stat().st_size
     opened(path, watcher=watcher)
@@ -109,7 +109,7 @@ def test_a_decoded_archive_is_not_unpacked_again(tmp_path: Path, cache: Path) ->
     assert len(left_behind(cache)) == 1
 
 
-@pytest.mark.parametrize("wrapping", ["", "./", "set/", "a/b/c/", "train pictures/"])
+@pytest.mark.parametrize("wrapping", ["", "./", "set/", "a/b/c/", "train images/"])
 def test_wrapping_folders_are_taken_off(tmp_path: Path, wrapping: str) -> None:
     files = {f"{wrapping}{name}": content for name, content in CLASSES.items()}
     litter = {"__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "__MACOSX/1.png": b"x",
@@ -458,7 +458,7 @@ def test_nothing_to_use_is_said(tmp_path: Path, cache: Path) -> None:
 
 def test_the_users_name_is_in_errors(tmp_path: Path) -> None:
     path = pack(tmp_path / "set.zip", {"1.png": b"x", "2.png": b"x"})
-    with pytest.raises(SourceError, match=r"set\.zip holds 2 pictures and no folders") as caught:
+    with pytest.raises(SourceError, match=r"set\.zip holds 2 images and no folders") as caught:
         opened(path)
     assert "unpacked" not in str(caught.value)
 

@@ -21,8 +21,8 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
              x_test=IMAGES[:3], y_test=LABELS[:3])  # fmt: skip
     contents = open_npz(tmp_path / "k.npz")
     assert contents.given.tolist() == [TRAIN] * 6 + [TEST] * 3
-    assert isinstance(contents.pictures, np.ndarray)
-    assert contents.pictures.shape == (9, 8, 8, 1)
+    assert isinstance(contents.images, np.ndarray)
+    assert contents.images.shape == (9, 8, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
         (IMAGES.reshape(6, 64), LABELS, None, r"images.reshape\(-1, 8, 8\)"),
         ([IMAGES[0], IMAGES[0, :4]], LABELS[:2], None, "np.stack"),
         (None, LABELS, None, "uint8"),
-        (IMAGES, LABELS[:4], None, "one label for each picture"),
+        (IMAGES, LABELS[:4], None, "one label for each image"),
         (IMAGES, LABELS + 0.5, None, "whole numbers"),
         (IMAGES, LABELS - 1, None, "whole numbers from 0"),
         (IMAGES, np.array(list("catdog")), None, "whole numbers"),
@@ -43,7 +43,7 @@ def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
         (IMAGES[:, :0], LABELS, None, "uint8"),
         (IMAGES, LABELS, ["a", "b"], "3 different class names"),
         (IMAGES, LABELS, ["a", "b", "b"], "3 different class names"),
-        (IMAGES[:0], LABELS[:0], None, "one label for each picture"),
+        (IMAGES[:0], LABELS[:0], None, "one label for each image"),
     ],
 )
 def test_what_does_not_fit_is_explained(images: Any, labels: Any, classes: Any, words: str) -> None:
@@ -54,12 +54,12 @@ def test_what_does_not_fit_is_explained(images: Any, labels: Any, classes: Any, 
 def test_whole_numbers_of_any_type_will_do() -> None:
     images = np.arange(6 * 64).reshape(6, 8, 8) % 256
     contents = from_arrays(images, LABELS)
-    assert isinstance(contents.pictures, np.ndarray)
-    assert contents.pictures.dtype == np.uint8
-    assert np.array_equal(contents.pictures[..., 0], images)
+    assert isinstance(contents.images, np.ndarray)
+    assert contents.images.dtype == np.uint8
+    assert np.array_equal(contents.images[..., 0], images)
 
 
-def test_test_pictures_must_have_the_same_shape() -> None:
+def test_test_images_must_have_the_same_shape() -> None:
     with pytest.raises(SourceError, match="same shape"):
         from_arrays(IMAGES, LABELS, test=(IMAGES[:, :4], LABELS))
 
@@ -78,6 +78,6 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
 
 
 def test_a_missing_array_is_named_with_those_there(tmp_path: Path) -> None:
-    np.savez(tmp_path / "set.npz", pictures=IMAGES)
-    with pytest.raises(SourceError, match="holds pictures"):
+    np.savez(tmp_path / "set.npz", images=IMAGES)
+    with pytest.raises(SourceError, match="holds images"):
         open_npz(tmp_path / "set.npz")

@@ -68,11 +68,11 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
     assert contents.labels[:21].tolist() == [*range(10), *range(10), 0]
     assert contents.names[99:101] == ["train/99", "test/0"]
     assert contents.mirrored
-    assert isinstance(contents.pictures, np.ndarray)
-    assert contents.pictures.shape == (110, 32, 32, 3)
+    assert isinstance(contents.images, np.ndarray)
+    assert contents.images.shape == (110, 32, 32, 3)
     # Batches in their order; an image is three planes, red first.
-    assert np.array_equal(contents.pictures[:20], planes(1, 20).transpose(0, 2, 3, 1))
-    assert np.array_equal(contents.pictures[100:], planes(9, 10).transpose(0, 2, 3, 1))
+    assert np.array_equal(contents.images[:20], planes(1, 20).transpose(0, 2, 3, 1))
+    assert np.array_equal(contents.images[100:], planes(9, 10).transpose(0, 2, 3, 1))
 
 
 def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
     contents = open_cifar(pack(tmp_path / "c.tar.gz", list(files.items())), source="c")
     assert contents.classes == tuple(f"f{i}" for i in range(10))
     assert contents.labels[:11].tolist() == [*range(10), 0]
-    assert isinstance(contents.pictures, np.ndarray)
-    assert np.array_equal(contents.pictures[:20], planes(1, 20).transpose(0, 2, 3, 1))
+    assert isinstance(contents.images, np.ndarray)
+    assert np.array_equal(contents.images[:20], planes(1, 20).transpose(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize(

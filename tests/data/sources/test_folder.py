@@ -64,9 +64,9 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
     ("files", "words"),
     [
         ([], "is empty"),
-        (["1.jpg", "2.jpg"], "holds 2 pictures and no folders. Sort a few into sub-folders"),
-        (["notes.txt"], "holds no pictures"),
-        (["a/notes.txt"], "none of them holds pictures"),
+        (["1.jpg", "2.jpg"], "holds 2 images and no folders. Sort a few into sub-folders"),
+        (["notes.txt"], "holds no images"),
+        (["a/notes.txt"], "none of them holds images"),
     ],
 )
 def test_other_layouts_are_explained(tmp_path: Path, files: list[str], words: str) -> None:
@@ -85,7 +85,7 @@ def put(*paths: Path) -> None:
         path.write_bytes(b"x")
 
 
-def test_pictures_may_lie_at_any_depth(tmp_path: Path) -> None:
+def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
     put(tmp_path / "cat" / "2.png", tmp_path / "cat" / "b" / "10" / "1.png",
         tmp_path / "cat" / "b" / "9" / "1.png", tmp_path / "cat" / "10.png",
         tmp_path / "dog" / "deep" / "deeper" / "1.png",
@@ -96,7 +96,7 @@ def test_pictures_may_lie_at_any_depth(tmp_path: Path) -> None:
         "cat/2.png", "cat/10.png", "cat/b/9/1.png", "cat/b/10/1.png", "dog/deep/deeper/1.png",
     ]  # fmt: skip
     assert contents.labels.tolist() == [0, 0, 0, 0, 1]
-    assert contents.pictures[2] == tmp_path / "cat" / "b" / "9" / "1.png"
+    assert contents.images[2] == tmp_path / "cat" / "b" / "9" / "1.png"
 
 
 def test_parts_hold_nested_classes(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_class_of_nothing_but_links_out_of_the_root_is_explained(tmp_path: Pat
         open_folder(only)
 
 
-def test_a_changed_picture_changes_the_key(tmp_path: Path) -> None:
+def test_a_changed_image_changes_the_key(tmp_path: Path) -> None:
     put(tmp_path / "cat" / "1.png", tmp_path / "dog" / "1.png")
     recipe = DataRecipe.of(str(tmp_path))
     before = sources.find_all(recipe).key
@@ -205,7 +205,7 @@ def test_a_changed_picture_changes_the_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kinds", "count", "words"),
-    [(("disc",), 5, "two classes or more"), (("disc", "square"), 1, "at least two pictures")],
+    [(("disc",), 5, "two classes or more"), (("disc", "square"), 1, "at least two images")],
 )
 def test_what_nothing_can_be_learnt_from_is_refused(
     tmp_path: Path, kinds: tuple[str, ...], count: int, words: str
@@ -220,12 +220,12 @@ def test_no_such_source_names_those_there_are(tmp_path: Path) -> None:
         SourceError, match="cifar10, cifar100, digits, fashion-mnist, kmnist, mnist"
     ):
         sources.find_all(DataRecipe.of(str(tmp_path / "fashion-minst")))
-    (tmp_path / "pictures.rar").write_bytes(b"")
+    (tmp_path / "images.rar").write_bytes(b"")
     with pytest.raises(SourceError, match="another kind"):
-        sources.find_all(DataRecipe.of(str(tmp_path / "pictures.rar")))
+        sources.find_all(DataRecipe.of(str(tmp_path / "images.rar")))
 
 
-def test_pictures_without_a_class_in_a_part_are_told(tmp_path: Path) -> None:
+def test_images_without_a_class_in_a_part_are_told(tmp_path: Path) -> None:
     write_shapes(tmp_path / "train", 3)
     (tmp_path / "test").mkdir()
     for number in range(2):
@@ -233,7 +233,7 @@ def test_pictures_without_a_class_in_a_part_are_told(tmp_path: Path) -> None:
     notes = Notes()
     assert len(open_folder(tmp_path, watcher=notes)) == 6
     (said,) = notes.notes
-    assert said.startswith("Passed over: 2 pictures in test, for they have no class")
+    assert said.startswith("Passed over: 2 images in test, for they have no class")
 
 
 def made_run(place: Path) -> Path:

@@ -42,7 +42,7 @@ def test_a_folder_of_pairs_and_a_pair_by_name(tmp_path: Path, packed: bool) -> N
     name = f"train-images-idx3-ubyte{'.gz' if packed else ''}"
     one = sources.find_all(DataRecipe.of(str(tmp_path / name))).open()
     assert len(one) == 9
-    assert np.array_equal(np.asarray(one.pictures), np.asarray(both.pictures)[:9])
+    assert np.array_equal(np.asarray(one.images), np.asarray(both.images)[:9])
 
 
 @given(shape=st.lists(st.integers(1, 5), min_size=1, max_size=3), seed=st.integers(0, 9))
@@ -82,7 +82,7 @@ def test_labels_must_be_there_and_match(tmp_path: Path) -> None:
     write_pair(tmp_path, "train", 9, packed=False)
     labels = tmp_path / "train-labels-idx1-ubyte"
     labels.write_bytes(idx(np.zeros(8, np.uint8)))
-    with pytest.raises(SourceError, match="one label for each picture"):
+    with pytest.raises(SourceError, match="one label for each image"):
         sources.find_all(DataRecipe.of(str(tmp_path))).open()
     labels.unlink()
     with pytest.raises(SourceError, match="there is no train-labels-idx1-ubyte"):

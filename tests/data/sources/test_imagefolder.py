@@ -1,4 +1,4 @@
-"""Folders in the manner of Hugging Face: metadata beside the pictures."""
+"""Folders in the manner of Hugging Face: metadata beside the images."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_metadata_in_each_part(tmp_path: Path) -> None:
     assert given["train/1.png"] == TRAIN
     assert given["validation/2.png"] == VAL
     assert given["test/2.png"] == TEST
-    assert all(picture.exists() for picture in paths_of(contents))
+    assert all(image.exists() for image in paths_of(contents))
 
 
 def test_parts_named_by_the_paths_are_kept(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def labels_of(contents: LabelledImages) -> list[str]:
 
 
 def table(folder: Path, content: bytes | str, name: str = "set.csv") -> Path:
-    """Write a table, and the picture that its first path names."""
+    """Write a table, and the image that its first path names."""
     (folder / "a.png").write_bytes(b"x")
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -174,7 +174,7 @@ def test_columns_are_checked_whatever_the_source() -> None:
         sources.find_all(DataRecipe.of("digits", columns={"kind": "x"}))
 
 
-def test_missing_pictures_stay_in_the_list(tmp_path: Path) -> None:
+def test_missing_images_stay_in_the_list(tmp_path: Path) -> None:
     contents = open_table(table(tmp_path, HEAD + b"gone.png,cat\na.png,dog\n"))
     assert contents.names == ["gone.png", "a.png"]
 
@@ -237,7 +237,7 @@ def test_any_bytes_are_a_table_or_an_explained_error(
         assert str(path) in str(error)
 
 
-def test_the_key_knows_table_pictures_and_columns(tmp_path: Path) -> None:
+def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
     path = table(tmp_path, "path,label,kind\na.png,cat,x\nb.png,dog,y\n")
 
     def key(**options: object) -> str:
@@ -254,11 +254,11 @@ def test_the_key_knows_table_pictures_and_columns(tmp_path: Path) -> None:
     assert key() == keys[-1]
 
 
-def test_rows_of_a_table_keep_their_pictures(tmp_path: Path) -> None:
+def test_rows_of_a_table_keep_their_images(tmp_path: Path) -> None:
     rows = "".join(f"{i}.png,{i % 3}\n" for i in range(1000))
     contents = open_table(table(tmp_path, "path,label\na.png,0\n" + rows))
     some = contents.rows(np.array([5, 1]))
-    assert [picture.name for picture in paths_of(some)] == ["4.png", "0.png"]
+    assert [image.name for image in paths_of(some)] == ["4.png", "0.png"]
 
 
 def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: Path) -> None:

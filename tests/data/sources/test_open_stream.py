@@ -13,14 +13,14 @@ from opsin.data.sources import open_stream
 
 
 @pytest.mark.parametrize("name", ["boot.png", "boot.JPG"])
-def test_one_picture_keeps_its_name(name: str) -> None:
+def test_one_image_keeps_its_name(name: str) -> None:
     stream = open_stream(name)  # it need not exist: decoding says so
     assert (stream.kind, stream.count(), stream.source) == ("file", 1, name)
-    (picture,) = stream
-    assert (picture.name, picture.image, picture.path) == (name, name, name)
+    (image,) = stream
+    assert (image.name, image.image, image.path) == (name, name, name)
 
 
-def test_a_picture_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> None:
+def test_an_image_without_an_ending_is_known_by_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "boot").write_bytes(b"GIF89a" + bytes(60))
     assert open_stream(tmp_path / "boot").kind == "file"
 
@@ -43,12 +43,12 @@ def test_what_is_no_source_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("notes.txt").write_text("no picture\n")
+    Path("notes.txt").write_text("no image\n")
     np.savez("arrays.npz", images=np.zeros((1, 2, 2, 1), np.uint8))
     os.mkfifo("pipe")
     with pytest.raises(SourceError, match=words) as caught:
         open_stream(source)
-    assert "expected a picture, a folder, an archive" in str(caught.value)
+    assert "expected an image, a folder, an archive" in str(caught.value)
 
 
 def test_no_standard_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Standard input: a picture or names, through pipes that stay open."""
+"""Standard input: an image or names, through pipes that stay open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.data.image_stream import Stream
 from opsin.data.images import FORMATS
 from opsin.data.sources import open_stream, standard_input
-from opsin.data.sources.standard_input import begins_like_a_picture
+from opsin.data.sources.standard_input import begins_like_an_image
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def pipe() -> Iterator[tuple[io.FileIO, BinaryIO]]:
         yield writing, reading
 
 
-def picture(kind: str, size: int = 30) -> bytes:
+def image(kind: str, size: int = 30) -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
     Image.fromarray(pixels).save(file, kind)
@@ -79,10 +79,10 @@ def test_names_parted_by_nul_may_hold_line_ends(pipe: tuple[io.FileIO, BinaryIO]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_picture_is_known_by_its_first_bytes(pipe: tuple[io.FileIO, BinaryIO], kind: str) -> None:
+def test_an_image_is_known_by_its_first_bytes(pipe: tuple[io.FileIO, BinaryIO], kind: str) -> None:
     writing, reading = pipe
-    content = picture(kind)
-    assert begins_like_a_picture(content[:64])
+    content = image(kind)
+    assert begins_like_an_image(content[:64])
 
     def write() -> None:  # byte by byte at first, as from a slow line
         for place in range(20):
@@ -96,13 +96,13 @@ def test_a_picture_is_known_by_its_first_bytes(pipe: tuple[io.FileIO, BinaryIO],
     stream = open_stream("-", stdin=reading)
     (only,) = stream
     writer.join()
-    assert (stream.kind, stream.count()) == ("picture", 1)
+    assert (stream.kind, stream.count()) == ("image", 1)
     assert (only.name, only.image, only.path) == ("standard input", content, None)
 
 
 @pytest.mark.parametrize("start", [b"P6\n# a comment\n640 480\n", b"P3 2 2 255 ", b"P1\n1 1\n"])
-def test_plain_formats_are_pictures(start: bytes) -> None:
-    assert open_stream("-", stdin=io.BytesIO(start)).kind == "picture"
+def test_plain_formats_are_images(start: bytes) -> None:
+    assert open_stream("-", stdin=io.BytesIO(start)).kind == "image"
 
 
 @pytest.mark.parametrize("text", [b"P1/x.png\n", b"P6\n", b"BM", b"GIF8.png", b"RIFF\n", b"P5 x"])
@@ -132,7 +132,7 @@ def test_no_cut_between_reads_changes_a_name(
         names = [part for each in names for part in each.split(b"\n") if part.strip()]
         names = [part.rstrip(b"\r") for part in names if part.rstrip(b"\r").strip()]
     content = b"".join(each + (b"\0" if by_nul else b"\n") for each in names)
-    if not names or begins_like_a_picture(content) or content.startswith(b"\xef\xbb\xbf"):
+    if not names or begins_like_an_image(content) or content.startswith(b"\xef\xbb\xbf"):
         return
 
     class Torn(io.BytesIO):
@@ -170,9 +170,9 @@ def test_mixed_separators_are_a_row() -> None:
     assert last.problem is None
 
 
-def test_a_picture_too_large_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_too_large_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(standard_input, "MAX_BYTES", 100_000)
-    (large,) = open_stream("-", stdin=io.BytesIO(picture("PNG") + bytes(200_000)))
+    (large,) = open_stream("-", stdin=io.BytesIO(image("PNG") + bytes(200_000)))
     assert "standard input holds more" in str(large.problem)
 
 
@@ -189,6 +189,6 @@ def test_a_wait_can_be_ended(pipe: tuple[io.FileIO, BinaryIO]) -> None:
 @pytest.mark.parametrize("more", [b"# " * 20_000, b"#\t\n" * 20_000 + b"x", b" " * 50_000 + b"x"])
 def test_comments_without_end_take_no_longer_than_their_bytes(more: bytes) -> None:
     """They took a time that doubled with each comment."""
-    assert not begins_like_a_picture(b"P6 " + more)
-    assert begins_like_a_picture(b"P6 # 3 3 in a comment \n#\n\n 640 480\n")
-    assert not begins_like_a_picture(b"P6 # 3 3 in a comment")
+    assert not begins_like_an_image(b"P6 " + more)
+    assert begins_like_an_image(b"P6 # 3 3 in a comment \n#\n\n 640 480\n")
+    assert not begins_like_an_image(b"P6 # 3 3 in a comment")

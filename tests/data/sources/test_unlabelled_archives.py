@@ -37,10 +37,10 @@ def test_each_kind_is_read_in_its_own_order(tmp_path: Path, suffix: str) -> None
 @pytest.mark.parametrize("suffix", [".zip", ".tar"])
 def test_names_that_lead_out_refuse_the_archive(tmp_path: Path, suffix: str, name: str) -> None:
     stream = open_stream(pack(tmp_path / f"evil{suffix}", {"1.png": b"a", name: b"x"}))
-    pictures = iter(stream)
-    assert next(pictures).name == "1.png"
+    images = iter(stream)
+    assert next(images).name == "1.png"
     with pytest.raises(SourceError, match="leads out of it"):
-        next(pictures)
+        next(images)
     assert stream.count() is None
 
 
@@ -56,9 +56,9 @@ def test_devices_refuse_the_archive_and_links_are_told(tmp_path: Path) -> None:
 def test_a_bomb_ends_before_it_bursts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "SPARE_BYTES", 1_000_000)
     bomb = pack(tmp_path / "bomb.zip", {f"{n}.png": bytes(4_000_000) for n in range(9)})
-    pictures = open_stream(bomb)
+    images = open_stream(bomb)
     with pytest.raises(SourceError, match="has more bytes than any honest one"):
-        list(pictures)
+        list(images)
     tar = pack(tmp_path / "bomb.tar.gz", {"1.png": bytes(20_000_000)})
     with pytest.raises(SourceError, match="has more bytes than any honest one"):
         list(open_stream(tar))
@@ -76,9 +76,7 @@ def test_a_name_that_comes_twice_gets_a_number(tmp_path: Path, suffix: str) -> N
         assert [(p.name, p.image) for p in open_stream(path, watcher=watcher)] == [
             ("c/1.png", b"a"), ("c/1-2.png", b"b"), ("c/1-2-2.png", b"c"), ("c/1-3.png", b"d"),
         ]  # fmt: skip
-    assert watcher.notes[0].endswith(
-        "several pictures have one name; 3 of them were given a number"
-    )
+    assert watcher.notes[0].endswith("several images have one name; 3 of them were given a number")
 
 
 def test_too_many_members_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +85,7 @@ def test_too_many_members_end_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         list(open_stream(pack(tmp_path / "a.tar", {f"{n}.png": b"" for n in range(4)})))
 
 
-def test_a_member_too_large_for_a_picture_is_a_row(
+def test_a_member_too_large_for_an_image_is_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive, "MAX_BYTES", 1_000_000)
@@ -133,13 +131,13 @@ def test_a_torn_archive_ends_in_a_line(tmp_path: Path, suffix: str, share: float
 def test_a_torn_tar_gives_what_came_before(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", {f"{n}.png": os.urandom(9_000) for n in range(20)})
     os.truncate(path, 60_000)
-    pictures = iter(open_stream(path))
-    assert [next(pictures).name for _ in range(6)] == [f"{n}.png" for n in range(6)]
+    images = iter(open_stream(path))
+    assert [next(images).name for _ in range(6)] == [f"{n}.png" for n in range(6)]
     with pytest.raises(SourceError, match="cut short"):
-        next(pictures)
+        next(images)
 
 
-def test_an_archive_without_pictures_is_named(tmp_path: Path) -> None:
+def test_an_archive_without_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"holds none\. Archives within it are not opened"):
         list(open_stream(pack(tmp_path / "a.zip", {"b.zip": b"", "c.txt": b""})))
 
@@ -155,7 +153,7 @@ def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
         list(open_stream(path))
 
 
-def test_links_in_a_zip_are_no_pictures(tmp_path: Path) -> None:
+def test_links_in_a_zip_are_no_images(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as packed:
         link = zipfile.ZipInfo("1.png")

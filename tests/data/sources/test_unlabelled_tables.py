@@ -1,4 +1,4 @@
-"""Tables of pictures, with labels or without."""
+"""Tables of images, with labels or without."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_no_label_is_needed(
     stream = open_stream(tmp_path / name, columns=columns)
     assert stream.kind == "table"
     assert stream.count() == 2 or "jsonl" in name
-    pictures = list(stream)
-    assert [picture.name for picture in pictures] == ["b/1.png", "2, or so.png"]
-    assert pictures[0].path == str(tmp_path / "b/1.png")
+    images = list(stream)
+    assert [image.name for image in images] == ["b/1.png", "2, or so.png"]
+    assert images[0].path == str(tmp_path / "b/1.png")
 
 
 def test_json_lines_are_counted_blank_ones_apart(tmp_path: Path) -> None:
@@ -38,16 +38,16 @@ def test_json_lines_are_counted_blank_ones_apart(tmp_path: Path) -> None:
 
 def test_absolute_paths_stand_for_themselves(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"path\n{tmp_path}/x.png\n")
-    (picture,) = open_stream(tmp_path / "a.csv")
-    assert picture.path == picture.name == f"{tmp_path}/x.png"
+    (image,) = open_stream(tmp_path / "a.csv")
+    assert image.path == image.name == f"{tmp_path}/x.png"
 
 
 def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,n\n1.png,1\n,2\n")
-    pictures = iter(open_stream(tmp_path / "a.csv"))
-    assert next(pictures).name == "1.png"
+    images = iter(open_stream(tmp_path / "a.csv"))
+    assert next(images).name == "1.png"
     with pytest.raises(SourceError, match=r"a path in each line; line 3 of .*a\.csv has none"):
-        next(pictures)
+        next(images)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_damaged_table_has_no_count(tmp_path: Path) -> None:
 
 def test_columns_that_no_table_has_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="columns among path"):
-        open_stream(tmp_path, columns={"picture": "file"})
+        open_stream(tmp_path, columns={"image": "file"})
 
 
 def test_lines_are_counted_within_limits(tmp_path: Path) -> None:

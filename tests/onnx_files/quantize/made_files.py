@@ -48,8 +48,8 @@ def made(name: str, *, negative: bool = False, **options: Any) -> bytes:
     return to_onnx(network.eval(), metadata)
 
 
-def pictures(count: int = 48) -> NDArray[np.uint8]:
-    """Return pictures of noise on backgrounds of all levels, ``uint8[N, H, W, C]``."""
+def images(count: int = 48) -> NDArray[np.uint8]:
+    """Return images of noise on backgrounds of all levels, ``uint8[N, H, W, C]``."""
     random = np.random.default_rng(0)
     level = random.integers(0, 200, (count, 1, 1, 3))
     return (level + random.integers(0, 56, (count, *SHAPE))).astype(np.uint8)

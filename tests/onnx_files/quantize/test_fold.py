@@ -9,7 +9,7 @@ import pytest
 
 from opsin.onnx_files.quantize.fold import fold
 from opsin.onnx_files.quantize.graph import Graph
-from tests.onnx_files.quantize.made_files import made, opened, pictures
+from tests.onnx_files.quantize.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
 
@@ -26,8 +26,8 @@ def test_the_layers_that_are_left_say_what_they_said(
     folded = graph.content(graph.metadata.model_copy(update={"layers": tuple(layers)}))
     names = [layer.name for layer in layers]
     asked = [*names, "probabilities", "embedding", "familiarity"]
-    before = opened(content, tmp_path).layers(pictures(), asked)
-    after = opened(folded, tmp_path, "folded.onnx").layers(pictures(), asked)
+    before = opened(content, tmp_path).layers(images(), asked)
+    after = opened(folded, tmp_path, "folded.onnx").layers(images(), asked)
     for layer in asked:
         scale = float(np.abs(before[layer]).max()) or 1.0
         np.testing.assert_allclose(after[layer] / scale, before[layer] / scale, atol=2e-5)

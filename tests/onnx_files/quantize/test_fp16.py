@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from opsin.onnx_files.quantize.fp16 import to_fp16
 from opsin.onnx_files.quantize.graph import Graph
-from tests.onnx_files.quantize.made_files import made, opened, pictures
+from tests.onnx_files.quantize.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
 
@@ -23,7 +23,7 @@ def test_every_layer_is_there_and_nearly_the_same(name: str, tmp_path: Path) -> 
     before, after = opened(content, tmp_path), opened(smaller, tmp_path, "fp16.onnx")
     assert after.metadata == before.metadata.model_copy(update={"precision": "float16"})
     names = [layer.name for layer in before.metadata.layers] + ["probabilities", "familiarity"]
-    old, new = before.layers(pictures(), names), after.layers(pictures(), names)
+    old, new = before.layers(images(), names), after.layers(images(), names)
     for layer in names:
         assert new[layer].dtype == np.float32
         scale = float(np.abs(old[layer]).max()) or 1.0
@@ -39,4 +39,4 @@ def test_weights_too_large_for_float16_stay_as_they_are(tmp_path: Path) -> None:
             for weight in Graph(smaller).model.graph.initializer}  # fmt: skip
     assert kept["dense1.weight"] == np.float32
     assert kept["head.weight.float16"] == np.float16
-    assert np.isfinite(opened(smaller, tmp_path).probabilities(pictures())).all()
+    assert np.isfinite(opened(smaller, tmp_path).probabilities(images())).all()

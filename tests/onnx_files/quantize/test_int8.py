@@ -11,7 +11,7 @@ import pytest
 from opsin.inspection.network import Network
 from opsin.onnx_files.quantize.graph import Graph
 from opsin.onnx_files.quantize.int8 import RANGES, Ranges, integer_kernels, to_int8
-from tests.onnx_files.quantize.made_files import made, opened, pictures
+from tests.onnx_files.quantize.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
 
@@ -21,7 +21,7 @@ def test_it_computes_in_integers_and_its_layers_are_near_the_original(
     name: str, tmp_path: Path
 ) -> None:
     content = made(name)
-    smaller = to_int8(content, pictures())
+    smaller = to_int8(content, images())
     assert integer_kernels(smaller)
     before, after = opened(content, tmp_path), opened(smaller, tmp_path, "int8.onnx")
     assert len(smaller) < 0.4 * len(content)
@@ -31,14 +31,14 @@ def test_it_computes_in_integers_and_its_layers_are_near_the_original(
     assert names[0] == "input"
     assert names[-1] == "head"
     asked = [*names, "familiarity", "embedding"]
-    old, new = before.layers(pictures(), asked), after.layers(pictures(), asked)
+    old, new = before.layers(images(), asked), after.layers(images(), asked)
     for layer in asked:
         assert new[layer].dtype == np.float32
         assert new[layer].shape == old[layer].shape
         # A step of 256 is 0.4% of the range; a dozen layers add up.
         scale = float(np.abs(old[layer]).max()) or 1.0
         assert np.abs(new[layer] - old[layer]).max() < 0.12 * scale, layer
-    apart = np.abs(before.probabilities(pictures()) - after.probabilities(pictures()))
+    apart = np.abs(before.probabilities(images()) - after.probabilities(images()))
     assert apart.mean() < 0.02
 
 
@@ -48,8 +48,8 @@ def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
 ) -> None:
     content = made("resnet", hidden=(8,))
     done: list[int] = []
-    first = to_int8(content, pictures(), ranges=ranges, told=done.append)
-    assert to_int8(content, pictures(), ranges=ranges) == first
+    first = to_int8(content, images(), ranges=ranges, told=done.append)
+    assert to_int8(content, images(), ranges=ranges) == first
     assert capfd.readouterr() == ("", "")
     assert done == sorted(done)
     assert done[-1] == 48
@@ -57,15 +57,15 @@ def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
 
 def test_the_choices_of_ranges_differ() -> None:
     content = made("resnet", hidden=(8,))
-    assert len({to_int8(content, pictures(), ranges=ranges) for ranges in RANGES}) > 1
+    assert len({to_int8(content, images(), ranges=ranges) for ranges in RANGES}) > 1
 
 
-def test_one_picture_is_enough_to_run() -> None:
-    assert Graph(to_int8(made("mlp"), pictures(1))).metadata.precision == "int8"
+def test_one_image_is_enough_to_run() -> None:
+    assert Graph(to_int8(made("mlp"), images(1))).metadata.precision == "int8"
 
 
 def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> None:
-    smaller = to_int8(made("resnet"), pictures())
+    smaller = to_int8(made("resnet"), images())
     model = onnx.load_model_from_string(smaller)
     assert {each.domain for each in model.opset_import} == {""}
     assert model.producer_name == "opsin"
@@ -84,7 +84,7 @@ def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> No
 
 def test_what_a_place_sees_is_what_it_saw() -> None:
     content = made("resnet", hidden=(8, 12))
-    smaller = to_int8(content, pictures())
+    smaller = to_int8(content, images())
     before = Network(content, Graph(content).metadata.layers)
     after = Network(smaller, Graph(smaller).metadata.layers)
     for layer in after.layers:

@@ -95,7 +95,7 @@ def recipe_of(model: str, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *MODELS])
 def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
     recipe = recipe_of(model, seed=7)
-    path = training_form.keep_recipe(tmp_path, recipe, {}, same_pictures=True)
+    path = training_form.keep_recipe(tmp_path, recipe, {}, same_images=True)
     options = merge_options(read_options(path), {})
     assert not {"sources", "labels", "test"} & set(options)
     model_name = options.pop("model")
@@ -111,8 +111,8 @@ def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: P
 def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
     recipe = recipe_of("cnn", epochs=4)
 
-    def kept(same_pictures: bool = True, **changed: str) -> dict[str, Any]:
-        path = training_form.keep_recipe(tmp_path, recipe, changed, same_pictures=same_pictures)
+    def kept(same_images: bool = True, **changed: str) -> dict[str, Any]:
+        path = training_form.keep_recipe(tmp_path, recipe, changed, same_images=same_images)
         found: dict[str, Any] = json.loads(path.read_text())
         return found
 
@@ -120,7 +120,7 @@ def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
     assert not {"augment", "flip", "shift", "erase"} & set(kept(augment="documents"))
     assert not {"rate", "momentum"} & set(kept(optimizer="sgd"))
     assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
-    assert "size" not in kept(same_pictures=False)
+    assert "size" not in kept(same_images=False)
     # What was emptied is decided anew; what it goes with is still as the form shows it.
     assert "epochs" not in kept(epochs="")
     assert "optimizer" not in kept(optimizer="")
@@ -128,7 +128,7 @@ def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
     assert set(kept(model="mlp")) <= set(DataRecipe.model_fields)
 
 
-def test_a_runs_own_pictures_are_found_again() -> None:
+def test_a_runs_own_images_are_found_again() -> None:
     location = Location(sources=["/a/b", "digits"], test="/t", labels="/run/corrections.csv")
     words, labels = training_form.words_of_location(location)
     assert words == ["--test=/t", "--", "/a/b", "digits"]

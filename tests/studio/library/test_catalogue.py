@@ -22,7 +22,7 @@ from opsin.studio.library.catalogue import Library, LibraryDataset
 from opsin.studio.library.dataset_cache import open_set
 from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.not_found import NotThere
-from tests.conftest import shape_picture, write_shapes
+from tests.conftest import shape_image, write_shapes
 from tests.server.made_engine import png
 
 HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
@@ -109,7 +109,7 @@ def test_sources_that_are_none_are_refused_in_words_without_their_place(
 ) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "1.png").write_bytes(b"x")
-    with pytest.raises(SourceError, match="holiday holds 1 pictures and no folders") as caught:
+    with pytest.raises(SourceError, match="holiday holds 1 images and no folders") as caught:
         sets.add_source(str(tmp_path / "holiday"))
     assert str(tmp_path) not in str(caught.value)
     with pytest.raises(SourceError):
@@ -193,9 +193,9 @@ def test_a_look_that_goes_on_does_not_keep_a_removed_set_away(
     assert sets.looked(added.id) is not None
 
 
-def test_pictures_of_a_removed_set_wait_as_long_as_it_does(sets: Library) -> None:
+def test_images_of_a_removed_set_wait_as_long_as_it_does(sets: Library) -> None:
     made = sets.new_empty(["cat", "dog"])
-    path = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 1)), "1.png")
+    path = sets.keep_image(made.id, "cat", png(shape_image("disc", 1)), "1.png")
     token = sets.remove(made.id)
     then = time.time() - 30 * 86_400
     os.utime(path.parent.parent.parent, (then, then))
@@ -216,39 +216,37 @@ def test_an_empty_set_is_filled_by_the_camera(sets: Library) -> None:
     assert made.made_here
     assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 0}
     assert sets.look(made.id) is None  # there is nothing to see
-    content = png(shape_picture("cross", 3))
-    path = sets.keep_picture(made.id, "cat", content, "../IMG 0042.PNG")
-    assert sets.keep_picture(made.id, "cat", content, "IMG 0042.PNG") == path
+    content = png(shape_image("cross", 3))
+    path = sets.keep_image(made.id, "cat", content, "../IMG 0042.PNG")
+    assert sets.keep_image(made.id, "cat", content, "IMG 0042.PNG") == path
     assert path.name == "IMG 0042.PNG"
     assert path.read_bytes() == content
-    other = sets.keep_picture(made.id, "cat", png(shape_picture("disc", 3)), "IMG 0042.PNG")
+    other = sets.keep_image(made.id, "cat", png(shape_image("disc", 3)), "IMG 0042.PNG")
     assert other.name.startswith("IMG 0042-")
-    assert sets.keep_picture(made.id, "cat", png(shape_picture("disc", 3)), other.name) == other
-    assert sets.keep_picture(made.id, "cat", content, "shot").name == "shot.png"
+    assert sets.keep_image(made.id, "cat", png(shape_image("disc", 3)), other.name) == other
+    assert sets.keep_image(made.id, "cat", content, "shot").name == "shot.png"
     assert sets.glance(made.id).counts == {HOSTILE: 0, "cat": 3}
     sets.add_class(made.id, "10")
     sets.add_class(made.id, "9")
     assert sets.classes(made.id) == ["9", "10", HOSTILE, "cat"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(9)]
-)
-def test_what_is_no_picture_is_not_kept(sets: Library, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(9)])
+def test_what_is_no_image_is_not_kept(sets: Library, content: bytes) -> None:
     made = sets.new_empty(["cat", "dog"])
     with pytest.raises(ImageError):
-        sets.keep_picture(made.id, "cat", content, "x.png")
-    assert list((sets.pictures_path(made.id) / "cat").iterdir()) == []
+        sets.keep_image(made.id, "cat", content, "x.png")
+    assert list((sets.images_path(made.id) / "cat").iterdir()) == []
 
 
-def test_pictures_go_into_classes_of_sets_that_were_made_here(sets: Library, shapes: Path) -> None:
-    content = png(shape_picture("disc", 1))
+def test_images_go_into_classes_of_sets_that_were_made_here(sets: Library, shapes: Path) -> None:
+    content = png(shape_image("disc", 1))
     made, found = sets.new_empty(["cat", "dog"]), sets.add_source(str(shapes))
     for class_ in ("..", "../../cat", "mouse", "", "cat/"):
         with pytest.raises(SourceError):
-            sets.keep_picture(made.id, class_, content, "x.png")
+            sets.keep_image(made.id, class_, content, "x.png")
     with pytest.raises(SourceError, match="belong to its source"):
-        sets.keep_picture(found.id, "disc", content, "x.png")
+        sets.keep_image(found.id, "disc", content, "x.png")
     with pytest.raises(SourceError):
         sets.add_class(found.id, "cat")
 
@@ -271,7 +269,7 @@ def test_an_upload_becomes_a_set(sets: Library) -> None:
     write_shapes(into)
     added = sets.add_upload(into, title=" ")
     assert (added.title, added.made_here, added.sources) == ("Upload", True, (str(into),))
-    assert sets.pictures_path(added.id) == into
+    assert sets.images_path(added.id) == into
     assert sets.glance(added.id).counts == {"disc": 12, "square": 12}
     place = sets.new_place("x" * 500)
     place.parent.mkdir(parents=True)
@@ -301,7 +299,7 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
     assert sets.glance(added.id).counts == look.counts
     assert sets.glance(added.id).job is None
     assert sets.look(added.id) is None
-    (shapes / "disc" / "new.png").write_bytes(png(shape_picture("disc", 99)))
+    (shapes / "disc" / "new.png").write_bytes(png(shape_image("disc", 99)))
     again = sets.look(added.id)
     assert again is not None
     assert again.id != job.id
@@ -311,7 +309,7 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
 def test_a_look_that_failed_is_repeated_only_when_asked(
     sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
 ) -> None:
-    error = {"kind": "SourceError", "expected": "pictures", "received": "none", "advice": "Add."}
+    error = {"kind": "SourceError", "expected": "images", "received": "none", "advice": "Add."}
     answered({"error": error})
     added = sets.add_source("digits")
     job = sets.look(added.id)

@@ -1,4 +1,4 @@
-"""Open sets: the pictures of the cache, by rows that mean the same everywhere."""
+"""Open sets: the images of the cache, by rows that mean the same everywhere."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def set_of(*sources: str | Path, **options: Any) -> LibraryDataset:
     return LibraryDataset("0" * 16, "Mine", tuple(map(str, sources)), options)
 
 
-def test_pictures_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
+def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
     data = opsin.load(shapes, size=(20, 16))
     here = open_set(set_of(shapes, size=[20, 16]))
     for row in (0, 7, 23):
@@ -66,13 +66,13 @@ def test_pictures_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
         assert here.name(row) == data.names[row]
         assert here.classes[here.label(row)] == data.classes[data.labels[row]]
         assert here.digest(row) == data.digests[row].tobytes().hex()[:32]
-    with pytest.raises(NotThere, match="a picture from 0 to 23; there is no 24"):
+    with pytest.raises(NotThere, match="an image from 0 to 23; there is no 24"):
         here.png(24)
     with pytest.raises(NotThere):
         here.png(-1)
 
 
-def test_grey_pictures_stay_grey(digits: opsin.Dataset) -> None:
+def test_grey_images_stay_grey(digits: opsin.Dataset) -> None:
     here = open_set(set_of("digits"))
     assert Image.open(io.BytesIO(here.png(5))).mode == "L"
     assert (pixels(here.png(5)) == digits.images[5]).all()
@@ -142,8 +142,8 @@ def test_findings_of_an_audit(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", train=np.array([0, 1]), val=np.array([2]), test=np.array([3]))
     said = {"kind": "blurred", "count": 2, "title": "t", "opsin": "o", "yours": "y"}
     cases = [
-        {"pictures": [{"row": 2, "name": "b"}, {"row": 0, "name": "a"}], "note": "alike"},
-        {"pictures": [], "note": "/home/me/x.png: no picture"},
+        {"images": [{"row": 2, "name": "b"}, {"row": 0, "name": "a"}], "note": "alike"},
+        {"images": [], "note": "/home/me/x.png: no image"},
     ]
     found = {"findings": [{**said, "cases": cases}]}
     parts, findings = read_findings(found, tmp_path / "rows.npz", ("/home/me", "Mine"))
@@ -152,16 +152,16 @@ def test_findings_of_an_audit(tmp_path: Path) -> None:
     }  # fmt: skip
     assert findings["blurred"].rows.tolist() == [2, 0]
     assert findings["blurred"].notes == {2: "alike", 0: "alike"}
-    assert findings["blurred"].files == ("Mine/x.png: no picture",)
+    assert findings["blurred"].files == ("Mine/x.png: no image",)
 
 
-def test_another_order_of_pictures_is_another_version() -> None:
+def test_another_order_of_images_is_another_version() -> None:
     assert made_up([1, 2], [0, 1]).version != made_up([2, 1], [0, 1]).version
     assert made_up([1, 2], [0, 1]).version == made_up([1, 2], [1, 1]).version
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_of_mapped_pictures_is_given_back(tmp_path: Path) -> None:
+def test_memory_of_mapped_images_is_given_back(tmp_path: Path) -> None:
     def mapped() -> int:
         return int(Path("/proc/self/statm").read_text().split()[2]) * os.sysconf("SC_PAGESIZE")
 
@@ -215,7 +215,7 @@ def test_a_folder_that_has_changed_is_told(tmp_path: Path) -> None:
         await openings.of_set(set_id)
         assert not openings.is_fresh(set_id)
         assert not await openings.changed(set_id)
-        assert not openings.is_fresh(set_id)  # nobody has looked at all pictures yet
+        assert not openings.is_fresh(set_id)  # nobody has looked at all images yet
         (await openings.of_set(set_id)).findings = {}
         assert openings.is_fresh(set_id)
         (folder / "disc" / "0.png").rename(folder / "square" / "9.png")
@@ -229,7 +229,7 @@ def test_a_folder_that_has_changed_is_told(tmp_path: Path) -> None:
 
 
 def corrected_run(shapes: Path, tmp_path: Path) -> tuple[opsin.Dataset, RunDirectory]:
-    """Write a run that was trained without one picture, and with another class of one."""
+    """Write a run that was trained without one image, and with another class of one."""
     table = tmp_path / "labels.csv"
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
     data = opsin.load(shapes, labels=table)
@@ -250,10 +250,10 @@ def test_rows_of_a_run_are_those_of_its_files(shapes: Path, tmp_path: Path) -> N
         assert here.rows(part=part).rows == tuple(data.split.rows(part).tolist())
     whole = open_set(set_of(shapes))
     assert [whole.name(row) for row in here.source_rows(range(23))] == data.names
-    assert here.address(4).startswith(f"/run-pictures/{opaque('one')}/4?v=")
+    assert here.address(4).startswith(f"/run-images/{opaque('one')}/4?v=")
 
 
-def test_a_run_whose_pictures_have_changed_shows_none(shapes: Path, tmp_path: Path) -> None:
+def test_a_run_whose_images_have_changed_shows_none(shapes: Path, tmp_path: Path) -> None:
     _, directory = corrected_run(shapes, tmp_path)
     (shapes / "disc" / "5.png").write_bytes((shapes / "square" / "5.png").read_bytes())
     with pytest.raises(NotDecoded):

@@ -30,7 +30,7 @@ def opened(
     names: Sequence[str] | None = None,
     classes: Sequence[str] = CLASSES,
 ) -> DecodedDataset:
-    """Return pictures of one pixel each, in memory."""
+    """Return images of one pixel each, in memory."""
     images = np.array(pixels, np.uint8).reshape(-1, 1, 1, 1)
     count = len(images)
     about = {
@@ -54,7 +54,7 @@ def opened(
 
 
 def as_trained(here: DecodedDataset, path: Path) -> list[str | None]:
-    """Return the class of each picture as `opsin train --labels` sees it, None where left out."""
+    """Return the class of each image as `opsin train --labels` sees it, None where left out."""
     classes = here.classes
     if not path.exists():
         return [classes[label] for label in here.decoded.labels]
@@ -88,7 +88,7 @@ def test_what_is_shown_is_what_training_does_after_any_steps(
 ) -> None:
     folder = tmp_path_factory.mktemp("set")
     # 0 and 1 are the same to the pixel, 4 and 5 in name as well: no table can tell these apart.
-    # Of 6, nothing is ever said: one picture must remain.
+    # Of 6, nothing is ever said: one image must remain.
     names = ["a", "b", "c\udcff", "d, e", "f", "f", "g"]
     here = opened([7, 7, 8, 9, 5, 5, 1], [0, 1, 2, 0, 1, 1, 2], names)
     corrections = Corrections(folder, here)
@@ -186,7 +186,7 @@ def test_a_set_that_grew_has_its_corrections_still(tmp_path: Path) -> None:
     assert corrections.now() == {}
 
 
-def test_pictures_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_path: Path) -> None:
+def test_images_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_path: Path) -> None:
     here = opened([1, 2, 3], [0, 0, 1])
     Corrections(tmp_path, here).put([0, 2], None)
     fewer = opened([2, 3], [0, 1], ["1.png", "2.png"])
@@ -233,7 +233,7 @@ def test_counts_by_class_follow_the_corrections(tmp_path: Path) -> None:
     assert here.rows(0, labels=labels).rows == (0, 1)
 
 
-def test_only_classes_of_the_source_and_only_its_pictures(tmp_path: Path) -> None:
+def test_only_classes_of_the_source_and_only_its_images(tmp_path: Path) -> None:
     corrections = Corrections(tmp_path, opened([1, 2], [0, 1]))
     with pytest.raises(SourceError, match="the source has no 'scarf'"):
         corrections.put([0], "scarf")

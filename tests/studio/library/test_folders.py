@@ -27,7 +27,7 @@ def root(tmp_path: Path) -> Path:
     (root / HOSTILE).mkdir()
     (root / ".hidden").mkdir()
     (root / "pets.zip").write_bytes(b"PK")
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     return root
 
 
@@ -36,10 +36,10 @@ def test_folders_are_counted_and_in_natural_order(root: Path) -> None:
     listing = folders.list(folders.root_ids()[0])
     assert [each.name for each in listing.folders] == ["9 before", "10 later", HOSTILE, "shapes"]
     shapes = listing.folders[-1]
-    assert (shapes.pictures, shapes.folders) == (1, 2)
+    assert (shapes.images, shapes.folders) == (1, 2)
     assert [(each.name, each.size) for each in listing.files] == [("pets.zip", 2)]
     within = folders.list(shapes.id)
-    assert within.pictures == 1
+    assert within.images == 1
     assert [each.name for each in within.parents] == ["root"]
     assert folders.path(within.folders[0].id) == root / "shapes" / "disc"
     assert folders.path(listing.files[0].id, "file") == root / "pets.zip"

@@ -20,7 +20,7 @@ from opsin.core.errors import SourceError, StorageError
 from opsin.data.dataset import look_at
 from opsin.studio.library.upload_import import arrange, class_name, file_name
 from opsin.studio.library.uploads import Uploads
-from tests.conftest import shape_picture
+from tests.conftest import shape_image
 from tests.server.made_engine import png
 
 BATCH = "00000000000000ba"
@@ -32,8 +32,8 @@ def uploads(tmp_path: Path) -> Uploads:
     return Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=20)
 
 
-def picture(seed: int) -> bytes:
-    return png(shape_picture("disc", seed))
+def image(seed: int) -> bytes:
+    return png(shape_image("disc", seed))
 
 
 def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> dict[str, Any]:
@@ -53,13 +53,13 @@ def packed(names: dict[str, bytes]) -> bytes:
 
 def test_a_zip_is_kept_and_can_be_read(uploads: Uploads, tmp_path: Path) -> None:
     names = {
-        f"shapes/{label}/{number}.png": picture(number)
+        f"shapes/{label}/{number}.png": image(number)
         for label in ("cat", HOSTILE)
         for number in range(3)
     }
     file = put(uploads, "pets.zip", packed(names), 1)
-    source = uploads.finish(BATCH, [file], tmp_path / "pictures" / "id" / "My pets")
-    assert source == tmp_path / "pictures" / "id" / "My pets.zip"  # as people call it
+    source = uploads.finish(BATCH, [file], tmp_path / "images" / "id" / "My pets")
+    assert source == tmp_path / "images" / "id" / "My pets.zip"  # as people call it
     assert look_at(str(source)).classes == (HOSTILE, "cat")
     assert uploads.offset(file["key"]) == 0
 
@@ -79,7 +79,7 @@ def evil_tar() -> bytes:
         ("out.zip", packed({"../../out.png": b"x"}), "leads out of it"),
         ("links.tar", evil_tar(), "holds none, but 1 links"),
         ("broken.zip", b"PK\x03\x04 and no more", "broken.zip is damaged"),
-        ("flat.zip", packed({f"{n}.png": b"x" for n in range(3)}), "3 pictures and no folders"),
+        ("flat.zip", packed({f"{n}.png": b"x" for n in range(3)}), "3 images and no folders"),
         ("empty.zip", packed({}), "holds none"),
         ("deep.zip", packed({"a/" * 80 + "1.png": b"x"}), "holds none"),
     ],
@@ -89,10 +89,10 @@ def test_archives_that_are_none_leave_nothing(
 ) -> None:
     file = put(uploads, name, content, 1)
     with pytest.raises(SourceError, match=fault) as caught:
-        uploads.finish(BATCH, [file], tmp_path / "pictures" / "id" / "new")
+        uploads.finish(BATCH, [file], tmp_path / "images" / "id" / "new")
     assert str(tmp_path) not in str(caught.value)
     assert name in str(caught.value)
-    assert not (tmp_path / "pictures" / "id").exists()
+    assert not (tmp_path / "images" / "id").exists()
     assert uploads.offset(file["key"]) == 0
     assert not (tmp_path / "out.png").exists()
 
@@ -109,12 +109,12 @@ def test_folders_become_classes_and_what_is_around_them_is_taken_off(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     files = [
-        put(uploads, "1.png", picture(1), 1, "holiday/pets/cat/1.png"),
-        put(uploads, "1.png", picture(2), 2, "holiday/pets/dog/1.png"),
-        put(uploads, "2.png", picture(3), 3, f"holiday/pets/{HOSTILE}/deep/2.png"),
+        put(uploads, "1.png", image(1), 1, "holiday/pets/cat/1.png"),
+        put(uploads, "1.png", image(2), 2, "holiday/pets/dog/1.png"),
+        put(uploads, "2.png", image(3), 3, f"holiday/pets/{HOSTILE}/deep/2.png"),
         put(uploads, "Thumbs.db", b"litter", 4, "holiday/pets/cat/Thumbs.db"),
     ]
-    root = uploads.finish(BATCH, files, tmp_path / "pictures" / "new")
+    root = uploads.finish(BATCH, files, tmp_path / "images" / "new")
     assert laid_out(root) == [f"{HOSTILE}/deep/2.png", "cat/1.png", "dog/1.png"]
     assert uploads.offset(files[3]["key"]) == 0
 
@@ -134,17 +134,17 @@ def test_the_layouts_of_sources_are_kept(
     uploads: Uploads, tmp_path: Path, paths: list[str], expected: list[str]
 ) -> None:
     files = [
-        put(uploads, "x.png", picture(number), number, path) for number, path in enumerate(paths)
+        put(uploads, "x.png", image(number), number, path) for number, path in enumerate(paths)
     ]
     assert laid_out(uploads.finish(BATCH, files, tmp_path / "new")) == expected
 
 
-def test_pictures_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) -> None:
+def test_images_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path) -> None:
     files = [
-        put(uploads, "1.png", picture(1), 1),
-        put(uploads, "2.png", picture(2), 2, "cat/2.png"),
+        put(uploads, "1.png", image(1), 1),
+        put(uploads, "2.png", image(2), 2, "cat/2.png"),
     ]
-    into = tmp_path / "pictures" / "new"
+    into = tmp_path / "images" / "new"
     with pytest.raises(SourceError, match="1 of 2 came without"):
         uploads.finish(BATCH, files, into)
     assert not into.exists()
@@ -156,12 +156,12 @@ def test_pictures_without_a_folder_need_a_class(uploads: Uploads, tmp_path: Path
 def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
     uploads: Uploads, tmp_path: Path
 ) -> None:
-    file = put(uploads, "flat.zip", packed({"1.png": picture(1)}), 1)
+    file = put(uploads, "flat.zip", packed({"1.png": image(1)}), 1)
     source = uploads.finish(BATCH, [file], tmp_path / "tried" / "flat", labelled=False)
     assert source == tmp_path / "tried" / "flat.zip"
     files = [
-        put(uploads, "IMG 1.png", picture(1), 1),
-        put(uploads, "IMG 2.png", picture(2), 2, "holiday/beach/IMG 2.png"),
+        put(uploads, "IMG 1.png", image(1), 1),
+        put(uploads, "IMG 2.png", image(2), 2, "holiday/beach/IMG 2.png"),
     ]
     root = uploads.finish(BATCH, files, tmp_path / "tried" / "some", labelled=False)
     assert laid_out(root) == ["IMG 1.png", "holiday/beach/IMG 2.png"]
@@ -180,7 +180,7 @@ def test_what_can_never_be_a_source_is_named_and_forgotten(
     assert [uploads.offset(each["key"]) for each in files] == [0, 0]
 
 
-def test_of_many_pictures_with_one_name_none_is_lost(tmp_path: Path) -> None:
+def test_of_many_images_with_one_name_none_is_lost(tmp_path: Path) -> None:
     folder = tmp_path / "up"
     folder.mkdir()
     files = {}
@@ -192,13 +192,13 @@ def test_of_many_pictures_with_one_name_none_is_lost(tmp_path: Path) -> None:
     assert len(laid_out(root)) == 2_000
 
 
-def test_more_pictures_are_added_and_the_same_one_is_kept_once(
+def test_more_images_are_added_and_the_same_one_is_kept_once(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     for seeds in ((1, 2), (3, 2)):
         files = [
-            put(uploads, "a.png", picture(seeds[0]), 1, "cat/a.png"),
-            put(uploads, "b.png", picture(seeds[1]), 2, "dog/b.png"),
+            put(uploads, "a.png", image(seeds[0]), 1, "cat/a.png"),
+            put(uploads, "b.png", image(seeds[1]), 2, "dog/b.png"),
         ]
         root = uploads.finish(BATCH, files, tmp_path / "set")
     again, *others = laid_out(root)
@@ -212,8 +212,8 @@ def test_more_pictures_are_added_and_the_same_one_is_kept_once(
 def test_names_that_lead_elsewhere_are_refused_and_nothing_is_moved(
     uploads: Uploads, tmp_path: Path, path: str
 ) -> None:
-    files = [put(uploads, "ok.png", picture(1), 1, "cat/ok.png"), put(uploads, "x", b"x", 2, path)]
-    if path == ".../x":  # a strange name, and no way out: it is no picture, that is all
+    files = [put(uploads, "ok.png", image(1), 1, "cat/ok.png"), put(uploads, "x", b"x", 2, path)]
+    if path == ".../x":  # a strange name, and no way out: it is no image, that is all
         assert laid_out(uploads.finish(BATCH, files, tmp_path / "new")) == ["cat/ok.png"]
         return
     with pytest.raises(SourceError):
@@ -242,9 +242,7 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     labels = ("bird", "cat", "dog")
-    files = [
-        put(uploads, "1.png", picture(n), n, f"{label}/1.png") for n, label in enumerate(labels)
-    ]
+    files = [put(uploads, "1.png", image(n), n, f"{label}/1.png") for n, label in enumerate(labels)]
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "dog").write_bytes(b"a file where the folder would be")
     with pytest.raises(StorageError) as caught:
@@ -255,16 +253,16 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
 
 
 def test_half_a_file_is_not_used(uploads: Uploads, tmp_path: Path) -> None:
-    file = put(uploads, "a.png", picture(1), 1, "cat/a.png") | {"size": 10**6}
+    file = put(uploads, "a.png", image(1), 1, "cat/a.png") | {"size": 10**6}
     with pytest.raises(SourceError, match=r"'a\.png' has not"):
         uploads.finish(BATCH, [file], tmp_path / "new")
 
 
-def test_an_archive_is_not_added_to_other_pictures_and_is_kept(
+def test_an_archive_is_not_added_to_other_images_and_is_kept(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     (tmp_path / "set").mkdir()
-    content = packed({f"{label}/{n}.png": picture(n) for label in "ab" for n in range(2)})
+    content = packed({f"{label}/{n}.png": image(n) for label in "ab" for n in range(2)})
     file = put(uploads, "pets.zip", content, 1)
     with pytest.raises(SourceError, match="a set by itself"):
         uploads.finish(BATCH, [file], tmp_path / "set")

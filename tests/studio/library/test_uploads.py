@@ -247,9 +247,9 @@ def test_what_nobody_goes_on_with_is_swept(uploads: Uploads, tmp_path: Path) -> 
     assert uploads.append("2" * 16, 0, bytes(2_999_997)) == 2_999_997
 
 
-def test_two_windows_that_add_to_one_set_lose_no_picture(tmp_path: Path) -> None:
+def test_two_windows_that_add_to_one_set_lose_no_image(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=1000)
-    into = tmp_path / "pictures"
+    into = tmp_path / "images"
     (into / "cat").mkdir(parents=True)
 
     def send(window: int) -> None:

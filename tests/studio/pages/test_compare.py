@@ -1,4 +1,4 @@
-"""Pictures of a comparison, found again among those of the first run."""
+"""Images of a comparison, found again among those of the first run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from opsin.studio.pages.compare import rows_of
 from tests.studio.library.test_dataset_corrections import opened
 
 
-def picture(here: Any, row: int, name: str | None = None) -> dict[str, Any]:
+def image(here: Any, row: int, name: str | None = None) -> dict[str, Any]:
     return {
         "digest": here.digest(row),
         "name": here.name(row) if name is None else name,
@@ -18,9 +18,9 @@ def picture(here: Any, row: int, name: str | None = None) -> dict[str, Any]:
 
 def test_of_exact_copies_each_is_shown_as_its_own() -> None:
     here = opened([7, 7, 7, 3], [0, 1, 1, 0], ["a", "b", "c", "d"])
-    shown = [picture(here, row) for row in (2, 0, 1)]
+    shown = [image(here, row) for row in (2, 0, 1)]
     assert rows_of(shown, here) == [2, 0, 1]
-    # Files renamed since: classes tell, and no row is shown for two pictures.
-    renamed = [picture(here, row, f"old {row}") for row in (0, 1, 2)]
+    # Files renamed since: classes tell, and no row is shown for two images.
+    renamed = [image(here, row, f"old {row}") for row in (0, 1, 2)]
     assert rows_of(renamed, here) == [0, 1, 2]
-    assert rows_of([*shown, picture(here, 0)], here) == [2, 0, 1, None]
+    assert rows_of([*shown, image(here, 0)], here) == [2, 0, 1, None]

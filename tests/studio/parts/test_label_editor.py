@@ -1,4 +1,4 @@
-"""Addresses of a set's pictures: every one is read again as it was written."""
+"""Addresses of a set's images: every one is read again as it was written."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_it_is_made_once_and_kept(looking: Looking) -> None:
     assert Compared(looking.studio, [A, B]).known() is None
 
 
-def test_other_pictures_are_refused_in_one_line_of_names(looking: Looking) -> None:
+def test_other_images_are_refused_in_one_line_of_names(looking: Looking) -> None:
     compared = Compared(looking.studio, [A, OTHER])
     with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
         compared.keep(over(looking, compared.start()))

@@ -73,7 +73,7 @@ def test_one_process_answers_and_is_asked_nothing_twice(folder: Path) -> None:
         assert both[0] is both[1]
         assert told[0] == ("Units of head", 0, 50)
         (first,) = processes(inside)
-        again = await inside.ask(RUN, "picture", picture="test/1")
+        again = await inside.ask(RUN, "image", image="test/1")
         assert processes(inside) == [first]
         assert again.address is not None
         key = again.address.removeprefix(f"/inside/{RUN}/").removesuffix(".html")
@@ -81,8 +81,8 @@ def test_one_process_answers_and_is_asked_nothing_twice(folder: Path) -> None:
         assert inside.page("0" * 16, key) is None
         assert again.page is not None
         assert again.page.is_relative_to(folder / "home" / "inside")
-        assert inside.known(RUN, "picture", picture="test/1")
-        assert not inside.known(RUN, "picture", picture="test/2")
+        assert inside.known(RUN, "image", image="test/1")
+        assert not inside.known(RUN, "image", image="test/2")
 
     within(work(), looking.inside)
     assert not (folder / "home" / "inside").exists()
@@ -100,7 +100,7 @@ def test_a_worker_that_died_is_started_again(folder: Path) -> None:
         os.kill(first, 9)
         with pytest.raises(OpsinError, match="ended by SIGKILL"):
             await asked
-        said = await inside.ask(RUN, "picture", picture="test/1")
+        said = await inside.ask(RUN, "image", image="test/1")
         assert said.said["answer"]["label"] in set("0123456789")
         assert processes(inside) != [first]
 
@@ -112,15 +112,15 @@ def test_what_is_given_up_ends_and_can_be_asked_again(folder: Path) -> None:
 
     async def work() -> None:
         inside = looking.inside
-        asked = asyncio.create_task(inside.ask(RUN, "explain", picture="test/1"))
+        asked = asyncio.create_task(inside.ask(RUN, "explain", image="test/1"))
         while not processes(inside):
             await asyncio.sleep(0.01)
         (slow,) = processes(inside)
-        await inside.cancel(RUN, "explain", picture="test/1")
+        await inside.cancel(RUN, "explain", image="test/1")
         with pytest.raises(OpsinError, match="it was given up"):
             await asked
         assert gone(slow)
-        assert not inside.known(RUN, "explain", picture="test/1")
+        assert not inside.known(RUN, "explain", image="test/1")
 
     within(work(), looking.inside)
 
@@ -134,14 +134,14 @@ def test_workers_are_few_and_end_when_idle_or_with_the_studio(
 
     async def work() -> None:
         inside = looking.inside
-        await inside.ask(RUN, "picture", picture="test/1")
+        await inside.ask(RUN, "image", image="test/1")
         (first,) = processes(inside)
-        await inside.ask(opaque("other"), "picture", picture="test/1")
+        await inside.ask(opaque("other"), "image", image="test/1")
         assert gone(first)
         (second,) = processes(inside)
         while not gone(second):
             await asyncio.sleep(0.02)
-        asked = asyncio.create_task(inside.ask(RUN, "picture", picture="test/2"))
+        asked = asyncio.create_task(inside.ask(RUN, "image", image="test/2"))
         while not processes(inside):
             await asyncio.sleep(0.01)
         (last,) = processes(inside)
@@ -165,7 +165,7 @@ def test_refusals_name_no_place_of_the_machine(folder: Path) -> None:
         assert "no readable ONNX file" in str(refused.value)
         assert str(folder) not in str(refused.value)
         with pytest.raises(NotThere):
-            await looking.inside.ask(RUN, "picture", kept="0" * 16)
+            await looking.inside.ask(RUN, "image", kept="0" * 16)
 
     within(work(), looking.inside)
 
@@ -176,7 +176,7 @@ def test_pages_have_addresses_of_their_own_and_no_others(folder: Path) -> None:
     add_routes(api, looking.studio)
 
     async def work() -> None:
-        said = await looking.inside.ask(RUN, "picture", picture="test/1")
+        said = await looking.inside.ask(RUN, "image", image="test/1")
         assert said.address is not None
         answer = await fetch(api, said.address)
         assert answer.status_code == 200

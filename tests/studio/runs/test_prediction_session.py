@@ -1,4 +1,4 @@
-"""Pictures that somebody gave are answered as the classifier answers, and found by key alone."""
+"""Images that somebody gave are answered as the classifier answers, and found by key alone."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_hidden_pixels_become_what_the_look_inside_makes_of_them(
 
 
 @pytest.mark.torch
-def test_of_a_network_they_become_the_mean_of_its_pictures(run: opsin.Run, digits: Dataset) -> None:
+def test_of_a_network_they_become_the_mean_of_its_images(run: opsin.Run, digits: Dataset) -> None:
     classifier = run.classifier()
     network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
     pixels = digits.images[5]
@@ -104,20 +104,20 @@ def test_few_are_kept_and_the_first_are_forgotten(
 def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
-        asyncio.run(looking.tried.picture(key))
+        asyncio.run(looking.tried.image(key))
     good = looking.tried.put(png(digits.images[5]), "good.png")
-    assert asyncio.run(looking.tried.picture(good)).startswith(b"\x89PNG")
+    assert asyncio.run(looking.tried.image(good)).startswith(b"\x89PNG")
 
 
-def test_routes_lead_to_pictures_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
+def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
     api = FastAPI()
     prediction_session.add_routes(api, looking.studio)
     key = looking.tried.put(png(digits.images[5]), "<b>")
-    bad = looking.tried.put(b"no picture", "bad.png")
+    bad = looking.tried.put(b"no image", "bad.png")
     for address in (f"/kept/{key}.png", f"/heat/{RUN}/{key}.png"):
         answer = asyncio.run(fetch(api, address))
         assert answer.headers["content-type"] == "image/png"
-        # The run may get another classifier; a key is never given to another picture.
+        # The run may get another classifier; a key is never given to another image.
         assert ("no-store" in answer.headers["cache-control"]) == address.startswith("/heat")
         Image.open(io.BytesIO(answer.content)).verify()
     for address, status in (

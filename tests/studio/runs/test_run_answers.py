@@ -38,7 +38,7 @@ def test_answers_are_read_as_they_were_kept(tmp_path: Path) -> None:
     assert answers.answers.tolist() == [0, 0]
     assert answers.confidence.tolist() == [0.75, 0.5]
     assert answers.right.tolist() == [True, False]
-    with pytest.raises(RunError, match="val pictures"):
+    with pytest.raises(RunError, match="val images"):
         read_answers(run, "val")
     run.save_arrays(run.predictions, **kept | {"test_labels": np.array([0])})
     with pytest.raises(RunError, match="lacks"):

@@ -1,4 +1,4 @@
-"""Corrections of a run's pictures: by the run's rows, in the file of its set."""
+"""Corrections of a run's images: by the run's rows, in the file of its set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Beside(Around):
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
-    """Write a run that was trained with these pictures, and their corrections."""
+    """Write a run that was trained with these images, and their corrections."""
     directory = RunDirectory(write_run(tmp_path / "runs", name, data, answers_right(data, 0.8)))
     if data.recipe.labels:
         directory.corrections.write_bytes(Path(data.recipe.labels).read_bytes())
@@ -104,7 +104,7 @@ def test_the_set_that_is_there_is_taken_and_its_corrections_stay(
     assert corrections.now() == {named(data, "disc/0.png"): None}
 
 
-def test_a_run_at_another_size_has_its_pictures_by_name(shapes: Path, tmp_path: Path) -> None:
+def test_a_run_at_another_size_has_its_images_by_name(shapes: Path, tmp_path: Path) -> None:
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
@@ -127,7 +127,7 @@ def test_rows_and_classes_that_are_none(shapes: Path, tmp_path: Path) -> None:
     assert corrections.now() == {}
 
 
-def test_a_run_of_two_sources_and_one_whose_pictures_are_gone(shapes: Path, tmp_path: Path) -> None:
+def test_a_run_of_two_sources_and_one_whose_images_are_gone(shapes: Path, tmp_path: Path) -> None:
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")

@@ -77,7 +77,7 @@ def test_a_sign_of_life_is_no_news_for_the_table(tmp_path: Path) -> None:
     with run.hold():
         index.scan()
         version = index.version
-        run.show_progress(doing="1/3", done=1, total=2, unit="pictures")
+        run.show_progress(doing="1/3", done=1, total=2, unit="images")
         assert index.scan() == {opaque("one")}
         assert index.version == version
         assert index.rows()[0].state == "running"

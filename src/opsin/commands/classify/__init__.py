@@ -1,1 +1,1 @@
-"""Many pictures classified, their answers kept."""
+"""Many images classified, their answers kept."""

@@ -1,4 +1,4 @@
-"""The verb `classify`: many pictures, answers in files."""
+"""The verb `classify`: many images, answers in files."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Classified:
 
     Args:
         out: The results.
-        pictures: Pictures that are done.
+        images: Images that are done.
         answered: Those with a class as their answer.
         refused: Those whose answer is ``none of these``.
         unreadable: Files that could not be read.
         left_out: How many of all these ``where`` and ``min_confidence`` kept out of the results.
         resumed: How many were done by earlier calls.
         answers: How many rows have each answer, the most frequent first.
-        sorted_into: The folder that pictures were sorted into.
-        placed: Pictures that this call placed there.
-        unplaced: Pictures that it could not place.
+        sorted_into: The folder that images were sorted into.
+        placed: Images that this call placed there.
+        unplaced: Images that it could not place.
         seconds: How long this call took.
     """
 
     out: Path
-    pictures: int
+    images: int
     answered: int
     refused: int
     unreadable: int
@@ -89,18 +89,18 @@ def classify(
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Classified:
-    """Answer any number of pictures, into a file and, if wanted, into folders.
+    """Answer any number of images, into a file and, if wanted, into folders.
 
     Stopped or killed at any moment, the same call goes on where it was; called again when it is
     done, it answers what was added to the source since, or replaced: a file of another size or
-    time, a member of an archive of another content. Sorted pictures keep their places and answers.
-    Memory does not grow with their number, but for 16 bytes for each picture that was done before,
+    time, a member of an archive of another content. Sorted images keep their places and answers.
+    Memory does not grow with their number, but for 16 bytes for each image that was done before,
     is named by a table or a list, or lies in an archive.
 
     Args:
         model: A run directory, a ``classifier.onnx``, or an open classifier; only with
             ``threads=1`` are its answers the same, bit for bit, whatever it is asked together with.
-        source: A folder, an archive, a table, a picture, or ``-``, see `open_stream`; or several
+        source: A folder, an archive, a table, an image, or ``-``, see `open_stream`; or several
             of these; or the stream of them.
         out: Results: ``.jsonl``, ``.csv`` or ``.parquet``; with ``sort_into`` by default the file
             ``results.jsonl`` in that folder.
@@ -108,11 +108,11 @@ def classify(
         where: Which rows to keep: ``label=CLASS``, ``answer=CLASS``, ``answer=none of these``,
             ``answer=unreadable``; of the same key any must hold, of both keys each.
         min_confidence: Least probability of the label in rows to keep, 0 to 1.
-        reject: Whether pictures unlike the training pictures are answered by ``none of these``.
+        reject: Whether images unlike the training images are answered by ``none of these``.
         as_is: Leave backgrounds as they are.
-        tta: Average the answers to a few variations of each picture, if these helped on the
+        tta: Average the answers to a few variations of each image, if these helped on the
             validation images; else ``watcher`` is told why not.
-        sort_into: Folder in which each kept picture gets a place in the folder of its answer. Files
+        sort_into: Folder in which each kept image gets a place in the folder of its answer. Files
             that cannot be read stay where they are: they have no class, and may be repaired.
         sort_by: ``copy``, ``link`` (a second name for the same file) or ``move``. Nothing is ever
             overwritten; `unsort` takes it back.
@@ -181,7 +181,7 @@ def classify(
                 heading=results.heading,
                 version=__version__,
                 answers=len(classifier.classes) + 2,
-                # A sorted picture has its place already.
+                # A sorted image has its place already.
                 stamps=folder is None,
             )
         )
@@ -197,7 +197,7 @@ def classify(
             results.finish(journal.key, journal.tidied)
         except KeyboardInterrupt:
             watcher.note(
-                f"{journal.pictures:,} pictures are done and kept; the same command goes on there"
+                f"{journal.images:,} images are done and kept; the same command goes on there"
             )
             raise
     return _summary(work, folder, time.monotonic() - began)
@@ -213,11 +213,11 @@ def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
     refused, unreadable = journal.answers[classes], journal.answers[classes + 1]
     return Classified(
         out=work.results.out,
-        pictures=journal.pictures,
-        answered=journal.pictures - refused - unreadable,
+        images=journal.images,
+        answered=journal.images - refused - unreadable,
         refused=refused,
         unreadable=unreadable,
-        left_out=journal.pictures - journal.kept.total(),
+        left_out=journal.images - journal.kept.total(),
         resumed=journal.resumed,
         answers=answers,
         sorted_into=folder,
@@ -244,7 +244,7 @@ def _where_to(out: str | os.PathLike[str] | None, folder: Path | None, by: str) 
     if out is not None:
         if folder is None and by != "copy":
             raise RecipeError(
-                f"a folder to {by} the pictures into", "there is none", "Give sort_into as well."
+                f"a folder to {by} the images into", "there is none", "Give sort_into as well."
             )
         return Path(out)
     if folder is None:
@@ -257,21 +257,21 @@ def _where_to(out: str | os.PathLike[str] | None, folder: Path | None, by: str) 
 
 
 def _check_places(stream: Stream, folder: Path, by: str) -> None:
-    """See that pictures of this source can be placed below the folder.
+    """See that images of this source can be placed below the folder.
 
     Raises:
         RecipeError: They cannot.
     """
     if stream.kind == "archive" and by != "copy":
         raise RecipeError(
-            "pictures in files of their own to link or move",
+            "images in files of their own to link or move",
             f"{stream.source} is one file",
             "Sort by copy.",
         )
     source, target = Path(_place(stream.source)), Path(os.path.realpath(folder))
     inside = source.is_relative_to(target) or target.is_relative_to(source)
     if stream.kind == "folder" and inside:
-        # Sorted pictures would be found again and answered a second time.
+        # Sorted images would be found again and answered a second time.
         raise RecipeError(
             "a folder to sort into that lies beside the source",
             f"{folder} and {stream.source} lie in one another",

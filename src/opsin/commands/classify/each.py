@@ -29,7 +29,7 @@ def open_streams(
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Stream:
-    """Find the pictures of one source or of several, without reading any: see `open_stream`.
+    """Find the images of one source or of several, without reading any: see `open_stream`.
 
     Raises:
         SourceError: There is no such source, or it is of another kind.
@@ -70,8 +70,8 @@ def refuse_swapped_sources(
 
 
 def open_classifier(model: str | os.PathLike[str] | Classifier) -> Classifier:
-    """Open a classifier for many pictures; one that is open stays as it is."""
-    # Several threads would add up a picture's numbers in an order that depends on its batch.
+    """Open a classifier for many images; one that is open stays as it is."""
+    # Several threads would add up an image's numbers in an order that depends on its batch.
     return model if isinstance(model, Classifier) else Classifier(model, threads=1)
 
 
@@ -92,16 +92,16 @@ def each_answer(
     tta: bool = False,
     watcher: Watcher = SILENT,
 ) -> Iterator[Answered]:
-    """Yield each picture with its answer, or why there is none, those that were asked for.
+    """Yield each image with its answer, or why there is none, those that were asked for.
 
     Args:
         classifier: An open classifier.
-        stream: The pictures.
+        stream: The images.
         where: Which answers are wanted: see `classify`.
         min_confidence: Least probability of the label, 0 to 1.
-        reject: Whether pictures unlike the training pictures are answered by ``none of these``.
+        reject: Whether images unlike the training images are answered by ``none of these``.
         as_is: Leave backgrounds as they are.
-        tta: Average the answers to a few variations of each picture.
+        tta: Average the answers to a few variations of each image.
         watcher: Is told how many are the run's own test images.
 
     Raises:
@@ -117,13 +117,13 @@ def each_answer(
 def _selected(
     answers: Iterator[Answered], selection: Selection, *, reject: bool
 ) -> Iterator[Answered]:
-    for picture, answer in answers:
-        if not selection.keeps(row_of(picture.name, answer, 1, reject=reject)):
+    for image, answer in answers:
+        if not selection.keeps(row_of(image.name, answer, 1, reject=reject)):
             continue
         if isinstance(answer, Prediction) and not reject:
-            yield picture, replace(answer, rejected=False)
+            yield image, replace(answer, rejected=False)
         else:
-            yield picture, answer
+            yield image, answer
 
 
 @checked
@@ -142,9 +142,9 @@ def predict_each(
     stdin: BinaryIO | None = None,
     watcher: Watcher = SILENT,
 ) -> Iterator[Prediction | ImageError]:
-    """Yield the answer for each picture of a source, or why there is none; no file is written.
+    """Yield the answer for each image of a source, or why there is none; no file is written.
 
-    Arguments and errors are those of `classify`. Memory does not grow with the number of pictures.
+    Arguments and errors are those of `classify`. Memory does not grow with the number of images.
 
     Example:
         >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP

@@ -1,7 +1,7 @@
-"""Which pictures are done, whatever ended the work.
+"""Which images are done, whatever ended the work.
 
 The journal (``.results.jsonl.journal``) lies beside the results: a line of JSON that says how the
-work was begun, then a record of 24 bytes a picture: digest of its name, where its row ends, its
+work was begun, then a record of 24 bytes an image: digest of its name, where its row ends, its
 answer, and a checksum over the record and the row. Records are written before their rows. So what
 is in the results has a record, and what the process was killed over is a record without its row,
 which is cut off when the work goes on. Every few seconds both are brought to the disk, records
@@ -38,9 +38,7 @@ _FORMAT: Final = 1
 _HEAD: Final = struct.Struct("<QQI")
 _CHECK: Final = struct.Struct("<I")
 _SIZE: Final = _HEAD.size + _CHECK.size
-_RECORDS: Final = np.dtype(
-    [("picture", "<u8"), ("end", "<u8"), ("answer", "<u4"), ("check", "<u4")]
-)
+_RECORDS: Final = np.dtype([("image", "<u8"), ("end", "<u8"), ("answer", "<u4"), ("check", "<u4")])
 # Stands where the work ended well: all before it reached the disk.
 _CLOSED: Final = 0xFFFF_FFFF
 _LEFT_OUT: Final = 1 << 31
@@ -56,13 +54,13 @@ _LONGEST_HEAD: Final = 16 << 20
 
 
 class JournalEntry(NamedTuple):
-    """A picture that is done.
+    """An image that is done.
 
     Args:
         name: What it is called.
         answer: A number for its answer, which the caller chooses, below 2**31 - 1.
         row: Its row in the results; empty where it is left out of them.
-        stamp: What tells it from another picture of its name.
+        stamp: What tells it from another image of its name.
     """
 
     name: str
@@ -82,7 +80,7 @@ class Journal:
         heading: What the rows' file begins with.
         version: Opsin's; another one may go on.
         answers: How many answers there may be; others are nobody's.
-        stamps: Keep what pictures were, so that one which is replaced is new.
+        stamps: Keep what images were, so that one which is replaced is new.
 
     Raises:
         RecipeError: ``out`` was not made by such a work, or with other values, or was changed
@@ -109,7 +107,7 @@ class Journal:
         self.path = out.with_name(f".{out.name}.journal")
         #: The version that began the work.
         self.version = version
-        #: How many pictures have each answer, those left out of the results included.
+        #: How many images have each answer, those left out of the results included.
         self.answers: Counter[int] = Counter()
         #: Likewise, without those.
         self.kept: Counter[int] = Counter()
@@ -195,7 +193,7 @@ class Journal:
         return self._folder.open(path.name)
 
     def _begun(self, begun: dict[str, Any], heading: bytes) -> bool:
-        """Tell whether to go on: where no picture is done, other options may begin anew."""
+        """Tell whether to go on: where no image is done, other options may begin anew."""
         if not os.path.lexists(self.path) or not os.path.lexists(self.rows):
             return False
         with self._read(self.path) as file:
@@ -286,9 +284,9 @@ class Journal:
                 open_ones = records["answer"] != _CLOSED
                 records = records[open_ones]
                 done += len(records)
-                self._digests.extend(records["picture"])
+                self._digests.extend(records["image"])
                 if stamp is not None:
-                    self._versions.extend(records["picture"] ^ stamp[open_ones])
+                    self._versions.extend(records["image"] ^ stamp[open_ones])
                 values, counts = np.unique(records["answer"], return_counts=True)
                 for value, count in zip(values.tolist(), counts.tolist(), strict=True):
                     if value & ~_LEFT_OUT >= self._kinds:
@@ -303,8 +301,8 @@ class Journal:
         with self._read(self.path) as file:
             file.seek(self._begin)
             records = np.frombuffer(file.read(self._count * _SIZE), _RECORDS)
-        pictures = records["picture"][records["answer"] != _CLOSED]
-        values, counts = np.unique(pictures, return_counts=True)
+        images = records["image"][records["answer"] != _CLOSED]
+        values, counts = np.unique(images, return_counts=True)
         return set(values[counts > 1].tolist())
 
     def _add(self, answer: int, count: int) -> None:
@@ -313,8 +311,8 @@ class Journal:
             self.kept[answer] += count
 
     @property
-    def pictures(self) -> int:
-        """How many pictures are done."""
+    def images(self) -> int:
+        """How many images are done."""
         return self.answers.total()
 
     @property
@@ -338,16 +336,16 @@ class Journal:
         return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=self.key).digest(), "big")
 
     def holds(self, name: str) -> bool:
-        """Tell whether a picture was done before, or claimed since."""
+        """Tell whether an image was done before, or claimed since."""
         return self.digest(name) in self._digests
 
     def claim(self, name: str, *, unique: bool = False, stamp: int = UNKNOWN) -> bool:
-        """Take a picture up, and tell whether it is new: neither done nor taken up before.
+        """Take an image up, and tell whether it is new: neither done nor taken up before.
 
         Args:
-            name: The picture's.
-            unique: No other picture of this work has that name, so it need not be remembered.
-            stamp: What tells it from another picture of its name (`stamp_of`).
+            name: The image's.
+            unique: No other image of this work has that name, so it need not be remembered.
+            stamp: What tells it from another image of its name (`stamp_of`).
         """
         digest = self.digest(name)
         if digest not in self._digests:
@@ -365,11 +363,11 @@ class Journal:
 
     @property
     def replaced(self) -> int:
-        """How many pictures were answered again, because others had come in their places."""
+        """How many images were answered again, because others had come in their places."""
         return len(self._again)
 
     def append(self, entries: Sequence[JournalEntry]) -> None:
-        """Keep pictures that are done; each was claimed before.
+        """Keep images that are done; each was claimed before.
 
         Raises:
             StorageError: The disk is full or refuses the write; what was there before is safe.
@@ -421,7 +419,7 @@ class Journal:
         self._unsynced, self._synced = 0, time.monotonic()
 
     def tidy(self) -> None:
-        """Take the older rows out of pictures that were answered again.
+        """Take the older rows out of images that were answered again.
 
         Killed in the middle, the work finds all rows again, or only the last ones.
 
@@ -457,7 +455,7 @@ class Journal:
             self.resumed = before
 
     def _write_last(self, records: BinaryIO, rows: BinaryIO) -> bytes:
-        """Write the last record of each picture, and its row; return their stamps."""
+        """Write the last record of each image, and its row; return their stamps."""
         stamps = self._stamps.blocks(_BLOCK) if self._stamps else itertools.repeat(None)
         kept, number, place, end = bytearray(), -1, self._heading, self._heading
         with self._read(self.path) as old, self._read(self.rows) as old_rows:
@@ -469,16 +467,16 @@ class Journal:
                 stamp = next(stamps)
                 for at in range(len(block) // _SIZE):
                     number += 1
-                    picture, stop, answer = _HEAD.unpack_from(block, at * _SIZE)
+                    image, stop, answer = _HEAD.unpack_from(block, at * _SIZE)
                     if not place <= stop <= self._end:
                         raise self._changed(f"{self.path.name} is damaged")
                     old_rows.seek(place)
                     size, place = stop - place, stop
-                    if answer == _CLOSED or last.get(picture, number) != number:
+                    if answer == _CLOSED or last.get(image, number) != number:
                         continue
                     row = old_rows.read(size)
                     end += size
-                    records.write(_record(_HEAD.pack(picture, end, answer), [row]))
+                    records.write(_record(_HEAD.pack(image, end, answer), [row]))
                     rows.write(row)
                     kept += b"" if stamp is None else int(stamp[at]).to_bytes(8, "little")
         return bytes(kept)

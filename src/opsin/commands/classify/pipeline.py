@@ -1,4 +1,4 @@
-"""Pictures listed, decoded and classified at once."""
+"""Images listed, decoded and classified at once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.lazy_images import THREADS
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 
-# Pictures that a thread decodes before it looks for other work.
+# Images that a thread decodes before it looks for other work.
 _CHUNK: Final = 8
-# Whole batches that may be on their way to an answer, and bytes of pictures in them.
+# Whole batches that may be on their way to an answer, and bytes of images in them.
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
-# Seconds that a decoded picture waits for its batch to fill up: names on standard input may come
+# Seconds that a decoded image waits for its batch to fill up: names on standard input may come
 # slowly, and whoever looks on wants to see something.
 _PATIENCE: Final = 0.1
-# Seconds that the end waits for whoever is asking for the next picture, and may never get it.
+# Seconds that the end waits for whoever is asking for the next image, and may never get it.
 _FAREWELL: Final = 0.5
 
 Answered = tuple[Unlabelled, Prediction | ImageError]
@@ -35,11 +35,11 @@ def classify_stream(
     as_is: bool = False,
     tta: bool = False,
 ) -> Generator[Answered]:
-    """Yield each picture of a stream with its answer, or the reason why there is none.
+    """Yield each image of a stream with its answer, or the reason why there is none.
 
     The answers are those of `Classifier.predict`, in the stream's order. Threads list, decode and
     compute ahead of whoever takes the answers, by a few batches and no more, so that the memory is
-    the same for ten pictures and ten million. They end when the iterator is closed.
+    the same for ten images and ten million. They end when the iterator is closed.
 
     It is quickest with a classifier that was opened with ``threads=1``: then each core computes
     batches of its own or decodes, whatever is wanted more, and cores never wait for each other.
@@ -47,7 +47,7 @@ def classify_stream(
 
     Args:
         classifier: An open classifier.
-        stream: The pictures, such as `opsin.data.sources.open_stream` finds.
+        stream: The images, such as `opsin.data.sources.open_stream` finds.
         as_is: Leave backgrounds as they are.
         tta: Test-time augmentation, as in `Classifier.predict`.
 
@@ -58,8 +58,8 @@ def classify_stream(
         >>> import numpy as np
         >>> from opsin.runtime.classifier import Classifier
         >>> classifier = Classifier("runs/mine", threads=1)      # doctest: +SKIP
-        >>> for picture, answer in classify_stream(classifier, open_stream("photos")):
-        ...     print(picture.name, answer)                      # doctest: +SKIP
+        >>> for image, answer in classify_stream(classifier, open_stream("photos")):
+        ...     print(image.name, answer)                      # doctest: +SKIP
     """
     works = _Works(classifier, stream, as_is=as_is, tta=tta)
     try:
@@ -70,7 +70,7 @@ def classify_stream(
 
 
 class _Slot:
-    """A picture on its way, and its answer once there is one."""
+    """An image on its way, and its answer once there is one."""
 
     __slots__ = ("answer", "cost", "item", "prepared", "since")
 
@@ -186,7 +186,7 @@ class _Works:
                     return job
                 if self._ended and not (self._listed or self._decoding or self._decoded):
                     break
-                # Whoever lists tells of a chunk, not of each picture.
+                # Whoever lists tells of a chunk, not of each image.
                 self._wanted.wait(_PATIENCE if self._decoded or self._lister else None)
         return None
 
@@ -217,7 +217,7 @@ class _Works:
         return len(self._slots) < self._ahead and self._cost < _WAITING
 
     def _list(self) -> None:
-        """Ask for the next pictures, until there is enough to do for all."""
+        """Ask for the next images, until there is enough to do for all."""
         enough = _CHUNK * len(self._threads)
         going_on = True
         while going_on:
@@ -273,8 +273,8 @@ class _Works:
             return _without_frames(error)
 
     def _compute(self, batch: list[_Slot]) -> None:
-        pictures = [slot.prepared for slot in batch if slot.prepared]
-        predictions = self._classifier.predict_prepared(pictures, tta=self._tta)
+        images = [slot.prepared for slot in batch if slot.prepared]
+        predictions = self._classifier.predict_prepared(images, tta=self._tta)
         for slot, prediction in zip(batch, predictions, strict=True):
             slot.answer, slot.prepared = prediction, None
         with self._lock:
@@ -287,7 +287,7 @@ class _Works:
 
 
 def _without_frames(error: ImageError) -> ImageError:
-    """Return an error without the way it came: whoever keeps it would keep the picture too."""
+    """Return an error without the way it came: whoever keeps it would keep the image too."""
     each: BaseException | None = error
     while each is not None:
         each.__traceback__ = None

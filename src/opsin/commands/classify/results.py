@@ -21,7 +21,7 @@ from opsin.runtime.classifier import Prediction
 Form = Literal["jsonl", "csv", "parquet"]
 
 FORMS: Final[tuple[Form, ...]] = ("jsonl", "csv", "parquet")
-#: How a picture that cannot be read is spoken of where its answer would stand.
+#: How an image that cannot be read is spoken of where its answer would stand.
 UNREADABLE: Final = "unreadable"
 # Rows of a Parquet file that are held at once.
 _GROUP: Final = 10_000
@@ -32,18 +32,18 @@ _LINES: Final = re.compile("[\x85\u2028\u2029]")
 
 @dataclass(frozen=True)
 class ResultRow:
-    """What is kept of one picture.
+    """What is kept of one image.
 
     Args:
         image: What it is called: its path below the source.
         answer: Its class, or ``none of these``; ``None`` where it cannot be read.
-        label: The most probable class, whether or not the picture looks like the training pictures.
+        label: The most probable class, whether or not the image looks like the training images.
         confidence: Its probability, 0 to 1.
-        familiarity: How much the picture is like the training pictures, -1 to 1; ``None`` where
+        familiarity: How much the image is like the training images, -1 to 1; ``None`` where
             the classifier cannot tell.
         rejected: Whether the answer is ``none of these``.
         top: The most probable classes with their probabilities, the best first.
-        notes: What was done to the picture beyond decoding and resizing.
+        notes: What was done to the image beyond decoding and resizing.
         error: Why it cannot be read, in one line; ``None`` where it can.
     """
 
@@ -64,10 +64,10 @@ def row_of(
     """Return the row of an answer.
 
     Args:
-        name: What the picture is called.
+        name: What the image is called.
         answer: The answer, or why there is none.
         top: How many classes to keep.
-        reject: Whether a strange picture's answer is ``none of these``; otherwise it is its label.
+        reject: Whether a strange image's answer is ``none of these``; otherwise it is its label.
     """
     if isinstance(answer, ImageError):
         return ResultRow(name, error=_reason(name, answer))
@@ -85,7 +85,7 @@ def row_of(
 
 
 def _reason(name: str, error: ImageError) -> str:
-    """Return why a picture cannot be read; its name stands in the row already."""
+    """Return why an image cannot be read; its name stands in the row already."""
     if error.received.startswith(f"{name}: "):
         return error.received.removeprefix(f"{name}: ")
     return f"expected {error.expected}; {error.received}"

@@ -1,8 +1,8 @@
-"""Pictures sorted into folders by their answer.
+"""Images sorted into folders by their answer.
 
-Copies and links are made before the journal calls their pictures done, and taken back if it does
-not. Moves are made after it, since a picture that has left its place would not be seen again. So
-either way every picture is placed once, however often the work is killed and gone on with.
+Copies and links are made before the journal calls their images done, and taken back if it does
+not. Moves are made after it, since an image that has left its place would not be seen again. So
+either way every image is placed once, however often the work is killed and gone on with.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from opsin.data.image_stream import Unlabelled
 
 By = Literal["copy", "link", "move"]
 
-# Reasons to end the work: they would meet every further picture too.
+# Reasons to end the work: they would meet every further image too.
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
 _TOLD: Final = 3
 
 
 class Sorter:
-    """Places pictures in the folders of their answers.
+    """Places images in the folders of their answers.
 
     Args:
         folder: Where the folders lie; it is made if it is not there.
-        by: Whether pictures are copied, linked or moved.
+        by: Whether images are copied, linked or moved.
         answers: Every answer there may be, in the order of the journal's numbers.
         journal: What is done; open.
         watcher: Is told what could not be placed.
@@ -109,7 +109,7 @@ class Sorter:
                 )
         if self._journal.resumed:
             raise RecipeError(
-                f"{path}, which says where each picture is",
+                f"{path}, which says where each image is",
                 "it is gone: the sorting was taken back",
                 f"To sort anew, move {self._journal.out} and {self._journal.path.name} away first.",
             )
@@ -148,13 +148,13 @@ class Sorter:
             if batch.records > self._journal.records:
                 raise RecipeError(
                     f"{self._journal.out} as this command left it",
-                    "it lacks pictures that were sorted since",
+                    "it lacks images that were sorted since",
                     f"Restore it, or take the sorting back: opsin unsort {self.folder}",
                 )
         if undo.taken_back:
             raise RecipeError(
-                f"{undo.path} with every picture in its place",
-                "pictures were taken back since",
+                f"{undo.path} with every image in its place",
+                "images were taken back since",
                 "Sort into another folder, with other results.",
             )
         cut_torn_line(self._own)
@@ -181,7 +181,7 @@ class Sorter:
         self._place(moves, lambda: None)
 
     def _settle_line(self, line: Line) -> tuple[bool, tuple[Unlabelled, str] | None]:
-        """Bring one picture's move or copy to its end, or take it back.
+        """Bring one image's move or copy to its end, or take it back.
 
         Returns:
             Whether it is where the line says, and what has to be placed anew.
@@ -201,42 +201,42 @@ class Sorter:
             if line.by == "move" and done and made and source is not None:
                 _take_old_name(line, source)
             elif line.by == "move" and done and not made and line.source is not None:
-                picture = Unlabelled(line.image, line.source, line.source)
-                return False, (picture, answer)
+                image = Unlabelled(line.image, line.source, line.source)
+                return False, (image, answer)
             elif line.by != "move" and made and not (done or only) and target is not None:
                 target.unlink()
         return made and (done or only), None
 
-    def has_inside(self, picture: Unlabelled) -> bool:
-        """Tell whether a picture lies in the folder, where sorted ones are found again."""
-        return picture.path is not None and os.path.realpath(picture.path).startswith(self._inside)
+    def has_inside(self, image: Unlabelled) -> bool:
+        """Tell whether an image lies in the folder, where sorted ones are found again."""
+        return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
-    def place(self, pictures: Sequence[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
-        """Place pictures, and have them called done.
+    def place(self, images: Sequence[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
+        """Place images, and have them called done.
 
         Args:
-            pictures: Each with its answer.
+            images: Each with its answer.
             keep: Writes them, and whatever else is done, into the journal.
 
         Raises:
             StorageError: The disk refuses a write; the work can be gone on with.
         """
-        self._place([(picture, self._folders[answer]) for picture, answer in pictures], keep)
+        self._place([(image, self._folders[answer]) for image, answer in images], keep)
 
-    def _place(self, pictures: list[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
+    def _place(self, images: list[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
         planned: list[tuple[Unlabelled, Line]] = []
         taken: set[str] = set()
-        for picture, folder in pictures:
+        for image, folder in images:
             try:
-                line = self._plan(picture, folder, taken)
+                line = self._plan(image, folder, taken)
             except OSError as error:
-                self._tell(picture.name, (error.strerror or str(error)).lower())
+                self._tell(image.name, (error.strerror or str(error)).lower())
                 continue
             if isinstance(line, str):
-                self._tell(picture.name, line)
+                self._tell(image.name, line)
                 continue
             taken.add(line.target.casefold())
-            planned.append((picture, line))
+            planned.append((image, line))
         if not planned:
             keep()
             return
@@ -244,19 +244,19 @@ class Sorter:
         self._write(*(asdict(line) for _, line in planned))
         if self.by == "move":
             self._keep(keep)
-        undone = [line.target for picture, line in planned if not self._act(picture, line)]
+        undone = [line.target for image, line in planned if not self._act(image, line)]
         if self.by != "move":
             self._keep(keep)
         self._mark(undone)
 
     def _remember(self, sources: list[str]) -> None:
-        """Keep where pictures come from; where that cannot be written, `unsort` will ask."""
+        """Keep where images come from; where that cannot be written, `unsort` will ask."""
         try:
             self._origins.add(sources)
         except OSError as error:
             if self._remembers:
                 self.watcher.note(
-                    f"where the pictures came from cannot be kept in {error.filename} "
+                    f"where the images came from cannot be kept in {error.filename} "
                     f"({(error.strerror or str(error)).lower()}): opsin unsort will ask for it"
                 )
             self._remembers = False
@@ -265,22 +265,22 @@ class Sorter:
         keep()
         self._journal.sync()
 
-    def _plan(self, picture: Unlabelled, folder: str, taken: set[str]) -> Line | str:
-        """Return what is going to be done with a picture, or why nothing is."""
-        if picture.path is None:
+    def _plan(self, image: Unlabelled, folder: str, taken: set[str]) -> Line | str:
+        """Return what is going to be done with an image, or why nothing is."""
+        if image.path is None:
             if self.by != "copy":
                 return "lies inside a file, from which it can only be copied"
-            name = self._free_name(folder, legal_name(picture.name.rsplit("/", 1)[-1]), taken)
+            name = self._free_name(folder, legal_name(image.name.rsplit("/", 1)[-1]), taken)
             # Whole seconds, which every file system keeps.
             now = int(time.time()) * 1_000_000_000
-            return Line(picture.name, None, f"{folder}/{name}", "write", len(picture.image), now)
-        path = Path(picture.path)
+            return Line(image.name, None, f"{folder}/{name}", "write", len(image.image), now)
+        path = Path(image.path)
         found = path.stat() if self.by == "copy" else path.lstat()
         if not stat.S_ISREG(found.st_mode):
             return "is a symbolic link, which is left where it is"
         name = self._free_name(folder, path.name, taken)
         return Line(
-            picture.name, str(path.absolute()), f"{folder}/{name}", self.by,
+            image.name, str(path.absolute()), f"{folder}/{name}", self.by,
             found.st_size, found.st_mtime_ns, found.st_dev, found.st_ino,
         )  # fmt: skip
 
@@ -298,7 +298,7 @@ class Sorter:
         except FileNotFoundError:
             return False
 
-    def _act(self, picture: Unlabelled, line: Line) -> bool:
+    def _act(self, image: Unlabelled, line: Line) -> bool:
         """Do what a line says; tell whether it was done."""
         folder, name = line.place
         source = Path(line.source or "")
@@ -306,7 +306,7 @@ class Sorter:
             with ExitStack() as stack:
                 target = Placement(stack.enter_context(self._own.folder(folder, make=True)), name)
                 if line.by == "write":
-                    content = picture.image if isinstance(picture.image, bytes) else b""
+                    content = image.image if isinstance(image.image, bytes) else b""
                     write_file(content, target, self._scratch, line.mtime_ns)
                 elif line.by == "copy":
                     with open_regular(source) as file:
@@ -360,7 +360,7 @@ class Sorter:
 
 
 def _take_old_name(line: Line, source: Placement) -> None:
-    """Take the old name of a moved picture away, where only that was left to do."""
+    """Take the old name of a moved image away, where only that was left to do."""
     with suppress(FileNotFoundError):
         there = source.stat()
         same = (there.st_dev, there.st_ino) == (line.device, line.inode)

@@ -1,6 +1,6 @@
 """``sorted.jsonl``: how a sorting can be undone.
 
-It begins with a line about the whole. Then come batches: a line for each picture that is going to
+It begins with a line about the whole. Then come batches: a line for each image that is going to
 be placed, written before anything is done, and behind them a line with ``placed`` once all was
 done. A batch without that line was being done when the process was killed.
 """
@@ -41,7 +41,7 @@ _UNSOUND: Final = (OSError, ValueError, TypeError, KeyError, RecursionError)
 
 @dataclass(frozen=True)
 class Line:
-    """What is done with one picture.
+    """What is done with one image.
 
     Args:
         image: What it is called.
@@ -90,7 +90,7 @@ class Line:
         return tuple(self.target.split("/"))
 
     def looks_done(self, target: Placement) -> bool:
-        """Tell whether what lies at the target is this picture."""
+        """Tell whether what lies at the target is this image."""
         try:
             there = target.stat()
         except OSError:
@@ -99,11 +99,11 @@ class Line:
             return False
         if self.by != "copy" and (there.st_dev, there.st_ino) == (self.device, self.inode):
             return True
-        # A copy has the picture's size and time, and so has what moved across file systems.
+        # A copy has the image's size and time, and so has what moved across file systems.
         return self.is_like(there) and self.by != "link"
 
     def is_like(self, found: os.stat_result) -> bool:
-        """Tell by its size and time whether a file may be the picture as it was, or its copy."""
+        """Tell by its size and time whether a file may be the image as it was, or its copy."""
         return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
 
 
@@ -141,7 +141,7 @@ class UndoFile:
 
     def __init__(self, folder: ClosedFolder) -> None:
         self.folder, self.path = folder, folder.path / UNDO
-        #: Whether somebody began to take pictures back.
+        #: Whether somebody began to take images back.
         self.taken_back = False
         try:
             with folder.open(UNDO) as file:

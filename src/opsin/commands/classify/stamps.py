@@ -1,7 +1,7 @@
-"""What pictures were when they were answered: of a file its size and time, else its content.
+"""What images were when they were answered: of a file its size and time, else its content.
 
 Beside the journal, 8 bytes for each of its records. Where the file is shorter than the journal, or
-gone, as it is for work that an earlier version began, nothing is known of the rest: these pictures
+gone, as it is for work that an earlier version began, nothing is known of the rest: these images
 count as they were. So it need not be brought to the disk.
 """
 
@@ -58,21 +58,21 @@ class Stamps:
         self._file.close()
 
 
-def stamp_of(picture: Unlabelled, key: bytes) -> int:
-    """Return what tells a picture from another one of its name; `UNKNOWN` where nothing does.
+def stamp_of(image: Unlabelled, key: bytes) -> int:
+    """Return what tells an image from another one of its name; `UNKNOWN` where nothing does.
 
     Args:
-        picture: Where it is, or its content.
+        image: Where it is, or its content.
         key: The journal's, so that nobody can make two that share it.
     """
-    if picture.path is not None:
+    if image.path is not None:
         try:
-            found = os.stat(picture.path)  # noqa: PTH116  a second's work of paths, in a million
+            found = os.stat(image.path)  # noqa: PTH116  a second's work of paths, in a million
         except OSError:
             return UNKNOWN
         content = f"{found.st_size} {found.st_mtime_ns}".encode()
-    elif isinstance(picture.image, bytes):
-        content = picture.image
+    elif isinstance(image.image, bytes):
+        content = image.image
     else:
         return UNKNOWN
     return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "big") or 1
@@ -81,7 +81,7 @@ def stamp_of(picture: Unlabelled, key: bytes) -> int:
 def last_rows(
     records: BinaryIO, again: frozenset[int], form: np.dtype[np.void], block: int
 ) -> dict[int, int]:
-    """Return the number of the last record of each of some pictures.
+    """Return the number of the last record of each of some images.
 
     Args:
         records: The journal, where its records begin.
@@ -91,8 +91,8 @@ def last_rows(
     """
     wanted, last, first = np.array(sorted(again), np.uint64), dict[int, int](), 0
     while content := records.read(block * form.itemsize):
-        pictures = np.frombuffer(content, form)["picture"].astype(np.uint64)
-        for place in np.flatnonzero(np.isin(pictures, wanted)).tolist():
-            last[int(pictures[place])] = first + place
-        first += len(pictures)
+        images = np.frombuffer(content, form)["image"].astype(np.uint64)
+        for place in np.flatnonzero(np.isin(images, wanted)).tolist():
+            last[int(images[place])] = first + place
+        first += len(images)
     return last

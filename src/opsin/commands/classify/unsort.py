@@ -31,7 +31,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import storage_errors
 
-# Pictures that could not be taken back and are named; all of them stay in the undo file.
+# Images that could not be taken back and are named; all of them stay in the undo file.
 _NAMED: Final = 100
 _REST: Final = ".sorted.jsonl.rest"
 _BLOCK: Final = 1 << 20
@@ -43,9 +43,9 @@ class Unsorted:
 
     Args:
         folder: The sorted folder.
-        moved_back: Pictures that are where they came from again.
+        moved_back: Images that are where they came from again.
         removed: Copies and links that are gone.
-        left: Pictures that stayed, up to a hundred of them: below the folder, and why.
+        left: Images that stayed, up to a hundred of them: below the folder, and why.
         left_count: How many stayed; ``sorted.jsonl`` still lists them all.
     """
 
@@ -75,17 +75,17 @@ def unsort(
 ) -> Unsorted:
     """Take back what ``classify(…, sort_into=folder)`` did there.
 
-    Moved pictures go back where they came from, never over something that is there now. Copies and
-    links are removed, if they are unchanged and the picture they were made of is still there. Then
+    Moved images go back where they came from, never over something that is there now. Copies and
+    links are removed, if they are unchanged and the image they were made of is still there. Then
     empty folders go, and the answers that were written into the folder. What cannot be taken back
     stays, and is listed. Killed on its way, it can be called again.
 
-    Where the pictures came from is known by the account that sorted them. Of a folder that was
+    Where the images came from is known by the account that sorted them. Of a folder that was
     sorted elsewhere, nothing is believed: name the source.
 
     Args:
         folder: The sorted folder.
-        source: One folder or several that the pictures came from, where this account does not know.
+        source: One folder or several that the images came from, where this account does not know.
         watcher: Is told how far the work is.
 
     Raises:
@@ -137,7 +137,7 @@ class _Unsorting:
         with storage_errors(undo.path), own.open(UNDO, "ab") as file:
             file.write(mark)
             os.fsync(file.fileno())
-        self.watcher.begin("Unsort", max(total, 1), "pictures")
+        self.watcher.begin("Unsort", max(total, 1), "images")
         # Under a name of its own, so that nothing stays when the process is killed time and again.
         rest_of_it = Placement(own, _REST)
         with storage_errors(undo.folder.path / _REST):
@@ -153,7 +153,7 @@ class _Unsorting:
         self.watcher.end()
 
     def _checked(self) -> int:
-        """Return how many pictures there are, once all of the file is sound.
+        """Return how many images there are, once all of the file is sound.
 
         Raises:
             RecipeError: It is damaged, or names places from where this account sorted nothing.
@@ -203,7 +203,7 @@ class _Unsorting:
 
         Args:
             line: What was done.
-            sure: Whether it was done for certain, so that what lies there is the picture even where
+            sure: Whether it was done for certain, so that what lies there is the image even where
                 somebody worked on it since.
         """
         answer, name = line.place
@@ -223,14 +223,14 @@ class _Unsorting:
                     source = stack.enter_context(self.origins.place(line.source))
                 if source is None or not _is_there(line, source, target):
                     gone = source is None or source.is_free
-                    became = "is gone" if gone else "is another picture now"
+                    became = "is gone" if gone else "is another image now"
                     return f"{line.source} {became}, so this may be the only one"
             target.unlink()
             self.removed += 1
             return None
 
     def _move_back(self, line: Line, target: Placement | None, *, sure: bool) -> str | None:
-        """Undo the line of a moved picture, as `_undo` does."""
+        """Undo the line of a moved image, as `_undo` does."""
         missing = target is None or target.is_free
         with ExitStack() as stack:
             source = None
@@ -264,17 +264,17 @@ def _same_content(one: Placement, other: Placement) -> bool:
 
 
 def _is_back(source: Placement, target: Placement) -> bool:
-    """Tell whether a moved picture lies where it came from too, as a second name or a copy."""
+    """Tell whether a moved image lies where it came from too, as a second name or a copy."""
     # A symbolic link that somebody left there leads to the only one that there is.
     return stat.S_ISREG(source.stat().st_mode) and _same_content(source, target)
 
 
 def _is_there(line: Line, source: Placement, target: Placement) -> bool:
-    """Tell whether the picture that a copy or a link was made of is still where it was."""
+    """Tell whether the image that a copy or a link was made of is still where it was."""
     try:
         found, copy = source.stat(), target.stat()
         linked = stat.S_ISLNK(found.st_mode)
-        if linked:  # the picture that was copied may have been one that a link leads to
+        if linked:  # the image that was copied may have been one that a link leads to
             found = os.stat(line.source or "")  # noqa: PTH116
     except OSError:
         return False
@@ -286,7 +286,7 @@ def _is_there(line: Line, source: Placement, target: Placement) -> bool:
 
 
 def _clear(undo: UndoFile) -> None:
-    """Remove what the sorting made beside the pictures; the undo file last."""
+    """Remove what the sorting made beside the images; the undo file last."""
     own = undo.folder
     Placement(own, SCRATCH).unlink(missing_ok=True)
     for name in undo.folders:

@@ -1,4 +1,4 @@
-"""Pictures taken up and answers written, in batches."""
+"""Images taken up and answers written, in batches."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from opsin.core.events import Watcher
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
 
-# Answers are written at least this often: pictures, and seconds.
+# Answers are written at least this often: images, and seconds.
 _BATCH: Final = 256
 _OFTEN: Final = 0.5
-# Seconds between two lines where nobody knows how many pictures there are.
+# Seconds between two lines where nobody knows how many images there are.
 _SILENCE: Final = 10.0
 _TOLD: Final = 3
 
 
 class Work:
-    """Takes pictures up that are not done, and writes their answers.
+    """Takes images up that are not done, and writes their answers.
 
     Args:
         classes: The classifier's classes.
         results: How rows are written.
         selection: Which of them.
         journal: What is done; open.
-        reject: Whether strange pictures are answered by ``none of these``.
+        reject: Whether strange images are answered by ``none of these``.
         watcher: Is told how far the work is.
     """
 
@@ -62,7 +62,7 @@ class Work:
         self._stamps: dict[str, int] = {}
         self._written = self._said = time.monotonic()
         self._passed = self._unreadable = self._inside = 0
-        # How many pictures there are, where anybody can tell.
+        # How many images there are, where anybody can tell.
         self._total: int | None = None
         self._one_at_a_time = threading.Lock()
         self._over = threading.Event()
@@ -77,7 +77,7 @@ class Work:
         """
         journal, watcher = self.journal, self.watcher
         if journal.resumed:
-            watcher.fact("Resumed", f"{journal.resumed:,} pictures were done before")
+            watcher.fact("Resumed", f"{journal.resumed:,} images were done before")
             if journal.version != __version__:
                 watcher.note(
                     f"they were answered by Opsin {journal.version}, the others will be by "
@@ -85,18 +85,16 @@ class Work:
                 )
         self._total = stream.count()
         if self._total:
-            watcher.begin("Predict", self._total, "pictures")
+            watcher.begin("Predict", self._total, "images")
         try:
             self._answer(classifier, stream, as_is=as_is, tta=tta)
         finally:
             watcher.end()
         if journal.replaced:
-            watcher.note(
-                f"{journal.replaced:,} pictures were replaced since and are answered again"
-            )
+            watcher.note(f"{journal.replaced:,} images were replaced since and are answered again")
         if self._inside and self.sorter is not None:
             watcher.note(
-                f"{self._inside:,} pictures lie in {self.sorter.folder}, where sorted ones go; "
+                f"{self._inside:,} images lie in {self.sorter.folder}, where sorted ones go; "
                 "they were passed over"
             )
         if self._unreadable > _TOLD:
@@ -116,11 +114,11 @@ class Work:
                 closing(stream),
                 self._written_in_time(stream),
             ):
-                for picture, answer in noted:
+                for image, answer in noted:
                     with self._one_at_a_time:
                         if self._failure is not None:
                             break
-                        self._take(picture, answer)
+                        self._take(image, answer)
         except SourceError:
             # An archive that is torn ends here each time; its last answers must not be lost.
             self._write()
@@ -157,70 +155,70 @@ class Work:
 
     def _not_done(self, stream: Stream) -> Iterator[Unlabelled]:
         found = False
-        # Tables, lists and users may name a picture twice, and sources may lie in one another.
-        unique = stream.kind in ("folder", "archive", "picture")
+        # Tables, lists and users may name an image twice, and sources may lie in one another.
+        unique = stream.kind in ("folder", "archive", "image")
         try:
-            for picture in stream:
+            for image in stream:
                 found = True
-                if self.sorter is not None and self.sorter.has_inside(picture):
+                if self.sorter is not None and self.sorter.has_inside(image):
                     self._inside += 1
-                elif self._is_new(picture, unique=unique):
-                    yield picture
+                elif self._is_new(image, unique=unique):
+                    yield image
                 else:
                     self._passed += 1
         except SourceError:
             moved = self.sorter is not None and self.sorter.by == "move" and self.journal.resumed
-            # A folder from which all pictures were moved holds none, as it should.
+            # A folder from which all images were moved holds none, as it should.
             if found or not moved or stream.kind != "folder":
                 raise
 
-    def _is_new(self, picture: Unlabelled, *, unique: bool) -> bool:
+    def _is_new(self, image: Unlabelled, *, unique: bool) -> bool:
         if self.sorter is not None:
-            return self.journal.claim(picture.name, unique=unique)
-        stamp = stamp_of(picture, self.journal.key)
-        if new := self.journal.claim(picture.name, unique=unique, stamp=stamp):
-            self._stamps[picture.name] = stamp
+            return self.journal.claim(image.name, unique=unique)
+        stamp = stamp_of(image, self.journal.key)
+        if new := self.journal.claim(image.name, unique=unique, stamp=stamp):
+            self._stamps[image.name] = stamp
         return new
 
-    def _take(self, picture: Unlabelled, answer: Prediction | ImageError) -> None:
-        row = row_of(picture.name, answer, self.results.top, reject=self.reject)
+    def _take(self, image: Unlabelled, answer: Prediction | ImageError) -> None:
+        row = row_of(image.name, answer, self.results.top, reject=self.reject)
         if row.error is not None:
             self._unreadable += 1
             if self._unreadable <= _TOLD:
                 self.watcher.note(f"{row.image}: {row.error}")
-        self._batch.append((picture, row))
+        self._batch.append((image, row))
         if len(self._batch) >= _BATCH or time.monotonic() - self._written >= _OFTEN:
             self._write()
 
     def _write(self) -> None:
-        """Write the answers that there are, and place their pictures."""
+        """Write the answers that there are, and place their images."""
         kept = [self.selection.keeps(row) for _, row in self._batch]
         entries = [
             JournalEntry(
-                picture.name,
+                image.name,
                 self._number(row),
                 self.results.encode(row) if keep else b"",
-                self._stamps.pop(picture.name, UNKNOWN),
+                self._stamps.pop(image.name, UNKNOWN),
             )
-            for (picture, row), keep in zip(self._batch, kept, strict=True)
+            for (image, row), keep in zip(self._batch, kept, strict=True)
         ]
         if self.sorter is None:
             self.journal.append(entries)
         else:
             wanted = [
-                (picture, row.answer)
-                for (picture, row), keep in zip(self._batch, kept, strict=True)
+                (image, row.answer)
+                for (image, row), keep in zip(self._batch, kept, strict=True)
                 if keep and row.answer is not None
             ]
             self.sorter.place(wanted, lambda: self.journal.append(entries))
         self._batch.clear()
         self._written = time.monotonic()
-        done = self.journal.pictures - self.journal.resumed
+        done = self.journal.images - self.journal.resumed
         if self._total:
             self.watcher.advance(min(self._passed + done, self._total))
         elif self._written - self._said >= _SILENCE:
             self._said = self._written
-            self.watcher.note(f"{self._passed + done:,} pictures so far")
+            self.watcher.note(f"{self._passed + done:,} images so far")
 
     def _number(self, row: ResultRow) -> int:
         if row.error is not None:

@@ -31,7 +31,7 @@ from opsin.runtime.classifier import Answers, Classifier
 
 #: Largest difference of probabilities that is put down to rounding.
 TOLERANCE: Final = 1e-4
-# Pictures that plain ONNX Runtime and Opsin both answer to.
+# Images that plain ONNX Runtime and Opsin both answer to.
 _COMPARED: Final = 512
 # Years before it are unknown to zip; a time of the clock would make each bundle another.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
@@ -45,27 +45,27 @@ def write_bundle(
     data: Sequence[str | PathLike[str]],
     watcher: Watcher,
 ) -> Shipped:
-    """Write a bundle, after comparing plain ONNX Runtime with Opsin on real pictures.
+    """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images.
 
-    The pictures are validation pictures, so that no look at the test set is spent; test pictures
+    The images are validation images, so that no look at the test set is spent; test images
     where there are no others.
 
     Args:
         classifier: What it holds.
         target: The file to write.
-        data: Pictures with labels (default: those of the run).
+        data: Images with labels (default: those of the run).
         watcher: Is told how far the work is.
 
     Raises:
         ParityError: Plain ONNX Runtime answers otherwise than Opsin.
-        SourceError: The pictures cannot be found, or none are left besides the training's.
+        SourceError: The images cannot be found, or none are left besides the training's.
     """
     known = known_images(classifier, data, watcher=watcher)
     part: Literal["val", "test"] = "val" if len(known.val) else "test"
     rows = known.val if len(known.val) else known.test
     if not len(rows):
         raise SourceError(
-            "pictures that the classifier did not learn from, for samples",
+            "images that the classifier did not learn from, for samples",
             f"{known.source} has none left",
             "Name others: --data SOURCE.",
         )
@@ -183,21 +183,21 @@ def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: str)
         "channels": like.channels,
         "score": "accuracy not known" if score is None else
         f"accuracy {score.accuracy:.4f} on {score.images:,} "
-        f"{'test' if score.split == 'test' else 'validation'} pictures",
-        "samples": f"{len(samples)} prepared pictures, one of each class"
+        f"{'test' if score.split == 'test' else 'validation'} images",
+        "samples": f"{len(samples)} prepared images, one of each class"
         + (f" but {', '.join(without[:20])}" if without else ""),
-        "chosen": f"The samples are {where} pictures: of those of a class that are rightly "
+        "chosen": f"The samples are {where} images: of those of a class that are rightly "
         "recognised, the one that three quarters of the others are less sure of. Where none is, it "
         "is the one with the highest probability of its class, and `label` says what the file "
         "answers instead.",
         "background": "The clients leave the background as it is."
         if like.background is None else
-        "Opsin turns a background dark or light where the training pictures' was; the clients "
+        "Opsin turns a background dark or light where the training images' was; the clients "
         "leave it as it is, as `opsin predict --as-is` does.",
         "reject": "the file has no threshold for it."
         if metadata.reject is None else
-        f"a picture whose output `familiarity` is below {metadata.reject.threshold:.6g} (`reject` "
-        "in `classes.json`) is like none of the training pictures.",
+        f"an image whose output `familiarity` is below {metadata.reject.threshold:.6g} (`reject` "
+        "in `classes.json`) is like none of the training images.",
         "precision": f"The network is kept in {metadata.precision}."
         + (" Integers are rounded otherwise by processors without VNNI or its like, so that a few "
            "labels may differ there." if metadata.precision == "int8" else ""),

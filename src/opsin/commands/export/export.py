@@ -32,8 +32,8 @@ def export_model(
     """Write a classifier in another form.
 
     ``int8`` computes in integers and ``fp16`` keeps its weights in half the space
-    (`opsin.onnx_files.quantize`); both answer to the test pictures beside the original, which
-    counts as a look at them. ``bundle`` is one zip with the file, sample pictures and clients that
+    (`opsin.onnx_files.quantize`); both answer to the test images beside the original, which
+    counts as a look at them. ``bundle`` is one zip with the file, sample images and clients that
     need no Opsin.
 
     Args:
@@ -42,14 +42,14 @@ def export_model(
         out: The file to write (default: beside the classifier, such as ``classifier-int8.onnx``).
             An earlier export of the same form is replaced; nothing else ever is.
         force: Write it even where its accuracy falls by more than 0.3 points.
-        data: Pictures with labels (default: those of the run that the file lies in).
+        data: Images with labels (default: those of the run that the file lies in).
         watcher: Is told how far the work is.
 
     Raises:
         ModelFileError: There is nothing to make smaller in it, as in a forest.
         ParityError: The export answers otherwise than its original.
         RecipeError: ``out`` is something else than an earlier export.
-        SourceError: The pictures cannot be found.
+        SourceError: The images cannot be found.
         StorageError: ``out`` cannot be written, which is told at once.
 
     Example:

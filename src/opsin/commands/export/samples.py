@@ -1,4 +1,4 @@
-"""Which pictures show best what a classifier answers."""
+"""Which images show best what a classifier answers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
 
-# Among the rightly recognised pictures of a class, in rising order of confidence: sure, and yet
+# Among the rightly recognised images of a class, in rising order of confidence: sure, and yet
 # no extreme.
 _PLACE: Final = 0.75
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and what Opsin answers to it.
+    """An image and what Opsin answers to it.
 
     Args:
         name: Of the original.
@@ -39,7 +39,7 @@ class Sample:
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data, the pixels left out."""
         return {
-            "picture": self.name,
+            "image": self.name,
             "class": self.truth,
             "label": self.label,
             "probabilities": [float(share) for share in self.probabilities],
@@ -49,11 +49,11 @@ class Sample:
 def choose_samples(
     classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], found: Answers
 ) -> list[Sample]:
-    """Choose a picture of each class that has any, those rightly recognised first.
+    """Choose an image of each class that has any, those rightly recognised first.
 
     Args:
         classifier: What was asked.
-        known: The pictures.
+        known: The images.
         rows: Those to choose among.
         found: The answers to them.
     """
@@ -68,7 +68,7 @@ def choose_samples(
         ]
         place = ranked[int(_PLACE * (len(ranked) - 1))] if len(right) else ranked[-1]
         row = int(rows[place])
-        # Asked once more, alone: what a client is compared with is the answer to one picture.
+        # Asked once more, alone: what a client is compared with is the answer to one image.
         pixels = np.ascontiguousarray(known.images[row : row + 1])
         probabilities = classifier.answers(pixels).probabilities[0]
         chosen.append(

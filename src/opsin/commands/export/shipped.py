@@ -24,7 +24,7 @@ class Quality:
         low: Lower end of its 95% interval (Wilson).
         high: Upper end.
         log_loss: Mean cross entropy in nats.
-        refused: Share of pictures that get "none of these"; ``None`` where the file cannot tell.
+        refused: Share of images that get "none of these"; ``None`` where the file cannot tell.
     """
 
     accuracy: float
@@ -39,8 +39,8 @@ class Speed:
     """How fast the original and the export answer, measured in turn on this machine.
 
     Args:
-        batch: Pictures that are asked about at once.
-        before: Pictures a second of the original in each turn.
+        batch: Images that are asked about at once.
+        before: Images a second of the original in each turn.
         after: Likewise of the export.
 
     Example:
@@ -71,13 +71,13 @@ class Speed:
 
     def in_words(self) -> str:
         """Say it, and call nothing faster that a turn contradicts."""
-        how = f"in batches of {self.batch:,}" if self.batch > 1 else "one picture at a time"
+        how = f"in batches of {self.batch:,}" if self.batch > 1 else "one image at a time"
         if self.faster or self.slower:
             return f"{self.ratio:.2f} times as fast {how}"
         return f"as fast as before {how}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as plain data: pictures a second, medians and turns."""
+        """Return it as plain data: images a second, medians and turns."""
         return {
             "batch": self.batch,
             "before": statistics.median(self.before),
@@ -96,19 +96,19 @@ class Shipped:
         to: What it was exported to.
         bytes: Its size.
         bytes_before: The original's size.
-        part: The pictures both answered to: ``test``, or ``val`` where there are none.
+        part: The images both answered to: ``test``, or ``val`` where there are none.
         images: How many they are.
-        labels_changed: Pictures that get another label.
-        largest_difference: Of probabilities, over all these pictures and classes.
+        labels_changed: Images that get another label.
+        largest_difference: Of probabilities, over all these images and classes.
         before: How good the original's answers are; ``None`` for a bundle, which holds the very
             same file.
         after: How good the export's are.
-        speed: One picture at a time, then many; empty for a bundle.
+        speed: One image at a time, then many; empty for a bundle.
         ranges: How the ranges of the values were chosen; ``None`` for others than int8.
         looks: How often the runs of the folder have now looked at this test set; ``None`` where
             this export did not look at one.
         layers_gone: Layers of the original that can no longer be fetched by their name.
-        samples: Sample pictures in a bundle.
+        samples: Sample images in a bundle.
         forced: Whether it was written although its accuracy fell too far.
     """
 
@@ -131,7 +131,7 @@ class Shipped:
 
     @property
     def optimistic(self) -> bool:
-        """Whether the accuracy is of pictures that the classifier was chosen by."""
+        """Whether the accuracy is of images that the classifier was chosen by."""
         return self.part == "val" and self.before is not None
 
     @property
@@ -139,8 +139,8 @@ class Shipped:
         """What it brings and what it costs, in a few sentences."""
         if self.before is None or self.after is None:
             return (
-                f"The same file with {self.samples} sample pictures and clients in Python and "
-                f"JavaScript; plain ONNX Runtime gives the same labels on {self.images:,} pictures."
+                f"The same file with {self.samples} sample images and clients in Python and "
+                f"JavaScript; plain ONNX Runtime gives the same labels on {self.images:,} images."
             )
         size = f"{self.bytes / self.bytes_before:.0%} of the size"
         brings = f"{size}; {', '.join(speed.in_words() for speed in self.speed)}."
@@ -148,11 +148,11 @@ class Shipped:
             brings += " It is not faster on this machine: take it for its size alone."
         costs = (
             f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
-            f"{self.images:,} {_NAMES[self.part]} pictures; "
+            f"{self.images:,} {_NAMES[self.part]} images; "
             f"{self.labels_changed:,} label{'' if self.labels_changed == 1 else 's'} changed."
         )
         if self.optimistic:
-            costs += " These are validation pictures, so both figures are optimistic."
+            costs += " These are validation images, so both figures are optimistic."
         if self.forced:
             costs += " The accuracy fell by more than 0.3 points; it was written by force."
         return f"{brings} {costs}"

@@ -29,10 +29,10 @@ from opsin.runtime.model_check import write_classifier
 
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
-# Training pictures that the ranges are taken from, and validation pictures that choose among them.
+# Training images that the ranges are taken from, and validation images that choose among them.
 _CALIBRATION, _CHOICE = 1000, 1000
 # Values of all layers that are looked at in one calibration, about ten seconds' work; never fewer
-# pictures than these.
+# images than these.
 _VALUES, _FEWEST = 300_000_000, 64
 
 
@@ -52,13 +52,13 @@ def write_smaller(
         to: ``int8`` or ``fp16``.
         target: The file to write.
         force: Write it even where its accuracy falls too far.
-        data: Pictures with labels (default: those of the run).
+        data: Images with labels (default: those of the run).
         watcher: Is told how far the work is.
 
     Raises:
         ModelFileError: It holds no network, or one that is small already.
         ParityError: Its accuracy falls by more than `MOST_LOST`.
-        SourceError: The pictures cannot be found, or none are left to judge by.
+        SourceError: The images cannot be found, or none are left to judge by.
     """
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  they need onnx
     from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415
@@ -133,7 +133,7 @@ def _judged(known: ReferenceSet) -> tuple[Literal["test", "val"], NDArray[np.int
         if len(rows):
             return cast(Literal["test", "val"], part), rows
     raise SourceError(
-        "pictures that the classifier did not learn from",
+        "images that the classifier did not learn from",
         f"{known.source} has none left to compare the answers on",
         "Name others: --data SOURCE.",
     )
@@ -148,8 +148,8 @@ def _best_ranges(
 ) -> tuple[bytes, str]:
     """Quantise with each choice of ranges; keep what answers most like the original.
 
-    Answers are compared by their mean Kullback-Leibler divergence on validation pictures (training
-    pictures where there are none), which tells more than a handful of changed labels.
+    Answers are compared by their mean Kullback-Leibler divergence on validation images (training
+    images where there are none), which tells more than a handful of changed labels.
     """
     from opsin.onnx_files.quantize.int8 import RANGES, to_int8  # noqa: PLC0415
 
@@ -157,7 +157,7 @@ def _best_ranges(
     rows = _spread(known.val if len(known.val) else known.train, _CHOICE)
     like = classifier.probabilities(_at(known.images, rows))
     found = []
-    watcher.begin("Calibrate", len(RANGES) * len(shown), "pictures")
+    watcher.begin("Calibrate", len(RANGES) * len(shown), "images")
     try:
         for place, ranges in enumerate(RANGES):
 
@@ -177,9 +177,9 @@ def _best_ranges(
 def _calibration(classifier: Classifier, known: ReferenceSet) -> NDArray[np.uint8]:
     if not len(known.train):
         raise SourceError(
-            "training pictures to take the ranges of the values from",
+            "training images to take the ranges of the values from",
             f"{known.source} has none",
-            "Name pictures with a training part: --data SOURCE.",
+            "Name images with a training part: --data SOURCE.",
         )
     values = sum(int(np.prod(layer.shape)) for layer in classifier.metadata.layers)
     most = max(_FEWEST, min(_CALIBRATION, _VALUES // max(values, 1)))
@@ -203,7 +203,7 @@ def divergence(like: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
     Args:
         like: Probabilities to compare with, ``float32[N, K]``.
-        other: Probabilities of the same pictures, ``float32[N, K]``.
+        other: Probabilities of the same images, ``float32[N, K]``.
 
     Example:
         >>> even, sure = np.float32([[0.5, 0.5]]), np.float32([[0.75, 0.25]])
@@ -237,7 +237,7 @@ def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) 
 def _note(
     classifier: Classifier, known: ReferenceSet, rows: NDArray[np.int64], quality: Quality
 ) -> int | None:
-    """Keep in the run that its test pictures were looked at, and say how often they were."""
+    """Keep in the run that its test images were looked at, and say how often they were."""
     digests = short_digest(
         np.concatenate(
             [digest_rows(_at(known.images, rows[start : start + 1024]))
@@ -254,14 +254,14 @@ def _note(
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:
     few = images * MOST_LOST < 1
     wrong = round((before.accuracy - after.accuracy) * images)
-    pictures = "picture" if wrong == 1 else "pictures"
+    noun = "image" if wrong == 1 else "images"
     return ParityError(
-        f"an accuracy within 0.3 points of the original's on the {part} pictures",
+        f"an accuracy within 0.3 points of the original's on the {part} images",
         f"{to} answers with {after.accuracy:.4f} instead of {before.accuracy:.4f}, {wrong:,} more "
-        f"{pictures} of {images:,} wrong",
+        f"{noun} of {images:,} wrong",
         "Nothing was written. "
         + (
-            "One picture is more than 0.3 points here; judge by more of them (--data SOURCE), or "
+            "One image is more than 0.3 points here; judge by more of them (--data SOURCE), or "
             "write"
             if few
             else "Write"

@@ -14,7 +14,7 @@ from opsin.runtime.classifier import Classifier
 
 # In each turn both have their time, so that a machine that is busy for a while is busy for both.
 _TURNS: Final = 7
-# Pictures of a large batch, at most, and seconds that a turn of one may take.
+# Images of a large batch, at most, and seconds that a turn of one may take.
 _MANY: Final = 256
 _SECONDS: Final = 0.1
 
@@ -22,12 +22,12 @@ _SECONDS: Final = 0.1
 def compare_speed(
     before: Classifier, after: Classifier, images: NDArray[np.uint8], watcher: Watcher
 ) -> tuple[Speed, Speed]:
-    """Measure pictures a second of two classifiers in turn: one at a time, then many at once.
+    """Measure images a second of two classifiers in turn: one at a time, then many at once.
 
     Args:
         before: The original.
         after: The export.
-        images: Pictures as both take them, ``uint8[N, H, W, C]``; a large batch is all of them, or
+        images: Images as both take them, ``uint8[N, H, W, C]``; a large batch is all of them, or
             as many as the slower one does in a tenth of a second.
         watcher: Is told how far the work is.
     """
@@ -51,7 +51,7 @@ def compare_speed(
 
 
 def _rate(classifier: Classifier, images: NDArray[np.uint8], repeats: int) -> float:
-    """Return pictures a second, after one batch that is not counted."""
+    """Return images a second, after one batch that is not counted."""
     classifier.answers(images)
     began = time.perf_counter()
     for _ in range(repeats):

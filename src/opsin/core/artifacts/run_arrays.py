@@ -42,7 +42,7 @@ class RunArrays(dict[str, NDArray[Any]]):
 
 
 def check_split(arrays: dict[str, NDArray[Any]]) -> None:
-    """See that the parts are rows of the run's pictures.
+    """See that the parts are rows of the run's images.
 
     Raises:
         ValueError: They are not.
@@ -58,7 +58,7 @@ def check_split(arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
-    """See that each part has a row, a label and probabilities for each of its pictures.
+    """See that each part has a row, a label and probabilities for each of its images.
 
     Raises:
         ValueError: It has not.

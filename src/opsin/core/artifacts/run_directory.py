@@ -55,7 +55,7 @@ class RunDirectory:
         self.history = self.path / "history.jsonl"
         self.confusions = self.path / "confusions.jsonl"
         self.split = self.path / "split.npz"
-        self.pictures = self.path / "pictures.csv"
+        self.images = self.path / "pictures.csv"
         self.corrections = self.path / "corrections.csv"
         self.checkpoints = self.path / "checkpoints"
         self.classifier = self.path / CLASSIFIER
@@ -241,7 +241,7 @@ class RunDirectory:
             os.fsync(file.fileno())
 
     def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Add an epoch's confusion matrix on the validation pictures to ``confusions.jsonl``.
+        """Add an epoch's confusion matrix on the validation images to ``confusions.jsonl``.
 
         Nobody waits for the disk: of a machine that lost its power, the last ones may be missing.
 

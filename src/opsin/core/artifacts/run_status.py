@@ -32,7 +32,7 @@ class RunStatus(Artifact):
     doing: Text | None = Field(None, description="Present work; ``3/10`` is epoch 3 of 10.")
     done: _Amount = Field(0.0, description="Finished units of that work.")
     total: _Amount = Field(0.0, description="All units of that work; 0 if they are not counted.")
-    unit: Text = Field("", description="Name of the units, such as ``pictures``.")
+    unit: Text = Field("", description="Name of the units, such as ``images``.")
     share: _Amount | None = Field(None, description="Finished part of the training, 0 to 1.")
     left: _Amount | None = Field(None, description="Seconds until the training ends.")
     speed: _Amount | None = Field(None, description="Units a second.")

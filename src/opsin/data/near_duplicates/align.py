@@ -1,4 +1,4 @@
-"""One picture laid upon another, and how alike the two are then."""
+"""One image laid upon another, and how alike the two are then."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Pairs:
     """Pairs on their way through the checks.
 
     Args:
-        rows: Rows of the asking and of the other picture, ``int64[M, 2]``.
-        windows: Which part of the asking picture the other one shows: height, top, width and left
+        rows: Rows of the asking and of the other image, ``int64[M, 2]``.
+        windows: Which part of the asking image the other one shows: height, top, width and left
             as shares, ``float32[M, 4]``.
-        mirrored: Whether the asking picture has to be mirrored first, ``bool[M]``.
+        mirrored: Whether the asking image has to be mirrored first, ``bool[M]``.
         likeness: Correlation of their detail after alignment, ``float32[M]``.
     """
 
@@ -41,10 +41,10 @@ def verify(grey: NDArray[np.uint8], place: NDArray[np.int64], pairs: Pairs, draw
     """Align each pair; keep those more alike than chance explains.
 
     Args:
-        grey: Brightness of pictures, ``uint8[M, h, w]``.
-        place: Where each picture of the collection lies in ``grey``, ``int64[N]``.
+        grey: Brightness of images, ``uint8[M, h, w]``.
+        place: Where each image of the collection lies in ``grey``, ``int64[N]``.
         pairs: Candidates.
-        drawn: What tells how alike pictures usually are.
+        drawn: What tells how alike images usually are.
     """
     usual = _usual_likeness(grey, place, pairs.rows, drawn)
     likeness, windows = np.zeros(len(usual), np.float32), pairs.windows.copy()
@@ -59,10 +59,10 @@ def verify(grey: NDArray[np.uint8], place: NDArray[np.int64], pairs: Pairs, draw
 def _usual_likeness(
     grey: NDArray[np.uint8], place: NDArray[np.int64], pairs: NDArray[np.int64], drawn: Drawn
 ) -> Floats:
-    """Return what each pair's pictures have in common with others, the larger of the two."""
+    """Return what each pair's images have in common with others, the larger of the two."""
     others = _detail(grey[place[drawn.rows]].astype(np.float32))
     involved, which = np.unique(pairs, return_inverse=True)
-    # Of a small collection most pictures are drawn, copies too: there the third nearest counts.
+    # Of a small collection most images are drawn, copies too: there the third nearest counts.
     rank = min(1 + round(2 * len(drawn.rows) / len(place)), len(drawn.rows) - 1)
     values = np.zeros((len(involved), rank + 1), np.float32)
     nearest = np.full((len(involved), rank + 1), -1)
@@ -88,7 +88,7 @@ def _align(asking: Floats, other: Floats, windows: Floats) -> tuple[Floats, Floa
     """Return the likeness of pairs after alignment, ``float32[M]``, and the best windows.
 
     Args:
-        asking: ``float32[M, h, w]``, of which a window becomes the other picture.
+        asking: ``float32[M, h, w]``, of which a window becomes the other image.
         other: ``float32[M, h, w]``
         windows: The first guess, ``float32[M, 4]``.
     """
@@ -110,7 +110,7 @@ def _align(asking: Floats, other: Floats, windows: Floats) -> tuple[Floats, Floa
 
 
 def _improved(cut: Floats, other: Floats, windows: Floats) -> Floats:
-    """Take a Gauss-Newton step towards the window whose content is the other picture."""
+    """Take a Gauss-Newton step towards the window whose content is the other image."""
     count, height, width = cut.shape
     down = np.gradient(cut, axis=1) * (height / windows[:, 0])[:, None, None]
     across = np.gradient(cut, axis=2) * (width / windows[:, 2])[:, None, None]
@@ -130,38 +130,38 @@ def _improved(cut: Floats, other: Floats, windows: Floats) -> Floats:
     return windows.astype(np.float32)
 
 
-def _cut(pictures: Floats, windows: Floats) -> Floats:
-    """Return a window of each picture at the picture's own size, interpolated linearly."""
+def _cut(images: Floats, windows: Floats) -> Floats:
+    """Return a window of each image at the image's own size, interpolated linearly."""
     for axis, first in ((1, 0), (2, 2)):
-        size = pictures.shape[axis]
+        size = images.shape[axis]
         centre = (np.arange(size, dtype=np.float32) + 0.5) / size
         place = (windows[:, first, None] * centre + windows[:, first + 1, None]) * size - 0.5
         place = place.clip(0, size - 1)
         low = np.minimum(place.astype(np.int64), size - 2)
         share = place - low
-        picture = np.arange(len(pictures))[:, None]
-        turned = pictures if axis == 1 else pictures.transpose(0, 2, 1)
+        image = np.arange(len(images))[:, None]
+        turned = images if axis == 1 else images.transpose(0, 2, 1)
         share = share[:, :, None]
-        turned = turned[picture, low] * (1 - share) + turned[picture, low + 1] * share
-        pictures = turned if axis == 1 else turned.transpose(0, 2, 1)
-    return pictures
+        turned = turned[image, low] * (1 - share) + turned[image, low + 1] * share
+        images = turned if axis == 1 else turned.transpose(0, 2, 1)
+    return images
 
 
-def _detail(pictures: Floats) -> Floats:
+def _detail(images: Floats) -> Floats:
     """Return what lies between coarse shape and noise in the inner part, of length 1."""
-    _, height, width = pictures.shape
+    _, height, width = images.shape
     top, left = height // 8, width // 8
     down, across = _blurring(height)[top : height - top], _blurring(width)[left : width - left]
     coarse_down, coarse_across = down @ _blurring(height, 3), across @ _blurring(width, 3)
-    band = down @ (pictures @ across.T) - coarse_down @ (pictures @ coarse_across.T)
-    inner = band.reshape(len(pictures), -1)
+    band = down @ (images @ across.T) - coarse_down @ (images @ coarse_across.T)
+    inner = band.reshape(len(images), -1)
     return unit(inner - inner.mean(axis=1, keepdims=True))
 
 
-def _blur(pictures: Floats) -> Floats:
+def _blur(images: Floats) -> Floats:
     """Average each pixel with its neighbours by the weights 1 2 1, in both directions."""
-    _, height, width = pictures.shape
-    blurred: Floats = _blurring(height) @ (pictures @ _blurring(width).T)
+    _, height, width = images.shape
+    blurred: Floats = _blurring(height) @ (images @ _blurring(width).T)
     return blurred
 
 

@@ -1,4 +1,4 @@
-"""Which pictures may be near duplicates of each other."""
+"""Which images may be near duplicates of each other."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from numpy.typing import NDArray
 from opsin.core.events import Watcher
 from opsin.data.near_duplicates.thumbnails import CropWindow, Floats, Thumbnails, blocks
 
-#: Pictures drawn at random, that say how alike pictures of this collection usually are.
+#: Images drawn at random, that say how alike images of this collection usually are.
 SAMPLE: Final = 2000
 _OFFSETS = (0.0, 0.04, 0.08)
 CROPS: Final = (
     CropWindow(),
     *(CropWindow(0.92, top, left) for top in _OFFSETS for left in _OFFSETS),
 )
-# Distance up to which pictures may be frames of the same scene; from which they are of another; and
+# Distance up to which images may be frames of the same scene; from which they are of another; and
 # the share of the one in the other that makes a gap.
 _CLOSE, _FAR, _GAP = 0.12, 0.12, 0.4
-# A candidate's descriptor agrees this far, and is this much nearer than a random picture's.
+# A candidate's descriptor agrees this far, and is this much nearer than a random image's.
 _LEAST_ALIKE, _ALIKE_RATIO = 0.93, 0.6
 _LEAF, _TREES, _COMPONENTS = 256, 3, 16
-# Pictures that one may be a candidate with; more where that costs little.
+# Images that one may be a candidate with; more where that costs little.
 _MOST, _MOST_OF_FEW, _FEW = 4, 12, 10_000
 
 
 def query_crops(*, mirrored: bool) -> list[CropWindow]:
-    """Return the crops that ask, the whole picture first, and with ``mirrored`` their images."""
+    """Return the crops that ask, the whole image first, and with ``mirrored`` their images."""
     turns = (False, True) if mirrored else (False,)
     return [replace(crop, mirrored=turn) for turn in turns for crop in CROPS]
 
@@ -38,7 +38,7 @@ def query_crops(*, mirrored: bool) -> list[CropWindow]:
 def find_candidates(
     small: Thumbnails, ways: Sequence[CropWindow], watcher: Watcher
 ) -> tuple[Candidates, Drawn]:
-    """Ask for each picture's crops, and keep the few pictures that are most like them."""
+    """Ask for each image's crops, and keep the few images that are most like them."""
     count = len(small)
     whole = small.all_descriptors(ways[0])
     drawn = Drawn.among(whole)
@@ -62,14 +62,14 @@ def find_candidates(
 
 @dataclass(frozen=True)
 class Drawn:
-    """Pictures drawn at random, to which others are held.
+    """Images drawn at random, to which others are held.
 
     Args:
         rows: Which they are, ``int64[S]``.
-        descriptors: Of all pictures, ``float32[N, D]``.
-        limits: Distance up to which a drawn picture is a copy of this one or another frame of the
+        descriptors: Of all images, ``float32[N, D]``.
+        limits: Distance up to which a drawn image is a copy of this one or another frame of the
             same scene, ``float32[N]``; -1 where none is.
-        usual: How like each picture those beyond the gap are, or the fourth, ``float32[N]``.
+        usual: How like each image those beyond the gap are, or the fourth, ``float32[N]``.
         named: Of its copies and frames the one that was drawn first, ``int64[N]``, -1 for none:
             all frames of a scene name the same one.
     """
@@ -82,7 +82,7 @@ class Drawn:
 
     @classmethod
     def among(cls, descriptors: Floats) -> Drawn:
-        """Draw, and find the gap between each picture's own kind and the rest, if there is one."""
+        """Draw, and find the gap between each image's own kind and the rest, if there is one."""
         count = len(descriptors)
         rows = np.random.default_rng(0).permutation(count)[:SAMPLE]
         parts = [_beyond_the_gap(descriptors, rows, block) for block in blocks(count)]
@@ -90,9 +90,9 @@ class Drawn:
         return cls(rows, descriptors, limits, usual, named)
 
     def strangers(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Tell which of those drawn are neither the picture itself nor of its kind, ``bool[M, S]``.
+        """Tell which of those drawn are neither the image itself nor of its kind, ``bool[M, S]``.
 
-        What they have in common with it is what pictures of this collection usually have.
+        What they have in common with it is what images of this collection usually have.
         """
         away = 1 - self.descriptors[rows] @ self.descriptors[self.rows].T
         # A little more than the limit, since sums in another order are rounded otherwise.
@@ -104,7 +104,7 @@ class Drawn:
 def _beyond_the_gap(
     descriptors: Floats, rows: NDArray[np.int64], block: slice
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Return limit, usual likeness and the one named, for a block of pictures (see `Drawn`)."""
+    """Return limit, usual likeness and the one named, for a block of images (see `Drawn`)."""
     away = 1 - descriptors[block] @ descriptors[rows].T
     away[np.arange(block.start, block.stop)[:, None] == rows] = 2
     # Of a large collection few of a kind are drawn.
@@ -120,7 +120,7 @@ def _beyond_the_gap(
     first = np.where(before, places, len(rows)).min(axis=1)
     row = np.arange(len(near))
     limits = np.where(beyond > 0, near[row, np.maximum(beyond - 1, 0)], -1).astype(np.float32)
-    # Without a gap the fourth nearest: copies of pictures that are all alike must find each other.
+    # Without a gap the fourth nearest: copies of images that are all alike must find each other.
     usual = np.where(beyond > 0, near[row, beyond], near[:, min(3, near.shape[1] - 1)])
     return limits, 1 - usual, np.append(rows, -1)[first]
 
@@ -173,7 +173,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class _Tree:
-    """A random-projection tree: cells of pictures that lie together.
+    """A random-projection tree: cells of images that lie together.
 
     Args:
         directions: One for each level, ``float32[D, L]``.

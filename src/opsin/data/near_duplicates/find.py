@@ -14,17 +14,17 @@ from opsin.data.near_duplicates.align import Pairs, verify
 from opsin.data.near_duplicates.candidates import find_candidates, query_crops
 from opsin.data.near_duplicates.thumbnails import SIDE, Floats, Thumbnails
 
-#: Pictures with a shorter side have too little detail to tell a copy from a likeness.
+#: Images with a shorter side have too little detail to tell a copy from a likeness.
 SMALLEST: Final = 16
 _FINE_SIDE: Final = 64
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of pictures that are the same one, changed.
+    """Pairs of images that are the same one, changed.
 
     Args:
-        pairs: Rows of both pictures, the smaller first, ``int64[M, 2]``; the most alike pair first.
+        pairs: Rows of both images, the smaller first, ``int64[M, 2]``; the most alike pair first.
         likeness: Correlation of each pair's detail after alignment, ``float32[M]``.
         mirrored: Whether one is the other's mirror image, ``bool[M]``.
     """
@@ -42,7 +42,7 @@ NO_PAIRS: Final = NearDuplicates(
 def find_near_duplicates(
     images: Images, rows: NDArray[np.int64], *, mirrored: bool = True, watcher: Watcher = SILENT
 ) -> NearDuplicates:
-    """Find pairs of rows that show the same picture.
+    """Find pairs of rows that show the same image.
 
     Args:
         images: ``uint8[N, H, W, C]``
@@ -59,7 +59,7 @@ def find_near_duplicates(
     if min(images.shape[1:3]) < SMALLEST or len(rows) < 2:
         return NO_PAIRS
     ways = query_crops(mirrored=mirrored)
-    watcher.begin("Compare", len(rows) * (1 + len(ways)), "pictures")
+    watcher.begin("Compare", len(rows) * (1 + len(ways)), "images")
     small = Thumbnails.of(images, rows)
     watcher.advance(len(rows))
     candidates, drawn = find_candidates(small, ways, watcher)

@@ -1,4 +1,4 @@
-"""Pictures shrunk to what near duplicates are found by."""
+"""Images shrunk to what near duplicates are found by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opsin.data.lazy_images import Images
 
 Floats = NDArray[np.float32]
 
-#: Side that pictures are compared at.
+#: Side that images are compared at.
 SIDE: Final = 32
 _COLOUR_SIDE: Final = 8
 _FREQUENCIES, _COLOUR_FREQUENCIES = 8, 3
@@ -39,7 +39,7 @@ class Thumbnails:
 
     @classmethod
     def of(cls, images: Images, rows: NDArray[np.int64], *, side: int = SIDE) -> Thumbnails:
-        """Shrink pictures by averaging; smaller ones stay as they are."""
+        """Shrink images by averaging; smaller ones stay as they are."""
         _, height, width, channels = images.shape
         down = _average(height, min(side, height)), _average(width, min(side, width))
         coarse_down, coarse_across = (_average(len(each), _COLOUR_SIDE) for each in down)
@@ -65,7 +65,7 @@ class Thumbnails:
         return len(self.grey)
 
     def all_descriptors(self, way: CropWindow) -> Floats:
-        """Return a descriptor for a crop of each picture, ``float32[N, D]``."""
+        """Return a descriptor for a crop of each image, ``float32[N, D]``."""
         return np.concatenate([self._descriptors(block, way) for block in blocks(len(self))])
 
     def _descriptors(self, block: slice, way: CropWindow) -> Floats:

@@ -55,7 +55,7 @@ def kinds_in_words(*, labelled: bool = True) -> str:
 
     Example:
         >>> kinds_in_words(labelled=False).partition(", an archive")[0]
-        'a picture, a folder'
+        'an image, a folder'
     """
     *most, last = [
         kind.title for kind in described() if (kind.open if labelled else kind.iter_unlabelled)
@@ -117,7 +117,7 @@ def locate(request: SourceRequest) -> LocatedSource:
         raise SourceError(
             kinds_in_words(),
             f"{request.written} is a file of another kind",
-            "Put pictures into one sub-folder for each class and give the folder.",
+            "Put images into one sub-folder for each class and give the folder.",
         )
     raise SourceError(
         f"a folder, a file, or a name among {', '.join(sorted(NAMES))}",
@@ -186,14 +186,12 @@ def _why_no_stream(request: SourceRequest) -> tuple[str, str]:
     if not source:
         return "got an empty name", "Check it, or give . for this folder."
     if request.is_file:
-        advice = (
-            "Pictures that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
-        )
+        advice = "Images that a data set keeps as arrays are evaluated: opsin evaluate MODEL FILE."
         return f"{source} is a file of another kind", advice
     if _ADDRESS.match(source):
         return (
             f"{source} is an address, and Opsin fetches nothing by itself",
-            "Download it first, or pipe one picture: curl -s ADDRESS | opsin predict MODEL -",
+            "Download it first, or pipe one image: curl -s ADDRESS | opsin predict MODEL -",
         )
     if os.path.exists(request.path):  # noqa: PTH110
         return (

@@ -52,7 +52,7 @@ def is_archive(path: Path) -> bool:
 def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
     """Unpack an archive into the cache, or find it there.
 
-    Only what can be a source is written: pictures, tables, ``.npz`` and IDX files. Links are
+    Only what can be a source is written: images, tables, ``.npz`` and IDX files. Links are
     passed over. A member that would be written elsewhere refuses the whole archive, and so do
     sizes that only a bomb has; what members say of themselves is not trusted.
 
@@ -75,23 +75,23 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
 
 
 def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabelled]:
-    """Yield each picture in an archive with its content, in the archive's order.
+    """Yield each image in an archive with its content, in the archive's order.
 
-    Hidden files and what does not end like a picture are passed over, and so are links. A member
+    Hidden files and what does not end like an image are passed over, and so are links. A member
     of a zip that is damaged is yielded with its `problem`; a tar cannot be read beyond a damage. Of
     a zip the list of its members is kept in memory while it is read, about 0.6 kB each; of a tar 8
-    bytes for each picture.
+    bytes for each image.
 
     An archive may hold a name more than once, each time with another content. Later ones are called
-    ``name-2.png`` and so on, in the archive's order, so that no two pictures share a name.
+    ``name-2.png`` and so on, in the archive's order, so that no two images share a name.
 
     Args:
         path: The archive.
         watcher: Is told what was passed over.
 
     Raises:
-        SourceError: It is damaged, encrypted, hostile, expands to more than pictures do, or holds
-            no pictures.
+        SourceError: It is damaged, encrypted, hostile, expands to more than images do, or holds
+            no images.
     """
     files = ArchiveFiles(path, is_image_name)
     names, renamed = DigestSet(), 0
@@ -102,15 +102,15 @@ def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabel
             names.add(_digest(own))
             renamed += own != name
             yield _unlabelled(own, member, files.budget)
-    files.conclude(watcher, expected="an archive with pictures", found=len(names) > 0)
+    files.conclude(watcher, expected="an archive with images", found=len(names) > 0)
     if renamed:
         watcher.note(
-            f"In {path} several pictures have one name; {renamed:,} of them were given a number"
+            f"In {path} several images have one name; {renamed:,} of them were given a number"
         )
 
 
 def count_images(path: Path) -> int | None:
-    """Return how many pictures a zip lists; ``None`` for a tar, which has no list."""
+    """Return how many images a zip lists; ``None`` for a tar, which has no list."""
     with contextlib.suppress(SourceError):
         with reading(path), path.open("rb") as file:
             listed = file.read(2) == b"PK"
@@ -156,7 +156,7 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
                 watcher.advance(min(shown, size))
     watcher.advance(size)
     watcher.end()
-    wanted = "pictures, a table, an .npz or an IDX file in the archive"
+    wanted = "images, a table, an .npz or an IDX file in the archive"
     files.conclude(watcher, expected=wanted, found=written > 0)
     if renamed:
         watcher.note(
@@ -238,7 +238,7 @@ def _unwrapped(folder: Path) -> Path:
         a_part = PARTS.get(entries[0].name.lower()) == TRAIN and any(
             entry.is_dir() or manifest.is_table(entry) for entry in inner
         )
-        # A folder with pictures in it is a class, and not a wrapping.
+        # A folder with images in it is a class, and not a wrapping.
         a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
         if a_part or (a_class and not any(map(_is_source, inner))):
             return folder
@@ -264,14 +264,14 @@ def _unlabelled(name: str, member: Member, meter: ArchiveBudget) -> Unlabelled:
             raise
         reason = str(error.__cause__) or type(error.__cause__).__name__
         problem = ImageError(
-            "a readable picture",
+            "a readable image",
             f"{name}: damaged in the archive ({reason})",
             "Pack it again, or leave it out.",
         )
         return Unlabelled(name, b"", problem=problem)
     if len(content) > MAX_BYTES:
         problem = ImageError(
-            f"a picture file of at most {MAX_BYTES // 1_000_000} MB",
+            f"an image file of at most {MAX_BYTES // 1_000_000} MB",
             f"{name} is larger",
             "Make it smaller first.",
         )

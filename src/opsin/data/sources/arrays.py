@@ -1,4 +1,4 @@
-"""Pictures and labels that are arrays already."""
+"""Images and labels that are arrays already."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def from_arrays(
         classes: A name for each label (default: the numbers).
         source: What to call it.
         test: Images and labels of a test set, where there is one.
-        mirrored: Whether a mirrored picture is still of its class.
+        mirrored: Whether a mirrored image is still of its class.
 
     Raises:
         SourceError: Shapes, types or numbers do not go together.
@@ -59,7 +59,7 @@ def from_arrays(
         test_images, test_labels = _checked(*test, f"{source} (test)")
         if test_images.shape[1:] != images.shape[1:]:
             raise SourceError(
-                "test pictures of the same shape as the training pictures",
+                "test images of the same shape as the training images",
                 f"{source} has {list(test_images.shape[1:])} and {list(images.shape[1:])}",
                 "Resize one of them.",
             )
@@ -153,8 +153,8 @@ def _checked(
         )
     if labels.ndim != 1 or labels.size != images.shape[0] or labels.size == 0:
         raise SourceError(
-            "one label for each picture",
-            f"{source} has {images.shape[0]:,} pictures and labels of shape {list(labels.shape)}",
+            "one label for each image",
+            f"{source} has {images.shape[0]:,} images and labels of shape {list(labels.shape)}",
             "Check that both come from the same set.",
         )
     whole = labels.dtype.kind in "iu"  # and no spans of time

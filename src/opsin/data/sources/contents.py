@@ -29,7 +29,7 @@ class LocatedSource:
 
 
 class Files(Sequence[Path]):
-    """Pictures that are files still: a folder and names below it.
+    """Images that are files still: a folder and names below it.
 
     A million `Path` objects take half a gigabyte, so each is made when it is asked for.
 
@@ -85,23 +85,23 @@ def key_of_files(*files: Path | Files) -> str:
 
 
 #: Files still, or arrays already: all of one shape ``uint8[N, H, W, C]``, or each of its own.
-Pictures = Sequence[Path | NDArray[np.uint8]] | NDArray[np.uint8]
+Images = Sequence[Path | NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pictures, still files or already arrays, with what the source says about them.
+    """Images, still files or already arrays, with what the source says about them.
 
     Args:
         source: The source as the user wrote it.
         classes: Class names in the order of their labels.
-        labels: Class index of each picture, ``int64[N]``.
-        given: Split code of each picture (`opsin.data.split`), ``uint8[N]``.
-        names: What each picture is called: its path below the source, or ``train/123``.
-        pictures: The pictures.
-        groups: What each picture shares with others (a person, a patient, a film), so that they
+        labels: Class index of each image, ``int64[N]``.
+        given: Split code of each image (`opsin.data.split`), ``uint8[N]``.
+        names: What each image is called: its path below the source, or ``train/123``.
+        images: The images.
+        groups: What each image shares with others (a person, a patient, a film), so that they
             belong on one side of a split; ``""`` for none. Empty where the source does not say.
-        mirrored: Whether a mirrored picture is still of its class.
+        mirrored: Whether a mirrored image is still of its class.
     """
 
     source: str
@@ -109,7 +109,7 @@ class LabelledImages:
     labels: NDArray[np.int64]
     given: NDArray[np.uint8]
     names: Sequence[str]
-    pictures: Pictures
+    images: Images
     groups: Sequence[str] = ()
     mirrored: bool = True
 
@@ -117,18 +117,18 @@ class LabelledImages:
         return int(self.labels.size)
 
     def rows(self, rows: NDArray[np.int64]) -> LabelledImages:
-        """Keep some pictures, in the order given."""
+        """Keep some images, in the order given."""
         return replace(
             self,
             labels=self.labels[rows],
             given=self.given[rows],
             names=[self.names[row] for row in rows],
-            pictures=(
-                self.pictures[rows]
-                if isinstance(self.pictures, np.ndarray)
-                else self.pictures.rows(rows)
-                if isinstance(self.pictures, Files)
-                else [self.pictures[row] for row in rows]
+            images=(
+                self.images[rows]
+                if isinstance(self.images, np.ndarray)
+                else self.images.rows(rows)
+                if isinstance(self.images, Files)
+                else [self.images[row] for row in rows]
             ),
             groups=[self.groups[row] for row in rows] if self.groups else (),
         )
@@ -158,24 +158,24 @@ class LabelledImages:
 
 
 def check_classes(source: str, classes: Sequence[str], labels: NDArray[np.int64]) -> None:
-    """Refuse pictures that no classifier can be made from.
+    """Refuse images that no classifier can be made from.
 
     Raises:
-        SourceError: No pictures, a single class, or a class with fewer than two pictures.
+        SourceError: No images, a single class, or a class with fewer than two images.
     """
     if not labels.size:
-        raise SourceError("pictures", f"{source} holds none", "Is it the right source?")
+        raise SourceError("images", f"{source} holds none", "Is it the right source?")
     if len(classes) < 2:
         raise SourceError(
             "two classes or more to tell apart",
             f"{source} has {len(classes)} ({', '.join(classes)})",
-            "Add a sub-folder with pictures of something else.",
+            "Add a sub-folder with images of something else.",
         )
     counts = np.bincount(labels, minlength=len(classes))
     if counts.min() < 2:
         few = [f"{name!r} has {n}" for name, n in zip(classes, counts, strict=True) if n < 2]
         raise SourceError(
-            "at least two pictures of each class",
+            "at least two images of each class",
             f"class {', '.join(few[:5])}",
-            "Add pictures, or leave the class out with --classes.",
+            "Add images, or leave the class out with --classes.",
         )

@@ -25,9 +25,9 @@ def open_folder(
 ) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``.
 
-    Class names are the folders' names in natural order (``2`` before ``10``); pictures may lie in
+    Class names are the folders' names in natural order (``2`` before ``10``); images may lie in
     folders within these, to any depth. Hidden files and folders are passed over, and so are files
-    that do not end like a picture.
+    that do not end like an image.
 
     Args:
         root: The folder; it may be a link itself.
@@ -66,7 +66,7 @@ def open_folder(
         labels=np.repeat(np.array([label[name] for name, _, _ in listed], np.int64), counts),
         given=np.repeat(np.array([code for _, code, _ in listed], np.uint8), counts),
         names=names,
-        pictures=Files(root, names),
+        images=Files(root, names),
     )
 
 
@@ -124,12 +124,12 @@ def _note_passed_over(tree: ImageTree, watcher: Watcher) -> None:
 
 
 def _tell_loose(tree: ImageTree, others: Iterable[str], watcher: Watcher) -> None:
-    """Say which parts hold pictures without a class, as the tests of competitions do."""
+    """Say which parts hold images without a class, as the tests of competitions do."""
     for name in others:
         loose = len(_images_of_class(tree, name)) if name.lower() in PARTS else 0
         if loose:
             watcher.note(
-                f"Passed over: {loose:,} pictures in {name}, for they have no class (sort them "
+                f"Passed over: {loose:,} images in {name}, for they have no class (sort them "
                 "into a folder for each class, or classify them: opsin predict)"
             )
 
@@ -177,40 +177,40 @@ def _explain(tree: ImageTree, folders: list[str], parts: Collection[str]) -> Sou
     root, loose = tree.root, tree.loose()
     if parts:
         received = f"{root} has a part of a split, and none called train"
-        advice = "Put the training pictures into train/<class>."
+        advice = "Put the training images into train/<class>."
     elif tree.runs:
         received = f"{root} holds {tree.runs:,} runs of Opsin, and no images but their figures"
         advice = "Give the images that they were trained on; see the runs with: opsin runs"
     elif tree.left_out:
         received = f"{root} holds only links that lead out of it"
-        advice = "Follow them with --follow-links, or copy the pictures."
+        advice = "Follow them with --follow-links, or copy the images."
     elif folders:
         names = ", ".join(folders[:5])
-        received = f"{root} has the folders {names}, and none of them holds pictures"
-        advice = f"Pictures end in {', '.join(SUFFIXES[:6])} …, one folder for each class."
+        received = f"{root} has the folders {names}, and none of them holds images"
+        advice = f"Images end in {', '.join(SUFFIXES[:6])} …, one folder for each class."
     elif loose:
-        received = f"{root} holds {loose:,} pictures and no folders"
+        received = f"{root} holds {loose:,} images and no folders"
         advice = "Sort a few into sub-folders first."
     else:
         empty = not any(Path(root).iterdir())
-        received = f"{root} is empty" if empty else f"{root} holds no pictures"
-        advice = "Put pictures into one sub-folder for each class."
+        received = f"{root} is empty" if empty else f"{root} holds no images"
+        advice = "Put images into one sub-folder for each class."
     return SourceError("a folder with one sub-folder for each class", received, advice)
 
 
 def _explain_no_images(tree: ImageTree) -> SourceError:
     received = f"{tree.root} holds none"
-    advice = f"Pictures end in {', '.join(SUFFIXES[:6])} …"
+    advice = f"Images end in {', '.join(SUFFIXES[:6])} …"
     if tree.left_out:
         received += f", but {tree.left_out:,} links that lead out of it"
-        advice = "Follow them with --follow-links, or copy the pictures."
+        advice = "Follow them with --follow-links, or copy the images."
     elif tree.runs:
         received += f", but {tree.runs:,} runs of Opsin, whose figures are no images of yours"
         advice = "Give the images that are to be classified."
     elif tree.unreadable:
         received += f", and {tree.unreadable:,} folders that cannot be read"
         advice = f"Check their rights; the first is {tree.first_unreadable}."
-    return SourceError("a folder with pictures", received, advice)
+    return SourceError("a folder with images", received, advice)
 
 
 def _open(request: SourceRequest) -> LocatedSource:
@@ -223,7 +223,7 @@ def _open(request: SourceRequest) -> LocatedSource:
             f"{place} IMAGE; to measure it: opsin evaluate {place} SOURCE.",
         )
     contents = open_folder(request.path, follow_links=request.follow_links, watcher=request.watcher)
-    files = [contents.pictures] if isinstance(contents.pictures, Files) else []
+    files = [contents.images] if isinstance(contents.images, Files) else []
     return LocatedSource(key_of_files(*files), lambda: contents)
 
 

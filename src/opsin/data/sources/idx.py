@@ -47,7 +47,7 @@ def open_folder(path: Path) -> LabelledImages:
     """Read ``train-images…``, ``train-labels…`` and, where there, ``t10k-…`` or ``test-…``.
 
     Raises:
-        SourceError: A file is damaged, or pictures and labels do not match.
+        SourceError: A file is damaged, or images and labels do not match.
     """
     train = _find(path, "train")
     test = _find(path, "t10k") or _find(path, "test")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.data.image_tree import natural
-from opsin.data.sources.contents import Files, LabelledImages, Pictures
+from opsin.data.sources.contents import Files, Images, LabelledImages
 from opsin.data.sources.manifest import is_table
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
@@ -28,12 +28,12 @@ def join(
 
     Args:
         parts: What each source is called, and what it holds.
-        test: A source whose pictures are all for the test, whatever it says of them itself; test
-            pictures of the other sources are then refused, since there can be one test set only.
+        test: A source whose images are all for the test, whatever it says of them itself; test
+            images of the other sources are then refused, since there can be one test set only.
 
     Raises:
         SourceError: Two sources hold the same images, the test source has classes that the others
-            lack, or the others name test pictures as well.
+            lack, or the others name test images as well.
     """
     lists = {contents.classes for _, contents in parts}
     classes = (
@@ -49,8 +49,8 @@ def join(
         given = [np.where(codes == UNASSIGNED, TRAIN, codes).astype(np.uint8) for codes in given]
         given.append(np.full(len(test[1]), TEST, np.uint8))
         everything.append(test)
-    _check_once([(name, each.pictures) for name, each in everything
-                 if isinstance(each.pictures, Files)])  # fmt: skip
+    _check_once([(name, each.images) for name, each in everything
+                 if isinstance(each.images, Files)])  # fmt: skip
     label = {name: index for index, name in enumerate(classes)}
     titles = _titles([source for source, _ in everything])
     contents = [each for _, each in everything]
@@ -66,7 +66,7 @@ def join(
             for title, each in zip(titles, contents, strict=True)
             for name in each.names
         ],
-        pictures=_together([each.pictures for each in contents]),
+        images=_together([each.images for each in contents]),
         groups=(
             [group for each in contents for group in (each.groups or [""] * len(each))]
             if any(each.groups for each in contents)
@@ -144,20 +144,20 @@ def _check_test(
     unknown = [name for name in contents.classes if name not in classes]
     if unknown:
         raise SourceError(
-            f"test pictures of the classes {', '.join(classes[:10])}",
+            f"test images of the classes {', '.join(classes[:10])}",
             f"{source} also has {', '.join(unknown[:5])}",
-            "Name its classes as the training pictures' are named.",
+            "Name its classes as the training images' are named.",
         )
     for other, each in parts:
         if np.any(each.given == TEST):
             raise SourceError(
-                "one set of test pictures",
+                "one set of test images",
                 f"{other} has a test part of its own beside {source}",
                 "Leave --test out, or give the training part alone.",
             )
 
 
-def _together(parts: Sequence[Pictures]) -> Pictures:
+def _together(parts: Sequence[Images]) -> Images:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts) and len({array.shape[1:] for array in arrays}) == 1:
         whole: NDArray[np.uint8] = np.concatenate(arrays)
@@ -165,7 +165,7 @@ def _together(parts: Sequence[Pictures]) -> Pictures:
     files = [part for part in parts if isinstance(part, Files)]
     if len(files) == len(parts):
         return Files(Path(), [place for part in files for place in part.places()])
-    return [picture for part in parts for picture in part]
+    return [image for part in parts for image in part]
 
 
 def _titles(sources: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A table that names pictures and their classes."""
+"""A table that names images and their classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 
 #: Files that are tables.
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
-#: What a table can say of a picture; the first two it must.
+#: What a table can say of an image; the first two it must.
 COLUMNS = ("path", "label", "split", "group")
 
 _SPLITS = {
@@ -58,7 +58,7 @@ def is_table(path: Path) -> bool:
 
 
 def is_usable(path: Path, columns: Mapping[str, str] | None = None) -> bool:
-    """Tell whether a file is a table that names pictures and their classes."""
+    """Tell whether a file is a table that names images and their classes."""
     try:
         return is_table(path) and bool(resolve_columns(path, header(path), columns or {}))
     except SourceError:
@@ -87,7 +87,7 @@ def open_table(
 
     ``.csv`` and ``.tsv`` are UTF-8 with a header, fields parted by commas, semicolons or tabs;
     ``.jsonl`` and ``.ndjson`` hold a JSON object a line. Paths begin at the table's folder. Where
-    there is no column ``path``, ``file_name`` will do. Pictures that do not exist stay in the
+    there is no column ``path``, ``file_name`` will do. Images that do not exist stay in the
     list, for decoding to name them.
 
     Args:
@@ -97,7 +97,7 @@ def open_table(
 
     Raises:
         SourceError: The table is damaged, lacks a column, leaves a path or a label empty, names
-            an image elsewhere, or none of its pictures exists.
+            an image elsewhere, or none of its images exists.
     """
     check_columns(columns)
     names: list[str] = []
@@ -112,11 +112,11 @@ def open_table(
         groups.append(shared.setdefault(row.group, row.group))
     if not names:
         raise SourceError("a table with rows", f"{path} has none", "Is it the right table?")
-    pictures = Files(path.parent, names)
-    if not any(os.path.exists(place) for place in pictures.places()):  # noqa: PTH110  for text
+    images = Files(path.parent, names)
+    if not any(os.path.exists(place) for place in images.places()):  # noqa: PTH110  for text
         raise SourceError(
-            "pictures where the table says",
-            f"none of the {len(names):,} in {path} exists; the first would be {pictures[0]}",
+            "images where the table says",
+            f"none of the {len(names):,} in {path} exists; the first would be {images[0]}",
             f"Paths begin at the table's folder, {path.parent}.",
         )
     classes = order_classes(number, path)
@@ -127,7 +127,7 @@ def open_table(
         labels=np.array([place[name] for name in number], np.int64)[np.frombuffer(labels, "q")],
         given=np.frombuffer(bytes(given), np.uint8),
         names=names,
-        pictures=pictures,
+        images=images,
         groups=groups if any(shared) else (),
     )
 
@@ -217,7 +217,7 @@ def resolve_columns(
 def other_columns(
     path: Path, columns: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """Return what a table says of its pictures beside our `COLUMNS`: texts by column and name.
+    """Return what a table says of its images beside our `COLUMNS`: texts by column and name.
 
     Args:
         path: The table.
@@ -240,7 +240,7 @@ def other_columns(
         name = name_of(_text(values.get(used["path"]), used["path"], path, line), path, line)
         for other in others:
             value = values.get(other)
-            # Lists and objects of JSON stand for no kind of picture.
+            # Lists and objects of JSON stand for no kind of image.
             plain = isinstance(value, str | bool | int | float)
             found[other][name] = _text(value, other, path, line).strip() if plain else ""
     return found
@@ -415,7 +415,7 @@ def lines_of(path: Path) -> Iterator[str]:
 
 
 def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None = None) -> str:
-    """Return a picture's path with ``/``; refuse one that leaves ``inside``."""
+    """Return an image's path with ``/``; refuse one that leaves ``inside``."""
     if "\\" in written and not os.path.exists(os.path.join(table.parent, written)):  # noqa: PTH110, PTH118
         written = written.replace("\\", "/")  # written on Windows
     if inside is not None and not inside.holds(written, table.parent):
@@ -448,7 +448,7 @@ def located_tables(
     tables: Sequence[Path], contents: LabelledImages, request: SourceRequest
 ) -> LocatedSource:
     """Return tables as a source that changes with them, their images and the columns' names."""
-    files = [contents.pictures] if isinstance(contents.pictures, Files) else []
+    files = [contents.images] if isinstance(contents.images, Files) else []
     key = repr((key_of_files(*tables, *files), request.columns))
     return LocatedSource(key, lambda: contents)
 

@@ -129,7 +129,7 @@ class ArchiveBudget:
 
     def _too_large(self, what: str) -> SourceError:
         return SourceError(
-            "an archive that expands as pictures do",
+            "an archive that expands as images do",
             f"{self.path} has {what} than any honest one of its size",
             "If you trust it, unpack it yourself and give the folder.",
         )

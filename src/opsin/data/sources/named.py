@@ -111,7 +111,7 @@ def _digits(name: str, _: Watcher) -> LocatedSource:
 
 
 def from_idx(published: Published) -> Callable[[str, Watcher], LocatedSource]:
-    """Return what finds a collection of four IDX files: training and test, pictures and labels."""
+    """Return what finds a collection of four IDX files: training and test, images and labels."""
 
     def find(name: str, watcher: Watcher) -> LocatedSource:
         def read() -> LabelledImages:
@@ -149,7 +149,7 @@ _NAMED: Final[dict[str, Callable[[str, Watcher], LocatedSource]]] = {
     "cifar10": from_cifar(CIFAR10),
     "cifar100": from_cifar(CIFAR100),
     "digits": _digits,
-    # Zalando's 70,000 pictures of clothes (arXiv:1708.07747): 28×28, grey.
+    # Zalando's 70,000 images of clothes (arXiv:1708.07747): 28×28, grey.
     "fashion-mnist": from_idx(FASHION_MNIST),
     # 70,000 written characters of old Japanese (arXiv:1812.01718): 28×28, grey.
     "kmnist": from_idx(KMNIST),
@@ -174,7 +174,7 @@ KIND: Final = SourceKind(
         SourceRow(
             "a name",
             "`cifar10`, `cifar100` (60,000 photographs, 32×32), `fashion-mnist` (70,000 "
-            "pictures of clothes, 28×28), `mnist` (70,000 digits), `kmnist` (70,000 characters "
+            "images of clothes, 28×28), `mnist` (70,000 digits), `kmnist` (70,000 characters "
             "of old Japanese), `digits` (1,797 scans, 8×8, embedded)",
             "as published",
         ),

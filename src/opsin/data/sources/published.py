@@ -33,7 +33,7 @@ class Published:
             publisher compressed it anew, else of the file.
         url: Where upstream publishes them.
         size: Bytes of all files together, for the progress bar.
-        mirrored: Whether a mirrored picture is still of its class.
+        mirrored: Whether a mirrored image is still of its class.
         classes: Class names in the order of the labels; empty where the files name them.
         packed: The digests are those of the files as they are, not decompressed.
         system: Where a system's data package puts the files, where there is one.

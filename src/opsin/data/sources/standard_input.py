@@ -1,4 +1,4 @@
-"""Standard input: a picture, or names of many."""
+"""Standard input: an image, or names of many."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONGEST: Final = 1 << 16
 # Milliseconds after which a wait for input looks whether it is still wanted.
 _LOOK: Final = 100
 
-# What picture files begin with: bytes at places. Text begins with none of these, names included.
+# What image files begin with: bytes at places. Text begins with none of these, names included.
 _BEGINNINGS: Final = (
     ((0, b"\xff\xd8\xff"),),  # JPEG
     ((0, b"\x89PNG\r\n\x1a\n"),),
@@ -47,11 +47,11 @@ _START: Final = 64
 _COMMENTED: Final = 1 << 12
 
 
-def begins_like_a_picture(start: bytes) -> bool:
-    """Tell by a file's first 64 bytes whether it is a picture of a known format.
+def begins_like_an_image(start: bytes) -> bool:
+    """Tell by a file's first 64 bytes whether it is an image of a known format.
 
     Example:
-        >>> begins_like_a_picture(b"GIF89a..."), begins_like_a_picture(b"GIF8.png")
+        >>> begins_like_an_image(b"GIF89a..."), begins_like_an_image(b"GIF8.png")
         (True, False)
     """
     return bool(_PPM.match(start)) or any(
@@ -60,7 +60,7 @@ def begins_like_a_picture(start: bytes) -> bool:
 
 
 def _may_become_one(start: bytes) -> bool:
-    """Tell whether more bytes could make it begin like a picture."""
+    """Tell whether more bytes could make it begin like an image."""
     # A whole line of text, such as BMW.jpg, is a name: whoever waits for the next may wait long.
     is_line = start.endswith(b"\n") and start.isascii() and b"\0" not in start
     if (
@@ -76,25 +76,25 @@ def _may_become_one(start: bytes) -> bool:
 
 
 def open_piped(stdin: BinaryIO) -> Stream:
-    """Find out whether standard input holds one picture or names, by its first bytes.
+    """Find out whether standard input holds one image or names, by its first bytes.
 
     It waits for these.
 
     Raises:
         SourceError: It is empty, or neither.
-        ImageError: It is a HEIC picture.
+        ImageError: It is a HEIC image.
     """
     pipe = _Pipe(stdin)
     start = pipe.read()
     while start and _may_become_one(start) and (more := pipe.read()):
         start += more
-    if begins_like_a_picture(start):
-        return Stream(_SOURCE, "picture", lambda: _picture(start, pipe), lambda: 1, pipe.close)
+    if begins_like_an_image(start):
+        return Stream(_SOURCE, "image", lambda: _image(start, pipe), lambda: 1, pipe.close)
     if is_heif(start):
         raise heif_error(_CALLED)
     if not start or start.startswith(b"\0") or b"\0\0" in start:
         raise SourceError(
-            "a picture of a known format, or names of files, on standard input",
+            "an image of a known format, or names of files, on standard input",
             "it holds something else" if start else "it is empty",
             "Write, for example: find photos -name '*.jpg' | opsin predict MODEL -",
         )
@@ -127,14 +127,14 @@ class _Pipe:
         self._closed = True
 
 
-def _picture(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
+def _image(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
     pieces, size = [start], len(start)
     while size <= MAX_BYTES and (piece := pipe.read()):
         pieces.append(piece)
         size += len(piece)
     if size > MAX_BYTES:
         problem = ImageError(
-            f"a picture of at most {MAX_BYTES // 1_000_000} MB",
+            f"an image of at most {MAX_BYTES // 1_000_000} MB",
             f"{_CALLED} holds more",
             "Make it smaller first.",
         )
@@ -144,7 +144,7 @@ def _picture(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
 
 
 def _named(start: bytes, pipe: _Pipe) -> Iterator[Unlabelled]:
-    """Yield the picture of each name, as soon as the name is whole.
+    """Yield the image of each name, as soon as the name is whole.
 
     Raises:
         SourceError: A name is impossibly long.
@@ -195,9 +195,9 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
         return open_piped(request.stdin)
     if sys.stdin is None:
         raise SourceError(
-            "a picture or names of files on standard input",
+            "an image or names of files on standard input",
             "the process was started without one",
-            "Give a folder or a picture by name.",
+            "Give a folder or an image by name.",
         )
     return open_piped(sys.stdin.buffer)
 

@@ -18,19 +18,19 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
     """Build a block for each of ``recipe.hidden``, then Flatten and Dense K.
 
     A block is Conv 3×3 same, activation, BatchNorm, Conv 3×3 valid, activation, MaxPool 2,
-    Dropout. On 32×32 colour pictures and three classes, 32, 64 and 128 filters give 289,443
+    Dropout. On 32×32 colour images and three classes, 32, 64 and 128 filters give 289,443
     parameters, 288,995 of them trainable.
 
     Args:
         recipe: Filters, activation and dropout.
-        shape: Height, width and channels of a picture.
+        shape: Height, width and channels of an image.
         classes: K, the number of classes.
 
     Returns:
         The layers in order, the last one named ``head``.
 
     Raises:
-        RecipeError: The pictures are too small for this many blocks.
+        RecipeError: The images are too small for this many blocks.
     """
     from torch import nn
 
@@ -42,7 +42,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
         height, width = (height - 2) // 2, (width - 2) // 2
         if min(height, width) < 1:
             raise RecipeError(
-                f"pictures large enough for {len(recipe.hidden)} blocks of the cnn",
+                f"images large enough for {len(recipe.hidden)} blocks of the cnn",
                 f"nothing is left of {shape[0]}×{shape[1]} after block {number - 1}",
                 f"Give --depth {number - 1}, a larger --size, or another --model."
                 if number > 1

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Module]:
     """Build Flatten, then Dense and activation for each of ``recipe.hidden``, then Dense K.
 
-    On 28×28 grey pictures and ten classes it has 101,770 parameters, as in Keras's tutorial
+    On 28×28 grey images and ten classes it has 101,770 parameters, as in Keras's tutorial
     (https://www.tensorflow.org/tutorials/keras/classification).
 
     Args:
         recipe: Sizes, activation and dropout.
-        shape: Height, width and channels of a picture.
+        shape: Height, width and channels of an image.
         classes: K, the number of classes.
 
     Returns:

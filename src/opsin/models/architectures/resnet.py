@@ -26,7 +26,7 @@ def build(recipe: ModelRecipe, shape: Shape, classes: int) -> dict[str, nn.Modul
 
     Args:
         recipe: Filters of the stages, activation and dropout.
-        shape: Height, width and channels of a picture.
+        shape: Height, width and channels of an image.
         classes: K, the number of classes.
 
     Returns:

@@ -43,7 +43,7 @@ def to_int8(
 
     Static quantisation by ONNX Runtime: weights in seven bits of int8, which every processor adds
     up without overflow, with a scale for each filter; values in uint8, with a range for each layer
-    that real pictures show (R. Krishnamoorthi, "Quantizing deep convolutional networks for
+    that real images show (R. Krishnamoorthi, "Quantizing deep convolutional networks for
     efficient inference: a whitepaper", arXiv:1806.08342). Input, outputs
     and the file's last operators (`opsin.onnx_files.postprocessing`) stay as they are. The
     metadata's ``layers`` are those that can still be fetched: what was folded into another
@@ -51,11 +51,11 @@ def to_int8(
 
     Args:
         content: A ``classifier.onnx`` with a network in float32.
-        images: Training pictures as the network sees them, ``uint8[N, H, W, C]``; a few hundred.
+        images: Training images as the network sees them, ``uint8[N, H, W, C]``; a few hundred.
         ranges: ``minmax``, all values that occurred; ``percentile``, all but 0.001% of them;
             ``entropy``, the range that keeps most of their distribution (S. Migacz, "8-bit
             inference with TensorRT", GTC 2017).
-        told: Is told how many pictures have been looked at.
+        told: Is told how many images have been looked at.
 
     Example:
         >>> import tempfile, opsin
@@ -71,8 +71,8 @@ def to_int8(
     metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
     # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
-    pictures = _CalibrationImages(images, _batch_size(layers, len(images)), told)
-    quantised = Graph(_quantised(folded, pictures, ranges, float_ends))
+    calibration = _CalibrationImages(images, _batch_size(layers, len(images)), told)
+    quantised = Graph(_quantised(folded, calibration, ranges, float_ends))
     _name_plainly(quantised)
     there = quantised.values()
     kept = tuple(layer for layer in layers if layer.name in there)
@@ -89,17 +89,17 @@ def _float_ends(graph: Graph, layers: Sequence[Layer]) -> list[str]:
 
 
 def _batch_size(layers: Sequence[Layer], count: int) -> int:
-    """Return how many pictures are looked at together: all layers' values are held at once."""
+    """Return how many images are looked at together: all layers' values are held at once."""
     values = sum(int(np.prod(layer.shape)) for layer in layers)
     return max(1, min(_MOST, _ROOM // max(values, 1), count))
 
 
 class _CalibrationImages:
-    """Hands pictures to ONNX Runtime's calibration, batch by batch.
+    """Hands images to ONNX Runtime's calibration, batch by batch.
 
     Args:
         images: ``uint8[N, H, W, C]``; those beyond the last whole batch are left out.
-        size: Pictures in a batch.
+        size: Images in a batch.
         told: Is told how many have been handed out.
     """
 
@@ -112,7 +112,7 @@ class _CalibrationImages:
         return len(self._images)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Hand out these pictures from now on, and no others."""
+        """Hand out these images from now on, and no others."""
         self._next, self._end = start_index, end_index
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
@@ -125,7 +125,7 @@ class _CalibrationImages:
 
 
 def _quantised(
-    content: bytes, pictures: _CalibrationImages, ranges: Ranges, float_ends: list[str]
+    content: bytes, images: _CalibrationImages, ranges: Ranges, float_ends: list[str]
 ) -> bytes:
     from onnxruntime import quantization  # noqa: PLC0415  it takes a third of a second to load
 
@@ -142,7 +142,7 @@ def _quantised(
         quantization.quantize_static(
             source,
             target,
-            pictures,
+            images,
             op_types_to_quantize=_KINDS,
             per_channel=True,
             # Seven bits: with eight, processors without instructions of their own for this (AVX2)
@@ -152,10 +152,10 @@ def _quantised(
             weight_type=quantization.QuantType.QInt8,
             nodes_to_exclude=float_ends,
             calibrate_method=methods[ranges],
-            # Step by step, so that the memory does not grow with the number of pictures; and with
+            # Step by step, so that the memory does not grow with the number of images; and with
             # every ReLU kept, so that it can be fetched (ONNX Runtime drops it at loading).
             extra_options={
-                "CalibStridedMinMax": pictures.size,
+                "CalibStridedMinMax": images.size,
                 "QDQKeepRemovableActivations": True,
             },
         )

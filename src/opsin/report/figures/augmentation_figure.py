@@ -1,4 +1,4 @@
-"""The figure that shows how training pictures are varied."""
+"""The figure that shows how training images are varied."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def draw_varied(
     names: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw a row for each picture: as it is, then its variations.
+    """Draw a row for each image: as it is, then its variations.
 
     Args:
-        images: The pictures, ``uint8[H, W, C]`` each.
+        images: The images, ``uint8[H, W, C]`` each.
         varied: The variations of each, ``uint8[M, H, W, C]``.
         names: Their classes.
         title: What is done to them, in words.
@@ -32,7 +32,7 @@ def draw_varied(
     lines = textwrap.wrap(title, int(10 * width))
     figure = new_figure(width, 0.98 * len(images) + 0.48 + 0.17 * len(lines))
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10.5, fontweight="bold")
-    # A narrow empty column sets the picture as it is apart from the others.
+    # A narrow empty column sets the image as it is apart from the others.
     widths = [1.0, 0.12, *[1.0] * count]
     grid = figure.add_gridspec(len(images), len(widths), width_ratios=widths)
     for row, (image, variations, name) in enumerate(zip(images, varied, names, strict=True)):

@@ -1,4 +1,4 @@
-"""The figure of a machine's picture rates."""
+"""The figure of a machine's image rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS: Final = dict(zip(("cpu", "cuda", "mps"), PALETTE, strict=False))
 
 
 def draw_rates(rates: Sequence[dict[str, Any]], title: str, machine: str) -> Figure:
-    """Draw pictures a second: a panel for each kind of work, a dot for each measurement.
+    """Draw images a second: a panel for each kind of work, a dot for each measurement.
 
     The scale is logarithmic and one for all panels, so that what holds the others up is seen at
     once; a line leads from the slowest repeat to the fastest.
@@ -39,7 +39,7 @@ def draw_rates(rates: Sequence[dict[str, Any]], title: str, machine: str) -> Fig
         _draw_work(axes, own, rows[work])
         axes.set_title(work.capitalize(), fontsize=9)
     bottom = panels[-1]
-    bottom.set_xlabel("pictures a second (logarithmic)")
+    bottom.set_xlabel("images a second (logarithmic)")
     figure.supxlabel("\n".join(textwrap.wrap(machine, 125)), x=0.01, ha="left", fontsize=7)
     low = min(rate["slowest"] for rate in rates)
     high = max(rate["fastest"] for rate in rates)

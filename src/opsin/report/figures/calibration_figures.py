@@ -43,7 +43,7 @@ def draw_reliability(figures: dict[str, Any]) -> Figure:
                         (0, 2), textcoords="offset points", ha="center", fontsize=6)  # fmt: skip
     counts.set_xlim(0, 1)
     counts.set_xlabel("confidence of the answers")
-    counts.set_ylabel("pictures")
+    counts.set_ylabel("images")
     counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     counts.set_title(f"{bins[-1]['count'] / sizes.sum():.0%} of answers are surer than "
                      f"{bins[-1]['low']:.0%}")  # fmt: skip

@@ -54,11 +54,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """One picture to which two classifiers gave different answers.
+    """One image to which two classifiers gave different answers.
 
     Args:
         pixels: ``uint8[H, W, C]``
-        name: What the picture is called.
+        name: What the image is called.
         actual: Its class.
         answers: Letter, answer and its probability, of the one and of the other.
     """
@@ -139,7 +139,7 @@ def draw_accuracies(rows: Sequence[dict[str, Any]], title: str, part: str) -> Fi
     Args:
         rows: Each with ``letter``, ``model``, ``accuracy``, ``low`` and ``high``.
         title: The finding.
-        part: Which pictures, in a word.
+        part: Which images, in a word.
     """
     figure = new_figure(7.6, 1.25 + 0.34 * len(rows))
     axes = figure.add_subplot()
@@ -163,34 +163,34 @@ def draw_accuracies(rows: Sequence[dict[str, Any]], title: str, part: str) -> Fi
 
 
 def draw_disagreements(groups: Sequence[tuple[str, Sequence[Disagreement]]], title: str) -> Figure:
-    """Draw pictures with both answers above them, a row for each group.
+    """Draw images with both answers above them, a row for each group.
 
     Blue is right, red is wrong.
 
     Args:
-        groups: What the pictures of a row have in common, and the pictures, up to five.
+        groups: What the images of a row have in common, and the images, up to five.
         title: The finding.
     """
-    filled = [(name, pictures) for name, pictures in groups if pictures]
-    columns = max((len(pictures) for _, pictures in filled), default=1)
+    filled = [(name, images) for name, images in groups if images]
+    columns = max((len(images) for _, images in filled), default=1)
     figure = new_figure(max(6.4, 1.62 * columns), 0.45 + 2.3 * max(1, len(filled)))
     figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold")
     if not filled:
         return figure
     parts = figure.subfigures(len(filled), 1, squeeze=False)[:, 0]
-    for part, (name, pictures) in zip(parts, filled, strict=True):
+    for part, (name, images) in zip(parts, filled, strict=True):
         part.suptitle(name, x=0.01, ha="left", fontsize=9)
         grid = part.add_gridspec(1, columns)
-        for place, picture in enumerate(pictures):
-            _draw_disagreement(part.add_subplot(grid[0, place]), picture)
+        for place, image in enumerate(images):
+            _draw_disagreement(part.add_subplot(grid[0, place]), image)
     return figure
 
 
-def _draw_disagreement(axes: Axes, picture: Disagreement) -> None:
-    show_pixels(axes, picture.pixels)
-    for height, (text, right) in zip((3, 13), reversed(picture.said()), strict=True):
+def _draw_disagreement(axes: Axes, image: Disagreement) -> None:
+    show_pixels(axes, image.pixels)
+    for height, (text, right) in zip((3, 13), reversed(image.said()), strict=True):
         axes.annotate(text, (0, 1), (0, height), xycoords="axes fraction",
                       textcoords="offset points", fontsize=7, fontweight="bold",
                       color=RIGHT if right else WRONG)  # fmt: skip
-    below = f"is {shorten(picture.actual)}\n{shorten(picture.name, 20)}"
+    below = f"is {shorten(image.actual)}\n{shorten(image.name, 20)}"
     axes.set_xlabel(below, fontsize=6.5, color=MUTED)

@@ -1,4 +1,4 @@
-"""Figures of a collection of pictures."""
+"""Figures of a collection of images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from opsin.report.figures.style import MUTED, PALETTE, new_figure, shorten, show
 
 
 def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
-    """Draw one picture enlarged, its values as colours with a bar from 0 to 255.
+    """Draw one image enlarged, its values as colours with a bar from 0 to 255.
 
     Args:
         pixels: ``uint8[H, W, C]``; colour is shown as brightness.
-        title: The picture's class and name.
+        title: The image's class and name.
     """
     figure = new_figure(5.2, 4.4)
     axes = figure.add_subplot()
@@ -33,7 +33,7 @@ def draw_heat_map(pixels: NDArray[np.uint8], title: str) -> Figure:
 
 
 def draw_grid(images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: str) -> Figure:
-    """Draw up to 25 pictures with a name under each.
+    """Draw up to 25 images with a name under each.
 
     Args:
         images: ``uint8[H, W, C]`` each.
@@ -52,16 +52,16 @@ def draw_grid(images: Sequence[NDArray[np.uint8]], names: Sequence[str], title: 
 
 
 def draw_means(means: NDArray[np.uint8], classes: Sequence[str]) -> Figure:
-    """Draw the mean picture of each class, ``uint8[K, H, W, C]``; 25 classes at most."""
+    """Draw the mean image of each class, ``uint8[K, H, W, C]``; 25 classes at most."""
     shown = min(25, len(classes))
-    title = "The mean picture of each class"
+    title = "The mean image of each class"
     if shown < len(classes):
         title += f" (the first {shown} of {len(classes)})"
     return draw_grid(list(means[:shown]), classes[:shown], title)
 
 
 def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
-    """Draw how many pictures each class has in each part of the split."""
+    """Draw how many images each class has in each part of the split."""
     names = list(counts)
     shown = names[:60]
     figure = new_figure(6.4, 0.9 + 0.27 * len(shown))
@@ -79,13 +79,13 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
     axes.set_yticks(places, [shorten(name, 24) for name in shown])
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
-    axes.set_xlabel("pictures")
+    axes.set_xlabel("images")
     axes.grid(axis="x")
     sizes = [sum(parts.values()) for parts in counts.values()]
     balance = (
-        f"All {len(names)} classes have {sizes[0]:,} pictures"
+        f"All {len(names)} classes have {sizes[0]:,} images"
         if min(sizes) == max(sizes)
-        else f"Classes have {min(sizes):,} to {max(sizes):,} pictures"
+        else f"Classes have {min(sizes):,} to {max(sizes):,} images"
     )
     axes.set_title(balance)
     figure.legend(ncols=3, frameon=False, loc="outside lower right", fontsize=8)
@@ -95,7 +95,7 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
 def class_means(
     images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], classes: int
 ) -> NDArray[np.uint8]:
-    """Return the mean picture of each class, ``uint8[K, H, W, C]``, read block by block.
+    """Return the mean image of each class, ``uint8[K, H, W, C]``, read block by block.
 
     Args:
         images: ``uint8[N, H, W, C]``

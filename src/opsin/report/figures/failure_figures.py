@@ -1,4 +1,4 @@
-"""Figures of where a classifier fails: slices, disturbed pictures, and the map."""
+"""Figures of where a classifier fails: slices, disturbed images, and the map."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def draw_slices(found: dict[str, Any]) -> Figure:
         if any(each["p"] is not None for each in trait["slices"])
     ]
     if not shown:
-        return _nothing("The pictures are too few, or too much alike, to be told apart by kind")
+        return _nothing("The images are too few, or too much alike, to be told apart by kind")
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
     tallest = [
@@ -61,7 +61,7 @@ def draw_slices(found: dict[str, Any]) -> Figure:
     _head(
         figure,
         slices_title(found),
-        f"line: all {found['images']:,} pictures, {found['accuracy']:.4f} · × what the slice's "
+        f"line: all {found['images']:,} images, {found['accuracy']:.4f} · × what the slice's "
         "classes alone explain · faint: too few to be judged",
     )
     return figure
@@ -122,7 +122,7 @@ def draw_robustness(found: dict[str, Any]) -> Figure:
     _head(
         figure,
         robustness_title(found),
-        f"{found['images']:,} of {found['of']:,} pictures, the same ones at each strength; bands: "
+        f"{found['images']:,} of {found['of']:,} images, the same ones at each strength; bands: "
         "95% intervals",
     )
     return figure
@@ -144,11 +144,11 @@ def robustness_title(found: dict[str, Any]) -> str:
 
 
 def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.uint8]) -> Figure:
-    """Draw one picture as it is and disturbed in each way, from weak to strong.
+    """Draw one image as it is and disturbed in each way, from weak to strong.
 
     Args:
         examples: What `opsin.evaluation.robustness.disturbed_examples` returns.
-        pixels: The picture as it is, ``uint8[H, W, C]``.
+        pixels: The image as it is, ``uint8[H, W, C]``.
     """
     figure = new_figure(1.05 * (len(examples) + 1), 3.6)
     grid = figure.subplots(3, len(examples) + 1)
@@ -168,14 +168,14 @@ def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.ui
 
 
 def draw_map(found: dict[str, Any]) -> Figure:
-    """Draw the map of pictures, coloured by class, mistakes ringed in red.
+    """Draw the map of images, coloured by class, mistakes ringed in red.
 
     Args:
         found: What `opsin.evaluation.embedding_map.map_to_json` returns.
     """
     points, names = found["points"], found["classes"]
     if not points:
-        return _nothing("There are no pictures to map")
+        return _nothing("There are no images to map")
     figure = new_figure(8.0, 7.2)
     axes = figure.add_subplot()
     places = np.array([[point["x"], point["y"]] for point in points])
@@ -209,7 +209,7 @@ def draw_map(found: dict[str, Any]) -> Figure:
     _head(
         figure,
         map_title(found),
-        f"{len(points):,} pictures by what the last layer sees, {how}; near means alike, distances "
+        f"{len(points):,} images by what the last layer sees, {how}; near means alike, distances "
         f"between groups mean nothing; ringed red: {int(wrong.sum()):,} mistakes",
     )
     return figure
@@ -219,7 +219,7 @@ def map_title(found: dict[str, Any]) -> str:
     """Return which class lies least apart: ``Shirt lies least apart: …``."""
     apart = found["apart"]
     if len(apart) < 2:
-        return "The pictures as the network sees them"
+        return "The images as the network sees them"
     least = apart[0]
     if least["share"] > 0.995:
         return "Every class lies apart from the others"
@@ -233,7 +233,7 @@ def _looks(places: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, 
     """Return colour and mark of each class; where colours repeat, not beside each other."""
     present = np.unique(labels)
     own = np.searchsorted(present, labels)
-    # How close each class comes to each other one: mean distance of its pictures to the nearest.
+    # How close each class comes to each other one: mean distance of its images to the nearest.
     apart = np.zeros((len(present), len(present)))
     for row, column in np.ndindex(apart.shape):
         if row < column:
@@ -255,10 +255,10 @@ def _looks(places: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, 
 def _name_classes(
     axes: Axes, places: NDArray[np.float64], labels: NDArray[np.int64], names: list[str]
 ) -> None:
-    """Write each class's name where most of its pictures lie."""
+    """Write each class's name where most of its images lie."""
     for label in np.unique(labels):
         own = places[labels == label]
-        # The picture with the least distance to the others of its class: a mean may lie elsewhere.
+        # The image with the least distance to the others of its class: a mean may lie elsewhere.
         distances = np.abs(own[:, None] - own[None, :]).sum(axis=(1, 2))
         x, y = own[distances.argmin()]
         axes.text(x, y, shorten(names[label], 18), ha="center", va="center", fontsize=8.5,

@@ -225,7 +225,7 @@ def draw_probes(rows: Sequence[Probe]) -> Figure:
     axes.set_xlim(max(0.0, low - room), min(1.0, high + room))
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
-    axes.set_xlabel("validation pictures that a linear probe gets right, with its 95% interval")
+    axes.set_xlabel("validation images that a linear probe gets right, with its 95% interval")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")

@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 
 from opsin.core.format import short_count
-from opsin.report.figures.receptive_fields import picture_size
+from opsin.report.figures.receptive_fields import image_size
 from opsin.report.figures.style import (
     DPI,
     INK,
@@ -277,7 +277,7 @@ def _draw_edges(board: _Board, rows: Sequence[LayerRow]) -> None:
 
 
 def _pixels(rows: Sequence[LayerRow]) -> str:
-    size, field = picture_size(rows), rows[0].receptive_field
+    size, field = image_size(rows), rows[0].receptive_field
     if field is None or field.step != (1, 1):
         return "pixels"
     return f"pixels {shape_in_words((*size, rows[0].shape[0]))}"

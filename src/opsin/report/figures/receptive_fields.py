@@ -26,7 +26,7 @@ _CARD, _SIDE = (1.55, 1.95), 1.35
 _LEFT: Final = 0.22
 
 
-def picture_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
+def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
     """Return height and width of the image as the first layer's output tells them, or 0 and 0."""
     first = rows[0]
     if first.receptive_field is None or len(first.shape) != 3:
@@ -62,7 +62,7 @@ def sees(row: LayerRow, size: tuple[int, int]) -> str:
     """
     field = row.receptive_field
     if field is None or _box(row, size) == (0, 0, *size):
-        return "whole picture"
+        return "whole image"
     return f"{field.height}×{field.width}"
 
 
@@ -98,9 +98,9 @@ def fields_title(rows: Sequence[LayerRow], size: tuple[int, int]) -> str:
         return f"No unit sees more than {sees(_unflattened(rows)[-1], size)} pixels"
     first = next(row for row in rows if row.name == last.layers[0])
     if first is rows[-1]:
-        return f"Only {first.name} sees the whole picture"
+        return f"Only {first.name} sees the whole image"
     unit = "each unit" if first.receptive_field is None else "the unit in the middle"
-    return f"From {first.name} on, {unit} sees the whole picture"
+    return f"From {first.name} on, {unit} sees the whole image"
 
 
 def draw_receptive_fields(rows: Sequence[LayerRow], pixels: NDArray[np.uint8]) -> Figure:

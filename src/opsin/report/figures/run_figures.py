@@ -27,23 +27,23 @@ from opsin.report.figures.style import (
     show_pixels,
 )
 
-#: Bars drawn beside a picture, and cells printed in a confusion matrix, at most.
+#: Bars drawn beside an image, and cells printed in a confusion matrix, at most.
 _BARS, _CELLS = 10, 20
-# Inches that a picture takes with its bars and captions, its own longest side, and the title.
+# Inches that an image takes with its bars and captions, its own longest side, and the title.
 _CARD, _SIDE, _HEAD = (3.3, 1.66), 1.25, 0.52
 _COLOURS = {"right": RIGHT, "wrong": WRONG, "other": MUTED}
 
 
 @dataclass(frozen=True)
 class ShownAnswer:
-    """One picture with its answer, ready to be drawn.
+    """One image with its answer, ready to be drawn.
 
     Args:
         pixels: ``uint8[H, W, C]``
-        name: What the picture is called.
+        name: What the image is called.
         actual: Its class; ``None`` where nobody knows it.
         probabilities: Probability of each class, in the classes' order.
-        refused: What is said in place of a label, where the picture is like none that it knows.
+        refused: What is said in place of a label, where the image is like none that it knows.
     """
 
     pixels: NDArray[np.uint8]
@@ -64,7 +64,7 @@ class ShownAnswer:
 
     @property
     def right(self) -> bool:
-        """Whether the answer is the picture's class, or nobody knows better."""
+        """Whether the answer is the image's class, or nobody knows better."""
         return self.actual is None or self.actual == self.label
 
     def bars(self) -> list[tuple[str, float]]:
@@ -149,7 +149,7 @@ def draw_confusion(figures: dict[str, Any]) -> Figure:
 def confusion_title(figures: dict[str, Any]) -> str:
     """Return what the confusion matrix says: ``Shirt is taken for Coat most often``."""
     if not figures["confused"]:
-        return f"No mistake in {figures['images']:,} pictures"
+        return f"No mistake in {figures['images']:,} images"
     worst = figures["confused"][0]
     return (
         f"{shorten(worst['actual'])} is taken for {shorten(worst['predicted'])} most often "
@@ -163,9 +163,9 @@ def _square(place: int) -> Any:
 
 
 def draw_answers(answers: Sequence[ShownAnswer], title: str) -> Figure:
-    """Draw pictures, each beside the bars of its probabilities; blue is right, red is wrong.
+    """Draw images, each beside the bars of its probabilities; blue is right, red is wrong.
 
-    All of it is in one pair of axes, in inches: with a pair for each picture, this figure took
+    All of it is in one pair of axes, in inches: with a pair for each image, this figure took
     longer than all others together.
     """
     columns = min(3, max(1, len(answers)))
@@ -183,7 +183,7 @@ def draw_answers(answers: Sequence[ShownAnswer], title: str) -> Figure:
 
 
 def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None:
-    """Draw one picture, its caption and its bars, from a corner in inches."""
+    """Draw one image, its caption and its bars, from a corner in inches."""
     high, wide = answer.pixels.shape[:2]
     scale = _SIDE / max(high, wide)
     axes.text(left, top, answer.caption(), fontsize=7.5, fontweight="bold", va="bottom",
@@ -203,17 +203,17 @@ def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None
 
 
 def draw_answer(answer: ShownAnswer, original: NDArray[np.uint8] | None = None) -> Figure:
-    """Draw one picture beside the bars of its probabilities.
+    """Draw one image beside the bars of its probabilities.
 
     Args:
-        answer: The answer, with the picture as the network saw it.
-        original: The picture as it came, ``uint8[H, W, C]`` of any size.
+        answer: The answer, with the image as the network saw it.
+        original: The image as it came, ``uint8[H, W, C]`` of any size.
     """
-    pictures = [] if original is None else [(original, shorten(answer.name, 34))]
-    pictures.append((answer.pixels, "as the network sees it"))
-    figure = new_figure(3.9 + 3.1 * len(pictures), 3.2)
-    grid = figure.add_gridspec(1, len(pictures) + 1, width_ratios=[1.0] * len(pictures) + [1.3])
-    for place, (pixels, caption) in enumerate(pictures):
+    images = [] if original is None else [(original, shorten(answer.name, 34))]
+    images.append((answer.pixels, "as the network sees it"))
+    figure = new_figure(3.9 + 3.1 * len(images), 3.2)
+    grid = figure.add_gridspec(1, len(images) + 1, width_ratios=[1.0] * len(images) + [1.3])
+    for place, (pixels, caption) in enumerate(images):
         axes = figure.add_subplot(grid[place])
         show_pixels(axes, pixels)
         axes.set_xlabel(caption, color=MUTED)

@@ -94,7 +94,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def show_pixels(axes: Axes, pixels: Any, **options: Any) -> Any:
-    """Draw a picture enlarged, each pixel a square, without axes.
+    """Draw an image enlarged, each pixel a square, without axes.
 
     Args:
         axes: Where.

@@ -60,15 +60,15 @@ METHODS: Final = {
     ),
     "integrated-gradients": Method(
         "Integrated Gradients",
-        "What each pixel adds to the class's score on the way from a picture of the training "
-        "pictures' mean colour to this one. The parts add up to the whole; what speaks against the "
+        "What each pixel adds to the class's score on the way from an image of the training "
+        "images' mean colour to this one. The parts add up to the whole; what speaks against the "
         "class stays dark.",
         "Sundararajan, Taly and Yan, “Axiomatic attribution for deep networks”, 2017",
     ),
     "occlusion": Method(
         "Occlusion",
         "By how much the class's probability falls when a patch is hidden, for patches all over "
-        "the picture. It asks the network itself and needs no gradients; what shows only when two "
+        "the image. It asks the network itself and needs no gradients; what shows only when two "
         "places are hidden together it misses.",
         "Zeiler and Fergus, “Visualizing and understanding convolutional networks”, 2014",
     ),
@@ -92,7 +92,7 @@ def decision_sections(
         "ratio": f"{width} / {height}",
         "size": (width, height),
     }
-    picture = png_address(small(decision.pixels, _SIDE))
+    image = png_address(small(decision.pixels, _SIDE))
     sections = [
         section(
             "decision",
@@ -100,7 +100,7 @@ def decision_sections(
             "decision.html",
             part="maps",
             grey=png_address(small(_grey(decision.pixels), _SIDE)),
-            picture=picture,
+            image=image,
             maps=[_shown(each) for each in decision.maps],
             **shared,
         ),
@@ -109,7 +109,7 @@ def decision_sections(
             counterfactual_words(decision),
             "decision.html",
             part="counterfactual",
-            picture=picture,
+            image=image,
             changed=decision.counterfactual
             and png_address(small(decision.counterfactual.pixels, _SIDE)),
             **shared,
@@ -129,7 +129,7 @@ def counterfactual_words(decision: Decision) -> str:
     found = decision.counterfactual
     if found is None:
         return f"No part alone decides that this is {decision.classes[decision.answer]}"
-    part = f"these {found.share:.0%} of the picture"
+    part = f"these {found.share:.0%} of the image"
     if found.box is not None:
         top, left, bottom, right = found.box
         part = f"this {right - left}×{bottom - top} patch"
@@ -139,14 +139,14 @@ def counterfactual_words(decision: Decision) -> str:
 
 
 def neighbours_words(neighbours: Sequence[Neighbour], decision: Decision) -> str:
-    """Say it like ``7 of the 9 training pictures most like it are Ankle boot``."""
+    """Say it like ``7 of the 9 training images most like it are Ankle boot``."""
     (label, count), *_ = Counter(each.label for each in neighbours).most_common(1)
     name, total = decision.classes[label], len(neighbours)
     if total == 1:
-        return f"The training picture most like it is {name}"
+        return f"The training image most like it is {name}"
     if count == total:
-        return f"The {total} training pictures most like it are all {name}"
-    return f"{count} of the {total} training pictures most like it are {name}"
+        return f"The {total} training images most like it are all {name}"
+    return f"{count} of the {total} training images most like it are {name}"
 
 
 def _title(decision: Decision) -> str:

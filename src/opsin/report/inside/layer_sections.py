@@ -62,7 +62,7 @@ class _Page:
     anchor: str
     first: int
     units: list[_Unit]
-    picture: str = ""
+    image: str = ""
     places: str = ""
     columns: int = 0
 
@@ -91,10 +91,10 @@ def layer_sections(
     height, width, channels = pixels.shape
     colours = {1: "grey", 3: "colour"}[channels]
     size = f"{width} × {height} pixels, {colours}"
-    picture = png_address(pixels)
+    image = png_address(pixels)
     sections = [
-        section("picture", "The picture as the network sees it", "layers.html", part="picture",
-                address=picture, size=size, width=width, height=height)
+        section("image", "The image as the network sees it", "layers.html", part="image",
+                address=image, size=size, width=width, height=height)
     ]  # fmt: skip
     if views:
         layers = [
@@ -270,12 +270,12 @@ def _numbers(field: ReceptiveField) -> str:
 
 def _sees(field: ReceptiveField | None, size: tuple[int, int]) -> str:
     if field is None:
-        return "the whole picture"
+        return "the whole image"
     if field.height >= size[0] and field.width >= size[1]:
-        return f"up to the whole picture ({field.width} × {field.height} pixels)"
+        return f"up to the whole image ({field.width} × {field.height} pixels)"
     if (field.height, field.width) == (1, 1):
         return "one pixel"
-    return f"{field.width} × {field.height} pixels of the picture"
+    return f"{field.width} × {field.height} pixels of the image"
 
 
 def _short(value: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from opsin.report.figures.network_diagram import network_title, shape_in_words
-from opsin.report.figures.receptive_fields import fields_title, picture_size, sees
+from opsin.report.figures.receptive_fields import fields_title, image_size, sees
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.run_page import themed
 
@@ -74,7 +74,7 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
                 "receptive-fields",
                 "What does each layer see?",
                 "receptive_fields.html",
-                finding=fields_title(rows, picture_size(rows)),
+                finding=fields_title(rows, image_size(rows)),
                 drawing=drawings["receptive-fields"],
             )
         )
@@ -90,7 +90,7 @@ def _width(svg: str) -> float:
 
 def _lines(rows: Sequence[LayerRow]) -> list[_Line]:
     """Put the layers into words; bars are compared with the longest."""
-    size = picture_size(rows)
+    size = image_size(rows)
     largest = max(row.parameters for row in rows) or 1
     slowest = max(row.share or 0.0 for row in rows) or 1.0
     return [

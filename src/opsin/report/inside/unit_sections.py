@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.report.answer_image import picture_address
+from opsin.report.answer_image import image_address
 from opsin.report.inside.inspection_page import Section, section
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class _Room:
     left: int
 
     def address(self, pixels: NDArray[np.uint8]) -> str:
-        address = picture_address(pixels)
+        address = image_address(pixels)
         self.left -= len(address)
         return address
 
@@ -120,15 +120,15 @@ def _card(
 ) -> dict[str, Any]:
     """Return what a card shows."""
     best = []
-    for picture in unit.best:
-        pixels = picture.pixels
+    for image in unit.best:
+        pixels = image.pixels
         height, width, _ = pixels.shape
-        top, left, bottom, right = picture.box
-        part = picture.box != (0, 0, height, width)
+        top, left, bottom, right = image.box
+        part = image.box != (0, 0, height, width)
         best.append({
-            "name": picture.name,
-            "label": picture.label,
-            "value": picture.value,
+            "name": image.name,
+            "label": image.label,
+            "value": image.value,
             "patch": room.address(pixels[top:bottom, left:right]),
             "whole": room.address(pixels) if part else None,
             "frame": {
@@ -145,7 +145,7 @@ def _card(
     return {
         "unit": unit,
         "best": best,
-        "cut": any(picture["whole"] for picture in best),
+        "cut": any(image["whole"] for image in best),
         "mix": mix,
         "others": total - sum(count for _, count in mix),
         "total": total,

@@ -138,14 +138,14 @@ def matrix_sheet(
     return sheet, (down, across)
 
 
-def _smaller(picture: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+def _smaller(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """Return the means of blocks of an image ``[H, W, C]``; those at the edges may be smaller."""
     if factor <= 1:
-        return picture
-    starts = [np.arange(0, side, factor) for side in picture.shape[:2]]
-    sums = np.add.reduceat(np.add.reduceat(picture, starts[0], axis=0), starts[1], axis=1)
+        return image
+    starts = [np.arange(0, side, factor) for side in image.shape[:2]]
+    sums = np.add.reduceat(np.add.reduceat(image, starts[0], axis=0), starts[1], axis=1)
     down, across = (
-        np.diff([*start, side]) for start, side in zip(starts, picture.shape, strict=False)
+        np.diff([*start, side]) for start, side in zip(starts, image.shape, strict=False)
     )
     smaller: NDArray[np.float32] = sums / (down[:, None, None] * across[None, :, None])
     return smaller

@@ -130,18 +130,18 @@ def probe_sections(probes: Probes, drawn: Mapping[str, str]) -> list[Section]:
 
 
 def _first_title(view: WeightView) -> str:
-    if view.pictures is None:
+    if view.images is None:
         return "What the first layer looks for"
-    count, height, width, _ = view.pictures.weights.shape
-    what = view.pictures.kind
+    count, height, width, _ = view.images.weights.shape
+    what = view.images.kind
     return f"What the first layer looks for: {count:,} {what} of {height}×{width} pixels"
 
 
 def _drawn_whole(views: Sequence[WeightView]) -> set[str]:
     """Return the layers whose kernels there is room for, the smallest first."""
     room, whole = _ALL_POINTS, set()
-    sizes = [(view.pictures.weights.size, view.name) for view in views
-             if view.pictures and view.pictures.kind == "kernels"]  # fmt: skip
+    sizes = [(view.images.weights.size, view.name) for view in views
+             if view.images and view.images.kind == "kernels"]  # fmt: skip
     for size, name in sorted(sizes):
         room -= size
         if size <= _POINTS and room >= 0:
@@ -150,14 +150,14 @@ def _drawn_whole(views: Sequence[WeightView]) -> set[str]:
 
 
 def _shown(view: WeightView, classes: Sequence[str], whole: set[str]) -> Shown:
-    pictures = view.pictures
-    if pictures is None:
+    images = view.images
+    if images is None:
         return Shown(view)
-    if pictures.kind in ("filters", "units"):
-        return _as_tiles(view, pictures, classes)
-    source, weights, limit = " and ".join(pictures.sources), pictures.weights, pictures.limit
+    if images.kind in ("filters", "units"):
+        return _as_tiles(view, images, classes)
+    source, weights, limit = " and ".join(images.sources), images.weights, images.limit
     rows = f"A row for each of the {len(weights):,} units, in it"
-    if pictures.kind == "matrix":
+    if images.kind == "matrix":
         numbers = f"its weights of the {weights.shape[1]:,} numbers of {source}."
         return _as_matrix(view, weights, limit, f"{rows} {numbers}", classes)
     maps, height, width = weights.shape[1:]
@@ -179,12 +179,12 @@ def _shown(view: WeightView, classes: Sequence[str], whole: set[str]) -> Shown:
     )
 
 
-def _as_tiles(view: WeightView, pictures: WeightImages, classes: Sequence[str]) -> Shown:
-    weights, count = pictures.weights, len(pictures.weights)
+def _as_tiles(view: WeightView, images: WeightImages, classes: Sequence[str]) -> Shown:
+    weights, count = images.weights, len(images.weights)
     factor = math.ceil(math.sqrt(weights.size / _TILE_NUMBERS))
-    own = pictures.kind == "filters"
+    own = images.kind == "filters"
     strongest = np.abs(weights).reshape(count, -1).max(axis=1)
-    limits = np.where(strongest > 0, strongest, 1.0) if own else np.full(count, pictures.limit)
+    limits = np.where(strongest > 0, strongest, 1.0) if own else np.full(count, images.limit)
     names = list(classes) if len(classes) == count else [str(unit) for unit in range(count)]
     tiles = [
         Tile(name, tile_address(unit, float(limit), factor), float(strong))
@@ -194,7 +194,7 @@ def _as_tiles(view: WeightView, pictures: WeightImages, classes: Sequence[str]) 
     if factor > 1:
         notes.append(f"Each point is the mean of {factor}×{factor} pixels.")
     folds = [tiles[start : start + _TILES] for start in range(0, count, _TILES)]
-    limit = None if own else pictures.limit
+    limit = None if own else images.limit
     return Shown(view, " ".join(notes), limit, tiles=folds, rgb=weights.shape[3] == 3)
 
 

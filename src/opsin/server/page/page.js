@@ -1,5 +1,5 @@
 "use strict";
-// A picture in, a label out. Class names and notes come from files that anybody may have made: they
+// An image in, a label out. Class names and notes come from files that anybody may have made: they
 // are only ever written as text, never as markup.
 
 const find = (id) => document.getElementById(id);
@@ -11,7 +11,7 @@ for (const id of ["about", "verdict", "drop", "shown", "heat", "camera", "hint",
 const SHOWN = 5; // bars
 const QUESTION = part.verdict.textContent;
 let models = []; // as the server describes them
-let picture = null; // the Blob that is being asked about
+let image = null; // the Blob that is being asked about
 let address = ""; // of the preview
 let running = null; // the request on its way
 let stream = null; // of the camera
@@ -82,21 +82,21 @@ function describe() {
   if (score) {
     const half = (100 * (score.high - score.low) / 2).toFixed(1);
     part.about.textContent += ` · accuracy ${percent(score.accuracy)} ± ${half} on ` +
-      (score.split === "test" ? "test pictures" : "validation pictures (optimistic)");
+      (score.split === "test" ? "test images" : "validation images (optimistic)");
   }
   show(part["as-is"], model.background);
 }
 
-// ---------------------------------------------------------------------------------- the picture
+// ---------------------------------------------------------------------------------- the image
 
 function take(blob) {
   if (!blob || !models.length) return;
   stop_camera();
-  picture = blob;
+  image = blob;
   if (address) URL.revokeObjectURL(address);
   address = URL.createObjectURL(blob);
   part.shown.src = address;
-  part.shown.alt = "The picture that was asked about";
+  part.shown.alt = "The image that was asked about";
   show(part.shown, true);
   show(part.hint, false);
   part.drop.classList.add("filled");
@@ -108,7 +108,7 @@ part.shown.addEventListener("load", () => {
 });
 part.shown.addEventListener("error", () => { // a format that this browser cannot show
   show(part.shown, false);
-  part.hint.textContent = "No preview: this browser cannot show the picture.";
+  part.hint.textContent = "No preview: this browser cannot show the image.";
   show(part.hint, true);
 });
 
@@ -120,7 +120,7 @@ async function classify(explain) {
   document.body.classList.add("busy");
   part.why.disabled = true;
   const form = new FormData(); // with the file's name, so that an error can say it
-  form.append("image", picture, picture.name || "picture");
+  form.append("image", image, image.name || "image");
   try {
     const answer = await ask(address_of(explain), { method: "POST", body: form, signal: mine.signal });
     present(answer.predictions[0]);
@@ -155,7 +155,7 @@ function clear() {
 }
 
 function present(answer) {
-  const verdict = answer.rejected ? "None of these: looks unlike the training pictures"
+  const verdict = answer.rejected ? "None of these: looks unlike the training images"
     : `${answer.label}, ${percent(answer.confidence)}`;
   part.verdict.textContent = verdict;
   document.title = `${verdict} · Opsin`;
@@ -201,7 +201,7 @@ function show_heat(answer) {
   if (!on) return;
   const rows = answer.explanation.heat, height = rows.length, width = rows[0].length;
   const most = Math.max(...rows.map((row) => Math.max(...row)));
-  // Where the subject was cut out of its background, places in the map are not the picture's.
+  // Where the subject was cut out of its background, places in the map are not the image's.
   const alone = answer.notes.length > 0 || part.shown.hidden;
   const decides = most >= 0.01; // else the map would show noise, as bright as anything
   const map = new ImageData(width, height);
@@ -218,10 +218,10 @@ function show_heat(answer) {
   part.explained.textContent = !decides
     ? "No single part decides: hiding any one of them takes less than 1 point from the probability."
     : `Bright: hiding this part takes up to ${Math.round(100 * most)} points from the probability of ` +
-      `${answer.label}.` + (alone ? " The picture was changed before (see above), so the map stands by itself." : "");
+      `${answer.label}.` + (alone ? " The image was changed before (see above), so the map stands by itself." : "");
 }
 
-// Lay the map over the part of the picture that the model saw.
+// Lay the map over the part of the image that the model saw.
 function lay(map, alone) {
   const large = Math.max(part.shown.naturalWidth, part.shown.naturalHeight) || 1;
   const wide = alone ? map.width : 800 * part.shown.naturalWidth / large;
@@ -267,7 +267,7 @@ document.addEventListener("paste", (event) => receive(event.clipboardData, "past
 function receive(data, how) {
   const file = data && data.files[0];
   if (file) return take(file);
-  complain(new Refused(`expected a picture; what was ${how} holds none. Select a file instead.`));
+  complain(new Refused(`expected an image; what was ${how} holds none. Select a file instead.`));
 }
 
 part.photograph.addEventListener("click", async () => {
@@ -295,8 +295,8 @@ function camera(on) {
   for (const id of ["camera", "shoot", "stop"]) show(part[id], on);
   show(part.photograph, !on);
   if (on) show_heat(null);
-  show(part.shown, !on && Boolean(picture));
-  show(part.hint, !on && !picture);
+  show(part.shown, !on && Boolean(image));
+  show(part.hint, !on && !image);
   show(part.why, !on && !part.bars.hidden);
 }
 
@@ -317,7 +317,7 @@ part.shoot.addEventListener("click", () => {
 part.stop.addEventListener("click", () => { stop_camera(); part.photograph.focus(); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") stop_camera(); });
 
-part.model.addEventListener("change", () => { describe(); if (picture) classify(false); });
-part.keep.addEventListener("change", () => { if (picture) classify(false); });
+part.model.addEventListener("change", () => { describe(); if (image) classify(false); });
+part.keep.addEventListener("change", () => { if (image) classify(false); });
 
 start();

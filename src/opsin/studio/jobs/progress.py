@@ -30,14 +30,14 @@ class Progress:
         doing: What it does now: ``3/10`` while it trains epoch 3.
         done: Units done of that.
         total: Units that there are; 0 where they are not counted.
-        unit: What they are: ``pictures``.
+        unit: What they are: ``images``.
         share: How much of the whole training is done, 0 to 1; ``None`` before it has begun.
         left: Seconds until its end, evaluation not counted; ``None`` if unknown.
         speed: Units a second; ``None`` if unknown.
         pid: Its process.
 
     Example:
-        >>> Progress("3/10", 500, 1000, "pictures", share=0.25, left=75.0).in_words()
+        >>> Progress("3/10", 500, 1000, "images", share=0.25, left=75.0).in_words()
         'Epoch 3 of 10 · 25% of all · about 1:15 left'
     """
 

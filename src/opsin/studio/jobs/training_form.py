@@ -20,13 +20,13 @@ from opsin.models.registry import MODELS as NETWORKS
 
 #: The models by name, and how they are told.
 MODEL_WORDS: Final[dict[str, str]] = {
-    "auto": "auto: chosen by the pictures and this machine",
+    "auto": "auto: chosen by the images and this machine",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in MODELS},
 }
-#: What training pictures show, and what comes of it.
+#: What training images show, and what comes of it.
 AUGMENT_WORDS: Final[dict[str, str]] = {
-    "": "as suits the pictures",
+    "": "as suits the images",
     "photos": "photos: also mirrored and moved",
     "documents": "documents: a little askew, in any light",
     "symbols": "letters, digits, signs: never mirrored",
@@ -56,7 +56,7 @@ def fields_for(model: str) -> dict[str, list[RecipeOption]]:
 
     Example:
         >>> [option.name for option in fields_for("forest")["Models without layers"]]
-        ['trees', 'leaves', 'side', 'pictures']
+        ['trees', 'leaves', 'side', 'images']
     """
     found: dict[str, list[RecipeOption]] = {}
     for name, option in options_for(model).items():
@@ -106,7 +106,7 @@ def flags(values: Mapping[str, str]) -> list[str]:
 
 
 def argv(
-    pictures: Sequence[str],
+    images: Sequence[str],
     values: Mapping[str, str],
     *,
     runs: Path,
@@ -118,7 +118,7 @@ def argv(
     """Return the command line of a training, or of its plan.
 
     Args:
-        pictures: What says which pictures are meant: options, ``--``, sources.
+        images: What says which images are meant: options, ``--``, sources.
         values: Options by name, as text.
         runs: Folder of the run directories.
         recipe: A file of options that those in ``values`` win over.
@@ -139,11 +139,11 @@ def argv(
         words.append(f"--recipe={recipe}")
     if labels is not None:
         words.append(f"--labels={labels}")
-    return [*words, *flags(values), *pictures]
+    return [*words, *flags(values), *images]
 
 
 def words_of_location(location: Location) -> tuple[list[str], Path | None]:
-    """Return the words for a run's own pictures, and the table of corrections it was trained with.
+    """Return the words for a run's own images, and the table of corrections it was trained with.
 
     Args:
         location: Where they lie.
@@ -176,28 +176,28 @@ def values_of(recipe: Mapping[str, Any]) -> dict[str, str]:
 
 
 def keep_recipe(
-    folder: Path, recipe: Mapping[str, Any], changed: Mapping[str, str], *, same_pictures: bool
+    folder: Path, recipe: Mapping[str, Any], changed: Mapping[str, str], *, same_images: bool
 ) -> Path:
     """Write what is taken over from a run's recipe as a file for ``--recipe``; return its path.
 
     What is changed takes what belonged to the older choice along: another optimiser its rate,
-    another kind of pictures the ways of varying them.
+    another kind of images the ways of varying them.
 
     Args:
         folder: Where such files are kept.
         recipe: What the run's ``recipe.json`` holds.
         changed: The options that are others now; an empty one is left to be decided again.
-        same_pictures: Whether it is trained on the run's own pictures; on others the data part
+        same_images: Whether it is trained on the run's own images; on others the data part
             does not apply.
 
     Raises:
         StorageError: The disk refuses the write.
     """
     options = flat_options(recipe)
-    # Where the pictures are is said by the caller.
+    # Where the images are is said by the caller.
     gone = {"sources", "test", "labels", *changed}
     gone |= {other for name, new in changed.items() if new for other in BELONGING.get(name, ())}
-    if not same_pictures:
+    if not same_images:
         gone |= set(DataRecipe.model_fields)
     kept = {key: v for key, v in options.items() if key not in gone and v is not None}
     if "model" not in kept and "model" in options:

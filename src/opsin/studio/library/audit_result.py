@@ -21,7 +21,7 @@ from opsin.core.storage import write_json
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
 
-#: How many pictures corrections have moved, beside their table.
+#: How many images corrections have moved, beside their table.
 MOVED: Final = "moved.json"
 
 
@@ -41,7 +41,7 @@ class AuditResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Pictures of each class."""
+        """Images of each class."""
         return {name: sum(parts.values()) for name, parts in self.found["counts"].items()}
 
     @property
@@ -55,7 +55,7 @@ class Glance:
     """What a set's panel tells.
 
     Args:
-        counts: Pictures of each class, as far as that is known; ``None`` where it is not.
+        counts: Images of each class, as far as that is known; ``None`` where it is not.
         look: The last look, perhaps at files that have changed since.
         job: The job that looks, or has failed to.
     """
@@ -87,7 +87,7 @@ class AuditResults:
             folder: Of the set.
             key: The state of its files.
             title: What the job is called.
-            words: What says on the command line which pictures are meant.
+            words: What says on the command line which images are meant.
             again: Also where the last attempt failed.
 
         Returns:
@@ -148,7 +148,7 @@ class AuditResults:
 
 
 def read_moved(folder: Path) -> dict[str, int]:
-    """Return how many pictures each class of a set has more by its corrections, or fewer.
+    """Return how many images each class of a set has more by its corrections, or fewer.
 
     Nothing is known of a table that somebody has changed since its set was last opened.
     """

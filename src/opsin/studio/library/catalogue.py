@@ -7,7 +7,7 @@
 <home>/sets/<id>/rows.npz          rows of each part and each finding
 <home>/sets/<id>/looking.json      the job that looks, until its answer is kept
 <home>/sets/.deleted/<time>-<id>/  what was removed, for seven days
-<home>/pictures/<id>/<title>/      pictures of sets that were made here, a folder a class
+<home>/pictures/<id>/<title>/      images of sets that were made here, a folder a class
 <home>/pictures/<id>/<title>.zip   an archive that was uploaded
 """
 
@@ -82,7 +82,7 @@ class Library:
 
     def __init__(self, home: Path, jobs: Queue) -> None:
         self._folder = home / "sets"
-        self._pictures = home / "pictures"
+        self._images = home / "pictures"
         self._looks = AuditResults(jobs)
         self._read = Small()
         self.sweep()
@@ -131,13 +131,13 @@ class Library:
         """Return where the rows of its parts and findings are, once somebody has looked."""
         return self.folder(id) / "rows.npz"
 
-    def pictures_path(self, id: str) -> Path:  # noqa: A002
-        """Return the folder of the pictures of a set that was made here."""
+    def images_path(self, id: str) -> Path:  # noqa: A002
+        """Return the folder of the images of a set that was made here."""
         return Path(self.get(id).sources[0])
 
     def classes(self, id: str) -> list[str]:  # noqa: A002
         """Return the classes of a set that was made here, empty ones too."""
-        place = self.pictures_path(id)
+        place = self.images_path(id)
         names = (each.name for each in place.iterdir()) if place.is_dir() else ()
         return sorted((name for name in names if (place / name).is_dir()), key=natural)
 
@@ -166,7 +166,7 @@ class Library:
 
     def new_place(self, title: str) -> Path:
         """Return a folder that is not there yet, for an upload: runs are called after it."""
-        return self._pictures / secrets.token_hex(8) / file_name(title)
+        return self._images / secrets.token_hex(8) / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
         """Add what an upload became in a `new_place`: that folder, or an archive beside it.
@@ -174,7 +174,7 @@ class Library:
         Raises:
             StorageError: The disk refuses the write.
         """
-        identity = path.relative_to(self._pictures).parts[0]
+        identity = path.relative_to(self._images).parts[0]
         return self._add(
             LibraryDataset(
                 identity, _titled(title, "Upload"), (str(path),), made_here=path.is_dir()
@@ -182,7 +182,7 @@ class Library:
         )
 
     def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
-        """Add a set that has classes and no pictures yet.
+        """Add a set that has classes and no images yet.
 
         Raises:
             SourceError: There are fewer than two classes, or one cannot be a folder's name.
@@ -216,19 +216,19 @@ class Library:
             place.mkdir(parents=True, exist_ok=True)
         return name
 
-    def keep_picture(
+    def keep_image(
         self,
         id: str,  # noqa: A002
         class_: str,
         content: bytes,
         name: str,
     ) -> Path:
-        """Add a picture to a class of a set that was made here; the same file is kept once.
+        """Add an image to a class of a set that was made here; the same file is kept once.
 
         Args:
             id: The set.
             class_: One of its `classes`.
-            content: The bytes of a picture file.
+            content: The bytes of an image file.
             name: What it is called.
 
         Returns:
@@ -237,7 +237,7 @@ class Library:
         Raises:
             NotThere: There is no such set.
             SourceError: The set was not made here, or has no such class.
-            ImageError: The bytes are no readable picture.
+            ImageError: The bytes are no readable image.
             StorageError: The disk refuses the write.
         """
         place = self._made_here(id)
@@ -287,7 +287,7 @@ class Library:
     def restore(self, token: str) -> LibraryDataset:
         """Bring back what was removed, with its corrections.
 
-        Where the same pictures were added again meanwhile, that set is removed in turn, so that
+        Where the same images were added again meanwhile, that set is removed in turn, so that
         nothing said about either is lost.
 
         Raises:
@@ -308,7 +308,7 @@ class Library:
         return self.get(identity)
 
     def sweep(self, older: float = _KEPT) -> None:
-        """Remove for good what was removed seven days ago, and pictures that belong to no set."""
+        """Remove for good what was removed seven days ago, and images that belong to no set."""
         deleted, now = self._folder / _DELETED, time.time_ns()
         for folder in list(deleted.iterdir()) if deleted.is_dir() else ():
             with contextlib.suppress(ValueError):
@@ -319,7 +319,7 @@ class Library:
             if deleted.is_dir()
             else set()
         )
-        for folder in list(self._pictures.iterdir()) if self._pictures.is_dir() else ():
+        for folder in list(self._images.iterdir()) if self._images.is_dir() else ():
             with contextlib.suppress(OSError):
                 aged = time.time() - folder.stat().st_mtime > older
                 if aged and folder.name not in kept and not (self._folder / folder.name).is_dir():
@@ -381,11 +381,11 @@ class Library:
     def _made_here(self, id: str) -> Path:  # noqa: A002
         if not self.get(id).made_here:
             raise SourceError(
-                "a set whose pictures are the studio's own",
+                "a set whose images are the studio's own",
                 "this one's belong to its source",
-                "Add pictures there, or make an empty set under Data.",
+                "Add images there, or make an empty set under Data.",
             )
-        return self.pictures_path(id)
+        return self.images_path(id)
 
     def _listed(self, the_set: LibraryDataset) -> dict[str, int]:
         """Count the files of a folder, without a look into them."""

@@ -1,4 +1,4 @@
-"""Decoded pictures that are open, few at most."""
+"""Decoded images that are open, few at most."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ _FRESH: Final = 60.0
 
 
 class NotDecoded(NotThere):
-    """Pictures that nobody has read yet; their set's page does."""
+    """Images that nobody has read yet; their set's page does."""
 
 
 class DatasetCache:
-    """Sets and runs whose pictures are open; those used longest ago are closed.
+    """Sets and runs whose images are open; those used longest ago are closed.
 
     Args:
         studio: Knows the sets and the runs.
@@ -69,15 +69,15 @@ class DatasetCache:
         self._coming: dict[tuple[str, str], asyncio.Task[DecodedDataset]] = {}
 
     def is_open(self, set_id: str) -> bool:
-        """Tell whether the pictures of a set are there at once."""
+        """Tell whether the images of a set are there at once."""
         return ("set", set_id) in self._open
 
     async def of_set(self, set_id: str) -> DecodedDataset:
-        """Open the pictures of a set, without its corrections.
+        """Open the images of a set, without its corrections.
 
         Raises:
             NotThere: There is no such set.
-            NotDecoded: Its pictures were not read yet.
+            NotDecoded: Its images were not read yet.
             SourceError: Its sources are gone or damaged.
         """
         the_set = self._studio.sets.get(set_id)
@@ -102,10 +102,10 @@ class DatasetCache:
         return await asyncio.to_thread(_take_look, opened, self._studio.sets)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
-        """Open the pictures of a run, with the corrections that it was trained with.
+        """Open the images of a run, with the corrections that it was trained with.
 
         Raises:
-            NotThere: There is no such run, its pictures have changed since, or they are said to lie
+            NotThere: There is no such run, its images have changed since, or they are said to lie
                 where this studio may not look.
             NotDecoded: They are not in the cache any more.
             RunError: The run's files are damaged.
@@ -153,7 +153,7 @@ class DatasetCache:
         if key in self._open:
             self._open.move_to_end(key)
             return self._open[key]
-        # Many pictures of a page ask at once; one of them reads.
+        # Many images of a page ask at once; one of them reads.
         if key not in self._coming:
             self._coming[key] = asyncio.create_task(self._read(key, read))
         return await asyncio.shield(self._coming[key])
@@ -172,13 +172,13 @@ class DatasetCache:
 
 
 def recipe_of(the_set: LibraryDataset) -> DataRecipe:
-    """Return how the pictures of a set are read, without its corrections."""
+    """Return how the images of a set are read, without its corrections."""
     options = {name: value for name, value in the_set.options.items() if name != "labels"}
     return DataRecipe.of(*the_set.sources, **options)
 
 
 def open_set(the_set: LibraryDataset) -> DecodedDataset:
-    """Open the pictures of a set that were read before.
+    """Open the images of a set that were read before.
 
     Raises:
         NotDecoded: They were not.
@@ -192,7 +192,7 @@ def open_set(the_set: LibraryDataset) -> DecodedDataset:
 
 
 def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
-    """Open the pictures of a run as it was trained with them.
+    """Open the images of a run as it was trained with them.
 
     Raises:
         NotThere: They have changed since.
@@ -224,7 +224,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     rows = rows_of_run(directory, decoded) if written else np.arange(len(decoded.labels))
     if rows is None or fingerprint_of(decoded) != record.fingerprint:
         raise NotThere(
-            "the pictures that the run was trained with",
+            "the images that the run was trained with",
             f"those of {recipe.source} have changed since",
             "Put them back, or train again.",
         )
@@ -237,7 +237,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
 
 
 def _take_look(opened: DecodedDataset, sets: Library) -> bool:
-    """Learn the parts and the findings, unless they are of other pictures."""
+    """Learn the parts and the findings, unless they are of other images."""
     look = sets.looked(opened.id)
     if look is None or look.when == opened.looked or look.found.get("images") != len(opened):
         return False
@@ -259,7 +259,7 @@ def _key(recipe: DataRecipe) -> str:
 
 
 def _read_before(recipe: DataRecipe) -> tuple[str, Decoded | None]:
-    """Find a recipe's pictures in the cache; nothing is decoded or fetched here."""
+    """Find a recipe's images in the cache; nothing is decoded or fetched here."""
     key = _key(recipe)
     decoded = cache.look_up(key)
     fly_key = cache.index_key(key, "on the fly")
@@ -276,7 +276,7 @@ def _no_pixels(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def _unread(title: str) -> OpsinError:
     return NotDecoded(
-        "pictures that were read before",
+        "images that were read before",
         f"those of {title} are not in the cache",
         "Open its page under Data, which reads them.",
     )

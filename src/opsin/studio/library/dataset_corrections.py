@@ -35,7 +35,7 @@ from opsin.studio.library.dataset_cache import DecodedDataset
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-# What one picture was and became: its row, its class before and after; None is left out.
+# What one image was and became: its row, its class before and after; None is left out.
 _Change = tuple[int, str | None, str | None]
 #: Changes that can be taken back, after a restart too.
 STEPS: Final = 200
@@ -51,7 +51,7 @@ class Corrections:
 
     Args:
         folder: Where both files are.
-        opened: The set's pictures, without corrections.
+        opened: The set's images, without corrections.
 
     Attributes:
         path: The table for ``--labels``; not there before the first correction.
@@ -74,11 +74,11 @@ class Corrections:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes that a picture may be given."""
+        """Names of the classes that an image may be given."""
         return list(self._classes)
 
     def now(self) -> dict[int, str | None]:
-        """Return the class of each picture that was corrected, by row; ``None`` is left out.
+        """Return the class of each image that was corrected, by row; ``None`` is left out.
 
         Raises:
             SourceError: The file was damaged by somebody.
@@ -92,7 +92,7 @@ class Corrections:
             return len(self._done), len(self._undone)
 
     def put(self, rows: Collection[int], label: str | None) -> int:
-        """Give pictures a class, or leave them out.
+        """Give images a class, or leave them out.
 
         Args:
             rows: Of the set without corrections.
@@ -103,14 +103,14 @@ class Corrections:
 
         Raises:
             NotThere: One of the rows is none of this set.
-            SourceError: The source has no such class, or no picture would remain.
+            SourceError: The source has no such class, or no image would remain.
             StorageError: The disk refuses the write.
         """
         if label is not None and label not in self._classes:
             raise SourceError(
                 f"a class among {', '.join(self._classes[:20])}",
                 f"the source has no {label!r:.80}",
-                "Choose one of them; a new class needs pictures in the source.",
+                "Choose one of them; a new class needs images in the source.",
             )
         wanted = {twin for row in self._opened.source_rows(rows) for twin in self._same(row)}
         with self._held():
@@ -123,7 +123,7 @@ class Corrections:
             return len(changes)
 
     def take_back(self, rows: Collection[int]) -> int:
-        """Give pictures the class again that the source says.
+        """Give images the class again that the source says.
 
         Returns:
             How many of them had another.
@@ -158,7 +158,7 @@ class Corrections:
             return True
 
     def forget_gone(self) -> None:
-        """Drop the lines that mean pictures which are not here any more; see `dropped`."""
+        """Drop the lines that mean images which are not here any more; see `dropped`."""
         with self._held():
             write_corrections(self._dropped, [*self._dropped_rows(), *self._strange])
             self._strange = []
@@ -177,7 +177,7 @@ class Corrections:
             self._write(self._now)
             with storage_errors(self._dropped):
                 self._dropped.unlink(missing_ok=True)
-            self._stamp = ()  # their pictures may be here again
+            self._stamp = ()  # their images may be here again
 
     def _dropped_rows(self) -> list[Correction]:
         with storage_errors(self._dropped), contextlib.suppress(FileNotFoundError):
@@ -186,7 +186,7 @@ class Corrections:
         return []
 
     def labels(self) -> NDArray[np.int64]:
-        """Return each picture's class with its correction, -1 where it is left out: ``int64[N]``.
+        """Return each image's class with its correction, -1 where it is left out: ``int64[N]``.
 
         Raises:
             SourceError: The file was damaged by somebody.
@@ -199,16 +199,16 @@ class Corrections:
 
     @property
     def gone(self) -> int:
-        """How many lines of the table mean pictures that are not here any more."""
+        """How many lines of the table mean images that are not here any more."""
         return len(self._strange)
 
     def label(self, row: int) -> str | None:
-        """Return a picture's class with its correction, as of the last look at the file."""
+        """Return an image's class with its correction, as of the last look at the file."""
         return self._now[row] if row in self._now else self._classes[self._own[row]]
 
     @property
     def source_labels(self) -> NDArray[np.int64]:
-        """Class of each picture as the source says, ``int64[N]``."""
+        """Class of each image as the source says, ``int64[N]``."""
         return self._own
 
     def _same(self, row: int) -> tuple[int, ...]:
@@ -220,7 +220,7 @@ class Corrections:
             return
         after = self._after(changes)
         if sum(label is None for label in after.values()) == len(self._own):
-            raise SourceError("pictures that remain", "all would be left out", "Keep some.")
+            raise SourceError("images that remain", "all would be left out", "Keep some.")
         opened = self._opened
         line = {
             "at": time.time(),
@@ -251,7 +251,7 @@ class Corrections:
         return after
 
     def _write(self, now: dict[int, str | None]) -> None:
-        # A class may be called like the mark; an empty cell leaves pictures out as well.
+        # A class may be called like the mark; an empty cell leaves images out as well.
         left_out = "" if LEFT_OUT in self._classes else LEFT_OUT
         opened = self._opened
         rows = [
@@ -262,7 +262,7 @@ class Corrections:
         self._count(now)
 
     def _count(self, now: Mapping[int, str | None]) -> None:
-        """Keep for the list of sets how many pictures each class has more, or fewer."""
+        """Keep for the list of sets how many images each class has more, or fewer."""
         moved: Counter[str] = Counter()
         for row, said in now.items():
             moved[self._classes[self._own[row]]] -= 1
@@ -316,7 +316,7 @@ class Corrections:
             self._step(line["do"], changes)
 
     def _rows_of(self, lines: list[dict[str, Any]]) -> list[list[_Change]]:
-        """Find the pictures of changes again; those that are gone are left out."""
+        """Find the images of changes again; those that are gone are left out."""
         wanted = {(digest, name) for line in lines for digest, name, _, _ in line["changes"]}
         digests = {digest for digest, _ in wanted}
         halves = cache.short_digest(self._opened.decoded.digests)
@@ -327,7 +327,7 @@ class Corrections:
                 rows[digest, self._opened.name(place)].append(place)
         found = []
         for line in lines:
-            # Of pictures that a table cannot tell apart, each has an entry of its own.
+            # Of images that a table cannot tell apart, each has an entry of its own.
             left = {key: iter(places) for key, places in rows.items()}
             found.append(
                 [
@@ -361,7 +361,7 @@ async def of_set(studio: Studio, set_id: str) -> Corrections:
 
     Raises:
         NotThere: There is no such set.
-        NotDecoded: Its pictures were not read yet.
+        NotDecoded: Its images were not read yet.
         SourceError: Its sources are gone or damaged.
     """
     opened = await studio.open.of_set(set_id)
@@ -375,10 +375,10 @@ async def of_set(studio: Studio, set_id: str) -> Corrections:
 def _as_training_reads(
     path: Path, opened: DecodedDataset
 ) -> tuple[dict[int, str | None], list[Correction]]:
-    """Return the pictures whose class a table changes, and its lines that mean none of them."""
+    """Return the images whose class a table changes, and its lines that mean none of them."""
     if not path.is_file():
         return {}, []
-    # Row numbers go through the corrections with their pictures: so it shows which remain.
+    # Row numbers go through the corrections with their images: so it shows which remain.
     whole = opened.decoded
     numbered = replace(whole, sizes=np.arange(len(opened), dtype=np.int32))
     corrected = correct(numbered, path, missing_ok=True)

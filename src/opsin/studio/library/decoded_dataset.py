@@ -1,4 +1,4 @@
-"""A set of decoded pictures, opened."""
+"""A set of decoded images, opened."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from opsin.studio.not_found import NotThere
 if TYPE_CHECKING:
     from opsin.studio.library.dataset_corrections import Corrections
 
-#: Parts of a split by their codes; pictures of the first kind are not in a part yet.
+#: Parts of a split by their codes; images of the first kind are not in a part yet.
 PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
-#: Pictures on a page.
+#: Images on a page.
 PER_PAGE: Final = 100
-# Pictures after which the pages of a mapped file are given back to the system.
+# Images after which the pages of a mapped file are given back to the system.
 _DROP_EVERY: Final = 200
 
 
@@ -45,21 +45,21 @@ class ImagePage:
 
 
 class DecodedDataset:
-    """A set of decoded pictures, or those of a run.
+    """A set of decoded images, or those of a run.
 
     Rows are those of the set without corrections; of a run, its own (those of its files), which
     `source_rows` translates.
 
     Args:
         id_: Of the set or the run.
-        decoded: The pictures.
+        decoded: The images.
         key: What the sources led to; another one means that they have changed.
         kept: For each row of a run its row in the set without corrections, ``int64[M]``.
         recipe: How they were read.
 
     Attributes:
-        version: Changes with the pictures or their order.
-        parts: Code of each picture's part (`opsin.data.split`), ``uint8[N]``.
+        version: Changes with the images or their order.
+        parts: Code of each image's part (`opsin.data.split`), ``uint8[N]``.
         findings: What the audit found, by kind; ``None`` before it is done.
         looked: When that was, in seconds since 1970.
         checked: When its sources were last found unchanged, on the monotonic clock.
@@ -100,15 +100,15 @@ class DecodedDataset:
 
     @property
     def split(self) -> bool:
-        """Whether it is known which part each picture is in."""
+        """Whether it is known which part each image is in."""
         return bool((self.parts != UNASSIGNED).all()) and bool((self.parts == VAL).any())
 
     def png(self, row: int) -> bytes:
-        """Return a picture as a PNG file, at the size at which it is trained with.
+        """Return an image as a PNG file, at the size at which it is trained with.
 
         Raises:
             NotThere: There is no such row.
-            ImageError: A picture that is read on the fly has become unreadable.
+            ImageError: An image that is read on the fly has become unreadable.
         """
         pixels = self.decoded.images[self._row(row)]
         image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
@@ -120,31 +120,31 @@ class DecodedDataset:
         return file.getvalue()
 
     def label(self, row: int) -> int:
-        """Return a picture's class as the source says (of a run: as it was trained with)."""
+        """Return an image's class as the source says (of a run: as it was trained with)."""
         return int(self.decoded.labels[self._row(row)])
 
     def name(self, row: int) -> str:
-        """Return what a picture is called: its path below the source, or ``train/123``."""
+        """Return what an image is called: its path below the source, or ``train/123``."""
         return str(self.decoded.about["names"][self._row(row)])
 
     def part(self, row: int) -> str:
-        """Return a picture's part: ``train``, ``val``, ``test`` or ``unsplit``."""
+        """Return an image's part: ``train``, ``val``, ``test`` or ``unsplit``."""
         return PARTS[int(self.parts[self._row(row)])]
 
     def digest(self, row: int) -> str:
-        """Return what a corrections file knows a picture by: 32 hexadecimal digits."""
+        """Return what a corrections file knows an image by: 32 hexadecimal digits."""
         return str(cache.short_digest(self.decoded.digests[self._row(row)]).tobytes().hex())
 
     def address(self, row: int) -> str:
-        """Return where a page finds a picture; another version has another address."""
-        route = "pictures" if self._kept is None else "run-pictures"
+        """Return where a page finds an image; another version has another address."""
+        route = "images" if self._kept is None else "run-images"
         return f"/{route}/{self.id}/{row}?v={self.version}"
 
     def source_rows(self, rows: Collection[int]) -> list[int]:
         """Return the rows in the set without corrections.
 
         Raises:
-            NotThere: One of them is none of these pictures.
+            NotThere: One of them is none of these images.
         """
         checked = [self._row(row) for row in rows]
         return checked if self._kept is None else self._kept[checked].tolist()
@@ -169,7 +169,7 @@ class DecodedDataset:
             page: Number of the page, from 0.
             per: Rows on a page.
             among: They are of these, and in this order.
-            labels: Class of each picture with its correction, ``int64[N]``.
+            labels: Class of each image with its correction, ``int64[N]``.
         """
         chosen = np.arange(len(self)) if among is None else np.array(list(among), np.int64)
         if finding is not None:
@@ -185,10 +185,10 @@ class DecodedDataset:
         return ImagePage(tuple(chosen[page * per : (page + 1) * per].tolist()), len(chosen))
 
     def counts(self, labels: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Return the number of pictures by class and by part: ``int64[K, 4]``, as in `PARTS`.
+        """Return the number of images by class and by part: ``int64[K, 4]``, as in `PARTS`.
 
         Args:
-            labels: Class of each picture with its correction, -1 where it is left out,
+            labels: Class of each image with its correction, -1 where it is left out,
                 ``int64[N]`` (default: as the source says).
         """
         labels = self.decoded.labels if labels is None else labels
@@ -205,10 +205,10 @@ class DecodedDataset:
             self.parts[chosen[chosen < len(self)]] = code
 
     def drop_pages(self) -> None:
-        """Give memory back that mapped pictures took when they were touched."""
+        """Give memory back that mapped images took when they were touched."""
         base: Any = self.decoded.images
         while base is not None and not isinstance(base, mmap.mmap):
-            # Pictures without some of them have the mapped ones inside.
+            # Images without some of them have the mapped ones inside.
             base = getattr(base, "base", getattr(base, "_images", None))
         if base is not None and hasattr(mmap, "MADV_DONTNEED"):
             base.madvise(mmap.MADV_DONTNEED)
@@ -216,6 +216,6 @@ class DecodedDataset:
     def _row(self, row: int) -> int:
         if not 0 <= row < len(self):
             raise NotThere(
-                f"a picture from 0 to {len(self) - 1:,}", f"there is no {row}", "Go back a page."
+                f"an image from 0 to {len(self) - 1:,}", f"there is no {row}", "Go back a page."
             )
         return row

@@ -1,4 +1,4 @@
-"""What the audit said about a set's pictures."""
+"""What the audit said about a set's images."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from opsin.core.stored_arrays import StoredArrays
 
 @dataclass(frozen=True)
 class DatasetFinding:
-    """What the audit says about some pictures: see `opsin.data.audit.Finding`.
+    """What the audit says about some images: see `opsin.data.audit.Finding`.
 
     Args:
         kind: A short name, such as ``near-duplicates``.
-        count: How many pictures (or classes) are concerned.
+        count: How many images (or classes) are concerned.
         title: What was found.
         opsin: What Opsin does about it by itself.
         yours: What only the user can decide.
-        rows: The pictures concerned, case by case.
+        rows: The images concerned, case by case.
         notes: What is wrong with each of them.
-        files: What is said where there is no picture, such as of files that cannot be read.
+        files: What is said where there is no image, such as of files that cannot be read.
     """
 
     kind: str
@@ -46,7 +46,7 @@ def read_findings(
     Args:
         found: The object that it printed.
         arrays: The file of rows.
-        place: Where the pictures are, and what people call that instead.
+        place: Where the images are, and what people call that instead.
 
     Returns:
         The rows of each part, and the findings by kind, the worst first.
@@ -66,9 +66,9 @@ def _finding(said: Mapping[str, Any], place: tuple[str, str]) -> DatasetFinding:
     notes: dict[int, str] = {}
     files = []
     for case in said["cases"]:
-        for picture in case["pictures"]:
-            notes.setdefault(int(picture["row"]), str(case["note"]))
-        if not case["pictures"]:
+        for image in case["images"]:
+            notes.setdefault(int(image["row"]), str(case["note"]))
+        if not case["images"]:
             note = str(case["note"])
             files.append(note.replace(*place) if place[0] else note)
     return DatasetFinding(

@@ -14,7 +14,7 @@ from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_fo
 from opsin.data.sources import archive, manifest
 from opsin.studio.not_found import NotThere
 
-# A folder of a million pictures is as good as one of ten thousand, seen from above.
+# A folder of a million images is as good as one of ten thousand, seen from above.
 _COUNTED: Final = 10_000
 _LISTED: Final = 1_000
 _FILES: Final = (*archive.SUFFIXES, *manifest.SUFFIXES, ".npz")
@@ -27,14 +27,14 @@ class FolderEntry:
     Args:
         id: What it is asked for by; says nothing about where it lies.
         name: Its name, as it is: not yet fit to be shown.
-        pictures: Picture files right in it, counted up to 10,000.
+        images: Image files right in it, counted up to 10,000.
         folders: Sub-folders right in it, counted up to 10,000.
         size: Bytes of a file; 0 of a folder.
     """
 
     id: str
     name: str
-    pictures: int = 0
+    images: int = 0
     folders: int = 0
     size: int = 0
 
@@ -48,7 +48,7 @@ class Listing:
         parents: The folders above it, its root first; without itself.
         folders: Its sub-folders in natural order, 1,000 at most.
         files: Archives, tables and arrays in it that are sources by themselves, 1,000 at most.
-        pictures: Picture files right in it, counted up to 10,000.
+        images: Image files right in it, counted up to 10,000.
         passed_over: Links that lead out of all roots, and what lies beyond the 1,000.
     """
 
@@ -56,7 +56,7 @@ class Listing:
     parents: tuple[FolderEntry, ...]
     folders: tuple[FolderEntry, ...]
     files: tuple[FolderEntry, ...]
-    pictures: int
+    images: int
     passed_over: int
 
 
@@ -126,14 +126,14 @@ class Folders:
             SourceError: It may not be read.
         """
         place = str(self.path(identity))
-        pictures, folders, files, out = 0, list[str](), list[str](), 0
+        images, folders, files, out = 0, list[str](), list[str](), 0
         with readable_folder(place, called=Path(place).name), os.scandir(place) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
                 if kind == "file" and not entry.name.lower().endswith(_FILES):
                     continue
                 if kind == "image":
-                    pictures = min(pictures + 1, _COUNTED)
+                    images = min(images + 1, _COUNTED)
                 if kind not in ("folder", "file"):
                     continue
                 target = os.path.realpath(entry.path)
@@ -148,7 +148,7 @@ class Folders:
             parents=tuple(self._entry(each) for each in self._above(place)),
             folders=tuple(self._counted(each) for each in folders[:_LISTED]),
             files=tuple(self._file(each) for each in files[:_LISTED]),
-            pictures=pictures,
+            images=images,
             passed_over=out,
         )
 
@@ -190,16 +190,16 @@ class Folders:
         return FolderEntry(self._id(place), os.path.basename(place), size=size)  # noqa: PTH119
 
     def _counted(self, place: str) -> FolderEntry:
-        pictures = folders = 0
+        images = folders = 0
         # What may not be read is shown as empty, and says why when it is opened.
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for seen, entry in enumerate(entries):
                 kind = kind_of_entry(entry)
-                pictures += kind == "image"
+                images += kind == "image"
                 folders += kind == "folder"
                 if seen >= _COUNTED:
                     break
-        return FolderEntry(self._id(place), os.path.basename(place), pictures, folders)  # noqa: PTH119
+        return FolderEntry(self._id(place), os.path.basename(place), images, folders)  # noqa: PTH119
 
 
 def _in_order(places: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ class LibraryDataset:
         title: What people call it.
         sources: What follows `opsin train`: names, or whole paths.
         options: Fields of `DataRecipe` that are not as usual.
-        made_here: Whether its pictures are in the studio's own folder, so that more can be added.
+        made_here: Whether its images are in the studio's own folder, so that more can be added.
         created: When it was added, in seconds since 1970.
 
     Example:
@@ -38,7 +38,7 @@ class LibraryDataset:
     created: float = field(default_factory=time.time)
 
     def words(self) -> list[str]:
-        """Return what says on the command line which pictures are meant, the sources last."""
+        """Return what says on the command line which images are meant, the sources last."""
         return [*_words(self.options), "--", *self.sources]
 
 

@@ -22,7 +22,7 @@ from opsin.studio.library.dataset_search import check_archive
 _MOST_BYTES: Final = 255
 # Bytes of a name that others are made of, with a suffix.
 _NAME_MOST: Final = 200
-# Digits of a picture's content that tell it from others of its name.
+# Digits of an image's content that tell it from others of its name.
 _DIGITS: Final = 16
 # Files that an error names.
 _NAMED: Final = 3
@@ -37,23 +37,23 @@ def arrange(
     """Lay files out as a source: all of them, or none.
 
     One archive (or ``.npz`` file) gets the name of ``into`` and its own suffix, once it could be
-    unpacked as `opsin.data.sources.archive` does it: no links, no way out, no bombs. Pictures
+    unpacked as `opsin.data.sources.archive` does it: no links, no way out, no bombs. Images
     become ``into/<class>/…`` by the folders that they came in, a folder around everything taken
-    off; where ``into`` is there already, they are added. What is no picture is passed over. Files
-    keep their names; of two pictures with one name, the second is called by its content as well.
+    off; where ``into`` is there already, they are added. What is no image is passed over. Files
+    keep their names; of two images with one name, the second is called by its content as well.
 
     Args:
         files: Where each file lies, and what it was called, folders parted by ``/``.
         into: A folder on the same disk.
-        loose: Class of the pictures that came without a folder.
-        labelled: Whether each picture needs a class; else it lies in ``into`` as it came, and an
+        loose: Class of the images that came without a folder.
+        labelled: Whether each image needs a class; else it lies in ``into`` as it came, and an
             archive is checked by whoever reads it.
 
     Returns:
         The source: the archive beside ``into``, or ``into``.
 
     Raises:
-        SourceError: There is nothing to be a source, a name leads elsewhere, or pictures have no
+        SourceError: There is nothing to be a source, a name leads elsewhere, or images have no
             class. Nothing was moved, but an archive that is refused is gone.
         StorageError: The disk refuses it. Nothing was moved.
     """
@@ -63,20 +63,20 @@ def arrange(
         return _keep_archive(path, files[path], into, suffix, check=labelled)
     if len(packed) > 1:
         raise SourceError(
-            "pictures, or one archive of them",
+            "images, or one archive of them",
             f"{len(packed):,} archives were sent",
             "Send them one by one.",
         )
     places = _places(files, loose) if labelled else _as_they_came(files)
     if not places:
         raise SourceError(
-            "pictures, or one archive of them",
+            "images, or one archive of them",
             _none_of_these(files.values()) if files else "nothing was sent",
             "Send JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or AVIF; archives end in .zip or .tar.",
         )
     if packed:
         raise SourceError(
-            "pictures, or one archive of them", "both were sent", "Send the archive by itself."
+            "images, or one archive of them", "both were sent", "Send the archive by itself."
         )
     if into.is_dir():
         with storage_errors(into), _all_or_none() as moved:
@@ -91,7 +91,7 @@ def arrange(
 
 
 def usable(name: str) -> bool:
-    """Tell by its name whether a file can be a picture of a source, or a source by itself.
+    """Tell by its name whether a file can be an image of a source, or a source by itself.
 
     Example:
         >>> usable("pets/cat/1.JPG"), usable("pets.tar.gz"), usable("notes.pdf")
@@ -107,7 +107,7 @@ def common_name(files: Sequence[Mapping[str, str]]) -> str:
         files: Of each file ``name`` and ``path``, its folders and name or ``""``.
 
     Returns:
-        The name; ``""`` of pictures that came by themselves.
+        The name; ``""`` of images that came by themselves.
 
     Example:
         >>> common_name([{"name": "1.png", "path": "pets/cat/1.png"}])
@@ -175,9 +175,9 @@ def _packed(name: str) -> str:
 def _keep_archive(path: Path, name: str, into: Path, suffix: str, *, check: bool) -> Path:
     if into.exists():
         raise SourceError(
-            "pictures to add to the others",
+            "images to add to the others",
             f"{name!r:.80} is an archive, which is a set by itself",
-            "Let it become a new set, or unpack it and send the pictures.",
+            "Let it become a new set, or unpack it and send the images.",
         )
     target = into.with_name(f"{into.name}{suffix}")
     with storage_errors(target):
@@ -213,13 +213,13 @@ def _check_archive(path: Path, name: str) -> None:
 
 
 def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]]:
-    """Return where each picture belongs: the class's folder, folders within it, its name.
+    """Return where each image belongs: the class's folder, folders within it, its name.
 
     Raises:
-        SourceError: A name leads elsewhere, is impossible, or a picture has no class.
+        SourceError: A name leads elsewhere, is impossible, or an image has no class.
     """
     parts = {path: _parts(name) for path, name in files.items()}
-    kept = {path: names for path, names in parts.items() if _is_picture(names)}
+    kept = {path: names for path, names in parts.items() if _is_image(names)}
     sorted_ones = [names for names in kept.values() if len(names) > 1]
     wrapped = 0
     while sorted_ones and _is_wrapped(sorted_ones, wrapped):
@@ -227,7 +227,7 @@ def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]
     without = sum(len(names) == 1 for names in kept.values())
     if without and not loose.strip():
         raise SourceError(
-            "each picture in a folder, which is its class",
+            "each image in a folder, which is its class",
             f"{without:,} of {len(kept):,} came without",
             "Name the class of these, or send a folder with a sub-folder for each class.",
         )
@@ -241,17 +241,17 @@ def _places(files: Mapping[Path, str], loose: str) -> dict[Path, tuple[str, ...]
 
 
 def _as_they_came(files: Mapping[Path, str]) -> dict[Path, tuple[str, ...]]:
-    """Return where each picture belongs that needs no class: where it was.
+    """Return where each image belongs that needs no class: where it was.
 
     Raises:
         SourceError: A name leads elsewhere.
     """
     parts = {path: _parts(name) for path, name in files.items()}
-    return {path: (*map(_short, names),) for path, names in parts.items() if _is_picture(names)}
+    return {path: (*map(_short, names),) for path, names in parts.items() if _is_image(names)}
 
 
 def _none_of_these(names: Iterable[str]) -> str:
-    """Say of files that are neither pictures nor archives what they are called."""
+    """Say of files that are neither images nor archives what they are called."""
     called = [name.rpartition("/")[2] for name in names]
     more = f" and {len(called) - _NAMED:,} more" if len(called) > _NAMED else ""
     heif = any(name.lower().endswith(HEIF_SUFFIXES) for name in called)
@@ -270,7 +270,7 @@ def _parts(name: str) -> tuple[str, ...]:
     return parts
 
 
-def _is_picture(parts: tuple[str, ...]) -> bool:
+def _is_image(parts: tuple[str, ...]) -> bool:
     return all(map(is_visible, parts)) and is_image_name(parts[-1])
 
 
@@ -300,12 +300,12 @@ def _move(places: dict[Path, tuple[str, ...]], root: Path, moved: list[tuple[Pat
 
 
 def _free(target: Path, path: Path) -> Path | None:
-    """Return a name that is free, or ``None`` where the same picture is there already."""
+    """Return a name that is free, or ``None`` where the same image is there already."""
     if not target.exists():
         return target
     if filecmp.cmp(path, target, shallow=False):
         return None
-    # By the content: of ten thousand pictures with one name, none looks for the others' numbers.
+    # By the content: of ten thousand images with one name, none looks for the others' numbers.
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
     named = target.with_name(f"{target.stem}-{digest}{target.suffix}")

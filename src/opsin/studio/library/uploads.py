@@ -76,7 +76,7 @@ class Uploads:
         self._total = 0
         self._counting = threading.Lock()
         self._finishing: set[str] = set()
-        # One at a time adds to a folder: two would choose the same free name for two pictures.
+        # One at a time adds to a folder: two would choose the same free name for two images.
         self._adding = threading.Lock()
         # Who writes to a file, and how many wait for it or do.
         self._busy: dict[str, tuple[asyncio.Lock, int]] = {}
@@ -137,7 +137,7 @@ class Uploads:
         return path
 
     def take(self, key: str, name: str = "the file") -> bytes:
-        """Return a picture file's content, and keep it no longer.
+        """Return an image file's content, and keep it no longer.
 
         Args:
             key: What it was sent under.
@@ -146,7 +146,7 @@ class Uploads:
         Raises:
             BadRequest: It is no key.
             SourceError: Nothing has arrived under it.
-            ImageError: It is larger than any picture may be.
+            ImageError: It is larger than any image may be.
         """
         path = self.path(key)
         try:
@@ -179,8 +179,8 @@ class Uploads:
             files: Of each file ``key``, ``name``, ``path`` (its folders and name, or ``""``) and
                 ``size``.
             into: A folder on the same disk as the studio's.
-            loose: Class of the pictures that came without a folder.
-            labelled: Whether each picture needs a class.
+            loose: Class of the images that came without a folder.
+            labelled: Whether each image needs a class.
 
         Returns:
             The source: the archive beside ``into``, or ``into``.
@@ -228,7 +228,7 @@ class Uploads:
                     self.drop(path.name)
             raise
         for path in places:
-            self.drop(path.name)  # what is no picture is still here
+            self.drop(path.name)  # what is no image is still here
         return source
 
     def sweep(self, older: float = _STALE) -> None:
@@ -259,7 +259,7 @@ class Uploads:
             raise UploadTooLarge(
                 f"uploads of at most {self._most_bytes / 1e9:.3g} GB together",
                 "there is more",
-                "Put the pictures into a folder of this machine instead.",
+                "Put the images into a folder of this machine instead.",
             )
         if others >= self._most_files:
             raise UploadTooLarge(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: A word about each source that is known by its name.
 NAMED: Final = {
-    "fashion-mnist": "70,000 pictures of clothes, 28×28 grey, 10 classes",
+    "fashion-mnist": "70,000 images of clothes, 28×28 grey, 10 classes",
     "mnist": "70,000 written digits, 28×28 grey, 10 classes",
     "kmnist": "70,000 characters of old Japanese, 28×28 grey, 10 classes",
     "cifar10": "60,000 photos of animals and vehicles, 32×32 colour, 10 classes",
@@ -37,7 +37,7 @@ _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz"
 
 
 def by_upload(studio: Studio) -> None:
-    """Build the upload: one archive, or pictures in folders."""
+    """Build the upload: one archive, or images in folders."""
     _Upload(studio).build()
 
 
@@ -65,14 +65,14 @@ class _Upload:
                 if each.made_here}  # fmt: skip
         with ui.element("div").classes("op-fields"):
             self._title = ui.input("Name of the set").props("dense outlined maxlength=200")
-            self._loose = ui.input("Class of pictures without a folder").props("dense outlined")
+            self._loose = ui.input("Class of images without a folder").props("dense outlined")
             self._into = ui.select({"": "A new set", **made}, value="", label="Add to").props(
                 "dense outlined"
             )
             self._into.set_visibility(bool(made))
         most = file_size(self._studio.settings.upload_bytes)
         self._intake = Intake(
-            f"Pictures or one archive, {most} at most",
+            f"Images or one archive, {most} at most",
             accept=f"image/*,{','.join(SUFFIXES)},{_ARCHIVES}",
             camera=False,
             folders=True,
@@ -92,7 +92,7 @@ class _Upload:
         try:
             chosen = self._into.value
             title = self._title.value or common_name(files) or self._loose.value or ""
-            into = sets.pictures_path(chosen) if chosen else sets.new_place(title)
+            into = sets.images_path(chosen) if chosen else sets.new_place(title)
             source = await asyncio.to_thread(
                 uploads.finish, _BATCH, files, into, loose=self._loose.value or ""
             )
@@ -109,7 +109,7 @@ class _Upload:
         await _added(self._studio, added, self._state)
 
     async def _failed(self, error: OpsinError, files: list[Sent]) -> None:
-        # An archive that was refused is gone; pictures wait for a class to be named.
+        # An archive that was refused is gone; images wait for a class to be named.
         offset = self._studio.uploads.offset
         left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
         if self._state.is_deleted:
@@ -171,10 +171,10 @@ def by_name(studio: Studio) -> None:
 
 
 def empty(studio: Studio) -> None:
-    """Build the form for a set of classes without pictures."""
+    """Build the form for a set of classes without images."""
     with ui.element("p").classes("op-muted"):
         ui.label(
-            "Name what is to be told apart. On the set's page the camera takes pictures into "
+            "Name what is to be told apart. On the set's page the camera takes images into "
             "each class; about 50 of each are a beginning."
         )
     with ui.element("div").classes("op-fields"):
@@ -198,7 +198,7 @@ def empty(studio: Studio) -> None:
 
 async def _add(studio: Studio, state: ui.element, source: Callable[[], Any]) -> None:
     """Add a source that is looked up now, and look at it."""
-    _say(state, "Listing its pictures …")
+    _say(state, "Listing its images …")
     try:
         added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
     except OpsinError as error:

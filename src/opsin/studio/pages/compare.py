@@ -38,8 +38,8 @@ _CURVES: Final = (
     ("val_loss", "Validation loss (cross entropy, nats)"),
     ("val_accuracy", "Validation accuracy"),
 )
-# Pictures of each kind of disagreement.
-_PICTURES: Final = 48
+# Images of each kind of disagreement.
+_IMAGES: Final = 48
 
 _Making = dict[str, asyncio.Task[dict[str, Any]]]
 # Comparisons under way, of each studio: several windows wait for the same one.
@@ -68,7 +68,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
     if len(able) < 2:
         layout.empty(
-            "Two finished runs can be compared here, by the same test pictures.",
+            "Two finished runs can be compared here, by the same test images.",
             "Train one",
             "/train",
         )
@@ -149,7 +149,7 @@ class _CompareBody:
                 layout.error_line(error or "")
                 return
             self._table(found)
-        opened, shown = None, [pair["pictures"] for pair in found["pairs"]]
+        opened, shown = None, [pair["disagreements"] for pair in found["pairs"]]
         rows: list[list[int | None]] = [[None] * len(each) for each in shown]
         moved: MovedError | None = None
         try:
@@ -210,7 +210,7 @@ class _CompareBody:
             ImageSheet(
                 ("Run", "Model", "Accuracy", "Log loss", "Calibration error", "Parameters",
                  "File", "Trained"),
-                rows, f"Figures on {count(found['images'])} {found['part']} pictures",
+                rows, f"Figures on {count(found['images'])} {found['part']} images",
             )  # fmt: skip
 
     def _disagreements(
@@ -220,29 +220,29 @@ class _CompareBody:
         opened: DecodedDataset | None,
         rows: list[int | None],
     ) -> None:
-        """Show the pictures to which two runs gave different answers."""
+        """Show the images to which two runs gave different answers."""
         one, other = pair["letters"]
         kinds: dict[str, list[tuple[dict[str, Any], int | None]]] = {
             f"Only {one} is right": [],
             f"Only {other} is right": [],
             "Both are wrong, differently": [],
         }
-        for picture, row in zip(pair["pictures"], rows, strict=True):
-            right = [answer["right"] for answer in picture["answers"]]
-            kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append((picture, row))
-        total = len(pair["pictures"])
-        with layout.panel(f"{one} and {other} disagree on {count(total)} pictures"):
+        for image, row in zip(pair["disagreements"], rows, strict=True):
+            right = [answer["right"] for answer in image["answers"]]
+            kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append((image, row))
+        total = len(pair["disagreements"])
+        with layout.panel(f"{one} and {other} disagree on {count(total)} images"):
             if opened is None and total:
                 ui.label(
-                    "The pictures are not in the cache any more; their names are shown."
+                    "The images are not in the cache any more; their names are shown."
                 ).classes("op-muted")
-            for title, pictures in kinds.items():
-                if not pictures:
+            for title, images in kinds.items():
+                if not images:
                     continue
                 with ui.element("h3"):
-                    more = f", the first {_PICTURES}" if len(pictures) > _PICTURES else ""
-                    ui.label(f"{title} ({count(len(pictures))}{more})")
-                shown = pictures[:_PICTURES]
+                    more = f", the first {_IMAGES}" if len(images) > _IMAGES else ""
+                    ui.label(f"{title} ({count(len(images))}{more})")
+                shown = images[:_IMAGES]
                 if opened is None:
                     _names([each for each, _ in shown], one, other)
                 else:
@@ -272,10 +272,10 @@ def _cells(said: dict[str, Any], row: RunRow) -> tuple[str, ...]:
     )
 
 
-def rows_of(pictures: Sequence[dict[str, Any]], opened: DecodedDataset) -> list[int | None]:
-    """Return the row of each picture in the first run; ``None`` where it is not there.
+def rows_of(images: Sequence[dict[str, Any]], opened: DecodedDataset) -> list[int | None]:
+    """Return the row of each image in the first run; ``None`` where it is not there.
 
-    Exact copies are told apart by their names and classes: no row stands for two pictures.
+    Exact copies are told apart by their names and classes: no row stands for two images.
     """
     classes, names = opened.classes, opened.decoded.about["names"]
     here = [
@@ -284,47 +284,47 @@ def rows_of(pictures: Sequence[dict[str, Any]], opened: DecodedDataset) -> list[
             zip(short_digest(opened.decoded.digests), opened.decoded.labels, strict=True)
         )
     ]
-    there = [(each["digest"], each["name"], each["actual"]) for each in pictures]
-    rows: list[int | None] = [None] * len(pictures)
+    there = [(each["digest"], each["name"], each["actual"]) for each in images]
+    rows: list[int | None] = [None] * len(images)
     for one, other, _ in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
         rows[one] = other
     return rows
 
 
-def _said(picture: dict[str, Any], letters: tuple[str, str]) -> str:
+def _said(image: dict[str, Any], letters: tuple[str, str]) -> str:
     return " · ".join(
         f"{letter}: {safe(answer['label'], 24)} {percent(answer['confidence'])}"
-        for letter, answer in zip(letters, picture["answers"], strict=True)
+        for letter, answer in zip(letters, image["answers"], strict=True)
     )
 
 
 def _shown(
     id_: str,
-    picture: dict[str, Any],
+    image: dict[str, Any],
     row: int | None,
     opened: DecodedDataset,
     letters: tuple[str, str],
 ) -> GalleryImage:
-    """Return a picture with both answers; one whose row nobody knows has no address."""
-    mark: Mark = "" if any(answer["right"] for answer in picture["answers"]) else "wrong"
-    said = _said(picture, letters)
-    label = f"{safe(picture['actual'], 24)}? " if mark else ""
+    """Return an image with both answers; one whose row nobody knows has no address."""
+    mark: Mark = "" if any(answer["right"] for answer in image["answers"]) else "wrong"
+    said = _said(image, letters)
+    label = f"{safe(image['actual'], 24)}? " if mark else ""
     return GalleryImage(
-        id_,  # not the digest: the same picture may be there twice
+        id_,  # not the digest: the same image may be there twice
         "" if row is None else opened.address(row),
-        f"{picture['actual']}; {said}",
+        f"{image['actual']}; {said}",
         f"{label}{said}",
         mark,
     )
 
 
-def _names(pictures: Sequence[dict[str, Any]], one: str, other: str) -> None:
+def _names(images: Sequence[dict[str, Any]], one: str, other: str) -> None:
     rows = [
         (str(each["name"]), str(each["actual"]),
          *(f"{answer['label']} {percent(answer['confidence'])}" for answer in each["answers"]))
-        for each in pictures
+        for each in images
     ]  # fmt: skip
-    ImageSheet(("Picture", "Label", one, other), rows, "Pictures with both answers")
+    ImageSheet(("Image", "Label", one, other), rows, "Images with both answers")
 
 
 def _curves(histories: Sequence[Sequence[Epoch]]) -> None:

@@ -1,4 +1,4 @@
-"""One set: its classes, findings and pictures."""
+"""One set: its classes, findings and images."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ PAGE = Page("/data/{set_id}", show)
 
 
 class _SetPage:
-    """The page of one window: built as soon as the pictures are there, and again with news.
+    """The page of one window: built as soon as the images are there, and again with news.
 
     Args:
         studio: What all windows share.
         the_set: The set.
-        wanted: Which of its pictures are shown.
+        wanted: Which of its images are shown.
     """
 
     def __init__(self, studio: Studio, the_set: LibraryDataset, wanted: WantedLabel) -> None:
@@ -77,7 +77,7 @@ class _SetPage:
         if self._set.made_here:
             Adding(self._studio, self._set, self._added)
         self._body = ui.element("div")
-        # Pictures that are not open yet take a moment; the page is there before them.
+        # Images that are not open yet take a moment; the page is there before them.
         if not self._studio.open.is_open(self._set.id):
             await ui.context.client.connected()
         try:
@@ -90,7 +90,7 @@ class _SetPage:
             background_tasks.create(self._follow(), name=f"set {self._set.id}")
 
     async def _open(self) -> bool:
-        """Open the pictures; return whether they are there."""
+        """Open the images; return whether they are there."""
         try:
             self._opened = await self._studio.open.of_set(self._set.id)
         except NotDecoded:
@@ -145,12 +145,12 @@ class _SetPage:
         """Say why the last look found nothing, if so: it is not tried again by itself."""
         job = (await asyncio.to_thread(self._studio.sets.glance, self._set.id)).job
         if job is not None and job.over and job.state != "done":
-            self._say(job.cause or "The look at these pictures was stopped.", again=True)
+            self._say(job.cause or "The look at these images was stopped.", again=True)
         else:
             self._say("")
 
     async def _check_sources(self) -> None:
-        """Open the pictures again where their files have changed and were read since."""
+        """Open the images again where their files have changed and were read since."""
         if await self._studio.open.changed(self._set.id) and await self._open():
             await self._fill()
 
@@ -160,9 +160,9 @@ class _SetPage:
             if self._opened is None and await self._open():
                 await self._fill()
             lines = await asyncio.to_thread(self._studio.jobs.log_tail, job.id, 1)
-            doing = "Looking for duplicates, odd pictures and doubtful classes"
+            doing = "Looking for duplicates, odd images and doubtful classes"
             if self._opened is None:
-                doing = "Reading the pictures for the first time"
+                doing = "Reading the images for the first time"
             self._say(f"{doing} … {' '.join(lines[-1].split()) if lines else ''}".strip())
             await asyncio.sleep(_EVERY)
             if self._body.is_deleted:
@@ -197,7 +197,7 @@ class _SetPage:
         await self._follow()
 
     async def _fill(self) -> None:
-        """Show the pictures and what is known about them."""
+        """Show the images and what is known about them."""
         opened = self._opened
         if self._body.is_deleted:
             return
@@ -224,9 +224,9 @@ class _SetPage:
                 layout.error_line(problem)
             if opened is None:
                 layout.empty(
-                    "No pictures yet: add some to each class above."
+                    "No images yet: add some to each class above."
                     if self._set.made_here
-                    else "Its pictures are shown here by class, with what is wrong with them, as "
+                    else "Its images are shown here by class, with what is wrong with them, as "
                     "soon as they are read."
                 )
                 return
@@ -234,12 +234,12 @@ class _SetPage:
             with ui.element("div").classes(side):
                 with ui.element("div") as self._side:
                     await self._facts(opened)
-                with ui.element("div").classes("op-set-pictures"):
+                with ui.element("div").classes("op-set-images"):
                     self._picking = LabelEditor(self._studio, opened, made, self._wanted)
                     await self._picking.build()
 
     async def _count(self) -> None:
-        """Show how many pictures each class has, corrections included."""
+        """Show how many images each class has, corrections included."""
         if self._opened is None or self._classes.is_deleted:
             return
         known = self._opened.corrections
@@ -262,7 +262,7 @@ class _SetPage:
         await self._count()
         with layout.panel("Findings"):
             if opened.findings is None:
-                ui.label("They come when somebody has looked at all pictures.").classes("op-muted")
+                ui.label("They come when somebody has looked at all images.").classes("op-muted")
             else:
                 findings_list(opened, lambda kind: self._wanted.address(finding=kind))
         Preview(self._studio, self._set, mirrored=opened.decoded.about["mirrored"])
@@ -272,7 +272,7 @@ def _summary(opened: DecodedDataset) -> str:
     """Return a set in one line, as the terminal says it."""
     _, height, width, channels = opened.decoded.images.shape
     kind = "grey" if channels == 1 else "colour"
-    whole = f"{count(len(opened))} pictures {height}×{width} {kind}"
+    whole = f"{count(len(opened))} images {height}×{width} {kind}"
     sums = opened.counts().sum(axis=0)
     parts = [f"{count(sums[code])} {name}" for code, name in PARTS.items() if sums[code] and code]
     number = len(opened.classes)

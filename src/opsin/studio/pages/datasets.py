@@ -22,7 +22,7 @@ from opsin.studio.state import Studio
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
 
-# Key of each way to add pictures, and its words.
+# Key of each way to add images, and its words.
 _WAYS: Final = {
     "upload": "Upload",
     "folder": "Folder",
@@ -43,7 +43,7 @@ async def data(
     with layout.page(studio, "Data", "/data"):
         undo = Undo()
         await _Sets(studio, page_number(sets), undo).build()
-        with layout.panel("Add pictures").props("id=add"):
+        with layout.panel("Add images").props("id=add"):
             with ui.element("nav").classes("op-tabs").props('aria-label="Ways to add"'):
                 for key, word in _WAYS.items():
                     link = ui.link(word, f"/data?add={key}#add")
@@ -98,7 +98,7 @@ class _Sets:
                 )
             elif len(sets) > 2:  # what is below is out of sight then
                 with ui.element("div").classes("op-actions"):
-                    ui.link("Add pictures", "#add").classes("op-button")
+                    ui.link("Add images", "#add").classes("op-button")
             with ui.element("div").classes("op-columns op-sets"):
                 for each in sets[(page - 1) * _PER : page * _PER]:
                     self._panels[each.id] = SetPanel(self._studio, each, self._remove)

@@ -23,7 +23,7 @@ from opsin.studio.runs.run_index import Deleted
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
-#: The first training of somebody who has none: small, and of pictures that everybody knows.
+#: The first training of somebody who has none: small, and of images that everybody knows.
 FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
 # Jobs that the strip shows.
 _STRIP: Final = 3
@@ -119,13 +119,13 @@ class _Home:
         with self._first, ui.element("div").classes("op-empty"):
             ui.label(
                 "Here stand the classifiers that you train. Make a first one: a small network "
-                "learns to tell ten kinds of clothes apart from 60,000 pictures of Fashion-MNIST, "
+                "learns to tell ten kinds of clothes apart from 60,000 images of Fashion-MNIST, "
                 "in a few minutes on this machine."
             )
             button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
             button.classes("op-try")
             with ui.element("p").classes("op-muted"):
-                ui.label("Or bring pictures of your own: Data, above.")
+                ui.label("Or bring images of your own: Data, above.")
 
     async def _try(self) -> None:
         """Put the first training into the queue, and go to its page; a double click is one."""

@@ -1,4 +1,4 @@
-"""Inside: what layers make of a picture."""
+"""Inside: what layers make of an image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from opsin.studio.words import safe
 
 # Views in their order: key, and the words of the tab.
 _VIEWS: Final = (
-    ("picture", "What each layer makes of it"),
+    ("image", "What each layer makes of it"),
     ("why", "Why this answer"),
     ("units", "What excites the units"),
     ("network", "Layers and weights"),
@@ -39,7 +39,7 @@ _LOOK: Final = "#look"
 _SCROLL: Final = "location.hash && document.getElementById('look')?.scrollIntoView()"
 _KNOWN: Final = re.compile(r"(test|val)/(\d{1,9})")
 _KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
-# Training pictures that a first look at a layer's units takes; all of them may take a minute.
+# Training images that a first look at a layer's units takes; all of them may take a minute.
 _FIRST: Final = 3000
 # Mistakes that are offered, the surest.
 _MISTAKES: Final = 60
@@ -51,22 +51,22 @@ class _InsideRequest:
 
     Args:
         run: The run.
-        picture: ``test/17``, ``val/17`` or ``kept/<key>``.
+        image: ``test/17``, ``val/17`` or ``kept/<key>``.
         layer: Name of a layer, or ``""`` for all.
         view: One of the views.
-        all: Whether the units are looked at with all training pictures.
+        all: Whether the units are looked at with all training images.
     """
 
     run: str
-    picture: str
+    image: str
     layer: str = ""
-    view: str = "picture"
+    view: str = "image"
     all: bool = False
 
     def address(self, **changed: Any) -> str:
         """Return the address of something else of this run."""
         new = replace(self, **changed)
-        query = {"picture": new.picture, "layer": new.layer, "view": new.view}
+        query = {"image": new.image, "layer": new.layer, "view": new.view}
         query |= {"all": "1"} if new.all else {}
         return (
             f"/runs/{new.run}/inside?{urlencode({k: v for k, v in query.items() if v}, safe='/')}"
@@ -75,15 +75,15 @@ class _InsideRequest:
     @property
     def question(self) -> tuple[str, dict[str, str | int]]:
         """What the worker is asked."""
-        kept = _KEPT.fullmatch(self.picture)
-        picture = {"kept": kept[1]} if kept else {"picture": self.picture}
+        kept = _KEPT.fullmatch(self.image)
+        image = {"kept": kept[1]} if kept else {"image": self.image}
         if self.view == "network":
             return "network", {}
         if self.view == "units":
             return "layer", {"layer": self.layer, **({} if self.all else {"limit": _FIRST})}
         if self.view == "why":
-            return "explain", dict(picture)
-        return "picture", {**picture, **({"layer": self.layer} if self.layer else {})}
+            return "explain", dict(image)
+        return "image", {**image, **({"layer": self.layer} if self.layer else {})}
 
 
 async def inside(
@@ -91,8 +91,8 @@ async def inside(
     *,
     run: str,
     layer: str = "",
-    picture: str = "",
-    view: str = "picture",
+    image: str = "",
+    view: str = "image",
     all: str = "",  # noqa: A002
 ) -> None:
     """Build it."""
@@ -102,7 +102,7 @@ async def inside(
             ui.link("Back to the run", f"/runs/{quote(run)}")
         await tell_moved(studio.runs.get(run))
         found = await asyncio.to_thread(read_judged, studio.runs.get(run))
-        asked = _checked(found, _InsideRequest(run, picture, layer, view, bool(all)))
+        asked = _checked(found, _InsideRequest(run, image, layer, view, bool(all)))
         body = _InsideBody(studio, found, asked)
         body.build()
     if body is not None:  # else an error is shown in its place
@@ -118,17 +118,17 @@ def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:
     """Return what was asked for, with what is left out or means nothing put right."""
     names = [layer["name"] for layer in found.layers]
     layer = asked.layer if asked.layer in names else ""
-    view = asked.view if asked.view in dict(_VIEWS) else "picture"
-    picture = asked.picture or f"{found.part}/0"
-    known = _KNOWN.fullmatch(picture)
+    view = asked.view if asked.view in dict(_VIEWS) else "image"
+    image = asked.image or f"{found.part}/0"
+    known = _KNOWN.fullmatch(image)
     if known and known[1] == found.part:
-        picture = f"{found.part}/{min(int(known[2]), max(0, len(found.answers.rows) - 1))}"
-    elif not _KEPT.fullmatch(picture):
-        picture = f"{found.part}/0"
+        image = f"{found.part}/{min(int(known[2]), max(0, len(found.answers.rows) - 1))}"
+    elif not _KEPT.fullmatch(image):
+        image = f"{found.part}/0"
     if view == "units" and not layer:
         weights = [each["name"] for each in found.layers if each.get("parameters")]
         layer = next(iter([*weights, *names]), "input")
-    return replace(asked, layer=layer, view=view, picture=picture)
+    return replace(asked, layer=layer, view=view, image=image)
 
 
 class _InsideBody:
@@ -141,13 +141,13 @@ class _InsideBody:
         self._opened: DecodedDataset | None = None
 
     def build(self) -> None:
-        """Show what takes no time: the graph, the choice of a picture, the views."""
+        """Show what takes no time: the graph, the choice of an image, the views."""
         asked = self._asked
         with layout.panel("Network"):
             self._graph()
-        if asked.view in {"picture", "why"}:
-            with layout.panel("Picture"):
-                self._picture()
+        if asked.view in {"image", "why"}:
+            with layout.panel("Image"):
+                self._chosen_image()
         with ui.element("nav").classes("op-tabs").props('aria-label="Views" id="look"'):
             for key, words in _VIEWS:
                 link = ui.link(words, asked.address(view=key, all=False))
@@ -159,7 +159,7 @@ class _InsideBody:
 
     def _graph(self) -> None:
         found, asked = self._found, self._asked
-        view = asked.view if asked.view in {"picture", "units"} else "picture"
+        view = asked.view if asked.view in {"image", "units"} else "image"
         graph_view = {"view": view, "all": False}
         NetworkGraph(
             found.layers,
@@ -180,24 +180,24 @@ class _InsideBody:
                     words = f"A model without layers: these are its {len(found.layers)} steps."
                 ui.label(f"{words} Choose one to see it alone.")
 
-    def _picture(self) -> None:
-        """Show which picture is looked at, and offer others."""
+    def _chosen_image(self) -> None:
+        """Show which image is looked at, and offer others."""
         asked, found = self._asked, self._found
         with ui.element("div").classes("op-looked"):
             self._image = ui.element("img").classes("op-pixel")
-            self._image._props["alt"] = "The picture that is looked at"
-            kept = _KEPT.fullmatch(asked.picture)
+            self._image._props["alt"] = "The image that is looked at"
+            kept = _KEPT.fullmatch(asked.image)
             if kept:
                 self._image._props["src"] = f"/kept/{kept[1]}.png"
             with ui.element("div"):
-                self._said = ui.label(asked.picture)
+                self._said = ui.label(asked.image)
                 self._numbers(kept is not None)
         with ui.expansion(f"Mistakes on the {_WORDS[found.part]}") as mistakes:
             gallery = ui.element("div").style("width: 100%")
         mistakes.on_value_change(lambda event: self._mistakes(gallery) if event.value else None)
-        with ui.expansion("A picture of your own"), ui.element("div").style("width: 100%"):
+        with ui.expansion("An image of your own"), ui.element("div").style("width: 100%"):
             Intake(
-                "Choose, drop, paste or take a picture",
+                "Choose, drop, paste or take an image",
                 multiple=False,
                 accept="image/*",
                 batch=secrets.token_hex(8),
@@ -207,19 +207,19 @@ class _InsideBody:
 
     def _numbers(self, own: bool) -> None:
         asked, found = self._asked, self._found
-        at = -1 if own else int(asked.picture.partition("/")[2])
+        at = -1 if own else int(asked.image.partition("/")[2])
         last = len(found.answers.rows) - 1
 
         def go(place: float | None) -> None:
             if place is not None:
                 where = min(max(int(place), 0), last)
-                ui.navigate.to(asked.address(picture=f"{found.part}/{where}"))
+                ui.navigate.to(asked.address(image=f"{found.part}/{where}"))
 
         with ui.element("div").classes("op-actions"):
             if at > 0:
-                ui.link("Previous", asked.address(picture=f"{found.part}/{at - 1}"))
+                ui.link("Previous", asked.address(image=f"{found.part}/{at - 1}"))
             if at < last:
-                ui.link("Next", asked.address(picture=f"{found.part}/{at + 1}"))
+                ui.link("Next", asked.address(image=f"{found.part}/{at + 1}"))
             number = ui.number(
                 f"Number in the {_WORDS[found.part]}, 0 to {count(last)}",
                 value=None if own else at,
@@ -231,7 +231,7 @@ class _InsideBody:
             layout.action("Show", lambda: go(number.value))
 
     async def _own(self, files: list[Sent]) -> None:
-        """Look at a picture that was sent."""
+        """Look at an image that was sent."""
         try:
             content = await asyncio.to_thread(self._studio.uploads.take, files[0]["key"])
             key = self._studio.tried.put(content, files[0]["name"])
@@ -241,7 +241,7 @@ class _InsideBody:
             with self._trouble:
                 layout.error_line(error)
             return
-        ui.navigate.to(self._asked.address(picture=f"kept/{key}"))
+        ui.navigate.to(self._asked.address(image=f"kept/{key}"))
 
     async def _mistakes(self, into: ui.element) -> None:
         into.clear()
@@ -250,7 +250,7 @@ class _InsideBody:
             return
         if opened is None:
             with into:
-                ui.label("Its pictures are not in the cache any more.").classes("op-muted")
+                ui.label("Its images are not in the cache any more.").classes("op-muted")
             return
         answers, shown = found.answers, []
         for place in answers.mistakes()[:_MISTAKES]:
@@ -268,7 +268,7 @@ class _InsideBody:
 
         def go(ids: list[str]) -> None:
             if ids:
-                ui.navigate.to(self._asked.address(picture=ids[0]))
+                ui.navigate.to(self._asked.address(image=ids[0]))
 
         with into:
             if not shown:
@@ -292,8 +292,8 @@ class _InsideBody:
     async def fill(self) -> bool:
         """Show what takes a while; return whether the page is still there then."""
         asked = self._asked
-        if asked.view in {"picture", "why"} and not _KEPT.fullmatch(asked.picture):
-            await self._name_picture()
+        if asked.view in {"image", "why"} and not _KEPT.fullmatch(asked.image):
+            await self._name_image()
         do, with_ = asked.question
         if asked.view == "why" and not self._studio.inside.known(asked.run, do, **with_):
             self._offer()
@@ -301,10 +301,10 @@ class _InsideBody:
             await self._show()
         return not self._holder.is_deleted
 
-    async def _name_picture(self) -> None:
-        """Say what a known picture is, and what it was taken for."""
+    async def _name_image(self) -> None:
+        """Say what a known image is, and what it was taken for."""
         found, opened = self._found, await self._open()
-        place = int(self._asked.picture.partition("/")[2])
+        place = int(self._asked.image.partition("/")[2])
         answers = found.answers
         if opened is None or place >= len(answers.rows) or self._image.is_deleted:
             return
@@ -314,7 +314,7 @@ class _InsideBody:
         self._image.update()
         verdict = f"{said}, {percent(float(answers.confidence[place]))}"
         wrong = "" if right else f"; it is labelled {safe(actual, 60)}"
-        self._said.set_text(f"{self._asked.picture}: {safe(verdict, 80)}{wrong}")
+        self._said.set_text(f"{self._asked.image}: {safe(verdict, 80)}{wrong}")
         self._said.classes("op-right" if right else "op-wrong")
 
     def _offer(self) -> None:
@@ -325,7 +325,7 @@ class _InsideBody:
         with self._holder:
             ui.label(
                 "Heat maps by up to four methods, each checked whether it may be trusted, the "
-                "smallest part of the picture that decides, and the nearest training pictures. "
+                "smallest part of the image that decides, and the nearest training images. "
                 "It takes about a minute; the page can be left meanwhile."
             ).classes("op-muted")
             layout.action("Explain this answer", self._explain, primary=True)
@@ -359,18 +359,16 @@ class _InsideBody:
                 return
             if asked.view == "units":
                 self._how_many(said.said)
-            place = {"picture": "layers", "why": "decision"}.get(asked.view, "")
+            place = {"image": "layers", "why": "decision"}.get(asked.view, "")
             framed(said.address, dict(_VIEWS)[asked.view], place)
-        if _KEPT.fullmatch(asked.picture) and "answer" in said.said:
+        if _KEPT.fullmatch(asked.image) and "answer" in said.said:
             answer = said.said["answer"]
             name, label = safe(answer["image"], 60), safe(answer["answer"], 60)
             self._said.set_text(f"{name}: {label}, {percent(answer['confidence'])}")
 
     def _how_many(self, said: dict[str, Any]) -> None:
-        """Say how many training pictures the units were looked at with."""
+        """Say how many training images the units were looked at with."""
         with ui.element("p").classes("op-row op-muted"):
-            ui.label(
-                f"{count(said['units'])} units over {count(said['images'])} training pictures."
-            )
+            ui.label(f"{count(said['units'])} units over {count(said['images'])} training images.")
             if said["images"] == _FIRST:
-                ui.link("Look at all training pictures", self._asked.address(all=True))
+                ui.link("Look at all training images", self._asked.address(all=True))

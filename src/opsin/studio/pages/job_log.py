@@ -25,7 +25,7 @@ async def job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it sta
         if there.training and not there.over:
             with ui.element("p").classes("op-muted"):
                 ui.label(
-                    "This page becomes the run's own once its pictures are read. It can be "
+                    "This page becomes the run's own once its images are read. It can be "
                     "left: the work goes on."
                 )
         with layout.panel(), ui.element("div").classes("op-jobs"):

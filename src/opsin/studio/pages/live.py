@@ -151,7 +151,7 @@ class _Live:
         accuracy = self._accuracy.get(epoch)
         known = accuracy is not None and math.isfinite(accuracy)
         said = f", accuracy {with_interval(accuracy)}" if known else ""
-        self._epoch_line.set_text(f"Epoch {epoch}, on the validation pictures{said}")
+        self._epoch_line.set_text(f"Epoch {epoch}, on the validation images{said}")
 
     async def _heard(self, topic: str) -> None:
         if topic != f"run:{self._row.id}":

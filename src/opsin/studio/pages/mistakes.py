@@ -28,7 +28,7 @@ _KINDS: Final = (
     ("mistakes", "Most confident mistakes"),
     ("unsure", "Least certain right answers"),
 )
-# Pictures on a page: of a gallery, and of suspects, each of which has buttons.
+# Images on a page: of a gallery, and of suspects, each of which has buttons.
 _PER_PAGE, _SUSPECTS = 100, 20
 
 
@@ -55,7 +55,7 @@ async def show(
     _kinds(row, kind, len(suspects))
     place = ui.element("div")
     with place:
-        waiting = ui.label("The pictures are being opened …").classes("op-muted")
+        waiting = ui.label("The images are being opened …").classes("op-muted")
     await ui.context.client.connected()
     with place:
         try:
@@ -85,7 +85,7 @@ async def show(
 
 
 def _kinds(row: RunRow, chosen: str, suspects: int) -> None:
-    with ui.element("nav").classes("op-tabs").props('aria-label="Kinds of pictures"'):
+    with ui.element("nav").classes("op-tabs").props('aria-label="Kinds of images"'):
         for key, word in _KINDS:
             number = f" ({count(suspects)})" if key == "suspects" else ""
             link = ui.link(f"{word}{number}", f"/runs/{row.id}?tab=mistakes&kind={key}")
@@ -107,7 +107,7 @@ async def _gallery(
     what = "wrong answers, the surest first" if wrong else "right answers, the least certain first"
     with ui.element("p").classes("op-muted"):
         ui.label(
-            f"{count(len(places))} {what}. Below each picture is the answer; choose pictures to "
+            f"{count(len(places))} {what}. Below each image is the answer; choose images to "
             "give them another class."
         )
     first = _PER_PAGE * min(page, _last(len(places), _PER_PAGE))
@@ -122,7 +122,7 @@ def _pages(row: RunRow, kind: str, page: int, total: int, per: int) -> None:
         return
     last = _last(total, per)
     page = min(page, last)
-    with ui.element("nav").classes("op-actions").props('aria-label="Pages of pictures"'):
+    with ui.element("nav").classes("op-actions").props('aria-label="Pages of images"'):
         base = f"/runs/{row.id}?tab=mistakes&kind={kind}&page="
         if page > 0:
             ui.link("Earlier", f"{base}{page - 1}")
@@ -137,7 +137,7 @@ def _last(total: int, per: int) -> int:
 
 
 class _Suspects:
-    """Pictures whose label is probably wrong, each beside a typical one of the other class.
+    """Images whose label is probably wrong, each beside a typical one of the other class.
 
     Args:
         relabel: What changes labels.
@@ -173,31 +173,31 @@ class _Suspects:
                 self._card(suspect)
 
     def _card(self, suspect: dict[str, Any]) -> None:
-        picture, other = int(suspect["row"]), str(suspect["suggested"])
+        image, other = int(suspect["row"]), str(suspect["suggested"])
         relabel = self._relabel
         with ui.element("article").classes("op-suspect"):
             with ui.element("div").classes("op-row"):
-                self._figure(picture, f"label {suspect['label']}")
+                self._figure(image, f"label {suspect['label']}")
                 if suspect.get("example") is not None:
                     self._figure(int(suspect["example"]), f"Typical {other}, for comparison")
             with ui.element("p").classes("op-muted"):
                 ui.label(f"{safe(str(suspect['name']), 60)} · doubt {float(suspect['score']):.3f}")
-            if picture in relabel.now:
-                now = relabel.now[picture]
+            if image in relabel.now:
+                now = relabel.now[image]
                 with ui.element("p"):
                     ui.label("Left out now." if now is None else f"Now {safe(now, 60)}.")
-                layout.action("Undo", lambda: relabel.change([picture], undo=True))
+                layout.action("Undo", lambda: relabel.change([image], undo=True))
                 return
             with ui.element("div").classes("op-actions"):
                 if other in relabel.classes:
                     words = f"It is {safe(other, 40)}"
-                    layout.action(words, lambda: relabel.change([picture], other))
-                layout.action("Leave out", lambda: relabel.change([picture]))
+                    layout.action(words, lambda: relabel.change([image], other))
+                layout.action("Leave out", lambda: relabel.change([image]))
 
-    def _figure(self, picture: int, words: str) -> None:
+    def _figure(self, row: int, words: str) -> None:
         with ui.element("figure"):
             image = ui.element("img").classes("op-pixel").props('width="112" height="112"')
-            image._props["src"] = self._relabel.opened.address(picture)
-            image._props["alt"] = safe(f"{self._relabel.opened.name(picture)}, {words}")
+            image._props["src"] = self._relabel.opened.address(row)
+            image._props["alt"] = safe(f"{self._relabel.opened.name(row)}, {words}")
             with ui.element("figcaption"):
                 ui.label(safe(words, 40))

@@ -123,14 +123,14 @@ def show_plan(plan: dict[str, Any]) -> None:
     """Show what ``opsin train --plan --json`` says."""
     recipe = plan["recipe"]
     training = recipe["training"]
-    parts = [f"{count(number)} {part}" for part, number in plan["pictures"].items() if number]
-    facts = [("Model", _model(recipe["model"])), ("Pictures", " · ".join(parts))]
+    parts = [f"{count(number)} {part}" for part, number in plan["images"].items() if number]
+    facts = [("Model", _model(recipe["model"])), ("Images", " · ".join(parts))]
     if plan["parameters"] is not None:
         most = "at most " if training.get("patience") else ""
         facts += [
             ("Parameters", count(plan["parameters"])),
             ("Time", f"{most}about {about(plan['seconds'])}, {training['epochs']} epochs"),
-            ("Memory", f"about {file_size(plan['memory'])} beside the pictures"),
+            ("Memory", f"about {file_size(plan['memory'])} beside the images"),
         ]
     facts.append(("Device", plan["device"]))
     layout.figures([(name, safe(text)) for name, text in facts])

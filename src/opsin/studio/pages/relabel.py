@@ -1,4 +1,4 @@
-"""Other labels for a run's pictures."""
+"""Other labels for a run's images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Relabel:
-    """What a run's pictures are labelled now, in every window, and how that is changed.
+    """What a run's images are labelled now, in every window, and how that is changed.
 
     Made by `open_relabel`; `bar` is shown once.
 
@@ -35,8 +35,8 @@ class Relabel:
         directory: Its files.
 
     Attributes:
-        opened: The run's pictures.
-        now: The label of each picture that is another than the run was trained with, by row;
+        opened: The run's images.
+        now: The label of each image that is another than the run was trained with, by row;
             ``None`` is left out.
     """
 
@@ -54,7 +54,7 @@ class Relabel:
         self._redraw: Callable[[], None] | None = None
 
     async def open(self) -> None:
-        """Open the run's pictures and the corrections of their set.
+        """Open the run's images and the corrections of their set.
 
         Raises:
             OpsinError: They are gone, or have changed since.
@@ -66,7 +66,7 @@ class Relabel:
 
     @property
     def classes(self) -> list[str]:
-        """The classes that a picture may be given."""
+        """The classes that an image may be given."""
         return self._corrections.whole.classes
 
     def bar(self) -> None:
@@ -76,19 +76,19 @@ class Relabel:
             self._undo = layout.action("Undo the last", self._take_back)
             self._redo = layout.action("Redo the last", self._make_again)
             self._again = layout.action("Train again with corrections", self._train, primary=True)
-            ui.link("All pictures of the set", f"/data/{self._set.id}")
+            ui.link("All images of the set", f"/data/{self._set.id}")
         self._trouble = ui.element("div")
         self._tell()
         self._studio.changed.subscribe(self._heard)
 
-    def gallery(self, pictures: Sequence[GalleryImage], label: str) -> None:
-        """Show pictures that can be chosen and given another class.
+    def gallery(self, images: Sequence[GalleryImage], label: str) -> None:
+        """Show images that can be chosen and given another class.
 
         Args:
-            pictures: Their ids are the run's rows.
+            images: Their ids are the run's rows.
             label: What they are.
         """
-        self._plain = list(pictures)
+        self._plain = list(images)
         choices = {place: safe(name, 60) for place, name in enumerate(self.classes)}
         with ui.element("div").classes("op-actions"):
             self._label = ui.select(choices, label="Class", with_input=True).classes("op-choice")
@@ -103,14 +103,14 @@ class Relabel:
         self._redraw = redraw
 
     async def change(
-        self, pictures: Sequence[int], label: str | None = None, *, undo: bool = False
+        self, images: Sequence[int], label: str | None = None, *, undo: bool = False
     ) -> None:
-        """Give pictures a class, leave them out (no class), or take that back."""
+        """Give images a class, leave them out (no class), or take that back."""
         corrections = self._corrections
         if undo:
-            await self._do(lambda: corrections.take_back(pictures))
+            await self._do(lambda: corrections.take_back(images))
         else:
-            await self._do(lambda: corrections.put(pictures, label))
+            await self._do(lambda: corrections.put(images, label))
 
     def _tell(self) -> None:
         number = len(self.now)
@@ -118,7 +118,7 @@ class Relabel:
         self._words.set_text(
             f"{labels} than this run was trained with."
             if number
-            else "No label of this run's pictures was changed."
+            else "No label of this run's images was changed."
         )
         self._again.set_visibility(bool(number))
         # Both are kept with the set: they are here after a reload and a restart as well.
@@ -126,14 +126,14 @@ class Relabel:
         self._redo.set_visibility(bool(self._steps[1]))
 
     def _marked(self) -> list[GalleryImage]:
-        """Return the pictures, those that were corrected with what they are now."""
+        """Return the images, those that were corrected with what they are now."""
         found = []
         for each in self._plain:
-            picture = int(each.id)
-            if picture not in self.now:
+            image = int(each.id)
+            if image not in self.now:
                 found.append(each)
                 continue
-            label = self.now[picture]
+            label = self.now[image]
             words = "left out" if label is None else label
             mark: Mark = "left out" if label is None else "corrected"
             found.append(replace(each, alt=f"{each.alt}, now {words}", caption=words, mark=mark))
@@ -187,7 +187,7 @@ class Relabel:
 
 
 async def open_relabel(studio: Studio, row: RunRow, directory: RunDirectory) -> Relabel:
-    """Open the run's pictures to be looked at and relabelled; see `Relabel`.
+    """Open the run's images to be looked at and relabelled; see `Relabel`.
 
     Raises:
         OpsinError: They are gone, or have changed since.

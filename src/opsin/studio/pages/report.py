@@ -1,4 +1,4 @@
-"""A run's report, with its pictures."""
+"""A run's report, with its images."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opsin.studio.library.dataset_cache import DecodedDataset
     from opsin.studio.state import Studio
 
-# Pictures of a cell that are shown.
+# Images of a cell that are shown.
 _OF_CELL: Final = 200
 # Pairs of classes that are told where there are too many for a matrix.
 _PAIRS: Final = 20
@@ -40,8 +40,8 @@ _DRAWN: Final = (
     ("slices", "Accuracy by brightness, contrast and other traits"),
     ("answers", "Answers to images drawn at random"),
     ("mistakes", "Mistakes"),
-    ("map", "The test pictures by what the network sees in them"),
-    ("robustness", "Accuracy on disturbed pictures"),
+    ("map", "The test images by what the network sees in them"),
+    ("robustness", "Accuracy on disturbed images"),
 )
 
 
@@ -52,7 +52,7 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: st
         studio: What all windows share.
         row: The run.
         directory: Its files.
-        cell: The cell whose pictures are shown: right class and answer, as ``3-5``; or nothing.
+        cell: The cell whose images are shown: right class and answer, as ``3-5``; or nothing.
 
     Raises:
         RunError: ``report.json`` is damaged.
@@ -78,7 +78,7 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: st
 def _above(
     row: RunRow, report: dict[str, Any], figures: dict[str, Any], chosen: tuple[int, int] | None
 ) -> ui.element:
-    """Show verdict, figures and matrix; return the place of the chosen cell's pictures."""
+    """Show verdict, figures and matrix; return the place of the chosen cell's images."""
     with ui.element("p").classes("op-verdict"):
         ui.label(verdict(report))
     layout.figures(figure_rows(figures))
@@ -93,7 +93,7 @@ def _above(
                 chosen=chosen,
             )  # fmt: skip
             with ui.element("p").classes("op-muted"):
-                ui.label("Each number leads to its pictures.")
+                ui.label("Each number leads to its images.")
         _pairs(row, figures, names)
         place = ui.element("div").props('id="cell"')
     with layout.panel("By class"):
@@ -116,12 +116,12 @@ def _below(
                 _slices(slices)
     known = [(name, what) for name, what in _DRAWN if f"{name}.png" in drawn]
     if known:
-        with ui.element("section").classes("op-panel"), ui.expansion("Pictures of the report"):
+        with ui.element("section").classes("op-panel"), ui.expansion("Images of the report"):
             for name, what in known:
                 with ui.element("figure").classes("op-figure"):
-                    picture = ui.element("img").props('loading="lazy"')
-                    picture._props["src"] = f"/files/{row.id}/{name}.png"
-                    picture._props["alt"] = what
+                    image = ui.element("img").props('loading="lazy"')
+                    image._props["src"] = f"/files/{row.id}/{name}.png"
+                    image._props["alt"] = what
                     with ui.element("figcaption"):
                         ui.label(what)
     if report.get("layers"):
@@ -143,10 +143,10 @@ def verdict(report: dict[str, Any]) -> str:
     span = f"95% interval {percent(figures['low'])} to {percent(figures['high'])}"
     right = f"Right for {percent(figures['accuracy'])} of {count(figures['images'])}"
     if report["split"] == "test":
-        return f"{right} test pictures that it had never seen ({span})."
+        return f"{right} test images that it had never seen ({span})."
     return (
-        f"{right} validation pictures ({span}). This is optimistic: choices were made on them, and "
-        "there are no test pictures."
+        f"{right} validation images ({span}). This is optimistic: choices were made on them, and "
+        "there are no test images."
     )
 
 
@@ -177,13 +177,13 @@ def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     shared = leaks.get("exact", 0) + leaks.get("near", 0)
     if leaks.get("all_copied"):
         said.append(
-            "Every test picture has an exact copy among the training pictures, so the validation "
-            "pictures are judged by instead."
+            "Every test image has an exact copy among the training images, so the validation "
+            "images are judged by instead."
         )
     elif shared:
         said.append(
-            f"{count(shared)} test pictures have a copy or a near duplicate among the training "
-            "pictures (kept, as they were given)."
+            f"{count(shared)} test images have a copy or a near duplicate among the training "
+            "images (kept, as they were given)."
         )
     without = figures.get("without_leaks")
     if without:
@@ -192,14 +192,14 @@ def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     refused = figures.get("refused")
     if refused:
         said.append(
-            f"{count(refused['count'])} of {count(refused['images'])} pictures get the answer "
+            f"{count(refused['count'])} of {count(refused['images'])} images get the answer "
             f'"none of these" ({percent(refused["share"])}), since they look unlike the training.'
         )
     return said
 
 
 def _pairs(row: RunRow, figures: dict[str, Any], names: Sequence[str]) -> None:
-    """List the pairs that are most often confused, each with the way to its pictures."""
+    """List the pairs that are most often confused, each with the way to its images."""
     pairs = figures["confused"][:_PAIRS] if len(names) > MOST else figures["confused"][:5]
     if not pairs:
         with ui.element("p"):
@@ -222,7 +222,7 @@ def _by_class(figures: dict[str, Any]) -> None:
             low, high = entry.get(f"{what}_interval") or (None, None)
             cells.append(with_interval(entry[what], low, high) if entry["count"] else "—")
         rows.append([*cells, count(entry["count"])])
-    ImageSheet(["Class", "Precision", "Recall", "F1", "Pictures"], rows, "Figures of each class")
+    ImageSheet(["Class", "Precision", "Recall", "F1", "Images"], rows, "Figures of each class")
 
 
 def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
@@ -244,7 +244,7 @@ def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
         ]
         for entry in figures["reliability"]
     ]
-    ImageSheet(["Confidence", "Mean", "Right", "Pictures"], rows, "Confidence and accuracy")
+    ImageSheet(["Confidence", "Mean", "Right", "Images"], rows, "Confidence and accuracy")
 
 
 def _slices(slices: dict[str, Any]) -> None:
@@ -263,11 +263,9 @@ def _slices(slices: dict[str, Any]) -> None:
         )  # fmt: skip
     if not rows:
         with ui.element("p"):
-            ui.label("No kind of picture stands out.")
+            ui.label("No kind of image stands out.")
         return
-    ImageSheet(
-        ["Pictures with", "Accuracy", "Pictures", "Lower than the rest"], rows, "Weakest slices"
-    )
+    ImageSheet(["Images with", "Accuracy", "Images", "Lower than the rest"], rows, "Weakest slices")
 
 
 def _made(row: RunRow, report: dict[str, Any]) -> None:
@@ -277,7 +275,7 @@ def _made(row: RunRow, report: dict[str, Any]) -> None:
     steps = f"{training['epochs']} of {training['asked']}, best {training['best_epoch']}"
     length = ("Epochs", steps)
     if "fitted_to" in training:
-        length = ("Fitted to", f"{count(training['fitted_to'])} pictures")
+        length = ("Fitted to", f"{count(training['fitted_to'])} images")
     layout.figures(
         [
             ("Device", safe(str(training["device"]))),
@@ -306,7 +304,7 @@ def _drawn(directory: RunDirectory) -> list[str]:
     return [path.name for path in directory.figures.glob("*.png")]
 
 
-# The pictures of a cell.
+# The images of a cell.
 
 
 def _cell(text: str, classes: int) -> tuple[int, int] | None:
@@ -341,7 +339,7 @@ async def _show_cell(
     places = answers.of_cell(*chosen)
     with ui.element("p").classes("op-muted"):
         more = f", the first {_OF_CELL} by confidence" if len(places) > _OF_CELL else ""
-        ui.label(f"{count(len(places))} pictures{more}. Choose some to give them another class.")
+        ui.label(f"{count(len(places))} images{more}. Choose some to give them another class.")
     relabel.bar()
     if places:
         relabel.gallery(shown(answers, relabel.opened, places[:_OF_CELL], names), title)
@@ -351,24 +349,24 @@ async def _show_cell(
 def shown(
     answers: RunAnswers, opened: DecodedDataset, places: Sequence[int], names: Sequence[str]
 ) -> list[GalleryImage]:
-    """Return pictures with their answers, as a gallery shows them.
+    """Return images with their answers, as a gallery shows them.
 
     Args:
         answers: Those of the run.
-        opened: Its pictures.
+        opened: Its images.
         places: Which of the answers.
         names: The classes.
     """
     found = []
     for place in places:
-        picture, right = int(answers.rows[place]), bool(answers.right[place])
+        image, right = int(answers.rows[place]), bool(answers.right[place])
         label, answer = names[int(answers.labels[place])], names[int(answers.answers[place])]
         sure = percent(float(answers.confidence[place]))
         found.append(
             GalleryImage(
-                str(picture),
-                opened.address(picture),
-                f"{opened.name(picture)}, {label}, answer {answer} {sure}",
+                str(image),
+                opened.address(image),
+                f"{opened.name(image)}, {label}, answer {answer} {sure}",
                 f"{answer} {sure}",
                 "right" if right else "wrong",
             )

@@ -1,4 +1,4 @@
-"""Train: pictures, model, and what it takes."""
+"""Train: images, model, and what it takes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Train:
         self._cloned = self._called = ""
         #: The set whose corrections of labels the cloned run is trained again with.
         self._labels = ""
-        self._pictures: dict[str, str] = {}
+        self._images: dict[str, str] = {}
         self._chosen = ""
         #: What the cloned run has, and what the form says now.
         self._before: dict[str, str] = {}
@@ -86,18 +86,18 @@ class _Train:
             self._cloned = row.name
             self._before = training_form.values_of(self._recipe)
             self._values = dict(self._before)
-            self._pictures["run"] = f"the pictures of {safe(row.name, 60)}"
+            self._images["run"] = f"the images of {safe(row.name, 60)}"
             if labels:
                 self._labels = self._studio.sets.get(labels).id
-                self._pictures["run"] += ", with corrected labels"
+                self._images["run"] += ", with corrected labels"
                 self._called = f"{row.source}-{row.model}-corrected"[:_NAME_MOST]
-        self._pictures |= {f"set:{each.id}": safe(each.title, 60) for each in sets}
+        self._images |= {f"set:{each.id}": safe(each.title, 60) for each in sets}
         added = {each.sources for each in sets if not each.options}
-        self._pictures |= {f"name:{name}": name for name in NAMES if (name,) not in added}
+        self._images |= {f"name:{name}": name for name in NAMES if (name,) not in added}
         named = self._studio.sets.find(wanted) if wanted in NAMES else None
         given = [f"set:{wanted}", f"name:{wanted}", f"set:{named.id}" if named else ""]
         usual = ["run", *(f"set:{each.id}" for each in sets[:1])]
-        self._chosen = next((key for key in (*given, *usual) if key in self._pictures), "")
+        self._chosen = next((key for key in (*given, *usual) if key in self._images), "")
 
     def build(self) -> None:
         """Show the form, and ask for a first plan."""
@@ -105,7 +105,7 @@ class _Train:
             with ui.element("p").classes("op-muted"):
                 ui.label(f"With the settings of {safe(self._cloned)}.")
         if not self._chosen:
-            layout.empty("Add your pictures first, or choose a known set below.", "Add", "/data")
+            layout.empty("Add your images first, or choose a known set below.", "Add", "/data")
         with ui.element("div").classes("op-columns op-below"):
             with layout.panel("What and how"):
                 self._front()
@@ -124,7 +124,7 @@ class _Train:
 
     def _front(self) -> None:
         ui.select(
-            self._pictures, label="Pictures", value=self._chosen or None, on_change=self._choose
+            self._images, label="Images", value=self._chosen or None, on_change=self._choose
         ).classes("op-field").props("options-dense")
         ui.select(
             training_form.MODEL_WORDS,
@@ -143,10 +143,10 @@ class _Train:
             self._input("epochs", "Epochs")
             self._input("budget", "Or a time (10m)")
         with ui.element("p").classes("op-hint"):
-            ui.label("Both empty: as many as suit the pictures.")
+            ui.label("Both empty: as many as suit the images.")
         ui.select(
             training_form.AUGMENT_WORDS,
-            label="What the pictures show",
+            label="What the images show",
             value=self._values.get("augment", ""),
             on_change=lambda event: self._set("augment", event.value),
         ).classes("op-field").props("options-dense")
@@ -183,7 +183,7 @@ class _Train:
     def _choose(self, event: Any) -> None:
         before, self._chosen = self._chosen, event.value or ""
         if self._cloned and "run" in (before, self._chosen):
-            # How a run's pictures were prepared says nothing about others.
+            # How a run's images were prepared says nothing about others.
             own = self._before if self._chosen == "run" else {}
             self._values |= {name: own.get(name, "") for name in training_form.prepared_options()}
             self._rest_of_form.refresh()
@@ -214,7 +214,7 @@ class _Train:
                 layout.error_line(fault)
         self._start.set_enabled(bool(self._chosen) and not faults)
         if not self._chosen:
-            self._planner.wait("Choose the pictures, and this is worked out.")
+            self._planner.wait("Choose the images, and this is worked out.")
         elif faults:
             self._planner.wait("Mend the settings, and this is worked out.")
         else:
@@ -238,18 +238,18 @@ class _Train:
                 settings.home / "recipes",
                 self._recipe,
                 values,
-                same_pictures=self._chosen == "run",
+                same_images=self._chosen == "run",
             )
-        pictures, labels = self._source()
+        images, labels = self._source()
         given = {
             name: value for name, value in values.items() if (name, value) != ("model", "auto")
         }
         return training_form.argv(
-            pictures, given, runs=settings.runs, recipe=recipe, labels=labels, name=name, plan=plan
+            images, given, runs=settings.runs, recipe=recipe, labels=labels, name=name, plan=plan
         )
 
     def _source(self) -> tuple[list[str], Path | None]:
-        """Return the words that say which pictures are meant, and the table of corrections."""
+        """Return the words that say which images are meant, and the table of corrections."""
         kind, _, which = self._chosen.partition(":")
         if kind == "run":
             words, labels = training_form.words_of_location(self._location)
@@ -271,7 +271,7 @@ class _Train:
         self._start.disable()
         try:
             words = await asyncio.to_thread(self._argv, plan=False, name=self._name.value or "")
-            title = f"{self._pictures[self._chosen]}, {self._values.get('model', 'auto')}"
+            title = f"{self._images[self._chosen]}, {self._values.get('model', 'auto')}"
             job = await asyncio.to_thread(self._studio.jobs.add, "train", title, words)
         except OpsinError as error:
             with self._trouble:

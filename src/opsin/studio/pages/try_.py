@@ -1,4 +1,4 @@
-"""Try: give it pictures, see its answers."""
+"""Try: give it images, see its answers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
-#: Pictures that are answered at once; more of them are a job.
+#: Images that are answered at once; more of them are a job.
 MOST: Final = 50
 # Classes that are shown with a bar.
 _BARS: Final = 10
 _KEYS: Final = re.compile(r"[0-9a-f]{16}(,[0-9a-f]{16})*")
-# Seconds that answers and uploaded pictures are kept.
+# Seconds that answers and uploaded images are kept.
 _STAYS: Final = 86_400.0
 _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
@@ -47,13 +47,13 @@ class _TryRequest:
 
     Args:
         run: The run that answers.
-        pictures: Keys in `PredictionSession`.
+        images: Keys in `PredictionSession`.
         folder: Id of a folder on this machine that is being chosen.
         job: The job that classifies many.
     """
 
     run: str = ""
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     folder: str = ""
     job: str = ""
 
@@ -61,23 +61,23 @@ class _TryRequest:
         """Return the address of something else."""
         new = replace(self, **changed)
         query = {
-            "run": new.run, "pictures": ",".join(new.pictures), "folder": new.folder,
+            "run": new.run, "images": ",".join(new.images), "folder": new.folder,
             "job": new.job,
         }  # fmt: skip
         return f"/try?{urlencode({k: v for k, v in query.items() if v}, safe=',')}"
 
 
 async def try_(
-    studio: Studio, run: str = "", pictures: str = "", folder: str = "", job: str = ""
+    studio: Studio, run: str = "", images: str = "", folder: str = "", job: str = ""
 ) -> None:
     """Build it."""
-    keys = tuple(pictures.split(",")[:MOST]) if _KEYS.fullmatch(pictures) else ()
+    keys = tuple(images.split(",")[:MOST]) if _KEYS.fullmatch(images) else ()
     body = None
     with layout.page(studio, "Try a classifier", "/try"):
         able = _able(studio)
         if not able:
             layout.empty(
-                "Pictures are classified here, by a run of yours. There is none yet.",
+                "Images are classified here, by a run of yours. There is none yet.",
                 "Train one",
                 "/train",
             )
@@ -111,7 +111,7 @@ class _TryBody:
         self._able = able
 
     async def build(self) -> None:
-        """Show what is asked for: a run, pictures, or a folder."""
+        """Show what is asked for: a run, images, or a folder."""
         asked, studio = self._asked, self._studio
         row = studio.runs.row(asked.run)
         with layout.panel():
@@ -124,7 +124,7 @@ class _TryBody:
                 on_change=lambda event: ui.navigate.to(asked.address(run=event.value)),
             ).style("width: min(100%, 34rem); margin-bottom: .8rem")
             Intake(
-                "Choose, drop, paste or take pictures; a folder or zip becomes a table",
+                "Choose, drop, paste or take images; a folder or zip becomes a table",
                 batch=secrets.token_hex(8),
                 folders=True,
                 on_all=self._take,
@@ -136,12 +136,12 @@ class _TryBody:
             ):
                 await self._folders()
         self._holder = ui.element("div")
-        if asked.pictures or asked.job:
+        if asked.images or asked.job:
             with self._holder:
                 self._waiting = WaitingLine("Classifying")
 
     async def _take(self, files: list[Sent]) -> None:
-        """Answer a few pictures at once; of many, or of a zip, make a job."""
+        """Answer a few images at once; of many, or of a zip, make a job."""
         self._trouble.clear()
         try:
             packed = any(file["name"].lower().endswith(_PACKED) for file in files)
@@ -160,7 +160,7 @@ class _TryBody:
         for file in files:
             content = await asyncio.to_thread(self._studio.uploads.take, file["key"], file["name"])
             keys.append(self._studio.tried.put(content, file["name"]))
-        return self._asked.address(pictures=tuple(keys), job="", folder="")
+        return self._asked.address(images=tuple(keys), job="", folder="")
 
     async def _many(self, files: list[Sent]) -> str:
         batch, home = secrets.token_hex(8), self._studio.settings.home
@@ -173,18 +173,18 @@ class _TryBody:
         except OpsinError:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
-        name = f"{count(len(files))} pictures" if len(files) > 1 else files[0]["name"]
+        name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
         return self._add(str(source.relative_to(home)), name, folder)
 
     def _add(self, source: str, name: str, folder: Path) -> str:
-        """Make a job of many pictures and return its address."""
+        """Make a job of many images and return its address."""
         run = self._studio.runs.get(self._asked.run)
         argv = command(
             "predict", run.path.absolute(), source, "--out", folder.absolute() / "answers.csv"
         )
         title = f"{safe(name, 60)} by {safe(self._studio.runs.row(self._asked.run).name, 60)}"
         job = self._studio.jobs.add("predict", title, argv, run=run.path.name)
-        return self._asked.address(pictures=(), folder="", job=job.id)
+        return self._asked.address(images=(), folder="", job=job.id)
 
     async def _folders(self) -> None:
         """Show the folders of this machine that may be looked into."""
@@ -205,8 +205,8 @@ class _TryBody:
             for above in listing.parents:
                 ui.link(safe(above.name, 40), asked.address(folder=above.id))
             ui.label(safe(listing.here.name, 60))
-        if listing.pictures or listing.folders:
-            words = f"Classify all pictures in {safe(listing.here.name, 40)}"
+        if listing.images or listing.folders:
+            words = f"Classify all images in {safe(listing.here.name, 40)}"
             layout.action(words, lambda: self._classify(where, "folder"))
         self._links([(each.id, each.name) for each in listing.folders])
         with ui.element("div").classes("op-actions"):
@@ -220,7 +220,7 @@ class _TryBody:
     def _links(self, entries: list[tuple[str, str]]) -> None:
         with ui.element("p").classes("op-row"):
             for entry, name in entries:
-                ui.link(safe(name, 60), self._asked.address(folder=entry, job="", pictures=()))
+                ui.link(safe(name, 60), self._asked.address(folder=entry, job="", images=()))
 
     async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
         try:
@@ -239,9 +239,9 @@ class _TryBody:
         try:
             if self._asked.job:
                 await self._follow()
-            elif len(self._asked.pictures) == 1:
-                await self._one(self._asked.pictures[0])
-            elif self._asked.pictures:
+            elif len(self._asked.images) == 1:
+                await self._one(self._asked.images[0])
+            elif self._asked.images:
                 await self._some()
         except OpsinError as error:
             if not self._holder.is_deleted:
@@ -250,7 +250,7 @@ class _TryBody:
                     layout.error_line(error)
 
     async def _one(self, key: str) -> None:
-        """Show one picture with its answer, and why."""
+        """Show one image with its answer, and why."""
         asked = self._asked
         answer = await self._studio.tried.answer(asked.run, key)
         if self._holder.is_deleted:
@@ -266,12 +266,12 @@ class _TryBody:
                     if note == answer.warning:
                         continue
                     ui.label(safe(note)).classes("op-muted")
-                inside = f"/runs/{quote(asked.run)}/inside?picture=kept/{key}"
+                inside = f"/runs/{quote(asked.run)}/inside?image=kept/{key}"
                 with ui.element("p").classes("op-row"):
                     ui.link("What each layer makes of it", inside)
                     ui.link("Can the heat map be trusted?", f"{inside}&view=why")
             with layout.panel("Why"), ui.element("div").classes("op-tried"):
-                figure(f"/kept/{key}.png", "The picture", safe(answer.name, 60))
+                figure(f"/kept/{key}.png", "The image", safe(answer.name, 60))
                 if answer.warning == NO_CONTRAST:
                     ui.label("There is no heat map of an image without contrast.")
                 else:
@@ -280,17 +280,17 @@ class _TryBody:
                         f"Heat map: what {answer.label} hangs on",
                         f"Bright: hiding it makes {safe(answer.label, 40)} less probable",
                     )
-        with self._holder, layout.panel("Nearest training pictures"):
+        with self._holder, layout.panel("Nearest training images"):
             near = ui.element("div")
             with near:
-                waiting = WaitingLine("Looking for the nearest training pictures")
+                waiting = WaitingLine("Looking for the nearest training images")
         await self._nearest(key, near, waiting)
 
     def _verdict(self, answer: Prediction) -> None:
         if answer.rejected:
             ui.label("None of these").classes("op-answer")
             ui.label(
-                f"It looks unlike the training pictures. Nearest: {safe(answer.label, 60)}, "
+                f"It looks unlike the training images. Nearest: {safe(answer.label, 60)}, "
                 f"{percent(answer.confidence)}."
             )
         else:
@@ -299,11 +299,11 @@ class _TryBody:
         if answer.familiarity is not None:
             ui.label(
                 f"Familiarity {answer.familiarity:.3f}: how much it is like the training "
-                "pictures, 1 at most."
+                "images, 1 at most."
             ).classes("op-muted")
 
     async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
-        """Show the training pictures that the network sees most like it."""
+        """Show the training images that the network sees most like it."""
         error, found = None, []
         try:
             said = await self._studio.inside.ask(
@@ -323,25 +323,25 @@ class _TryBody:
                 GalleryImage(
                     f"{place}",
                     each["shown"],
-                    f"Training picture {each['name']}, class {each['class']}",
-                    f"{each['class']} {'the very picture' if each['same'] else ''}"
+                    f"Training image {each['name']}, class {each['class']}",
+                    f"{each['class']} {'the very image' if each['same'] else ''}"
                     f"{'' if each['same'] else format(each['similarity'], '.3f')}",
                 )
                 for place, each in enumerate(found)
             ]
-            ImageGallery(shown, "Nearest training pictures, the nearest first")
+            ImageGallery(shown, "Nearest training images, the nearest first")
             ui.label(
                 "The number is the cosine of what the last layer sees: 1 points the same way."
             ).classes("op-muted")
 
     async def _some(self) -> None:
-        """Show several pictures as a table, each with a link to its own page."""
+        """Show several images as a table, each with a link to its own page."""
         asked = self._asked
         rows = []
-        for key in asked.pictures:
+        for key in asked.images:
             try:
                 rows.append(answer_row(key, await self._studio.tried.answer(asked.run, key)))
-                rows[-1]["href"] = asked.address(pictures=(key,))
+                rows[-1]["href"] = asked.address(images=(key,))
             except OpsinError as error:
                 rows.append({"id": key, "src": "", "href": "", "said": safe(str(error), 300)})
         if self._holder.is_deleted:
@@ -371,7 +371,7 @@ class _TryBody:
 
 
 def _place(home: Path) -> Path:
-    """Return a new folder for pictures and answers; those of yesterday are removed."""
+    """Return a new folder for images and answers; those of yesterday are removed."""
     parent = home / "tried"
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.iterdir():

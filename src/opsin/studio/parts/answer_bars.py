@@ -1,4 +1,4 @@
-"""Answers to many pictures, as tables."""
+"""Answers to many images, as tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opsin.studio.words import safe
 
 
 def answer_row(key: str, answer: Prediction) -> dict[str, str]:
-    """Return a picture's row of the table."""
+    """Return an image's row of the table."""
     second = answer.top(2)[-1]
     return {
         "id": key,
@@ -28,11 +28,11 @@ def answer_row(key: str, answer: Prediction) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]]) -> None:
-    """Show pictures with their answers; the keys are ours, whatever the values say."""
+    """Show images with their answers; the keys are ours, whatever the values say."""
     columns = [
         {"name": name, "label": label, "field": name, "align": "left", "sortable": name != "src"}
         for name, label in (
-            ("src", "Picture"), ("name", "Name"), ("said", "Answer"), ("sure", "Probability"),
+            ("src", "Image"), ("name", "Name"), ("said", "Answer"), ("sure", "Probability"),
             ("other", "Second"),
         )
     ]  # fmt: skip
@@ -56,7 +56,7 @@ def summary(job: Job, said: dict[str, Any]) -> None:
     with layout.panel("Answers"):
         layout.figures(
             [
-                ("Pictures", count(said["pictures"])),
+                ("Images", count(said["images"])),
                 ("None of these", count(said.get("refused", 0))),
                 ("Unreadable", count(unreadable)),
                 ("Time", f"{said.get('seconds', 0):.1f} s"),
@@ -66,4 +66,4 @@ def summary(job: Job, said: dict[str, Any]) -> None:
             "op-button op-download"
         ).props("download")
         rows = [(name, count(number)) for name, number in said["answers"].items()]
-        ImageSheet(("Answer", "Pictures"), rows, "Answers and how many pictures got each")
+        ImageSheet(("Answer", "Images"), rows, "Answers and how many images got each")

@@ -13,8 +13,8 @@ from opsin.studio.library.findings import DatasetFinding
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
 
-# Pictures of each finding that are shown beside it, and files that are named.
-_PICTURES: Final = 5
+# Images of each finding that are shown beside it, and files that are named.
+_IMAGES: Final = 5
 _FILES: Final = 10
 
 CSS: Final = """
@@ -29,11 +29,11 @@ CSS: Final = """
 
 
 def findings_list(opened: DecodedDataset, address: Callable[[str], str]) -> None:
-    """Show each finding with its count, what becomes of it, and some of its pictures.
+    """Show each finding with its count, what becomes of it, and some of its images.
 
     Args:
-        opened: The pictures, their findings known.
-        address: Returns where all pictures of a kind of finding are shown.
+        opened: The images, their findings known.
+        address: Returns where all images of a kind of finding are shown.
     """
     if not opened.findings:
         ui.label("Nothing suspicious was found.").classes("op-muted")
@@ -50,7 +50,7 @@ def _finding(opened: DecodedDataset, finding: DatasetFinding, address: str) -> N
             ui.label(f"{safe(finding.title)} ({count(finding.count)})")
     with ui.element("p").classes("op-muted"):
         ui.label(f"Opsin {safe(finding.opsin)}. You can: {safe(finding.yours)}.")
-    rows = finding.rows[:_PICTURES].tolist()
+    rows = finding.rows[:_IMAGES].tolist()
     if rows:
         names = opened.classes
         ImageGallery(

@@ -83,7 +83,7 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
         ui.label(browsing.intro)
     path_to(listing, browsing.to, several=len(roots) > 1)
     with ui.element("div").classes("op-row"):
-        ui.label(holds(listing.pictures, len(listing.folders))).classes("op-muted")
+        ui.label(holds(listing.images, len(listing.folders))).classes("op-muted")
         layout.action(
             browsing.this, lambda: browsing.choose(lambda: folders.path(here)), primary=True
         )

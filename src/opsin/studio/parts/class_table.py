@@ -34,14 +34,14 @@ CSS: Final = """
 
 
 class ClassTable(Element, component="class_table.js"):
-    """How many pictures each class has in each part; every number leads to its pictures.
+    """How many images each class has in each part; every number leads to its images.
 
     Args:
         classes: Their names.
         counts: ``int64[K, 4]`` by class and by part, as
             `opsin.studio.library.decoded_dataset.PARTS` has
             them.
-        address: Returns where the pictures of a class and a part are shown; ``None`` is all.
+        address: Returns where the images of a class and a part are shown; ``None`` is all.
         here: The class that is shown now.
     """
 
@@ -66,7 +66,7 @@ class ClassTable(Element, component="class_table.js"):
                 for number, part in [*parts, (int(numbers.sum()), None)]
             ]
 
-        self._props["label"] = "Pictures by class and part"
+        self._props["label"] = "Images by class and part"
         self._props["all"] = address(None, None)
         self._props["columns"] = [*(PARTS[code] for code in shown), "all"]
         self._props["rows"] = [

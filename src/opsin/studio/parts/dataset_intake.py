@@ -1,4 +1,4 @@
-"""Pictures into a class that was chosen."""
+"""Images into a class that was chosen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TOLD: Final = 5
 
 
 class Adding:
-    """Takes pictures by file or camera, and puts them into the class that is chosen.
+    """Takes images by file or camera, and puts them into the class that is chosen.
 
     Args:
         studio: Has the sets and the uploads.
@@ -39,7 +39,7 @@ class Adding:
         self._kept = self._refused = 0
         self._over = True
         names = studio.sets.classes(the_set.id)
-        with layout.panel("Add pictures"):
+        with layout.panel("Add images"):
             with ui.element("div").classes("op-actions"):
                 self._class = ui.select(
                     _options(names), label="Into the class", value=0 if names else None
@@ -49,7 +49,7 @@ class Adding:
                 layout.action("Add class", self._add_class)
             batch = hashlib.blake2s(f"add {the_set.id}".encode(), digest_size=8).hexdigest()
             Intake(
-                "Choose, drop, paste or take pictures of this class.",
+                "Choose, drop, paste or take images of this class.",
                 accept="image/*",
                 batch=batch,
                 on_file=self._keep,
@@ -73,7 +73,7 @@ class Adding:
         self._new.set_value("")
 
     async def _keep(self, file: Sent) -> None:
-        """Put one picture where it belongs; what is none is said and dropped."""
+        """Put one image where it belongs; what is none is said and dropped."""
         place = self._class.value
         if self._over:
             self._over, self._refused = False, 0
@@ -101,7 +101,7 @@ class Adding:
     def _put(self, file: Sent, place: Any) -> None:
         content = self._studio.uploads.take(file["key"], file["name"])
         class_ = self._names[place] if isinstance(place, int) else ""
-        self._studio.sets.keep_picture(self._set.id, class_, content, file["name"])
+        self._studio.sets.keep_image(self._set.id, class_, content, file["name"])
 
     async def _all(self, _: list[Sent]) -> None:
         self._over = True

@@ -38,7 +38,7 @@ def framed(address: str, title: str, place: str = "") -> ui.element:
 
 
 def figure(address: str, alt: str, caption: str) -> ui.element:
-    """Show a picture enlarged, with a line below it.
+    """Show an image enlarged, with a line below it.
 
     Args:
         address: One of ours.

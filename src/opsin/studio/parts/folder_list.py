@@ -41,19 +41,19 @@ def folder_links(entries: Sequence[FolderEntry], to: Callable[[str], str]) -> No
         for entry in entries:
             with ui.element("li").classes("op-folder"):
                 ui.link(words.safe(entry.name, 80), to(entry.id))
-                ui.label(holds(entry.pictures, entry.folders)).classes("op-muted")
+                ui.label(holds(entry.images, entry.folders)).classes("op-muted")
 
 
-def holds(pictures: int, folders: int) -> str:
+def holds(images: int, folders: int) -> str:
     """Say what lies right in a folder.
 
     Example:
         >>> holds(1, 12), holds(0, 0)
-        ('1 picture · 12 folders', 'nothing to see')
+        ('1 image · 12 folders', 'nothing to see')
     """
     said = [
         f"{count(number)}{'+' if number >= 10_000 else ''} {word}{'s' * (number != 1)}"
-        for number, word in ((pictures, "picture"), (folders, "folder"))
+        for number, word in ((images, "image"), (folders, "folder"))
         if number
     ]
     return " · ".join(said) or "nothing to see"

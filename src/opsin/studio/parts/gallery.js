@@ -1,9 +1,9 @@
-// Pictures in rows: chosen by click, shift-click and keyboard; only those in sight are fetched.
+// Images in rows: chosen by click, shift-click and keyboard; only those in sight are fetched.
 export default {
   template: `
     <ul class="op-gallery" :aria-label="label" :role="choosable ? 'listbox' : null"
         :aria-multiselectable="choosable && multiple ? 'true' : null" :style="{ '--side': side + 'px' }">
-      <li v-for="(p, i) in pictures" :key="p.id" :data-id="p.id" :class="kind(p)"
+      <li v-for="(p, i) in images" :key="p.id" :data-id="p.id" :class="kind(p)"
           :role="choosable ? 'option' : null" :aria-selected="choosable ? (own.includes(p.id) ? 'true' : 'false') : null"
           :aria-label="choosable ? p.alt : null" :tabindex="choosable ? (i === at ? 0 : -1) : null"
           :title="p.title" @click="clicked($event, i)" @keydown="pressed($event, i)" @focus="at = i">
@@ -12,7 +12,7 @@ export default {
         <span class="op-gallery-caption" aria-hidden="true">{{ p.caption }}</span>
       </li>
     </ul>`,
-  props: { pictures: Array, label: String, chosen: Array, choosable: Boolean, multiple: Boolean, side: Number },
+  props: { images: Array, label: String, chosen: Array, choosable: Boolean, multiple: Boolean, side: Number },
   data() {
     return {
       own: [...this.chosen],
@@ -23,23 +23,23 @@ export default {
   },
   watch: {
     chosen(ids) { this.own = [...ids]; },
-    pictures() { if (this.at >= this.pictures.length) this.at = this.from = 0; },
+    images() { if (this.at >= this.images.length) this.at = this.from = 0; },
   },
   methods: {
     kind(p) {
       return [p.mark ? 'op-mark-' + p.mark.replace(' ', '-') : '', this.own.includes(p.id) ? 'op-chosen' : ''];
     },
     tell(ids) {
-      this.own = this.pictures.map((p) => p.id).filter((id) => ids.has(id));
+      this.own = this.images.map((p) => p.id).filter((id) => ids.has(id));
       this.$emit('choose', this.own);
     },
     choose(i, whole) {
-      const id = this.pictures[i].id;
+      const id = this.images[i].id;
       if (!this.multiple) { this.tell(new Set([id])); return; }
       const ids = new Set(this.own);
       if (whole) {
         const [low, high] = [Math.min(this.from, i), Math.max(this.from, i)];
-        this.pictures.slice(low, high + 1).forEach((p) => ids.add(p.id));
+        this.images.slice(low, high + 1).forEach((p) => ids.add(p.id));
       } else if (!ids.delete(id)) {
         ids.add(id);
       }
@@ -70,7 +70,7 @@ export default {
       } else if (event.key === ' ' || event.key === 'Enter') {
         this.choose(i, event.shiftKey);
       } else if (event.key === 'a' && (event.ctrlKey || event.metaKey) && this.multiple) {
-        this.tell(new Set(this.pictures.map((p) => p.id)));
+        this.tell(new Set(this.images.map((p) => p.id)));
       } else if (event.key === 'Escape' && this.own.length) {
         this.tell(new Set());
       } else {

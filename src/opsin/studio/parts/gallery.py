@@ -1,4 +1,4 @@
-"""Pictures in rows, to see and choose."""
+"""Images in rows, to see and choose."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nicegui.element import Element
 
 from opsin.studio.words import safe
 
-#: What is said of a picture by a sign and a colour.
+#: What is said of an image by a sign and a colour.
 Mark = Literal["", "right", "wrong", "corrected", "left out"]
 
-#: Side of the pictures in pixels of the page.
+#: Side of the images in pixels of the page.
 SIDE: Final = 84
-# Characters of a caption: two lines below a picture of the usual side.
+# Characters of a caption: two lines below an image of the usual side.
 _CAPTION: Final = 28
 
 CSS: Final = """
@@ -48,7 +48,7 @@ CSS: Final = """
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """A picture as a gallery shows it.
+    """An image as a gallery shows it.
 
     Args:
         id: What it is known by in this gallery.
@@ -58,7 +58,7 @@ class GalleryImage:
         mark: Whether it is ``right``, ``wrong``, ``corrected`` or ``left out``.
 
     Example:
-        >>> GalleryImage("17", "/pictures/a1/17", "Ankle boot, test/17", "Ankle boot").mark
+        >>> GalleryImage("17", "/images/a1/17", "Ankle boot, test/17", "Ankle boot").mark
         ''
     """
 
@@ -70,24 +70,24 @@ class GalleryImage:
 
 
 class ImageGallery(Element, component="gallery.js"):
-    """A list of pictures, each enlarged without smoothing and fetched when it comes into sight.
+    """A list of images, each enlarged without smoothing and fetched when it comes into sight.
 
-    Where pictures can be chosen, a click or the space bar chooses one more or one less, with shift
+    Where images can be chosen, a click or the space bar chooses one more or one less, with shift
     all from the last one to this one; arrows move, Ctrl-A chooses all, Escape none.
 
     Args:
-        pictures: What is shown, each with an id of its own.
-        label: What these pictures are, for those who cannot see them.
+        images: What is shown, each with an id of its own.
+        label: What these images are, for those who cannot see them.
         chosen: Ids of those that are chosen at first.
         on_choose: Is given the ids of all that are chosen, in their order, whenever that changes;
             without it there is nothing to choose.
         multiple: Whether more than one can be chosen.
-        side: Side of the pictures in pixels of the page.
+        side: Side of the images in pixels of the page.
     """
 
     def __init__(
         self,
-        pictures: Sequence[GalleryImage],
+        images: Sequence[GalleryImage],
         label: str,
         *,
         chosen: Collection[str] = (),
@@ -101,7 +101,7 @@ class ImageGallery(Element, component="gallery.js"):
         self._props["choosable"] = on_choose is not None
         self._props["multiple"] = multiple
         self._props["side"] = side
-        self.show(pictures, chosen)
+        self.show(images, chosen)
         if on_choose:
             tell = on_choose
 
@@ -114,24 +114,24 @@ class ImageGallery(Element, component="gallery.js"):
 
     @property
     def chosen(self) -> list[str]:
-        """Ids of the pictures that are chosen, in their order."""
+        """Ids of the images that are chosen, in their order."""
         return list(self._props["chosen"])
 
-    def show(self, pictures: Sequence[GalleryImage], chosen: Collection[str] | None = None) -> None:
-        """Show other pictures, or the same with other words.
+    def show(self, images: Sequence[GalleryImage], chosen: Collection[str] | None = None) -> None:
+        """Show other images, or the same with other words.
 
         Args:
-            pictures: What is shown from now on.
+            images: What is shown from now on.
             chosen: Ids of those that are chosen (default: those that are chosen already).
         """
-        self._ids = [picture.id for picture in pictures]
-        self._props["pictures"] = [_as_plain(picture, self._props["side"]) for picture in pictures]
+        self._ids = [image.id for image in images]
+        self._props["images"] = [_as_plain(image, self._props["side"]) for image in images]
         wanted = set(self._props.get("chosen", ()) if chosen is None else chosen)
         self._props["chosen"] = self._known(wanted)
         self.update()
 
     def choose(self, ids: Collection[str]) -> None:
-        """Choose pictures from here; ``on_choose`` is not told."""
+        """Choose images from here; ``on_choose`` is not told."""
         self._props["chosen"] = self._known(set(ids))
         self.update()
 
@@ -139,15 +139,15 @@ class ImageGallery(Element, component="gallery.js"):
         return [each for each in self._ids if each in wanted]
 
 
-def _as_plain(picture: GalleryImage, side: int) -> dict[str, Any]:
-    """Return a picture for the page; the keys are ours, whatever the values say."""
-    said = f", {picture.mark}" if picture.mark else ""
+def _as_plain(image: GalleryImage, side: int) -> dict[str, Any]:
+    """Return an image for the page; the keys are ours, whatever the values say."""
+    said = f", {image.mark}" if image.mark else ""
     most = max(12, _CAPTION * side // SIDE)
     return {
-        "id": picture.id,
-        "src": picture.src,
-        "alt": safe(picture.alt) + said,
-        "title": safe(picture.alt) + said,
-        "caption": safe(picture.caption, most),
-        "mark": picture.mark,
+        "id": image.id,
+        "src": image.src,
+        "alt": safe(image.alt) + said,
+        "title": safe(image.alt) + said,
+        "caption": safe(image.caption, most),
+        "mark": image.mark,
     }

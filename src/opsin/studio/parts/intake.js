@@ -70,9 +70,9 @@ export default {
         (localhost) or over https.</p>
       <div v-if="stream" class="op-intake-camera"><video ref="video" autoplay playsinline muted
           aria-label="What the camera sees"></video>
-        <div class="op-actions"><button ref="shutter" type="button" class="op-primary" @click="snap">Take a picture</button>
+        <div class="op-actions"><button ref="shutter" type="button" class="op-primary" @click="snap">Take an image</button>
           <button type="button" @click="close">Close the camera</button>
-          <span class="op-muted" aria-live="polite">{{ taken ? (taken === 1 ? '1 picture' : taken + ' pictures') + ' taken' : '' }}</span></div></div>
+          <span class="op-muted" aria-live="polite">{{ taken ? (taken === 1 ? '1 image' : taken + ' images') + ' taken' : '' }}</span></div></div>
       <div v-if="state !== 'idle'" class="op-intake-state">
         <progress :value="total ? done / total : 1" max="1" :aria-label="'Sent of: ' + label"></progress>
         <span aria-live="polite">{{ text }}</span>
@@ -84,7 +84,7 @@ export default {
         BMP, TIFF, PNM and AVIF are: export {{ heif.length === 1 ? 'it' : 'them' }} as JPEG, then choose
         {{ heif.length === 1 ? 'it' : 'them' }} again.</p>
       <p v-if="passed.length" class="op-muted">Passed over, for {{ passed.length === 1 ? 'it is' : 'they are' }} not
-        {{ packed ? 'pictures or archives' : 'pictures' }}: {{ named(passed) }}.</p>
+        {{ packed ? 'images or archives' : 'images' }}: {{ named(passed) }}.</p>
       <p v-if="fault" class="op-error" role="alert">{{ fault }}</p>
     </div>`,
   props: {

@@ -62,7 +62,7 @@ class Intake(Element, component="intake.js"):
         label: What is to be brought, as a request: it is shown, and read to those who do not see.
         multiple: Whether more than one file can be chosen at once.
         accept: What is taken, as in HTML; other files are passed over, and that is said.
-        camera: Whether pictures can be taken; where the browser allows no camera, a line says so.
+        camera: Whether images can be taken; where the browser allows no camera, a line says so.
         batch: 16 hexadecimal digits that say what these files are for.
         on_file: Is given each file that has arrived: see `Sent`.
         on_all: Is given all of them, once none is on its way any more.

@@ -1,4 +1,4 @@
-"""A set's pictures, to choose and correct."""
+"""A set's images, to choose and correct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from opsin.studio.words import safe
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-#: What stands for a finding where the pictures that were corrected are wanted.
+#: What stands for a finding where the images that were corrected are wanted.
 CORRECTED: Final = "corrected"
 # Classes beyond which one is found by writing.
 _MANY: Final = 12
@@ -40,13 +40,13 @@ CSS: Final = """
 .op-pager [aria-current] { background: var(--right-soft); color: var(--right); font-weight: 600; }
 @media (max-width: 56rem) {
   .op-set { grid-template-columns: minmax(0, 1fr); }
-  .op-set-filtered .op-set-pictures { order: -1; } }
+  .op-set-filtered .op-set-images { order: -1; } }
 """
 
 
 @dataclass(frozen=True)
 class WantedLabel:
-    """Which pictures of a set a page shows, as its address says.
+    """Which images of a set a page shows, as its address says.
 
     Args:
         set_id: Of the set.
@@ -79,7 +79,7 @@ class WantedLabel:
 
     @property
     def filtered(self) -> bool:
-        """Whether only some pictures are wanted."""
+        """Whether only some images are wanted."""
         return (self.label, self.part, self.finding) != (None, None, None)
 
     def address(self, **other: Any) -> str:
@@ -96,11 +96,11 @@ class WantedLabel:
 
 
 class LabelEditor:
-    """The pictures of a page, with what can be said about those that are chosen.
+    """The images of a page, with what can be said about those that are chosen.
 
     Args:
         studio: What all windows share.
-        opened: The set's pictures.
+        opened: The set's images.
         corrections: What was said about them; ``None`` where that cannot be read.
         wanted: Which of them are shown.
     """
@@ -122,7 +122,7 @@ class LabelEditor:
 
     @property
     def chosen(self) -> list[str]:
-        """Ids of the pictures that are chosen."""
+        """Ids of the images that are chosen."""
         return self._gallery.chosen
 
     async def build(self) -> None:
@@ -136,8 +136,8 @@ class LabelEditor:
             self._bar()
         self._pager(page.total)
         on_choose = (lambda _: self._enable()) if self._corrections else None
-        self._gallery = ImageGallery(self._shown(page), "Pictures", on_choose=on_choose)
-        self._nothing = ui.label("No picture is like that.").classes("op-muted")
+        self._gallery = ImageGallery(self._shown(page), "Images", on_choose=on_choose)
+        self._nothing = ui.label("No image is like that.").classes("op-muted")
         self._pager(page.total)
         self._show(page)
 
@@ -175,9 +175,9 @@ class LabelEditor:
         return found if wanted.page <= last else page(last - 1)
 
     def _shown(self, page: ImagePage) -> list[GalleryImage]:
-        return [self._picture(row) for row in page.rows]
+        return [self._image(row) for row in page.rows]
 
-    def _picture(self, row: int) -> GalleryImage:
+    def _image(self, row: int) -> GalleryImage:
         opened = self.opened
         class_, name = opened.classes[opened.label(row)], opened.name(row)
         of_one = self._wanted.label is not None
@@ -186,7 +186,7 @@ class LabelEditor:
         finding = (opened.findings or {}).get(self._wanted.finding or "")
         if finding:
             note = finding.notes.get(row, "")
-            # Of pictures with different labels, the note names the labels again.
+            # Of images with different labels, the note names the labels again.
             shown = "" if finding.kind == "conflicting-labels" else f": {note}"
             caption, alt = f"{safe(class_, 14)}{shown}", f"{alt}: {note}"
         if row not in self._now:
@@ -217,17 +217,17 @@ class LabelEditor:
                         link = ui.link(f"{part} {count(numbers[code])}", wanted.address(part=part))
                         _mark(link, wanted.part == part)
             else:
-                ui.link("All pictures", wanted.address(label=None, part=None, finding=None))
+                ui.link("All images", wanted.address(label=None, part=None, finding=None))
             if self._now or wanted.finding == CORRECTED:
                 address = wanted.address(label=None, part=None, finding=CORRECTED)
                 link = ui.link(f"Corrected {count(len(self._now))}", address)
                 _mark(link, wanted.finding == CORRECTED)
 
     def _bar(self) -> None:
-        """Show what can be done with the pictures that are chosen."""
+        """Show what can be done with the images that are chosen."""
         names = {label: safe(name, 60) for label, name in enumerate(self.opened.classes)}
         with ui.element("div").classes("op-picking-bar").props('role="group"') as bar:
-            bar._props["aria-label"] = "Correct the chosen pictures"
+            bar._props["aria-label"] = "Correct the chosen images"
             self._line = ui.label().classes("op-told").props('role="status"')
             self._class = ui.select(
                 names, label="Class", with_input=len(names) > _MANY, on_change=self._enable
@@ -241,7 +241,7 @@ class LabelEditor:
         self._lost = ui.element("div").classes("op-actions")
 
     def _tell_lost(self) -> None:
-        """Tell of corrections whose pictures are not here any more; training refuses those."""
+        """Tell of corrections whose images are not here any more; training refuses those."""
         if not self._corrections:
             return
         known, gone, dropped = self._corrections, self._corrections.gone, self._dropped
@@ -267,7 +267,7 @@ class LabelEditor:
             said.append(safe(finding.title) if finding else "Corrected")
         if wanted.part:
             said.append(wanted.part)
-        what = ", ".join(said) or "All pictures"
+        what = ", ".join(said) or "All images"
         number, moved = page.total, ""
         if wanted.label is not None and wanted.finding is None:
             at = [code for code, name in PARTS.items() if wanted.part in (None, name)]
@@ -299,10 +299,10 @@ class LabelEditor:
             self._line.set_text(f"{', '.join(words)}: training uses that, the source stays")
         elif self._steps[1]:
             self._line.set_text(
-                "Choose pictures to correct their class; Redo makes the last change again"
+                "Choose images to correct their class; Redo makes the last change again"
             )
         else:
-            self._line.set_text("Choose pictures to correct their class; the source stays")
+            self._line.set_text("Choose images to correct their class; the source stays")
 
     @property
     def _known(self) -> Corrections:
@@ -344,7 +344,7 @@ class LabelEditor:
             return
         here = min(self._wanted.page, last)
         near = {1, last, *range(max(1, here - 2), min(last, here + 2) + 1)}
-        with ui.element("nav").classes("op-pager").props('aria-label="Pages of pictures"'):
+        with ui.element("nav").classes("op-pager").props('aria-label="Pages of images"'):
             if here > 1:
                 ui.link("Previous", self._wanted.address(page=here - 1))
             before = 0
@@ -368,5 +368,5 @@ def _mark(link: ui.link, here: bool) -> None:
 
 
 def _number(text: str) -> int | None:
-    # More digits than there are pictures mean nothing, and int() takes its time for a million.
+    # More digits than there are images mean nothing, and int() takes its time for a million.
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None

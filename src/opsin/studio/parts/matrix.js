@@ -1,4 +1,4 @@
-// A confusion matrix: cells are links to their pictures, where there are any.
+// A confusion matrix: cells are links to their images, where there are any.
 export default {
   template: `
     <div class="op-matrix" tabindex="0" role="group" aria-label="Confusion matrix, right class by answer">

@@ -43,9 +43,9 @@ class Matrix(Element, component="matrix.js"):
     Args:
         confusion: Counts, ``[K][K]``, right class by answer.
         classes: Names of the K classes.
-        address: Where a cell's pictures are: its row and column are added, as ``3-5``; without it
+        address: Where a cell's images are: its row and column are added, as ``3-5``; without it
             cells lead nowhere.
-        chosen: Row and column of the cell whose pictures are shown.
+        chosen: Row and column of the cell whose images are shown.
     """
 
     def __init__(

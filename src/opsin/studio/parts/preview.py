@@ -1,4 +1,4 @@
-"""How pictures are prepared and varied for training."""
+"""How images are prepared and varied for training."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ CSS: Final = """
 
 
 class Preview:
-    """Some training pictures, each as it is prepared and as training varies it.
+    """Some training images, each as it is prepared and as training varies it.
 
     Args:
         studio: Its queue draws them.
         the_set: The set.
-        mirrored: Whether a mirrored picture is still of its class.
+        mirrored: Whether a mirrored image is still of its class.
     """
 
     def __init__(self, studio: Studio, the_set: LibraryDataset, *, mirrored: bool) -> None:
@@ -41,12 +41,12 @@ class Preview:
         self._seed = 0
         with layout.panel("Preparation and augmentation"):
             ui.label(
-                "Training sees each picture moved, turned or mirrored a little, so that it learns "
+                "Training sees each image moved, turned or mirrored a little, so that it learns "
                 "more from few."
             ).classes("op-muted")
             with ui.element("div").classes("op-actions"):
                 usual = "photos" if mirrored else "symbols"
-                self._policy = ui.select(_SHOW, label="The pictures show", value=usual).props(
+                self._policy = ui.select(_SHOW, label="The images show", value=usual).props(
                     "dense outlined options-dense"
                 )
                 self._button = layout.action("Preview", self._draw)
@@ -55,12 +55,12 @@ class Preview:
             self._place = ui.element("div").props('role="status"')
 
     async def _draw_others(self) -> None:
-        """Draw other pictures."""
+        """Draw other images."""
         self._seed += 1
         await self._draw()
 
     async def _draw(self) -> None:
-        """Ask for the picture, and show it when it is there."""
+        """Ask for the image, and show it when it is there."""
         policy = str(self._policy.value)
         if policy not in _SHOW:
             return
@@ -102,7 +102,7 @@ class Preview:
             with ui.link(target=address, new_tab=True):
                 image = ui.element("img").classes("op-preview")
                 image._props["src"] = address
-                image._props["alt"] = f"Some training pictures, and each of them {safe(text, 300)}"
+                image._props["alt"] = f"Some training images, and each of them {safe(text, 300)}"
 
     def _tell(self, what: OpsinError | str, *, wrong: bool = False) -> None:
         if self._place.is_deleted:

@@ -101,11 +101,11 @@ class SetPanel:
         layout.figures(
             [
                 ("Classes", count(len(counts)) if counts is not None else "–"),
-                ("Pictures", count(sum(counts.values())) if counts is not None else "–"),
+                ("Images", count(sum(counts.values())) if counts is not None else "–"),
                 ("Findings", count(len(found)) if found is not None else "–"),
             ]
         )
-        with ui.element("ul").classes("op-set-counts").props('aria-label="Pictures of each class"'):
+        with ui.element("ul").classes("op-set-counts").props('aria-label="Images of each class"'):
             for name, number in list((counts or {}).items())[:_NAMED]:
                 with ui.element("li"):
                     ui.label(words.safe(name, _CLASS_MOST))
@@ -127,7 +127,7 @@ class SetPanel:
             with ui.element("p").classes("op-muted"):
                 ui.label(self._doing(job))
         elif glance.look is None and glance.counts and not any(glance.counts.values()):
-            ui.label("No pictures yet: open it, and take some with the camera.").classes("op-muted")
+            ui.label("No images yet: open it, and take some with the camera.").classes("op-muted")
         elif glance.look is None:
             ui.label("Nobody has looked yet for what is wrong with them.").classes("op-muted")
 
@@ -138,7 +138,7 @@ class SetPanel:
         with contextlib.suppress(NotThere):  # somebody has just removed the job
             said = self._studio.jobs.log_tail(job.id, 1)
         what = f": {words.safe(said[0], 120)}" if said else " …"
-        return f"Reading, and looking for duplicates, leaks and odd pictures{what}"
+        return f"Reading, and looking for duplicates, leaks and odd images{what}"
 
     def _actions(self, glance: Glance | None) -> None:
         with ui.element("div").classes("op-actions"):
@@ -172,7 +172,7 @@ def _uploaded(the_set: LibraryDataset) -> bool:
 
 
 def _origin(the_set: LibraryDataset) -> str:
-    """Say where a set's pictures come from."""
+    """Say where a set's images come from."""
     (first, *others) = the_set.sources
     if the_set.made_here:
         text = "in the studio's own folder"

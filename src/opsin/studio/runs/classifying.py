@@ -190,8 +190,8 @@ def _heat(
 def fill_of(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return what hidden pixels become, ``uint8[C]``: what the first layer makes 0.
 
-    That is the mean of the training pictures, as `opsin inspect` takes it; it follows from what
-    the layer makes of black and of white. Models without such a layer get the picture's own mean.
+    That is the mean of the training images, as `opsin inspect` takes it; it follows from what
+    the layer makes of black and of white. Models without such a layer get the image's own mean.
     """
     first = next(iter(classifier.metadata.layers), None)
     if first is None or first.kind != "Normalise":

@@ -67,7 +67,7 @@ class _Question:
 class Workers:
     """Child processes that are kept open, each looking into one run, and what they found.
 
-    A question that takes long (`explain`, all training pictures) has a worker of its own, so that
+    A question that takes long (`explain`, all training images) has a worker of its own, so that
     others go on being answered. A worker that died is started again when it is needed; what it
     was asked then is answered with an error.
 
@@ -97,11 +97,11 @@ class Workers:
 
         Args:
             run_id: The run.
-            do: ``picture``, ``layer``, ``network``, ``nearest`` or ``explain``
+            do: ``image``, ``layer``, ``network``, ``nearest`` or ``explain``
                 (`opsin.commands.inspect_worker`).
             on_progress: Is told how far it is.
-            **with_: What it is asked with: ``picture="test/17"``, or ``kept`` (the key of a
-                picture in `PredictionSession`); ``layer``, ``label``, ``limit``, ``count``.
+            **with_: What it is asked with: ``image="test/17"``, or ``kept`` (the key of an
+                image in `PredictionSession`); ``layer``, ``label``, ``limit``, ``count``.
 
         Raises:
             NotThere: There is no such run.
@@ -194,7 +194,7 @@ class Workers:
         return Said(Path(answer["page"]), answer["said"], f"/inside/{run_id}/{key}.html")
 
     def _line(self, key: str, do: str, with_: dict[str, str | int]) -> bytes:
-        """Return a question as the worker reads it, the bytes of a picture in it."""
+        """Return a question as the worker reads it, the bytes of an image in it."""
         if not self._cleaned:  # what a studio that was killed has left
             shutil.rmtree(self._folder, ignore_errors=True)
             self._cleaned = True

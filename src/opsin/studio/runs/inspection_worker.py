@@ -19,7 +19,7 @@ from opsin.core.errors import OpsinError
 #: Told how far the work is: what is done, units done, units in all (0: nobody knows).
 Told = Callable[[str, int, int], object]
 
-# Bytes of one line of an answer at most: nine pictures, in base64.
+# Bytes of one line of an answer at most: nine images, in base64.
 _LINE: Final = 64 << 20
 # Seconds that a busy worker gets to leave nothing half written behind.
 _GRACE: Final = 2.0

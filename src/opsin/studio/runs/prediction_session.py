@@ -1,4 +1,4 @@
-"""Pictures somebody wants to know about."""
+"""Images somebody wants to know about."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from opsin.studio.runs.inspection_worker import stamp_of, without_path
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
 
-#: Pictures that are kept; of more, those given first are forgotten.
+#: Images that are kept; of more, those given first are forgotten.
 MOST: Final = 200
 # Bytes of all of them together, and of one.
 _BYTES: Final = 96 << 20
@@ -38,9 +38,9 @@ _ONE: Final = 32 << 20
 _OPEN: Final = 2
 # Answers and heat maps that are kept.
 _ANSWERS: Final = 400
-# The longer side of a picture as pages show it, in pixels.
+# The longer side of an image as pages show it, in pixels.
 _SIDE: Final = 640
-# Share of a heat map's pixels that lie within its scale, and how much of the picture it covers.
+# Share of a heat map's pixels that lie within its scale, and how much of the image it covers.
 _BRIGHTEST: Final = 0.99
 _COVER: Final = 0.6
 # By these weights colours become grey (ITU-R BT.601).
@@ -53,7 +53,7 @@ _Found = TypeVar("_Found", Prediction, bytes)
 
 @dataclass(frozen=True)
 class Kept:
-    """A picture as it was given.
+    """An image as it was given.
 
     Args:
         name: What it was called.
@@ -65,7 +65,7 @@ class Kept:
 
 
 class PredictionSession:
-    """Pictures that were selected, dropped, pasted or taken; in memory, and gone with the studio.
+    """Images that were selected, dropped, pasted or taken; in memory, and gone with the studio.
 
     Args:
         studio: Knows the runs.
@@ -82,7 +82,7 @@ class PredictionSession:
         self._heats: OrderedDict[_Asked, bytes] = OrderedDict()
 
     def put(self, content: bytes, name: str) -> str:
-        """Keep a picture and return its key: letters that nobody can guess.
+        """Keep an image and return its key: letters that nobody can guess.
 
         Args:
             content: The file's bytes.
@@ -93,7 +93,7 @@ class PredictionSession:
         """
         if len(content) > _ONE:
             raise ImageError(
-                f"a picture of at most {_ONE >> 20} MB",
+                f"an image of at most {_ONE >> 20} MB",
                 f"it has {len(content) / 1e6:,.0f} MB",
                 "Make it smaller, or put it into a folder and classify that.",
             )
@@ -106,7 +106,7 @@ class PredictionSession:
         return key
 
     def get(self, key: str) -> Kept:
-        """Return a picture.
+        """Return an image.
 
         Raises:
             NotThere: It was never here, or is forgotten.
@@ -114,19 +114,19 @@ class PredictionSession:
         kept = self._kept.get(key)
         if kept is None:
             raise NotThere(
-                "a picture that was given since the studio started",
+                "an image that was given since the studio started",
                 "it is not there any more",
                 "Give it again.",
             )
         return kept
 
     async def answer(self, run: str, key: str) -> Prediction:
-        """Return what a run's classifier says about a picture.
+        """Return what a run's classifier says about an image.
 
         Raises:
-            NotThere: There is no such run or picture.
+            NotThere: There is no such run or image.
             OpsinError: The run has no classifier yet, or its file is damaged.
-            ImageError: It is no readable picture.
+            ImageError: It is no readable image.
         """
         kept = self.get(key)
         stamp, classifier = await self._classifier(run)
@@ -139,15 +139,15 @@ class PredictionSession:
         return found
 
     async def heat(self, run: str, key: str) -> bytes:
-        """Return a heat map over the picture, as a PNG file of the network's size.
+        """Return a heat map over the image, as a PNG file of the network's size.
 
         Bright is what the answer hangs on: hiding it takes the answer's probability down
         (`opsin.inspection.occlusion.occlusion_map`).
 
         Raises:
-            NotThere: There is no such run or picture.
+            NotThere: There is no such run or image.
             OpsinError: The run has no classifier yet, or its file is damaged.
-            ImageError: It is no readable picture.
+            ImageError: It is no readable image.
         """
         answer = await self.answer(run, key)
         stamp, classifier = await self._classifier(run)
@@ -157,12 +157,12 @@ class PredictionSession:
             _remember(self._heats, (stamp, key), found)
         return found
 
-    async def picture(self, key: str) -> bytes:
-        """Return a picture as a PNG file, upright and of a size for pages.
+    async def image(self, key: str) -> bytes:
+        """Return an image as a PNG file, upright and of a size for pages.
 
         Raises:
             NotThere: There is none.
-            ImageError: It is no readable picture.
+            ImageError: It is no readable image.
         """
         kept = self.get(key)
         return await asyncio.to_thread(_upright, kept)
@@ -192,13 +192,13 @@ class PredictionSession:
 
 
 def add_routes(api: FastAPI, studio: Studio) -> None:
-    """Add the addresses of kept pictures, heat maps and answers: by opaque names only."""
+    """Add the addresses of kept images, heat maps and answers: by opaque names only."""
 
     @api.get("/kept/{key}.png")
     async def kept(key: str) -> Response:
         try:
-            # A key is never given to another picture.
-            return _png(await studio.tried.picture(key), "private, max-age=86400")
+            # A key is never given to another image.
+            return _png(await studio.tried.image(key), "private, max-age=86400")
         except OpsinError as error:
             return _missing(error)
 
@@ -225,10 +225,10 @@ def answers_of(job: Job) -> Path:
     """Return the table that a job writes.
 
     Raises:
-        NotThere: It is no job that classifies pictures.
+        NotThere: It is no job that classifies images.
     """
     if job.kind != "predict" or "--out" not in job.argv:
-        raise NotThere("answers to pictures", "this job is another", "See the queue.")
+        raise NotThere("answers to images", "this job is another", "See the queue.")
     return Path(job.argv[job.argv.index("--out") + 1])
 
 
@@ -264,7 +264,7 @@ def _encoded(image: Image.Image) -> bytes:
 
 
 def _over(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> bytes:
-    """Lay the occlusion map of an answer over its picture in grey."""
+    """Lay the occlusion map of an answer over its image in grey."""
     brightest = float(np.quantile(heat, _BRIGHTEST))
     if brightest <= 0:
         brightest = max(float(heat.max()), 1e-30)

@@ -1,4 +1,4 @@
-"""What a run answers on its test pictures."""
+"""What a run answers on its test images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from opsin.core.errors import RunError
 
 @dataclass(frozen=True)
 class RunAnswers:
-    """What a run's file answers on its test pictures (or on validation pictures).
+    """What a run's file answers on its test images (or on validation images).
 
     Args:
-        rows: Each picture's row among those of the run, ``int64[N]``.
+        rows: Each image's row among those of the run, ``int64[N]``.
         labels: Its class, ``int64[N]``.
         answers: The most probable class, ``int64[N]``.
         confidence: That class's probability, ``float32[N]``.
@@ -69,7 +69,7 @@ def read_answers(directory: RunDirectory, split: str) -> RunAnswers:
             raise ValueError(split)
     except (KeyError, ValueError) as error:
         raise RunError(
-            f"answers on the {split} pictures in {directory.predictions.name}",
+            f"answers on the {split} images in {directory.predictions.name}",
             "the file lacks some of its parts",
             "Train again.",
         ) from error

@@ -1,4 +1,4 @@
-"""Corrections of the pictures of a run."""
+"""Corrections of the images of a run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class RunCorrections:
-    """Corrections of a run's pictures, by the run's own rows; they are those of its set.
+    """Corrections of a run's images, by the run's own rows; they are those of its set.
 
     Args:
         whole: The corrections of the set.
-        opened: The run's pictures.
+        opened: The run's images.
         rows: For each of them its row in the set, ``int64[N]``.
     """
 
@@ -39,7 +39,7 @@ class RunCorrections:
         self._place = {int(row): place for place, row in enumerate(rows)}
 
     def now(self) -> dict[int, str | None]:
-        """Return the class of each picture that is another than the run was trained with."""
+        """Return the class of each image that is another than the run was trained with."""
         said = self.whole.now()
         own, classes = self._opened.decoded.labels, self._opened.classes
         # What the run was trained with may have been taken back since.
@@ -60,7 +60,7 @@ class RunCorrections:
         return [int(self._rows[row]) for row in rows]
 
     def _differs(self) -> NDArray[np.bool_]:
-        """Tell which pictures the run's own corrections gave another class."""
+        """Tell which images the run's own corrections gave another class."""
         names = np.array(self._opened.classes, object)[self._opened.decoded.labels]
         source = np.array(self.whole.classes, object)[self.whole.source_labels[self._rows]]
         different: NDArray[np.bool_] = names != source
@@ -68,12 +68,12 @@ class RunCorrections:
 
 
 async def of_run(studio: Studio, run_id: str) -> tuple[LibraryDataset, RunCorrections]:
-    """Return the set that a run was trained with, and the corrections of the run's pictures.
+    """Return the set that a run was trained with, and the corrections of the run's images.
 
     Where nobody has added that set yet, it is added now, with what the run was trained with.
 
     Raises:
-        NotThere: There is no such run, or its pictures have changed since.
+        NotThere: There is no such run, or its images have changed since.
         NotDecoded: They are not in the cache any more.
         SourceError: Its sources are gone or damaged, or there are several.
     """
@@ -87,7 +87,7 @@ async def of_run(studio: Studio, run_id: str) -> tuple[LibraryDataset, RunCorrec
 
 
 def _set_of(studio: Studio, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
-    """Find the set of a run's pictures, or add it."""
+    """Find the set of a run's images, or add it."""
     recipe = opened.recipe
     same = ("test", "classes", "columns", "follow_links")
     for each in studio.sets.all():
@@ -115,13 +115,13 @@ def _set_of(studio: Studio, opened: DecodedDataset, directory: RunDirectory) -> 
 
 
 def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
-    """Return for each picture of a run its row in the set, ``int64[N]``."""
+    """Return for each image of a run its row in the set, ``int64[N]``."""
     kept = np.array(opened.source_rows(range(len(opened))), np.int64)
     names = opened.decoded.about["names"]
     there = whole.decoded.about["names"]
     if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
         return kept
-    # By content as well, where they are as large: two pictures may bear one name.
+    # By content as well, where they are as large: two images may bear one name.
     mine, theirs = (
         [
             (name, digest.tobytes())
@@ -135,7 +135,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
     lost = int((rows < 0).sum())
     if lost:
         raise NotThere(
-            "the run's pictures in their set",
+            "the run's images in their set",
             f"{lost:,} are not there",
             "Look at the set again under Data, or train again.",
         )

@@ -1,4 +1,4 @@
-// Classify pictures: node predict.mjs PICTURE... [--check]; first: npm install --ignore-scripts
+// Classify images: node predict.mjs IMAGE... [--check]; first: npm install --ignore-scripts
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import ort from "onnxruntime-node";
@@ -9,7 +9,7 @@ const about = JSON.parse(readFileSync(here("classes.json"), "utf8"));
 const { width, height, channels, classes } = about;
 const round = (x) => (x % 1 === 0.5 ? 2 * Math.round(x / 2) : Math.round(x)); // as Python does
 
-// Returns a picture as the network wants it: height × width × channels bytes.
+// Returns an image as the network wants it: height × width × channels bytes.
 async function prepare(file) {
   const read = sharp(file).autoOrient().flatten({ background: "white" }).toColourspace("srgb");
   let { data, info } = await read.removeAlpha().raw().toBuffer({ resolveWithObject: true });
@@ -20,7 +20,7 @@ async function prepare(file) {
   if (wide !== width || high !== height) {
     const scale = Math.min(width / wide, height / high);
     const fit = about.resize === "fill" ? "cover" : "fill"; // cut what stands out, or stretch
-    const inner = about.resize !== "fit" ? [width, height] // keep the whole picture
+    const inner = about.resize !== "fit" ? [width, height] // keep the whole image
       : [Math.max(1, round(wide * scale)), Math.max(1, round(high * scale))];
     data = await sharp(data, { raw: { width: wide, height: high, channels } })
       .resize(...inner, { fit, kernel: "linear" })

@@ -1,4 +1,4 @@
-"""Classify pictures: python predict.py PICTURE... [--check]; needs NumPy, Pillow, ONNX Runtime."""
+"""Classify images: python predict.py IMAGE... [--check]; needs NumPy, Pillow, ONNX Runtime."""
 
 # ruff: noqa: T201
 import io
@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def prepare(file: str | Path, about: dict[str, Any]) -> np.ndarray:
-    """Return a picture as the network wants it: uint8[height, width, channels]."""
+    """Return an image as the network wants it: uint8[height, width, channels]."""
     size, channels, resize = (about["width"], about["height"]), about["channels"], about["resize"]
     opened = Image.open(io.BytesIO(Path(file).read_bytes()))
     opened.load()  # first: some PNGs name their orientation behind the pixels
@@ -26,7 +26,7 @@ def prepare(file: str | Path, about: dict[str, Any]) -> np.ndarray:
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != size and resize == "fill":  # cut what stands out
         image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
-    elif image.size != size:  # squash: stretch; fit: keep the whole picture
+    elif image.size != size:  # squash: stretch; fit: keep the whole image
         scale = min(size[0] / image.width, size[1] / image.height)
         fitted = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         inner = fitted if resize == "fit" else size
@@ -42,7 +42,7 @@ def prepare(file: str | Path, about: dict[str, Any]) -> np.ndarray:
 
 
 def main(words: list[str]) -> int:
-    """Print a line for each picture; with --check, compare with expected.json."""
+    """Print a line for each image; with --check, compare with expected.json."""
     session = onnxruntime.InferenceSession(
         HERE / "classifier.onnx", providers=["CPUExecutionProvider"]
     )
