@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import opsin
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import load
@@ -121,6 +123,36 @@ def test_each_metric_has_a_row_of_its_own() -> None:
     figures = measure(np.full((4, 6), 1 / 6, np.float32), np.arange(4), list("abcdef"))
     assert len({metric.key for metric in METRICS}) == len(METRICS)
     assert all(metric.text(figures) for metric in METRICS)
+
+
+@pytest.mark.torch
+def test_a_tracker_is_a_class_of_empty_hooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code_of("A tracker of runs"), str(PAGE), "exec"), names)
+    run, tracker = names["run"], names["JsonLines"]
+    file = tmp_path / f"{run.path.name}.jsonl"
+
+    def lines() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+
+    kept = [{"epoch": row["epoch"], "val_accuracy": row["val_accuracy"]} for row in run.history]
+    assert lines() == [*kept, {"state": "done", "accuracy": run.accuracy}]
+    assert "Device" in capsys.readouterr().err  # the display is there as well
+
+    class Failing(opsin.Watcher):
+        def epoch(self, epoch: opsin.Epoch) -> None:
+            raise ConnectionError("no server")
+
+    observers = [Failing(), tracker(tmp_path)]
+    longer = opsin.resume(run, epochs=3, observers=observers)
+    file = tmp_path / f"{longer.path.name}.jsonl"
+    assert [line.get("epoch") for line in lines()] == [3, None]
+    assert longer.directory.state() == ("done", None)
+    told = capsys.readouterr().err
+    assert "the observer Failing failed (ConnectionError('no server'))" in told
 
 
 def opsin_in(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

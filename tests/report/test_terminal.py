@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.events import WatcherGroup
 from opsin.core.format import plus_minus
 from opsin.core.metadata import Layer
 from opsin.evaluation.metrics import measure
 from opsin.report.terminal import (
-    Both,
     LogFile,
     Terminal,
     bar,
@@ -116,7 +116,7 @@ def test_tables_show_names_as_they_are_written() -> None:
 
 def test_several_watchers_are_told_the_same() -> None:
     streams = [io.StringIO(), io.StringIO()]
-    both = Both(*(LogFile(stream) for stream in streams))
+    both = WatcherGroup(*(LogFile(stream) for stream in streams))
     both.fact("Device", "CPU")
     both.begin("Read", 3, "images")
     both.advance(3)

@@ -8,7 +8,8 @@ import typer
 
 from opsin.cli import options, server_options
 from opsin.cli.output import STOP_TOLD
-from opsin.report.terminal import Both, for_people
+from opsin.core.events import WatcherGroup
+from opsin.report.terminal import for_people
 from opsin.server import serve as run_server
 from opsin.server.server_settings import ServerSettings
 
@@ -36,7 +37,7 @@ def serve(
     Example: opsin serve runs/2026-11-21-fashion-mnist-cnn
     """
     people = for_people(quiet=quiet)
-    watcher = Both(people, server_options.Address("Page")) if as_json else people
+    watcher = WatcherGroup(people, server_options.Address("Page")) if as_json else people
     try:
         run_server(models, ServerSettings(**settings), watcher=watcher)
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered

@@ -120,6 +120,7 @@ def train_classical(
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
         write_request(directory, job)
+        recorder.run_started(directory.path)
         tell_images(recorder, directory, job)
         tell_place(recorder, directory, job)
         seconds = {"load": time.perf_counter() - began}

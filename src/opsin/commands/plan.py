@@ -14,13 +14,13 @@ from opsin.commands.resolve_recipe import decide
 from opsin.commands.training_job import TrainingJob, need_training
 from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
-from opsin.core.events import Watcher
+from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.format import about, millions
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
-from opsin.report.terminal import Both, for_people
+from opsin.report.terminal import for_people
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100
@@ -127,7 +127,7 @@ def plan(
     """
     need_training(model)
     noted = _Noted()
-    watcher = Both(watcher or for_people(quiet=quiet), noted)
+    watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
     dataset = dataset_given(data, options, watcher)
     tell_limits(watcher, dataset)
     if model in MODELS:

@@ -13,16 +13,16 @@ from opsin.commands.watchdog import Watchdog
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.core.events import Watcher
+from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.pace import epoch_of
 from opsin.core.storage import storage_errors
-from opsin.report.terminal import Both, LogFile
+from opsin.report.terminal import LogFile
 
 #: Seconds between two signs of life in ``status.json``, at the least.
 _HEARTBEAT: Final = 1.0
 
 
-class Recorder(Both):
+class Recorder(WatcherGroup):
     """Passes everything on, and keeps history and heartbeat of the run.
 
     Args:
@@ -136,8 +136,11 @@ def recorded(directory: RunDirectory, watcher: Watcher) -> Iterator[Recorder]:
                 if any(directory.checkpoints.glob("*.json")):
                     recorder.note(f"nothing is lost; to go on: opsin resume {directory.path}")
             raise
-        over = recorder.stopped or recorder.cause
-        directory.set_status("stopped" if over else "done", cause=recorder.cause)
+        else:
+            over = recorder.stopped or recorder.cause
+            directory.set_status("stopped" if over else "done", cause=recorder.cause)
+        finally:
+            recorder.run_ended(directory.path)
 
 
 def _in_words(error: BaseException) -> str:

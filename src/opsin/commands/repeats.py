@@ -95,6 +95,7 @@ def train_repeats(
     runs: str | os.PathLike[str] = "runs",
     name: str | None = None,
     watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
     quiet: bool = False,
     **options: Any,
 ) -> Repeats:
@@ -111,6 +112,7 @@ def train_repeats(
         runs: Folder for run directories and for the summary.
         name: What the run directories are called, before ``-seed0``, ``-seed1`` ….
         watcher: Is told how far the work is.
+        observers: As for `opsin.train`.
         quiet: Show nothing.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
 
@@ -139,7 +141,7 @@ def train_repeats(
         _Planned(dataset, seed, f"seed{seed}", f"{number} of {repeats} · seed {seed}")
         for number, seed in enumerate(range(first, first + repeats), 1)
     ]
-    series = _Series("repeats", model, Path(runs), name, watcher, quiet)
+    series = _Series("repeats", model, Path(runs), name, watcher, observers, quiet)
     return series.train(planned, options)
 
 
@@ -152,6 +154,7 @@ def train_folds(
     runs: str | os.PathLike[str] = "runs",
     name: str | None = None,
     watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
     quiet: bool = False,
     **options: Any,
 ) -> Repeats:
@@ -171,6 +174,7 @@ def train_folds(
         runs: Folder for run directories and for the summary.
         name: What the run directories are called, before ``-fold1of5``, ``-fold2of5`` ….
         watcher: Is told how far the work is.
+        observers: As for `opsin.train`.
         quiet: Show nothing.
         **options: As for `opsin.train`, but for ``fold``.
 
@@ -205,7 +209,7 @@ def train_folds(
         _Planned(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
         for number, part in enumerate(parts, 1)
     ]
-    series = _Series("folds", model, Path(runs), name, watcher, quiet)
+    series = _Series("folds", model, Path(runs), name, watcher, observers, quiet)
     return series.train(planned, options)
 
 
@@ -326,6 +330,7 @@ class _Series:
     runs: Path
     name: str | None
     watcher: Watcher | None
+    observers: Sequence[Watcher]
     quiet: bool
 
     def train(self, planned: Sequence[_Planned], options: dict[str, Any]) -> Repeats:
@@ -342,6 +347,7 @@ class _Series:
                     runs=self.runs,
                     name=f"{self._title(plan.data)}-{plan.suffix}",
                     watcher=self.watcher,
+                    observers=self.observers,
                     quiet=self.quiet,
                     **{**given, "seed": plan.seed},
                 )

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images, with_run_split
 from opsin.models.resolve import changed
-from opsin.report.terminal import for_people
+from opsin.report.terminal import with_observers
 
 if TYPE_CHECKING:
     from opsin.training.checkpoint import Tensors, TrainingState
@@ -40,6 +41,7 @@ def resume(
     *,
     name: str | None = None,
     watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
     quiet: bool = False,
     **changes: Any,
 ) -> Run:
@@ -51,6 +53,8 @@ def resume(
             moved (default: read from its sources). They must be the same.
         name: What a new run is called (default: its parent's name).
         watcher: Is told how far the work is (default: a progress display on standard error).
+        observers: Get the same events beside the display, such as trackers of yours; one that
+            raises costs a warning, and never the run.
         quiet: Show nothing.
         **changes: Options of the training that are to be others from here on: ``epochs``,
             ``rate`` … The training then goes on in a new run that names this one as its parent.
@@ -75,7 +79,7 @@ def resume(
         True
     """
     began = time.perf_counter()
-    watcher = watcher or for_people(quiet=quiet)
+    watcher = with_observers(watcher, observers, quiet=quiet)
     changes = {key: value for key, value in changes.items() if value is not None}
     parent = RunDirectory.open(run)
     recipe = _network_of(parent)

@@ -21,7 +21,7 @@ from opsin.core.events import Watcher
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
-from opsin.report.terminal import for_people
+from opsin.report.terminal import with_observers
 
 if TYPE_CHECKING:
     from opsin.commands.training_job import Start
@@ -36,6 +36,7 @@ def train(
     runs: str | os.PathLike[str] = "runs",
     name: str | None = None,
     watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
     quiet: bool = False,
     **options: Any,
 ) -> Run:
@@ -54,6 +55,8 @@ def train(
         runs: Folder for run directories.
         name: What the run directory is called (default: source and model).
         watcher: Is told how far the work is (default: a progress display on standard error).
+        observers: Get the same events beside the display, such as trackers of yours; one that
+            raises costs a warning, and never the run.
         quiet: Show nothing.
         **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
             `opsin.classical.classical_recipe`); with a source also those of its data part:
@@ -81,7 +84,7 @@ def train(
     need_training(model)
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
-    watcher = watcher or for_people(quiet=quiet)
+    watcher = with_observers(watcher, observers, quiet=quiet)
     dataset = dataset_given(data, options, watcher)
     source = dataset.recipe.title
     if model in MODELS:
@@ -138,6 +141,7 @@ def carry_out(
         directory = directory_of()
         with threads_for(job.work), recorded(directory, watcher) as recorder:
             write_request(directory, job)
+            recorder.run_started(directory.path)
             tell_start(recorder, directory, job)
             seconds = {"load": time.perf_counter() - began}
             # Held to the end: once trained, a Ctrl-C would only lose what is nearly done.

@@ -1,8 +1,9 @@
-"""What long work tells whoever watches it."""
+"""The events of long work, and who gets them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.metadata import Layer
@@ -34,28 +35,128 @@ class Watcher:
     def advance(self, done: int, **figures: float) -> None:
         """``done`` units of the current work are finished, in all.
 
-        A training tells three figures of the whole beside those of the work in hand: ``share``
+        A training gives three figures of the whole beside those of the work in hand: ``share``
         (of all epochs, 0 to 1), ``left`` (seconds) and ``speed`` (units a second).
         """
 
     def end(self) -> None:
         """The current work is over."""
 
+    def run_started(self, run: Path) -> None:
+        """A run directory has its recipe and its split; ``opsin.Run(run).recipe`` reads it.
+
+        Also when a training resumes in the directory that it has.
+        """
+
     def epoch(self, epoch: Epoch) -> None:
         """An epoch and its validation are over."""
 
     def confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """What an epoch takes for what, told right before it: right class by answer, ``[K][K]``.
+        """An epoch's confusion matrix, right before `epoch`: right class by answer, ``[K][K]``.
 
-        Counted on the validation images. Many classes (over 50) are not told of.
+        Counted on the validation images, for at most 50 classes.
         """
 
     def rewind(self, epochs: int) -> None:
-        """The training goes on from earlier: of the epochs told, only so many count."""
+        """The training continues from an earlier state: only the first ``epochs`` epochs count.
+
+        Called when a training resumes, and when it steps back because its loss exploded.
+        """
+
+    def run_ended(self, run: Path) -> None:
+        """All files of a run are written, or it has stopped or failed.
+
+        ``opsin.Run(run)`` has its figures, and ``run.directory.state()`` says how it ended.
+        """
 
     def doing(self, what: str) -> None:
-        """What is being done from now on, such as "validation"; told often, so be quick."""
+        """What is being done from now on, such as "validation"; called often, so be quick."""
 
 
 #: Watches in silence.
 SILENT = Watcher()
+
+
+class WatcherGroup(Watcher):
+    """Passes every event on to several watchers."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self.watchers = list(watchers)
+
+    def each(self, event: Callable[[Watcher], None]) -> None:
+        """Pass one event on."""
+        for watcher in self.watchers:
+            event(watcher)
+
+    def fact(self, name: str, text: str) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.fact(name, text))
+
+    def layers(self, layers: Sequence[Layer]) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.layers(layers))
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.note(text))
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.begin(what, total, unit))
+
+    def advance(self, done: int, **figures: float) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.advance(done, **figures))
+
+    def end(self) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.end())
+
+    def run_started(self, run: Path) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.run_started(run))
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.epoch(epoch))
+
+    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.confusion(epoch, counts))
+
+    def rewind(self, epochs: int) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.rewind(epochs))
+
+    def run_ended(self, run: Path) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.run_ended(run))
+
+    def doing(self, what: str) -> None:
+        """Pass on."""
+        self.each(lambda watcher: watcher.doing(what))
+
+
+class Observers(WatcherGroup):
+    """Watchers that a user adds: one that raises costs a warning, and never the work.
+
+    Args:
+        display: Gets the warning. The observer gets no further events.
+        observers: The user's.
+    """
+
+    def __init__(self, display: Watcher, observers: Sequence[Watcher]) -> None:
+        super().__init__(*observers)
+        self.display = display
+
+    def each(self, event: Callable[[Watcher], None]) -> None:
+        """Pass one event on, and drop the observers that fail."""
+        for observer in list(self.watchers):
+            try:
+                event(observer)
+            except Exception as error:  # noqa: BLE001  it is the user's code
+                self.watchers.remove(observer)
+                self.display.note(
+                    f"the observer {type(observer).__name__} failed ({error!r}): the work goes on "
+                    "without it"
+                )

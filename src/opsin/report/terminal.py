@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
-from opsin.core.events import Watcher
+from opsin.core.events import Observers, Watcher, WatcherGroup
 from opsin.core.format import clock, plus_minus
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
@@ -202,67 +202,18 @@ class LogFile(Terminal):
         )
 
 
-class Both(Watcher):
-    """Passes everything on to several watchers."""
-
-    def __init__(self, *watchers: Watcher) -> None:
-        self.watchers = watchers
-
-    def fact(self, name: str, text: str) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.fact(name, text)
-
-    def note(self, text: str) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.note(text)
-
-    def layers(self, layers: Sequence[Layer]) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.layers(layers)
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.begin(what, total, unit)
-
-    def advance(self, done: int, **figures: float) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.advance(done, **figures)
-
-    def end(self) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.end()
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.epoch(epoch)
-
-    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.confusion(epoch, counts)
-
-    def rewind(self, epochs: int) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.rewind(epochs)
-
-    def doing(self, what: str) -> None:
-        """Pass on."""
-        for watcher in self.watchers:
-            watcher.doing(what)
-
-
 def for_people(*, quiet: bool = False) -> Watcher:
     """Return the watcher of the command line: on standard error, which leaves output to answers."""
     width = None if sys.stderr.isatty() else UNWRAPPED
     return Watcher() if quiet else Terminal(PlainLines(stderr=True, emoji=False, width=width))
+
+
+def with_observers(
+    watcher: Watcher | None, observers: Sequence[Watcher], *, quiet: bool = False
+) -> Watcher:
+    """Return a watcher, by default that of the command line, that the user's observers join."""
+    display = watcher or for_people(quiet=quiet)
+    return WatcherGroup(display, Observers(display, observers)) if observers else display
 
 
 def layer_table(layers: Sequence[Layer]) -> Table:
