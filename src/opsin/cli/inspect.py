@@ -98,12 +98,6 @@ def inspect(
     open_page: Annotated[
         bool, typer.Option("--open", help="Show the page in the web browser.")
     ] = False,
-    worker: Annotated[
-        bool,
-        typer.Option(
-            "--worker", hidden=True, help="Answer questions on standard input, a line each."
-        ),
-    ] = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -115,11 +109,6 @@ def inspect(
 
     Example: opsin inspect runs/cnn --layer block2.relu2 --class Bag
     """
-    if worker:
-        from opsin.commands.inspect_worker import work  # noqa: PLC0415  slow to load
-
-        work(model, out)
-        return
     from opsin.commands.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 
     found = workflow(

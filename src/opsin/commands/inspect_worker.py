@@ -1,28 +1,33 @@
-"""Answers questions about one classifier, line by line."""
+"""The process that looks inside one classifier for the studio.
+
+It is started as ``python -m opsin.commands.inspect_worker MODEL FOLDER``, answers one frame after
+another, and ends when its standard input is closed.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import io
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final, cast
 
 from opsin.commands.inspect import NEIGHBOURS, Insight, look_at_network
 from opsin.commands.inspect_model import Inspection
+from opsin.core.child_process import error_values, take_output
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import Watcher
+from opsin.core.framing import Header, pack, receive, whole
 from opsin.data.image_encoding import png_address
 from opsin.runtime.classifier import Prediction
 
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
-_IMAGE: Final = frozenset({"image", "content", "name"})
+_IMAGE: Final = frozenset({"image", "name"})
 # What each question may be asked with; that is all text but for numbers of images.
 _WITH: Final = {
     "image": _IMAGE | {"layer"},
@@ -32,10 +37,10 @@ _WITH: Final = {
     "network": frozenset(),
 }
 _NUMBERS: Final = frozenset({"count", "limit"})
-# Seconds between two lines about the progress of the same work.
+# Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
-Say = Callable[[dict[str, Any]], None]
+Say = Callable[[Header], None]
 
 
 class WorkerAnswers:
@@ -44,7 +49,7 @@ class WorkerAnswers:
     Args:
         model: A run directory, or a ``classifier.onnx``.
         folder: Where pages go, each under the name that its question has as ``id``.
-        say: Is given each line that goes out.
+        say: Sends a header.
     """
 
     def __init__(self, model: str | os.PathLike[str], folder: Path, say: Say) -> None:
@@ -61,31 +66,33 @@ class WorkerAnswers:
             "explain": self._explain,
         }
 
-    def answer(self, line: str) -> None:
-        """Answer one line: what was found, or why nothing was.
+    def answer(self, question: Header, content: bytes) -> None:
+        """Answer one question: what was found, or why nothing was.
 
         Args:
-            line: ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``
+            question: ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``
+            content: The bytes of an image that is not known, or nothing.
         """
         number = None
         try:
-            asked = _read(line)
-            self._progress.number = number = _number(asked)
-            verb, given = _question(asked)
+            self._progress.number = number = _number(question)
+            verb, given = _question(question)
+            if _WITH[verb] >= _IMAGE:
+                given["content"] = content
             said = self._do(number, verb, given)
             self._say({"id": number, "page": said.pop("page", None), "said": said})
         except OpsinError as error:
-            self._refuse(number, type(error).__name__, error)
+            self._refuse(number, error)
         except MemoryError:
-            self._refuse(number, "MemoryError", OpsinError(
+            self._refuse(number, OpsinError(
                 "enough memory", "there was too little", "Close other programs and ask again."
             ))  # fmt: skip
         except OSError as error:
-            if isinstance(error, BrokenPipeError):  # nobody listens any more
+            if isinstance(error, BrokenPipeError):  # nothing reads the answers any more
                 raise
             reason = (error.strerror or str(error)).lower()
-            self._refuse(number, "OSError", OpsinError(
-                "the system to do its part", reason, "See to it and ask again."
+            self._refuse(number, OpsinError(
+                "a file that can be read and written", reason, "Correct this and ask again."
             ))  # fmt: skip
 
     def _do(self, number: str, verb: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -93,18 +100,17 @@ class WorkerAnswers:
             self._look = Inspection(self._model, watcher=self._progress)
         return self._verbs[verb](self._look, self._folder / f"{number}.html", **given)
 
-    def _refuse(self, number: str | None, kind: str, error: OpsinError) -> None:
-        parts = {"expected": error.expected, "received": error.received, "advice": error.advice}
-        self._say({"id": number, "error": {"kind": kind, **parts}})
+    def _refuse(self, number: str | None, error: OpsinError) -> None:
+        self._say({"id": number, "error": error_values(error)})
 
     def _image(
-        self, look: Inspection, page: Path, *, layer: str | None = None, **image: str
+        self, look: Inspection, page: Path, *, layer: str | None = None, **image: Any
     ) -> dict[str, Any]:
         """What a layer, or each of them, makes of an image."""
         return self._shown(look, page, _answer(look, **image), layer)
 
     def _explain(
-        self, look: Inspection, page: Path, *, label: str | None = None, **image: str
+        self, look: Inspection, page: Path, *, label: str | None = None, **image: Any
     ) -> dict[str, Any]:
         """Why an image got its answer: heat maps with their checks."""
         answer = _answer(look, **image)
@@ -147,7 +153,7 @@ class WorkerAnswers:
         return {"page": str(page), "layers": len(summary.rows)}
 
     def _nearest(
-        self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **image: str
+        self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **image: Any
     ) -> dict[str, Any]:
         """The training images that the network sees most like an image, with their pixels."""
         del page  # it has none
@@ -184,28 +190,19 @@ class _Progress(Watcher):
         self._say({"id": self.number, "progress": [self._what, done, self._total]})
 
 
-def _read(line: str) -> dict[str, Any]:
-    """Return a line's object, or nothing where it holds none."""
-    try:
-        asked = json.loads(line)
-    except ValueError:
-        return {}
-    return asked if isinstance(asked, dict) else {}
-
-
-def _number(asked: dict[str, Any]) -> str:
+def _number(asked: Header) -> str:
     """Return what a question is called: letters and digits, since its page is called so too."""
     number = asked.get("id")
     if not isinstance(number, str) or not re.fullmatch(r"[A-Za-z0-9]{1,64}", number):
         raise RecipeError(
-            'a line such as {"id": "1", "do": "network", "with": {}}',
+            'a question such as {"id": "1", "do": "network", "with": {}}',
             f"got {json.dumps(asked)[:80]}",
-            "Send one question a line.",
+            "Send one question a frame.",
         )
     return number
 
 
-def _question(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _question(asked: Header) -> tuple[str, dict[str, Any]]:
     """Return what is asked, and with what."""
     verb, given = asked.get("do"), asked.get("with", {})
     if not isinstance(verb, str) or verb not in _WITH:
@@ -223,14 +220,14 @@ def _question(asked: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             f"got {json.dumps(given)[:80]}",
             "Ask with these.",
         )
-    return verb, given
+    return verb, dict(given)
 
 
 def _answer(
     look: Inspection,
     *,
     image: str | None = None,
-    content: str | None = None,
+    content: bytes = b"",
     name: str = "image",
 ) -> Prediction:
     """Return the answer to an image.
@@ -238,20 +235,17 @@ def _answer(
     Args:
         look: The classifier.
         image: One of the known images by part and number, such as ``test/17``.
-        content: Or the bytes of any, in base64.
+        content: Or the bytes of any.
         name: What to call those.
 
     Raises:
         RecipeError: Neither or both were given, or there is no such image.
         ImageError: The bytes are no image.
     """
-    if (image is None) == (content is None):
+    if (image is None) == (not content):
         raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
-    if content is not None:
-        try:
-            return look.predict(base64.b64decode(content, validate=True), name=name)
-        except binascii.Error as error:
-            raise RecipeError("content in base64", str(error).lower(), "Encode it.") from None
+    if content:
+        return look.predict(content, name=name)
     known = str(image)
     if not _KNOWN.fullmatch(known) or look.known.row_called(known) is None:
         count = len(look.known.test)
@@ -273,53 +267,49 @@ def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -
     return {"page": str(page), "answer": answer.to_json(), "actual": label}
 
 
-def answer_lines(
-    model: str | os.PathLike[str], folder: Path, lines: Iterable[str], out: TextIO
+def answer_frames(
+    model: str | os.PathLike[str], folder: Path, source: io.BufferedIOBase, target: BinaryIO
 ) -> None:
-    """Answer questions until there are no more, one JSON object a line.
+    """Answer questions until there are no more, one frame (`opsin.core.framing`) each.
 
-    In: ``{"id", "do": "image" | "layer" | "network" | "nearest" | "explain", "with": {…}}``.
+    In: ``{"id", "do": "image" | "layer" | "network" | "nearest" | "explain", "with": {…}}``, and as
+    the body the bytes of an image that the classifier's run does not have.
     Out: ``{"id", "progress": [what, done, total]}`` any number of times (a total of 0: it is
-    unknown), then ``{"id", "page": path or null, "said": {…}}`` or
-    ``{"id", "error": {kind, expected, received, advice}}``.
+    unknown), then ``{"id", "page": path or null, "said": {…}}`` or ``{"id", "error": […]}``
+    (`opsin.core.child_process.error_values`).
 
     Args:
         model: A run directory, or a ``classifier.onnx``.
         folder: Where pages go, each called after the ``id`` (letters and digits) of its question.
-        lines: The questions.
-        out: Where the answers go.
+        source: The questions.
+        target: Where the answers go.
 
     Example:
-        >>> import io, opsin, tempfile
+        >>> import opsin, tempfile
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
-        >>> out, folder = io.StringIO(), Path(tempfile.mkdtemp())
-        >>> answer_lines(run.path, folder, ['{"id": "a", "do": "network"}'], out)
-        >>> json.loads(out.getvalue().splitlines()[-1])["said"]
-        {'layers': 5}
-        >>> (folder / "a.html").is_file()
+        >>> asked, said = io.BytesIO(*pack({"id": "a", "do": "network"})), io.BytesIO()
+        >>> answer_frames(run.path, run.path, asked, said)
+        >>> said.getvalue().endswith(b'"said":{"layers":5}}')
+        True
+        >>> (run.path / "a.html").is_file()
         True
     """
 
-    def say(said: dict[str, Any]) -> None:
-        out.write(json.dumps(said, ensure_ascii=True, allow_nan=False) + "\n")
-        out.flush()
+    def say(header: Header) -> None:
+        target.write(b"".join(pack(header)))
+        target.flush()
 
     answers = WorkerAnswers(model, folder, say)
-    for line in lines:
-        if line.strip():
-            answers.answer(line)
+    while (frame := receive(source)) is not None:
+        answers.answer(frame[0], whole(frame[1]))
 
 
-def work(model: str | os.PathLike[str], folder: Path | None) -> None:
-    """Answer the questions on standard input until it is closed.
+def main() -> None:
+    """Answer the questions on standard input until it is closed."""
+    model, folder = sys.argv[1:]
+    output = take_output()
+    answer_frames(model, Path(folder), cast(io.BufferedIOBase, sys.stdin.buffer), output)
 
-    Standard output is kept for the answers: whatever else is printed goes to standard error.
 
-    Args:
-        model: A run directory, or a ``classifier.onnx``.
-        folder: Where pages go (default: ``inspection`` in the run directory, or here).
-    """
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as out:
-        os.dup2(2, 1)
-        where = Inspection(model).folder if folder is None else folder
-        answer_lines(model, where, sys.stdin, out)
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,10 @@ import io
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 _LENGTHS: Final = struct.Struct("<IQ")
 
@@ -67,6 +70,15 @@ def receive(stream: io.RawIOBase | io.BufferedIOBase) -> tuple[Header, memoryvie
     if header is None or content is None:
         return None
     return json.loads(bytes(header)), content
+
+
+async def receive_soon(stream: asyncio.StreamReader) -> tuple[Header, bytes] | None:
+    """Wait for a frame as `receive` does, in an event loop."""
+    try:
+        head, body = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
+        return json.loads(await stream.readexactly(head)), await stream.readexactly(body)
+    except EOFError:  # asyncio.IncompleteReadError
+        return None
 
 
 def whole(view: memoryview) -> bytes:

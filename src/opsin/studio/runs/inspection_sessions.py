@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
-import json
 import shutil
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -19,13 +17,7 @@ from fastapi.responses import FileResponse
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.image_routes import ALONE
-from opsin.studio.runs.inspection_worker import (
-    PARTS,
-    InspectionWorker,
-    Told,
-    stamp_of,
-    without_path,
-)
+from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress, stamp_of
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -55,7 +47,7 @@ class _Question:
 
     run_id: str
     task: asyncio.Task[Said]
-    listeners: set[Told] = field(default_factory=set)
+    listeners: set[OnProgress] = field(default_factory=set)
     progress: tuple[str, int, int] = ("", 0, 0)
 
     def tell(self, what: str, done: int, total: int) -> None:
@@ -89,7 +81,7 @@ class Workers:
         self._ended = False
 
     async def ask(
-        self, run_id: str, do: str, *, on_progress: Told | None = None, **with_: str | int
+        self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **with_: str | int
     ) -> Said:
         """Ask a question; one that is being answered, or was, is not asked twice.
 
@@ -176,34 +168,32 @@ class Workers:
         # The worker looks for the run's images by itself; without any it can do all else.
         with contextlib.suppress(MovedError):
             await asyncio.to_thread(self._studio.check_places, directory)
-        line = await asyncio.to_thread(self._line, key, do, with_)
+        await asyncio.to_thread(self._make_folder)
+        given, content = dict(with_), b""
+        if "kept" in given:
+            kept = self._studio.tried.get(str(given.pop("kept")))
+            given["name"], content = kept.name, kept.content
         worker = await self._borrow(directory, slow=_slow(do, with_))
         try:
             await worker.start()
-            answer = await worker.ask(line, self._asked[key].tell)
+            answer = await worker.ask(
+                {"id": key, "do": do, "with": given}, content, self._asked[key].tell
+            )
         except asyncio.CancelledError:
             await worker.end()
             raise
         finally:
             await self._give_back(worker)
         self._forget()
-        if "error" in answer:
-            raise without_path(OpsinError(*map(answer["error"].get, PARTS)), directory)
         if answer["page"] is None:
             return Said(None, answer["said"])
         return Said(Path(answer["page"]), answer["said"], f"/inside/{run_id}/{key}.html")
 
-    def _line(self, key: str, do: str, with_: dict[str, str | int]) -> bytes:
-        """Return a question as the worker reads it, the bytes of an image in it."""
+    def _make_folder(self) -> None:
         if not self._cleaned:  # what a studio that was killed has left
             shutil.rmtree(self._folder, ignore_errors=True)
             self._cleaned = True
         self._folder.mkdir(parents=True, exist_ok=True)
-        given = dict(with_)
-        if "kept" in given:
-            kept = self._studio.tried.get(str(given.pop("kept")))
-            given |= {"content": base64.b64encode(kept.content).decode(), "name": kept.name}
-        return json.dumps({"id": key, "do": do, "with": given}).encode() + b"\n"
 
     async def _borrow(self, directory: RunDirectory, *, slow: bool) -> InspectionWorker:
         """Return a worker for a run that nobody else uses; wait where all are busy."""
