@@ -6,7 +6,7 @@ from typing import Any
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.core.format import plus_minus
+from opsin.core.format import counted, plus_minus
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import class_table, confusions, corrected_in_words, for_people
 
@@ -53,7 +53,7 @@ def evaluate(
         f"{title}   accuracy {plus_minus(figures)}   {summary_of(figures, '   ')}",
         markup=False,
     )
-    screen.print(f"{figures['images']:,} images in {figures['seconds']:.1f} s")
+    screen.print(f"{counted(figures['images'], 'image')} in {figures['seconds']:.1f} s")
     if figures["corrected"]:
         screen.print(f"{corrected_in_words(figures['corrected'], figures['part'])}.", markup=False)
     if figures["seen"]:

@@ -24,7 +24,7 @@ from opsin.commands.classify.each import (
 )
 from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
-from opsin.core.format import clock
+from opsin.core.format import clock, counted
 from opsin.core.recipe_options import split_pairs
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.classifier import Prediction
@@ -261,7 +261,8 @@ def _summarise(screen: Console, done: Classified) -> None:
     before = f", {done.resumed:,} of them before" if done.resumed else ""
     name = escape(printable(str(done.out)))
     screen.print(
-        f"[bold]Answers[/]   {name} · {done.images:,} images{before} · {clock(done.seconds)}{speed}"
+        f"[bold]Answers[/]   {name} · {counted(done.images, 'image')}{before} · "
+        f"{clock(done.seconds)}{speed}"
     )
     counts = [f"{escape(printable(name))} {count:,}" for name, count in done.answers.items()]
     if counts:
@@ -271,11 +272,11 @@ def _summarise(screen: Console, done: Classified) -> None:
     if done.sorted_into is not None:
         folder = escape(printable(str(done.sorted_into)))
         screen.print(
-            f"[bold]Sorted[/]    {folder} · {done.placed:,} images placed        "
+            f"[bold]Sorted[/]    {folder} · {counted(done.placed, 'image')} placed        "
             f"Undo  opsin unsort {folder}"
         )
         if done.unplaced:
-            screen.print(f"          {done.unplaced:,} images could not be placed")
+            screen.print(f"          {counted(done.unplaced, 'image')} could not be placed")
 
 
 def _print(screen: Console, prediction: Prediction, top: int) -> None:

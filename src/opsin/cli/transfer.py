@@ -10,7 +10,7 @@ from rich.table import Table
 from opsin.cli.output import console, print_json
 from opsin.commands.changes import Changes, Pair
 from opsin.commands.transfer import Exported
-from opsin.core.format import file_size
+from opsin.core.format import counted, file_size
 from opsin.data.run_images import RunImage
 from opsin.report.terminal import printable
 
@@ -24,7 +24,7 @@ def tell_export(written: Exported, *, as_json: bool) -> None:
         return
     screen = console()
     size = file_size(written.bytes)
-    screen.print(f"{written.images:,} images, {size}  {written.path}", markup=False)
+    screen.print(f"{counted(written.images, 'image')}, {size}  {written.path}", markup=False)
     screen.print(f"Train on them with: {written.command}", markup=False)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import file_size, plus_minus
+from opsin.core.format import counted, file_size, grey_or_colour, plus_minus
 from opsin.core.storage import write_bytes
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.report.inside.inspection_page import Section, render_page
@@ -75,8 +75,9 @@ def write_network_page(
         "File": file_size(summary.file_bytes),
     }
     like = look.classifier.metadata.preparation
-    size = f"{like.width}×{like.height} {'grey' if like.channels == 1 else 'colour'} pixels"
-    verdict = f"{len(rows):,} layers lead from {size} to {len(classes):,} classes"
+    size = f"{like.width}×{like.height} {grey_or_colour(like.channels)} pixels"
+    layers = counted(len(rows), "layer leads", "layers lead")
+    verdict = f"{layers} from {size} to {counted(len(classes), 'class', 'classes')}"
     _write(found, page, render_page(_name(look), verdict, facts, sections))
 
 

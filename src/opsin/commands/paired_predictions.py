@@ -14,6 +14,7 @@ from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
+from opsin.core.format import grey_or_colour
 from opsin.data.run_images import RunImage, read_images
 
 Part = Literal["test", "val"]
@@ -79,7 +80,7 @@ class _AlignedAnswers:
     @property
     def size(self) -> str:
         height, width, channels, resize = self.prepared
-        return f"{height}×{width} {'grey' if channels == 1 else 'colour'} ({resize})"
+        return f"{height}×{width} {grey_or_colour(channels)} ({resize})"
 
     @property
     def keys(self) -> list[bytes]:

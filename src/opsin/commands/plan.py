@@ -15,7 +15,7 @@ from opsin.commands.training_job import TrainingJob, need_training
 from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
-from opsin.core.format import about, millions
+from opsin.core.format import about, file_size, millions
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
@@ -219,7 +219,7 @@ def in_words(planned: Plan) -> list[tuple[str, str]]:
             ("Time", f"{most}about {about(seconds)} for {epochs} epoch{'s' if epochs > 1 else ''}")
         )
         # Two digits: more would say more than is known.
-        lines.append(("Memory", f"about {(planned.memory or 0) / 1e6:,.0f} MB beside the images"))
+        lines.append(("Memory", f"about {file_size(planned.memory or 0)} beside the images"))
         rates = [rate for _, rate in planned.rates]
         ends = f"{rates[0]:.2g} at first, {rates[-1]:.2g} at the end"
         lines.append(("Rate", f"{recipe.training.schedule} · {max(rates):.2g} at most, {ends}"))

@@ -8,7 +8,7 @@ from opsin.commands.test_set_usage import looks_in_words
 from opsin.commands.training_job import Made
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
-from opsin.core.format import clock, file_size, millions, plus_minus
+from opsin.core.format import clock, counted, file_size, millions, plus_minus
 from opsin.data.dataset import Dataset
 from opsin.data.thin_parts import thin_parts
 from opsin.evaluation.metric_table import summary_of
@@ -87,7 +87,7 @@ def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
     apart = f"{corrected_in_words(corrected, report['split'])} · " if corrected else ""
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({figures['images']:,} images, {how}) · {apart}"
+        f"accuracy {plus_minus(figures)} ({counted(figures['images'], 'image')}, {how}) · {apart}"
         f"{summary_of(figures)}",
     )
     if report["rests_on"]:

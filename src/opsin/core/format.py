@@ -72,6 +72,31 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun, in the singular or plural.
+
+    Args:
+        number: How many.
+        one: The singular, or a whole phrase: ``label is``.
+        several: The plural, where it does not end in "s": ``labels are``.
+
+    Example:
+        >>> counted(1, "image"), counted(70_000, "image"), counted(2, "class", "classes")
+        ('1 image', '70,000 images', '2 classes')
+    """
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def grey_or_colour(channels: int) -> str:
+    """Return what images of 1 or 3 channels are called.
+
+    Example:
+        >>> grey_or_colour(1), grey_or_colour(3)
+        ('grey', 'colour')
+    """
+    return "grey" if channels == 1 else "colour"
+
+
 def short_count(number: float) -> str:
     """Return a count in few letters.
 

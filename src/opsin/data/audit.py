@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
 from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
@@ -281,7 +282,7 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         f"Classes of fewer than {_FEW} images",
         "trains with what there is; their figures are uncertain",
         "add images, or leave the class out with --classes",
-        tuple(_class_case(dataset, int(k), f"{counts[k]:,} images") for k in small),
+        tuple(_class_case(dataset, int(k), counted(int(counts[k]), "image")) for k in small),
     )
     most = int(counts.argmax())
     behind = [
@@ -291,10 +292,10 @@ def _classes(dataset: Dataset) -> Iterator[Finding]:
         "unbalanced",
         len(behind),
         f"Classes more than {_UNBALANCED:.0f} times smaller than {dataset.classes[most]!r} "
-        f"({counts[most]:,} images)",
+        f"({counted(int(counts[most]), 'image')})",
         "lets them count more while training",
         "add images, or give --balance none if the world is as uneven",
-        tuple(_class_case(dataset, int(k), f"{counts[k]:,} images") for k in behind),
+        tuple(_class_case(dataset, int(k), counted(int(counts[k]), "image")) for k in behind),
     )
     pairs = alike_names(dataset.classes)
     yield Finding(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from opsin.core.arguments import checked
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted, grey_or_colour
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, sources
@@ -178,8 +179,8 @@ class Dataset:
             for part in ("train", "val", "test")
             if len(self.split.rows(part))
         )
-        kind = "grey" if channels == 1 else "colour"
-        images = f"{len(self):,} images {height}×{width} {kind}"
+        kind = grey_or_colour(channels)
+        images = f"{counted(len(self), 'image')} {height}×{width} {kind}"
         return f"{images} · {len(self.classes)} classes · {sizes}"
 
     def describe(self) -> dict[str, Any]:

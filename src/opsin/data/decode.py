@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import file_size
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import scratch_directory, storage_errors
@@ -141,7 +142,7 @@ def _decoded(
     if needed > limit:
         key = cache.index_key(key, "on the fly")
         watcher.note(
-            f"decoded, the images take {needed / 1e6:,.1f} MB, and {limit / 1e6:,.1f} MB are "
+            f"decoded, the images take {file_size(needed)}, and {file_size(limit)} are "
             "allowed on the disk: they are read on the fly, which is slower (--disk-limit allows "
             "more)"
         )

@@ -20,6 +20,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe, as_recorded
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
@@ -94,7 +95,7 @@ def _replaced(
         return {"sources": tuple(given[:-1]), "test": given[-1]}
     if others or len(given) == count:
         return {"sources": tuple(given)}
-    wanted = f"{count} place{'s' * (count > 1)}, as {run.path} has sources"
+    wanted = f"{counted(count, 'place')}, as {run.path} has sources"
     raise RecipeError(
         wanted + (", and one more for its test images" if recipe.test else ""),
         f"got {len(given)}",

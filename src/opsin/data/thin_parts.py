@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from opsin.core.format import counted
 from opsin.data.dataset import Dataset
 from opsin.data.folds import folds_that_work
 
@@ -53,7 +54,7 @@ def _few(dataset: Dataset) -> Iterator[str]:
         large = sizes[(sizes > 1) & (sizes > share * len(dataset))]
         why = (
             f", since {int(large.sum()):,} images hang together, as groups or near duplicates, in "
-            f"{len(large):,} {'bundle' if len(large) == 1 else 'bundles'} larger than that"
+            f"{counted(len(large), 'bundle')} larger than that"
         )
         yield (
             f"Only {found:,} of {len(dataset):,} images are for {name}, where {wanted:,.0f} were "

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.format import counted
 from opsin.evaluation.intervals import wilson
 from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
@@ -81,7 +82,7 @@ class Expected:
         spoken = min(self.first, _SPOKEN)
         return (
             f"Of {spoken} like these about {spoken * self.precision:.0f} were wrong in a trial "
-            f"with {_count(self.flipped, 'label')} flipped at random; the others were suspected "
+            f"with {counted(self.flipped, 'label')} flipped at random; the others were suspected "
             "without it. Real errors are harder to tell than random ones, and may be fewer."
         )
 
@@ -194,13 +195,9 @@ def doubt_labels(
     expected = expect(probabilities, labels, len(found))
     if expected.precision < BAR:
         reason = (
-            f"in trials with {_count(expected.flipped, 'label')} flipped at random, "
-            f"{expected.hits:.1f} of the first {_count(expected.first, 'suspect')} were such on "
+            f"in trials with {counted(expected.flipped, 'label')} flipped at random, "
+            f"{expected.hits:.1f} of the first {counted(expected.first, 'suspect')} were such on "
             "average, fewer than a quarter"
         )
         return Doubts(nothing, reason, expected)
     return Doubts(found, "", expected)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from opsin.core.format import clock, file_size, plus_minus
+from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
@@ -109,7 +109,8 @@ def _failures(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
         for pair in figures["confused"][:5]
     ]
     weak = [
-        f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on {each['images']:,} images."
+        f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on "
+        f"{counted(each['images'], 'image')}."
         for each in report["failures"]["slices"]["weakest"][:5]
     ]
     too_weak = report["failures"]["slices"].get("too_weak")

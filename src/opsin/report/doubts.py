@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from opsin.core.format import counted
+
 
 def labels_title(failures: dict[str, Any]) -> str:
     """Return how many labels are suspected, or that nothing can be said.
@@ -22,7 +24,7 @@ def labels_title(failures: dict[str, Any]) -> str:
     count = failures.get("suspected", 0)
     if not count:
         return "No wrong labels are suspected"
-    return f"{count:,} validation label{' is' if count == 1 else 's are'} suspected to be wrong"
+    return f"{counted(count, 'validation label is', 'validation labels are')} suspected to be wrong"
 
 
 def labels_grounds(failures: dict[str, Any]) -> str:

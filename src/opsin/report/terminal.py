@@ -18,7 +18,7 @@ from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Observers, Watcher, WatcherGroup
-from opsin.core.format import clock, plus_minus
+from opsin.core.format import clock, counted, plus_minus
 from opsin.core.metadata import Layer
 from opsin.core.pace import Pace, epoch_of
 
@@ -336,7 +336,7 @@ def over_classes(figures: dict[str, Any]) -> str:
     present = sum(entry["count"] > 0 for entry in figures["classes"])
     if present == len(figures["classes"]):
         return f"over all {present:,} classes"
-    return f"over the {'one class' if present == 1 else f'{present:,} classes'} present"
+    return f"over the {counted(present, 'class', 'classes')} present"
 
 
 def confusions(figures: dict[str, Any], count: int = 3) -> str:

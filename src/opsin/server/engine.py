@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from opsin.core.defaults import cores
 from opsin.core.errors import ImageError, RecipeError
+from opsin.core.format import counted, file_size
 from opsin.core.framing import Header
 from opsin.server.crash_quarantine import CrashQuarantine, QuarantineVerdict
 from opsin.server.model_registry import ModelRegistry
@@ -259,7 +260,7 @@ class Engine:
             raise TooLarge(
                 f"at most {queue.most_images:,} images and "
                 f"{queue.most_bytes // 1_000_000} MB in a request",
-                f"got {len(entries):,} images of {size / 1e6:.1f} MB",
+                f"got {counted(len(entries), 'image')} of {file_size(size)}",
                 "Split them into several requests.",
             )
         if not queue.add(entries):

@@ -14,6 +14,7 @@ from typing import Final
 import uvicorn
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted, grey_or_colour
 from opsin.server.engine import Engine
 from opsin.server.rest_api import Application, build_app
 from opsin.server.served_model import ServedModel
@@ -120,8 +121,9 @@ def _announce(
     """Report what is served, and where."""
     for name, model in served.items():
         like, score = model.metadata.preparation, model.metadata.score
-        colour = "grey" if like.channels == 1 else "colour"
-        text = f"{name} · {len(model.metadata.classes):,} classes · {like.width}×{like.height}"
+        colour = grey_or_colour(like.channels)
+        classes = counted(len(model.metadata.classes), "class", "classes")
+        text = f"{name} · {classes} · {like.width}×{like.height}"
         accuracy = "" if score is None else f" · accuracy {score.accuracy:.4f}"
         watcher.fact("Serves", f"{text} {colour}{accuracy}")
     address = url_of(settings.host, port)

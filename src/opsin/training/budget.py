@@ -15,6 +15,7 @@ from torch import Tensor
 
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
 from opsin.core.recipe import ModelRecipe, Recipe
 from opsin.data.dataset import Dataset
 from opsin.models import build_network
@@ -189,7 +190,7 @@ def _too_short(model: ModelRecipe, costs: _Costs, epochs: int) -> RecipeError:
         return costs.trouble
     possible = int(costs.epochs(model))
     needed = (costs.spent() + epochs * cost) / _PLANNED
-    what = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+    what = counted(epochs, "epoch")
     size = ",".join(map(str, model.hidden))
     return RecipeError(
         f"a budget of at least {_in_words(needed)} for {what}",

@@ -131,7 +131,7 @@ def test_an_image_that_was_replaced_is_answered_again(
     (images / "5.png").unlink()  # its answer stays
     watch = Watch()
     again = classify(nearest_mean, images, out=out, watcher=watch)
-    assert watch.notes == ["2 images were replaced since and are answered again"]
+    assert watch.notes == ["2 images were replaced since and will be answered again"]
     assert (again.resumed, again.images, again.unreadable) == (21, 21, 0)
     assert sum(again.answers.values()) == 21
     after = read_any(out)

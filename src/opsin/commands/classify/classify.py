@@ -27,6 +27,7 @@ from opsin.commands.classify.work import Work
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
 from opsin.data.image_stream import Stream
 from opsin.runtime.classifier import Classifier
 
@@ -197,7 +198,8 @@ def classify(
             results.finish(journal.key, journal.tidied)
         except KeyboardInterrupt:
             watcher.note(
-                f"{journal.images:,} images are done and kept; the same command goes on there"
+                f"{counted(journal.images, 'image is', 'images are')} done and kept; the same "
+                "command goes on there"
             )
             raise
     return _summary(work, folder, time.monotonic() - began)

@@ -18,6 +18,7 @@ from opsin.commands.classify.stamps import UNKNOWN, stamp_of
 from opsin.commands.own_images import noting_looks
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import Watcher
+from opsin.core.format import counted
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
 
@@ -77,7 +78,9 @@ class Work:
         """
         journal, watcher = self.journal, self.watcher
         if journal.resumed:
-            watcher.fact("Resumed", f"{journal.resumed:,} images were done before")
+            watcher.fact(
+                "Resumed", f"{counted(journal.resumed, 'image was', 'images were')} done before"
+            )
             if journal.version != __version__:
                 watcher.note(
                     f"they were answered by Opsin {journal.version}, the others will be by "
@@ -91,16 +94,18 @@ class Work:
         finally:
             watcher.end()
         if journal.replaced:
-            watcher.note(f"{journal.replaced:,} images were replaced since and are answered again")
+            replaced = counted(journal.replaced, "image was", "images were")
+            watcher.note(f"{replaced} replaced since and will be answered again")
         if self._inside and self.sorter is not None:
             watcher.note(
-                f"{self._inside:,} images lie in {self.sorter.folder}, where sorted ones go; "
+                f"{counted(self._inside, 'image lies', 'images lie')} in {self.sorter.folder}, "
+                "where sorted ones go; "
                 "they were passed over"
             )
         if self._unreadable > _TOLD:
             watcher.note(
-                f"{self._unreadable:,} files could not be read; their rows in {self.results.out} "
-                "say why"
+                f"{counted(self._unreadable, 'file')} could not be read; their rows in "
+                f"{self.results.out} say why"
             )
 
     def _answer(self, classifier: Classifier, stream: Stream, *, as_is: bool, tta: bool) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from opsin.core.format import counted
+
 #: What a classifier can be exported to.
 To = Literal["int8", "fp16", "bundle"]
 
@@ -149,7 +151,7 @@ class Shipped:
         costs = (
             f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
             f"{self.images:,} {_NAMES[self.part]} images; "
-            f"{self.labels_changed:,} label{'' if self.labels_changed == 1 else 's'} changed."
+            f"{counted(self.labels_changed, 'label')} changed."
         )
         if self.optimistic:
             costs += " These are validation images, so both figures are optimistic."

@@ -9,6 +9,7 @@ import numpy as np
 
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.image_tree import ImageTree, is_run, natural
 from opsin.data.images import SUFFIXES
@@ -179,7 +180,9 @@ def _explain(tree: ImageTree, folders: list[str], parts: Collection[str]) -> Sou
         received = f"{root} has a part of a split, and none called train"
         advice = "Put the training images into train/<class>."
     elif tree.runs:
-        received = f"{root} holds {tree.runs:,} runs of Opsin, and no images but their figures"
+        received = (
+            f"{root} holds {counted(tree.runs, 'run')} of Opsin, and no images but their figures"
+        )
         advice = "Give the images that they were trained on; see the runs with: opsin runs"
     elif tree.left_out:
         received = f"{root} holds only links that lead out of it"
@@ -189,7 +192,7 @@ def _explain(tree: ImageTree, folders: list[str], parts: Collection[str]) -> Sou
         received = f"{root} has the folders {names}, and none of them holds images"
         advice = f"Images end in {', '.join(SUFFIXES[:6])} …, one folder for each class."
     elif loose:
-        received = f"{root} holds {loose:,} images and no folders"
+        received = f"{root} holds {counted(loose, 'image')} and no folders"
         advice = "Sort a few into sub-folders first."
     else:
         empty = not any(Path(root).iterdir())
@@ -208,7 +211,7 @@ def _explain_no_images(tree: ImageTree) -> SourceError:
         received += f", but {tree.runs:,} runs of Opsin, whose figures are no images of yours"
         advice = "Give the images that are to be classified."
     elif tree.unreadable:
-        received += f", and {tree.unreadable:,} folders that cannot be read"
+        received += f", and {counted(tree.unreadable, 'folder')} that cannot be read"
         advice = f"Check their rights; the first is {tree.first_unreadable}."
     return SourceError("a folder with images", received, advice)
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.format import counted
 from opsin.report.figures.style import (
     DPI,
     EMPTY,
@@ -149,7 +150,7 @@ def draw_confusion(figures: dict[str, Any]) -> Figure:
 def confusion_title(figures: dict[str, Any]) -> str:
     """Return what the confusion matrix says: ``Shirt is taken for Coat most often``."""
     if not figures["confused"]:
-        return f"No mistake in {figures['images']:,} images"
+        return f"No mistake in {counted(figures['images'], 'image')}"
     worst = figures["confused"][0]
     return (
         f"{shorten(worst['actual'])} is taken for {shorten(worst['predicted'])} most often "

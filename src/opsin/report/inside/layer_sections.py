@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.format import counted
 from opsin.data.image_encoding import png_address
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import (
@@ -247,8 +248,8 @@ def _histogram(counts: NDArray[np.int64]) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     if len(shape) == 3:
-        return f"{shape[0]:,} {'map' if shape[0] == 1 else 'maps'} of {shape[2]} × {shape[1]}"
-    return f"{shape[0]:,} {'unit' if shape[0] == 1 else 'units'}"
+        return f"{counted(shape[0], 'map')} of {shape[2]} × {shape[1]}"
+    return counted(shape[0], "unit")
 
 
 def _listed(marks: Sequence[str], mark: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from opsin.core.format import counted
 from opsin.report.figures.network_diagram import network_title, shape_in_words
 from opsin.report.figures.receptive_fields import fields_title, image_size, sees
 from opsin.report.inside.inspection_page import Section, section
@@ -58,7 +59,7 @@ def network_sections(rows: Sequence[LayerRow], drawn: Mapping[str, str]) -> list
     sections = [
         section(
             "network",
-            f"{len(rows):,} layers hold {held:,} parameters",
+            f"{counted(len(rows), 'layer holds', 'layers hold')} {held:,} parameters",
             "network.html",
             finding=network_title(rows),
             lines=_lines(rows),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.format import counted
 from opsin.report.answer_image import image_address
 from opsin.report.inside.inspection_page import Section, section
 
@@ -76,7 +77,7 @@ def unit_sections(
         max(unit.mix.values()) * 2 > sum(unit.mix.values()) for unit in units if not unit.steady
     )
     count = len(units)
-    title = f"{name}: {pure:,} of {count:,} unit{'s' * (count != 1)} fire mostly for one class"
+    title = f"{name}: {pure:,} of {counted(count, 'unit')} fire mostly for one class"
     said = section(
         f"units-{_word(name)}",
         title,

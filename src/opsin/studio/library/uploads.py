@@ -24,6 +24,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from opsin.core.errors import OpsinError, SourceError, StorageError
+from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
 from opsin.studio.library.upload_import import arrange, usable
@@ -257,7 +258,7 @@ class Uploads:
         others = len(self._sizes) - (key in self._sizes)
         if self._total - self._sizes.get(key, 0) + size > self._most_bytes:
             raise UploadTooLarge(
-                f"uploads of at most {self._most_bytes / 1e9:.3g} GB together",
+                f"uploads of at most {file_size(self._most_bytes)} together",
                 "there is more",
                 "Put the images into a folder of this machine instead.",
             )

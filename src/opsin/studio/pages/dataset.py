@@ -10,7 +10,7 @@ from fastapi import Query
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError, SourceError
-from opsin.core.format import count
+from opsin.core.format import count, counted, grey_or_colour
 from opsin.studio.library import dataset_corrections
 from opsin.studio.library.dataset_cache import PARTS, DecodedDataset, NotDecoded
 from opsin.studio.library.dataset_corrections import Corrections
@@ -271,12 +271,11 @@ class _SetPage:
 def _summary(opened: DecodedDataset) -> str:
     """Return a set in one line, as the terminal says it."""
     _, height, width, channels = opened.decoded.images.shape
-    kind = "grey" if channels == 1 else "colour"
-    whole = f"{count(len(opened))} images {height}×{width} {kind}"
+    kind = grey_or_colour(channels)
+    whole = f"{counted(len(opened), 'image')} {height}×{width} {kind}"
     sums = opened.counts().sum(axis=0)
     parts = [f"{count(sums[code])} {name}" for code, name in PARTS.items() if sums[code] and code]
-    number = len(opened.classes)
-    classes = f"{count(number)} class{'' if number == 1 else 'es'}"
+    classes = counted(len(opened.classes), "class", "classes")
     unreadable = len(opened.decoded.unreadable)
     lost = [f"{count(unreadable)} unreadable"] if unreadable else []
     return " · ".join([whole, classes, *([", ".join(parts)] if parts else []), *lost])

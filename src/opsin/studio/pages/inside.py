@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import count, percent
+from opsin.core.format import count, counted, percent
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
@@ -369,6 +369,10 @@ class _InsideBody:
     def _how_many(self, said: dict[str, Any]) -> None:
         """Say how many training images the units were looked at with."""
         with ui.element("p").classes("op-row op-muted"):
-            ui.label(f"{count(said['units'])} units over {count(said['images'])} training images.")
+            units, images = (
+                counted(said["units"], "unit"),
+                counted(said["images"], "training image"),
+            )
+            ui.label(f"{units} over {images}.")
             if said["images"] == _FIRST:
                 ui.link("Look at all training images", self._asked.address(all=True))

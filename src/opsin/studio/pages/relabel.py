@@ -11,7 +11,7 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
-from opsin.core.format import count
+from opsin.core.format import counted
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
@@ -114,9 +114,9 @@ class Relabel:
 
     def _tell(self) -> None:
         number = len(self.now)
-        labels = "1 label is another" if number == 1 else f"{count(number)} labels are others"
+        labels = counted(number, "label differs", "labels differ")
         self._words.set_text(
-            f"{labels} than this run was trained with."
+            f"{labels} from those that this run was trained with."
             if number
             else "No label of this run's images was changed."
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.core.format import count
+from opsin.core.format import count, counted
 from opsin.studio import words
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def holds(images: int, folders: int) -> str:
 
     Example:
         >>> holds(1, 12), holds(0, 0)
-        ('1 image · 12 folders', 'nothing to see')
+        ('1 image · 12 folders', 'no images')
     """
     said = [
-        f"{count(number)}{'+' if number >= 10_000 else ''} {word}{'s' * (number != 1)}"
+        f"{count(number)}+ {word}s" if number >= 10_000 else counted(number, word)
         for number, word in ((images, "image"), (folders, "folder"))
         if number
     ]
-    return " · ".join(said) or "nothing to see"
+    return " · ".join(said) or "no images"

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import count
+from opsin.core.format import count, counted
 from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
 from opsin.studio.parts import layout
@@ -249,10 +249,13 @@ class LabelEditor:
         self._lost.set_visibility(bool(gone or dropped))
         with self._lost:
             if gone:
-                layout.error_line(f"{_corrections(gone)} for images that are not here.")
+                layout.error_line(
+                    f"{counted(gone, 'correction is', 'corrections are')} for missing images."
+                )
                 layout.action("Drop these", lambda: self._do(known.forget_gone))
             if dropped:
-                label = ui.label(f"{_corrections(dropped)} dropped: kept for seven days.")
+                kept = counted(dropped, "dropped correction is", "dropped corrections are")
+                label = ui.label(f"{kept} kept for seven days.")
                 label.classes("op-muted")
                 layout.action("Restore dropped", lambda: self._do(known.restore_dropped))
 
@@ -356,10 +359,6 @@ class LabelEditor:
                 before = number
             if here < last:
                 ui.link("Next", self._wanted.address(page=here + 1))
-
-
-def _corrections(number: int) -> str:
-    return "1 correction is" if number == 1 else f"{count(number)} corrections are"
 
 
 def _mark(link: ui.link, here: bool) -> None:

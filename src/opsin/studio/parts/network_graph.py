@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from nicegui.element import Element
 
-from opsin.core.format import count
+from opsin.core.format import count, counted
 from opsin.studio.words import safe
 
 CSS: Final = """
@@ -116,7 +116,7 @@ def in_words(layer: Layer) -> str:
     """
     shape = list(layer.get("shape", ()))
     if len(shape) == 3:
-        size = f"{count(shape[0])} map{'s' if shape[0] != 1 else ''} of {shape[1]}×{shape[2]}"
+        size = f"{counted(shape[0], 'map')} of {shape[1]}×{shape[2]}"
     else:
         size = f"{'×'.join(map(str, shape))} numbers"
     parameters = layer.get("parameters") or 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from opsin.core.format import clock, count, day, file_size, with_interval
+from opsin.core.format import clock, counted, day, file_size, with_interval
 from opsin.studio.parts.paging import page_number
 from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import safe
@@ -160,7 +160,7 @@ def curve_in_words(curve: Sequence[float]) -> str:
 
 def total(rows: Sequence[RunRow]) -> str:
     """Return how many runs there are and what they take on the disk."""
-    one = "1 run takes" if len(rows) == 1 else f"{count(len(rows))} runs take"
+    one = counted(len(rows), "run takes", "runs take")
     return f"{one} {file_size(sum(row.bytes for row in rows))}"
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
+from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.classifier import Prediction
@@ -94,7 +95,7 @@ class PredictionSession:
         if len(content) > _ONE:
             raise ImageError(
                 f"an image of at most {_ONE >> 20} MB",
-                f"it has {len(content) / 1e6:,.0f} MB",
+                f"it has {file_size(len(content))}",
                 "Make it smaller, or put it into a folder and classify that.",
             )
         key = secrets.token_hex(8)
