@@ -38,7 +38,7 @@ from opsin.inspection.faithfulness import (
     chance,
     curves_of,
 )
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 
@@ -82,7 +82,7 @@ def _measure_all(options: argparse.Namespace, results: dict[str, Any]) -> None:
 
 def _measure(run: Path, count: int, seed: int, threads: int | None) -> dict[str, Any]:
     classifier = Classifier(run, threads=threads)
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     known = known_images(classifier)
     others = np.setdiff1d(np.arange(len(known.labels)), np.concatenate([known.train, known.val]))
     random = np.random.default_rng(seed)

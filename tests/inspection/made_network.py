@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import opsin
 from opsin.core.metadata import Layer, Metadata, Preparation
 from opsin.data.reference_set import ReferenceSet
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 CLASSES = ("disc", "square", "cross <b>")
@@ -82,10 +82,10 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
 
 def made(
     folder: Path, *, count: int = 90, **options: Any
-) -> tuple[Classifier, Network, ReferenceSet]:
+) -> tuple[Classifier, OnnxGraph, ReferenceSet]:
     """Return such a classifier, its graph, and random images, two thirds of them for training."""
     classifier = Classifier(write_network(folder / "classifier.onnx", **options))
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     random = np.random.default_rng(1)
     like = classifier.metadata.preparation
     order = random.permutation(count)

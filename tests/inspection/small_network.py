@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from opsin.core.metadata import Layer
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 
 KINDS = {"input": "Normalise", "conv1": "Conv 3×3 same", "relu1": "ReLU", "norm": "BatchNorm",
          "conv2": "Conv 3×3 same", "dropout": "Dropout 0.1", "flatten": "Flatten",
@@ -34,7 +34,7 @@ def small_weights(
     return weights
 
 
-def small_network(weights: Mapping[str, NDArray[Any]], side: int = 8) -> Network:
+def small_network(weights: Mapping[str, NDArray[Any]], side: int = 8) -> OnnxGraph:
     """Return input, conv, ReLU, BatchNorm, conv, dropout, flatten and head as one file."""
     classes, _ = weights["head.weight"].shape
     one, channels = weights["conv1.weight"].shape[:2]
@@ -75,4 +75,4 @@ def small_network(weights: Mapping[str, NDArray[Any]], side: int = 8) -> Network
         )
         for name, kind in KINDS.items()
     ]
-    return Network(model.SerializeToString(), layers)
+    return OnnxGraph(model.SerializeToString(), layers)

@@ -26,7 +26,7 @@ from opsin.inspection.activity import (
     activity_of,
     layers_with_units,
 )
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.conftest import Notes
 from tests.made_runs import answers_right, write_run
 
@@ -127,7 +127,7 @@ class Asked:
 
 
 def look(classifier: opsin.Classifier, known: Callable[[], ReferenceSet] | None) -> Activity | None:
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     return activity_of(classifier, network, known)
 
 
@@ -234,7 +234,7 @@ def test_lost_images_are_told_and_no_reason_to_stop(
         raise kind("the images", "they are gone", "Restore them.")
 
     notes = Notes()
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     assert activity_of(classifier, network, lost, watcher=notes) is None
     assert len(notes.notes) == 1
     assert "they are gone" in notes.notes[0]

@@ -14,7 +14,7 @@ import opsin
 from opsin.commands.gradient_maps import gradient_maps
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import NO_MAPS, NO_WEIGHTS, explain, fill_of
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
 from tests.classical.test_fitted_file import content_of, fitted
@@ -23,9 +23,9 @@ from tests.classical.test_fitted_file import content_of, fitted
 explain_fully = functools.partial(explain, gradient_maps=gradient_maps)
 
 
-def opened(path: Path) -> tuple[Classifier, Network]:
+def opened(path: Path) -> tuple[Classifier, OnnxGraph]:
     file = Classifier(path, threads=1)
-    return file, Network(path.read_bytes(), file.metadata.layers)
+    return file, OnnxGraph(path.read_bytes(), file.metadata.layers)
 
 
 def noise(*shape: int) -> NDArray[np.uint8]:

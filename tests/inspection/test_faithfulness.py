@@ -24,7 +24,7 @@ from opsin.inspection.faithfulness import (
     likeness,
     random_weights,
 )
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 BLACK = np.zeros(1, np.uint8)
@@ -151,7 +151,7 @@ def test_likeness_looks_at_ranks_of_sizes(seed: int, power: int) -> None:
 
 def test_a_file_whose_layers_hold_no_weights_has_none_to_draw(nearest_mean: Path) -> None:
     layers = Classifier(nearest_mean).metadata.layers
-    assert random_weights(Network(nearest_mean.read_bytes(), layers)) is None
+    assert random_weights(OnnxGraph(nearest_mean.read_bytes(), layers)) is None
 
 
 @pytest.mark.torch
@@ -163,11 +163,11 @@ def test_each_layer_s_weights_are_drawn_anew_with_their_mean_and_deviation() -> 
         Layer(name=name, kind="", shape=(1,), parameters=0, trainable=0, multiply_adds=0)
         for name in names
     ]
-    network = Network(content, layers)
+    network = OnnxGraph(content, layers)
     drawn = random_weights(network, seed=3)
     assert drawn is not None and drawn == random_weights(network, seed=3)
     assert drawn != random_weights(network, seed=4)
-    after = Network(drawn, network.layers).weights
+    after = OnnxGraph(drawn, network.layers).weights
     for name, value in network.weights.items():
         new = after[name]
         if name.endswith((".weight", ".bias")) and np.ptp(value):

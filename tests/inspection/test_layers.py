@@ -19,8 +19,8 @@ from opsin.core.metadata import Layer, Metadata, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.inspection.layers import iter_batches, layer_views, view_of
-from opsin.inspection.network import Network
 from opsin.models.resolve import resolve
+from opsin.onnx_files.onnx_graph import OnnxGraph
 
 
 def layer(kind: str, shape: tuple[int, ...]) -> Layer:
@@ -81,8 +81,8 @@ def test_json_holds_all_units_and_no_maps() -> None:
     assert "values" not in said
 
 
-def network_of(classifier: opsin.Classifier) -> Network:
-    return Network(classifier.path.read_bytes(), classifier.metadata.layers)
+def network_of(classifier: opsin.Classifier) -> OnnxGraph:
+    return OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
 
 
 @pytest.mark.torch

@@ -18,7 +18,6 @@ from opsin.data.dataset import Dataset
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.intervals import wilson
 from opsin.inspection import probes as module
-from opsin.inspection.network import Network
 from opsin.inspection.probes import (
     PIXELS,
     iter_features,
@@ -28,6 +27,7 @@ from opsin.inspection.probes import (
     probe_layers,
     reduction_of,
 )
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 from tests.inspection.small_network import KINDS, small_network, small_weights
 
@@ -142,14 +142,14 @@ def known_digits(digits: Dataset) -> ReferenceSet:
 
 
 @pytest.fixture
-def opened(nearest_mean: Path) -> tuple[Classifier, Network]:
+def opened(nearest_mean: Path) -> tuple[Classifier, OnnxGraph]:
     """The nearest mean, and its graph."""
     file = opsin.Classifier(nearest_mean)
-    return file, Network(file.path.read_bytes(), file.metadata.layers)
+    return file, OnnxGraph(file.path.read_bytes(), file.metadata.layers)
 
 
 def test_pixels_first_the_classifier_last(
-    opened: tuple[Classifier, Network], digits: Dataset
+    opened: tuple[Classifier, OnnxGraph], digits: Dataset
 ) -> None:
     file, network = opened
     known = known_digits(digits)
@@ -168,7 +168,7 @@ def test_pixels_first_the_classifier_last(
 
 
 def test_neither_test_labels_nor_test_images_are_looked_at(
-    opened: tuple[Classifier, Network], digits: Dataset
+    opened: tuple[Classifier, OnnxGraph], digits: Dataset
 ) -> None:
     file, network = opened
     known = known_digits(digits)
@@ -179,7 +179,7 @@ def test_neither_test_labels_nor_test_images_are_looked_at(
 
 
 def test_labels_that_say_nothing_cannot_be_probed(
-    opened: tuple[Classifier, Network], digits: Dataset
+    opened: tuple[Classifier, OnnxGraph], digits: Dataset
 ) -> None:
     file, network = opened
     known = known_digits(digits)
@@ -193,7 +193,7 @@ def test_labels_that_say_nothing_cannot_be_probed(
 
 
 def test_many_images_are_sampled_and_many_layers_split(
-    opened: tuple[Classifier, Network], digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    opened: tuple[Classifier, OnnxGraph], digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, network = opened
     whole = probe_layers(file, network, known_digits(digits))
@@ -207,7 +207,7 @@ def test_many_images_are_sampled_and_many_layers_split(
 
 
 def test_named_layers_in_the_order_of_their_work(
-    opened: tuple[Classifier, Network], digits: Dataset
+    opened: tuple[Classifier, OnnxGraph], digits: Dataset
 ) -> None:
     file, network = opened
     known = known_digits(digits)
@@ -218,7 +218,7 @@ def test_named_layers_in_the_order_of_their_work(
 
 
 def test_nothing_to_learn_or_to_judge_by(
-    opened: tuple[Classifier, Network], digits: Dataset
+    opened: tuple[Classifier, OnnxGraph], digits: Dataset
 ) -> None:
     file, network = opened
     known, none = known_digits(digits), np.zeros(0, np.int64)
@@ -235,7 +235,7 @@ def test_nothing_to_learn_or_to_judge_by(
 @pytest.mark.torch
 def test_a_network_makes_the_classes_easy_to_tell_apart(run: opsin.Run, digits: Dataset) -> None:
     file = run.classifier()
-    network = Network(file.path.read_bytes(), file.metadata.layers)
+    network = OnnxGraph(file.path.read_bytes(), file.metadata.layers)
     found = probe_layers(file, network, known_digits(digits))
     by_name = {probe.layer: probe for probe in found.probes}
     assert list(by_name) == ["pixels", "dense1", "relu1", "head", "classifier"]

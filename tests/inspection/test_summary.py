@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.inspection.network import Network, ReceptiveField
 from opsin.inspection.summary import NetworkSummary, summarise
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.runtime.classifier import Classifier
 
 
 def summary_of(path: Path, *, timed: bool = True) -> NetworkSummary:
     classifier = Classifier(path)
-    network = Network(path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(path.read_bytes(), classifier.metadata.layers)
     return summarise(classifier, network, timed=timed)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from opsin.core.metadata import Layer
 from opsin.inspection.timing import layer_seconds
-from tests.inspection.test_network import SIZE, Made, residual_network
+from tests.onnx_files.test_onnx_graph import SIZE, Made, residual_network
 
 # The layer "heavy" multiplies large matrices under names of its own; the end does so for no layer.
 _UNEVEN = """

@@ -19,9 +19,9 @@ from opsin.classical.classical_recipe import MODELS
 from opsin.classical.fitted_file import Written
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.recipe import DataRecipe
-from opsin.inspection.network import Network
 from opsin.inspection.weights import limit_of, norm_history, values_of, weight_views
 from opsin.models.resolve import resolve
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.classical.test_fitted_file import content_of, fitted, noisy_images
 from tests.inspection.small_network import small_network, small_weights
 from tests.made_epochs import made_epoch
@@ -83,7 +83,7 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     images, _ = noisy_images(6, classes)
     model, _ = fitted("logistic", classes)
     content = content_of(model)
-    network = Network(content, Written(model).layers)
+    network = OnnxGraph(content, Written(model).layers)
     (view,) = weight_views(network)
     assert view.images and view.images.kind == "units"
     assert view.images.weights.shape == (classes, 9, 7, 3)
@@ -99,7 +99,7 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "logistic"])
 def test_trees_and_neighbours_are_no_weights(name: str) -> None:
     model, _ = fitted(name, 3)
-    views = weight_views(Network(content_of(model), Written(model).layers))
+    views = weight_views(OnnxGraph(content_of(model), Written(model).layers))
     assert [view.name for view in views] == (["pca"] if model.projection is not None else [])
     for view in views:  # the directions of the pixels that differ most
         assert view.images and view.images.weights.shape[1:] == (9, 7, 3)
@@ -129,7 +129,7 @@ def test_every_network_of_the_zoo(model: str, kinds: list[str]) -> None:
         source="x",
         fingerprint="f",
     )
-    views = weight_views(Network(torch_to_onnx.to_onnx(network, metadata), layers))
+    views = weight_views(OnnxGraph(torch_to_onnx.to_onnx(network, metadata), layers))
     assert [view.images.kind for view in views if view.images] == kinds
     held = sum(int(np.prod(values.shape)) for view in views for values in view.values)
     assert held == sum(layer.parameters for layer in layers)
@@ -148,7 +148,7 @@ def test_the_norms_told_are_those_of_the_weights(run: opsin.Run) -> None:
     history = norm_history(file)
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
     best = max((epoch for epoch in history if epoch.best), key=lambda epoch: epoch.epoch)
-    network = Network(file.path.read_bytes(), file.metadata.layers)
+    network = OnnxGraph(file.path.read_bytes(), file.metadata.layers)
     norms = {view.name: view.values[0].norm for view in weight_views(network)}
     assert best.norms == {name: pytest.approx(norm, rel=1e-5) for name, norm in norms.items()}
     assert history[0].norms != history[1].norms
@@ -185,5 +185,5 @@ def test_older_runs_and_files_alone_have_no_history(nearest_mean: Path, tmp_path
 
 def test_a_file_without_layers_of_weights_has_none(nearest_mean: Path) -> None:
     file = opsin.Classifier(nearest_mean)
-    network = Network(file.path.read_bytes(), file.metadata.layers)
+    network = OnnxGraph(file.path.read_bytes(), file.metadata.layers)
     assert weight_views(network) == []

@@ -17,8 +17,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 
 from opsin.core.format import short_count
-from opsin.inspection.network import ReceptiveField
 from opsin.inspection.summary import LayerRow
+from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.report.figures.network_diagram import draw_network, network_title
 from opsin.report.figures.receptive_fields import (
     draw_receptive_fields,

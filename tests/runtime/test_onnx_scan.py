@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from opsin.core.errors import ModelFileError
-from opsin.onnx_files.onnx_graph import parse
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.onnx_scan import scan
 from tests.made_classifier import LAST, classifier
 
@@ -36,7 +36,7 @@ def test_any_damage_passes_or_is_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 5))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(content[: data.draw(st.integers(0, len(content)))])
-    for reader in (lambda: scan(cut, "any.onnx"), lambda: parse(cut)):
+    for reader in (lambda: scan(cut, "any.onnx"), lambda: OnnxGraph(cut)):
         with contextlib.suppress(ModelFileError):
             reader()
 
@@ -80,4 +80,4 @@ def test_a_broken_weight_that_nothing_uses_is_named() -> None:
         weight.dims.append(10**15)
 
     with pytest.raises(ModelFileError, match="weight spare"):
-        parse(classifier(changed=broken))
+        OnnxGraph(classifier(changed=broken))

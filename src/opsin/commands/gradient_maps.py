@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError, ModelFileError
 from opsin.inspection.decision import MethodHeat
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 
 if TYPE_CHECKING:
     from opsin.models.onnx_network import TorchNetwork
 
 
 def gradient_maps(
-    network: Network,
+    network: OnnxGraph,
     random_file: bytes | None,
     pixels: NDArray[np.uint8],
     target: int,
@@ -72,7 +72,7 @@ def _completeness(gap: float, accepted: float) -> str:
     return words if gap <= accepted else f"{words} That is much: take it with caution."
 
 
-def _last_with_maps(network: Network) -> str | None:
+def _last_with_maps(network: OnnxGraph) -> str | None:
     """Return the last hidden layer whose units have more than one place."""
     maps = [
         layer.name

@@ -217,10 +217,9 @@ def _look_at_units(
     ablate: bool,
 ) -> None:
     from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
-    from opsin.inspection.subnetwork import layer_called  # noqa: PLC0415  needs onnx
 
     # All names first: what a unit is worth may take many minutes a layer.
-    layers = [layer_called(look.network, layer).name for layer in dict.fromkeys(layers)]
+    layers = [look.network.layer(layer).name for layer in dict.fromkeys(layers)]
     for layer in layers:
         found.galleries[layer] = look.units(layer)
         if ablate:

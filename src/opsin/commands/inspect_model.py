@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from opsin.inspection.decision import Decision
     from opsin.inspection.layers import LayerView
     from opsin.inspection.neighbours import Neighbour
-    from opsin.inspection.network import Network
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
+    from opsin.onnx_files.onnx_graph import OnnxGraph
 
 
 @checked
@@ -70,16 +70,16 @@ class Inspection:
         self._rows: dict[str, int] = {}
 
     @cached_property
-    def network(self) -> Network:
+    def network(self) -> OnnxGraph:
         """The graph of layers with their weights.
 
         Raises:
             ModelFileError: A weight is infinite or no number.
         """
-        from opsin.inspection.network import Network  # noqa: PLC0415  needs onnx
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
         file = self.classifier.path
-        network = Network(self.classifier.content, self.classifier.metadata.layers)
+        network = OnnxGraph(self.classifier.content)
         for name, value in network.weights.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ModelFileError(

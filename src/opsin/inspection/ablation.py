@@ -13,8 +13,8 @@ from opsin.core.errors import ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import decide, difference_interval, holm
-from opsin.inspection.network import Network
-from opsin.inspection.subnetwork import Subnetwork, batch_size, layer_called, up_to
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 # A change counts as shown where chance alone makes one as large less often than this.
@@ -138,7 +138,7 @@ class Ablation:
 
 def ablate(
     classifier: Classifier,
-    network: Network,
+    network: OnnxGraph,
     known: ReferenceSet,
     layer: str,
     *,
@@ -169,7 +169,7 @@ def ablate(
         >>> sorted(effect.unit for effect in found.effects)
         [0, 1]
     """
-    chosen = _units(layer, layer_called(network, layer).shape[0], units)
+    chosen = _units(layer, network.layer(layer).shape[0], units)
     rows = known.rows_of("val")
     content, inputs = network.after(layer)
     rest = Subnetwork(content)
@@ -181,7 +181,9 @@ def ablate(
     off = SwitchedOff(answer, chosen, len(classifier.classes))
     watcher.begin(f"Without units of {layer}", len(rows) * len(chosen), "answers")
     done = 0
-    for batch in Subnetwork(up_to(network, inputs)).stream(known.images, rows, batch_size(network)):
+    for batch in Subnetwork(network.up_to(inputs)).stream(
+        known.images, rows, batch_size(network.layers)
+    ):
         for _ in off.add(batch.values, known.labels[batch.rows]):
             watcher.advance(done := done + len(batch.rows))
     watcher.end()

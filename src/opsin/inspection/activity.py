@@ -18,7 +18,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.layers import iter_batches
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 #: |value| of a tanh above which it hardly changes any more, and the share of places (and images)
@@ -209,7 +209,7 @@ def _true(found: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 def activity_of(
     classifier: Classifier,
-    network: Network,
+    network: OnnxGraph,
     known: Callable[[], ReferenceSet] | None,
     *,
     watcher: Watcher = SILENT,

@@ -20,9 +20,9 @@ from opsin.inspection.faithfulness import (
     curves_of,
     random_weights,
 )
-from opsin.inspection.network import Network
 from opsin.inspection.occlusion import Answer, Counterfactual, counterfactual, occlusion_map
-from opsin.inspection.subnetwork import Subnetwork
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 #: What is said of an image without contrast.
@@ -56,7 +56,7 @@ class MethodHeat:
 #: it has none), the pixels, the class and the fill; returns maps by method and why some are
 #: missing. It is passed in, since gradients need PyTorch and this half runs without.
 GradientMaps = Callable[
-    [Network, bytes | None, NDArray[np.uint8], int, NDArray[np.uint8]],
+    [OnnxGraph, bytes | None, NDArray[np.uint8], int, NDArray[np.uint8]],
     tuple[dict[str, MethodHeat], list[str]],
 ]
 
@@ -142,7 +142,7 @@ class Decision:
 
 def explain(
     classifier: Classifier,
-    network: Network,
+    network: OnnxGraph,
     pixels: NDArray[np.uint8],
     *,
     target: int | None = None,
@@ -169,7 +169,7 @@ def explain(
         >>> data = opsin.load("digits")
         >>> run = opsin.train(data, model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> network = Network(file.content, file.metadata.layers)
+        >>> network = OnnxGraph(file.content)
         >>> decision = explain(file, network, data.images[0])
         >>> [each.method for each in decision.maps], decision.maps[0].heat.shape
         (['occlusion'], (8, 8))
@@ -214,7 +214,7 @@ def explain(
     )
 
 
-def fill_of(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def fill_of(network: OnnxGraph, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return what hidden pixels become: the mean of the training images, ``uint8[C]``.
 
     That is what the network's first layer makes 0. Models without layers do not hold it; theirs

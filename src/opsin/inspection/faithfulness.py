@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
-from opsin.inspection.network import Network
 from opsin.inspection.occlusion import Answer, answers_without
+from opsin.onnx_files.onnx_graph import OnnxGraph
 
 try:
     from scipy.stats import rankdata
@@ -280,7 +280,7 @@ def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(table[0, 1])
 
 
-def random_weights(network: Network, *, seed: int = 0) -> bytes | None:
+def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
     """Return the file with the weights of every layer drawn anew; ``None``: it has none to draw.
 
     Each array of weights, biases or stored images is exchanged for one of the same mean and

@@ -14,8 +14,8 @@ from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
-from opsin.inspection.network import Network
-from opsin.inspection.subnetwork import Subnetwork, up_to
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 #: How `LayerView.strengths` are measured, in words.
@@ -175,7 +175,7 @@ def layer_views(
 
 def iter_batches(
     classifier: Classifier,
-    network: Network,
+    network: OnnxGraph,
     images: Images,
     names: Sequence[str],
     rows: NDArray[np.int64] | None = None,
@@ -192,7 +192,7 @@ def iter_batches(
         names: Names of layers or of the file's outputs.
         rows: Which images (default: all, in their order).
     """
-    part = Subnetwork(up_to(network, names))
+    part = Subnetwork(network.up_to(names))
     sizes = {layer.name: 4 * math.prod(layer.shape) for layer in classifier.metadata.layers}
     # The layers that are not fetched are computed as well, two or three of them at a time.
     work = sum(sizes.get(name, 0) for name in names) + 3 * max(sizes.values(), default=0)

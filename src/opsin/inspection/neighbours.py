@@ -18,7 +18,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import Stated, StoredArrays
 from opsin.data.reference_set import ReferenceSet
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
 
@@ -152,7 +152,7 @@ def nearest(
         watcher: Receives the progress of the work.
     """
     content = classifier.content
-    network = Network(content, classifier.metadata.layers)
+    network = OnnxGraph(content, classifier.metadata.layers)
     scales = network.weights.get(SCALES)
     scales = None if scales is None else np.asarray(scales, np.float32)
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
-from opsin.inspection.network import Network
-from opsin.inspection.subnetwork import Subnetwork, batch_size, up_to
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
+from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 #: Images of each kind that stand for a class.
@@ -107,14 +107,14 @@ def portraits(
     """
     rows = known.rows_of("train")
     rows = rows[np.argsort(known.labels[rows], kind="stable")]
-    network = Network(classifier.content, classifier.metadata.layers)
+    network = OnnxGraph(classifier.content)
     logits, scales = network.layers[-1].name, network.weights.get(SCALES, np.float32(1))
-    part = Subnetwork(up_to(network, list(dict.fromkeys(("probabilities", logits, "embedding")))))
+    part = Subnetwork(network.up_to(list(dict.fromkeys(("probabilities", logits, "embedding")))))
     found: list[Portrait] = []
     open_one = ClassCounter(0)
     watcher.begin("Classes", len(rows), "images")
     done = 0
-    for batch in part.stream(known.images, rows, batch_size(network)):
+    for batch in part.stream(known.images, rows, batch_size(network.layers)):
         values = dict(zip(part.outputs, batch.values, strict=True))
         of = known.labels[batch.rows]
         for label in np.unique(of):

@@ -17,8 +17,9 @@ from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import wilson
-from opsin.inspection.network import IMAGES, Network
-from opsin.inspection.subnetwork import Subnetwork
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.postprocessing import IMAGES
+from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
 try:
@@ -111,7 +112,7 @@ class Probes:
 
 def probe_layers(
     classifier: Classifier,
-    network: Network,
+    network: OnnxGraph,
     known: ReferenceSet,
     *,
     names: Sequence[str] | None = None,
@@ -137,11 +138,11 @@ def probe_layers(
 
     Example:
         >>> import opsin, tempfile
-        >>> from opsin.inspection.network import Network
+        >>> from opsin.onnx_files.onnx_graph import OnnxGraph
         >>> from opsin.commands.known_images import known_images
         >>> run = opsin.train("digits", model="mlp", epochs=5, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> network = Network(file.content, file.metadata.layers)
+        >>> network = OnnxGraph(file.content)
         >>> found = probe_layers(file, network, known_images(file))
         >>> [probe.layer for probe in found.probes]
         ['pixels', 'dense1', 'relu1', 'head', 'classifier']
@@ -209,7 +210,7 @@ def _probe(
     return Probe(layer, float(right.mean()), low, high, outputs, features, how, block)
 
 
-def _layers(network: Network, names: Sequence[str] | None) -> list[str]:
+def _layers(network: OnnxGraph, names: Sequence[str] | None) -> list[str]:
     """Return the layers to probe, in the order of their work."""
     known = [layer.name for layer in network.layers]
     if names is None:
@@ -244,7 +245,7 @@ def _groups(names: Sequence[str], sizes: Sequence[int], images: int) -> Iterator
 
 
 def _features(
-    network: Network,
+    network: OnnxGraph,
     names: Sequence[str],
     images: Images,
     rows: NDArray[np.int64],
@@ -323,7 +324,7 @@ def reduction_of(layer: str, shape: Sequence[int], most: int = MOST) -> Reductio
 
 
 def probe_file(
-    network: Network, names: Sequence[str], *, most: int = MOST, seed: int = 0
+    network: OnnxGraph, names: Sequence[str], *, most: int = MOST, seed: int = 0
 ) -> tuple[bytes, list[Reduction]]:
     """Return the network as a file that puts out what probes look at.
 
@@ -455,7 +456,7 @@ def probe_hits(
     return right
 
 
-def passes_on(network: Network, name: str) -> bool:
+def passes_on(network: OnnxGraph, name: str) -> bool:
     """Tell whether a probe of a layer would be that of what goes into it.
 
     So it is for layers that put out the numbers that they are given, in any shape, and for the

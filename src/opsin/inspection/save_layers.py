@@ -16,8 +16,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
 from opsin.inspection.layers import iter_batches
-from opsin.inspection.network import Network
 from opsin.inspection.npz import ArrayPlan, open_npz
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 # Names of images that are turned into an array at once.
@@ -71,7 +71,7 @@ def save_layers(
     wanted = list(dict.fromkeys(names))
     if not wanted:
         raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
-    network = Network(classifier.content, classifier.metadata.layers)
+    network = OnnxGraph(classifier.content)
     # Files of earlier versions lack some of the outputs.
     outputs = [output.name for output in network.model.graph.output]
     layers = [layer.name for layer in network.layers]

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer
-from opsin.inspection.network import Network, ReceptiveField
 from opsin.inspection.timing import layer_seconds
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.receptive_field import ReceptiveField
 from opsin.runtime.classifier import Classifier
 
 # Pixels and images of the batch that is timed: enough to measure, few enough for a fraction of
@@ -100,7 +101,7 @@ class NetworkSummary:
         }
 
 
-def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -> NetworkSummary:
+def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True) -> NetworkSummary:
     """Describe each layer of a classifier.
 
     Args:
@@ -113,7 +114,7 @@ def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -
         >>> import tempfile, opsin
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> summary = summarise(file, Network(file.content, file.metadata.layers))
+        >>> summary = summarise(file, OnnxGraph(file.content))
         >>> [row.name for row in summary.rows], summary.parameters
         (['input', 'flatten', 'dense1', 'relu1', 'head'], 9610)
         >>> row = summary.rows[2]
@@ -151,7 +152,7 @@ def summarise(classifier: Classifier, network: Network, *, timed: bool = True) -
     )
 
 
-def _field(network: Network, layer: Layer) -> ReceptiveField | None:
+def _field(network: OnnxGraph, layer: Layer) -> ReceptiveField | None:
     """Return what a unit of a layer sees; flattening only lays the places of maps in a row."""
     name = network.parents(layer.name)[0] if layer.kind == _FLATTEN else layer.name
     return network.receptive_field(name)

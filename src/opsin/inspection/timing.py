@@ -19,7 +19,7 @@ from opsin.core.metadata import Layer
 try:
     import onnx
 
-    from opsin.onnx_files.onnx_graph import parse
+    from opsin.onnx_files.onnx_graph import OnnxGraph
 except ImportError as error:
     raise MissingExtraError("looking inside a network", "evaluate") from error
 
@@ -66,7 +66,7 @@ def layer_seconds(
         >>> list(seconds), max(seconds.values()) < 0.01
         (['input', 'head'], True)
     """
-    model, _ = parse(content)
+    model = OnnxGraph(content, layers).model
     owners = _owners(model.graph, {layer.name for layer in layers})
     for number, node in enumerate(model.graph.node):
         node.name = f"n{number}"  # by which the profile calls it

@@ -16,8 +16,9 @@ from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
-from opsin.inspection.network import Network, ReceptiveField
-from opsin.inspection.subnetwork import Subnetwork, batch_size, layer_called, up_to
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.receptive_field import ReceptiveField
+from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
 #: Images that are shown for each unit.
@@ -257,7 +258,7 @@ class UnitGallery:
 
 def unit_gallery(
     classifier: Classifier,
-    network: Network,
+    network: OnnxGraph,
     known: ReferenceSet,
     layer: str,
     *,
@@ -286,7 +287,7 @@ def unit_gallery(
         >>> len(gallery), len(gallery.unit(3).best), gallery.search("7")[0].selectivity > 0.5
         (128, 9, True)
     """
-    row = layer_called(network, layer)
+    row = network.layer(layer)
     if limit is not None and limit < 1:
         raise RecipeError("a limit of at least 1 image", f"got {limit}", "Leave it out for all.")
     rows = known.rows_of("train")
@@ -295,8 +296,8 @@ def unit_gallery(
     counter = UnitCounter(row.shape[0], len(classifier.classes))
     watcher.begin(f"Units of {layer}", len(rows), "images")
     done = 0
-    for batch in Subnetwork(up_to(network, [layer])).stream(
-        known.images, rows, batch_size(network)
+    for batch in Subnetwork(network.up_to([layer])).stream(
+        known.images, rows, batch_size(network.layers)
     ):
         counter.add(batch.values[0], batch.rows, known.labels[batch.rows])
         watcher.advance(done := done + len(batch.rows))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.inspection.network import IMAGES, Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.classifier import Classifier
 
 #: Bars of a histogram, whose middle edge is 0.
@@ -121,7 +122,7 @@ class WeightView:
         }
 
 
-def weight_views(network: Network) -> list[WeightView]:
+def weight_views(network: OnnxGraph) -> list[WeightView]:
     """Return what each layer that holds weights has learnt, in the order of the layers.
 
     Layers without weights are left out, and so is the first one, whose mean and deviation of the
@@ -134,7 +135,7 @@ def weight_views(network: Network) -> list[WeightView]:
         >>> import opsin, tempfile
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
-        >>> views = weight_views(Network(file.content, file.metadata.layers))
+        >>> views = weight_views(OnnxGraph(file.content))
         >>> [(view.name, view.images.kind, view.images.weights.shape) for view in views]
         [('dense1', 'units', (128, 8, 8, 1)), ('head', 'matrix', (10, 128))]
     """
@@ -198,7 +199,7 @@ def _shown(name: str, weights: NDArray[Any]) -> NDArray[Any]:
 
 
 def _images(
-    network: Network, name: str, weights: NDArray[np.float32] | None
+    network: OnnxGraph, name: str, weights: NDArray[np.float32] | None
 ) -> WeightImages | None:
     if weights is None or weights.ndim not in (2, 4):
         return None
@@ -224,7 +225,7 @@ def limit_of(weights: NDArray[Any]) -> float:
     return ends or float(strengths.max()) or 1.0
 
 
-def _from_first(network: Network, sources: tuple[str, ...]) -> bool:
+def _from_first(network: OnnxGraph, sources: tuple[str, ...]) -> bool:
     """Tell whether a layer sees the pixels, themselves or normalised."""
     first = network.layers[0].name
     return sources == (IMAGES,) or (
@@ -232,7 +233,7 @@ def _from_first(network: Network, sources: tuple[str, ...]) -> bool:
     )
 
 
-def _pixels_into(network: Network, name: str) -> tuple[int, int, int] | None:
+def _pixels_into(network: OnnxGraph, name: str) -> tuple[int, int, int] | None:
     """Return the shape of the pixels, channels first, if nothing else goes into a layer."""
     sources = network.parents(name)
     while len(sources) == 1 and not _from_first(network, sources):
@@ -246,7 +247,7 @@ def _pixels_into(network: Network, name: str) -> tuple[int, int, int] | None:
     return channels, height, width
 
 
-def _passes(network: Network, name: str) -> bool:
+def _passes(network: OnnxGraph, name: str) -> bool:
     """Tell whether a layer passes on its input unchanged."""
     return any(
         name in node.output and node.op_type in _PASSING for node in network.model.graph.node

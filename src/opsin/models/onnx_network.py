@@ -17,14 +17,11 @@ try:
     from torch import Tensor, nn
     from torch.nn import functional
 
-    from opsin.onnx_files.onnx_graph import parse
+    from opsin.onnx_files.onnx_graph import OnnxGraph
     from opsin.onnx_files.operators import OPERATORS, Operator
+    from opsin.onnx_files.postprocessing import IMAGES, LOGITS
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
-
-#: What goes in, and the value whose gradients are asked for.
-IMAGES: Final = "images"
-LOGITS: Final = "head"
 
 _TYPES: Final[dict[int, torch.dtype]] = {
     TensorProto.FLOAT: torch.float32,
@@ -60,8 +57,8 @@ class TorchNetwork(nn.Module):
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
-        model, weights = parse(content)
-        nodes = _leading_to(LOGITS, model.graph.node)
+        graph = OnnxGraph(content)
+        weights, nodes = graph.weights, graph.leading_to([LOGITS])
         steps = [node.op_type for node in nodes if node.op_type not in _OPERATORS]
         if steps or not nodes:
             raise ModelFileError(
@@ -134,16 +131,6 @@ class _Step(nn.Module):
             for place, held in enumerate(self._held)
         ]
         return self._run(inputs, self._given)
-
-
-def _leading_to(value: str, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Return the operators that a value is computed by, in the file's order."""
-    wanted, chosen = {value}, []
-    for node in reversed(list(nodes)):
-        if wanted.intersection(node.output):
-            chosen.append(node)
-            wanted.update(node.input)
-    return chosen[::-1]
 
 
 _Given = dict[str, Any]

@@ -1,23 +1,247 @@
-"""An ONNX file taken apart with the ONNX library."""
+"""A classifier.onnx as a graph of operators, their weights, and the layers that they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
-import onnx
+import numpy as np
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
+from opsin.core.errors import MissingExtraError, ModelFileError
+from opsin.core.metadata import Layer, Metadata
+from opsin.data.spelling import check_choices
 from opsin.runtime.onnx_scan import printable, unreadable
 
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
-def parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-    """Return the model that a file's bytes say, and its weights by their names.
+    from opsin.onnx_files.postprocessing import IMAGES, PROBABILITIES
+    from opsin.onnx_files.receptive_field import ReceptiveField, receptive_fields
+except ImportError as error:
+    raise MissingExtraError("looking inside a network", "evaluate") from error
 
-    ONNX Runtime passes over weights that nothing uses; they may be of any kind, and broken.
+
+class OnnxGraph:
+    """The operators of a file in their order, its weights, and which layer follows which.
+
+    Args:
+        content: The bytes of the file.
+        layers: Its layers (default: as its metadata has them).
 
     Raises:
-        ModelFileError: It is none, or one of its weights is no array.
+        ModelFileError: It is no ONNX file, or one of its weights is no array.
+
+    Example:
+        >>> import tempfile, opsin
+        >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
+        >>> graph = OnnxGraph(run.classifier().content)
+        >>> graph.parents("dense1"), graph.weights_of("dense1")["weight"].shape
+        (('flatten',), (128, 64))
+        >>> graph.maker("dense1").op_type, [node.op_type for node in graph.users("dense1")]
+        ('Gemm', ['Relu'])
+    """
+
+    def __init__(self, content: bytes, layers: Sequence[Layer] | None = None) -> None:
+        self.model: onnx.ModelProto
+        #: The weights by name; they may be changed, and `content` writes them.
+        self.weights: dict[str, NDArray[Any]]
+        self.model, self.weights = _parse(content)
+        #: The operators; they may be changed, and `content` writes them.
+        self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)
+        self._layers = layers
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """What travels in the file.
+
+        Raises:
+            ModelFileError: Opsin did not write it.
+        """
+        props = {each.key: each.value for each in self.model.metadata_props}
+        return Metadata.from_props(props, "the file")
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order of their work."""
+        return self.metadata.layers if self._layers is None else tuple(self._layers)
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of that name.
+
+        Raises:
+            ModelFileError: There is none; the error names those there are, the closest first.
+        """
+        check_choices("layer", [name], [layer.name for layer in self.layers], ModelFileError)
+        return next(layer for layer in self.layers if layer.name == name)
+
+    def maker(self, value: str) -> onnx.NodeProto | None:
+        """Return the operator that a value comes from; ``None`` for weights and the input."""
+        return next((node for node in self.nodes if value in node.output), None)
+
+    def users(self, value: str) -> list[onnx.NodeProto]:
+        """Return the operators that take a value."""
+        return [node for node in self.nodes if value in node.input]
+
+    def values(self) -> set[str]:
+        """Return the names of all values that operators put out."""
+        return {output for node in self.nodes for output in node.output}
+
+    def parents(self, name: str) -> tuple[str, ...]:
+        """Return the layers whose output a layer takes, or ``images``."""
+        makers = {output: node for node in self.nodes for output in node.output}
+        layers = {layer.name for layer in self.layers}
+        found: dict[str, None] = {}
+        seen = {name}
+        pending = [name]
+        while pending:
+            node = makers.get(pending.pop(0))
+            for value in () if node is None else node.input:
+                if value in layers or value == IMAGES:
+                    found[value] = None
+                elif value and value not in self.weights and value not in seen:
+                    seen.add(value)
+                    pending.append(value)
+        return tuple(found)
+
+    def weights_of(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return what a layer holds, such as ``weight``, ``bias`` and ``running_mean``."""
+        start = f"{name}."
+        return {
+            key.removeprefix(start): value
+            for key, value in self.weights.items()
+            if key.startswith(start)
+            and "." not in key.removeprefix(start)
+            and value.dtype == np.float32
+        }
+
+    @cached_property
+    def _fields(self) -> dict[str, ReceptiveField | None]:
+        return receptive_fields(self.nodes, self.weights)
+
+    def receptive_field(self, name: str) -> ReceptiveField | None:
+        """Return what a place of the layer's maps sees; ``None``: the whole image."""
+        return self._fields.get(name)
+
+    def leading_to(self, values: Iterable[str]) -> list[onnx.NodeProto]:
+        """Return the operators that some values are computed by, in their order."""
+        needed, nodes = set(values), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(node.input)
+                nodes.append(node)
+        return nodes[::-1]
+
+    def up_to(self, names: Sequence[str]) -> bytes:
+        """Return the network as far as some values, as a file of its own with these as outputs.
+
+        ONNX Runtime computes a whole file, whichever outputs are asked for. So what lies behind
+        the layer asked for must not be in it.
+
+        Args:
+            names: Names of layers, or of the file's outputs.
+        """
+        outputs = [onnx.ValueInfoProto(name=name) for name in names]
+        return self._part(self.leading_to(names), self.model.graph.input, outputs)
+
+    def after(self, name: str) -> tuple[bytes, list[str]]:
+        """Return the rest of the network behind a layer, as a file of its own.
+
+        Args:
+            name: A layer, whose output goes in.
+
+        Returns:
+            An ONNX model with the output ``probabilities``, and the names of its inputs: the
+            layer itself first, then other values that lead past it, such as a residual's.
+        """
+        follows, held, nodes = {name}, set(self.weights), []
+        for node in self.leading_to([PROBABILITIES]):
+            taken = {value for value in node.input if value}
+            if held.issuperset(taken):  # made of weights alone, whatever the image
+                held.update(node.output)
+            elif name in node.output or not follows.intersection(taken):
+                continue
+            else:
+                follows.update(node.output)
+            nodes.append(node)
+        known = held | follows - {name}
+        past = {
+            value: None for node in nodes for value in node.input if value and value not in known
+        }
+        inputs = list({name: None} | past)
+        content = self._part(
+            nodes,
+            [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in inputs],
+            [output for output in self.model.graph.output if output.name == PROBABILITIES],
+        )
+        return content, inputs
+
+    def _part(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+    ) -> bytes:
+        """Return some of the operators, with the weights that they take, as a file."""
+        used = {value for node in nodes for value in node.input} | {each.name for each in outputs}
+        weights = [weight for weight in self.model.graph.initializer if weight.name in used]
+        graph = helper.make_graph(nodes, "part", inputs, outputs, weights)
+        model = helper.make_model(
+            graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version
+        )
+        content: bytes = model.SerializeToString()
+        return content
+
+    def with_weights(self, weights: Mapping[str, NDArray[Any]]) -> bytes:
+        """Return the file with some weights exchanged for others of the same shape."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        for weight in model.graph.initializer:
+            if weight.name in weights:
+                value = np.ascontiguousarray(weights[weight.name], self.weights[weight.name].dtype)
+                weight.CopyFrom(numpy_helper.from_array(value, weight.name))
+        content: bytes = model.SerializeToString()
+        return content
+
+    def content(self, metadata: Metadata, *, further: Mapping[str, str] | None = None) -> bytes:
+        """Return the file of the operators and weights as they are now.
+
+        Args:
+            metadata: What travels in it.
+            further: Properties for other readers than Opsin.
+        """
+        model, used = onnx.ModelProto(), {name for node in self.nodes for name in node.input}
+        model.CopyFrom(self.model)
+        graph = model.graph
+        del graph.node[:], graph.initializer[:], graph.value_info[:], model.opset_import[:]
+        graph.node.extend(self.nodes)
+        graph.initializer.extend(
+            numpy_helper.from_array(value, name)
+            for name, value in self.weights.items()
+            if name in used
+        )
+        own = {each.domain: each.version for each in self.model.opset_import}
+        for domain in sorted({node.domain for node in self.nodes} | {""}):
+            model.opset_import.append(helper.make_opsetid(domain, own[domain]))
+        model.producer_name, model.producer_version = "opsin", metadata.opsin
+        helper.set_model_props(model, metadata.to_props() | dict(further or {}))
+        onnx.checker.check_model(model, full_check=True)
+        content: bytes = model.SerializeToString()
+        return content
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return what an operator's attribute says."""
+    given: Iterable[onnx.AttributeProto] = node.attribute
+    return next((helper.get_attribute_value(each) for each in given if each.name == name), default)
+
+
+def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """Return a file's model, and its weights by name.
+
+    ONNX Runtime passes over weights that nothing uses; they may be of any kind, and broken.
     """
     name = ""
     weights = {}

@@ -22,6 +22,7 @@ class Operator:
         attributes: The operator's attributes by the names that the layer gives them.
         sees: What a place of its output depends on: the same ``place`` of its inputs, a ``window``
             around it, or ``all`` of them.
+        weighted: Whether its second input holds a network's weights.
         quantised: Whether ONNX Runtime has a kernel for integers that `to_int8` uses.
     """
 
@@ -29,6 +30,7 @@ class Operator:
     layer: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     sees: Literal["place", "window", "all"] = "place"
+    weighted: bool = False
     quantised: bool = False
 
 
@@ -39,14 +41,14 @@ _ROWS: Final = (
     Operator("Cast"),
     Operator("Celu", "CELU", {"alpha": "alpha"}),
     Operator("Clip"),
-    Operator("Conv", sees="window", quantised=True),
+    Operator("Conv", sees="window", weighted=True, quantised=True),
     Operator("DequantizeLinear"),
     Operator("Div"),
     Operator("Elu", "ELU", {"alpha": "alpha"}),
     Operator("Exp", sees="all"),
     Operator("Flatten", sees="all"),
     Operator("Gelu", "GELU", {"approximate": "approximate"}),
-    Operator("Gemm", sees="all", quantised=True),
+    Operator("Gemm", sees="all", weighted=True, quantised=True),
     Operator("GlobalAveragePool", sees="all"),
     Operator("HardSwish", "Hardswish"),
     Operator("Identity", "Identity"),
@@ -73,3 +75,5 @@ _ROWS: Final = (
 )
 #: The operators by name.
 OPERATORS: Final = {row.name: row for row in _ROWS}
+#: Names of those that hold a network's weights.
+WEIGHTED: Final = frozenset(row.name for row in _ROWS if row.weighted)

@@ -25,6 +25,10 @@ TREES: Final = "ai.onnx.ml"
 OPSET: Final = 20
 TREES_OPSET: Final = 3
 IR_VERSION: Final = 9
+#: Names in every file: the pixels ``uint8[N, H, W, C]``, and the network's and the file's answers.
+IMAGES: Final = "images"
+LOGITS: Final = "head"
+PROBABILITIES: Final = "probabilities"
 #: Names in the file of what is only known once the network is trained.
 TEMPERATURE: Final = "temperature"
 SCALES: Final = "familiarity.scales"
@@ -190,11 +194,11 @@ def write_file(
     """
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
-    last, further = tail("head", embedding, classes=classes, units=units)
+    last, further = tail(LOGITS, embedding, classes=classes, units=units)
     graph = helper.make_graph(
         [*nodes, *last],
         "opsin",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, pixels)],
+        [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)],
         outputs(classes=classes, units=units),
         [*weights, *further],
     )

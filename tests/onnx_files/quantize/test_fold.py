@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.quantize.fold import fold
-from opsin.onnx_files.quantize.graph import Graph
 from tests.onnx_files.quantize.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
@@ -21,7 +21,7 @@ def test_the_layers_that_are_left_say_what_they_said(
     name: str, activation: str, negative: bool, tmp_path: Path
 ) -> None:
     content = made(name, activation=activation, negative=negative, hidden=(8, 12))
-    graph = Graph(content)
+    graph = OnnxGraph(content)
     layers = fold(graph)
     folded = graph.content(graph.metadata.model_copy(update={"layers": tuple(layers)}))
     names = [layer.name for layer in layers]
@@ -31,15 +31,15 @@ def test_the_layers_that_are_left_say_what_they_said(
     for layer in asked:
         scale = float(np.abs(before[layer]).max()) or 1.0
         np.testing.assert_allclose(after[layer] / scale, before[layer] / scale, atol=2e-5)
-    assert len(names) < len(Graph(content).metadata.layers)
+    assert len(names) < len(OnnxGraph(content).metadata.layers)
 
 
 def test_a_map_multiplied_by_less_than_0_keeps_its_norm_behind_the_pool() -> None:
-    plain, negative = (Graph(made("resnet", negative=some)) for some in (False, True))
+    plain, negative = (OnnxGraph(made("resnet", negative=some)) for some in (False, True))
     fold(plain)
     fold(negative)
 
-    def norms(graph: Graph) -> int:
+    def norms(graph: OnnxGraph) -> int:
         return sum(node.op_type == "BatchNormalization" for node in graph.nodes)
 
     assert norms(plain) == 0
@@ -47,7 +47,7 @@ def test_a_map_multiplied_by_less_than_0_keeps_its_norm_behind_the_pool() -> Non
 
 
 def test_the_table_joins_rows_and_keeps_their_sums() -> None:
-    graph = Graph(made("resnet", activation="relu", hidden=(8, 12)))
+    graph = OnnxGraph(made("resnet", activation="relu", hidden=(8, 12)))
     rows = {layer.name: layer for layer in fold(graph)}
     before = {layer.name: layer for layer in graph.metadata.layers}
     assert rows["stage1.relu"].kind == "Conv 3×3 same + BatchNorm + ReLU + MaxPool 2"
@@ -62,7 +62,7 @@ def test_the_table_joins_rows_and_keeps_their_sums() -> None:
 
 
 def test_a_norm_before_a_convolution_with_padding_stays() -> None:
-    graph = Graph(made("cnn", hidden=(8,)))
+    graph = OnnxGraph(made("cnn", hidden=(8,)))
     conv = graph.maker("block1.conv2")
     assert conv is not None
     for each in conv.attribute:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.quantize.fp16 import to_fp16
-from opsin.onnx_files.quantize.graph import Graph
 from tests.onnx_files.quantize.made_files import images, made, opened
 
 pytestmark = pytest.mark.torch
@@ -31,12 +31,12 @@ def test_every_layer_is_there_and_nearly_the_same(name: str, tmp_path: Path) -> 
 
 
 def test_weights_too_large_for_float16_stay_as_they_are(tmp_path: Path) -> None:
-    graph = Graph(made("mlp"))
+    graph = OnnxGraph(made("mlp"))
     graph.weights["dense1.weight"] = graph.weights["dense1.weight"] * np.float32(1e8)
     large = graph.content(graph.metadata)
     smaller = to_fp16(large)
     kept = {weight.name: numpy_helper.to_array(weight).dtype
-            for weight in Graph(smaller).model.graph.initializer}  # fmt: skip
+            for weight in OnnxGraph(smaller).model.graph.initializer}  # fmt: skip
     assert kept["dense1.weight"] == np.float32
     assert kept["head.weight.float16"] == np.float16
     assert np.isfinite(opened(smaller, tmp_path).probabilities(images())).all()

@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from opsin.inspection.network import Network
-from opsin.onnx_files.quantize.graph import Graph
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.quantize.int8 import RANGES, Ranges, integer_kernels, to_int8
 from tests.onnx_files.quantize.made_files import images, made, opened
 
@@ -61,7 +60,7 @@ def test_the_choices_of_ranges_differ() -> None:
 
 
 def test_one_image_is_enough_to_run() -> None:
-    assert Graph(to_int8(made("mlp"), images(1))).metadata.precision == "int8"
+    assert OnnxGraph(to_int8(made("mlp"), images(1))).metadata.precision == "int8"
 
 
 def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> None:
@@ -76,7 +75,7 @@ def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> No
     ]
     large = {
         name
-        for name, value in Graph(smaller).weights.items()
+        for name, value in OnnxGraph(smaller).weights.items()
         if value.dtype == np.float32 and value.ndim > 1 and not name.startswith("familiarity.")
     }
     assert large == {"whiten.weight", "head.weight", "input.mean", "input.deviation"}
@@ -85,8 +84,8 @@ def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> No
 def test_what_a_place_sees_is_what_it_saw() -> None:
     content = made("resnet", hidden=(8, 12))
     smaller = to_int8(content, images())
-    before = Network(content, Graph(content).metadata.layers)
-    after = Network(smaller, Graph(smaller).metadata.layers)
+    before = OnnxGraph(content, OnnxGraph(content).metadata.layers)
+    after = OnnxGraph(smaller, OnnxGraph(smaller).metadata.layers)
     for layer in after.layers:
         assert after.receptive_field(layer.name) == before.receptive_field(layer.name)
         assert set(after.weights_of(layer.name)) <= set(before.weights_of(layer.name)) | {

@@ -19,7 +19,7 @@ import opsin
 from opsin.core.errors import ImageError, OpsinError
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import fill_of
-from opsin.inspection.network import Network
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 from opsin.studio.jobs.job import command
 from opsin.studio.not_found import NotThere
@@ -69,7 +69,7 @@ def test_hidden_pixels_become_what_the_look_inside_makes_of_them(
     nearest_mean: Path, digits: Dataset
 ) -> None:
     classifier = Classifier(nearest_mean)
-    network = Network(nearest_mean.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(nearest_mean.read_bytes(), classifier.metadata.layers)
     pixels = digits.images[5]
     assert np.array_equal(fill_of_studio(classifier, pixels), fill_of(network, pixels))
 
@@ -77,7 +77,7 @@ def test_hidden_pixels_become_what_the_look_inside_makes_of_them(
 @pytest.mark.torch
 def test_of_a_network_they_become_the_mean_of_its_images(run: opsin.Run, digits: Dataset) -> None:
     classifier = run.classifier()
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     pixels = digits.images[5]
     found = fill_of_studio(classifier, pixels).astype(int)
     assert np.abs(found - fill_of(network, pixels)).max() <= 1

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from onnx import NodeProto
 
 from opsin.core.metadata import Layer
-from opsin.onnx_files.quantize.graph import Graph, attribute
+from opsin.onnx_files.onnx_graph import OnnxGraph, attribute
 
 
-def fold(graph: Graph) -> list[Layer]:
+def fold(graph: OnnxGraph) -> list[Layer]:
     """Fold each BatchNorm into a convolution, in place, and say which layers are left.
 
     Once trained, BatchNorm multiplies each map and adds to it, and a convolution can do both itself
@@ -50,7 +50,7 @@ class _Affine:
     shift: NDArray[np.float64]
 
     @classmethod
-    def of(cls, graph: Graph, norm: NodeProto) -> _Affine:
+    def of(cls, graph: OnnxGraph, norm: NodeProto) -> _Affine:
         weight, bias, mean, variance = (graph.weights[name].astype(np.float64)
                                         for name in norm.input[1:])  # fmt: skip
         scale = weight / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
@@ -66,7 +66,7 @@ class _FoldablePair:
     relu: NodeProto | None = None
 
 
-def _before(graph: Graph, norm: NodeProto, affine: _Affine) -> _FoldablePair | None:
+def _before(graph: OnnxGraph, norm: NodeProto, affine: _Affine) -> _FoldablePair | None:
     """Find the convolution that a BatchNorm can be folded back into."""
     maker = _only(graph, norm.input[0])
     if maker is None:
@@ -83,12 +83,12 @@ def _before(graph: Graph, norm: NodeProto, affine: _Affine) -> _FoldablePair | N
     return _FoldablePair(conv, maker, users[0] if alone else None)
 
 
-def _only(graph: Graph, value: str) -> NodeProto | None:
+def _only(graph: OnnxGraph, value: str) -> NodeProto | None:
     """Return the operator that a value comes from, where no more than one other takes it."""
     return graph.maker(value) if len(graph.users(value)) == 1 else None
 
 
-def _after(graph: Graph, norm: NodeProto) -> NodeProto | None:
+def _after(graph: OnnxGraph, norm: NodeProto) -> NodeProto | None:
     """Find the convolution that a BatchNorm can be folded forward into.
 
     What is added at its input would be missing in its padding, so it must have none.
@@ -100,7 +100,7 @@ def _after(graph: Graph, norm: NodeProto) -> NodeProto | None:
 
 
 def _into_earlier(
-    graph: Graph, rows: dict[str, Layer], norm: NodeProto, affine: _Affine, found: _FoldablePair
+    graph: OnnxGraph, rows: dict[str, Layer], norm: NodeProto, affine: _Affine, found: _FoldablePair
 ) -> None:
     conv, pool, relu = found.conv, found.pool, found.relu
     name = (relu or norm).output[0]
@@ -122,7 +122,7 @@ def _into_earlier(
 
 
 def _into_later(
-    graph: Graph, rows: dict[str, Layer], norm: NodeProto, affine: _Affine, conv: NodeProto
+    graph: OnnxGraph, rows: dict[str, Layer], norm: NodeProto, affine: _Affine, conv: NodeProto
 ) -> None:
     name, gone = conv.output[0], norm.output[0]
     weight, bias = _held(graph, conv)
@@ -133,7 +133,7 @@ def _into_later(
     _join(graph, rows, name, [gone, name])
 
 
-def _held(graph: Graph, conv: NodeProto) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _held(graph: OnnxGraph, conv: NodeProto) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     weight = graph.weights[conv.input[1]].astype(np.float64)
     if len(conv.input) < 3:
         return weight, np.zeros(len(weight))
@@ -141,7 +141,7 @@ def _held(graph: Graph, conv: NodeProto) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def _hold(
-    graph: Graph, conv: NodeProto, name: str, weight: NDArray[Any], bias: NDArray[Any]
+    graph: OnnxGraph, conv: NodeProto, name: str, weight: NDArray[Any], bias: NDArray[Any]
 ) -> None:
     """Give a convolution its new weights, under the name that its values have from now on."""
     graph.weights[f"{name}.weight"] = weight.astype(np.float32)
@@ -149,7 +149,7 @@ def _hold(
     conv.input[:] = [conv.input[0], f"{name}.weight", f"{name}.bias"]
 
 
-def _join(graph: Graph, rows: dict[str, Layer], name: str, parts: list[str]) -> None:
+def _join(graph: OnnxGraph, rows: dict[str, Layer], name: str, parts: list[str]) -> None:
     """Make one row of the summary of those whose layers became one, ``name`` among them."""
     last = rows.get(name)
     if last is None:

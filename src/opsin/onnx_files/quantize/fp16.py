@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from opsin.onnx_files.quantize.graph import WEIGHTED, Graph, is_float
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import WEIGHTED
 
 # The largest number that float16 can hold.
 _LARGEST: Final = 65504.0
@@ -29,14 +31,14 @@ def to_fp16(content: bytes) -> bytes:
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> content = run.classifier().content
         >>> smaller = to_fp16(content)
-        >>> Graph(smaller).metadata.precision, len(smaller) < 0.7 * len(content)
+        >>> OnnxGraph(smaller).metadata.precision, len(smaller) < 0.7 * len(content)
         ('float16', True)
     """
-    graph = Graph(content)
+    graph = OnnxGraph(content)
     casts = []
     for name in dict.fromkeys(node.input[1] for node in graph.nodes if node.op_type in WEIGHTED):
         weight = graph.weights.get(name)
-        if weight is None or not is_float(weight) or np.abs(weight).max() > _LARGEST:
+        if weight is None or not _is_float(weight) or np.abs(weight).max() > _LARGEST:
             continue
         stored = f"{name}.float16"
         graph.weights[stored] = graph.weights.pop(name).astype(np.float16)
@@ -45,3 +47,8 @@ def to_fp16(content: bytes) -> bytes:
         )
     graph.nodes = [*casts, *graph.nodes]
     return graph.content(graph.metadata.model_copy(update={"precision": "float16"}))
+
+
+def _is_float(value: NDArray[Any]) -> bool:
+    """Tell whether an array holds float32, finite numbers only."""
+    return value.dtype == np.float32 and bool(np.isfinite(value).all())

@@ -14,9 +14,10 @@ import onnx
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer
-from opsin.onnx_files.operators import OPERATORS
+from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import OPERATORS, WEIGHTED
+from opsin.onnx_files.postprocessing import LOGITS
 from opsin.onnx_files.quantize.fold import fold
-from opsin.onnx_files.quantize.graph import LOGITS, WEIGHTED, Graph
 
 #: How the range of a layer's values is chosen that 256 steps are spread over.
 Ranges = Literal["minmax", "entropy", "percentile"]
@@ -62,24 +63,24 @@ def to_int8(
         >>> run = opsin.train("digits", model="mlp", epochs=1, runs=tempfile.mkdtemp(), quiet=True)
         >>> images = opsin.load("digits").images[:64]
         >>> smaller = to_int8(run.classifier().content, images)
-        >>> Graph(smaller).metadata.precision
+        >>> OnnxGraph(smaller).metadata.precision
         'int8'
     """
-    graph = Graph(content)
+    graph = OnnxGraph(content)
     layers = fold(graph)
     float_ends = _float_ends(graph, layers)
     metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
     # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
     calibration = _CalibrationImages(images, _batch_size(layers, len(images)), told)
-    quantised = Graph(_quantised(folded, calibration, ranges, float_ends))
+    quantised = OnnxGraph(_quantised(folded, calibration, ranges, float_ends))
     _name_plainly(quantised)
     there = quantised.values()
     kept = tuple(layer for layer in layers if layer.name in there)
     return quantised.content(metadata.model_copy(update={"layers": kept}))
 
 
-def _float_ends(graph: Graph, layers: Sequence[Layer]) -> list[str]:
+def _float_ends(graph: OnnxGraph, layers: Sequence[Layer]) -> list[str]:
     """Return the names of the operators at both ends that stay in float."""
     work = {layer.name: layer.multiply_adds for layer in layers}
     weighted = [node for node in graph.nodes if node.op_type in WEIGHTED]
@@ -162,7 +163,7 @@ def _quantised(
         return target.read_bytes()
 
 
-def _name_plainly(graph: Graph) -> None:
+def _name_plainly(graph: OnnxGraph) -> None:
     """Give what ONNX Runtime added names after the layer: ``dense1.weight.integers``."""
     words = (
         ("_DequantizeLinear_Output", ".restored"),

@@ -27,7 +27,7 @@ from opsin.report.maps import (
 if TYPE_CHECKING:
     from opsin.inspection.activity import Activity, UnitActivity
     from opsin.inspection.layers import LayerView
-    from opsin.inspection.network import ReceptiveField
+    from opsin.onnx_files.receptive_field import ReceptiveField
 
 #: Maps or bars on a page of a layer; further pages are folded.
 PAGE: Final = 64

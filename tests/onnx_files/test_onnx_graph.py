@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 import opsin
+from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
-from opsin.inspection.network import Network, ReceptiveField
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import outputs, tail
+from opsin.onnx_files.receptive_field import ReceptiveField
 
 SIZE = (13, 12)
 CLASSES = 3
@@ -106,7 +108,7 @@ class Made:
         content: bytes = model.SerializeToString()
         return content
 
-    def network(self, size: tuple[int, int] = SIZE) -> Network:
+    def network(self, size: tuple[int, int] = SIZE) -> OnnxGraph:
         content = self.content(size)
         images = np.zeros((1, *size, 1), np.uint8)
         kinds = {node.output[0]: node.op_type for node in self.nodes}
@@ -116,7 +118,7 @@ class Made:
                   multiply_adds=0)
             for name in self.names
         ]  # fmt: skip
-        return Network(content, layers)
+        return OnnxGraph(content, layers)
 
 
 def run(content: bytes, names: Sequence[str], images: NDArray[np.uint8]) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def built(parts: Sequence[tuple[str, dict[str, Any]]]) -> Made | None:
     return made
 
 
-def seen_by(network: Network, name: str) -> NDArray[np.bool_]:
+def seen_by(network: OnnxGraph, name: str) -> NDArray[np.bool_]:
     """Change each pixel by itself and tell which places change: bool[H, W, h, w]."""
     pixels = SIZE[0] * SIZE[1]
     images = np.zeros((pixels, *SIZE, 1), np.uint8)
@@ -261,11 +263,11 @@ def test_parents_are_layers_not_the_operators_between() -> None:
     assert network.parents("one.add") == ("stem_relu", "one.relu")
     assert network.parents("head") == ("maximum",)
     assert network.layer("one.add").kind == "Add"
-    with pytest.raises(KeyError, match="conv9"):
+    with pytest.raises(ModelFileError, match="conv9"):
         network.layer("conv9")
 
 
-def check_the_rest(network: Network, images: NDArray[np.uint8]) -> None:
+def check_the_rest(network: OnnxGraph, images: NDArray[np.uint8]) -> None:
     """Compare what the rest behind each layer answers with what the whole does."""
     content = network.model.SerializeToString()
     names = [layer.name for layer in network.layers]
@@ -299,7 +301,7 @@ def test_so_it_does_for_every_model(name: str) -> None:
     from tests.training.test_torch_to_onnx import SHAPE, trained
 
     network, metadata = trained(name, hidden=(4, 6), activation="silu", dropout=0.2)
-    file = Network(export.to_onnx(network, metadata), metadata.layers)
+    file = OnnxGraph(export.to_onnx(network, metadata), metadata.layers)
     check_the_rest(file, np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8))
 
 
@@ -331,7 +333,7 @@ def test_the_squares_of_a_model_without_layers_are_its_field(shapes: Path) -> No
         shapes, model="logistic", size=(60, 50), runs=shapes.parent / "runs", quiet=True
     )
     classifier = run.classifier()
-    network = Network(classifier.path.read_bytes(), classifier.metadata.layers)
+    network = OnnxGraph(classifier.path.read_bytes(), classifier.metadata.layers)
     field = network.receptive_field("input")
     assert field is not None
     grey = np.full((1, 60, 50, 3), 90, np.uint8)

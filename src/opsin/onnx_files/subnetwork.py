@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ValueInfoProto, helper
 
-from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
-from opsin.data.spelling import check_choices
-from opsin.inspection.network import IMAGES, Network
+from opsin.onnx_files.postprocessing import IMAGES
 
 # Bytes that a batch may take in the largest layer; the network holds a few layers at once.
 _ROOM: Final = 64_000_000
@@ -85,46 +82,7 @@ class Subnetwork:
             yield SubnetworkBatch(some, batch, self.run({IMAGES: batch}))
 
 
-def up_to(network: Network, names: Sequence[str]) -> bytes:
-    """Return the network as far as some values, as a file of its own with these as outputs.
-
-    ONNX Runtime computes a whole file, whichever outputs are asked for. So what lies behind the
-    layer asked for must not be in it.
-
-    Args:
-        network: The whole.
-        names: Names of layers, or of the file's outputs.
-    """
-    needed, nodes = set(names), []
-    for node in reversed(network.model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            nodes.append(node)
-    graph = helper.make_graph(
-        nodes[::-1],
-        "part",
-        network.model.graph.input,
-        [ValueInfoProto(name=name) for name in names],
-        [weight for weight in network.model.graph.initializer if weight.name in needed],
-    )
-    part = helper.make_model(
-        graph, opset_imports=network.model.opset_import, ir_version=network.model.ir_version
-    )
-    content: bytes = part.SerializeToString()
-    return content
-
-
-def batch_size(network: Network) -> int:
+def batch_size(layers: Iterable[Layer]) -> int:
     """Return how many images may run at once, so that large layers fit into the memory."""
-    largest = max((math.prod(layer.shape) for layer in network.layers), default=1)
+    largest = max((math.prod(layer.shape) for layer in layers), default=1)
     return max(1, min(_MOST, _ROOM // (4 * max(largest, 1))))
-
-
-def layer_called(network: Network, name: str) -> Layer:
-    """Return the layer of that name.
-
-    Raises:
-        ModelFileError: There is none; the error names those there are, the closest first.
-    """
-    check_choices("layer", [name], [layer.name for layer in network.layers], ModelFileError)
-    return network.layer(name)
