@@ -155,6 +155,29 @@ def test_a_tracker_is_a_class_of_empty_hooks(
     assert "the observer Failing failed (ConnectionError('no server'))" in told
 
 
+@pytest.mark.torch
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    (tmp_path / "together.py").write_text(code_of("Processes that train together"))
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "together.py"],
+        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=250,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "runs").iterdir()
+    said = {f"process {rank}: runs/{path.name}" for rank in range(2)}
+    assert set(done.stdout.splitlines()) == said
+    assert done.stderr.count("Trained ") == 1  # one process shows progress
+    together = opsin.Run(path)
+    assert together.directory.state() == ("done", None)
+    # The same steps as by one process, but for the order in which numbers are added up.
+    alone = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "alone", quiet=True)
+    for one, two in zip(alone.history, together.history, strict=True):
+        for figure in ("step", "train_loss", "val_loss", "val_accuracy"):
+            assert two[figure] == pytest.approx(one[figure], rel=1e-3)
+
+
 def opsin_in(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "opsin", *words],

@@ -11,24 +11,50 @@ from hypothesis import strategies as st
 
 from opsin.core.metadata import Preparation
 from opsin.data.lazy_images import LazyImages
-from opsin.training import batches
 from opsin.training.batches import TrainingBatches
+from opsin.training.process_group import ProcessGroup
 
 CPU = torch.device("cpu")
 
 
-@given(count=st.integers(2, 500), size=st.integers(2, 64), start=st.integers(0, 400))
-def test_batches_cover_everything_and_none_is_single(count: int, size: int, start: int) -> None:
-    spans = list(batches._spans(start, count, size))
+@given(
+    count=st.integers(2, 500),
+    size=st.integers(8, 64),
+    start=st.integers(0, 400),
+    world=st.integers(1, 4),
+)
+def test_batches_cover_everything_and_none_is_single(
+    count: int, size: int, start: int, world: int
+) -> None:
+    none, labels = np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int64)
+    group = ProcessGroup(0, world)
+    spans = list(TrainingBatches(none, labels, labels, CPU, group).spans(count, size, start))
     if start >= count:
         assert not spans
         return
     assert spans[0][0] == start
     assert spans[-1][1] == count
     assert all(one[1] == two[0] for one, two in itertools.pairwise(spans))
-    assert all(1 <= end - begin <= size + 1 for begin, end in spans)
-    if count - start > 1:
-        assert all(end - begin >= 2 for begin, end in spans)
+    assert all(1 <= end - begin < size + 2 * world for begin, end in spans)
+    if count - start >= 2 * world:
+        assert all(end - begin >= 2 * world for begin, end in spans)
+
+
+def test_processes_share_each_batch() -> None:
+    pixels = np.arange(21, dtype=np.uint8).reshape(21, 1, 1, 1)
+    labels, rows = np.arange(21), np.arange(20)
+    order = np.random.default_rng(0).permutation(20)
+
+    def batches(group: ProcessGroup) -> list[list[int]]:
+        found = TrainingBatches(pixels, labels, rows, CPU, group).batches(order, 6)
+        return [labels.tolist() for _, labels in found]
+
+    whole, even, odd = (batches(ProcessGroup(*place)) for place in ((0, 1), (0, 2), (1, 2)))
+    assert [len(batch) for batch in whole] == [6, 6, 6, 2]
+    # Two processes need four images in the last batch, or it joins the one before.
+    assert [sorted([*one, *two]) for one, two in zip(even, odd, strict=True)] == [
+        sorted(batch) for batch in (whole[0], whole[1], [*whole[2], *whole[3]])
+    ]
 
 
 @given(start=st.integers(0, 19), seed=st.integers(0, 9))

@@ -16,7 +16,7 @@ import numpy as np
 from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
 from opsin.commands.runs import Run
-from opsin.commands.train import carry_out
+from opsin.commands.train import carry_out, watcher_of_run
 from opsin.commands.training_job import need_training, versions
 from opsin.core.arguments import checked
 from opsin.core.artifacts.dataset_record import DatasetRecord
@@ -28,7 +28,6 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images, with_run_split
 from opsin.models.resolve import changed
-from opsin.report.terminal import with_observers
 
 if TYPE_CHECKING:
     from opsin.training.checkpoint import Tensors, TrainingState
@@ -79,7 +78,7 @@ def resume(
         True
     """
     began = time.perf_counter()
-    watcher = with_observers(watcher, observers, quiet=quiet)
+    watcher = watcher_of_run(watcher, observers, quiet=quiet)
     changes = {key: value for key, value in changes.items() if value is not None}
     parent = RunDirectory.open(run)
     recipe = _network_of(parent)

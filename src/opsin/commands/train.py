@@ -13,15 +13,16 @@ from opsin.commands.load_dataset import dataset_given
 from opsin.commands.recorder import recorded
 from opsin.commands.resolve_recipe import ResolvedRecipe, decide
 from opsin.commands.runs import Run
-from opsin.commands.training_job import TrainingJob, make, need_training, write_request
+from opsin.commands.training_job import TrainingJob, follow, make, need_training, write_request
 from opsin.commands.training_summary import tell_end, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.events import Watcher
+from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import with_observers
+from opsin.training.process_group import ProcessGroup
 
 if TYPE_CHECKING:
     from opsin.commands.training_job import Start
@@ -84,7 +85,7 @@ def train(
     need_training(model)
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
-    watcher = with_observers(watcher, observers, quiet=quiet)
+    watcher = watcher_of_run(watcher, observers, quiet=quiet)
     dataset = dataset_given(data, options, watcher)
     source = dataset.recipe.title
     if model in MODELS:
@@ -111,6 +112,15 @@ def train(
     )
 
 
+def watcher_of_run(
+    watcher: Watcher | None, observers: Sequence[Watcher], *, quiet: bool
+) -> Watcher:
+    """Return what gets the events of a run; of processes that train together, the first's do."""
+    if not ProcessGroup.current().writes:
+        return SILENT
+    return with_observers(watcher, observers, quiet=quiet)
+
+
 def carry_out(
     directory_of: Callable[[], RunDirectory],
     dataset: Dataset,
@@ -120,7 +130,7 @@ def carry_out(
     began: float,
     start: Start | None,
 ) -> Run:
-    """Train in a run directory.
+    """Train in a run directory, with all processes of PyTorch's group if there is one.
 
     Args:
         directory_of: Finds or makes the directory, once everything else is known to be usable.
@@ -134,11 +144,17 @@ def carry_out(
     from opsin.training.device import choose_device, own_randomness, threads_for  # noqa: PLC0415
     from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415
 
+    group = ProcessGroup.current()
+    decided = group.first(decided)  # a budget is measured by the clock
     audited = audit(dataset, watcher=watcher)
     training = decided.recipe.training
     with own_randomness(choose_device(training.device), training.seed):
-        job = TrainingJob.prepare(dataset, audited, decided)
+        job = TrainingJob.prepare(dataset, audited, decided, group)
+        group.wait()  # until every process has read what it goes on from
+        if not group.writes:
+            return Run(follow(job, start))
         directory = directory_of()
+        group.first(directory.path)
         with threads_for(job.work), recorded(directory, watcher) as recorder:
             write_request(directory, job)
             recorder.run_started(directory.path)
@@ -148,4 +164,5 @@ def carry_out(
             with graceful_interrupt() as stop:
                 report = make(directory, job, recorder, seconds=seconds, stop=stop, start=start)
             tell_end(recorder, report)
+        group.wait()
     return Run(directory.path)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import MissingExtraError
+from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.core.recipe import Recipe
 from opsin.core.storage import write_json
@@ -39,6 +41,7 @@ from opsin.data.dataset import Dataset
 from opsin.data.thin_parts import thin_parts
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
+from opsin.training.process_group import ALONE, ProcessGroup
 
 if TYPE_CHECKING:
     import torch
@@ -85,9 +88,13 @@ class TrainingJob:
     device: torch.device
     #: Multiply-adds of one forward pass over a batch.
     work: int
+    #: The processes that train it.
+    group: ProcessGroup = ALONE
 
     @classmethod
-    def prepare(cls, dataset: Dataset, audited: Audit, decided: ResolvedRecipe) -> TrainingJob:
+    def prepare(
+        cls, dataset: Dataset, audited: Audit, decided: ResolvedRecipe, group: ProcessGroup = ALONE
+    ) -> TrainingJob:
         """Build the network with fresh weights, choose the device, and see that all has room."""
         from opsin.models import build_network  # noqa: PLC0415
         from opsin.models.statistics import statistics_of  # noqa: PLC0415
@@ -110,8 +117,8 @@ class TrainingJob:
         recipe, note = fit_memory(recipe, layers, device=device, images=images, given=decided.given)
         if note:
             recipe = recipe.model_copy(update={"reasons": recipe.reasons | {"Memory": note}})
-        recipe, work = settle_precision(recipe, layers, device)
-        return cls(dataset, audited, recipe, network, layers, device, work)
+        recipe, work = group.first(settle_precision(recipe, layers, device))
+        return cls(dataset, audited, recipe, network, layers, device, work, group)
 
     @property
     def device_name(self) -> str:
@@ -197,6 +204,7 @@ def make(
         The report.
     """
     outcome = _train(directory, job, recorder, stop, start)
+    recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
     seconds["train"] = outcome.seconds
     at = time.perf_counter()
     recorder.doing("the export")
@@ -318,10 +326,22 @@ def conclude(
     return report
 
 
+def follow(job: TrainingJob, start: Start | None) -> Path:
+    """Train together with the process that writes the run; return its directory once it is done."""
+    from opsin.training.device import threads_for  # noqa: PLC0415  PyTorch
+    from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415
+
+    directory = RunDirectory(job.group.first(Path()))
+    with threads_for(job.work), graceful_interrupt() as stop:
+        _train(directory, job, SILENT, stop, start)
+    job.group.wait()
+    return directory.path
+
+
 def _train(
     directory: RunDirectory,
     job: TrainingJob,
-    recorder: Recorder,
+    watcher: Watcher,
     stop: threading.Event,
     start: Start | None,
 ) -> Outcome:
@@ -330,20 +350,17 @@ def _train(
     from opsin.training.trainer import fit  # noqa: PLC0415
 
     data = job.dataset
-    outcome = fit(
+    return fit(
         job.network,
-        TrainingBatches(data.images, data.labels, data.split.train, job.device),
-        TrainingBatches(data.images, data.labels, data.split.val, job.device),
+        TrainingBatches(data.images, data.labels, data.split.train, job.device, job.group),
+        TrainingBatches(data.images, data.labels, data.split.val, job.device, job.group),
         job.recipe.training,
         classes=len(data.classes),
-        checkpoints=Checkpoints(directory.checkpoints, recorder.note),
-        watcher=recorder,
+        checkpoints=Checkpoints(directory.checkpoints, watcher.note),
+        watcher=watcher,
         stop=stop,
         start=start,
     )
-    recorder.stopped = outcome.stopped
-    recorder.cause = outcome.diverged
-    return outcome
 
 
 def _export(job: TrainingJob) -> bytes:

@@ -54,7 +54,7 @@ def tell_model(watcher: Watcher, job: Made) -> None:
     work = sum(layer.multiply_adds for layer in job.layers)
     watcher.fact(
         "Model",
-        f"{job.recipe.model.name} · {parameters:,} parameters · {millions(work)} multiply-adds a "
+        f"{job.recipe.model.name} · {parameters:,} parameters · {millions(work)} multiply-adds an "
         "image",
     )
 

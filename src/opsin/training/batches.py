@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from opsin.data.lazy_images import Images
+from opsin.training.process_group import ALONE, ProcessGroup
 
 # Share of a GPU's free memory that images may take.
 _SHARE = 0.5
@@ -28,6 +29,7 @@ class TrainingBatches:
         labels: Their labels, ``int64[N]``.
         rows: Which of them are in this part, ``int64[M]``.
         device: Where batches are wanted.
+        group: The processes that share each batch.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class TrainingBatches:
         labels: NDArray[np.int64],
         rows: NDArray[np.int64],
         device: torch.device,
+        group: ProcessGroup = ALONE,
     ) -> None:
         self.images = images
         self.labels = labels[rows]
         self.rows = rows
         self.device = device
+        self.group = group
         self._there: Tensor | None = None
         if device.type == "cuda" and isinstance(images, np.ndarray):
             free, _ = torch.cuda.mem_get_info(device)
@@ -55,40 +59,42 @@ class TrainingBatches:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images ``uint8[B, H, W, C]`` and labels ``int64[B]`` on the device.
 
+        Each process gets its share of the batch.
+
         Args:
             order: Places in this part, in the order in which they are wanted.
             size: Images in a batch.
             start: How many of ``order`` to pass over.
         """
-        spans = _spans(start, len(order), size)
+        spans = self.spans(len(order), size, start)
         if isinstance(self.images, np.ndarray):
             for begin, end in spans:
-                yield self._read(order[begin:end])
+                yield self._read(order[begin:end][self.group.share])
             return
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             ahead: concurrent.futures.Future[tuple[Tensor, Tensor]] | None = None
             for begin, end in spans:
-                wanted, ahead = ahead, pool.submit(self._read, order[begin:end])
+                wanted, ahead = ahead, pool.submit(self._read, order[begin:end][self.group.share])
                 if wanted is not None:
                     yield wanted.result()
             if ahead is not None:
                 yield ahead.result()
+
+    def spans(self, count: int, size: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield start and end of each batch, all processes' shares together.
+
+        BatchNorm cannot learn from one image: a last batch that would leave a process fewer than
+        two joins the batch before it.
+        """
+        while start < count:
+            end = min(start + size, count)
+            if count - end < 2 * self.group.world:
+                end = count
+            yield start, end
+            start = end
 
     def _read(self, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.labels[places]).to(self.device)
         if self._there is not None:
             return self._there[torch.from_numpy(places).to(self.device)], labels
         return torch.from_numpy(self.images[self.rows[places]]).to(self.device), labels
-
-
-def _spans(start: int, count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each batch, without a last one of a single image.
-
-    BatchNorm cannot learn from one image; it joins the batch before it.
-    """
-    while start < count:
-        end = min(start + size, count)
-        if count - end == 1:
-            end = count
-        yield start, end
-        start = end

@@ -14,6 +14,7 @@ from opsin.core.recipe import TrainingRecipe
 from opsin.training.augment import augment
 from opsin.training.checkpoint import Tensors
 from opsin.training.optimizers import make_optimizers
+from opsin.training.process_group import ALONE, ProcessGroup
 
 _NETWORK, _OPTIMIZER, _RANDOM = "network.", "optimizer.", "random."
 
@@ -29,6 +30,7 @@ class TrainStep:
         recipe: How it is trained, its ``precision`` decided (``auto`` is float32 here).
         device: Where.
         weights: Weight of each class in the loss, ``float32[K]``; ``None`` for equal ones.
+        group: The processes that make each step together.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class TrainStep:
         *,
         device: torch.device,
         weights: NDArray[np.float32] | None = None,
+        group: ProcessGroup = ALONE,
     ) -> None:
+        self.group = group
         self.network = network.to(device)
         self.recipe = recipe
         self.device = device
@@ -53,7 +57,13 @@ class TrainStep:
         self._half = recipe.precision == "bfloat16"
 
     def step(
-        self, images: Tensor, labels: Tensor, rate: float, mirrored: Tensor | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        rate: float,
+        mirrored: Tensor | None = None,
+        *,
+        part: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Learn from one batch.
 
@@ -62,6 +72,7 @@ class TrainStep:
             labels: ``int64[N]`` on the device.
             rate: The learning rate.
             mirrored: Which images to mirror, ``bool[N]`` on the CPU (default: at random).
+            part: Which share of the whole group's batch these images are.
 
         Returns:
             The mean loss and the number of right answers, both still on the device.
@@ -70,11 +81,32 @@ class TrainStep:
         loss = self.loss_of(logits, labels)
         self.network.zero_grad(set_to_none=True)
         loss.backward()
+        loss, right = loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        if self.group.world > 1:
+            loss, right = self._together(loss, right, part)
         for optimizer, share in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * rate
             optimizer.step()
-        return loss.detach(), (logits.detach().argmax(dim=1) == labels).sum()
+        return loss, right
+
+    def _together(self, loss: Tensor, right: Tensor, part: float) -> tuple[Tensor, Tensor]:
+        """Average gradients, the loss and BatchNorm's statistics over the group; count right ones.
+
+        With class weights the loss of each share is a weighted mean of its own.
+        """
+        averaged = [loss.float()]
+        averaged += [p.grad for p in self.network.parameters() if p.grad is not None]
+        averaged += [
+            value
+            for name, value in self.network.named_buffers()
+            if name.endswith(("running_mean", "running_var"))
+        ]
+        for value in averaged:
+            value.mul_(part)
+        counted = right.float()
+        self.group.add([*averaged, counted])
+        return averaged[0], counted
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``float32[N, K]``, as the network is now: training or evaluating."""

@@ -79,7 +79,7 @@ def fit(
 
     Args:
         network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``.
-        train: What it learns from.
+        train: What it learns from; its ``group`` trains together.
         val: What decides which epoch was the best.
         recipe: How, its ``balance`` decided.
         classes: K, the number of classes.
@@ -97,6 +97,13 @@ def fit(
             "images to train on and others to validate on",
             f"got {len(train)} and {len(val)}",
             "Give more images, or another --val-fraction.",
+        )
+    least = 2 * train.group.world
+    if train.group.world > 1 and min(len(train), recipe.batch_size) < least:
+        raise RecipeError(
+            f"batches of {least} images or more for {train.group.world} processes",
+            f"got {recipe.batch_size} of {len(train)}",
+            "Give a larger batch size, or start fewer processes.",
         )
     training = _Training(
         network, train, val, recipe,
@@ -125,7 +132,10 @@ class _Training:
         weights = None
         if recipe.balance == "weights":
             weights = class_weights(train.labels, classes)
-        self.stepper = TrainStep(network, recipe, device=train.device, weights=weights)
+        self.group = train.group
+        self.stepper = TrainStep(
+            network, recipe, device=train.device, weights=weights, group=train.group
+        )
         self.place = TrainingState()
         self.pending: list[tuple[Tensor, Tensor, int]] = []
         self.resumed_at, self.saved_at = 0.0, 0.0
@@ -141,7 +151,8 @@ class _Training:
         else:
             self.restore(*start)
         self.pace = Pace(1.0, self.progress(self.place.epoch, self.place.seen))
-        if self.place.step not in self.checkpoints.steps():
+        (fresh,) = self.group.any(self.place.step not in self.checkpoints.steps())
+        if fresh:
             # Its first one, or what a run takes over from its parent, to whom it owes nothing more.
             self.place = self.place.model_copy(update={"start": self.place.step})
             self.save()
@@ -161,44 +172,44 @@ class _Training:
 
     def epoch(self) -> None:
         """Train one epoch, or the rest of it, then validate."""
-        recipe, watcher, number, count = (
-            self.recipe,
-            self.watcher,
-            self.place.epoch,
-            len(self.train),
-        )
-        began, seen_before = time.perf_counter(), self.place.seen
-        place, rate = self.place, 0.0
+        recipe, watcher, place = self.recipe, self.watcher, self.place
+        number, count, rate = place.epoch, len(self.train), 0.0
+        began = time.perf_counter()
         order = epoch_order(self.train.labels, recipe, number, self.classes)
         mirrored = torch.from_numpy(mirrored_in(number, recipe, count)[order])
         watcher.begin(f"{number}/{recipe.epochs}", count, "images")
         watcher.doing("the first images of an epoch")
         self.stepper.network.train()
         step, seen = place.step, place.seen
-        for images, labels in self.train.batches(order, recipe.batch_size, seen):
+        spans = self.train.spans(count, recipe.batch_size, seen)
+        batches = self.train.batches(order, recipe.batch_size, seen)
+        stopping = False
+        for (begin, end), (images, labels) in zip(spans, batches, strict=True):
             watcher.doing("a training step")
-            rate = place.rate_factor * rate_at(recipe, self.progress(number, seen))
-            shown = seen + len(labels)
-            loss, right = self.stepper.step(images, labels, rate, mirrored[seen:shown])
-            self.pending.append((loss, right, len(labels)))
-            step, seen = step + 1, shown
+            rate = place.rate_factor * rate_at(recipe, self.progress(number, begin))
+            own = mirrored[begin:end][self.group.share]
+            part = len(labels) / (end - begin)
+            loss, right = self.stepper.step(images, labels, rate, own, part=part)
+            self.pending.append((loss, right, end - begin))
+            step, seen = step + 1, end
             watcher.doing("the next images")
             if step % _LOOK == 0:
                 self.place = self.place.model_copy(update={"step": step, "seen": seen})
                 self.look()
-            if self.stop.is_set() or time.perf_counter() - self.saved_at > recipe.checkpoint_every:
+            stopping, due = self.group.any(self.stop.is_set(), self.checkpoint_due())
+            if stopping or due:
                 self.place = self.place.model_copy(update={"step": step, "seen": seen})
-                if self.stop.is_set():
+                if stopping:
                     break
                 if seen < count:
                     self.save(began)
         self.place = self.place.model_copy(update={"step": step, "seen": seen})
         self.flush()
-        self.stopped = self.stop.is_set() and (seen < count or number < recipe.epochs)
+        self.stopped = stopping and (seen < count or number < recipe.epochs)
         if seen < count:
             watcher.note("stopping here: the best epoch so far is evaluated next")
             self.save(began)
-        speed = (seen - seen_before) / (time.perf_counter() - began)
+        speed = (seen - place.seen) / (time.perf_counter() - began)
         self.judge(began, rate, speed)
 
     def judge(self, began: float, rate: float, speed: float) -> None:
@@ -234,7 +245,7 @@ class _Training:
             best=epoch if better else best, last=epoch, seconds=place.seconds,
         )  # fmt: skip
         # A part of an epoch has its checkpoint already, from which it goes on as if whole.
-        due = time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
+        (due,) = self.group.any(self.checkpoint_due())
         if complete and (better or due or self.over()):
             self.save()
 
@@ -278,6 +289,10 @@ class _Training:
         """Return the time spent training, before a resume included."""
         return self.place.seconds + time.perf_counter() - self.resumed_at
 
+    def checkpoint_due(self) -> bool:
+        """Tell whether the last checkpoint is as old as the recipe lets it be."""
+        return time.perf_counter() - self.saved_at > self.recipe.checkpoint_every
+
     def save(self, began: float | None = None) -> None:
         """Write a checkpoint, unless the weights are no numbers.
 
@@ -292,7 +307,8 @@ class _Training:
         times = {"seconds": self.seconds()}
         if began is not None:
             times["epoch_seconds"] = self.place.epoch_seconds + now - began
-        self.checkpoints.save(self.stepper.tensors(), self.place.model_copy(update=times))
+        if self.group.writes:
+            self.checkpoints.save(self.stepper.tensors(), self.place.model_copy(update=times))
         self.saved_at = time.perf_counter()
 
     def restore(self, tensors: Tensors, place: TrainingState) -> None:
@@ -300,7 +316,8 @@ class _Training:
         self.stepper.restore(tensors)
         self.pending.clear()
         self.place = place
-        self.checkpoints.forget_after(place.step)
+        if self.group.writes:
+            self.checkpoints.forget_after(place.step)
         self.watcher.rewind(place.told)
         self.resumed_at = self.saved_at = time.perf_counter()
 
@@ -332,6 +349,7 @@ class _Training:
         """Put the best weights into the network, and say how it went."""
         seconds, place = self.seconds(), self.place
         best = place.best
+        self.group.wait()  # until the last checkpoint is written
         try:
             if best is None:
                 raise RunError("an epoch that was validated", "there is none", "Train again.")
@@ -396,4 +414,7 @@ def validate(
                 cells = len(counts) * labels + answers
                 found = torch.bincount(cells.cpu(), minlength=counts.numel())
                 counts += found.view_as(counts)
+    sums = torch.tensor([loss, right], dtype=torch.float64)
+    val.group.add([sums] if counts is None else [sums, counts])
+    loss, right = sums.tolist()
     return loss / len(val), right / len(val)
