@@ -209,6 +209,21 @@ def test_rows_are_marked_only_after_their_pixels_are_on_the_disk(
     anew.close()
 
 
+def test_a_reason_after_a_line_that_was_cut_short_is_kept(tmp_path: Path) -> None:
+    store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
+    store.close()
+    with (tmp_path / "set" / "reasons.jsonl").open("a") as log:
+        log.write('[2, "no im')  # killed there
+    store = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
+    images = np.zeros((2, 2, 2, 1), np.uint8)
+    store.put(decode_checkpoint.Chunk.of(2, images, np.ones((2, 2), np.int32), {3: "no image"}))
+    store.save()
+    store.close()
+    again = decode_checkpoint.DecodeCheckpoint(tmp_path / "set", 6, (2, 2, 1), stored=True)
+    assert again.reasons == {3: "no image"}
+    again.close()
+
+
 def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
     # The lock's name is the set's; a process that is killed while it works leaves it behind.
     child = start(many, 0.004)

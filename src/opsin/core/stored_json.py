@@ -35,7 +35,7 @@ def read_json(file: BinaryIO) -> Any:
         Traceback (most recent call last):
         ValueError: it holds NaN, which is no number
     """
-    return _parsed(_content(file))
+    return parse_json(_content(file))
 
 
 def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[dict[str, Any]]:
@@ -80,7 +80,16 @@ def _content(file: BinaryIO) -> bytes:
     raise ValueError(f"it is longer than {MOST >> 20} MB")
 
 
-def _parsed(content: bytes) -> Any:
+def parse_json(content: bytes) -> Any:
+    """Read JSON from its bytes.
+
+    Raises:
+        ValueError: It is no JSON, holds numbers that are none, or is too long or nested too deep.
+
+    Example:
+        >>> parse_json(b'{"epoch": 1}')
+        {'epoch': 1}
+    """
     _check_memory(content)
     return _loaded(content.decode("utf-8"))
 

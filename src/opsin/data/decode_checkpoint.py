@@ -16,7 +16,6 @@ A row is marked as done once all that is known of it is on the disk, never befor
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -29,11 +28,14 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.closed_folder import ClosedFolder
+from opsin.core.event_log import EventLog
 from opsin.core.events import Watcher
 from opsin.data.cache import cache_root, digest_rows, new_array
 
 #: The arrays that go into the cache with the set.
 KEPT: Final = ("images", "digests", "source_digests", "sizes", "ranges")
+_REASONS: Final = "reasons.jsonl"
 #: Seconds after which nobody is expected to go on with a set.
 _STALE: Final = 7 * 86_400
 
@@ -165,12 +167,12 @@ class DecodeCheckpoint:
             try:
                 for name, (dtype, its_shape) in arrays.items():
                     new_array(folder / f"{name}.npy", dtype, its_shape)
+                self._log_reasons([])
             except OSError:
                 # What was taken already would be missed by whoever makes room now.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         self._files = {name: _Rows(folder / f"{name}.npy") for name in arrays}
-        self._log = (folder / "reasons.jsonl").open("a", encoding="utf-8")
 
     def _go_on(self, arrays: dict[str, tuple[type[np.generic], tuple[int, ...]]]) -> bool:
         """Take over what an earlier process has left, where all of it is there and fits."""
@@ -180,20 +182,14 @@ class DecodeCheckpoint:
                 if found.dtype != dtype or found.shape != shape:
                     return False
             done = np.load(self.folder / "done.npy", allow_pickle=False)
-            reasons = self._read_reasons()
-        except (OSError, ValueError, EOFError):
+            with ClosedFolder(self.folder) as folder:
+                folder.stat(_REASONS)  # it must be there
+                reasons = dict(EventLog(folder, _REASONS).read())
+        except (OSError, ValueError, TypeError, EOFError):
             return False
         self.done = done
         self.reasons = {row: reason for row, reason in reasons.items() if done[row]}
         return True
-
-    def _read_reasons(self) -> dict[int, str]:
-        reasons: dict[int, str] = {}
-        for line in (self.folder / "reasons.jsonl").read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):  # the last line of a process that was killed
-                row, reason = json.loads(line)
-                reasons[row] = reason
-        return reasons
 
     def pending(self, step: int) -> list[range]:
         """Return the rows that are left to do, in pieces of at most ``step``."""
@@ -210,9 +206,7 @@ class DecodeCheckpoint:
         for name in KEPT:
             if name in self._files:
                 self._files[name].write(chunk.start, getattr(chunk, name))
-        for row, reason in chunk.reasons.items():
-            self.reasons[row] = reason
-            self._log.write(json.dumps([row, reason]) + "\n")
+        self.reasons |= chunk.reasons
         self._waiting.append(chunk)
 
     def save(self) -> None:
@@ -223,8 +217,7 @@ class DecodeCheckpoint:
         """
         if not self._waiting:
             return
-        self._log.flush()
-        os.fsync(self._log.fileno())
+        self._log_reasons([pair for chunk in self._waiting for pair in chunk.reasons.items()])
         for name, rows in self._files.items():
             if name != "done":
                 rows.sync()
@@ -234,10 +227,12 @@ class DecodeCheckpoint:
         self._files["done"].sync()
         self._waiting.clear()
 
+    def _log_reasons(self, reasons: list[tuple[int, str]]) -> None:
+        with ClosedFolder(self.folder) as folder:
+            EventLog(folder, _REASONS).append(*reasons)
+
     def close(self) -> None:
         """Let go of the files: some systems rename none that is open."""
-        with contextlib.suppress(OSError):  # on a full disk, which was told before
-            self._log.close()
         for rows in self._files.values():
             rows.close()
 

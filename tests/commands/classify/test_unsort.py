@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from opsin.commands.classify.origins import state_root
 from opsin.commands.classify.sorting import By
 from opsin.commands.classify.unsort import unsort
 from opsin.core.errors import RecipeError
@@ -159,3 +160,33 @@ def test_an_undo_file_of_a_stranger_reaches_nothing_outside(tmp_path: Path, targ
         unsort(folder)
     assert (tmp_path / "mine.png").exists()
     assert not (tmp_path / "away.png").exists()
+
+
+# As an earlier version left them, killed in the last batch; $ stands for the folder around both.
+OLD_LOG = """\
+{"format": 1, "journal": "058e7c079df358a704a9f7d0db719b08", "results": "$/sorted/results.jsonl", "by": "copy", "made": true, "folders": ["Bag", "T-shirt-top", "none of these", "unreadable"]}
+{"image": "0/0.png", "source": "$/source/0/0.png", "target": "Bag/0.png", "by": "copy", "size": 7, "mtime_ns": 1000000000000000, "device": 65024, "inode": 2927182}
+{"image": "0/1.png", "source": "$/source/0/1.png", "target": "Bag/1.png", "by": "copy", "size": 7, "mtime_ns": 1000002000000000, "device": 65024, "inode": 2927185}
+{"image": "0/2.png", "source": "$/source/0/2.png", "target": "T-shirt-top/2.png", "by": "copy", "size": 7, "mtime_ns": 1000004000000000, "device": 65024, "inode": 2927187}
+{"placed": 3, "not": ["Bag/1.png"]}
+{"image": "1/0.png", "source": "$/source/1/0.png", "target": "Bag/0-2.png", "by": "copy", "size": 7, "mtime_ns": 1000001000000000, "device": 65024, "inode": 2927184}
+{"image": "1/1.png", "source": "$/source/1/1.png", "target": "T-shirt-top/1.png", "by": "co"""  # noqa: E501
+OLD_ORIGINS = """"$/source/0"
+"$/source/1"
+"$/sou"""
+
+
+def test_a_folder_that_an_earlier_version_sorted_is_taken_back(tmp_path: Path) -> None:
+    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+    for target, image in {"Bag/0.png": "0/0.png", "T-shirt-top/2.png": "0/2.png",
+                          "Bag/0-2.png": "1/0.png"}.items():  # fmt: skip
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / image, folder / target)
+    (folder / "sorted.jsonl").write_text(OLD_LOG.replace("$", str(tmp_path)))
+    known = state_root() / "sortings" / "058e7c079df358a704a9f7d0db719b08.jsonl"
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(OLD_ORIGINS.replace("$", str(tmp_path)))
+    assert (folder / "Bag" / "0-2.png").exists()
+    done = unsort(folder)
+    assert (done.removed, done.left, folder.exists(), known.exists()) == (3, (), False, False)
+    assert len(contents(source)) == 5

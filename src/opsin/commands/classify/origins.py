@@ -7,7 +7,6 @@ own state as well, and images go back, or are called copies of what is there, no
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from platformdirs import user_state_path
 
 from opsin.commands.classify.placing import Placement
 from opsin.core.closed_folder import ClosedFolder
+from opsin.core.event_log import EventLog
 
 
 def state_root() -> Path:
@@ -31,16 +31,22 @@ class Origins:
     Args:
         key: The sorting's; random, so that nobody else's file is taken for it.
         given: Further folders, which the user names now; whatever lies below them is theirs too.
+
+    Attributes:
+        path: The account's file of them.
     """
 
     def __init__(self, key: bytes, given: Sequence[Path] = ()) -> None:
-        self._file = state_root() / "sortings" / f"{key.hex()}.jsonl"
+        self.path = state_root() / "sortings" / f"{key.hex()}.jsonl"
         self._given = [os.path.abspath(folder) for folder in given]  # noqa: PTH100  no links
         self._known: set[str] = set()
-        with suppress(OSError), self._file.open("rb") as file:
-            for line in file:
-                with suppress(ValueError):  # the last one, cut short by a power cut
-                    self._known.add(json.loads(line))
+        with suppress(OSError, ValueError), self._log() as log:
+            self._known.update(each for each in log.read(skip=True) if isinstance(each, str))
+
+    @contextmanager
+    def _log(self) -> Iterator[EventLog]:
+        with ClosedFolder(self.path.parent) as folder:
+            yield EventLog(folder, self.path.name)
 
     def add(self, sources: Iterable[str]) -> None:
         """Keep the folders of these images, before anything is done with them.
@@ -51,11 +57,9 @@ class Origins:
         new = {os.path.dirname(source) for source in sources} - self._known  # noqa: PTH120
         if not new:
             return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("ab") as file:
-            file.write(b"".join(json.dumps(folder).encode() + b"\n" for folder in sorted(new)))
-            file.flush()
-            os.fsync(file.fileno())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._log() as log:
+            log.append(*sorted(new))
         self._known |= new
 
     def holds(self, source: str) -> bool:
@@ -102,4 +106,4 @@ class Origins:
     def forget(self) -> None:
         """Remove what is known of a sorting that was taken back."""
         with suppress(OSError):
-            self._file.unlink()
+            self.path.unlink()

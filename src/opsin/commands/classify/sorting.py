@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Final, Literal
 
 from opsin.commands.classify.journal import Journal
 from opsin.commands.classify.origins import Origins
@@ -29,11 +29,11 @@ from opsin.commands.classify.sorting_log import (
     UNDO,
     Line,
     UndoFile,
-    cut_torn_line,
     hold,
 )
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, StorageError
+from opsin.core.event_log import EventLog
 from opsin.core.events import Watcher
 from opsin.core.file_names import NamesInUse, free_name, legal_name
 from opsin.core.regular_file import open_regular
@@ -78,7 +78,6 @@ class Sorter:
             names.take(own)
         self._folders = {answer: names.take(legal_name(answer)) for answer in answers}
         self._inside = os.path.realpath(folder) + os.sep
-        self._log: BinaryIO | None = None
         with ExitStack() as stack:
             with storage_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +86,7 @@ class Sorter:
             stack.callback(hold(folder).release)
             with storage_errors(folder):
                 self._open()
-                self._log = stack.enter_context(self._own.open(UNDO, "ab"))
+            self._log = EventLog(self._own, UNDO)
             self._settle()
             self._held = stack.pop_all()
 
@@ -157,7 +156,6 @@ class Sorter:
                 "images were taken back since",
                 "Sort into another folder, with other results.",
             )
-        cut_torn_line(self._own)
         with storage_errors(self.folder):
             self._scratch.unlink(missing_ok=True)
         if last is None or last.over:
@@ -256,7 +254,7 @@ class Sorter:
         except OSError as error:
             if self._remembers:
                 self.watcher.note(
-                    f"where the images came from cannot be kept in {error.filename} "
+                    f"where the images came from cannot be kept in {self._origins.path} "
                     f"({(error.strerror or str(error)).lower()}): opsin unsort will ask for it"
                 )
             self._remembers = False
@@ -344,15 +342,9 @@ class Sorter:
     def _mark(self, undone: list[str]) -> None:
         self._write({"placed": self._journal.records, "not": undone})
 
-    def _write(self, *lines: dict[str, Any]) -> None:
-        """Add lines, and bring them to the disk before anything is done."""
-        content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    def _write(self, *events: object) -> None:
         with storage_errors(self.folder / UNDO):
-            log = self._log or self._own.open(UNDO, "ab")
-            left = memoryview(content)
-            while left:
-                left = left[log.write(left) or 0 :]
-            os.fsync(log.fileno())
+            self._log.append(*events)
 
     def close(self) -> None:
         """Let go of the folder."""

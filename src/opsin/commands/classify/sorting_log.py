@@ -7,12 +7,12 @@ done. A batch without that line was being done when the process was killed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from opsin.commands.classify.placing import Placement
 from opsin.core.closed_folder import ClosedFolder, is_plain_name
 from opsin.core.errors import RecipeError
+from opsin.core.event_log import EventLog
 from opsin.core.storage import storage_errors
 
 #: The file that undoes a sorting, and the answers where no other file was named.
@@ -32,11 +33,11 @@ LOCK: Final = ".sorted.jsonl.lock"
 FORMAT: Final = 1
 # File systems keep times to two seconds or better.
 _CLOCK: Final = 2_000_000_000
-# Bytes of the longest line and the longest batch; a batch has some hundred lines.
+# Characters of the longest batch; one has some hundred lines.
 _LONGEST: Final = 32 << 20
 _KEY: Final = re.compile("[0-9a-f]{32}")
 # What reading a line that is no sorting's may raise.
-_UNSOUND: Final = (OSError, ValueError, TypeError, KeyError, RecursionError)
+_UNSOUND: Final = (OSError, ValueError, TypeError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Line:
     inode: int = 0
 
     @classmethod
-    def read(cls, content: dict[str, Any]) -> Line:
+    def read(cls, content: Any) -> Line:
         """Return what a line of the file says.
 
         Raises:
@@ -83,6 +84,11 @@ class Line:
         if not sound or not all(map(is_plain_name, line.place)) or len(line.place) != 2:
             raise ValueError("no line of a sorting")
         return line
+
+    @property
+    def length(self) -> int:
+        """Characters of its texts, and some for its numbers."""
+        return len(self.image) + len(self.source or "") + len(self.target) + 100
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -141,19 +147,20 @@ class UndoFile:
 
     def __init__(self, folder: ClosedFolder) -> None:
         self.folder, self.path = folder, folder.path / UNDO
+        self.log = EventLog(folder, UNDO)
         #: Whether somebody began to take images back.
         self.taken_back = False
         try:
-            with folder.open(UNDO) as file:
-                head = _json_line(file.readline(_LONGEST))
+            if not folder.has(UNDO):
+                raise lacks_undo(folder.path)
+            head: Any = next(self.log.read(), {})
+            self.head: Any = head
             known = head["format"] == FORMAT and _KEY.fullmatch(head["journal"])
             names = head["folders"]
             if not known or type(names) is not list or not all(map(is_plain_name, names)):
                 raise ValueError("no head of a sorting")
             self.key, self.results = bytes.fromhex(head["journal"]), Path(head["results"])
             self.made, self.folders = head["made"] is True, names
-        except FileNotFoundError as error:
-            raise lacks_undo(folder.path) from error
         except _UNSOUND as error:
             raise self._damaged() from error
 
@@ -173,38 +180,26 @@ class UndoFile:
             RecipeError: It is damaged.
         """
         lines: list[Line] = []
-        size = 0
+        length = 0
         try:
-            with self.folder.open(UNDO) as file:
-                file.readline(_LONGEST)
-                while (text := file.readline(_LONGEST)).endswith(b"\n"):
-                    content = _json_line(text)
-                    size += len(text)
-                    if size > _LONGEST:
+            for event in islice(self.log.read(), 1, None):
+                if "unsorted" in event:
+                    self.taken_back = True
+                elif "placed" in event:
+                    yield _over(lines, event)
+                    lines, length = [], 0
+                else:
+                    lines.append(Line.read(event))
+                    length += lines[-1].length
+                    if length > _LONGEST:
                         raise self._damaged()
-                    if "unsorted" in content:
-                        self.taken_back = True
-                    elif "placed" in content:
-                        yield _over(lines, content)
-                        lines, size = [], 0
-                    else:
-                        lines.append(Line.read(content))
-                if len(text) == _LONGEST:
-                    raise self._damaged()
         except _UNSOUND as error:
             raise self._damaged() from error
         if lines:
             yield SortedBatch(lines, over=False)
 
 
-def _json_line(text: bytes) -> dict[str, Any]:
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise TypeError("no object of JSON")
-    return content
-
-
-def _over(lines: list[Line], content: dict[str, Any]) -> SortedBatch:
+def _over(lines: list[Line], content: Any) -> SortedBatch:
     """Return a batch by the line that ends it."""
     records, undone = content["placed"], content["not"]
     if type(records) is not int or not isinstance(undone, list):
@@ -242,14 +237,3 @@ def hold(folder: Path) -> FileLock:
                 "Wait until it is done, or give another folder.",
             ) from None
     return lock
-
-
-def cut_torn_line(folder: ClosedFolder) -> None:
-    """Cut off a last line that a power cut or a full disk left without its end."""
-    with storage_errors(folder.path / UNDO), folder.open(UNDO, "rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        start = max(0, size - _LONGEST)
-        file.seek(start)
-        whole = start + file.read().rfind(b"\n") + 1
-        if start < whole < size:
-            file.truncate(whole)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from opsin.commands.classify.journal import forget
 from opsin.commands.classify.origins import Origins
@@ -21,13 +20,13 @@ from opsin.commands.classify.sorting_log import (
     UNDO,
     Line,
     UndoFile,
-    cut_torn_line,
     hold,
     lacks_undo,
 )
 from opsin.core.arguments import checked
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError
+from opsin.core.event_log import EventLog
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import storage_errors
 
@@ -130,25 +129,17 @@ class _Unsorting:
     def run(self) -> None:
         """Undo all that can be undone; the undo file then lists the rest."""
         undo, own = self.undo, self.undo.folder
-        total = self._checked()
-        cut_torn_line(own)
-        mark = json.dumps({"unsorted": True}).encode() + b"\n"
+        total, mark = self._checked(), {"unsorted": True}
         # From here on no command goes on with this sorting.
-        with storage_errors(undo.path), own.open(UNDO, "ab") as file:
-            file.write(mark)
-            os.fsync(file.fileno())
+        with storage_errors(undo.path):
+            undo.log.append(mark)
         self.watcher.begin("Unsort", max(total, 1), "images")
         # Under a name of its own, so that nothing stays when the process is killed time and again.
-        rest_of_it = Placement(own, _REST)
-        with storage_errors(undo.folder.path / _REST):
-            rest_of_it.unlink(missing_ok=True)
-            with own.open(UNDO) as file:
-                head = file.readline()
-            with own.open(_REST, "xb") as rest:
-                rest.write(head + mark)
-                self._go_through(rest)
-                rest.flush()
-                os.fsync(rest.fileno())
+        with storage_errors(own.path / _REST):
+            Placement(own, _REST).unlink(missing_ok=True)
+            rest = EventLog(own, _REST)
+            rest.append(undo.head, mark)
+            self._go_through(rest)
             own.rename(_REST, own, UNDO)
         self.watcher.end()
 
@@ -177,7 +168,7 @@ class _Unsorting:
             )
         return total
 
-    def _go_through(self, rest: BinaryIO) -> None:
+    def _go_through(self, rest: EventLog) -> None:
         """Undo each line; write those that could not be undone."""
         done = 0
         for batch in self.undo.batches():
@@ -193,8 +184,7 @@ class _Unsorting:
                         self.left.append((line.target, reason))
                     kept.append(asdict(line))
             if kept:
-                for content in (*kept, {"placed": 0, "not": []}):
-                    rest.write(json.dumps(content).encode() + b"\n")
+                rest.append(*kept, {"placed": 0, "not": []})
             done += len(batch.lines)
             self.watcher.advance(done)
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict, cast
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import SourceError
+from opsin.core.event_log import EventLog
 from opsin.core.storage import storage_errors, write_json
 from opsin.data import cache
 from opsin.data.cache import as_keys
@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 
 # What one image was and became: its row, its class before and after; None is left out.
 _Change = tuple[int, str | None, str | None]
+# A line of the log: states of the table, and digest, name, class before and after of each image.
+_Logged = TypedDict("_Logged", {
+    "at": float, "do": str, "was": str, "is": str,
+    "changes": list[tuple[str, str, str | None, str | None]],
+})  # fmt: skip
+_FIELDS: Final = {"do", "was", "is", "changes"}
 #: Changes that can be taken back, after a restart too.
 STEPS: Final = 200
 # Seconds for which lines that were dropped are kept.
@@ -222,7 +228,7 @@ class Corrections:
         if sum(label is None for label in after.values()) == len(self._own):
             raise SourceError("images that remain", "all would be left out", "Keep some.")
         opened = self._opened
-        line = {
+        line: _Logged = {
             "at": time.time(),
             "do": what,
             "was": self._state(self._now),
@@ -232,11 +238,8 @@ class Corrections:
                 (opened.digest(row), opened.name(row), old, new) for row, old, new in changes
             ],
         }
-        with storage_errors(self._log), self._log.open("a", encoding="utf-8") as file:
-            # After a line that a crash has cut short, a new one begins.
-            file.write(f"\n{json.dumps(line)}\n" if file.tell() else f"{json.dumps(line)}\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with storage_errors(self._log), ClosedFolder(self._log.parent) as folder:
+            EventLog(folder, self._log.name).append(line)
         self._write(after)
         self._now, self._stamp = after, self._stamps()
         self._step(what, changes)
@@ -301,7 +304,7 @@ class Corrections:
         if self.path.is_file():
             self._count(self._now)
         self._done, self._undone = [], []
-        lines = _lines(self._log)
+        lines = _logged(self._log)
         if not lines:
             return
         here = self._state(self._now)
@@ -315,7 +318,7 @@ class Corrections:
         for line, changes in zip(lines, self._rows_of(lines), strict=True):
             self._step(line["do"], changes)
 
-    def _rows_of(self, lines: list[dict[str, Any]]) -> list[list[_Change]]:
+    def _rows_of(self, lines: list[_Logged]) -> list[list[_Change]]:
         """Find the images of changes again; those that are gone are left out."""
         wanted = {(digest, name) for line in lines for digest, name, _, _ in line["changes"]}
         digests = {digest for digest, _ in wanted}
@@ -400,16 +403,13 @@ def _as_training_reads(
     return now, strange
 
 
-def _lines(log: Path) -> list[dict[str, Any]]:
+def _logged(log: Path) -> list[_Logged]:
     """Read the changes; a line that was cut short by a crash was never made."""
-    lines = []
-    with contextlib.suppress(OSError):
-        for text in log.read_text(encoding="utf-8").splitlines():
-            with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and {"do", "was", "is", "changes"} <= set(line):
-                    lines.append(line)
-    return lines
+    with contextlib.suppress(OSError, ValueError), ClosedFolder(log.parent) as folder:
+        events = EventLog(folder, log.name).read(skip=True)
+        sound = (event for event in events if isinstance(event, dict) and set(event) >= _FIELDS)
+        return [cast(_Logged, event) for event in sound]
+    return []
 
 
 def _twins(opened: DecodedDataset) -> dict[int, tuple[int, ...]]:
