@@ -100,7 +100,7 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
 def without_drawing() -> Iterator[None]:
     """Train without figures and page, where nobody looks at them: they take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("opsin.commands.report.draw_run", lambda *_: None)
+        patch.setattr("opsin.commands.report.draw_run", lambda *_, **__: None)
         yield
 
 

@@ -66,7 +66,9 @@ def write_run(
             labels = dataset.labels[rows]
             kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
             kept[f"{part}_probabilities"] = probabilities[part]
-            kept |= source_labels(dataset, part)
+            before = source_labels(dataset, part)
+            if before is not None:
+                kept[f"{part}_source_labels"] = before
             figures[part] = measure(probabilities[part], labels, dataset.classes)
     directory.save_arrays(directory.predictions, **kept)
     for epoch in range(1, epochs + 1):

@@ -168,7 +168,7 @@ def test_folds_are_of_one_recipe(tmp_path: Path) -> None:
     found = opsin.train_folds("digits", folds=2, model="knn", neighbours=3, classes=["0", "1"],
                               runs=tmp_path, quiet=True)  # fmt: skip
     assert [run.recipe.model.model_dump()["neighbours"] for run in found.runs] == [3, 3]
-    assert found.summary["model"] == "knn"
+    assert found.summary.model == "knn"
     assert found.accuracy is not None
     assert found.accuracy > 0.95
 

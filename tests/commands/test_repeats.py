@@ -102,11 +102,13 @@ def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> Non
     assert repeats.accuracy == pytest.approx(np.mean(accuracies))
     assert repeats.deviation == pytest.approx(np.std(accuracies, ddof=1))
     assert len(set(accuracies)) == 2
-    assert summary["mean"]["log_loss"] == pytest.approx(np.mean(losses))
-    assert summary["deviation"]["log_loss"] == pytest.approx(np.std(losses, ddof=1))
-    assert [row["accuracy"] for row in summary["runs"]] == accuracies
-    assert all(row["low"] < row["accuracy"] < row["high"] for row in summary["runs"])
-    assert summary["pooled"] is None
+    assert summary.mean
+    assert summary.deviation
+    assert summary.mean.log_loss == pytest.approx(np.mean(losses))
+    assert summary.deviation.log_loss == pytest.approx(np.std(losses, ddof=1))
+    assert [row.accuracy for row in summary.runs] == accuracies
+    assert all(row.low < row.accuracy < row.high for row in summary.runs)
+    assert summary.pooled is None
     assert not repeats.stopped
     assert f"{repeats.accuracy:.4f}" in repr(repeats)
 
@@ -115,8 +117,8 @@ def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> Non
 def test_the_summary_lies_beside_the_runs_which_are_listed_as_ever(repeats: opsin.Repeats) -> None:
     root = repeats.file.parent
     assert repeats.file.name.endswith("-digits-mlp-repeats.json")
-    assert json.loads(repeats.file.read_text(encoding="utf-8")) == repeats.summary
-    assert [Path(row["run"]) for row in repeats.summary["runs"]] == [r.path for r in repeats.runs]
+    assert json.loads(repeats.file.read_text(encoding="utf-8")) == repeats.summary.to_json()
+    assert [Path(row.run) for row in repeats.summary.runs] == [r.path for r in repeats.runs]
     assert [run.path.name[-5:] for run in repeats.runs] == ["seed4", "seed5"]
     assert {run.path for run in opsin.list_runs(root)} == {run.path for run in repeats.runs}
     assert {run.row()["state"] for run in repeats.runs} == {"done"}
@@ -129,16 +131,17 @@ def test_every_image_is_tested_once_and_pooled(folds: opsin.Repeats, digits: ops
     assert sorted(rows) == list(range(len(digits)))
     answers = np.concatenate([one["test_probabilities"] for one in kept]).argmax(axis=1)
     correct = answers == digits.labels[rows]
-    pooled = folds.summary["pooled"]
-    assert pooled["images"] == len(digits)
-    assert pooled["accuracy"] == pytest.approx(correct.mean())
-    assert (pooled["low"], pooled["high"]) == wilson(int(correct.sum()), len(digits))
-    for label, entry in enumerate(pooled["classes"]):
-        assert entry["recall"] == pytest.approx(correct[digits.labels[rows] == label].mean())
+    pooled = folds.summary.pooled
+    assert pooled
+    assert pooled.images == len(digits)
+    assert pooled.accuracy == pytest.approx(correct.mean())
+    assert (pooled.low, pooled.high) == wilson(int(correct.sum()), len(digits))
+    for label, entry in enumerate(pooled.classes):
+        assert entry.recall == pytest.approx(correct[digits.labels[rows] == label].mean())
     # Not by accident the same as the mean, which weighs folds of different sizes alike.
-    sizes = [row["images"] for row in folds.summary["runs"]]
-    means = [row["accuracy"] for row in folds.summary["runs"]]
-    assert pooled["accuracy"] == pytest.approx(np.average(means, weights=sizes))
+    sizes = [row.images for row in folds.summary.runs]
+    means = [row.accuracy for row in folds.summary.runs]
+    assert pooled.accuracy == pytest.approx(np.average(means, weights=sizes))
     assert folds.accuracy == pytest.approx(np.mean(means))
 
 
@@ -200,11 +203,12 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
     report["training"]["stopped"] = True
     write_json(stopped.directory.report, report)
     summary = summarise([whole, stopped], kind="repeats", asked=2)
-    assert [row["stopped"] for row in summary["runs"]] == [False, True]
-    assert summary["mean"]["accuracy"] == whole.accuracy
-    assert summary["deviation"] is None
+    assert [row.stopped for row in summary.runs] == [False, True]
+    assert summary.mean
+    assert summary.mean.accuracy == whole.accuracy
+    assert summary.deviation is None
     alone = summarise([stopped], kind="folds", asked=2)
-    assert alone["mean"] is alone["deviation"] is alone["pooled"] is None
+    assert (alone.mean, alone.deviation, alone.pooled) == (None, None, None)
     found = opsin.Repeats((stopped,), alone, repeats.file)
     assert found.stopped
     assert found.accuracy is found.deviation is None
@@ -270,10 +274,11 @@ def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None
                               watcher=Interrupt(2))  # fmt: skip
     assert found.stopped
     assert [run.row()["state"] for run in found.runs] == ["done", "stopped"]
-    assert found.summary["asked"] == 3
-    assert found.accuracy == found.runs[0].accuracy == found.summary["pooled"]["accuracy"]
+    assert found.summary.asked == 3
+    assert found.summary.pooled
+    assert found.accuracy == found.runs[0].accuracy == found.summary.pooled.accuracy
     assert found.deviation is None
-    assert json.loads(found.file.read_text(encoding="utf-8")) == found.summary
+    assert json.loads(found.file.read_text(encoding="utf-8")) == found.summary.to_json()
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -287,7 +292,7 @@ def test_ctrl_c_between_two_runs_keeps_the_first(tmp_path: Path, digits: opsin.D
     found = opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path / "two",
                                 watcher=Interrupt(2))  # fmt: skip
     assert found.stopped
-    assert [row["stopped"] for row in found.summary["runs"]] == [False]
+    assert [row.stopped for row in found.summary.runs] == [False]
     assert found.accuracy == found.runs[0].accuracy
     with pytest.raises(KeyboardInterrupt):
         opsin.train_repeats(digits, model="mlp", epochs=1, runs=tmp_path / "one",
@@ -314,7 +319,7 @@ def test_an_error_is_raised_after_what_is_done_was_told(
     (file,) = tmp_path.glob("*-repeats.json")
     (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
     ((_, told),) = [fact for fact in watcher.facts if fact[0] == "Done"]
-    assert row["run"] in told
+    assert row.run in told
     assert f"{row['accuracy']:.4f}" in told
     assert [text for name, text in watcher.facts if name == "Repeat"] == [
         "1 of 3 · seed 0", "2 of 3 · seed 1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import opsin
 from opsin.commands.find_failures import look_deeper
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
@@ -158,8 +160,8 @@ def test_a_classifier_by_chance_says_nothing_of_strangers(
     run = RunDirectory(
         write_run(tmp_path, "run", digits, answers_right(digits, 0.1), classifier=nearest_mean)
     )
-    kept = run.load_arrays(run.predictions)
-    kept["test_familiarity"] = np.ones(len(kept["test_rows"]), np.float32)
-    found = look_deeper(Classifier(nearest_mean), digits, kept, "test", Notes())
-    assert found["strangers"] is None
-    assert "it is right for" in found["too_weak"]
+    kept = RunPredictions.read(run).of("test")
+    kept = replace(kept, familiarity=np.ones(len(kept.rows), np.float32))
+    found = look_deeper(Classifier(nearest_mean), digits, kept, Notes())
+    assert found.strangers is None
+    assert "it is right for" in found.too_weak

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss, recall_score
 
+from opsin.core.artifacts.run_report import PartFigures
 from opsin.evaluation.metrics import measure
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -37,7 +38,7 @@ def test_a_small_example_by_hand() -> None:
     absent = dict.fromkeys(("precision", "recall", "f1"))
     absent |= {f"{name}_interval": None for name in absent}
     assert figures["classes"][2] == {"name": "c", **absent, "count": 0, "answers": 0}
-    assert over_classes(figures) == "over the 2 classes present"
+    assert over_classes(PartFigures.model_validate(figures)) == "over the 2 classes present"
     assert figures["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert figures["log_loss"] == pytest.approx(-np.log([0.8, 0.8, 0.3, 0.7]).mean(), rel=1e-5)
     assert figures["top5_accuracy"] is None

@@ -11,6 +11,7 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from PIL import Image
 
+from opsin.core.artifacts.run_report import MapFigures, MapPoint, RobustnessFigures, Slices
 from opsin.evaluation.embedding_map import map_embedding, map_to_json
 from opsin.evaluation.robustness import disturbed_examples, robustness
 from opsin.evaluation.slices import slice_accuracy
@@ -38,13 +39,13 @@ def drawn(figure: Figure, folder: Path) -> list[str]:
     return everything
 
 
-def sliced(count: int = 1000, **columns: list[str]) -> dict[str, Any]:
+def sliced(count: int = 1000, **columns: list[str]) -> Slices:
     random = np.random.default_rng(0)
     light = random.uniform(0, 255, count)
     right = random.random(count) < np.where(light < 51, 0.6, 0.95)
     labels = np.arange(count) % 3
     traits = {"brightness": light, "contrast": random.random(count)}
-    return slice_accuracy(right, traits, columns, labels=labels)
+    return Slices.model_validate(slice_accuracy(right, traits, columns, labels=labels))
 
 
 def test_slices_are_drawn_and_the_weak_one_is_red(tmp_path: Path) -> None:
@@ -63,10 +64,11 @@ def test_slices_are_drawn_and_the_weak_one_is_red(tmp_path: Path) -> None:
 def test_no_slice_that_is_worse_and_none_at_all(tmp_path: Path) -> None:
     right = np.ones(200, bool)
     with styled():
-        texts = drawn(draw_slices(slice_accuracy(right, {"x": np.arange(200.0)})), tmp_path)
+        found = Slices.model_validate(slice_accuracy(right, {"x": np.arange(200.0)}))
+        texts = drawn(draw_slices(found), tmp_path)
         assert "None of 5 slices is shown to be worse than the rest" in texts
-        for found in (slice_accuracy(right, {}), slice_accuracy(right[:9], {"x": np.arange(9.0)})):
-            (text,) = drawn(draw_slices(found), tmp_path)
+        for few in (slice_accuracy(right, {}), slice_accuracy(right[:9], {"x": np.arange(9.0)})):
+            (text,) = drawn(draw_slices(Slices.model_validate(few)), tmp_path)
             assert "too few" in text
 
 
@@ -81,17 +83,18 @@ def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> 
         wrong = detail > 25 if fragile else np.zeros(len(pixels), bool)
         return np.stack([~wrong, wrong], axis=1).astype(np.float32)
 
-    found = robustness(answer, images, labels, np.arange(60))
+    measured = robustness(answer, images, labels, np.arange(60))
+    found = RobustnessFigures.model_validate(measured)
     with styled():
         figure = draw_robustness(found)
         texts = drawn(figure, tmp_path)
     expected = "Noise costs most: " if fragile else "None of these disturbances is shown"
     assert any(text.startswith(expected) for text in texts)
     assert len(figure.axes) == 6
-    for axes, kind in zip(figure.axes, found["kinds"], strict=True):
+    for axes, kind in zip(figure.axes, found.kinds, strict=True):
         values = next(line.get_ydata() for line in axes.lines if line.get_marker() == "o")
-        levels = [level["accuracy"] for level in kind["levels"]]
-        assert np.allclose(np.asarray(values, float), [found["accuracy"], *levels])
+        levels = [level.accuracy for level in kind.levels]
+        assert np.allclose(np.asarray(values, float), [found.accuracy, *levels])
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (9, 30, 3)])
@@ -112,7 +115,8 @@ def test_the_map_rings_mistakes_and_names_classes(tmp_path: Path, classes: int) 
     answers = labels.copy()
     answers[:5] = (labels[:5] + 1) % classes
     names = [f"class {k} $x_{{" for k in range(classes)]
-    found = map_to_json(map_embedding(embedding, labels), [""] * 28, labels, answers, names)
+    mapped = map_to_json(map_embedding(embedding, labels), [""] * 28, labels, answers, names)
+    found = MapFigures.model_validate(mapped)
     with styled():
         figure = draw_map(found)
         texts = drawn(figure, tmp_path)
@@ -129,11 +133,11 @@ def test_colours_that_repeat_are_not_side_by_side(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     labels = np.repeat(np.arange(8), 20)
     points = [
-        {"x": 10 * (label % 4) + random.normal(), "y": random.normal() + label // 4,
-         "label": int(label), "answer": int(label)}
+        MapPoint(row=0, name="", x=10 * (label % 4) + random.normal(),
+                 y=random.normal() + label // 4, label=int(label), answer=int(label))
         for label in labels
     ]  # fmt: skip
-    found = {"method": "pca", "classes": list("abcdefgh"), "points": points, "apart": []}
+    found = MapFigures(method="pca", classes=list("abcdefgh"), points=points, apart=[])
     with styled():
         (axes,) = draw_map(found).axes
     colours = [tuple(np.asarray(each.get_facecolor())[0]) for each in axes.collections[:8]]
@@ -144,8 +148,6 @@ def test_colours_that_repeat_are_not_side_by_side(tmp_path: Path) -> None:
 def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
     empty = map_embedding(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     with styled():
-        (text,) = drawn(
-            draw_map(map_to_json(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])),
-            tmp_path,
-        )
+        nothing = map_to_json(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])
+        (text,) = drawn(draw_map(MapFigures.model_validate(nothing)), tmp_path)
     assert "no images" in text

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from opsin.core.artifacts.run_report import PartFigures
 from opsin.evaluation.metrics import measure
 from opsin.report.figures import calibration_figures, run_figures, style
 from opsin.report.figures import dataset_figures as data_figures
@@ -34,10 +34,11 @@ def answers(names: list[str], count: int = 4) -> list[ShownAnswer]:
     return made
 
 
-def figures_for(names: list[str], count: int = 200) -> dict[str, Any]:
+def figures_for(names: list[str], count: int = 200) -> PartFigures:
     random = np.random.default_rng(1)
     shares = random.dirichlet(np.ones(len(names)), count).astype(np.float32)
-    return measure(shares, random.integers(0, len(names), count), names)
+    measured = measure(shares, random.integers(0, len(names), count), names)
+    return PartFigures.model_validate(measured)
 
 
 HISTORY = [
@@ -65,7 +66,7 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             "means": data_figures.draw_means(means, names),
             "sizes": data_figures.draw_class_sizes(counts),
         }
-        if "roc" in figures["curves"]["classes"][0]:  # of a hundred classes there are none
+        if figures.curves.classes[0].roc:  # of a hundred classes there are none
             drawn["areas"] = calibration_figures.draw_curves_of_classes(figures)
         for name, figure in drawn.items():
             png = style.save(figure, tmp_path / f"{name}.png")

@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 
+from opsin.core.artifacts.run_report import Report
+from opsin.core.recipe import DataRecipe
 from opsin.evaluation.mistakes import cells_of
 from opsin.evaluation.slices import slice_accuracy
+from opsin.models.resolve import resolve
 from opsin.report.answer_image import SIDE, image_address, small
 from opsin.report.card import model_card
 from opsin.report.run_page import Cell, Images, Suspect, render
 from tests.report.test_figures import HISTORY, HOSTILE, answers, figures_for
 
-RECIPE: dict[str, Any] = {
-    "data": {}, "model": {}, "training": {"patience": None, "seed": 0}, "versions": {},
-}  # fmt: skip
+RECIPE = resolve(DataRecipe(sources=("digits",)), model="mlp")
 
 
-def report_of(names: list[str], split: str = "test") -> dict[str, Any]:
-    figures = figures_for(names) | {
+def report_of(names: list[str], split: str = "test") -> Report:
+    figures = figures_for(names).to_json() | {
         "uncalibrated": {"log_loss": 2.0, "calibration_error": 0.2},
         "refused": {"count": 3, "images": 200, "share": 0.015, "low": 0.01, "high": 0.04,
                     "accuracy_of_others": 0.5},
         "without_leaks": {"images": 190, "accuracy": 0.1, "low": 0.05, "high": 0.2},
     }  # fmt: skip
     right, light = np.arange(200) % 3 > 0, np.arange(200, dtype=np.float64) % 7
-    return {
+    return Report.model_validate({
         "opsin": "1", "source": names[0], "model": "mlp", "dataset": "200 images",
         "split": split, "figures": {split: figures}, "unreadable": 2,
         "leaks": {"exact": 1, "near": 0}, "looks": 3,
@@ -42,7 +42,7 @@ def report_of(names: list[str], split: str = "test") -> dict[str, Any]:
         "failures": {"suspects": [], "suspected": 1,
                      "slices": slice_accuracy(right, {"brightness": light})},
         "layers": [], "seconds": {"train": 72.0},
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def rendered(names: list[str], split: str = "test") -> str:
@@ -94,7 +94,7 @@ def test_without_test_data_the_page_says_optimistic() -> None:
 
 @pytest.mark.parametrize("names", [["boot", "bag"], HOSTILE])
 def test_the_card_has_a_header_that_machines_read(names: list[str]) -> None:
-    card = model_card(report_of(names), RECIPE, name=names[0])
+    card = model_card(report_of(names), 0, name=names[0])
     _, header, body = card.split("---\n", 2)
     # Each value is JSON, which YAML contains.
     fields = {key: json.loads(value) for key, value in

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_report import ClassFigures, PartFigures
 from opsin.core.events import WatcherGroup
 from opsin.core.format import plus_minus
 from opsin.core.metadata import Layer
@@ -38,7 +39,7 @@ def test_a_bar_is_as_long_as_its_share(share: float, width: int) -> None:
 
 
 def test_the_larger_half_of_the_interval_is_told() -> None:
-    assert plus_minus({"accuracy": 0.98, "low": 0.94, "high": 0.99}) == "0.9800 ± 0.0400"
+    assert plus_minus(PartFigures(accuracy=0.98, low=0.94, high=0.99)) == "0.9800 ± 0.0400"
 
 
 def test_a_log_has_plain_lines_in_columns() -> None:
@@ -98,12 +99,8 @@ def test_work_that_breaks_off_gives_the_cursor_back() -> None:
 def test_tables_show_names_as_they_are_written() -> None:
     stream = io.StringIO()
     console = Console(file=stream, width=100)
-    figures = {
-        "classes": [
-            {"name": "[bold]x[/]", "precision": 0.5, "recall": 1, "f1": 0.6, "count": 1234}
-        ],
-        "confused": [],
-    }
+    entry = ClassFigures(name="[bold]x[/]", precision=0.5, recall=1, f1=0.6, count=1234)
+    figures = PartFigures(accuracy=0.9, low=0.8, high=1, classes=[entry])
     console.print(class_table(figures))
     layer = Layer(name="block1.conv1", kind="Conv 3×3 same", shape=(32, 8, 8), parameters=320,
                   trainable=320, multiply_adds=18432)  # fmt: skip
@@ -127,7 +124,8 @@ def test_several_watchers_are_told_the_same() -> None:
 
 
 def test_a_class_without_images_has_no_figures() -> None:
-    figures = measure(np.eye(3, dtype=np.float32)[[0, 1, 1]], np.array([0, 1, 1]), ["a", "b", "c"])
+    answers = np.eye(3, dtype=np.float32)[[0, 1, 1]]
+    figures = PartFigures.model_validate(measure(answers, np.array([0, 1, 1]), list("abc")))
     console = Console(file=(text := io.StringIO()), width=60)
     console.print(class_table(figures))
     last = text.getvalue().rstrip().splitlines()[-1].split()

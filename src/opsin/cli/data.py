@@ -13,6 +13,7 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.cli.transfer import tell_changes, tell_export
 from opsin.commands.changes import changes_since
+from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.data.audit import Audit
@@ -209,7 +210,7 @@ def _show(
         screen.print("\nFindings, the worst first" if findings.findings else "\nNothing suspicious")
         screen.print(findings_table(findings.findings))
     elif any(dataset.leaks):
-        said = leaks_in_words(*dataset.leaks, all_copied=dataset.test_is_copied)
+        said = leaks_in_words(leaks_of(dataset))
         screen.print(f"\n{said}", markup=False)
     if page:
         screen.print(f"\nAudit     {page}", markup=False, soft_wrap=True)

@@ -29,14 +29,12 @@ def evaluate(
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
-    from opsin.commands import evaluate as workflow  # noqa: PLC0415  scipy takes a while to load
+    from opsin.commands.evaluate import evaluate_file  # noqa: PLC0415  scipy takes a while to load
     from opsin.commands.test_set_usage import looks_in_words  # noqa: PLC0415
 
-    figures = workflow.evaluate(
-        model, *source, tta=tta, watcher=for_people(quiet=quiet), **data_options
-    )
+    figures = evaluate_file(model, source, tta=tta, watcher=for_people(quiet=quiet), **data_options)
     if as_json:
-        print_json(figures)
+        print_json(figures.to_json())
         return
     screen = console()
     part = {
@@ -45,41 +43,39 @@ def evaluate(
         "unseen": "images not seen in training",
         "val": "validation part",
         "all": "all images",
-    }[figures["part"]]
-    if figures["part"] == "unseen" and figures["seen_nearly"] != 0:
+    }[figures.part]
+    if figures.part == "unseen" and figures.seen_nearly != 0:
         part = "images without an exact copy in training"
     title = f"{' + '.join(source)} ({part})"
     screen.print(
         f"{title}   accuracy {plus_minus(figures)}   {summary_of(figures, '   ')}",
         markup=False,
     )
-    screen.print(f"{counted(figures['images'], 'image')} in {figures['seconds']:.1f} s")
-    if figures["corrected"]:
-        screen.print(f"{corrected_in_words(figures['corrected'], figures['part'])}.", markup=False)
-    if figures["seen"]:
+    screen.print(f"{counted(figures.images, 'image')} in {figures.seconds:.1f} s")
+    if figures.corrected:
+        screen.print(f"{corrected_in_words(figures.corrected, figures.part)}.", markup=False)
+    if figures.seen:
+        screen.print(f"Optimistic: {figures.seen:,} of them were seen in training (exact copies).")
+    if figures.seen_nearly:
+        without = figures.without_seen_nearly
         screen.print(
-            f"Optimistic: {figures['seen']:,} of them were seen in training (exact copies)."
-        )
-    if figures["seen_nearly"]:
-        without = figures["without_seen_nearly"]
-        screen.print(
-            f"Optimistic: {figures['seen_nearly']:,} of them are near duplicates of images seen in "
+            f"Optimistic: {figures.seen_nearly:,} of them are near duplicates of images seen in "
             "training (recoded, resized, cropped or mirrored)."
             + (f" Without them accuracy {plus_minus(without)}." if without else "")
         )
-    elif figures["seen_nearly"] is None and figures["part"] in ("test", "unseen", "all"):
+    elif figures.seen_nearly is None and figures.part in ("test", "unseen", "all"):
         screen.print("Of images seen in training only exact copies are known.")
-    if figures["own_test"] and figures["part"] != "own-test":
-        screen.print(f"{figures['own_test']:,} of them are the run's own test images.")
-    if figures["seen"] is None:
+    if figures.own_test and figures.part != "own-test":
+        screen.print(f"{figures.own_test:,} of them are the run's own test images.")
+    if figures.seen is None:
         screen.print("Whether it was trained on any of them, a file without its run cannot tell.")
-    if figures["refused"]:
-        refused = figures["refused"]
+    if figures.refused:
+        refused = figures.refused
         screen.print(
-            f'Refuses {refused["count"]:,} as "none of these" ({refused["share"]:.1%}), since they '
+            f'Refuses {refused.count:,} as "none of these" ({refused.share:.1%}), since they '
             "look unlike the training images."
         )
-    if figures["looks"]:
-        screen.print(f"The test images were {looks_in_words(figures['looks'])}.")
+    if figures.looks:
+        screen.print(f"The test images were {looks_in_words(figures.looks)}.")
     screen.print(f"Confuses {confusions(figures)}\n", markup=False)
     screen.print(class_table(figures))

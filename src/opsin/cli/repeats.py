@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli.output import console, print_json
-from opsin.commands.repeats import Repeats
+from opsin.commands.repeats import RepeatedRun, Repeats
 from opsin.core.format import clock, plus_minus
 from opsin.report.doubts import labels_grounds
 from opsin.report.terminal import class_table, printable
@@ -18,11 +16,11 @@ def tell_repeats(found: Repeats, *, as_json: bool) -> None:
     """Print a row a run, mean and deviation, and what these do and do not mean."""
     if as_json:
         labels = None if found.labels is None else str(found.labels)
-        print_json({"file": str(found.file), "labels": labels, **found.summary})
+        print_json({"file": str(found.file), "labels": labels, **found.summary.to_json()})
         return
     screen = console()
     screen.print()
-    pooled = found.summary["pooled"]
+    pooled = found.summary.pooled
     if pooled is not None:
         screen.print(class_table(pooled))
         screen.print()
@@ -31,85 +29,86 @@ def tell_repeats(found: Repeats, *, as_json: bool) -> None:
     for line in _meaning(found):
         screen.print(line, markup=False)
     screen.print(f"\nFile      {found.file}", markup=False, soft_wrap=True)
-    doubts = found.summary.get("doubts") or {}
+    doubts = found.summary.doubts
+    grounds = labels_grounds(doubts.suspected, doubts.labels) if doubts else ""
     if found.labels is not None:
         screen.print(
             f"Labels    {found.labels}: those suspected to be wrong, over all images; correct "
-            f"them there, and give it to --labels. {printable(labels_grounds(doubts))}",
+            f"them there, and give it to --labels. {printable(grounds)}",
             markup=False,
             soft_wrap=True,
         )
-    elif (doubts.get("labels") or {}).get("too_weak"):
-        screen.print(f"Labels    {printable(labels_grounds(doubts))}", markup=False, soft_wrap=True)
+    elif doubts and doubts.labels.too_weak:
+        screen.print(f"Labels    {printable(grounds)}", markup=False, soft_wrap=True)
 
 
 def _table(found: Repeats) -> Table:
     """Return a row for each run, and the last for their mean and deviation."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Run", overflow="fold")
-    for heading in ("Fold" if found.summary["kind"] == "folds" else "Seed",
+    for heading in ("Fold" if found.summary.kind == "folds" else "Seed",
                     "Accuracy", "Log loss", "Time"):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in found.summary["runs"]:
+    for row in found.summary.runs:
         table.add_row(
-            escape(printable(row["run"])) + _remark(row),
-            row["fold"] or str(row["seed"]),
+            escape(printable(row.run)) + _remark(row),
+            row.fold or str(row.seed),
             plus_minus(row),
-            f"{row['log_loss']:.3f}",
-            clock(row["seconds"]),
+            f"{row.log_loss:.3f}",
+            clock(row.seconds),
         )
-    mean, deviation = found.summary["mean"], found.summary["deviation"]
+    mean, deviation = found.summary.mean, found.summary.deviation
     if mean is not None:
-        accuracy, loss = f"{mean['accuracy']:.4f}", f"{mean['log_loss']:.3f}"
+        accuracy, loss = f"{mean.accuracy:.4f}", f"{mean.log_loss:.3f}"
         if deviation is not None:
-            accuracy += f" ± {deviation['accuracy']:.4f}"
-            loss += f" ± {deviation['log_loss']:.3f}"
+            accuracy += f" ± {deviation.accuracy:.4f}"
+            loss += f" ± {deviation.log_loss:.3f}"
         name = "Mean" if deviation is None else "Mean ± deviation"
-        table.add_row(f"[bold]{name}[/]", "", f"[bold]{accuracy}[/]", loss, clock(mean["seconds"]))
+        table.add_row(f"[bold]{name}[/]", "", f"[bold]{accuracy}[/]", loss, clock(mean.seconds))
     return table
 
 
-def _remark(row: dict[str, Any]) -> str:
-    if row["stopped"]:
+def _remark(row: RepeatedRun) -> str:
+    if row.stopped:
         return " (stopped)"
-    return " (loss ran away)" if row["diverged"] else ""
+    return " (loss ran away)" if row.diverged else ""
 
 
 def _meaning(found: Repeats) -> list[str]:
     """Say in words what the figures are, so that nobody takes them for more."""
     summary = found.summary
-    rows = summary["runs"]
-    whole = [row for row in rows if not row["stopped"]]
+    rows = summary.runs
+    whole = [row for row in rows if not row.stopped]
     lines = []
     if found.stopped:
         counted = f"the mean is of {len(whole)}" if whole else "there is no mean"
         lines.append(
-            f"Stopped by Ctrl-C: {len(whole)} of {summary['asked']} runs are whole, {counted}."
+            f"Stopped by Ctrl-C: {len(whole)} of {summary.asked} runs are whole, {counted}."
         )
     if found.diverged:
-        count = sum(1 for row in rows if row["diverged"])
+        count = sum(1 for row in rows if row.diverged)
         lines.append(
             f"The loss ran away in {count} of {len(rows)} runs; the figures of the best epoch "
             "before it count all the same. Give a lower --rate."
         )
-    if summary["split"] == "val":
+    if summary.split == "val":
         lines.append("On validation images, by which each best epoch was chosen: optimistic.")
     lines.append("A run's ± is its 95% interval, from the number of images it was tested on.")
-    if summary["pooled"] is not None:
-        pooled = summary["pooled"]
-        if summary["deviation"] is not None:
+    if summary.pooled is not None:
+        pooled = summary.pooled
+        if summary.deviation is not None:
             lines.append(
                 "The mean's ± is the standard deviation between folds. It is no confidence "
                 "interval: any two folds were trained on many of the same images."
             )
         lines.append(
-            f"Pooled: accuracy {plus_minus(pooled)} (95% interval) on {pooled['images']:,} "
-            f"images, each tested once · log loss {pooled['log_loss']:.3f}"
+            f"Pooled: accuracy {plus_minus(pooled)} (95% interval) on {pooled.images:,} "
+            f"images, each tested once · log loss {pooled.log_loss:.3f}"
         )
-    elif summary["deviation"] is not None:
+    elif summary.deviation is not None:
         lines.append(
             f"The mean's ± is the standard deviation between seeds, on the same "
-            f"{rows[0]['images']:,} images: how much chance there is in training. Other images "
+            f"{rows[0].images:,} images: how much chance there is in training. Other images "
             "would change the figures further."
         )
     return lines

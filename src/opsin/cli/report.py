@@ -9,6 +9,8 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report
 from opsin.report.terminal import for_people, printable
 
 
@@ -37,6 +39,9 @@ def report(
             help="Leave out what takes a minute: disturbed and strange images, and the map.",
         ),
     ] = False,
+    svg: Annotated[
+        bool, typer.Option("--svg", help="Write each figure as SVG, too, beside the PNG.")
+    ] = False,
     open_page: Annotated[
         bool, typer.Option("--open", help="Show the page in the web browser.")
     ] = False,
@@ -51,21 +56,26 @@ def report(
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
     """
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
-    from opsin.commands.runs import Run  # noqa: PLC0415
     from opsin.report.doubts import labels_grounds, labels_title  # noqa: PLC0415
 
     page = write_report(
-        run, deep=not quick, fix=fix, data=data or (), seed=seed, watcher=for_people(quiet=quiet)
+        run,
+        deep=not quick,
+        fix=fix,
+        data=data or (),
+        seed=seed,
+        svg=svg,
+        watcher=for_people(quiet=quiet),
     )
-    facts = Run(run).report
-    failures = facts["failures"]
-    too_weak = bool((failures["labels"] or {}).get("too_weak"))
+    found = RunDirectory(run).read(Report)
+    failures = found.failures
+    too_weak = bool(failures and failures.labels and failures.labels.too_weak)
     if as_json:
         written = None if fix is None or too_weak else str(fix)
-        print_json({"page": str(page), "fix": written, **facts})
-    else:
+        print_json({"page": str(page), "fix": written, **found.to_json()})
+    elif failures:
         console().print(str(page), markup=False)
-        grounds = labels_grounds(failures)
+        grounds = labels_grounds(failures.suspected, failures.labels)
         said = grounds if too_weak else f"{labels_title(failures)}. {grounds}"
         console().print(f"Labels    {printable(said)}", markup=False)
         if fix is not None and not too_weak:

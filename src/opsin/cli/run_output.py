@@ -16,13 +16,14 @@ def tell_run(run: Run, *, as_json: bool) -> None:
     Raises:
         typer.Exit: It was stopped (status 130), or its loss ran away (status 1).
     """
-    training = run.directory.read(Report).training
+    report = run.directory.read(Report)
+    training = report.training
     if as_json:
-        print_json({"run": str(run.path), **run.report})
+        print_json({"run": str(run.path), **report.to_json()})
     else:
         screen = console()
         screen.print()
-        screen.print(class_table(run.figures))
+        screen.print(class_table(report.judged))
         screen.print(f"\nLook      {run.directory.page}", markup=False, soft_wrap=True)
         screen.print(f"Try       opsin predict {run.path} IMAGE", markup=False, soft_wrap=True)
         if training.stopped:

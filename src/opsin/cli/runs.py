@@ -15,8 +15,9 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import CorrectedLabels
 from opsin.core.errors import RecipeError
-from opsin.core.format import clock, file_size, plus_minus
+from opsin.core.format import clock, file_size, with_interval
 from opsin.data.run_images import load_run_images
 from opsin.report.terminal import corrected_in_words, for_people, printable
 
@@ -76,7 +77,7 @@ def runs(
             row["state"],
             escape(row["source"] or ""),
             escape(row["model"] or ""),
-            plus_minus(row) if known else "",
+            with_interval(row["accuracy"], row["low"], row["high"]) if known else "",
             escape(row["split"] or ""),
             "" if row["seconds"] is None else clock(row["seconds"]),
             "" if row["bytes"] is None else file_size(row["bytes"]),
@@ -106,7 +107,7 @@ def _with_name(row: dict[str, Any]) -> str:
 def _tell(screen: Console, row: dict[str, Any], *, note: bool) -> None:
     """Say what else is to be known of a run, below the table."""
     if row["corrected"]:
-        said = corrected_in_words(row["corrected"], row["split"])
+        said = corrected_in_words(CorrectedLabels.model_validate(row["corrected"]), row["split"])
         screen.print(f"{row['run']}: {said}", markup=False)
     if note and row["note"]:
         for line in row["note"].splitlines():

@@ -19,6 +19,7 @@ from opsin.commands.training_job import conclude, metadata_of, versions, write_r
 from opsin.commands.training_summary import tell_end, tell_images, tell_model, tell_place
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
@@ -138,7 +139,7 @@ def _make(
     *,
     seconds: dict[str, float],
     stop: threading.Event,
-) -> dict[str, Any]:
+) -> Report:
     """Fit, export, evaluate the file and write the report; note how long each took."""
     from opsin.classical.fitted_file import Written, check_parity  # noqa: PLC0415
 
@@ -155,19 +156,19 @@ def _make(
         steps = 1
         recorder.epoch(_whole(draft, job, seconds["train"]))
     seconds["export"] = time.perf_counter() - at
-    training = {
-        "best_epoch": steps,
-        "epochs": steps,
-        "asked": steps,
-        "stopped": False,
-        "interrupted": stop.is_set(),
-        "diverged": None,
-        "stepped_back": False,
-        "balance": "none",
-        "precision": "float32",
-        "fitted_to": len(job.rows),
-        "unit": unit,
-    }
+    training = TrainingFacts(
+        best_epoch=steps,
+        epochs=steps,
+        asked=steps,
+        stopped=False,
+        interrupted=stop.is_set(),
+        diverged=None,
+        stepped_back=False,
+        balance="none",
+        precision="float32",
+        fitted_to=len(job.rows),
+        unit=unit,
+    )
     return conclude(
         draft,
         job,

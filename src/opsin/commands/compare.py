@@ -22,7 +22,7 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import plus_minus
+from opsin.core.format import with_interval
 from opsin.core.storage import check_writable
 
 #: More runs than this make no table and no chart that anyone can read.
@@ -106,7 +106,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th>{row['letter']}</th><td>{html.escape(str(row['model']))}</td>"
-            f"<td>{plus_minus(row)}</td><td>{html.escape(row['run'])}</td></tr>"
+            f"<td>{_accuracy(row)}</td><td>{html.escape(row['run'])}</td></tr>"
             for row in self.runs
         )
         said = "".join(f"<p>{html.escape(pair['sentence'])}.</p>" for pair in self.pairs)
@@ -231,7 +231,7 @@ def _rescored_in_words(rows: Sequence[dict[str, Any]], same: PairedPredictions) 
     return [
         f"{row['run']} is judged by the corrected labels: {row['rescored']:,} of the "
         f"{len(same.labels):,} {WORDS[same.part]} labels are others than when it was measured, "
-        f"with accuracy {plus_minus(row['reported'])}"
+        f"with accuracy {_accuracy(row['reported'])}"
         for row in rows
         if row["reported"]
     ]
@@ -365,3 +365,7 @@ def _disagreements(
         }
         for n in np.lexsort((-mistaken, both_wrong))
     ]
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    return with_interval(row["accuracy"], row["low"], row["high"])

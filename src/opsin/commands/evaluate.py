@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from opsin.commands.nearly_seen import nearly_seen
 from opsin.commands.own_images import OwnImages
 from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory, refuse_swapped
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import (
+    AccuracyOf,
+    CorrectedLabels,
+    PartFigures,
+    Refused,
+    Uncalibrated,
+)
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Metadata, Score
+from opsin.core.metadata import Calibration, Metadata, Reject, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, short_digest
 from opsin.data.corrections import Applied
@@ -33,12 +42,17 @@ class RunEvaluation:
     """The figures of a run's file.
 
     Args:
-        split: Which part the verdict rests on: ``test`` or, where there is none, ``val``.
-        figures: What `opsin.evaluation.metrics.measure` says of each part.
+        predictions: Its answers.
+        figures: How good they are, by part.
     """
 
-    split: Literal["test", "val"]
-    figures: dict[str, Any]
+    predictions: RunPredictions
+    figures: Mapping[PredictedPart, PartFigures]
+
+    @property
+    def split(self) -> PredictedPart:
+        """Which part the verdict rests on: ``test`` or, where there is none, ``val``."""
+        return "test" if "test" in self.figures else "val"
 
     @property
     def score(self) -> Score:
@@ -46,10 +60,10 @@ class RunEvaluation:
         figures = self.figures[self.split]
         return Score(
             split=self.split,
-            images=figures["images"],
-            accuracy=figures["accuracy"],
-            low=figures["low"],
-            high=figures["high"],
+            images=figures.images,
+            accuracy=figures.accuracy,
+            low=figures.low,
+            high=figures.high,
         )
 
 
@@ -97,104 +111,103 @@ def evaluate_run(
         dataset: What it was trained on.
         watcher: Is told how far the work is.
     """
-    found = {} if validation is None else {"val": validation}
+    found: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     test = dataset.split.test
     if len(test) and not dataset.test_is_copied:
         found["test"] = answers(classifier, dataset.images, test, "Test", watcher)
-    kept: dict[str, NDArray[Any]] = {}
-    for part, given in found.items():
-        rows = dataset.split.rows(part)
-        labels = dataset.labels[rows]
-        kept |= {f"{part}_rows": rows, f"{part}_labels": labels, **source_labels(dataset, part)}
-        kept[f"{part}_probabilities"] = given.probabilities
-        if given.familiarity is not None:
-            kept[f"{part}_familiarity"] = given.familiarity
-    directory.save_arrays(directory.predictions, **kept)
-    leaking = np.concatenate(dataset.leaking)
-    return measure_run(classifier.metadata, kept, leaking, dataset.corrected)
+    predictions = RunPredictions({
+        part: PartPredictions(
+            dataset.split.rows(part),
+            dataset.labels[dataset.split.rows(part)],
+            given.probabilities,
+            given.familiarity,
+            source_labels(dataset, part),
+        )
+        for part, given in found.items()
+    })  # fmt: skip
+    predictions.write(directory)
+    return measure_run(classifier.metadata, predictions, dataset)
 
 
-def source_labels(dataset: Dataset, part: str) -> dict[str, NDArray[np.int64]]:
-    """Return a part's labels before the user's corrections, as ``predictions.npz`` keeps them."""
+def source_labels(dataset: Dataset, part: str) -> NDArray[np.int64] | None:
+    """Return a part's labels before the user's corrections, ``int64[N]``; ``None``: the same."""
     if dataset.source_labels is None:
-        return {}
-    return {f"{part}_source_labels": dataset.source_labels[dataset.split.rows(part)]}
+        return None
+    return dataset.source_labels[dataset.split.rows(part)]
 
 
-def measure_run(
-    metadata: Metadata,
-    kept: Mapping[str, NDArray[Any]],
-    leaking: NDArray[np.int64],
-    corrections: Applied | None = None,
-) -> RunEvaluation:
+def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Dataset) -> RunEvaluation:
     """Measure a run's answers.
 
     Args:
         metadata: What travels in its file.
-        kept: What ``predictions.npz`` holds.
-        leaking: Rows of test images that have a duplicate outside the test part.
-        corrections: What the user's corrections did to the labels.
+        predictions: The answers.
+        dataset: The run's images, with what the user's corrections did to their labels.
     """
+    figures: dict[PredictedPart, PartFigures] = {}
+    for part, kept in predictions:
+        found = Answers(kept.probabilities, kept.familiarity)
+        before = kept.labels if kept.source_labels is None else kept.source_labels
+        measured = {
+            **_measured(metadata, found, kept.labels),
+            "corrected": _corrected(found, kept.labels, before, dataset.corrected),
+        }
+        if part == "test":
+            leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
+            measured["without_leaks"] = _without(leaking, kept.right)
+        figures[part] = PartFigures.model_validate(measured)
+    return RunEvaluation(predictions, figures)
+
+
+def _measured(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> dict[str, object]:
+    """Return what `measure` says, what the temperature changed, and how many are refused."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    figures: dict[str, Any] = {}
-    for part in ("val", "test"):
-        if f"{part}_rows" not in kept:
-            continue
-        found = Answers(kept[f"{part}_probabilities"], kept.get(f"{part}_familiarity"))
-        labels = kept[f"{part}_labels"]
-        figures[part] = {
-            **measure(found.probabilities, labels, metadata.classes),
-            **_of_file(metadata, found, labels),
-            "corrected": _corrected(
-                found, labels, kept.get(f"{part}_source_labels", labels), corrections
-            ),
-        }
-    if "test" in figures:
-        right = kept["test_probabilities"].argmax(axis=1) == kept["test_labels"]
-        own = np.isin(kept["test_rows"], leaking)
-        figures["test"]["without_leaks"] = (
-            _share(right[~own]) if own.any() and not own.all() else None
-        )
-    return RunEvaluation("test" if "test" in figures else "val", figures)
+    return {
+        **measure(found.probabilities, labels, metadata.classes),
+        "uncalibrated": _uncalibrated(metadata.calibration, found, labels),
+        "refused": _refused(metadata.reject, found, labels),
+    }
 
 
-def _of_file(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what the temperature changed, and how many images are refused.
-
-    Returns:
-        ``uncalibrated``: ``log_loss`` and ``calibration_error`` as they would be without the
-        file's temperature. ``refused``: the ``share`` of images that get "none of these", its
-        ``count`` and interval (``low``, ``high``), and the accuracy of the others. ``None`` each
-        where the file has no such thing.
-    """
-    from opsin.evaluation.calibration import (  # noqa: PLC0415
+def _uncalibrated(
+    calibration: Calibration | None, found: Answers, labels: NDArray[np.int64]
+) -> Uncalibrated | None:
+    """Return the figures as they would be without the file's temperature."""
+    from opsin.evaluation.calibration import (  # noqa: PLC0415  scipy takes a second to load
         calibration_error,
         log_loss_of,
         reliability,
     )
 
-    said: dict[str, Any] = {"uncalibrated": None, "refused": None}
-    calibration, reject = metadata.calibration, metadata.reject
-    if calibration is not None:
-        # Probabilities to the power of the temperature are, but for their sum, those without it.
-        logs = np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
-        logs *= calibration.temperature
-        before = np.exp(logs - logs.max(axis=1, keepdims=True))
-        before /= before.sum(axis=1, keepdims=True)
-        said["uncalibrated"] = {
-            "log_loss": log_loss_of(logs, labels),
-            "calibration_error": calibration_error(reliability(before, labels)),
-        }
-    if reject is not None and found.familiarity is not None:
-        refused = found.rejected(reject)
-        right = found.probabilities.argmax(axis=1) == labels
-        said["refused"] = {
-            **_share(refused, "share"),
-            "count": int(refused.sum()),
-            "accuracy_of_others": float(right[~refused].mean()) if not refused.all() else None,
-        }
-    return said
+    if calibration is None:
+        return None
+    # Probabilities to the power of the temperature are, but for their sum, those without it.
+    logs = np.log(np.maximum(found.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
+    logs *= calibration.temperature
+    before = np.exp(logs - logs.max(axis=1, keepdims=True))
+    before /= before.sum(axis=1, keepdims=True)
+    return Uncalibrated(
+        log_loss=log_loss_of(logs, labels),
+        calibration_error=calibration_error(reliability(before, labels)),
+    )
+
+
+def _refused(reject: Reject | None, found: Answers, labels: NDArray[np.int64]) -> Refused | None:
+    """Return how many images get "none of these", and how good the other answers are."""
+    if reject is None or found.familiarity is None:
+        return None
+    refused = found.rejected(reject)
+    right = found.probabilities.argmax(axis=1) == labels
+    share, low, high = _share(refused)
+    return Refused(
+        images=len(refused),
+        share=share,
+        low=low,
+        high=high,
+        count=int(refused.sum()),
+        accuracy_of_others=float(right[~refused].mean()) if not refused.all() else None,
+    )
 
 
 def _corrected(
@@ -202,34 +215,57 @@ def _corrected(
     labels: NDArray[np.int64],
     before: NDArray[np.int64],
     corrections: Applied | None,
-) -> dict[str, Any] | None:
+) -> CorrectedLabels | None:
     """Return what the user's corrections did to the measure; ``None``: nothing.
 
     Labels that are brought to a classifier's answers raise its accuracy, and it has learnt nothing.
-
-    Returns:
-        ``labels``: how many of the ``images`` have another one than in the source; ``left_out``:
-        images of the whole collection; ``earlier``: the accuracy by the labels of the source.
     """
     changed = int((labels != before).sum())
     left_out = corrections.left_out if corrections else 0
     if not changed and not left_out:
         return None
-    return {
-        "labels": changed,
-        "images": len(labels),
-        "left_out": left_out,
-        "earlier": _share(found.probabilities.argmax(axis=1) == before),
-    }
+    return CorrectedLabels(
+        labels=changed,
+        images=len(labels),
+        left_out=left_out,
+        earlier=_accuracy_of(found.probabilities.argmax(axis=1) == before),
+    )
 
 
-def _share(which: NDArray[np.bool_], name: str = "accuracy") -> dict[str, Any]:
-    """Return a share of images with its interval, and of how many."""
-    from opsin.evaluation.intervals import wilson  # noqa: PLC0415
+def _without(which: NDArray[np.bool_], right: NDArray[np.bool_]) -> AccuracyOf | None:
+    """Return the accuracy without some images; ``None`` where they are none or all."""
+    return _accuracy_of(right[~which]) if which.any() and not which.all() else None
 
-    low, high = wilson(int(which.sum()), len(which))
-    share = float(which.mean()) if len(which) else None
-    return {"images": len(which), name: share, "low": low, "high": high}
+
+def _accuracy_of(right: NDArray[np.bool_]) -> AccuracyOf:
+    share, low, high = _share(right)
+    return AccuracyOf(images=len(right), accuracy=share, low=low, high=high)
+
+
+def _share(which: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return a share of images and the two ends of its interval."""
+    from opsin.evaluation.intervals import wilson  # noqa: PLC0415  scipy takes a second to load
+
+    return float(which.mean()), *wilson(int(which.sum()), len(which))
+
+
+class EvaluationResult(PartFigures):
+    """The figures of a file on some images, and how they came about.
+
+    ``seen``, ``own_test`` and ``seen_nearly`` are ``None`` where a file without its run cannot
+    tell.
+    """
+
+    model: str
+    source: str
+    part: Literal["test", "own-test", "unseen", "val", "all"]
+    seen: int | None = Field(description="Images that it learnt from or was chosen by.")
+    own_test: int | None = Field(description="Images of its run's own test part.")
+    seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
+    without_seen_nearly: AccuracyOf | None = None
+    unreadable: int
+    looks: int | None = Field(None, description="How often this test set was looked at.")
+    seconds: float
 
 
 @checked
@@ -268,8 +304,18 @@ def evaluate(
     Raises:
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
-    from opsin.evaluation.metrics import measure  # noqa: PLC0415
+    return evaluate_file(model, sources, tta=tta, watcher=watcher, **options).to_json()
 
+
+def evaluate_file(
+    model: str | os.PathLike[str] | Classifier,
+    sources: Sequence[str | os.PathLike[str]],
+    *,
+    tta: bool = False,
+    watcher: Watcher = SILENT,
+    **options: Any,
+) -> EvaluationResult:
+    """Evaluate a classifier on images with labels; arguments and errors are those of `evaluate`."""
     refuse_swapped(model, sources, "opsin evaluate {model} {images}")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     preparation = classifier.metadata.preparation
@@ -280,15 +326,7 @@ def evaluate(
         resize=preparation.resize,
         **options,
     )
-    decoded = read_corrected(recipe, watcher=watcher, for_training=False)
-    names = decoded.about["classes"]
-    foreign = [name for name in names if name not in classifier.classes]
-    if foreign:
-        raise SourceError(
-            f"classes among {', '.join(classifier.classes)}",
-            f"{recipe.source} also has {', '.join(foreign[:5])}",
-            "Leave them out with --classes, or rename the folders.",
-        )
+    decoded = _read_for(classifier, recipe, watcher)
     judged = _judge(classifier, decoded)
     rows = judged.rows
     if tta and classifier.without_views:
@@ -296,9 +334,9 @@ def evaluate(
     began = time.perf_counter()
     found = answers(classifier, decoded.images, rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
-    own = np.array([classifier.classes.index(name) for name in names], np.int64)
+    own = np.array([classifier.classes.index(name) for name in decoded.about["classes"]], np.int64)
     labels = own[decoded.labels[rows]]
-    figures = {
+    figures: dict[str, object] = {
         "model": str(classifier.path),
         "source": recipe.source,
         "part": judged.part,
@@ -306,34 +344,49 @@ def evaluate(
         "own_test": judged.own_test,
         "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
-        "looks": None,
         "seconds": seconds,
-        **measure(found.probabilities, labels, classifier.classes),
-        **_of_file(classifier.metadata, found, labels),
+        **_measured(classifier.metadata, found, labels),
         "corrected": None
         if decoded.source_labels is None
         else _corrected(
             found, labels, own[decoded.source_labels[rows]], decoded.about["corrections"]
         ),
     }
-    near = None
+    right = found.probabilities.argmax(axis=1) == labels
     if judged.own is not None and judged.part != "own-test":
         near = nearly_seen(judged.own, decoded, rows, watcher)
-    if near is not None:
-        right = found.probabilities.argmax(axis=1) == labels
-        figures["seen_nearly"] = int(near.sum())
-        figures["without_seen_nearly"] = (
-            _share(right[~near]) if 0 < near.sum() < len(near) else None
+        if near is not None:
+            figures["seen_nearly"] = int(near.sum())
+            figures["without_seen_nearly"] = _without(near, right)
+    figures["looks"] = _note_look(classifier, judged, decoded, float(right.mean()))
+    return EvaluationResult.model_validate(figures)
+
+
+def _read_for(classifier: Classifier, recipe: DataRecipe, watcher: Watcher) -> Decoded:
+    """Read images to evaluate a file on; their classes must be among its own."""
+    decoded = read_corrected(recipe, watcher=watcher, for_training=False)
+    foreign = [name for name in decoded.about["classes"] if name not in classifier.classes]
+    if foreign:
+        raise SourceError(
+            f"classes among {', '.join(classifier.classes)}",
+            f"{recipe.source} also has {', '.join(foreign[:5])}",
+            "Leave them out with --classes, or rename the folders.",
         )
-    own_images = judged.own
-    if judged.own_test and own_images is not None:
-        figures["looks"] = own_images.note_look(len(rows), figures["accuracy"])
-    elif judged.part == "test":
-        run = RunDirectory(classifier.path.parent)
-        key = key_of(short_digest(decoded.digests), rows)
-        note_look(run, key, figures)
-        figures["looks"] = count_looks(run, key) or None
-    return figures
+    return decoded
+
+
+def _note_look(
+    classifier: Classifier, judged: _Judged, decoded: Decoded, accuracy: float
+) -> int | None:
+    """Record an evaluation on test images; return how often these were looked at by now."""
+    if judged.own_test and judged.own is not None:
+        return judged.own.note_look(len(judged.rows), accuracy)
+    if judged.part != "test":
+        return None
+    run = RunDirectory(classifier.path.parent)
+    key = key_of(short_digest(decoded.digests), judged.rows)
+    note_look(run, key, len(judged.rows), accuracy)
+    return count_looks(run, key) or None
 
 
 @dataclass(frozen=True)

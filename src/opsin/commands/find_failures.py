@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_report import (
+    DeepAnalysis,
+    Failures,
+    MapFigures,
+    RobustnessFigures,
+    StrangeKind,
+    SuspectedLabel,
+)
 from opsin.core.events import Watcher
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
@@ -21,112 +29,132 @@ _COMPARED, _MAPPED = 2000, 5000
 
 
 def find_failures(
-    dataset: Dataset, kept: dict[str, NDArray[Any]], part: str, watcher: Watcher
-) -> dict[str, Any]:
+    dataset: Dataset, predictions: RunPredictions, part: PredictedPart, watcher: Watcher
+) -> Failures:
     """Find suspected label errors and weak slices: what takes seconds.
 
     Args:
         dataset: The images of the run.
-        kept: What ``predictions.npz`` holds, its rows those of ``dataset``.
-        part: What the verdict rests on, ``test`` or ``val``; it is sliced.
+        predictions: The answers to them.
+        part: What the verdict rests on; it is sliced.
         watcher: Is told how far the work is.
-
-    Returns:
-        ``suspects``: labels of validation images that the answers contradict, the most doubtful
-        first, each with its ``row``, ``name``, ``digest``, ``label``, ``suggested``, ``score`` and
-        an ``example``, the row of a typical image of the suggested class; ``suspected``: how many
-        there are in all; ``labels``: what they rest on, or why none are named
-        (`opsin.evaluation.evidence.Doubts`; ``None`` without validation images); ``slices``: see
-        `opsin.evaluation.slices.slice_accuracy`.
     """
-    from opsin.evaluation.evidence import doubt_labels, too_weak  # noqa: PLC0415
-    from opsin.evaluation.label_errors import clear_examples  # noqa: PLC0415
-    from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415
+    from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
+    from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
 
-    named: list[dict[str, Any]] = []
-    doubts = None
-    if "val_rows" in kept:
-        rows, labels = kept["val_rows"], kept["val_labels"]
-        doubts = doubt_labels(kept["val_probabilities"], labels, dataset.classes)
-        found = doubts.suspects
-        for place, suggested, score in zip(
-            found.rows[:SUSPECTS], found.suggested, found.scores, strict=False
-        ):
-            clear = clear_examples(kept["val_probabilities"], labels, int(suggested), 1)
-            row = int(rows[place])
-            named.append({
-                "row": row,
-                "name": dataset.names[row],
-                "digest": short_digest(dataset.digests[row]).tobytes().hex(),
-                "label": dataset.classes[labels[place]],
-                "suggested": dataset.classes[suggested],
-                "score": round(float(score), 6),
-                "example": int(rows[clear[0]]) if len(clear) else None,
-            })  # fmt: skip
-    rows, labels = kept[f"{part}_rows"], kept[f"{part}_labels"]
-    right = kept[f"{part}_probabilities"].argmax(axis=1) == labels
-    traits = measure_traits(dataset.images, rows, dataset.sizes, watcher=watcher)
-    columns = {name: [texts[row] for row in rows] for name, texts in columns_of(dataset).items()}
-    return {
-        "suspects": named,
-        "suspected": 0 if doubts is None else len(doubts.suspects),
-        "labels": None if doubts is None else doubts.to_json(),
-        "slices": slice_accuracy(
-            right,
-            traits,
-            columns,
-            labels=labels,
-            too_weak=too_weak(int(right.sum()), labels, dataset.classes),
-        ),
+    validation = predictions.parts.get("val")
+    known = {} if validation is None else _suspected_labels(dataset, validation)
+    judged = predictions.of(part)
+    traits = measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher)
+    columns = {
+        name: [texts[row] for row in judged.rows] for name, texts in columns_of(dataset).items()
     }
+    slices = slice_accuracy(
+        judged.right,
+        traits,
+        columns,
+        labels=judged.labels,
+        too_weak=too_weak(int(judged.right.sum()), judged.labels, dataset.classes),
+    )
+    nothing = {"suspects": [], "suspected": 0, "labels": None}
+    return Failures.model_validate({**nothing, **known, "slices": slices})
+
+
+def _suspected_labels(dataset: Dataset, kept: PartPredictions) -> dict[str, object]:
+    """Return the labels that the answers contradict, the most doubtful first, and the evidence."""
+    from opsin.evaluation.evidence import doubt_labels  # noqa: PLC0415  scikit-learn, a second
+    from opsin.evaluation.label_errors import clear_examples  # noqa: PLC0415  likewise
+
+    doubts = doubt_labels(kept.probabilities, kept.labels, dataset.classes)
+    found = doubts.suspects
+    named = []
+    for place, suggested, score in zip(
+        found.rows[:SUSPECTS], found.suggested, found.scores, strict=False
+    ):
+        clear = clear_examples(kept.probabilities, kept.labels, int(suggested), 1)
+        row = int(kept.rows[place])
+        named.append(
+            SuspectedLabel(
+                row=row,
+                name=dataset.names[row],
+                digest=short_digest(dataset.digests[row]).tobytes().hex(),
+                label=dataset.classes[kept.labels[place]],
+                suggested=dataset.classes[suggested],
+                score=round(float(score), 6),
+                example=int(kept.rows[clear[0]]) if len(clear) else None,
+            )
+        )
+    return {"suspects": named, "suspected": len(found), "labels": doubts.to_json()}
 
 
 def look_deeper(
     classifier: Classifier,
     dataset: Dataset,
-    kept: dict[str, NDArray[Any]],
-    part: str,
+    judged: PartPredictions,
     watcher: Watcher,
-) -> dict[str, Any]:
+) -> DeepAnalysis:
     """Disturb images, show strange ones, and map all of them: what takes a minute.
 
-    Returns:
-        ``robustness`` (`opsin.evaluation.robustness`), ``strangers``
-        (`opsin.evaluation.out_of_distribution`; ``None`` where the file cannot tell, or is too weak
-        to), ``too_weak``: why it is, or ``""``; ``map``
-        (`opsin.evaluation.embedding_map.map_to_json`).
+    Args:
+        classifier: The run's file.
+        dataset: The run's images.
+        judged: Its answers to the part that the verdict rests on.
+        watcher: Is told how far the work is.
     """
-    from opsin.evaluation.embedding_map import map_embedding, map_to_json  # noqa: PLC0415
-    from opsin.evaluation.evidence import too_weak  # noqa: PLC0415
-    from opsin.evaluation.out_of_distribution import measure_strangers, strange_images  # noqa: PLC0415
-    from opsin.evaluation.robustness import robustness  # noqa: PLC0415
+    from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
+    from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise
 
-    rows, labels = kept[f"{part}_rows"], kept[f"{part}_labels"]
-    right = kept[f"{part}_probabilities"].argmax(axis=1) == labels
-    said: dict[str, Any] = {
-        "too_weak": too_weak(int(right.sum()), labels, dataset.classes),
-        "robustness": robustness(
-            classifier.probabilities, dataset.images, dataset.labels, rows, watcher=watcher
-        ),
-        "strangers": None,
-    }
-    familiar = kept.get(f"{part}_familiarity")
-    if familiar is not None and not said["too_weak"]:
-        reject = classifier.metadata.reject
-        kinds = strange_images(*dataset.images.shape[1:])
-        if dataset.recipe.source == "digits":
-            del kinds["digits"]
-        watcher.begin("Strange", len(kinds), "kinds")
-        values = {}
-        for done, (name, images) in enumerate(kinds.items(), start=1):
-            values[name] = classifier.layers(images, ["familiarity"])["familiarity"]
-            watcher.advance(done)
-        watcher.end()
-        step = max(1, len(familiar) // _COMPARED)
-        threshold = None if reject is None else reject.threshold
-        said["strangers"] = measure_strangers(familiar[::step], values, threshold)
-    mapped = typical_rows(len(rows), _MAPPED)
-    rows, labels = rows[mapped], labels[mapped]
+    weak = too_weak(int(judged.right.sum()), judged.labels, dataset.classes)
+    disturbed = robustness(
+        classifier.probabilities, dataset.images, dataset.labels, judged.rows, watcher=watcher
+    )
+    return DeepAnalysis(
+        too_weak=weak,
+        robustness=RobustnessFigures.model_validate(disturbed),
+        strangers=None if weak else _show_strangers(classifier, dataset, judged, watcher),
+        map=_map_images(classifier, dataset, judged, watcher),
+    )
+
+
+def _show_strangers(
+    classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
+) -> list[StrangeKind] | None:
+    """Show images of other things; ``None`` where the file cannot tell them."""
+    from opsin.evaluation.out_of_distribution import (  # noqa: PLC0415  scikit-learn, a second
+        measure_strangers,
+        strange_images,
+    )
+
+    if judged.familiarity is None:
+        return None
+    kinds = strange_images(*dataset.images.shape[1:])
+    if dataset.recipe.source == "digits":
+        del kinds["digits"]
+    watcher.begin("Strange", len(kinds), "kinds")
+    values = {}
+    for done, (name, images) in enumerate(kinds.items(), start=1):
+        values[name] = classifier.layers(images, ["familiarity"])["familiarity"]
+        watcher.advance(done)
+    watcher.end()
+    step = max(1, len(judged.familiarity) // _COMPARED)
+    reject = classifier.metadata.reject
+    found = measure_strangers(
+        judged.familiarity[::step], values, None if reject is None else reject.threshold
+    )
+    return [StrangeKind.model_validate(each) for each in found]
+
+
+def _map_images(
+    classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
+) -> MapFigures:
+    """Lay images out on a plane by their embeddings."""
+    from opsin.evaluation.embedding_map import (  # noqa: PLC0415  scikit-learn, a second
+        map_embedding,
+        map_to_json,
+    )
+
+    mapped = typical_rows(len(judged.rows), _MAPPED)
+    rows, labels = judged.rows[mapped], judged.labels[mapped]
     watcher.begin("Map", len(rows), "images")
     embeddings = []
     done = 0
@@ -134,8 +162,8 @@ def look_deeper(
         embeddings.append(values_of["embedding"])
         watcher.advance(done := done + len(embeddings[-1]))
     watcher.end()
-    answers = kept[f"{part}_probabilities"][mapped].argmax(axis=1)
     names = [dataset.names[row] for row in rows]
     placed = map_embedding(np.concatenate(embeddings), labels)
-    said["map"] = map_to_json(placed, names, labels, answers, dataset.classes)
-    return said
+    return MapFigures.model_validate(
+        map_to_json(placed, names, labels, judged.answers[mapped], dataset.classes)
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +72,6 @@ class Finished:
 
     classifier: Classifier
     validation: Answers | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return ``calibration`` and ``reject`` as they travel in the file, or ``None`` each."""
-        metadata = self.classifier.metadata
-        return {
-            name: None if part is None else part.model_dump(mode="json")
-            for name, part in (("calibration", metadata.calibration), ("reject", metadata.reject))
-        }
 
 
 def calibrate(draft: Draft) -> Finished:

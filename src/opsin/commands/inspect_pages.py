@@ -145,7 +145,7 @@ def _facts(look: Inspection) -> dict[str, str]:
     if metadata.score is not None:
         score = metadata.score
         what = "Test accuracy" if score.split == "test" else "Validation accuracy, optimistic"
-        facts[what] = plus_minus(score.model_dump())
+        facts[what] = plus_minus(score)
     return facts
 
 

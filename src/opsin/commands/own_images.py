@@ -74,7 +74,7 @@ class OwnImages:
     def note_look(self, images: int, accuracy: float | None) -> int:
         """Keep in the run that its test images were looked at once more; count the looks."""
         with contextlib.suppress(StorageError):  # a run that may only be read answers all the same
-            note_look(self.run, self.key, {"images": images, "accuracy": accuracy})
+            note_look(self.run, self.key, images, accuracy)
         return count_looks(self.run, self.key)
 
 

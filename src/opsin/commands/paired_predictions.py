@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.format import grey_or_colour
@@ -151,9 +152,10 @@ def _read(run: Run, part: Part) -> _AlignedAnswers:
     directory = run.directory
     record = directory.read(DatasetRecord)
     split = directory.load_arrays(directory.split)
-    kept = directory.load_arrays(directory.predictions)
+    predictions = RunPredictions.read(directory)
     try:
-        rows, digests = kept[f"{part}_rows"], split["digests"]
+        kept = predictions.parts[part]
+        rows, digests = kept.rows, split["digests"]
         learnt = np.concatenate([split["train"], split["val"] if part == "test" else rows[:0]])
         answers = _AlignedAnswers(
             run=run,
@@ -161,9 +163,9 @@ def _read(run: Run, part: Part) -> _AlignedAnswers:
             digests=digests[rows],
             learnt=frozenset(digests[row].tobytes() for row in learnt),
             images=_images(run, rows, len(digests)),
-            labels=kept[f"{part}_labels"],
-            corrected=_corrected(record, kept, part),
-            probabilities=kept[f"{part}_probabilities"],
+            labels=kept.labels,
+            corrected=_corrected(record, kept),
+            probabilities=kept.probabilities,
         )
         whole = answers.probabilities.shape == (len(answers.labels), len(record.classes))
         if not whole or len(answers.digests) != len(answers.labels) or not answers.prepared:
@@ -216,13 +218,11 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _corrected(
-    record: DatasetRecord, kept: dict[str, NDArray[Any]], part: Part
-) -> NDArray[np.bool_]:
+def _corrected(record: DatasetRecord, kept: PartPredictions) -> NDArray[np.bool_]:
     """Return which labels the user corrected; a run that kept no others may have corrected any."""
-    labels = kept[f"{part}_labels"]
-    if f"{part}_source_labels" in kept:
-        return np.asarray(kept[f"{part}_source_labels"] != labels)
+    labels = kept.labels
+    if kept.source_labels is not None:
+        return np.asarray(kept.source_labels != labels)
     relabelled = record.corrections is not None and record.corrections.relabelled > 0
     return np.full(len(labels), relabelled)
 

@@ -16,7 +16,9 @@ from opsin.commands.runs import Run
 from opsin.commands.train import train
 from opsin.commands.training_job import need_training
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.artifact import Stored
+from opsin.core.artifacts.run_predictions import RunPredictions
+from opsin.core.artifacts.run_report import LabelEvidence, PartFigures, Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
@@ -38,7 +40,57 @@ Kind = Literal["repeats", "folds"]
 _MOST: Final = 100
 #: Letters of a run's name that leave room for its seed or fold in the directory's name.
 _LONGEST: Final = 60
-_AVERAGED: Final = ("accuracy", "log_loss", "seconds")
+
+
+class RepeatedRun(Stored):
+    """A run of the series; its figures are of the part that it was judged by."""
+
+    run: str
+    seed: int
+    fold: str | None
+    stopped: bool
+    diverged: str | None
+    images: int
+    accuracy: float
+    low: float
+    high: float
+    log_loss: float | None
+    epochs: int
+    seconds: float
+
+
+class Averages(Stored):
+    """Means or standard deviations (n - 1) over the runs that Ctrl-C did not end early."""
+
+    accuracy: float
+    log_loss: float
+    seconds: float
+
+
+class FoldDoubts(Stored):
+    """The labels of all images that the answers of the folds contradict."""
+
+    suspected: int
+    labels: LabelEvidence
+
+
+class RepeatsSummary(Stored):
+    """What several runs of one recipe say together.
+
+    ``split`` names the part that the figures are of. ``mean`` is ``None`` without a whole run,
+    ``deviation`` without two. ``pooled``: of folds, the figures of all answers together.
+    """
+
+    kind: Kind
+    asked: int
+    source: str
+    model: str
+    split: str
+    runs: list[RepeatedRun]
+    mean: Averages | None
+    deviation: Averages | None
+    pooled: PartFigures | None
+    doubts: FoldDoubts | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,35 +107,35 @@ class Repeats:
     """
 
     runs: tuple[Run, ...]
-    summary: dict[str, Any]
+    summary: RepeatsSummary
     file: Path
     labels: Path | None = None
 
     @property
     def accuracy(self) -> float | None:
         """Mean of the whole runs' accuracies; ``None`` where Ctrl-C left no whole one."""
-        return None if self.summary["mean"] is None else float(self.summary["mean"]["accuracy"])
+        return None if self.summary.mean is None else self.summary.mean.accuracy
 
     @property
     def deviation(self) -> float | None:
         """Standard deviation (n - 1) of the whole runs' accuracies, of two or more."""
-        deviation = self.summary["deviation"]
-        return None if deviation is None else float(deviation["accuracy"])
+        deviation = self.summary.deviation
+        return None if deviation is None else deviation.accuracy
 
     @property
     def stopped(self) -> bool:
         """Whether Ctrl-C ended the series before its end."""
-        cut_short = any(row["stopped"] for row in self.summary["runs"])
-        return cut_short or len(self.runs) < self.summary["asked"]
+        cut_short = any(row.stopped for row in self.summary.runs)
+        return cut_short or len(self.runs) < self.summary.asked
 
     @property
     def diverged(self) -> bool:
         """Whether the loss of any run ran away; its figures are those of its best epoch before."""
-        return any(row["diverged"] for row in self.summary["runs"])
+        return any(row.diverged for row in self.summary.runs)
 
     def __repr__(self) -> str:
         mean = "no mean" if self.accuracy is None else f"mean accuracy {self.accuracy:.4f}"
-        return f"<Repeats {self.file}: {len(self.runs)} {self.summary['kind']}, {mean}>"
+        return f"<Repeats {self.file}: {len(self.runs)} {self.summary.kind}, {mean}>"
 
 
 @checked
@@ -179,7 +231,7 @@ def train_folds(
         **options: As for `opsin.train`, but for ``fold``.
 
     Returns:
-        The runs, with ``summary["pooled"]``: the figures of all answers together.
+        The runs, with ``summary.pooled``: the figures of all answers together.
 
     Raises:
         RecipeError: ``folds`` or another option has an impossible value; the source names its
@@ -190,7 +242,7 @@ def train_folds(
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> found = train_folds("digits", folds=2, model="mlp", epochs=1, runs=folder, quiet=True)
-        >>> found.summary["pooled"]["images"]
+        >>> found.summary.pooled.images
         1797
     """
     _check_count("folds", folds, least=2)
@@ -213,67 +265,62 @@ def train_folds(
     return series.train(planned, options)
 
 
-def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> dict[str, Any]:
+def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
     """Say what several finished runs of one recipe say together.
 
     Args:
         runs: The runs, at least one.
         kind: Whether they differ in their seeds or in their folds.
         asked: How many there were to be.
-
-    Returns:
-        ``kind``, ``asked``, ``source``, ``model``, and ``split``: which part the figures are of.
-        ``runs``: for each its directory as ``run``, ``seed``, ``fold``, ``stopped``, ``diverged``,
-        ``images``, ``accuracy`` with the ends of its 95% interval ``low`` and ``high``,
-        ``log_loss`` in nats, ``epochs`` and ``seconds`` of training. ``mean`` and ``deviation``
-        (n - 1) of accuracy, log loss and seconds over the whole runs, those that Ctrl-C did not end
-        early (a mean without those whose loss ran away would be too good); ``None`` for fewer than
-        one, or two. ``pooled``: for folds, what `opsin.evaluation.metrics.measure` says
-        of the whole runs' answers together, else ``None``.
     """
-    rows = [_row(run) for run in runs]
-    whole = [row for row in rows if not row["stopped"]]
-    columns = {figure: [row[figure] for row in whole] for figure in _AVERAGED}
     report = runs[0].directory.read(Report)
-    return {
-        "kind": kind,
-        "asked": asked,
-        "source": report.source,
-        "model": report.model,
-        "split": report.split,
-        "runs": rows,
-        "mean": {name: statistics.fmean(of) for name, of in columns.items()} if whole else None,
-        "deviation": (
-            {name: statistics.stdev(of) for name, of in columns.items()} if len(whole) > 1 else None
-        ),
-        "pooled": (
-            _pooled([run for run, row in zip(runs, rows, strict=True) if not row["stopped"]])
-            if kind == "folds" and whole
-            else None
-        ),
-    }
+    rows = [_row(run) for run in runs]
+    # A mean without those whose loss ran away would be too good; those that Ctrl-C ended early
+    # would make it worse.
+    whole = [row for row in rows if not row.stopped]
+    columns = {name: [getattr(row, name) for row in whole] for name in Averages.model_fields}
+    pooled = [run for run, row in zip(runs, rows, strict=True) if not row.stopped]
+    return RepeatsSummary(
+        kind=kind,
+        asked=asked,
+        source=report.source,
+        model=report.model,
+        split=report.split,
+        runs=rows,
+        mean=Averages(**{name: statistics.fmean(of) for name, of in columns.items()})
+        if whole
+        else None,
+        deviation=Averages(**{name: statistics.stdev(of) for name, of in columns.items()})
+        if len(whole) > 1
+        else None,
+        pooled=_pooled(pooled) if kind == "folds" and whole else None,
+    )
 
 
-def _row(run: Run) -> dict[str, Any]:
+def _row(run: Run) -> RepeatedRun:
     recipe, report = run.recipe, run.directory.read(Report)
     figures = report.judged
-    return {
-        "run": str(run.path),
-        "seed": recipe.training.seed,
-        "fold": recipe.data.fold,
-        "stopped": report.training.stopped,
-        "diverged": report.training.diverged,
-        **{key: getattr(figures, key) for key in ("images", "accuracy", "low", "high", "log_loss")},
-        "epochs": report.training.epochs,
-        "seconds": report.seconds["train"],
-    }
+    return RepeatedRun(
+        run=str(run.path),
+        seed=recipe.training.seed,
+        fold=recipe.data.fold,
+        stopped=report.training.stopped,
+        diverged=report.training.diverged,
+        images=figures.images,
+        accuracy=figures.accuracy,
+        low=figures.low,
+        high=figures.high,
+        log_loss=figures.log_loss,
+        epochs=report.training.epochs,
+        seconds=report.seconds["train"],
+    )
 
 
-def _pooled(runs: Sequence[Run]) -> dict[str, Any]:
+def _pooled(runs: Sequence[Run]) -> PartFigures:
     """Measure the answers of several runs to their own test parts as if they were one's."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return measure(*_out_of_fold(runs), _classes(runs))
+    return PartFigures.model_validate(measure(*_out_of_fold(runs), _classes(runs)))
 
 
 def _classes(runs: Sequence[Run]) -> list[str]:
@@ -281,10 +328,10 @@ def _classes(runs: Sequence[Run]) -> list[str]:
 
 
 def _out_of_fold(runs: Sequence[Run]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    answers = [run.directory.load_arrays(run.directory.predictions) for run in runs]
+    answers = [RunPredictions.read(run.directory).of("test") for run in runs]
     return (
-        np.concatenate([kept["test_probabilities"] for kept in answers]),
-        np.concatenate([kept["test_labels"] for kept in answers]),
+        np.concatenate([kept.probabilities for kept in answers]),
+        np.concatenate([kept.labels for kept in answers]),
     )
 
 
@@ -294,9 +341,8 @@ def _doubted(runs: Sequence[Run]) -> tuple[Doubts, list[Correction]]:
 
     images = []
     for run in runs:
-        rows = run.directory.load_arrays(run.directory.predictions)["test_rows"]
         own = read_images(run.directory)
-        images += [own[row] for row in rows]
+        images += [own[row] for row in RunPredictions.read(run.directory).of("test").rows]
     classes = _classes(runs)
     doubts = doubt_labels(*_out_of_fold(runs), classes)
     found = doubts.suspects
@@ -363,7 +409,9 @@ class _Series:
                 raise
         except Exception:
             for run in made:
-                tell.fact("Done", f"{run.path} · accuracy {plus_minus(run.figures)}")
+                tell.fact(
+                    "Done", f"{run.path} · accuracy {plus_minus(run.directory.read(Report).judged)}"
+                )
             raise
         return self._keep(made, planned)
 
@@ -377,13 +425,15 @@ class _Series:
         file = made[0].path.with_name(f"{before}-{self.kind}{number}.json")
         summary = summarise(made, kind=self.kind, asked=len(planned))
         labels = None
-        whole = len(made) == summary["asked"] and not any(row["stopped"] for row in summary["runs"])
+        whole = len(made) == summary.asked and not any(row.stopped for row in summary.runs)
         if self.kind == "folds" and whole:  # every image was tested
             doubts, doubted = _doubted(made)
-            summary["doubts"] = {"suspected": len(doubts.suspects), "labels": doubts.to_json()}
+            evidence = LabelEvidence.model_validate(doubts.to_json())
+            found = FoldDoubts(suspected=len(doubts.suspects), labels=evidence)
+            summary = summary.model_copy(update={"doubts": found})
             if doubted:
                 labels = write_corrections(file.with_suffix(".labels.csv"), doubted)
-        write_json(file, summary)
+        write_json(file, summary.to_json())
         return Repeats(tuple(made), summary, file, labels)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from opsin.commands.evaluate import measure_run, source_labels
 from opsin.commands.find_failures import find_failures, look_deeper
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
+from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
+from opsin.core.artifacts.run_report import Failures, Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_bytes
@@ -41,8 +44,9 @@ from opsin.report.figures.failure_figures import (
     draw_slices,
 )
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
-from opsin.report.figures.style import save, styled
+from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import Cell, Images, Suspect, render
+from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,6 +64,7 @@ def write_report(
     fix: str | os.PathLike[str] | None = None,
     data: Places = (),
     seed: int = 0,
+    svg: bool = False,
     watcher: Watcher = SILENT,
 ) -> Path:
     """Draw a finished run's figures and page anew.
@@ -72,6 +77,7 @@ def write_report(
             and ``watcher`` is told why.
         data: Where the run's images are now, if they were moved; they must be the same.
         seed: Decides which images are drawn as examples of the answers; another one draws others.
+        svg: Write each figure as SVG, too, beside the PNG.
         watcher: Is told how far the work is.
 
     Returns:
@@ -85,68 +91,67 @@ def write_report(
         StorageError: The disk refuses a write.
     """
     check_seed(seed)
-    opened = Run(run)
-    facts = opened.report  # says so at once, where the run is not finished
-    directory = opened.directory
+    directory = RunDirectory.open(run)
+    report = directory.read(Report)  # says so at once, where the run is not finished
     for file in (directory.page, *([] if fix is None else [Path(fix)])):
         check_writable(file)  # likewise
     images = load_run_images(directory, data, watcher=watcher)
-    classifier = opened.classifier()
-    kept = _answers_of(directory, images)
-    leaking = np.concatenate(images.leaking)
-    for part in ("val", "test"):  # runs of earlier versions did not keep them
-        if f"{part}_rows" in kept:
-            kept |= source_labels(images, part)
-    evaluation = measure_run(classifier.metadata, kept, leaking, images.corrected)
-    facts["figures"] = evaluation.figures
-    facts["failures"] = find_failures(images, kept, facts["split"], watcher)
+    predictions = _predictions_of(directory, images)
+    classifier = Classifier(directory.path)
+    evaluation = measure_run(classifier.metadata, predictions, images)
+    failures = find_failures(images, predictions, report.split, watcher)
+    found: dict[str, object] = {"figures": dict(evaluation.figures), "failures": failures}
     if deep:
-        facts["deep"] = look_deeper(classifier, images, kept, facts["split"], watcher)
-    Report.model_validate(facts).write(directory.path)
+        found["deep"] = look_deeper(classifier, images, predictions.of(report.split), watcher)
+    report = report.model_copy(update=found)
+    report.write(directory.path)
     if fix is not None:
-        _write_suspects(fix, images, facts["failures"], watcher)
-    draw_run(directory, images, kept, watcher, seed)
+        _write_suspects(fix, images, failures, watcher)
+    draw_run(directory, report, images, predictions, watcher, seed=seed, svg=svg)
     return directory.page
 
 
-def _answers_of(directory: RunDirectory, dataset: Dataset) -> dict[str, NDArray[Any]]:
-    """Return a run's ``predictions.npz``, which must be about these images and their labels.
+def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
+    """Return a run's answers, which must be to these images and by their labels.
 
     Raises:
-        RunError: It is not: what would be said of one image would be written of another.
+        RunError: They are not: what would be said of one image would be written of another.
     """
-    kept = directory.load_arrays(directory.predictions)
-    for part in ("val", "test"):
-        rows = kept.get(f"{part}_rows")
-        if rows is not None and not np.array_equal(dataset.labels[rows], kept[f"{part}_labels"]):
+    kept = RunPredictions.read(directory)
+    for part, own in kept:
+        if not np.array_equal(dataset.labels[own.rows], own.labels):
             raise RunError(
                 f"answers in {directory.predictions.name} to the run's own images",
                 f"labels of its {part} part are others than those of {directory.split.name}",
                 "Restore the run's files, or train again.",
             )
-    return kept
+    # Runs of earlier versions did not keep the labels before corrections.
+    return RunPredictions({
+        part: replace(own, source_labels=source_labels(dataset, part)) for part, own in kept
+    })  # fmt: skip
 
 
 def _write_suspects(
-    file: str | os.PathLike[str], dataset: Dataset, failures: dict[str, Any], watcher: Watcher
+    file: str | os.PathLike[str], dataset: Dataset, failures: Failures, watcher: Watcher
 ) -> None:
     """Write a corrections file: the suspects, and what was corrected before.
 
     Where the classifier is too weak to tell, nothing is written.
     """
-    if failures["labels"] and failures["labels"]["too_weak"]:
-        watcher.note(f"{os.fspath(file)} was not written. {labels_grounds(failures)}")
+    if failures.labels and failures.labels.too_weak:
+        grounds = labels_grounds(failures.suspected, failures.labels)
+        watcher.note(f"{os.fspath(file)} was not written. {grounds}")
         return
     rows = [
         Correction(
-            each["digest"],
-            each["name"],
-            each["label"],
-            suggested=each["suggested"],
-            score=each["score"],
-            present=each["label"],
+            each.digest,
+            each.name,
+            each.label,
+            suggested=each.suggested,
+            score=each.score,
+            present=each.label,
         )
-        for each in failures["suspects"]
+        for each in failures.suspects
     ]
     earlier = dataset.corrected.rows if dataset.corrected else ()
     write_corrections(file, with_earlier(rows, earlier))
@@ -154,10 +159,13 @@ def _write_suspects(
 
 def draw_run(
     directory: RunDirectory,
+    report: Report,
     dataset: Dataset,
-    kept: dict[str, NDArray[Any]],
+    predictions: RunPredictions,
     watcher: Watcher,
+    *,
     seed: int = 0,
+    svg: bool = False,
 ) -> None:
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images.
 
@@ -165,24 +173,51 @@ def draw_run(
 
     Args:
         directory: The run.
+        report: Its figures.
         dataset: Its images.
-        kept: What ``predictions.npz`` holds, its rows those of ``dataset``.
+        predictions: Its answers.
         watcher: Is told how far the work is.
         seed: Decides which examples of the answers are shown.
+        svg: Write each figure as SVG, too; the page holds those that it shows in any case.
     """
-    run = Run(directory.path)
-    facts, recipe = run.report, run.recipe.model_dump(mode="json")
-    history = directory.read_history()
-    figures = facts["figures"][facts["split"]]
-    images = _images(dataset, facts, kept, seed)
-    drawn_ones, mistakes = images.drawn, images.mistakes
-    right = sum(answer.right for answer in drawn_ones)
+    recipe, history = Run(directory.path).recipe, directory.read_history()
+    images = _images(dataset, report, predictions.of(report.split), seed)
+    drawings = _drawings(report, history, images)
+    watcher.begin("Report", len(drawings) + 1, "figures")
+    drawn: dict[str, str] = {}
+    with styled():
+        for done, (name, draw) in enumerate(drawings.items()):
+            watcher.advance(done)
+            png, vector = (directory.figures / f"{name}.{kind}" for kind in ("png", "svg"))
+            with spared(f"the figure {name}", watcher, [png, vector]):
+                figure = draw()
+                save(figure, png)
+                vector.unlink(missing_ok=True)  # of an earlier report
+                if svg:
+                    save(figure, vector)
+                if name not in _BESIDE_THE_PAGE:
+                    drawn[name] = svg_of(figure)
+    name = directory.path.name
+    with spared("the model card", watcher, [directory.card]):
+        card = model_card(report, recipe.training.seed, name=name)
+        write_bytes(directory.card, card.encode("utf-8", "replace"))
+    page = render(report, recipe, history, name=name, images=images, drawn=drawn)
+    write_bytes(directory.page, page.encode("utf-8", "replace"))
+    watcher.end()
+
+
+def _drawings(
+    report: Report, history: Sequence[Epoch], images: Images
+) -> dict[str, Callable[[], Figure]]:
+    """Return what draws each figure that there is something to draw for, by name."""
+    figures, failures, deep = report.judged, report.failures, report.deep
+    answers, mistakes = images.drawn, images.mistakes
+    right = sum(answer.right for answer in answers)
     drawings: dict[str, Callable[[], Figure]] = {
         "confusion": lambda: draw_confusion(figures),
         "answers": lambda: draw_answers(
-            drawn_ones,
-            f"{right} of {len(drawn_ones)} drawn at random are right; in all "
-            f"{figures['accuracy']:.1%}",
+            answers,
+            f"{right} of {len(answers)} drawn at random are right; in all {figures.accuracy:.1%}",
         ),
         "mistakes": lambda: draw_answers(
             mistakes[:15], "The most confident mistakes" if mistakes else "No mistakes"
@@ -190,35 +225,17 @@ def draw_run(
         "calibration": lambda: draw_reliability(figures),
     }
     if len(history) > 1:
-        unit = facts["training"].get("unit", "epochs")
-        drawings["curves"] = lambda: draw_curves(history, unit)
-    if any("roc" in entry for entry in figures["curves"]["classes"]):
+        drawings["curves"] = lambda: draw_curves(history, report.training.unit)
+    if any(entry.roc for entry in figures.curves.classes):
         drawings["roc"] = lambda: draw_curves_of_classes(figures)
-    if facts["failures"]["slices"]["traits"]:
-        drawings["slices"] = lambda: draw_slices(facts["failures"]["slices"])
-    if facts.get("deep"):
-        first = drawn_ones[0].pixels
+    if failures and failures.slices.traits:
+        drawings["slices"] = lambda: draw_slices(failures.slices)
+    if deep:
+        first = answers[0].pixels
         drawings["disturbed"] = lambda: draw_disturbed(disturbed_examples(first), first)
-        drawings["robustness"] = lambda: draw_robustness(facts["deep"]["robustness"])
-        drawings["map"] = lambda: draw_map(facts["deep"]["map"])
-    watcher.begin("Report", len(drawings) + 1, "figures")
-    drawn: dict[str, str] = {}
-    with styled():
-        for done, (name, draw) in enumerate(drawings.items()):
-            watcher.advance(done)
-            files = [directory.figures / f"{name}.{kind}" for kind in ("png", "svg")]
-            with spared(f"the figure {name}", watcher, files):
-                figure = draw()
-                for file in files:
-                    save(figure, file)
-                if name not in _BESIDE_THE_PAGE:
-                    drawn[name] = files[1].read_text(encoding="utf-8")
-    with spared("the model card", watcher, [directory.card]):
-        card = model_card(facts, recipe, name=directory.path.name)
-        write_bytes(directory.card, card.encode("utf-8", "replace"))
-    page = render(facts, recipe, history, name=directory.path.name, images=images, drawn=drawn)
-    write_bytes(directory.page, page.encode("utf-8", "replace"))
-    watcher.end()
+        drawings["robustness"] = lambda: draw_robustness(deep.robustness)
+        drawings["map"] = lambda: draw_map(deep.map)
+    return drawings
 
 
 @contextlib.contextmanager
@@ -240,15 +257,11 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
                 file.unlink()
 
 
-def _images(
-    dataset: Dataset, facts: dict[str, Any], kept: dict[str, NDArray[Any]], seed: int
-) -> Images:
+def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int) -> Images:
     """Choose the images that the page shows."""
-    part = facts["split"]
-    rows, labels, probabilities = (
-        kept[f"{part}_{what}"] for what in ("rows", "labels", "probabilities")
-    )
+    rows, labels, probabilities = judged.rows, judged.labels, judged.probabilities
     classes = dataset.classes
+    suspects = report.failures.suspects[:12] if report.failures else ()
 
     def shown(places: NDArray[np.int64]) -> list[ShownAnswer]:
         return [
@@ -272,10 +285,13 @@ def _images(
         ],
         suspects=[
             Suspect(
-                pixels=dataset.images[each["row"]],
-                example=None if each["example"] is None else dataset.images[each["example"]],
-                **{name: each[name] for name in ("name", "label", "suggested", "score")},
+                pixels=dataset.images[each.row],
+                name=each.name,
+                label=each.label,
+                suggested=each.suggested,
+                score=each.score,
+                example=None if each.example is None else dataset.images[each.example],
             )
-            for each in facts["failures"]["suspects"][:12]
+            for each in suspects
         ],
     )

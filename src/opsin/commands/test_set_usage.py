@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,9 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
+from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import RunError
+from opsin.data.dataset import Dataset
 
 
 def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
@@ -51,15 +52,21 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
     return looks
 
 
-def note_look(directory: RunDirectory, key: str | None, figures: dict[str, Any]) -> None:
+def note_look(
+    directory: RunDirectory, key: str | None, images: int, accuracy: float | None
+) -> None:
     """Keep in a run that its file was evaluated on test images once more."""
     if key is None or not directory.recipe.is_file():
         return
     directory.log_evaluation(
-        LoggedEvaluation(
-            time=time.time(), test_set=key, images=figures["images"], accuracy=figures["accuracy"]
-        )
+        LoggedEvaluation(time=time.time(), test_set=key, images=images, accuracy=accuracy)
     )
+
+
+def leaks_of(dataset: Dataset) -> Leaks:
+    """Return how many test images have a copy among the others."""
+    exact, near = dataset.leaks
+    return Leaks(exact=exact, near=near, all_copied=dataset.test_is_copied)
 
 
 def looks_in_words(looks: int) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,21 @@ from opsin._version import __version__
 from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
 from opsin.commands.changes import write_images
 from opsin.commands.choose_views import try_views
-from opsin.commands.evaluate import evaluate_run
+from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.find_failures import find_failures
 from opsin.commands.finish import Draft, calibrate
 from opsin.commands.recorder import Recorder
 from opsin.commands.resolve_recipe import ResolvedRecipe
-from opsin.commands.test_set_usage import count_looks, key_of
+from opsin.commands.test_set_usage import count_looks, key_of, leaks_of
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_report import (
+    FileFacts,
+    Report,
+    ReportedFinding,
+    TrainingFacts,
+    ViewsFacts,
+)
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, Metadata
@@ -189,7 +195,7 @@ def make(
     seconds: dict[str, float],
     stop: threading.Event,
     start: Start | None,
-) -> dict[str, Any]:
+) -> Report:
     """Train, export, evaluate the file and write the report; note how long each took.
 
     Args:
@@ -199,9 +205,6 @@ def make(
         seconds: Is filled with the time of each part.
         stop: Ends the training early.
         start: The state to go on from; ``None`` for fresh weights.
-
-    Returns:
-        The report.
     """
     outcome = _train(directory, job, recorder, stop, start)
     recorder.stopped, recorder.cause = outcome.stopped, outcome.diverged
@@ -210,20 +213,20 @@ def make(
     recorder.doing("the export")
     draft = Draft(directory, job.dataset, _export(job), recorder)
     seconds["export"] = time.perf_counter() - at
-    training = {
-        "best_epoch": outcome.best.epoch,
-        "epochs": outcome.last.epoch,
-        "asked": job.recipe.training.epochs,
-        "stopped": outcome.stopped,
-        "interrupted": stop.is_set(),
-        "diverged": outcome.diverged,
-        "stepped_back": outcome.stepped_back,
-        "balance": job.recipe.training.balance,
-        "precision": job.recipe.training.precision,
-    }
+    training = TrainingFacts(
+        best_epoch=outcome.best.epoch,
+        epochs=outcome.last.epoch,
+        asked=job.recipe.training.epochs,
+        stopped=outcome.stopped,
+        interrupted=stop.is_set(),
+        diverged=outcome.diverged,
+        stepped_back=outcome.stepped_back,
+        balance=job.recipe.training.balance,
+        precision=job.recipe.training.precision,
+    )
 
     def difference(file: Classifier, images: NDArray[np.uint8]) -> float:
-        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415
+        from opsin.training.torch_to_onnx import check_parity  # noqa: PLC0415  PyTorch
 
         return check_parity(file, job.network, images)
 
@@ -236,9 +239,9 @@ def conclude(
     recorder: Recorder,
     *,
     difference: Callable[[Classifier, NDArray[np.uint8]], float],
-    training: dict[str, Any],
+    training: TrainingFacts,
     seconds: dict[str, float],
-) -> dict[str, Any]:
+) -> Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report.
 
     Args:
@@ -249,81 +252,77 @@ def conclude(
             the test set is looked at; raises `ParityError` where they differ.
         training: How the training went.
         seconds: The time of each part so far; is filled with that of the rest.
-
-    Returns:
-        The report.
     """
     from opsin.commands.report import draw_run, spared  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
-
-    def lap(what: str) -> None:
-        nonlocal at
-        seconds[what] = time.perf_counter() - at
-        at = time.perf_counter()
-
     recorder.doing("the evaluation")
-    directory, split = draft.directory, job.dataset.split
+    directory, dataset = draft.directory, job.dataset
     made = calibrate(draft)
-    file, validation = made.classifier, made.validation
-    rows = np.sort(np.concatenate([split.val, split.train])[:_PARITY_IMAGES])
-    parity = {
-        "parity_images": len(rows),
-        "difference": difference(file, job.dataset.images[rows]),
-    }
-    evaluation = evaluate_run(directory, file, validation, job.dataset, recorder)
-    varied = job.recipe.training.model_dump()
-    views = try_views(file, validation, job.dataset, varied, recorder)
+    file = made.classifier
+    rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:_PARITY_IMAGES])
+    parity = difference(file, dataset.images[rows])
+    evaluation = evaluate_run(directory, file, made.validation, dataset, recorder)
+    views = try_views(file, made.validation, dataset, job.recipe.training.model_dump(), recorder)
     metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(file.content, metadata)
     write_classifier(directory.classifier, content)
-    lap("evaluate")
-    report = {
-        "opsin": __version__,
-        "parent": job.recipe.parent,
-        "reasons": job.recipe.reasons,
-        "source": job.recipe.data.source,
-        "model": job.recipe.model.name,
-        "dataset": job.dataset.summary(),
-        "split": evaluation.split,
-        "figures": evaluation.figures,
+    seconds["evaluate"] = time.perf_counter() - at
+    at = time.perf_counter()
+    recorder.doing("the report")
+    report = _report(job, training, evaluation, metadata, seconds).model_copy(update={
+        "file": FileFacts(bytes=len(content), parity_images=len(rows), difference=parity),
         "looks": count_looks(directory, directory.read(DatasetRecord).test_set),
-        "leaks": {
-            "exact": job.dataset.leaks[0],
-            "near": job.dataset.leaks[1],
-            "all_copied": job.dataset.test_is_copied,
-        },
-        "rests_on": thin_parts(job.dataset),
-        "unreadable": len(job.dataset.unreadable),
-        "findings": [
-            {"count": finding.count, "title": finding.title, "opsin": finding.opsin}
+        "failures": find_failures(dataset, evaluation.predictions, evaluation.split, recorder),
+    })  # fmt: skip
+    with spared("the report's page", recorder):
+        draw_run(directory, report, dataset, evaluation.predictions, recorder)
+    seconds["report"] = time.perf_counter() - at
+    report = report.model_copy(update={"seconds": seconds})
+    report.write(directory.path)
+    return report
+
+
+def _report(
+    job: Made,
+    training: TrainingFacts,
+    evaluation: RunEvaluation,
+    metadata: Metadata,
+    seconds: dict[str, float],
+) -> Report:
+    """Return what is known of a run without another look at its images and files."""
+    layers, views = job.layers, metadata.views
+    return Report(
+        opsin=__version__,
+        parent=job.recipe.parent,
+        reasons=job.recipe.reasons,
+        source=job.recipe.data.source,
+        model=job.recipe.model.name,
+        dataset=job.dataset.summary(),
+        split=evaluation.split,
+        figures=dict(evaluation.figures),
+        leaks=leaks_of(job.dataset),
+        rests_on=thin_parts(job.dataset),
+        unreadable=len(job.dataset.unreadable),
+        findings=[
+            ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
             for finding in job.audit.findings
         ],
-        "training": {
-            **training,
-            "device": job.device_name,
-            **{
-                what: sum(getattr(layer, what) for layer in job.layers)
-                for what in ("parameters", "trainable", "multiply_adds")
-            },
-        },
-        "file": {"bytes": len(content), **parity},
-        **made.to_json(),
-        "views": {**views.model_dump(mode="json"), "words": views.words},
-        "layers": [layer.model_dump(mode="json") for layer in job.layers],
-        "seconds": seconds,
-    }
-    recorder.doing("the report")
-    kept = directory.load_arrays(directory.predictions)
-    report["failures"] = find_failures(job.dataset, kept, evaluation.split, recorder)
-    Report.model_validate(report).write(directory.path)
-    with spared("the report's page", recorder):
-        draw_run(directory, job.dataset, kept, recorder)
-    lap("report")
-    # Once more, now that the report's own time is known.
-    Report.model_validate(report).write(directory.path)
-    return report
+        training=training.model_copy(
+            update={
+                "device": job.device_name,
+                "parameters": sum(layer.parameters for layer in layers),
+                "trainable": sum(layer.trainable for layer in layers),
+                "multiply_adds": sum(layer.multiply_adds for layer in layers),
+            }
+        ),
+        calibration=metadata.calibration,
+        reject=metadata.reject,
+        views=None if views is None else ViewsFacts(**views.model_dump(), words=views.words),
+        layers=layers,
+        seconds=dict(seconds),
+    )
 
 
 def follow(job: TrainingJob, start: Start | None) -> Path:

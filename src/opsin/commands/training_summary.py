@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from opsin.commands.test_set_usage import looks_in_words
+from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.commands.training_job import Made
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Refused, Report, TrainingFacts
 from opsin.core.events import Watcher
 from opsin.core.format import clock, counted, file_size, millions, plus_minus
 from opsin.data.dataset import Dataset
@@ -44,7 +43,7 @@ def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
     if thin:
         watcher.note(thin)
     if any(dataset.leaks):
-        watcher.note(leaks_in_words(*dataset.leaks, all_copied=dataset.test_is_copied))
+        watcher.note(leaks_in_words(leaks_of(dataset)))
 
 
 def tell_model(watcher: Watcher, job: Made) -> None:
@@ -67,59 +66,62 @@ def tell_place(watcher: Watcher, directory: RunDirectory, job: Made) -> None:
     watcher.fact("Run", str(directory.path))
 
 
-def tell_end(watcher: Watcher, report: dict[str, Any]) -> None:
+def tell_end(watcher: Watcher, report: Report) -> None:
     """Say how the training went, how good the file is, and what it confuses."""
-    figures = report["figures"][report["split"]]
-    training, file, seconds = report["training"], report["file"], report["seconds"]
-    how, original = _how(training), "the network"
-    best = f" · best by validation: epoch {training['best_epoch']}"
-    if "fitted_to" in training:
-        how, original, best = f"{training['fitted_to']:,} images", "scikit-learn", ""
+    figures, training = report.judged, report.training
+    classical = training.fitted_to is not None
+    how = f"{training.fitted_to:,} images" if classical else _how(training)
+    best = "" if classical else f" · best by validation: epoch {training.best_epoch}"
+    seconds = report.seconds
     watcher.fact(
         "Trained",
         f"{how} in {clock(seconds['train'])}{best} · {clock(sum(seconds.values()))} in all",
     )
-    what, how = ("Test", looks_in_words(report["looks"]))
-    if report["split"] == "val":
-        chosen = "temperature" if "fitted_to" in training else "best epoch"
+    what, how = ("Test", looks_in_words(report.looks))
+    if report.split == "val":
+        chosen = "temperature" if classical else "best epoch"
         what, how = ("Valid.", f"optimistic: the {chosen} was chosen on them")
-    corrected = figures.get("corrected")
-    apart = f"{corrected_in_words(corrected, report['split'])} · " if corrected else ""
+    corrected = (
+        f"{corrected_in_words(figures.corrected, report.split)} · " if figures.corrected else ""
+    )
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({counted(figures['images'], 'image')}, {how}) · {apart}"
+        f"accuracy {plus_minus(figures)} ({counted(figures.images, 'image')}, {how}) · "
+        f"{corrected}"
         f"{summary_of(figures)}",
     )
-    if report["rests_on"]:
-        watcher.fact("Rests on", report["rests_on"])
-    if figures["refused"]:
-        watcher.fact("Refuses", refused_in_words(figures["refused"], report["reject"]["rate"]))
+    if report.rests_on:
+        watcher.fact("Rests on", report.rests_on)
+    if figures.refused and report.reject:
+        watcher.fact("Refuses", refused_in_words(figures.refused, report.reject.rate))
     watcher.fact("Confuses", confusions(figures))
+    file, original = report.file, "scikit-learn" if classical else "the network"
     watcher.fact(
         "File",
-        f"classifier.onnx · {file_size(file['bytes'])} · same answers as {original} on "
-        f"{file['parity_images']} images (largest difference {file['difference']:.0e})",
+        f"classifier.onnx · {file_size(file.bytes or 0)} · same answers as {original} on "
+        f"{file.parity_images} images (largest difference {file.difference:.0e})",
     )
 
 
-def refused_in_words(refused: dict[str, Any], rate: float) -> str:
+def refused_in_words(refused: Refused, rate: float) -> str:
     """Say how many images of the known classes get no answer.
 
     Example:
-        >>> refused_in_words({"count": 4, "images": 200, "share": 0.02}, 0.02)
+        >>> refused = Refused(count=4, images=200, share=0.02, low=0.01, high=0.05)
+        >>> refused_in_words(refused, 0.02)
         '4 of 200 as "none of these" (2.0%, planned 2.0%), since they look unlike the training'
     """
     return (
-        f'{refused["count"]:,} of {refused["images"]:,} as "none of these" '
-        f"({refused['share']:.1%}, planned {rate:.1%}), since they look unlike the training"
+        f'{refused.count:,} of {refused.images:,} as "none of these" '
+        f"({refused.share:.1%}, planned {rate:.1%}), since they look unlike the training"
     )
 
 
-def _how(training: dict[str, Any]) -> str:
-    epochs, asked = training["epochs"], training["asked"]
-    if training["diverged"]:
-        return f"stopped in epoch {epochs + 1} of {asked}, since {training['diverged']},"
-    if training["stopped"]:
+def _how(training: TrainingFacts) -> str:
+    epochs, asked = training.epochs, training.asked
+    if training.diverged:
+        return f"stopped in epoch {epochs + 1} of {asked}, since {training.diverged},"
+    if training.stopped:
         return f"stopped in epoch {epochs} of {asked}"
     if epochs < asked:
         return f"{epochs} of {asked} epochs, then no more patience,"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 
 def clock(seconds: float) -> str:
@@ -174,11 +173,28 @@ def with_interval(value: float | None, low: float | None = None, high: float | N
     return f"{value:.4f} ± {max(high - value, value - low):.4f}"
 
 
-def plus_minus(figures: Mapping[str, Any]) -> str:
+class WithAccuracy(Protocol):
+    """Figures that hold an accuracy and its 95% interval, where these are known."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers."""
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of its interval."""
+
+    @property
+    def high(self) -> float | None:
+        """Upper end."""
+
+
+def plus_minus(figures: WithAccuracy) -> str:
     """Return the accuracy of some figures with its interval.
 
     Example:
-        >>> plus_minus({"accuracy": 0.9214, "low": 0.9160, "high": 0.9266})
+        >>> from opsin.core.artifacts.run_report import PartFigures
+        >>> plus_minus(PartFigures(accuracy=0.9214, low=0.9160, high=0.9266))
         '0.9214 ± 0.0054'
     """
-    return with_interval(figures["accuracy"], figures["low"], figures["high"])
+    return with_interval(figures.accuracy, figures.low, figures.high)

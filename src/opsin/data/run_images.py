@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -335,11 +336,8 @@ def _without_names(
     """Return the images of a run that kept no names, with the classes of those it answered."""
     labels = [""] * len(digests)
     if directory.predictions.is_file():
-        kept = directory.load_arrays(directory.predictions)
-        for part in ("val", "test"):
-            for row, label in zip(
-                kept.get(f"{part}_rows", ()), kept.get(f"{part}_labels", ()), strict=True
-            ):
+        for _, part in RunPredictions.read(directory):
+            for row, label in zip(part.rows, part.labels, strict=True):
                 labels[row] = classes[label]
     return [
         RunImage("", label, "", digest.tobytes().hex())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from opsin.core.artifacts.run_report import PartFigures
 from opsin.core.format import with_interval
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Metric:
 
     Example:
         >>> loss = next(metric for metric in METRICS if metric.key == "log_loss")
-        >>> loss.title, loss.summary({"log_loss": 0.2194})
+        >>> loss.title, loss.summary(PartFigures(accuracy=0.9, low=0.8, high=1, log_loss=0.2194))
         ('Log loss (nats)', 'log loss 0.219')
     """
 
@@ -45,20 +46,24 @@ class Metric:
         """Its name at the beginning of a row, with its unit."""
         return f"{self.name[0].upper()}{self.name[1:]}{f' ({self.unit})' if self.unit else ''}"
 
-    def interval(self, figures: Mapping[str, Any]) -> tuple[float, float] | None:
+    def value(self, figures: PartFigures) -> float | None:
+        """Return its value among some figures, of this version or an older one, where known."""
+        value = getattr(figures, self.key, None)
+        return value if isinstance(value, int | float) else None
+
+    def interval(self, figures: PartFigures) -> tuple[float, float] | None:
         """Return its 95% interval among some figures, where it is known."""
-        ends = (figures.get("intervals") or {}).get(self.key)
-        if ends is None and self.key == "accuracy":
-            ends = (figures["low"], figures["high"])
-        return None if ends is None else (ends[0], ends[1])
+        if ends := figures.intervals.get(self.key):
+            return ends[0], ends[1]
+        return (figures.low, figures.high) if self.key == "accuracy" else None
 
-    def text(self, figures: Mapping[str, Any]) -> str:
+    def text(self, figures: PartFigures) -> str:
         """Return its value among some figures with the interval, four digits each."""
-        return with_interval(figures[self.key], *(self.interval(figures) or ()))
+        return with_interval(self.value(figures), *(self.interval(figures) or ()))
 
-    def summary(self, figures: Mapping[str, Any]) -> str:
+    def summary(self, figures: PartFigures) -> str:
         """Return its name and its value in three digits."""
-        return f"{self.name} {figures[self.key]:.3f}"
+        return f"{self.name} {self.value(figures):.3f}"
 
 
 #: Every metric, in the order in which it is shown.
@@ -76,21 +81,23 @@ METRICS: Final[list[Metric]] = [
 ]  # fmt: skip
 
 
-def known_metrics(figures: Mapping[str, Any]) -> list[Metric]:
+def known_metrics(figures: PartFigures) -> list[Metric]:
     """Return the metrics of which some figures, of this version or an older one, know the value.
 
     Example:
-        >>> [metric.title for metric in known_metrics({"macro_f1": 0.9, "brier": None})]
-        ['Macro F1']
+        >>> figures = PartFigures(accuracy=0.9, low=0.8, high=1, macro_f1=0.9, brier=None)
+        >>> [metric.title for metric in known_metrics(figures)]
+        ['Accuracy', 'Macro F1']
     """
-    return [each for each in METRICS if isinstance(figures.get(each.key), int | float)]
+    return [each for each in METRICS if each.value(figures) is not None]
 
 
-def summary_of(figures: Mapping[str, Any], separator: str = " · ") -> str:
+def summary_of(figures: PartFigures, separator: str = " · ") -> str:
     """Return the headline metrics beside the accuracy in one line.
 
     Example:
-        >>> summary_of({"log_loss": 0.2194, "calibration_error": 0.0112})
+        >>> figures = {"accuracy": 0.9, "low": 0.8, "high": 1}
+        >>> summary_of(PartFigures(**figures, log_loss=0.2194, calibration_error=0.0112))
         'log loss 0.219 · calibration error 0.011'
     """
     return separator.join(m.summary(figures) for m in known_metrics(figures) if m.headline)

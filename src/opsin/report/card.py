@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Final
 
+from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.core.format import clock, counted, file_size, plus_minus
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, leaks_in_words, over_classes
 
 
-def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> str:
+def model_card(report: Report, seed: int, *, name: str) -> str:
     """Return the card as Markdown with the YAML header that Hugging Face reads.
 
     M. Mitchell et al., "Model cards for model reporting", FAT* 2019.
 
     Args:
-        report: What ``report.json`` holds.
-        recipe: What ``recipe.json`` holds.
+        report: The run's figures, its failures among them.
+        seed: What it was trained with.
         name: Of the run.
     """
-    figures = report["figures"][report["split"]]
-    judged = "test" if report["split"] == "test" else "validation"
+    figures = report.judged
+    judged = "test" if report.split == "test" else "validation"
     over = f" {over_classes(figures)}"
     # YAML holds JSON, so quoting is JSON's.
     metrics = [
         {
             "type": _KINDS.get(metric.key, metric.key),
-            "value": round(figures[metric.key], 6),
+            "value": round(metric.value(figures) or 0.0, 6),
             "name": metric.title + over * metric.over_classes,
         }
         for metric in known_metrics(figures)
     ]
     task = {"type": "image-classification", "name": "Image classification"}
-    data = {"name": report["source"], "type": "image-folder", "split": judged}
+    data = {"name": report.source, "type": "image-folder", "split": judged}
     result = {"task": task, "dataset": data, "metrics": metrics}
     header = {
         "library_name": "onnx",
@@ -57,7 +58,7 @@ def model_card(report: dict[str, Any], recipe: dict[str, Any], *, name: str) -> 
         "",
         *_failures(report, figures),
     ]
-    lines += ["", "## How it was made", "", *_origin(report, recipe), "", "## Use", "", _USE]
+    lines += ["", "## How it was made", "", *_origin(report, seed), "", "## Use", "", _USE]
     return "\n".join(lines)
 
 
@@ -73,15 +74,15 @@ the file's metadata says; outputs `probabilities`, `embedding` and `familiarity`
 """
 
 
-def _classes(figures: dict[str, Any]) -> list[str]:
-    names = [_plain(entry["name"]) for entry in figures["classes"]]
+def _classes(figures: PartFigures) -> list[str]:
+    names = [_plain(entry.name) for entry in figures.classes]
     return [f"{len(names)} classes: {', '.join(names)}."]
 
 
-def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> list[str]:
+def _figures(report: Report, figures: PartFigures, judged: str) -> list[str]:
     over = f" {over_classes(figures)}"
     lines = [
-        f"On {figures['images']:,} {judged} images:",
+        f"On {figures.images:,} {judged} images:",
         "",
         "| figure | value | 95% interval |",
         "|---|---|---|",
@@ -90,56 +91,48 @@ def _figures(report: dict[str, Any], figures: dict[str, Any], judged: str) -> li
         ends = metric.interval(figures)
         span = f"{ends[0]:.4f} to {ends[1]:.4f} " if ends else ""
         title = metric.title + over * metric.over_classes
-        lines.append(f"| {title} | {figures[metric.key]:.4f} | {span}|")
-    if figures.get("corrected"):
-        lines += ["", f"{corrected_in_words(figures['corrected'], report['split'])}."]
-    leaks = report["leaks"]
-    if leaks["exact"] or leaks["near"]:
-        without = figures.get("without_leaks")
-        copied = leaks.get("all_copied", False)
-        lines += ["", f"{leaks_in_words(leaks['exact'], leaks['near'], all_copied=copied)}."]
+        lines.append(f"| {title} | {metric.value(figures):.4f} | {span}|")
+    if figures.corrected:
+        lines += ["", f"{corrected_in_words(figures.corrected, report.split)}."]
+    if report.leaks.exact or report.leaks.near:
+        without = figures.without_leaks
+        lines += ["", f"{leaks_in_words(report.leaks)}."]
         lines += [f"Without them the accuracy is {plus_minus(without)}."] if without else []
     return lines
 
 
-def _failures(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+def _failures(report: Report, figures: PartFigures) -> list[str]:
     pairs = [
-        f"- {_plain(pair['actual'])} is taken for {_plain(pair['predicted'])}: "
-        f"{pair['count']:,} of {pair['of']:,}."
-        for pair in figures["confused"][:5]
+        f"- {_plain(pair.actual)} is taken for {_plain(pair.predicted)}: "
+        f"{pair.count:,} of {pair.of:,}."
+        for pair in figures.confused[:5]
     ]
+    slices = report.failures.slices if report.failures else None
     weak = [
-        f"- {_plain(each['name'])}: accuracy {plus_minus(each)} on "
-        f"{counted(each['images'], 'image')}."
-        for each in report["failures"]["slices"]["weakest"][:5]
+        f"- {_plain(each.name)}: accuracy {plus_minus(each)} on {counted(each.images, 'image')}."
+        for each in (slices.weakest[:5] if slices else ())
     ]
-    too_weak = report["failures"]["slices"].get("too_weak")
-    weak += (
-        [f"- On which images it is weaker, it is too weak to tell: {_plain(too_weak)}."]
-        if too_weak
-        else []
-    )
-    reject = report.get("reject")
+    if slices and slices.too_weak:
+        said = _plain(slices.too_weak)
+        weak.append(f"- On which images it is weaker, it is too weak to tell: {said}.")
     unknown = "- Every image gets an answer, whatever it shows."
-    if reject:
+    if report.reject:
         unknown = (
-            f'- Images unlike the training ones get "none of these"; {reject["rate"]:.1%} of '
+            f'- Images unlike the training ones get "none of these"; {report.reject.rate:.1%} of '
             "good images are refused by mistake. Images of related things may pass."
         )
     return [*pairs, *weak, unknown]
 
 
-def _origin(report: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
-    training, file = report["training"], report["file"]
-    size = f"{training['parameters']:,} parameters, {training['multiply_adds']:,} multiply-adds"
-    unit = training.get("unit", "epochs")
-    how = f"{training['epochs']} {unit} in {clock(report['seconds']['train'])}"
-    seed = recipe["training"]["seed"]
+def _origin(report: Report, seed: int) -> list[str]:
+    training = report.training
+    size = f"{training.parameters or 0:,} parameters, {training.multiply_adds or 0:,} multiply-adds"
+    how = f"{training.epochs} {training.unit} in {clock(report.seconds['train'])}"
     return [
-        f"- Data: {_plain(report['source'])}, {_plain(report['dataset'])}.",
-        f"- Model: {report['model']}, {size} an image.",
-        f"- Training: {how} on {training['device']}, seed {seed}; `recipe.json` has the rest.",
-        f"- File: classifier.onnx, {file_size(file['bytes'])}, by Opsin {report['opsin']}.",
+        f"- Data: {_plain(report.source)}, {_plain(report.dataset)}.",
+        f"- Model: {report.model}, {size} an image.",
+        f"- Training: {how} on {training.device}, seed {seed}; `recipe.json` has the rest.",
+        f"- File: classifier.onnx, {file_size(report.file.bytes or 0)}, by Opsin {report.opsin}.",
     ]
 
 

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from opsin.core.artifacts.run_report import Failures, LabelEvidence
 from opsin.core.format import counted
 
 
-def labels_title(failures: dict[str, Any]) -> str:
-    """Return how many labels are suspected, or that nothing can be said.
-
-    Args:
-        failures: What `opsin.commands.find_failures.find_failures` found; runs of earlier versions
-            lack
-            what their suspects rest on.
-
-    Example:
-        >>> labels_title({"suspected": 1, "suspects": []})
-        '1 validation label is suspected to be wrong'
-    """
-    if (failures.get("labels") or {}).get("too_weak"):
+def labels_title(failures: Failures) -> str:
+    """Return how many labels are suspected, or that nothing can be said."""
+    if failures.labels and failures.labels.too_weak:
         return "Label errors: too weak to tell"
-    count = failures.get("suspected", 0)
+    count = failures.suspected
     if not count:
         return "No wrong labels are suspected"
     return f"{counted(count, 'validation label is', 'validation labels are')} suspected to be wrong"
 
 
-def labels_grounds(failures: dict[str, Any]) -> str:
+def labels_grounds(suspected: int, labels: LabelEvidence | None) -> str:
     """Return what that rests on: what to expect of the suspects, or why there are none.
 
     Args:
-        failures: As above.
+        suspected: How many there are.
+        labels: What they rest on; runs of earlier versions did not keep it.
+
+    Example:
+        >>> labels_grounds(3, LabelEvidence(too_weak="4 of 9 answers are right"))
+        'The classifier is too weak to tell: 4 of 9 answers are right.'
     """
-    found = failures.get("labels") or {}
-    if found.get("too_weak"):
-        return f"The classifier is too weak to tell: {found['too_weak']}."
-    if found.get("expected") and failures.get("suspected"):
-        return str(found["expected"]["words"])
-    if failures.get("suspected"):
+    if labels and labels.too_weak:
+        return f"The classifier is too weak to tell: {labels.too_weak}."
+    if suspected and labels and labels.expected:
+        return labels.expected.words
+    if suspected:
         return "Draw the report anew to see what to expect of them."
     return (
         "The answers to the validation images contradict no label more surely than the "

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_report import Failures, PartFigures, Report
+from opsin.core.errors import RunError
+from opsin.core.format import count, percent
+from opsin.core.recipe import RecipeModel
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.figures.calibration_figures import reliability_title
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
@@ -79,8 +83,8 @@ class Images:
 
 
 def render(
-    report: dict[str, Any],
-    recipe: dict[str, Any],
+    report: Report,
+    recipe: RecipeModel,
     history: Sequence[Epoch],
     *,
     name: str,
@@ -90,37 +94,16 @@ def render(
     """Return the page.
 
     Args:
-        report: What ``report.json`` holds.
-        recipe: What ``recipe.json`` holds.
+        report: The run's figures, its failures among them.
+        recipe: Its recipe.
         history: The lines of ``history.jsonl``.
         name: Of the run.
         images: Those to show.
         drawn: The figures by name, as SVG.
     """
-    # Runs of earlier versions lack these.
-    training = {"diverged": None, "stepped_back": False, "unit": "epochs", **report["training"]}
-    defaults: dict[str, Any] = {
-        "parent": None,
-        "reasons": {},
-        "looks": 1,
-        "rests_on": "",
-        "calibration": None,
-        "reject": None,
-        "deep": None,
-        "views": None,
-    }
-    report = {**defaults, **report, "training": training}
-    figures = report["figures"][report["split"]]
-    deep = report["deep"]
-    titles = {
-        "confusion": confusion_title(figures),
-        "calibration": reliability_title(figures),
-        "labels": labels_title(report["failures"]),
-        "slices": slices_title(report["failures"]["slices"]),
-        "robustness": robustness_title(deep["robustness"]) if deep else "",
-        "map": map_title(deep["map"]) if deep else "",
-    }
+    figures = report.judged
     shown = [cell for cell in images.cells if cell.answers]
+    leaks = report.leaks
     page: str = (
         environment()
         .get_template("page.html")
@@ -128,21 +111,17 @@ def render(
             name=name,
             report=report,
             figures=figures,
-            recipe=recipe,
+            recipe=recipe.model_dump(mode="json"),
             history=history,
             verdict=verdict(report),
             over_classes=over_classes(figures),
-            corrected=corrected_in_words(figures["corrected"], report["split"])
-            if figures.get("corrected")
+            corrected=corrected_in_words(figures.corrected, report.split)
+            if figures.corrected
             else "",
-            leaks=leaks_in_words(
-                report["leaks"]["exact"],
-                report["leaks"]["near"],
-                all_copied=report["leaks"].get("all_copied", False),
-            ),
-            titles=titles,
-            grounds=labels_grounds(report["failures"]),
-            matrix=_matrix(figures, shown) if len(figures["classes"]) <= _MATRIX else None,
+            leaks=leaks_in_words(leaks) if leaks.exact or leaks.near else "",
+            titles=_titles(report),
+            grounds=labels_grounds(_failures(report).suspected, _failures(report).labels),
+            matrix=_matrix(figures, shown) if len(figures.classes) <= _MATRIX else None,
             mistaken=_mistaken_for(figures),
             images=images,
             cells=shown,
@@ -152,19 +131,36 @@ def render(
     return page
 
 
-def verdict(report: dict[str, Any]) -> str:
-    """Say in one sentence how good the classifier is, and on what grounds."""
-    figures = report["figures"][report["split"]]
-    span = f"95% interval {figures['low']:.1%} to {figures['high']:.1%}"
-    if report["split"] == "test":
-        return (
-            f"Right for {figures['accuracy']:.1%} of {figures['images']:,} test images that it "
-            f"had never seen ({span})."
-        )
+def verdict(report: Report) -> str:
+    """Say in one sentence how good the classifier is, and on what grounds.
+
+    Example:
+        >>> figures = {"accuracy": 0.92, "low": 0.91, "high": 0.93, "images": 1000}
+        >>> verdict(Report(split="test", figures={"test": figures}))[:34]
+        'Right for 92.0% of 1,000 test imag'
+    """
+    figures = report.judged
+    span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
+    right = f"Right for {percent(figures.accuracy)} of {count(figures.images)}"
+    if report.split == "test":
+        return f"{right} test images that it had never seen ({span})."
     return (
-        f"Right for {figures['accuracy']:.1%} of {figures['images']:,} validation images "
-        f"({span}). This is optimistic: choices were made on them, and there are no test images."
+        f"{right} validation images ({span}). This is optimistic: choices were made on them, and "
+        "there are no test images."
     )
+
+
+def _titles(report: Report) -> dict[str, str]:
+    """Return what each section has found, by its name."""
+    figures, failures, deep = report.judged, _failures(report), report.deep
+    return {
+        "confusion": confusion_title(figures),
+        "calibration": reliability_title(figures),
+        "labels": labels_title(failures),
+        "slices": slices_title(failures.slices),
+        "robustness": robustness_title(deep.robustness) if deep else "",
+        "map": map_title(deep.map) if deep else "",
+    }
 
 
 def themed(svg: str) -> str:
@@ -181,9 +177,28 @@ def themed(svg: str) -> str:
     return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(INK, "currentColor")
 
 
-def _matrix(figures: dict[str, Any], shown: Sequence[Cell]) -> list[list[dict[str, Any]]]:
-    """Return the confusion matrix's cells: count, share, how deep the red is, and the images."""
-    counts = np.array(figures["confusion"])
+@dataclass(frozen=True)
+class _MatrixCell:
+    """A number of the confusion matrix, as the page shows it.
+
+    Args:
+        count: Images in it.
+        share: Their share of the right class.
+        right: Whether the answer is the right class.
+        depth: How deep its red is, 0 to 1.
+        anchor: Where the page has its images, if it has some.
+    """
+
+    count: int
+    share: float
+    right: bool
+    depth: float
+    anchor: str | None
+
+
+def _matrix(figures: PartFigures, shown: Sequence[Cell]) -> list[list[_MatrixCell]]:
+    """Return the confusion matrix, a row for each right class."""
+    counts = np.array(figures.confusion)
     of_class = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = of_class.copy()
     np.fill_diagonal(mistakes, 0.0)
@@ -191,24 +206,30 @@ def _matrix(figures: dict[str, Any], shown: Sequence[Cell]) -> list[list[dict[st
     anchors = {(cell.actual, cell.predicted): cell.anchor for cell in shown}
     return [
         [
-            {
-                "count": int(counts[row, column]),
-                "share": float(of_class[row, column]),
-                "right": row == column,
-                "depth": round(float(mistakes[row, column]) / deepest, 3),
-                "anchor": anchors.get((row, column)),
-            }
+            _MatrixCell(
+                count=int(counts[row, column]),
+                share=float(of_class[row, column]),
+                right=row == column,
+                depth=round(float(mistakes[row, column]) / deepest, 3),
+                anchor=anchors.get((row, column)),
+            )
             for column in range(counts.shape[1])
         ]
         for row in range(counts.shape[0])
     ]
 
 
-def _mistaken_for(figures: dict[str, Any], most: int = 2) -> list[list[tuple[str, int]]]:
+def _mistaken_for(figures: PartFigures, most: int = 2) -> list[list[tuple[str, int]]]:
     """Return for each class the answers that its images got by mistake, the commonest first."""
-    names = [entry["name"] for entry in figures["classes"]]
+    names = [entry.name for entry in figures.classes]
     found = []
-    for place, row in enumerate(figures["confusion"]):
+    for place, row in enumerate(figures.confusion):
         others = [(names[i], n) for i, n in enumerate(row) if n and i != place]
         found.append(sorted(others, key=lambda pair: -pair[1])[:most])
     return found
+
+
+def _failures(report: Report) -> Failures:
+    if report.failures is None:
+        raise RunError("failures in report.json", "it has none", "Make it again: opsin report RUN")
+    return report.failures

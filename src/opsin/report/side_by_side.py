@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from opsin.core.format import clock, file_size, plus_minus, speed
+from opsin.core.format import clock, file_size, speed, with_interval
 
 
 class Column(NamedTuple):
@@ -29,7 +29,7 @@ BOLD: Final = (
 _COLUMNS: Final[tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...]] = (
     ("letter", "", lambda row: row["letter"]),
     ("model", "Model", lambda row: row["model"]),
-    ("accuracy", "Accuracy", plus_minus),
+    ("accuracy", "Accuracy", lambda row: with_interval(row["accuracy"], row["low"], row["high"])),
     ("log_loss", "Log loss", lambda row: f"{row['log_loss']:.3f}"),
     ("calibration_error", "Calib. error", lambda row: f"{row['calibration_error']:.3f}"),
     ("bytes", "File", lambda row: file_size(row["bytes"])),

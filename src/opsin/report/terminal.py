@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_report import CorrectedLabels, Leaks, PartFigures
 from opsin.core.events import Observers, Watcher, WatcherGroup
 from opsin.core.format import clock, counted, plus_minus
 from opsin.core.metadata import Layer
@@ -238,25 +239,20 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     return table
 
 
-def leaks_in_words(copies: int, near: int, *, all_copied: bool = False) -> str:
+def leaks_in_words(leaks: Leaks) -> str:
     """Say how many test images were also trained on, and what comes of it.
 
-    Args:
-        copies: Test images with an exact copy among those trained or chosen on.
-        near: Others with a near duplicate there.
-        all_copied: Every test image has an exact copy.
-
     Example:
-        >>> leaks_in_words(1, 0)
+        >>> leaks_in_words(Leaks(exact=1))
         '1 test image has an exact copy among the training images (kept, as they were given)'
     """
-    if all_copied:
+    if leaks.all_copied:
         return (
-            f"every test image ({copies:,}) has an exact copy among the training images, so "
+            f"every test image ({leaks.exact:,}) has an exact copy among the training images, so "
             "the validation images are judged by instead; for an honest test, give images that "
             "are in no other part"
         )
-    kinds = [(copies, "an exact copy"), (near, "a near duplicate")]
+    kinds = [(leaks.exact, "an exact copy"), (leaks.near, "a near duplicate")]
     parts = [
         f"{count:,} test image{'s have' if count > 1 else ' has'} {what}"
         for count, what in kinds
@@ -265,7 +261,7 @@ def leaks_in_words(copies: int, near: int, *, all_copied: bool = False) -> str:
     return f"{' and '.join(parts)} among the training images (kept, as they were given)"
 
 
-def corrected_in_words(corrected: dict[str, Any], split: str) -> str:
+def corrected_in_words(corrected: CorrectedLabels, split: str | None) -> str:
     """Say what corrections did to the measure, and what it would be without them.
 
     Args:
@@ -274,21 +270,21 @@ def corrected_in_words(corrected: dict[str, Any], split: str) -> str:
 
     Example:
         >>> earlier = {"accuracy": 0.9436, "low": 0.9, "high": 0.97, "images": 195}
-        >>> corrected = {"labels": 13, "images": 195, "left_out": 0, "earlier": earlier}
+        >>> corrected = CorrectedLabels(labels=13, images=195, left_out=0, earlier=earlier)
         >>> corrected_in_words(corrected, "test")
         '13 of 195 test labels corrected; with the earlier labels 0.9436 ± 0.0436'
     """
-    word = {"test": "test ", "val": "validation "}.get(split, "")
+    word = {"test": "test ", "val": "validation "}.get(split or "", "")
     said = []
-    if corrected["labels"]:
+    if corrected.labels:
         said.append(
-            f"{corrected['labels']:,} of {corrected['images']:,} {word}labels corrected; with the "
-            f"earlier labels {plus_minus(corrected['earlier'])}"
+            f"{corrected.labels:,} of {corrected.images:,} {word}labels corrected; with the "
+            f"earlier labels {plus_minus(corrected.earlier)}"
         )
-    if corrected["left_out"]:
-        one = corrected["left_out"] == 1
+    if corrected.left_out:
+        one = corrected.left_out == 1
         said.append(
-            f"{corrected['left_out']:,} image{'' if one else 's'} of the collection left out by "
+            f"{corrected.left_out:,} image{'' if one else 's'} of the collection left out by "
             f"corrections, and judged nowhere"
         )
     return " · ".join(said)
@@ -308,42 +304,36 @@ def findings_table(findings: Sequence[Finding], examples: int = 2) -> Table:
     return table
 
 
-def class_table(figures: dict[str, Any]) -> Table:
+def class_table(figures: PartFigures) -> Table:
     """Return a row per class: precision, recall, F1, count."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Class", overflow="fold")
     for heading in ("Precision", "Recall", "F1", "Count"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for entry in figures["classes"]:
+    for entry in figures.classes:
         table.add_row(
-            escape(printable(entry["name"])),
+            escape(printable(entry.name)),
             *(
-                f"{entry[key]:.4f}" if entry["count"] else "—"
-                for key in ("precision", "recall", "f1")
+                f"{value:.4f}" if entry.count else "—"
+                for value in (entry.precision, entry.recall, entry.f1)
             ),
-            f"{entry['count']:,}",
+            f"{entry.count:,}",
         )
     return table
 
 
-def over_classes(figures: dict[str, Any]) -> str:
-    """Say which classes the means over classes are taken over.
-
-    Example:
-        >>> over_classes({"classes": [{"count": 3}, {"count": 0}, {"count": 1}]})
-        'over the 2 classes present'
-    """
-    present = sum(entry["count"] > 0 for entry in figures["classes"])
-    if present == len(figures["classes"]):
+def over_classes(figures: PartFigures) -> str:
+    """Say which classes the means over classes are taken over: those that have images."""
+    present = sum(entry.count > 0 for entry in figures.classes)
+    if present == len(figures.classes):
         return f"over all {present:,} classes"
     return f"over the {counted(present, 'class', 'classes')} present"
 
 
-def confusions(figures: dict[str, Any], count: int = 3) -> str:
+def confusions(figures: PartFigures, count: int = 3) -> str:
     """Return the most confused pairs in one line."""
     pairs = [
-        f"{pair['actual']} → {pair['predicted']} ({pair['count']:,})"
-        for pair in figures["confused"][:count]
+        f"{pair.actual} → {pair.predicted} ({pair.count:,})" for pair in figures.confused[:count]
     ]
     return " · ".join(pairs) or "nothing"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,8 +246,7 @@ def _note(
     )  # fmt: skip
     run = RunDirectory(classifier.path.parent)
     key = key_of(digests, np.arange(len(rows)))
-    figures: dict[str, Any] = {"images": len(rows), "accuracy": quality.accuracy}
-    note_look(run, key, figures)
+    note_look(run, key, len(rows), quality.accuracy)
     return count_looks(run, key) or None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -267,6 +267,87 @@ class Failures(Stored):
     slices: Slices
 
 
+class DisturbedAccuracy(Stored):
+    """The accuracy on images that are disturbed in one way, at one strength."""
+
+    strength: int | float
+    words: str
+    accuracy: Share
+    low: Share
+    high: Share
+    lost: Count = Field(0, description="Images that only the undisturbed answer had right.")
+    won: Count = Field(0, description="Images that only the disturbed answer had right.")
+    change: float = Field(0.0, description="Difference to the undisturbed accuracy.")
+    change_low: float = Field(description="Lower end of its 95% interval.")
+    change_high: float = Field(description="Upper end.")
+
+
+class DisturbanceKind(Stored):
+    """One way in which images are disturbed."""
+
+    name: str
+    unit: str
+    levels: list[DisturbedAccuracy]
+
+
+class RobustnessFigures(Stored):
+    """The accuracy on disturbed images."""
+
+    images: Count
+    of: Count = Field(description="Images of the part; some of them were chosen.")
+    seed: Count = 0
+    accuracy: Share
+    low: Share
+    high: Share
+    kinds: list[DisturbanceKind]
+
+
+class StrangeKind(Stored):
+    """How well images of one strange kind are told from known ones."""
+
+    name: str
+    images: Count
+    auroc: Share
+    refused: Share | None = None
+
+
+class MapPoint(Stored):
+    """An image on the map; label and answer are places among the map's classes."""
+
+    row: Count
+    name: str
+    x: float
+    y: float
+    label: Count
+    answer: Count
+
+
+class ClassApart(Stored):
+    """How many of the nearest neighbours of a class's images are of that class."""
+
+    name: str
+    images: Count
+    share: Share
+
+
+class MapFigures(Stored):
+    """The images on a plane, by what the last layer sees in them."""
+
+    method: str
+    classes: list[str]
+    points: list[MapPoint]
+    apart: list[ClassApart]
+
+
+class DeepAnalysis(Stored):
+    """What ``opsin report`` adds: disturbed images, strange images, and the map."""
+
+    too_weak: str = ""
+    robustness: RobustnessFigures
+    strangers: list[StrangeKind] | None = None
+    map: MapFigures
+
+
 class Report(Artifact):
     """Everything that was measured of a run."""
 
@@ -295,7 +376,7 @@ class Report(Artifact):
         default_factory=dict, description="Time of each part of the work: load, train, export …"
     )
     failures: Failures | None = None
-    deep: dict[str, Any] | None = None
+    deep: DeepAnalysis | None = None
 
     @model_validator(mode="after")
     def _check_judged(self) -> Self:

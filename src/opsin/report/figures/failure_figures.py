@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_report import MapFigures, RobustnessFigures, Slice, Slices
 from opsin.report.figures.style import (
     INK,
     MUTED,
@@ -28,16 +29,16 @@ _SLICES, _NAMED = 12, 20
 _MARKS: Final = "os^Dv"
 
 
-def draw_slices(found: dict[str, Any]) -> Figure:
+def draw_slices(found: Slices) -> Figure:
     """Draw the accuracy of every slice with its interval, the weak ones in red.
 
     Args:
         found: What `opsin.evaluation.slices.slice_accuracy` found.
     """
     shown = [
-        (trait["name"], _shown(trait["slices"]))
-        for trait in found["traits"]
-        if any(each["p"] is not None for each in trait["slices"])
+        (trait.name, _shown(trait.slices))
+        for trait in found.traits
+        if any(each.p is not None for each in trait.slices)
     ]
     if not shown:
         return _nothing("The images are too few, or too much alike, to be told apart by kind")
@@ -49,58 +50,58 @@ def draw_slices(found: dict[str, Any]) -> Figure:
     ]
     figure = new_figure(4.5 * columns, 0.95 + sum(0.8 + 0.25 * tall for tall in tallest))
     # Between the weakest and the strongest, so that differences are seen.
-    low = min(each["low"] for _, slices in shown for each in slices)
-    high = max(each["high"] for _, slices in shown for each in slices)
+    low = min(each.low for _, slices in shown for each in slices)
+    high = max(each.high for _, slices in shown for each in slices)
     grid = figure.add_gridspec(rows, columns, height_ratios=[tall + 2 for tall in tallest])
     for place, (name, slices) in enumerate(shown):
         axes = figure.add_subplot(grid[place // columns, place % columns])
-        _draw_trait(axes, name, slices, found["accuracy"])
+        _draw_trait(axes, name, slices, found.accuracy)
         axes.set_xlim(max(0.0, low - 0.02), min(1.005, high + 0.02))
         if place >= len(shown) - columns:
             axes.set_xlabel("accuracy, with its 95% interval")
     _head(
         figure,
         slices_title(found),
-        f"line: all {found['images']:,} images, {found['accuracy']:.4f} · × what the slice's "
+        f"line: all {found.images:,} images, {found.accuracy:.4f} · × what the slice's "
         "classes alone explain · faint: too few to be judged",
     )
     return figure
 
 
-def slices_title(found: dict[str, Any]) -> str:
+def slices_title(found: Slices) -> str:
     """Return what the slices say: ``Weakest: brightness 3 to 40, 0.71 instead of 0.90``."""
-    if found.get("too_weak"):
+    if found.too_weak:
         return "No slice is judged: the classifier is too weak to tell"
-    if not found["weakest"]:
-        return f"None of {found['judged']} slices is shown to be worse than the rest"
-    worst = found["weakest"][0]
-    more = len(found["weakest"]) - 1
+    if not found.weakest:
+        return f"None of {found.judged} slices is shown to be worse than the rest"
+    worst = found.weakest[0]
+    more = len(found.weakest) - 1
     others = f" (and {more} more)" if more else ""
-    reason = ", as its classes explain" if worst["explained"] else ""
+    reason = ", as its classes explain" if worst.explained else ""
     return (
-        f"Weakest: {shorten(worst['name'], 32)}, {worst['accuracy']:.3f} instead of "
-        f"{found['accuracy']:.3f}{reason}{others}"
+        f"Weakest: {shorten(worst.name, 32)}, {worst.accuracy:.3f} instead of "
+        f"{found.accuracy:.3f}{reason}{others}"
     )
 
 
-def draw_robustness(found: dict[str, Any]) -> Figure:
+def draw_robustness(found: RobustnessFigures) -> Figure:
     """Draw how the accuracy falls with each kind of disturbance.
 
     Args:
         found: What `opsin.evaluation.robustness.robustness` found.
     """
     figure = new_figure(8.8, 5.2)
-    grid = figure.subplots(2, -(-len(found["kinds"]) // 2), sharey=True)
-    bottom = min(level["low"] for kind in found["kinds"] for level in kind["levels"])
-    for axes, kind in zip(grid.flat, found["kinds"], strict=False):
-        levels = kind["levels"]
+    grid = figure.subplots(2, -(-len(found.kinds) // 2), sharey=True)
+    bottom = min(level.low for kind in found.kinds for level in kind.levels)
+    for axes, kind in zip(grid.flat, found.kinds, strict=False):
+        levels = kind.levels
         places = np.arange(len(levels) + 1)
-        values = [found["accuracy"], *(level["accuracy"] for level in levels)]
-        axes.axhline(found["accuracy"], color=MUTED, linewidth=0.8, linestyle=":")
+        values = [found.accuracy, *(level.accuracy for level in levels)]
+        axes.axhline(found.accuracy, color=MUTED, linewidth=0.8, linestyle=":")
         axes.fill_between(
             places,
-            [found["low"], *(level["low"] for level in levels)],
-            [found["high"], *(level["high"] for level in levels)],
+            [found.low, *(level.low for level in levels)],
+            [found.high, *(level.high for level in levels)],
             color=PALETTE[0], alpha=0.18, linewidth=0,
         )  # fmt: skip
         axes.plot(places, values, color=PALETTE[0], marker="o", markersize=4, linewidth=1.6)
@@ -110,10 +111,10 @@ def draw_robustness(found: dict[str, Any]) -> Figure:
             axes.annotate(f"{value:.2f}", (place, value), (6, 5) if low else (0, -7),
                           ha="center", va="bottom" if low else "top", fontsize=7.5, color=INK,
                           textcoords="offset points")  # fmt: skip
-        names = [_strength(level["words"]) for level in levels]
+        names = [_strength(level.words) for level in levels]
         axes.set_xticks(places, ["as it\nis", *names], fontsize=7.5)
         axes.set_xlim(-0.25, len(levels) + 0.3)
-        title = f"{kind['name']} ({kind['unit']})"
+        title = f"{kind.name} ({kind.unit})"
         axes.set_title(title, fontweight="normal", fontsize=9.5)
         axes.set_ylim(max(0.0, bottom - 0.06), 1.01)
         axes.grid(visible=True, axis="y")
@@ -122,24 +123,23 @@ def draw_robustness(found: dict[str, Any]) -> Figure:
     _head(
         figure,
         robustness_title(found),
-        f"{found['images']:,} of {found['of']:,} images, the same ones at each strength; bands: "
+        f"{found.images:,} of {found.of:,} images, the same ones at each strength; bands: "
         "95% intervals",
     )
     return figure
 
 
-def robustness_title(found: dict[str, Any]) -> str:
+def robustness_title(found: RobustnessFigures) -> str:
     """Return what costs most: ``Noise costs most: from 0.94 to 0.71 (noise of 10% of white)``."""
-    worst_of_each = [
-        (min(kind["levels"], key=lambda level: float(level["accuracy"])), kind["name"])
-        for kind in found["kinds"]
-    ]
-    worst, name = min(worst_of_each, key=lambda pair: float(pair[0]["accuracy"]))
-    if worst["change_high"] >= 0:
+    worst, name = min(
+        ((level, kind.name) for kind in found.kinds for level in kind.levels),
+        key=lambda pair: pair[0].accuracy,
+    )
+    if worst.change_high >= 0:
         return "None of these disturbances is shown to cost accuracy"
     return (
-        f"{name[:1].upper()}{name[1:]} costs most: from {found['accuracy']:.2f} to "
-        f"{worst['accuracy']:.2f} ({worst['words']})"
+        f"{name[:1].upper()}{name[1:]} costs most: from {found.accuracy:.2f} to "
+        f"{worst.accuracy:.2f} ({worst.words})"
     )
 
 
@@ -167,20 +167,20 @@ def draw_disturbed(examples: dict[str, NDArray[np.uint8]], pixels: NDArray[np.ui
     return figure
 
 
-def draw_map(found: dict[str, Any]) -> Figure:
+def draw_map(found: MapFigures) -> Figure:
     """Draw the map of images, coloured by class, mistakes ringed in red.
 
     Args:
         found: What `opsin.evaluation.embedding_map.map_to_json` returns.
     """
-    points, names = found["points"], found["classes"]
+    points, names = found.points, found.classes
     if not points:
         return _nothing("There are no images to map")
     figure = new_figure(8.0, 7.2)
     axes = figure.add_subplot()
-    places = np.array([[point["x"], point["y"]] for point in points])
-    labels = np.array([point["label"] for point in points])
-    wrong = labels != np.array([point["answer"] for point in points])
+    places = np.array([[point.x, point.y] for point in points])
+    labels = np.array([point.label for point in points])
+    wrong = labels != np.array([point.answer for point in points])
     size = float(np.clip(6000 / len(points), 7, 40))
     for label, (colour, mark) in _looks(places, labels).items():
         own = labels == label
@@ -205,7 +205,7 @@ def draw_map(found: dict[str, Any]) -> Figure:
         spine.set_visible(False)
     axes.set_aspect("equal")
     axes.margins(0.04)
-    how = "t-SNE" if found["method"] == "t-sne" else "two principal components"
+    how = "t-SNE" if found.method == "t-sne" else "two principal components"
     _head(
         figure,
         map_title(found),
@@ -215,16 +215,16 @@ def draw_map(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def map_title(found: dict[str, Any]) -> str:
+def map_title(found: MapFigures) -> str:
     """Return which class lies least apart: ``Shirt lies least apart: …``."""
-    apart = found["apart"]
+    apart = found.apart
     if len(apart) < 2:
         return "The images as the network sees them"
     least = apart[0]
-    if least["share"] > 0.995:
+    if least.share > 0.995:
         return "Every class lies apart from the others"
     return (
-        f"{shorten(least['name'], 24)} lies least apart: {least['share']:.0%} of its nearest "
+        f"{shorten(least.name, 24)} lies least apart: {least.share:.0%} of its nearest "
         "neighbours are of its class"
     )
 
@@ -267,18 +267,17 @@ def _name_classes(
                         "boxstyle": "round,pad=0.2"})  # fmt: skip
 
 
-def _draw_trait(axes: Axes, name: str, slices: list[dict[str, Any]], overall: float) -> None:
+def _draw_trait(axes: Axes, name: str, slices: list[Slice], overall: float) -> None:
     axes.axvline(overall, color=MUTED, linewidth=0.9)
     for place, each in enumerate(slices):
-        colour = WRONG if each["weak"] else RIGHT
-        faint = 0.4 if each["p"] is None else 1.0
-        axes.hlines(place, each["low"], each["high"], color=colour, linewidth=1.8, alpha=faint)
-        axes.plot(each["accuracy"], place, "o", color=colour, markersize=5, alpha=faint)
-        if each["expected"] is not None:
-            axes.plot(each["expected"], place, "x", color=INK, markersize=4, alpha=0.7)
+        colour = WRONG if each.weak else RIGHT
+        faint = 0.4 if each.p is None else 1.0
+        axes.hlines(place, each.low, each.high, color=colour, linewidth=1.8, alpha=faint)
+        axes.plot(each.accuracy, place, "o", color=colour, markersize=5, alpha=faint)
+        if each.expected is not None:
+            axes.plot(each.expected, place, "x", color=INK, markersize=4, alpha=0.7)
     names = [
-        f"{shorten(each['name'].removeprefix(f'{name} '), 20)}  ({each['images']:,})"
-        for each in slices
+        f"{shorten(each.name.removeprefix(f'{name} '), 20)}  ({each.images:,})" for each in slices
     ]
     axes.set_yticks(range(len(slices)), names, fontsize=8)
     axes.set_ylim(len(slices) - 0.4, -0.6)
@@ -298,11 +297,11 @@ _UNITS: Final = {
 }
 
 
-def _shown(slices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shown(slices: list[Slice]) -> list[Slice]:
     """Return slices in their order; of many the worst ones, those that were judged before."""
     if len(slices) <= _SLICES:
         return slices
-    worst = sorted(slices, key=lambda each: (each["p"] is None, each["accuracy"]))[:_SLICES]
+    worst = sorted(slices, key=lambda each: (each.p is None, each.accuracy))[:_SLICES]
     return [each for each in slices if each in worst]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.run_report import PartFigures
 from opsin.core.format import counted
 from opsin.report.figures.style import (
     DPI,
@@ -112,10 +113,10 @@ def draw_curves(history: Sequence[Epoch], unit: str = "epochs") -> Figure:
     return figure
 
 
-def draw_confusion(figures: dict[str, Any]) -> Figure:
+def draw_confusion(figures: PartFigures) -> Figure:
     """Draw the confusion matrix: a row for each right class, mistakes in red."""
-    counts = np.array(figures["confusion"])
-    names = [entry["name"] for entry in figures["classes"]]
+    counts = np.array(figures.confusion)
+    names = [entry.name for entry in figures.classes]
     size = len(names)
     side = min(9.0, 2.4 + 0.48 * size)
     figure = new_figure(side + 0.9, side)
@@ -147,19 +148,18 @@ def draw_confusion(figures: dict[str, Any]) -> Figure:
     return figure
 
 
-def confusion_title(figures: dict[str, Any]) -> str:
+def confusion_title(figures: PartFigures) -> str:
     """Return what the confusion matrix says: ``Shirt is taken for Coat most often``."""
-    if not figures["confused"]:
-        return f"No mistake in {counted(figures['images'], 'image')}"
-    worst = figures["confused"][0]
+    if not figures.confused:
+        return f"No mistake in {counted(figures.images, 'image')}"
+    worst = figures.confused[0]
     return (
-        f"{shorten(worst['actual'])} is taken for {shorten(worst['predicted'])} most often "
-        f"({worst['count']:,} of {worst['of']:,})"
+        f"{shorten(worst.actual)} is taken for {shorten(worst.predicted)} most often "
+        f"({worst.count:,} of {worst.of:,})"
     )
 
 
-def _square(place: int) -> Any:
-
+def _square(place: int) -> Rectangle:
     return Rectangle((place - 0.5, place - 0.5), 1, 1, facecolor=EMPTY, edgecolor="none")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,18 +80,29 @@ def save(figure: Figure, path: Path) -> Path:
     Raises:
         StorageError: The disk refuses the write.
     """
+    kind = path.suffix.removeprefix(".").lower() or "png"
+    with atomic_file(path) as temporary:
+        _write(figure, temporary, kind)
+    return path
+
+
+def svg_of(figure: Figure) -> str:
+    """Return a figure as SVG, for a page that holds it."""
+    stream = io.BytesIO()
+    _write(figure, stream, "svg")
+    return stream.getvalue().decode("utf-8")
+
+
+def _write(figure: Figure, file: Path | io.BytesIO, kind: str) -> None:
     # Left to itself, matplotlib lays it out twice for each file, and draws it once for nothing.
     engine = figure.get_layout_engine()
     if engine is not None and figure.axes:
         engine.execute(figure)
         figure.set_layout_engine(None)
-    kind = path.suffix.removeprefix(".").lower() or "png"
     # Without dates, so that the same figure gives the same file.
     metadata = {"Date": None} if kind == "svg" else {}
-    with atomic_file(path) as temporary:
-        # A page lends an SVG its own background.
-        figure.savefig(temporary, format=kind, metadata=metadata, transparent=kind == "svg")
-    return path
+    # A page lends an SVG its own background.
+    figure.savefig(file, format=kind, metadata=metadata, transparent=kind == "svg")
 
 
 def show_pixels(axes: Axes, pixels: Any, **options: Any) -> Any:

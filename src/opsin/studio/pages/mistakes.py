@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
-from opsin.core.errors import OpsinError, RunError
+from opsin.core.artifacts.run_report import Failures, Report, SuspectedLabel
+from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.report.doubts import labels_grounds, labels_title
 from opsin.studio.pages.relabel import Relabel, open_relabel
@@ -47,9 +48,8 @@ async def show(
     Raises:
         RunError: One of its files is damaged.
     """
-    report = (await asyncio.to_thread(directory.read, Report)).to_json()
-    failures = report.get("failures") or {}
-    suspects = failures.get("suspects") or []
+    report = await asyncio.to_thread(directory.read, Report)
+    suspects = report.failures.suspects if report.failures else []
     if kind not in dict(_KINDS):
         kind = "suspects" if suspects else "mistakes"
     _kinds(row, kind, len(suspects))
@@ -66,7 +66,7 @@ async def show(
             relabel.bar()
             if kind == "suspects":
                 first = _SUSPECTS * min(page, _last(len(suspects), _SUSPECTS))
-                _Suspects(relabel, suspects[first : first + _SUSPECTS], failures).build()
+                _Suspects(relabel, suspects[first : first + _SUSPECTS], report.failures).build()
                 _pages(row, kind, page, len(suspects), _SUSPECTS)
             else:
                 total = await _gallery(relabel, directory, report, kind, page)
@@ -74,14 +74,6 @@ async def show(
         except OpsinError as error:
             waiting.set_visibility(False)
             layout.error_line(error)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
-            waiting.set_visibility(False)
-            layout.error_line(
-                RunError(
-                    "a whole report.json", f"it lacks some of its parts ({error!r:.80})",
-                    "Make it again: opsin report RUN",
-                )
-            )  # fmt: skip
 
 
 def _kinds(row: RunRow, chosen: str, suspects: int) -> None:
@@ -94,16 +86,16 @@ def _kinds(row: RunRow, chosen: str, suspects: int) -> None:
 
 
 async def _gallery(
-    relabel: Relabel, directory: RunDirectory, report: dict[str, Any], kind: str, page: int
+    relabel: Relabel, directory: RunDirectory, report: Report, kind: str, page: int
 ) -> int:
     """Show a page of mistakes, or of right answers; return how many there are."""
-    answers = await asyncio.to_thread(read_answers, directory, report["split"])
+    answers = await asyncio.to_thread(read_answers, directory, report.split)
     wrong = kind == "mistakes"
     places = answers.mistakes() if wrong else answers.least_sure()
     if not places:
         layout.empty("There are none: every answer is right." if wrong else "There are none.")
         return 0
-    names = [each["name"] for each in report["figures"][report["split"]]["classes"]]
+    names = [each.name for each in report.judged.classes]
     what = "wrong answers, the surest first" if wrong else "right answers, the least certain first"
     with ui.element("p").classes("op-muted"):
         ui.label(
@@ -141,26 +133,28 @@ class _Suspects:
 
     Args:
         relabel: What changes labels.
-        suspects: Those of this page, as ``report.json`` has them.
-        failures: What ``report.json`` says of all of them.
+        suspects: Those of this page.
+        failures: What ``report.json`` says of all of them, if anything.
     """
 
     def __init__(
-        self, relabel: Relabel, suspects: list[dict[str, Any]], failures: dict[str, Any]
+        self, relabel: Relabel, suspects: Sequence[SuspectedLabel], failures: Failures | None
     ) -> None:
-        self._relabel, self._suspects, self._failures = relabel, suspects, failures
+        self._relabel, self._suspects = relabel, suspects
+        self._title = labels_title(failures) if failures else "No wrong labels are suspected"
+        self._grounds = labels_grounds(
+            failures.suspected if failures else 0, failures.labels if failures else None
+        )
 
     def build(self) -> None:
         """Show them, and follow what is changed."""
         if not self._suspects:
-            layout.empty(
-                safe(f"{labels_title(self._failures)}. {labels_grounds(self._failures)}", 600)
-            )
+            layout.empty(safe(f"{self._title}. {self._grounds}", 600))
             return
         with ui.element("p").classes("op-muted"):
             ui.label(
                 "The classifier disagrees with these labels. Nothing changes unless you say so. "
-                f"{safe(labels_grounds(self._failures), 600)}"
+                f"{safe(self._grounds, 600)}"
             )
         self._cards = ui.element("div").classes("op-suspects")
         self._draw()
@@ -172,16 +166,16 @@ class _Suspects:
             for suspect in self._suspects:
                 self._card(suspect)
 
-    def _card(self, suspect: dict[str, Any]) -> None:
-        image, other = int(suspect["row"]), str(suspect["suggested"])
+    def _card(self, suspect: SuspectedLabel) -> None:
+        image, other = suspect.row, suspect.suggested
         relabel = self._relabel
         with ui.element("article").classes("op-suspect"):
             with ui.element("div").classes("op-row"):
-                self._figure(image, f"label {suspect['label']}")
-                if suspect.get("example") is not None:
-                    self._figure(int(suspect["example"]), f"Typical {other}, for comparison")
+                self._figure(image, f"label {suspect.label}")
+                if suspect.example is not None:
+                    self._figure(suspect.example, f"Typical {other}, for comparison")
             with ui.element("p").classes("op-muted"):
-                ui.label(f"{safe(str(suspect['name']), 60)} · doubt {float(suspect['score']):.3f}")
+                ui.label(f"{safe(suspect.name, 60)} · doubt {suspect.score:.3f}")
             if image in relabel.now:
                 now = relabel.now[image]
                 with ui.element("p"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import background_tasks, ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import about, count, file_size
+from opsin.core.metadata import Layer
 from opsin.studio.not_found import NotThere
 from opsin.studio.parts import layout
 from opsin.studio.parts.image_sheet import ImageSheet
@@ -149,27 +150,28 @@ def show_plan(plan: dict[str, Any]) -> None:
     rate_curve(plan["rates"], training["epochs"])
     with ui.element("h3"):
         ui.label("Layers")
-    layer_sheet(plan["layers"])
+    layer_sheet([Layer.model_validate(each) for each in plan["layers"]])
 
 
-def layer_sheet(layers: list[dict[str, Any]]) -> ImageSheet:
+def layer_sheet(layers: Sequence[Layer]) -> ImageSheet:
     """Show the summary table of a network; the totals are its last row."""
     rows = [
         [
-            layer["name"],
-            layer["kind"],
-            "×".join(map(str, layer["shape"])),
-            count(layer["parameters"]) if layer["parameters"] else "",
-            count(layer["multiply_adds"]) if layer["multiply_adds"] else "",
+            layer.name,
+            layer.kind,
+            "×".join(map(str, layer.shape)),
+            count(layer.parameters) if layer.parameters else "",
+            count(layer.multiply_adds) if layer.multiply_adds else "",
         ]
         for layer in layers
     ]
-    total = [sum(layer[what] for layer in layers) for what in ("parameters", "multiply_adds")]
+    parameters = sum(layer.parameters for layer in layers)
+    work = sum(layer.multiply_adds for layer in layers)
     return ImageSheet(
         ["Layer", "Kind", "Output", "Parameters", "Multiply-adds"],
         rows,
         "Layers of the network",
-        total=["Total", "", "", *map(count, total)],
+        total=["Total", "", "", count(parameters), count(work)],
         texts=2,
     )
 

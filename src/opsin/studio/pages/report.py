@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
-from opsin.core.errors import OpsinError, RunError
+from opsin.core.artifacts.run_report import PartFigures, Report, Slices
+from opsin.core.errors import OpsinError
 from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
 from opsin.evaluation.metric_table import known_metrics
+from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, over_classes
 from opsin.studio.pages.plan_preview import layer_sheet
 from opsin.studio.pages.relabel import open_relabel
@@ -57,39 +58,31 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, cell: st
     Raises:
         RunError: ``report.json`` is damaged.
     """
-    report = (await asyncio.to_thread(directory.read, Report)).to_json()
+    report = await asyncio.to_thread(directory.read, Report)
     drawn = await asyncio.to_thread(_drawn, directory)
-    try:
-        figures = report["figures"][report["split"]]
-        chosen = _cell(cell, len(figures["classes"]))
-        place = _above(row, report, figures, chosen)
-        _below(row, report, figures, drawn)
-    except (KeyError, TypeError, IndexError, ValueError) as error:
-        raise RunError(
-            "a whole report.json", f"it lacks some of its parts ({error!r:.80})",
-            "Make it again: opsin report RUN",
-        ) from error  # fmt: skip
+    chosen = _cell(cell, len(report.judged.classes))
+    place = _above(row, report, chosen)
+    _below(row, report, drawn)
     if chosen:
         await ui.context.client.connected()
         with place:
             await _show_cell(studio, row, directory, report, chosen)
 
 
-def _above(
-    row: RunRow, report: dict[str, Any], figures: dict[str, Any], chosen: tuple[int, int] | None
-) -> ui.element:
+def _above(row: RunRow, report: Report, chosen: tuple[int, int] | None) -> ui.element:
     """Show verdict, figures and matrix; return the place of the chosen cell's images."""
+    figures = report.judged
     with ui.element("p").classes("op-verdict"):
         ui.label(verdict(report))
     layout.figures(figure_rows(figures))
-    for line in _warnings(report, figures):
+    for line in _warnings(report):
         with ui.element("p").classes("op-muted"):
             ui.label(safe(line, 400))
-    names = [entry["name"] for entry in figures["classes"]]
+    names = [entry.name for entry in figures.classes]
     with layout.panel("What is taken for what"):
         if len(names) <= MOST:
             Matrix(
-                figures["confusion"], names, address=f"/runs/{row.id}?tab=report&cell=",
+                figures.confusion, names, address=f"/runs/{row.id}?tab=report&cell=",
                 chosen=chosen,
             )  # fmt: skip
             with ui.element("p").classes("op-muted"):
@@ -101,16 +94,14 @@ def _above(
     return place
 
 
-def _below(
-    row: RunRow, report: dict[str, Any], figures: dict[str, Any], drawn: Sequence[str]
-) -> None:
+def _below(row: RunRow, report: Report, drawn: Sequence[str]) -> None:
     """Show calibration, slices, layers, figures, times and files."""
-    slices = (report.get("failures") or {}).get("slices")
+    slices = report.failures.slices if report.failures else None
     with ui.element("div").classes("op-columns op-below"):
         # Runs of earlier versions lack it.
-        if "reliability" in figures:
+        if report.judged.reliability:
             with layout.panel("How far its confidence can be believed"):
-                _calibration(report, figures)
+                _calibration(report)
         if slices:
             with layout.panel("Where it fails"):
                 _slices(slices)
@@ -124,33 +115,14 @@ def _below(
                     image._props["alt"] = what
                     with ui.element("figcaption"):
                         ui.label(what)
-    if report.get("layers"):
+    if report.layers:
         with ui.element("section").classes("op-panel"), ui.expansion("Layers"):
-            layer_sheet(report["layers"])
+            layer_sheet(report.layers)
     with layout.panel("How it was made"):
         _made(row, report)
 
 
-def verdict(report: dict[str, Any]) -> str:
-    """Say in one sentence how good the classifier is, and on what grounds.
-
-    Example:
-        >>> figures = {"accuracy": 0.92, "low": 0.91, "high": 0.93, "images": 1000}
-        >>> verdict({"split": "test", "figures": {"test": figures}})[:36]
-        'Right for 92.0% of 1,000 test pictur'
-    """
-    figures = report["figures"][report["split"]]
-    span = f"95% interval {percent(figures['low'])} to {percent(figures['high'])}"
-    right = f"Right for {percent(figures['accuracy'])} of {count(figures['images'])}"
-    if report["split"] == "test":
-        return f"{right} test images that it had never seen ({span})."
-    return (
-        f"{right} validation images ({span}). This is optimistic: choices were made on them, and "
-        "there are no test images."
-    )
-
-
-def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+def figure_rows(figures: PartFigures) -> list[tuple[str, str]]:
     """Return the figures with their 95% intervals, where these are known."""
     over = f" {over_classes(figures)}"
     return [
@@ -159,107 +131,102 @@ def figure_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _warnings(report: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+def _warnings(report: Report) -> list[str]:
     """Return what limits the figures."""
-    said = []
-    if report["training"].get("diverged"):
-        cause = report["training"]["diverged"]
+    figures, said = report.judged, []
+    if cause := report.training.diverged:
         said.append(f"The training broke off: {cause}. The file is of the best epoch before.")
-    if report.get("rests_on"):
-        said.append(report["rests_on"])
-    looks = report.get("looks", 1)
-    if report["split"] == "test" and looks > 1:
-        said.append(f"{count(looks)} runs were measured on this test set: the best of several is a "
-                    "little too good.")  # fmt: skip
-    if figures.get("corrected"):
-        said.append(f"{corrected_in_words(figures['corrected'], report['split'])}.")
-    leaks = report.get("leaks") or {}
-    shared = leaks.get("exact", 0) + leaks.get("near", 0)
-    if leaks.get("all_copied"):
+    if report.rests_on:
+        said.append(report.rests_on)
+    if report.split == "test" and report.looks > 1:
+        said.append(
+            f"{count(report.looks)} runs were measured on this test set: the best of several is a "
+            "little too good."
+        )
+    if figures.corrected:
+        said.append(f"{corrected_in_words(figures.corrected, report.split)}.")
+    if report.leaks.all_copied:
         said.append(
             "Every test image has an exact copy among the training images, so the validation "
             "images are judged by instead."
         )
-    elif shared:
+    elif shared := report.leaks.exact + report.leaks.near:
         said.append(
             f"{count(shared)} test images have a copy or a near duplicate among the training "
             "images (kept, as they were given)."
         )
-    without = figures.get("without_leaks")
-    if without:
-        said.append(f"Without them: {plus_minus(without)} "
-                    f"on {count(without['images'])}.")  # fmt: skip
-    refused = figures.get("refused")
-    if refused:
+    if without := figures.without_leaks:
+        said.append(f"Without them: {plus_minus(without)} on {count(without.images)}.")
+    if refused := figures.refused:
         said.append(
-            f"{count(refused['count'])} of {count(refused['images'])} images get the answer "
-            f'"none of these" ({percent(refused["share"])}), since they look unlike the training.'
+            f"{count(refused.count)} of {count(refused.images)} images get the answer "
+            f'"none of these" ({percent(refused.share)}), since they look unlike the training.'
         )
     return said
 
 
-def _pairs(row: RunRow, figures: dict[str, Any], names: Sequence[str]) -> None:
+def _pairs(row: RunRow, figures: PartFigures, names: Sequence[str]) -> None:
     """List the pairs that are most often confused, each with the way to its images."""
-    pairs = figures["confused"][:_PAIRS] if len(names) > MOST else figures["confused"][:5]
+    pairs = figures.confused[:_PAIRS] if len(names) > MOST else figures.confused[:5]
     if not pairs:
         with ui.element("p"):
             ui.label("Nothing is confused.")
         return
     with ui.element("ul").classes("op-pairs"):
         for pair in pairs:
-            at = f"{names.index(pair['actual'])}-{names.index(pair['predicted'])}"
+            at = f"{names.index(pair.actual)}-{names.index(pair.predicted)}"
             with ui.element("li"):
-                words = f"{safe(pair['actual'], 60)} → {safe(pair['predicted'], 60)}"
+                words = f"{safe(pair.actual, 60)} → {safe(pair.predicted, 60)}"
                 ui.link(words, f"/runs/{row.id}?tab=report&cell={at}")
-                ui.label(f"{count(pair['count'])} of {count(pair['of'])}").classes("op-muted")
+                ui.label(f"{count(pair.count)} of {count(pair.of)}").classes("op-muted")
 
 
-def _by_class(figures: dict[str, Any]) -> None:
+def _by_class(figures: PartFigures) -> None:
     rows = []
-    for entry in figures["classes"]:
-        cells = [entry["name"]]
-        for what in ("precision", "recall", "f1"):
-            low, high = entry.get(f"{what}_interval") or (None, None)
-            cells.append(with_interval(entry[what], low, high) if entry["count"] else "—")
-        rows.append([*cells, count(entry["count"])])
+    for entry in figures.classes:
+        cells = [entry.name]
+        for value, ends in (
+            (entry.precision, entry.precision_interval),
+            (entry.recall, entry.recall_interval),
+            (entry.f1, entry.f1_interval),
+        ):
+            cells.append(with_interval(value, *(ends or ())) if entry.count else "—")
+        rows.append([*cells, count(entry.count)])
     ImageSheet(["Class", "Precision", "Recall", "F1", "Images"], rows, "Figures of each class")
 
 
-def _calibration(report: dict[str, Any], figures: dict[str, Any]) -> None:
+def _calibration(report: Report) -> None:
+    figures = report.judged
     with ui.element("p"):
-        text = f"Calibration error {figures['calibration_error']:.4f}"
-        before = figures.get("uncalibrated") or {}
-        if isinstance(before.get("calibration_error"), int | float):
-            text += f" (before calibration {before['calibration_error']:.4f})"
-        found = report.get("calibration") or {}
-        if isinstance(found.get("temperature"), int | float):
-            text += f"; temperature {found['temperature']:.3f}"
+        text = f"Calibration error {figures.calibration_error:.4f}"
+        if figures.uncalibrated:
+            text += f" (before calibration {figures.uncalibrated.calibration_error:.4f})"
+        if report.calibration:
+            text += f"; temperature {report.calibration.temperature:.3f}"
         ui.label(f"{text}. 0 means: of the answers given at 80%, four out of five are right.")
     rows = [
         [
-            f"{percent(entry['low'])} to {percent(entry['high'])}",
-            percent(entry["confidence"]),
-            percent(entry["accuracy"]),
-            count(entry["count"]),
+            f"{percent(entry.low)} to {percent(entry.high)}",
+            percent(entry.confidence),
+            percent(entry.accuracy),
+            count(entry.count),
         ]
-        for entry in figures["reliability"]
+        for entry in figures.reliability
     ]
     ImageSheet(["Confidence", "Mean", "Right", "Images"], rows, "Confidence and accuracy")
 
 
-def _slices(slices: dict[str, Any]) -> None:
-    if slices.get("too_weak"):
+def _slices(slices: Slices) -> None:
+    if slices.too_weak:
         with ui.element("p"):
-            ui.label(f"The classifier is too weak to tell: {safe(str(slices['too_weak']), 400)}.")
+            ui.label(f"The classifier is too weak to tell: {safe(slices.too_weak, 400)}.")
         return
     rows = []
-    for entry in slices.get("weakest", []):
-        why = (
-            "as its classes explain" if entry.get("explained") else "more than its classes explain"
-        )
+    for entry in slices.weakest:
+        why = "as its classes explain" if entry.explained else "more than its classes explain"
         rows.append(
-            [entry["name"], with_interval(entry["accuracy"], entry["low"], entry["high"]),
-             count(entry["images"]), why if entry.get("weak") else "within chance"]
+            [entry.name, plus_minus(entry), count(entry.images),
+             why if entry.weak else "within chance"]
         )  # fmt: skip
     if not rows:
         with ui.element("p"):
@@ -268,25 +235,24 @@ def _slices(slices: dict[str, Any]) -> None:
     ImageSheet(["Images with", "Accuracy", "Images", "Lower than the rest"], rows, "Weakest slices")
 
 
-def _made(row: RunRow, report: dict[str, Any]) -> None:
-    training, seconds, file = report["training"], report["seconds"], report["file"]
+def _made(row: RunRow, report: Report) -> None:
+    training, seconds = report.training, report.seconds
     with ui.element("p"):
-        ui.label(safe(str(report["dataset"])))
-    steps = f"{training['epochs']} of {training['asked']}, best {training['best_epoch']}"
-    length = ("Epochs", steps)
-    if "fitted_to" in training:
-        length = ("Fitted to", f"{count(training['fitted_to'])} images")
+        ui.label(safe(report.dataset))
+    length = ("Epochs", f"{training.epochs} of {training.asked}, best {training.best_epoch}")
+    if training.fitted_to is not None:
+        length = ("Fitted to", f"{count(training.fitted_to)} images")
     layout.figures(
         [
-            ("Device", safe(str(training["device"]))),
+            ("Device", safe(training.device)),
             length,
-            ("Parameters", count(training["parameters"])),
-            ("Training", clock(seconds["train"])),
+            ("Parameters", count(training.parameters or 0)),
+            ("Training", clock(seconds.get("train", 0.0))),
             ("In all", clock(sum(seconds.values()))),
-            ("classifier.onnx", file_size(file["bytes"])),
+            ("classifier.onnx", file_size(report.file.bytes or 0)),
         ]
     )
-    for name, reason in (report.get("reasons") or {}).items():
+    for name, reason in report.reasons.items():
         with ui.element("p").classes("op-muted"):
             ui.label(safe(f"{name}: {reason}", 400))
     with ui.element("div").classes("op-actions"):
@@ -320,16 +286,16 @@ async def _show_cell(
     studio: Studio,
     row: RunRow,
     directory: RunDirectory,
-    report: dict[str, Any],
+    report: Report,
     chosen: tuple[int, int],
 ) -> None:
-    names = [entry["name"] for entry in report["figures"][report["split"]]["classes"]]
+    names = [entry.name for entry in report.judged.classes]
     actual, predicted = (safe(names[each], 60) for each in chosen)
     title = f"{actual}, known" if chosen[0] == chosen[1] else f"{actual} taken for {predicted}"
     with ui.element("h3") as heading:
         ui.label(title)
     try:
-        answers = await asyncio.to_thread(read_answers, directory, report["split"])
+        answers = await asyncio.to_thread(read_answers, directory, report.split)
         relabel = await open_relabel(studio, row, directory)
     except OpsinError as error:
         layout.error_line(error)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import RunError
+from opsin.core.artifacts.run_predictions import PredictedPart, RunPredictions
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class RunAnswers:
         return [int(place) for place in places[order]]
 
 
-def read_answers(directory: RunDirectory, split: str) -> RunAnswers:
+def read_answers(directory: RunDirectory, split: PredictedPart) -> RunAnswers:
     """Read a run's ``predictions.npz``.
 
     Args:
@@ -61,16 +61,5 @@ def read_answers(directory: RunDirectory, split: str) -> RunAnswers:
     Raises:
         RunError: The file is missing or damaged.
     """
-    kept = directory.load_arrays(directory.predictions)
-    try:
-        rows, labels = kept[f"{split}_rows"], kept[f"{split}_labels"]
-        probabilities = kept[f"{split}_probabilities"]
-        if not len(rows) == len(labels) == len(probabilities) or probabilities.ndim != 2:
-            raise ValueError(split)
-    except (KeyError, ValueError) as error:
-        raise RunError(
-            f"answers on the {split} images in {directory.predictions.name}",
-            "the file lacks some of its parts",
-            "Train again.",
-        ) from error
-    return RunAnswers(rows, labels, probabilities.argmax(axis=1), probabilities.max(axis=1))
+    kept = RunPredictions.read(directory).of(split)
+    return RunAnswers(kept.rows, kept.labels, kept.answers, kept.probabilities.max(axis=1))

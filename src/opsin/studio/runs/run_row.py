@@ -116,7 +116,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
         accuracy=summary.accuracy, low=summary.low, high=summary.high, seconds=summary.seconds,
         started=stamp[0][0] / 1e9 if summary.started is None else summary.started,
         bytes=_size(path), stamp=stamp,
-        corrected=corrected_in_words(summary.corrected.to_json(), summary.split or "")
+        corrected=corrected_in_words(summary.corrected, summary.split)
         if summary.corrected else "",
     )  # fmt: skip
     if row.state != "damaged":

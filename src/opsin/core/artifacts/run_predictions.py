@@ -1,0 +1,119 @@
+"""What a run's file answers on its validation and test images: ``predictions.npz``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import RunError
+
+PredictedPart = Literal["val", "test"]
+_PARTS: Final[tuple[PredictedPart, ...]] = ("val", "test")
+
+
+@dataclass(frozen=True)
+class PartPredictions:
+    """The answers to one part of the images.
+
+    Args:
+        rows: Each image's row among those of the run, ``int64[N]``.
+        labels: Its class, ``int64[N]``.
+        probabilities: The calibrated answers, ``float32[N, K]``.
+        familiarity: How similar each image is to the training images, ``float32[N]``; ``None`` in
+            runs of earlier versions.
+        source_labels: The labels before the user's corrections, ``int64[N]``; ``None`` where
+            nothing was corrected.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float32] | None = None
+    source_labels: NDArray[np.int64] | None = None
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """The most probable class of each image, ``int64[N]``."""
+        answers: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return answers
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which of the answers are right, ``bool[N]``."""
+        right: NDArray[np.bool_] = self.answers == self.labels
+        return right
+
+
+@dataclass(frozen=True)
+class RunPredictions:
+    """The answers to the parts of a run's images that there are.
+
+    Args:
+        parts: Those of ``val`` and ``test``.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> run = RunDirectory.create(Path(tempfile.mkdtemp()), "some")
+        >>> val = PartPredictions(np.array([4]), np.array([1]), np.array([[0.1, 0.9]], np.float32))
+        >>> RunPredictions({"val": val}).write(run)
+        >>> RunPredictions.read(run).of("val").right
+        array([ True])
+    """
+
+    parts: Mapping[PredictedPart, PartPredictions]
+
+    @classmethod
+    def read(cls, directory: RunDirectory) -> RunPredictions:
+        """Read a run's ``predictions.npz``.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        arrays = directory.load_arrays(directory.predictions)
+        parts: dict[PredictedPart, PartPredictions] = {}
+        for part in _PARTS:
+            own: dict[str, NDArray[Any]] = {
+                field.name: arrays[name]
+                for field in fields(PartPredictions)
+                if (name := f"{part}_{field.name}") in arrays
+            }
+            if {"rows", "labels", "probabilities"} <= own.keys():
+                parts[part] = PartPredictions(**own)
+        return cls(parts)
+
+    def write(self, directory: RunDirectory) -> None:
+        """Write ``predictions.npz`` into a run.
+
+        Raises:
+            StorageError: The disk refuses the write.
+        """
+        arrays = {
+            f"{part}_{field.name}": array
+            for part, own in self.parts.items()
+            for field in fields(PartPredictions)
+            if (array := getattr(own, field.name)) is not None
+        }
+        directory.save_arrays(directory.predictions, **arrays)
+
+    def of(self, part: PredictedPart) -> PartPredictions:
+        """Return the answers to one part.
+
+        Raises:
+            RunError: There are none.
+        """
+        if part not in self.parts:
+            raise RunError(
+                f"answers to the {part} images in predictions.npz",
+                "the file lacks some of its parts",
+                "Train again.",
+            )
+        return self.parts[part]
+
+    def __iter__(self) -> Iterator[tuple[PredictedPart, PartPredictions]]:
+        return iter(self.parts.items())
