@@ -15,7 +15,7 @@ from opsin.evaluation.slices import slice_accuracy
 from opsin.models.resolve import resolve
 from opsin.report.answer_image import SIDE, image_address, small
 from opsin.report.card import model_card
-from opsin.report.run_page import Cell, Images, Suspect, render
+from opsin.report.run_page import Cell, PageImages, Suspect, render
 from tests.report.test_figures import HISTORY, HOSTILE, answers, figures_for
 
 RECIPE = resolve(DataRecipe(sources=("digits",)), model="mlp")
@@ -54,7 +54,7 @@ def rendered(names: list[str], split: str = "test") -> str:
         for cell in cells_of(shares, labels)
     ]
     suspect = Suspect(shown[0].pixels, names[0], names[0], names[1], 0.9, shown[1].pixels)
-    images = Images(shown, shown, shown[:1], cells, [suspect])
+    images = PageImages(shown, shown, shown[:1], cells, [suspect])
     drawn = {"calibration": '<svg width="9pt" height="9pt"><text>a</text></svg>'}
     return render(report_of(names, split), RECIPE, HISTORY, name=names[0], images=images,
                   drawn=drawn)  # fmt: skip

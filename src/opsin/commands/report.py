@@ -45,7 +45,7 @@ from opsin.report.figures.failure_figures import (
 )
 from opsin.report.figures.run_figures import ShownAnswer, draw_answers, draw_confusion, draw_curves
 from opsin.report.figures.style import save, styled, svg_of
-from opsin.report.run_page import Cell, Images, Suspect, render
+from opsin.report.run_page import Cell, PageImages, Suspect, render
 from opsin.runtime.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def draw_run(
 
 
 def _drawings(
-    report: Report, history: Sequence[Epoch], images: Images
+    report: Report, history: Sequence[Epoch], images: PageImages
 ) -> dict[str, Callable[[], Figure]]:
     """Return what draws each figure that there is something to draw for, by name."""
     figures, failures, deep = report.judged, report.failures, report.deep
@@ -257,7 +257,7 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
                 file.unlink()
 
 
-def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int) -> Images:
+def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int) -> PageImages:
     """Choose the images that the page shows."""
     rows, labels, probabilities = judged.rows, judged.labels, judged.probabilities
     classes = dataset.classes
@@ -274,7 +274,7 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
             for place in places
         ]
 
-    return Images(
+    return PageImages(
         drawn=shown(drawn_rows(len(rows), seed=seed)),
         seed=seed,
         mistakes=shown(confident_mistakes(probabilities, labels)),

@@ -71,7 +71,7 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Images:
+class PageImages:
     """What the page shows: answers drawn at random by a seed, mistakes, and more."""
 
     drawn: Sequence[ShownAnswer]
@@ -88,7 +88,7 @@ def render(
     history: Sequence[Epoch],
     *,
     name: str,
-    images: Images,
+    images: PageImages,
     drawn: Mapping[str, str],
 ) -> str:
     """Return the page.
