@@ -73,112 +73,119 @@ class Classified:
 @checked
 def classify(
     model: str | os.PathLike[str] | Classifier,
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Stream,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    top: int = 5,
-    where: Sequence[str] = (),
-    min_confidence: float = 0.0,
-    reject: bool = True,
-    as_is: bool = False,
-    tta: bool = False,
-    sort_into: str | os.PathLike[str] | None = None,
-    sort_by: By = "copy",
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
-    stdin: BinaryIO | None = None,
-    watcher: Watcher = SILENT,
-) -> Classified:
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Stream, *,
+    out: str | os.PathLike[str] | None = None, top: int = 5,
+    where: Sequence[str] = (), min_confidence: float = 0.0,
+    reject: bool = True, as_is: bool = False, tta: bool = False,
+    sort_into: str | os.PathLike[str] | None = None, sort_by: By = "copy",
+    columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
+    stdin: BinaryIO | None = None, watcher: Watcher = SILENT,
+) -> Classified:  # fmt: skip
     """Answer any number of images, into a file and, if wanted, into folders.
 
-    Stopped or killed at any moment, the same call goes on where it was; called again when it is
-    done, it answers what was added to the source since, or replaced: a file of another size or
-    time, a member of an archive of another content. Sorted images keep their places and answers.
-    Memory does not grow with their number, but for 16 bytes for each image that was done before,
-    is named by a table or a list, or lies in an archive.
+    Killed at any moment, the same call goes on where it was; later, it answers what was added or
+    replaced since. Memory grows by 16 bytes for each image that was done before, or that a table,
+    a list or an archive names.
 
     Args:
-        model: A run directory, a ``classifier.onnx``, or an open classifier; only with
-            ``threads=1`` are its answers the same, bit for bit, whatever it is asked together with.
-        source: A folder, an archive, a table, an image, or ``-``, see `open_stream`; or several
-            of these; or the stream of them.
-        out: Results: ``.jsonl``, ``.csv`` or ``.parquet``; with ``sort_into`` by default the file
-            ``results.jsonl`` in that folder.
+        model: A run, a ``classifier.onnx`` or an open classifier. With ``threads=1``, an image has
+            the same answer in any batch, bit for bit.
+        source: What `open_stream` takes, several of these, or the stream of them.
+        out: ``.jsonl``, ``.csv`` or ``.parquet``; by default ``results.jsonl`` in ``sort_into``.
         top: How many classes each row names.
-        where: Which rows to keep: ``label=CLASS``, ``answer=CLASS``, ``answer=none of these``,
-            ``answer=unreadable``; of the same key any must hold, of both keys each.
+        where: Rows to keep: ``label=CLASS``, ``answer=CLASS``, ``answer=none of these``,
+            ``answer=unreadable``. Of one key any must hold, of both keys each.
         min_confidence: Least probability of the label in rows to keep, 0 to 1.
-        reject: Whether images unlike the training images are answered by ``none of these``.
+        reject: Answer ``none of these`` for images unlike the training images.
         as_is: Leave backgrounds as they are.
-        tta: Average the answers to a few variations of each image, if these helped on the
-            validation images; else ``watcher`` is told why not.
-        sort_into: Folder in which each kept image gets a place in the folder of its answer. Files
-            that cannot be read stay where they are: they have no class, and may be repaired.
-        sort_by: ``copy``, ``link`` (a second name for the same file) or ``move``. Nothing is ever
-            overwritten; `unsort` takes it back.
+        tta: Average over variations of an image, if that helped on the validation images.
+        sort_into: Folder for the kept images, each in the folder of its answer. Files that cannot
+            be read stay where they are. `unsort` takes it back.
+        sort_by: ``copy``, ``link`` (a second name) or ``move``. Nothing is overwritten.
         columns: Names of a table's columns, where they are others.
-        follow_links: Whether to enter folders through symbolic links.
-        outside: Whether a table may name images outside its folder.
+        follow_links: Enter folders through symbolic links.
+        outside: Let a table name images outside its folder.
         stdin: What ``-`` reads.
-        watcher: Is told how far the work is.
+        watcher: Receives progress and notes.
 
     Raises:
-        RecipeError: Options that cannot work, or results that were begun otherwise.
-        SourceError: The source cannot be found or understood.
-        RunError: There is no such run, or it has no classifier yet.
-        ModelFileError: The classifier is damaged.
-        MissingExtraError: Parquet is wanted and pyarrow is not installed.
-        StorageError: The disk refuses a write; what is done is kept, and the same call goes on.
-        KeyboardInterrupt: Ctrl-C; likewise.
+        OpsinError: `RecipeError` for options that cannot work, or others than the results were
+            begun with; `SourceError`, `RunError`, `ModelFileError`; `MissingExtraError` for
+            Parquet without pyarrow; `StorageError` for a full disk: what is done is kept.
 
     Example:
         >>> done = classify("runs/boots", "photos", out="answers.csv")  # doctest: +SKIP
-        >>> done.answers  # doctest: +SKIP
-        {'Ankle boot': 812, 'Sneaker': 94, 'none of these': 7}
     """
     began = time.monotonic()
-    folder = None if sort_into is None else Path(sort_into)
-    path = _where_to(out, folder, sort_by)
+    options = _Options(top, where, min_confidence, reject, as_is, tta, sort_into, sort_by)
+    path = _where_to(out, options)
     if not isinstance(source, Stream):
         refuse_swapped_sources(model, source)
-    classifier = open_classifier(model)
-    if tta:
+        source = open_streams(
+            source, columns=columns, follow_links=follow_links, outside=outside,
+            stdin=stdin, watcher=watcher,
+        )  # fmt: skip
+    work = _answer(open_classifier(model), source, path, options, watcher)
+    return _summary(work, options.folder, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What `classify` was asked for, under the names of its arguments."""
+
+    top: int
+    where: Sequence[str]
+    min_confidence: float
+    reject: bool
+    as_is: bool
+    tta: bool
+    sort_into: str | os.PathLike[str] | None
+    sort_by: By
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder to sort into."""
+        return None if self.sort_into is None else Path(self.sort_into)
+
+    def begun(
+        self, classifier: Classifier, stream: Stream, top: int, where: list[str]
+    ) -> dict[str, object]:
+        """Return what rows depend on, as the journal keeps it."""
+        folder = self.folder
+        return {
+            "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
+            "the source": _place(stream.source),
+            "top": top,
+            "where": where,
+            "min_confidence": float(self.min_confidence),
+            "reject": self.reject,
+            "as_is": self.as_is,
+            "tta": self.tta,
+            "sort_into": None if folder is None else os.path.realpath(folder),
+            "sort_by": None if folder is None else self.sort_by,
+        }
+
+
+def _answer(
+    classifier: Classifier, stream: Stream, path: Path, options: _Options, watcher: Watcher
+) -> Work:
+    """Answer what is not done yet, and return the work."""
+    folder = options.folder
+    if options.tta:
         tell_of_views(classifier, watcher)
-    results = Results(path, _checked_top(top, classifier))
-    rejects = reject and classifier.metadata.reject is not None
-    selection = Selection(where, min_confidence, classifier.classes, rejects=rejects)
-    if isinstance(source, Stream):
-        stream = source
-    else:
-        stream = open_streams(
-            source,
-            stdin=stdin,
-            columns=columns,
-            follow_links=follow_links,
-            outside=outside,
-            watcher=watcher,
-        )
+    results = Results(path, _checked_top(options.top, classifier))
+    rejects = options.reject and classifier.metadata.reject is not None
+    selection = Selection(
+        options.where, options.min_confidence, classifier.classes, rejects=rejects
+    )
     if folder is not None:
-        _check_places(stream, folder, sort_by)
-    begun = {
-        "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
-        "the source": _place(stream.source),
-        "top": results.top,
-        "where": selection.where,
-        "min_confidence": float(min_confidence),
-        "reject": reject,
-        "as_is": as_is,
-        "tta": tta,
-        "sort_into": None if folder is None else os.path.realpath(folder),
-        "sort_by": None if folder is None else sort_by,
-    }
+        _check_places(stream, folder, options.sort_by)
     with ExitStack() as stack:
         journal = stack.enter_context(
             Journal(
                 path,
                 results.rows,
-                begun,
+                options.begun(classifier, stream, results.top, selection.where),
                 heading=results.heading,
                 version=__version__,
                 answers=len(classifier.classes) + 2,
@@ -187,13 +194,17 @@ def classify(
             )
         )
         results.check(journal.key)
-        work = Work(classifier.classes, results, selection, journal, reject=reject, watcher=watcher)
+        work = Work(
+            classifier.classes, results, selection, journal, reject=options.reject, watcher=watcher
+        )
         if folder is not None:
             sources = [Path(_place(stream.source))] if stream.kind == "folder" else []
-            work.sorter = Sorter(folder, sort_by, work.answers, journal, watcher, sources=sources)
+            work.sorter = Sorter(
+                folder, options.sort_by, work.answers, journal, watcher, sources=sources
+            )
             stack.callback(work.sorter.close)
         try:
-            work.run(classifier, stream, as_is=as_is, tta=tta)
+            work.run(classifier, stream, as_is=options.as_is, tta=options.tta)
             journal.tidy()
             results.finish(journal.key, journal.tidied)
         except KeyboardInterrupt:
@@ -202,7 +213,7 @@ def classify(
                 "command goes on there"
             )
             raise
-    return _summary(work, folder, time.monotonic() - began)
+    return work
 
 
 def _summary(work: Work, folder: Path | None, seconds: float) -> Classified:
@@ -235,27 +246,28 @@ def _checked_top(top: int, classifier: Classifier) -> int:
     return min(top, len(classifier.classes))
 
 
-def _where_to(out: str | os.PathLike[str] | None, folder: Path | None, by: str) -> Path:
+def _where_to(out: str | os.PathLike[str] | None, options: _Options) -> Path:
     """Return where the results go.
 
     Raises:
         RecipeError: Nowhere, or they would be sorted in no known way.
     """
+    folder, by = options.folder, options.sort_by
     if by not in get_args(By):
         raise RecipeError("copy, link or move", f"got {by!r}", "Choose one of them.")
-    if out is not None:
-        if folder is None and by != "copy":
-            raise RecipeError(
-                f"a folder to {by} the images into", "there is none", "Give sort_into as well."
-            )
-        return Path(out)
-    if folder is None:
+    if folder is not None:
+        return folder / RESULTS if out is None else Path(out)
+    if out is None:
         raise RecipeError(
             "a file for the answers or a folder to sort into",
             "there is neither",
             "Give out='results.jsonl', or use predict_each for answers one by one.",
         )
-    return folder / RESULTS
+    if by != "copy":
+        raise RecipeError(
+            f"a folder to {by} the images into", "there is none", "Give sort_into as well."
+        )
+    return Path(out)
 
 
 def _check_places(stream: Stream, folder: Path, by: str) -> None:
