@@ -15,49 +15,55 @@ from opsin.core.format import speed
 from opsin.core.recipe_options import split_names
 from opsin.report.terminal import for_people
 
+OnlyWork = Annotated[
+    str,
+    typer.Option(
+        "--only",
+        metavar="A,B",
+        help="Measure reading, training or prediction alone, or two of them.",
+        show_default=False,
+    ),
+]
+Networks = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        metavar="A,B,C",
+        help="Networks to train and to ask (default: all of them).",
+        show_default=False,
+    ),
+]
+ClassifierPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--classifier",
+        metavar="MODEL",
+        help="A run directory or a classifier.onnx to ask instead of fresh networks; needs "
+        "no PyTorch.",
+        show_default=False,
+    ),
+]
+SecondsEach = Annotated[
+    float, typer.Option("--seconds", metavar="N", help="How long each measurement takes.")
+]
+BenchFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Folder for bench.json and the chart, bench.png and bench.svg.",
+        show_default=False,
+    ),
+]
+
 
 def bench(
     *,
-    only: Annotated[
-        str,
-        typer.Option(
-            "--only",
-            metavar="A,B",
-            help="Measure reading, training or prediction alone, or two of them.",
-            show_default=False,
-        ),
-    ] = "",
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            metavar="A,B,C",
-            help="Networks to train and to ask (default: all of them).",
-            show_default=False,
-        ),
-    ] = "",
-    classifier: Annotated[
-        Path | None,
-        typer.Option(
-            "--classifier",
-            metavar="MODEL",
-            help="A run directory or a classifier.onnx to ask instead of fresh networks; needs "
-            "no PyTorch.",
-            show_default=False,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float, typer.Option("--seconds", metavar="N", help="How long each measurement takes.")
-    ] = 1.5,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FOLDER",
-            help="Folder for bench.json and the chart, bench.png and bench.svg.",
-            show_default=False,
-        ),
-    ] = None,
+    only: OnlyWork = "",
+    model: Networks = "",
+    classifier: ClassifierPath = None,
+    seconds: SecondsEach = 1.5,
+    out: BenchFolder = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

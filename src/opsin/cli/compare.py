@@ -18,52 +18,59 @@ if TYPE_CHECKING:
     from opsin.commands.compare import Comparison
 
 
+ComparedRuns = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="RUN RUN...",
+        help="Two to ten run directories with the same test images.",
+        show_default=False,
+    ),
+]
+BaselinesSource = Annotated[
+    str | None,
+    typer.Option(
+        "--baselines",
+        metavar="SOURCE",
+        help="Also train models without layers (logistic, forest, knn, svm, "
+        "hist-gradient-boosting) on these images, with the first run's split.",
+        show_default=False,
+    ),
+]
+AgainstRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--against",
+        metavar="RUN",
+        help="The run that the others are set against (default: the first).",
+        show_default=False,
+    ),
+]
+ComparisonFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Folder for compare.html, compare.json and the figures, with the images on "
+        "which the runs disagree.",
+        show_default=False,
+    ),
+]
+MeasureSpeed = Annotated[
+    bool,
+    typer.Option(
+        "--speed/--no-speed",
+        help="Measure how many images a second each run's classifier answers here.",
+    ),
+]
+
+
 def compare(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="RUN RUN...",
-            help="Two to ten run directories with the same test images.",
-            show_default=False,
-        ),
-    ] = None,
+    runs: ComparedRuns = None,
     *,
-    baselines: Annotated[
-        str | None,
-        typer.Option(
-            "--baselines",
-            metavar="SOURCE",
-            help="Also train models without layers (logistic, forest, knn, svm, "
-            "hist-gradient-boosting) on these images, with the first run's split.",
-            show_default=False,
-        ),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(
-            "--against",
-            metavar="RUN",
-            help="The run that the others are set against (default: the first).",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="FOLDER",
-            help="Folder for compare.html, compare.json and the figures, with the images on "
-            "which the runs disagree.",
-            show_default=False,
-        ),
-    ] = None,
-    speed: Annotated[
-        bool,
-        typer.Option(
-            "--speed/--no-speed",
-            help="Measure how many images a second each run's classifier answers here.",
-        ),
-    ] = True,
+    baselines: BaselinesSource = None,
+    against: AgainstRun = None,
+    out: ComparisonFolder = None,
+    speed: MeasureSpeed = True,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

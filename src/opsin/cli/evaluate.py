@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.core.format import counted, plus_minus
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import class_table, confusions, corrected_in_words, for_people
+
+if TYPE_CHECKING:
+    from opsin.commands.evaluate import EvaluationResult
+
+_PARTS: Final = {
+    "test": "test part",
+    "own-test": "the run's own test images",
+    "unseen": "images not seen in training",
+    "val": "validation part",
+    "all": "all images",
+}
 
 
 @options.takes_data(*options.READING)
@@ -37,16 +49,7 @@ def evaluate(
         print_json(figures.to_json())
         return
     screen = console()
-    part = {
-        "test": "test part",
-        "own-test": "the run's own test images",
-        "unseen": "images not seen in training",
-        "val": "validation part",
-        "all": "all images",
-    }[figures.part]
-    if figures.part == "unseen" and figures.seen_nearly != 0:
-        part = "images without an exact copy in training"
-    title = f"{' + '.join(source)} ({part})"
+    title = f"{' + '.join(source)} ({_part(figures)})"
     screen.print(
         f"{title}   accuracy {plus_minus(figures)}   {summary_of(figures, '   ')}",
         markup=False,
@@ -54,28 +57,41 @@ def evaluate(
     screen.print(f"{counted(figures.images, 'image')} in {figures.seconds:.1f} s")
     if figures.corrected:
         screen.print(f"{corrected_in_words(figures.corrected, figures.part)}.", markup=False)
+    for remark in _remarks(figures):
+        screen.print(remark)
+    if figures.looks:
+        screen.print(f"The test images were {looks_in_words(figures.looks)}.")
+    screen.print(f"Confuses {confusions(figures)}\n", markup=False)
+    screen.print(class_table(figures))
+
+
+def _part(figures: EvaluationResult) -> str:
+    """Say which images were judged."""
+    if figures.part == "unseen" and figures.seen_nearly != 0:
+        return "images without an exact copy in training"
+    return _PARTS[figures.part]
+
+
+def _remarks(figures: EvaluationResult) -> Iterator[str]:
+    """Say what makes the figures too good, or is not known of them."""
     if figures.seen:
-        screen.print(f"Optimistic: {figures.seen:,} of them were seen in training (exact copies).")
+        yield f"Optimistic: {figures.seen:,} of them were seen in training (exact copies)."
     if figures.seen_nearly:
         without = figures.without_seen_nearly
-        screen.print(
+        yield (
             f"Optimistic: {figures.seen_nearly:,} of them are near duplicates of images seen in "
             "training (recoded, resized, cropped or mirrored)."
             + (f" Without them accuracy {plus_minus(without)}." if without else "")
         )
     elif figures.seen_nearly is None and figures.part in ("test", "unseen", "all"):
-        screen.print("Of images seen in training only exact copies are known.")
+        yield "Of images seen in training only exact copies are known."
     if figures.own_test and figures.part != "own-test":
-        screen.print(f"{figures.own_test:,} of them are the run's own test images.")
+        yield f"{figures.own_test:,} of them are the run's own test images."
     if figures.seen is None:
-        screen.print("Whether it was trained on any of them, a file without its run cannot tell.")
+        yield "Whether it was trained on any of them, a file without its run cannot tell."
     if figures.refused:
         refused = figures.refused
-        screen.print(
+        yield (
             f'Refuses {refused.count:,} as "none of these" ({refused.share:.1%}), since they '
             "look unlike the training images."
         )
-    if figures.looks:
-        screen.print(f"The test images were {looks_in_words(figures.looks)}.")
-    screen.print(f"Confuses {confusions(figures)}\n", markup=False)
-    screen.print(class_table(figures))

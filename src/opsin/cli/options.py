@@ -75,6 +75,7 @@ Tta = Annotated[
         "validation images of the training.",
     ),
 ]
+OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypedDict
 
 import typer
 from rich.console import Console
@@ -33,98 +34,113 @@ from opsin.runtime.classifier import Prediction
 _FEW = 20
 
 
+ImagesToClassify = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar); - "
+        "reads an image, or names of files, from standard input.",
+        show_default=False,
+    ),
+]
+AnswersFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Write the answers into this .jsonl, .csv or .parquet file; stopped or killed, "
+        "the same command goes on where it was.",
+        show_default=False,
+    ),
+]
+SortInto = Annotated[
+    Path | None,
+    typer.Option(
+        "--sort-into",
+        metavar="FOLDER",
+        help="Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
+        show_default=False,
+    ),
+]
+SortBy = Annotated[
+    Literal["copy", "link", "move"],
+    typer.Option("--by", help="How --sort-into places an image."),
+]
+Top = Annotated[int, typer.Option("--top", min=1, help="Classes to name for an image.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="KEY=CLASS",
+        help="Only these: label=Bag, answer='none of these', answer=unreadable.",
+        show_default=False,
+    ),
+]
+MinConfidence = Annotated[
+    float,
+    typer.Option(
+        "--min-confidence", metavar="0-1", help="Only answers of at least this probability."
+    ),
+]
+MayRefuse = Annotated[
+    bool,
+    typer.Option(
+        "--reject/--no-reject",
+        help='Answer "none of these" to an image unlike the training images.',
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        help="Draw the image beside its bars into this file; for several "
+        "images a number is added to the name.",
+        show_default=False,
+    ),
+]
+AsIs = Annotated[
+    bool,
+    typer.Option(
+        "--as-is",
+        help="Never invert an image whose background is light where the "
+        "training images' was dark, or the other way round.",
+    ),
+]
+TableColumns = Annotated[
+    dict[str, str] | None,
+    typer.Option(
+        "--columns",
+        metavar="OURS=THEIRS",
+        help="Name of a table's column of paths: path=file.",
+        parser=options.parser_of(split_pairs),
+        show_default=False,
+    ),
+]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
+]
+Outside = Annotated[
+    bool,
+    typer.Option("--outside", help="Let a table name images anywhere, not only in its folder."),
+]
+
+
 def predict(
     model: options.Model,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar); - "
-            "reads an image, or names of files, from standard input.",
-            show_default=False,
-        ),
-    ],
+    images: ImagesToClassify,
     *,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Write the answers into this .jsonl, .csv or .parquet file; stopped or killed, "
-            "the same command goes on where it was.",
-            show_default=False,
-        ),
-    ] = None,
-    sort_into: Annotated[
-        Path | None,
-        typer.Option(
-            "--sort-into",
-            metavar="FOLDER",
-            help="Give each image a place in FOLDER/<answer>; opsin unsort takes it back.",
-            show_default=False,
-        ),
-    ] = None,
-    by: Annotated[
-        Literal["copy", "link", "move"],
-        typer.Option("--by", help="How --sort-into places an image."),
-    ] = "copy",
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes to name for an image.")] = 5,
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            metavar="KEY=CLASS",
-            help="Only these: label=Bag, answer='none of these', answer=unreadable.",
-            show_default=False,
-        ),
-    ] = None,
-    min_confidence: Annotated[
-        float,
-        typer.Option(
-            "--min-confidence", metavar="0-1", help="Only answers of at least this probability."
-        ),
-    ] = 0.0,
-    reject: Annotated[
-        bool,
-        typer.Option(
-            "--reject/--no-reject",
-            help='Answer "none of these" to an image unlike the training images.',
-        ),
-    ] = True,
+    out: AnswersFile = None,
+    sort_into: SortInto = None,
+    by: SortBy = "copy",
+    top: Top = 5,
+    where: Where = None,
+    min_confidence: MinConfidence = 0.0,
+    reject: MayRefuse = True,
     tta: options.Tta = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot",
-            help="Draw the image beside its bars into this file; for several "
-            "images a number is added to the name.",
-            show_default=False,
-        ),
-    ] = None,
-    as_is: Annotated[
-        bool,
-        typer.Option(
-            "--as-is",
-            help="Never invert an image whose background is light where the "
-            "training images' was dark, or the other way round.",
-        ),
-    ] = False,
-    columns: Annotated[
-        dict[str, str] | None,
-        typer.Option(
-            "--columns",
-            metavar="OURS=THEIRS",
-            help="Name of a table's column of paths: path=file.",
-            parser=options.parser_of(split_pairs),
-            show_default=False,
-        ),
-    ] = None,
-    follow_links: Annotated[
-        bool, typer.Option("--follow-links", help="Also follow links that lead out of a folder.")
-    ] = False,
-    outside: Annotated[
-        bool,
-        typer.Option("--outside", help="Let a table name images anywhere, not only in its folder."),
-    ] = False,
+    plot: Plot = None,
+    as_is: AsIs = False,
+    columns: TableColumns = None,
+    follow_links: FollowLinks = False,
+    outside: Outside = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -133,6 +149,54 @@ def predict(
     Example: opsin predict runs/2026-11-21-fashion-mnist-cnn boot.jpg
     """  # fmt: skip
     into_files = out is not None or sort_into is not None
+    _check_places(plot, sort_into, by, into_files=into_files)
+    refuse_swapped_sources(model, images)
+    watcher = for_people(quiet=quiet)
+    stream = open_streams(
+        images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
+    )
+    classifier = open_classifier(model)
+    chosen = _Chosen(
+        where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta
+    )
+    if into_files:
+        with _stop_was_told():
+            done = classify(
+                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
+                watcher=watcher, **chosen,
+            )  # fmt: skip
+        if as_json:
+            print_json(done.to_json())
+        else:
+            _summarise(console(), done)
+        return
+    if tta:
+        tell_of_views(classifier, watcher)
+    answers = each_answer(classifier, stream, watcher=watcher, **chosen)
+    single = stream.kind in ("file", "image")
+    screen = _AnswerPrinter(
+        plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
+    )
+    if as_json:
+        screen.print_json(str(classifier.path), answers)
+    else:
+        screen.print_all(console(), answers)
+    if screen.failures:
+        raise typer.Exit(1)
+
+
+class _Chosen(TypedDict):
+    """Which answers are wanted, and how they are made."""
+
+    where: Sequence[str]
+    min_confidence: float
+    reject: bool
+    as_is: bool
+    tta: bool
+
+
+def _check_places(plot: Path | None, sort_into: Path | None, by: str, *, into_files: bool) -> None:
+    """Refuse at once what could not be drawn or sorted."""
     if plot is not None:
         check_drawing(plot)
     if plot is not None and into_files:
@@ -143,66 +207,29 @@ def predict(
         raise RecipeError(
             f"a folder to {by} the images into", "there is none", "Give --sort-into FOLDER."
         )
-    refuse_swapped_sources(model, images)
-    watcher = for_people(quiet=quiet)
-    stream = open_streams(
-        images,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
-        watcher=watcher,
-    )
-    classifier = open_classifier(model)
-    chosen: dict[str, Any] = {
-        "where": where or (),
-        "min_confidence": min_confidence,
-        "reject": reject,
-        "as_is": as_is,
-        "tta": tta,
-    }
-    if into_files:
-        try:
-            done = classify(
-                classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
-                watcher=watcher, **chosen,
-            )  # fmt: skip
-        except KeyboardInterrupt:  # what is kept, and how to go on, was told
-            STOP_TOLD.set()
-            raise typer.Exit(130) from None
-        if as_json:
-            print_json(done.to_json())
-        else:
-            _summarise(console(), done)
-        return
-    if tta:
-        tell_of_views(classifier, watcher)
-    answers = each_answer(classifier, stream, watcher=watcher, **chosen)
-    single = stream.kind in ("file", "image")
-    told = _Told(
-        plot,
-        numbered=len(images) > 1 or not single,
-        bars=single and len(images) <= _FEW,
-        top=top,
-    )
-    if as_json:
-        _print_json(str(classifier.path), told.noted(answers), told)
-    else:
-        told.print_all(console(), answers)
-    if told.failures:
-        raise typer.Exit(1)
 
 
-class _Told:
-    """What is said of each image, and drawn.
+@contextlib.contextmanager
+def _stop_was_told() -> Iterator[None]:
+    """Exit on Ctrl-C without a further word: what is kept, and how to go on, was told."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        STOP_TOLD.set()
+        raise typer.Exit(130) from None
+
+
+class _AnswerPrinter:
+    """Prints each image's answer, and draws it.
 
     Args:
         plot: File to draw into.
-        numbered: Whether an image's number is added to its name.
+        top: Classes to name for an image.
+        numbered: Whether an image's number is added to the file's name.
         bars: Whether an image's bars are printed.
-        top: How many.
     """
 
-    def __init__(self, plot: Path | None, *, numbered: bool, bars: bool, top: int) -> None:
+    def __init__(self, plot: Path | None, top: int, *, numbered: bool, bars: bool) -> None:
         self.plot, self.numbered, self.bars, self.top = plot, numbered, bars, top
         self.failures: list[str] = []
 
@@ -235,23 +262,22 @@ class _Told:
                 why = f"  ({answer.warning})" if answer.warning else ""
                 screen.print(f"{answer.confidence:6.1%}  {what}  {name}{why}")
 
-
-def _print_json(model: str, answers: Iterable[Prediction], told: _Told) -> None:
-    """Print one object, an answer as soon as it is there: nobody can tell how many will come."""
-    stream = sys.stdout.buffer
-    head, begun = b'{"model": ' + encoded(model) + b', "predictions": [', False
-    try:
-        for answer in answers:
-            stream.write((b", " if begun else head) + encoded(answer.to_json()))
-            stream.flush()
-            begun = True
-    except OpsinError as error:
-        if not begun:
-            raise
-        told.fail(error)  # what has begun must become one whole object
-    stream.write(b"" if begun else head)
-    stream.write(b'], "errors": ' + encoded(told.failures) + b"}\n")
-    stream.flush()
+    def print_json(self, model: str, answers: Iterable[Answered]) -> None:
+        """Print one object, each answer as soon as it is there: there may be millions."""
+        stream = sys.stdout.buffer
+        head, begun = b'{"model": ' + encoded(model) + b', "predictions": [', False
+        try:
+            for answer in self.noted(answers):
+                stream.write((b", " if begun else head) + encoded(answer.to_json()))
+                stream.flush()
+                begun = True
+        except OpsinError as error:
+            if not begun:
+                raise
+            self.fail(error)  # what has begun must become one whole object
+        stream.write(b"" if begun else head)
+        stream.write(b'], "errors": ' + encoded(self.failures) + b"}\n")
+        stream.flush()
 
 
 def _summarise(screen: Console, done: Classified) -> None:

@@ -13,38 +13,39 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
 from opsin.report.terminal import for_people, printable
 
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)
+]
+CorrectionsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--fix",
+        metavar="FILE",
+        help="Write the suspected label errors as a table: correct its column label, and give "
+        "it to opsin train --labels. Nothing is written where the classifier is too weak to "
+        "tell.",
+        show_default=False,
+    ),
+]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="Leave out what takes a minute: disturbed and strange images, and the map.",
+    ),
+]
+Svg = Annotated[bool, typer.Option("--svg", help="Write each figure as SVG, too, beside the PNG.")]
+
 
 def report(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)
-    ],
+    run: RunPath,
     *,
-    fix: Annotated[
-        Path | None,
-        typer.Option(
-            "--fix",
-            metavar="FILE",
-            help="Write the suspected label errors as a table: correct its column label, and give "
-            "it to opsin train --labels. Nothing is written where the classifier is too weak to "
-            "tell.",
-            show_default=False,
-        ),
-    ] = None,
+    fix: CorrectionsFile = None,
     data: options.Moved = None,
     seed: options.Examples = 0,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick",
-            help="Leave out what takes a minute: disturbed and strange images, and the map.",
-        ),
-    ] = False,
-    svg: Annotated[
-        bool, typer.Option("--svg", help="Write each figure as SVG, too, beside the PNG.")
-    ] = False,
-    open_page: Annotated[
-        bool, typer.Option("--open", help="Show the page in the web browser.")
-    ] = False,
+    quick: Quick = False,
+    svg: Svg = False,
+    open_page: options.OpenPage = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:

@@ -21,25 +21,29 @@ from opsin.core.format import clock, file_size, with_interval
 from opsin.data.run_images import load_run_images
 from opsin.report.terminal import corrected_in_words, for_people, printable
 
+OneRun = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="One run directory, to name it or note something.",
+        show_default=False,
+    ),
+]
+NewName = Annotated[
+    str | None,
+    typer.Option("--name", help="Give RUN a name of yours.", show_default=False),
+]
+Note = Annotated[
+    str | None,
+    typer.Option("--note", help="Keep a note with RUN.", show_default=False),
+]
+
 
 def runs(
-    run: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="One run directory, to name it or note something.",
-            show_default=False,
-        ),
-    ] = None,
+    run: OneRun = None,
     *,
-    name: Annotated[
-        str | None,
-        typer.Option("--name", help="Give RUN a name of yours.", show_default=False),
-    ] = None,
-    note: Annotated[
-        str | None,
-        typer.Option("--note", help="Keep a note with RUN.", show_default=False),
-    ] = None,
+    name: NewName = None,
+    note: Note = None,
     data: options.Moved = None,
     runs: options.Runs = Path("runs"),
     as_json: options.AsJson = False,

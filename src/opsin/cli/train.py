@@ -15,75 +15,83 @@ from opsin.cli.run_output import tell_run
 from opsin.core.errors import RecipeError
 from opsin.models.registry import MODELS as NETWORKS
 
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="auto: chosen for your images and this machine; "
+        f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
+        f"without layers: {', '.join(MODELS)}.",
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Time that the training may take, such as 10m or 1h30m: epochs and size of the "
+        "network are chosen to fit.",
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        help="Take options from a TOML file, or a run's recipe.json; those given here win.",
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="Name of the run (default: source and model).",
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+Repeats = Annotated[
+    int,
+    typer.Option(
+        "--repeats",
+        metavar="N",
+        help="Train N times, with consecutive seeds: mean and standard deviation.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds",
+        metavar="K",
+        help="Cross-validate: K runs, each tested on another K-th of the images.",
+    ),
+]
+PlanOnly = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Train nothing: show the network, each automatic choice with its reason, and "
+        "about how long the training would take.",
+        rich_help_panel=options.MOST_USED,
+    ),
+]
+
 
 @options.takes_data(most_used=("test", "classes", "size"))
 @options.takes_training(most_used=("epochs", "augment"))
 def train(
     source: options.Sources,
     *,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            help="auto: chosen for your images and this machine; "
-            f"{', '.join(f'{name} ({spec.description})' for name, spec in NETWORKS.items())}; "
-            f"without layers: {', '.join(MODELS)}.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = "auto",
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            help="Time that the training may take, such as 10m or 1h30m: epochs and size of the "
-            "network are chosen to fit.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
+    model: ModelName = "auto",
+    budget: Budget = None,
     training_options: dict[str, Any],
     data_options: dict[str, Any],
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            "--recipe",
-            help="Take options from a TOML file, or a run's recipe.json; those given here win.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            help="Name of the run (default: source and model).",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = None,
-    repeats: Annotated[
-        int,
-        typer.Option(
-            "--repeats",
-            metavar="N",
-            help="Train N times, with consecutive seeds: mean and standard deviation.",
-        ),
-    ] = 1,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            "--folds",
-            metavar="K",
-            help="Cross-validate: K runs, each tested on another K-th of the images.",
-        ),
-    ] = None,
-    plan: Annotated[
-        bool,
-        typer.Option(
-            "--plan",
-            help="Train nothing: show the network, each automatic choice with its reason, and "
-            "about how long the training would take.",
-            rich_help_panel=options.MOST_USED,
-        ),
-    ] = False,
+    recipe: RecipeFile = None,
+    name: RunName = None,
+    repeats: Repeats = 1,
+    folds: Folds = None,
+    plan: PlanOnly = False,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
