@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -77,3 +78,20 @@ def test_imports_within_a_room_go_one_way(room: str) -> None:
                 if other.startswith(room + ".") and there != here:
                     below[here].add(there)
     list(TopologicalSorter(below).static_order())  # raises CycleError, with the circle
+
+
+# What only some systems have. Their one home has the others' way beside it.
+_SOME_SYSTEMS = re.compile(
+    r"\b(fcntl|msvcrt|_winapi|import resource|killpg|memfd_create|getuid|geteuid|sysconf|setitimer"
+    r"|pthread_sigmask|O_NOFOLLOW|O_DIRECTORY|O_NONBLOCK|signal\.SIGKILL|sys\.platform"
+    r"|os\.(link|fork|nice|name|sync|setsid|waitpid))\b|/proc/"
+)
+
+
+def test_one_module_knows_the_operating_systems_apart() -> None:
+    found = {
+        module_of(file): sorted({match.group() for match in _SOME_SYSTEMS.finditer(text)})
+        for file in FILES
+        if _SOME_SYSTEMS.search(text := file.read_text(encoding="utf-8"))
+    }
+    assert list(found) == ["opsin.core.operating_system"], found

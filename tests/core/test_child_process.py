@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from opsin.core.child_process import (
     child_environment,
-    end_group,
     error_from,
     error_values,
-    exit_reason,
     module_command,
 )
 from opsin.core.errors import ImageError, OpsinError
@@ -50,23 +45,3 @@ def test_an_error_of_another_name_is_opsins_own() -> None:
     error = error_from(["annotations", "a", "b", "c"])
     assert type(error) is OpsinError
     assert error.args == ("a", "b", "c")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
-def test_a_group_ends_with_what_it_started() -> None:
-    script = (
-        "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); "
-        "print(child.pid, flush=True); child.wait()"
-    )
-    leader = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True
-    )
-    assert leader.stdout is not None
-    with leader.stdout as output:
-        assert int(output.readline()) > 0
-        end_group(leader.pid)
-        assert output.read() == b""  # the pipe closes once both have ended
-    assert exit_reason(leader.wait()) == signal.Signals.SIGKILL.name
-    end_group(leader.pid)  # and once more, where nothing is left
-    with pytest.raises(ProcessLookupError):
-        os.kill(leader.pid, 0)

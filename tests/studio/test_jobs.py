@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import OpsinError, RunError, StorageError
+from opsin.core.operating_system import is_locked
 from opsin.studio.jobs.job import Job, command, new_job, read_job, write_job
-from opsin.studio.jobs.job_process import _held
+from opsin.studio.jobs.job_process import _LOCK
 from opsin.studio.jobs.queue import BESIDE, Queue
 from opsin.studio.not_found import NotThere
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
@@ -254,7 +255,7 @@ time.sleep(60)
     os.kill(pid, signal.SIGKILL)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    until(queue, lambda: not _held(queue._shelf.folder(job)))
+    until(queue, lambda: not is_locked(queue._shelf.folder(job) / _LOCK))
 
 
 def test_a_job_is_running_on_the_disk_before_its_process_is(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,63 +190,11 @@ def test_weights_that_are_too_many_are_named_as_the_cause() -> None:
         fit_memory(recipe, layers, device=CPU, free=1_000_000_000)
 
 
-def system(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-MEMINFO = "MemTotal:       24684544 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
-
-
-def test_the_systems_free_memory(tmp_path: Path) -> None:
-    assert available(CPU, system(tmp_path, {"proc/meminfo": MEMINFO})) == 8_000_000 * 1024
-
-
-@pytest.mark.parametrize("mount", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
-def test_a_containers_limit_version_2(tmp_path: Path, mount: str) -> None:
-    files = {
-        "proc/meminfo": MEMINFO,
-        "proc/self/cgroup": "0::/box/job:1\n",
-        f"{mount}/box/job:1/memory.max": "max\n",
-        f"{mount}/box/job:1/memory.current": "500000000\n",
-        f"{mount}/box/memory.max": "2000000000\n",
-        f"{mount}/box/memory.current": "1500000000\n",
-        f"{mount}/box/memory.stat": "anon 900000000\nfile 600000000\ninactive_file 400000000\n",
-    }
-    assert available(CPU, system(tmp_path, files)) == 900_000_000
-
-
-def test_a_containers_limit_version_1_is_found_where_its_own_path_is_hidden(tmp_path: Path) -> None:
-    memory = "sys/fs/cgroup/memory"
-    files = {
-        "proc/meminfo": MEMINFO,
-        "proc/self/cgroup": "9:cpu,cpuacct:/\n4:memory:/docker/0a1b\n0::/\n",
-        f"{memory}/memory.limit_in_bytes": "1000000000\n",
-        f"{memory}/memory.usage_in_bytes": "800000000\n",
-        f"{memory}/memory.stat": "inactive_file 1\ntotal_inactive_file 100000000\n",
-    }
-    assert available(CPU, system(tmp_path, files)) == 300_000_000
-    unlimited = {f"{memory}/memory.limit_in_bytes": "9223372036854771712\n"}
-    assert available(CPU, system(tmp_path, unlimited)) == 8_000_000 * 1024
-
-
-def test_a_full_container_leaves_nothing(tmp_path: Path) -> None:
-    files = {
-        "proc/meminfo": MEMINFO,
-        "proc/self/cgroup": "0::/\n",
-        "sys/fs/cgroup/memory.max": "1000\n",
-        "sys/fs/cgroup/memory.current": "2000\n",
-    }
+def test_a_machine_without_free_memory_trains_nothing() -> None:
     recipe, layers = parts((8, 8, 1), model="mlp")
-    free = available(CPU, system(tmp_path, files))
-    assert free == 0
     with pytest.raises(RecipeError, match="there are 0 B"):
-        fit_memory(recipe, layers, device=CPU, free=free)
+        fit_memory(recipe, layers, device=CPU, free=0)
 
 
 def test_the_real_system_says_something_sensible() -> None:
-    free = available(CPU)
-    assert free is None or 10_000_000 < free < 1 << 50
+    assert 10_000_000 < available(CPU) < 1 << 50

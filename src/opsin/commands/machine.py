@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import psutil
 
 from opsin._version import __version__
 from opsin.core.defaults import cores
+from opsin.core.operating_system import processor_name
 
 
 @dataclass(frozen=True)
@@ -84,32 +83,10 @@ def this_machine(*, gpu: str | None = None, torch: str | None = None) -> Machine
     # Not where the system has no such notion.
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return Machine(
-        cpu=_cpu(),
+        cpu=processor_name(),
         threads=cores(),
-        memory=_memory(),
+        memory=psutil.virtual_memory().total,
         load=load,
         gpu=gpu,
         versions=versions | ({"torch": torch} if torch else {}),
     )
-
-
-def _cpu() -> str:
-    """Name the processor as its maker does, or at least its kind."""
-    about = Path("/proc/cpuinfo")
-    if about.is_file():
-        for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return " ".join(line.partition(":")[2].split())
-    if sys.platform == "darwin":
-        asked = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        told = subprocess.run(asked, check=False, capture_output=True, text=True)  # noqa: S603
-        if told.returncode == 0 and told.stdout.strip():
-            return told.stdout.strip()
-    return platform.processor() or platform.machine() or "a processor without a name"
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has no such call
-        return None

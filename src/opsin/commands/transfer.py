@@ -27,6 +27,7 @@ from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import NamesInUse, legal_name
+from opsin.core.operating_system import sync_folder
 from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
 from opsin.data import sources
 from opsin.data.dataset import Dataset
@@ -340,14 +341,8 @@ def _as_csv(columns: dict[str, Sequence[str]]) -> bytes:
 
 def _sync_folders(root: Path) -> None:
     """Bring the names of files to the disk, where the system lets folders be opened."""
-    if os.name == "nt":
-        return
     for folder, _, _ in os.walk(root):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(folder)
 
 
 def _sizes(folder: Path) -> list[int]:

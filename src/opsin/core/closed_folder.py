@@ -14,13 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 
-# Elsewhere (Windows) there are no handles of folders: names are looked at before they are used.
-_BY_HANDLE: Final = {os.open, os.stat, os.unlink, os.mkdir, os.rmdir, os.link, os.rename} <= (
-    os.supports_dir_fd
+from opsin.core.operating_system import (
+    FOLDER_HANDLES,
+    NO_LINK,
+    NO_WAITING,
+    hard_link,
+    open_folder,
 )
-_FLAGS: Final = (
-    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-)
+
 _MODES: Final = {
     "rb": os.O_RDONLY,
     "rb+": os.O_RDWR,
@@ -66,8 +67,9 @@ class ClosedFolder:
     def __init__(self, path: Path, *, _handle: int | None = None) -> None:
         self.path = path
         self._handle = _handle
-        if _handle is None and _BY_HANDLE:
-            self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        # Without handles (Windows), names are looked at before they are used.
+        if _handle is None and FOLDER_HANDLES:
+            self._handle = open_folder(path)
 
     def __enter__(self) -> ClosedFolder:
         return self
@@ -84,7 +86,7 @@ class ClosedFolder:
     def _at(self, name: str) -> str:
         if not is_plain_name(name):
             raise OSError(errno.EINVAL, "Not the name of a file in this folder", name)
-        return name if _BY_HANDLE else str(self.path / name)
+        return name if FOLDER_HANDLES else str(self.path / name)
 
     def folder(self, name: str, *, make: bool = False) -> ClosedFolder:
         """Open a folder right inside this one.
@@ -102,10 +104,9 @@ class ClosedFolder:
                 os.mkdir(place, dir_fd=self._handle)
         if not stat.S_ISDIR(self.stat(name).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "Not a folder of its own, maybe a link", name)
-        if not _BY_HANDLE:
+        if not FOLDER_HANDLES:
             return ClosedFolder(self.path / name)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        return ClosedFolder(self.path / name, _handle=os.open(place, flags, dir_fd=self._handle))
+        return ClosedFolder(self.path / name, _handle=open_folder(place, within=self._handle))
 
     def stat(self, name: str) -> os.stat_result:
         """Return what a name is, itself: of a link, not of what it leads to.
@@ -133,7 +134,7 @@ class ClosedFolder:
         if mode != "xb" and (mode != "ab" or self.has(name)):
             # Opening some devices does something by itself, so they are not even opened.
             _check_regular(self.stat(name), name)
-        handle = os.open(place, _MODES[mode] | _FLAGS, 0o666, dir_fd=self._handle)
+        handle = os.open(place, _MODES[mode] | NO_LINK | NO_WAITING, 0o666, dir_fd=self._handle)
         try:
             _check_regular(os.fstat(handle), name)
             opened: Any = open(handle, mode, buffering=0 if mode == "ab" else -1)  # noqa: SIM115, PTH123
@@ -148,10 +149,7 @@ class ClosedFolder:
         Raises:
             OSError: It is taken, or the system refuses it.
         """
-        os.link(
-            self._at(name), to._at(new), src_dir_fd=self._handle, dst_dir_fd=to._handle,
-            follow_symlinks=not _BY_HANDLE,
-        )  # fmt: skip
+        hard_link(self._at(name), to._at(new), within=self._handle, into=to._handle)
 
     def rename(self, name: str, to: ClosedFolder, new: str) -> None:
         """Give a file another name, in place of whatever bears it.

@@ -8,8 +8,10 @@ import unicodedata
 from collections.abc import Callable
 from typing import Final
 
-# What Windows, or a shell's or a URL's rules, keep for themselves.
-_TAKEN: Final = re.compile(r'[<>:"/\\|?*%]')
+#: Characters that Windows lets no name hold.
+RESERVED: Final = '/\\:*?"<>|'
+# Those, and what a URL's rules keep for themselves.
+_TAKEN: Final = re.compile(f"[{re.escape(RESERVED)}%]")
 # Devices of Windows, which no file may be called after, whatever its suffix.
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\.|$)", re.I)
 # Bytes of the longest legal name, its number included; systems take 255, some tools add to that.
@@ -27,13 +29,23 @@ def legal_name(name: str) -> str:
     """
     text = unicodedata.normalize("NFC", name)
     text = _TAKEN.sub("-", "".join(c if c.isprintable() else "-" for c in text)).strip(" .")
-    if _DEVICE.match(text):
+    if is_device(text):
         text = f"_{text}"
     stem, suffix = os.path.splitext(text)  # noqa: PTH122  a Path would take "." apart
     if len(suffix.encode()) > 20:  # no suffix then, but a sentence
         stem, suffix = text, ""
     stem = stem.encode()[: _LONGEST - len(suffix.encode())].decode("utf-8", "ignore")
     return stem.rstrip(" .") + suffix or "_"
+
+
+def is_device(name: str) -> bool:
+    """Tell whether Windows would take a name for a device, whatever its suffix.
+
+    Example:
+        >>> is_device("aux"), is_device("Con.jpg"), is_device("cone.jpg")
+        (True, True, False)
+    """
+    return _DEVICE.match(name) is not None
 
 
 def free_name(name: str, used: Callable[[str], bool]) -> str:

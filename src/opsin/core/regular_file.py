@@ -7,9 +7,7 @@ import os
 import stat
 from typing import Any, BinaryIO, cast
 
-# On Windows there are neither pipes nor devices among the files, and text would be translated.
-_WAIT_FOR_NOBODY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+from opsin.core.operating_system import NO_LINK, NO_WAITING
 
 
 def open_regular(
@@ -37,7 +35,7 @@ def open_regular(
     def opener(name: str, flags: int) -> int:
         # Opening some devices does something by itself, so they are not even opened.
         _check(os.stat(name, follow_symlinks=follow_links))  # noqa: PTH116  a name, not a path
-        handle = os.open(name, flags | _WAIT_FOR_NOBODY | (0 if follow_links else _NO_LINK))
+        handle = os.open(name, flags | NO_WAITING | (0 if follow_links else NO_LINK))
         try:
             # Meanwhile the name may lead elsewhere; the open file is what it is.
             _check(os.fstat(handle))

@@ -23,16 +23,15 @@ from typing import BinaryIO, Final, cast
 
 from opsin.core.child_process import (
     child_environment,
-    end_first,
     error_from,
     error_values,
     exit_reason,
-    limit_process,
     module_command,
     take_output,
 )
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.framing import Header, pack, receive, whole
+from opsin.core.operating_system import end_first, ended_after, limit_process
 
 #: Seconds and bytes of memory that opening one file may take.
 SECONDS: Final = 5.0
@@ -226,19 +225,16 @@ def echo(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
 def _serve(task: Task, seconds: float, source: BinaryIO, target: BinaryIO) -> None:
     """Run the task for each frame until the other side closes."""
     while (frame := receive(cast(io.BufferedIOBase, source))) is not None:
-        # Where the owner was killed meanwhile, nobody else ends what loops.
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, seconds + 1)
         parts: Sequence[bytes] = ()
         try:
-            answer, parts = task(*frame)
+            # The owner ends what takes too long, unless it was killed meanwhile.
+            with ended_after(seconds + 1):
+                answer, parts = task(*frame)
             reply: Header = {"answer": answer}
         except OpsinError as error:
             reply = {"error": error_values(error)}
         except MemoryError:
             reply = {"error": ["MemoryError"]}
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
         for part in pack(reply, parts):
             target.write(part)
         target.flush()
@@ -250,8 +246,7 @@ def main() -> None:
     module, function = where.split(":")
     target = take_output()
     end_first()
-    if sys.platform != "win32":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
     warnings.simplefilter("ignore")
     task: Task = getattr(importlib.import_module(module), function)
     limit_process(int(memory))

@@ -11,11 +11,14 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import filelock
+
 from opsin.core.errors import StorageError
+from opsin.core.operating_system import sync_folder
 
 # Names of temporary files and folders. What bears one is swept away, so they are none that a user
 # would choose.
@@ -122,6 +125,36 @@ def write_json(path: Path, content: Any) -> None:
     write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
+@contextlib.contextmanager
+def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Keep other processes out of the block; the system lets them in when this process ends.
+
+    Where the file system has no locks, as some network disks, no process waits for another.
+
+    Args:
+        lock: A file for this; it stays, empty.
+        wait: Called once where another process is inside.
+
+    Raises:
+        OSError: The lock's file cannot be made.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(lock)
+    try:
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            wait()
+            held.acquire(poll_interval=0.1)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    try:
+        yield
+    finally:
+        held.release()
+
+
 def check_writable(path: Path) -> None:
     """See that a file can be written at ``path``, before long work is done for it.
 
@@ -151,10 +184,10 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file or directory to the disk, where the system lets directories be opened."""
-    if path.is_dir() and os.name == "nt":
+    if path.is_dir():
+        sync_folder(path)
         return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.event_log import EventLog
 from opsin.core.events import Watcher
+from opsin.core.storage import exclusive
 from opsin.data.cache import cache_root, digest_rows, new_array
 
 #: The arrays that go into the cache with the set.
@@ -105,18 +106,13 @@ def alone(key: str, watcher: Watcher) -> Iterator[None]:
         OSError: The disk refuses the lock.
     """
     parent = cache_root() / "partial"
-    parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
-    lock = filelock.FileLock(parent / f"{key}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+
+    def wait() -> None:
         watcher.note("another Opsin is reading the same images; waiting for it to finish")
-        lock.acquire()
-    try:
+
+    with exclusive(parent / f"{key}.lock", wait):
         yield
-    finally:
-        lock.release()
 
 
 def _sweep(parent: Path) -> None:

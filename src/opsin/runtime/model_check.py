@@ -21,10 +21,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from opsin.core.child_process import limit_memory
 from opsin.core.errors import ModelFileError, SandboxError, StorageError
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata, Preparation
+from opsin.core.operating_system import limit_memory, only_we_write
 from opsin.core.regular_file import open_regular
 from opsin.core.sandbox import Sandbox
 from opsin.core.storage import write_bytes, write_json
@@ -117,13 +117,7 @@ def _known(content: bytes) -> Path:
 
 def _is_own(place: Path) -> bool:
     """Tell whether nobody else can have written a note: a cache may lie in a shared folder."""
-    if not hasattr(os, "getuid"):
-        return True
-    for part in (place, place.parent):
-        found = part.lstat()
-        if found.st_uid != os.getuid() or stat.S_ISLNK(found.st_mode) or found.st_mode & 0o022:
-            return False
-    return True
+    return all(only_we_write(part.lstat()) for part in (place, place.parent))
 
 
 def _remember(place: Path, most: int | None) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import binascii
-import contextlib
-import ctypes
 import gc
 import json
 import re
@@ -20,6 +18,7 @@ from typing import Final
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
+from opsin.core.operating_system import return_memory
 from opsin.server.form import Form, Upload, too_many
 from opsin.server.http_errors import SlowRequest, WrongMediaType
 from opsin.server.predict_requests import Overloaded, TooLarge
@@ -74,18 +73,8 @@ class MemoryBudget:
         self._given += size
         if self._given >= _TRIMMED:
             self._given = 0
-            _trim()
-
-
-def _trim() -> None:
-    """Give free memory back to the system, where the C library keeps it (glibc).
-
-    It returns only what lies at the end of its heap by itself; pieces of bodies lie anywhere, and
-    the process would seem to grow for hours.
-    """
-    gc.collect()  # an error's traceback may hold a body in a circle
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+            gc.collect()  # an error's traceback may hold a body in a circle
+            return_memory()
 
 
 class Body:

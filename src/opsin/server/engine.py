@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -14,6 +13,7 @@ from opsin.core.defaults import cores
 from opsin.core.errors import ImageError, RecipeError
 from opsin.core.format import counted, file_size
 from opsin.core.framing import Header
+from opsin.core.operating_system import CHILDREN_INHERIT
 from opsin.server.crash_quarantine import CrashQuarantine, QuarantineVerdict
 from opsin.server.model_registry import ModelRegistry
 from opsin.server.observer import SILENT_OBSERVER, Load, Observer
@@ -151,7 +151,7 @@ class Engine:
         Raises:
             OpsinError: A model cannot be opened.
         """
-        if os.name == "nt":  # a process cannot be handed a socket there as it is here
+        if not CHILDREN_INHERIT:
             raise RecipeError(
                 "Linux or macOS", "this is Windows", "Serve from its Linux subsystem (WSL)."
             )

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -147,10 +146,10 @@ def _announce(
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
+    try:
+        import uvloop  # noqa: PLC0415  there is none for Windows
+    except ImportError:
         return None
-    import uvloop  # noqa: PLC0415  there is none for Windows
-
     return uvloop.new_event_loop
 
 

@@ -24,9 +24,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from opsin.core.child_process import end_first, error_values
+from opsin.core.child_process import error_values
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.framing import Header, pack, receive
+from opsin.core.operating_system import end_first, lower_priority
 from opsin.data.blank_images import has_no_contrast
 from opsin.data.images import look_at
 from opsin.inspection.occlusion import occlusion_map
@@ -328,8 +329,7 @@ def main() -> None:
     """Serve the socket that is this process's standard input."""
     end_first()  # a worker is replaced, the server is not
     # The server comes first: it must always have time to refuse a request.
-    with contextlib.suppress(OSError):
-        os.nice(5)
+    lower_priority()
     # Oddities of clients' images would fill the log; the clients get them in their answers.
     warnings.simplefilter("ignore")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from opsin.core.child_process import child_environment, error_from, module_command
 from opsin.core.framing import Header, Unpacker, pack
+from opsin.core.operating_system import stop_signals_blocked
 from opsin.server.predict_requests import WorkerDied
 from opsin.server.served_model import ModelVersion
 
@@ -216,24 +215,12 @@ def _died() -> WorkerDied:
 
 
 def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
-    with _stop_signals_blocked():
+    # Ctrl-C reaches every process of the group, but accepted images are still to be answered: the
+    # server decides when its workers end.
+    with stop_signals_blocked():
         return subprocess.Popen(  # noqa: S603  the interpreter that runs this
             module_command("opsin.server.worker"),
             stdin=connection.fileno(),
             stdout=subprocess.DEVNULL,
             env=child_environment(one_thread=True),  # there is one worker for each core
         )
-
-
-@contextlib.contextmanager
-def _stop_signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C and SIGTERM, in the processes that are started meanwhile, too.
-
-    Both reach every process of the group, but accepted images are still to be answered: the server
-    decides when its workers end.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

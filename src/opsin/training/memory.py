@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -15,6 +12,7 @@ import torch
 from opsin.core.errors import RecipeError
 from opsin.core.format import file_size
 from opsin.core.metadata import Layer
+from opsin.core.operating_system import memory_left
 from opsin.core.recipe import Recipe
 
 # Bytes of a float32.
@@ -152,8 +150,6 @@ def fit_memory(
         RecipeError: It does not fit.
     """
     free = available(device) if free is None else free
-    if free is None:
-        return recipe, None
     gpu = device.type != "cpu"
     if gpu and images < _GPU_SHARE * free:
         free -= images
@@ -206,83 +202,16 @@ def _advice(need: Need, smaller: Recipe | None, *, gpu: bool) -> str:
     return f"Give fewer --hidden units or a smaller --size{elsewhere}."
 
 
-def available(device: torch.device, system: Path = Path("/")) -> int | None:
-    """Return how many bytes a training may still take, or ``None`` where nobody says.
-
-    On a CPU that is the least of what the system has free, what the process's control groups leave
-    (the limits of containers and of batch systems), and what its own limits leave (``ulimit -v``).
+def available(device: torch.device) -> int:
+    """Return how many bytes a training may still take.
 
     Args:
         device: Where to train.
-        system: Root of the system's files.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    bounds = [_system_free(system), *_groups_leave(system), *_limits_leave(system)]
     if device.type == "mps":
         taken = torch.mps.driver_allocated_memory()
-        bounds.append(torch.mps.recommended_max_memory() - taken)
-    known = [bound for bound in bounds if bound is not None]
-    return max(0, min(known)) if known else None
-
-
-def _system_free(system: Path) -> int | None:
-    free = _fields(system / "proc/meminfo").get("MemAvailable")
-    if free is not None:
-        return 1024 * free
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        # Without Linux's files, all that the machine has is at least a bound.
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
-
-
-def _groups_leave(system: Path) -> Iterator[int]:
-    """Yield what each control group above this process leaves, of version 1 and 2.
-
-    Pages of files that nobody uses at the moment are given back when memory is short.
-    """
-    for line in _text(system / "proc/self/cgroup").splitlines():
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            mounts = [system / "sys/fs/cgroup", system / "sys/fs/cgroup/unified"]
-            names = ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mounts = [system / "sys/fs/cgroup/memory"]
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        limit, usage, spare = names
-        below = Path(place.lstrip("/"))
-        for mount in mounts:
-            for folder in (mount / below, *(mount / parent for parent in below.parents)):
-                most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
-                if most.isdigit() and used.isdigit():
-                    idle = _fields(folder / "memory.stat").get(spare, 0)
-                    yield int(most) - int(used) + idle
-
-
-def _limits_leave(system: Path) -> Iterator[int]:
-    """Yield what the process's own limits leave: of addresses, and of data."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415  Windows has none
-
-    used = _fields(system / "proc/self/status")
-    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
-        most, _ = resource.getrlimit(limit)
-        if most != resource.RLIM_INFINITY and field in used:
-            yield most - 1024 * used[field]
-
-
-def _fields(file: Path) -> dict[str, int]:
-    """Return the lines of a file that hold a name and a whole number."""
-    lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+        return max(0, min(memory_left(), torch.mps.recommended_max_memory() - taken))
+    return memory_left()

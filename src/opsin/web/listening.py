@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Final
 
 from opsin.core.errors import RecipeError
+from opsin.core.operating_system import allow_open_files, reuse_address
 
 # Files, sockets included, that a server wants to hold open.
 _FILES: Final = 65_536
@@ -37,8 +36,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
                 name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             held = stack.enter_context(socket.socket(family, kind, protocol))
-            if os.name == "posix":  # elsewhere it would let two servers have the same port
-                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reuse_address(held)
             held.bind(address)
         yield held
 
@@ -88,15 +86,7 @@ def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.sock
 
 def allow_many_files() -> None:
     """Raise the number of open files to what the system grants: each connection is one."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415  there is none on Windows
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    allow_open_files(_FILES)
 
 
 def _is_in_use(error: RecipeError) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.errors import RecipeError, StorageError
+from opsin.core.operating_system import is_private
 
 #: Environment variable that the command line reads a token from.
 TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
@@ -83,11 +84,11 @@ def token_from_file(path: str | os.PathLike[str]) -> str:
 def _read_token(path: Path) -> str:
     with path.open("rb") as file:
         # Of the open file: whoever owns the folder could put another in its place meanwhile.
-        mode = os.fstat(file.fileno()).st_mode
-        if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        found = os.fstat(file.fileno())
+        if not is_private(found):
             raise RecipeError(
                 "a token file that only its owner can read",
-                f"{path} has the mode {stat.S_IMODE(mode):04o}",
+                f"{path} has the mode {stat.S_IMODE(found.st_mode):04o}",
                 f"Others may know the token by now: delete the file and let Opsin make another, "
                 f"or, if nobody else has an account here: chmod 600 {path}",
             )

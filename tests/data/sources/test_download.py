@@ -14,6 +14,7 @@ import pytest
 
 from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
+from opsin.core.storage import exclusive
 from opsin.data.sources import download
 from opsin.data.sources.published import Published, locate
 from tests.data.sources.conftest import Notes, Server
@@ -163,8 +164,8 @@ def test_who_waits_is_told(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     holder = """
 import sys, pathlib
-from opsin.data.sources.download import alone
-with alone(pathlib.Path(sys.argv[1]), print):
+from opsin.core.storage import exclusive
+with exclusive(pathlib.Path(sys.argv[1]), print):
     print("in", flush=True)
     input()
 """
@@ -179,6 +180,6 @@ with alone(pathlib.Path(sys.argv[1]), print):
             waits.append("waiting")
             process.kill()  # a dead process holds nothing
 
-        with download.alone(lock, wait):
+        with exclusive(lock, wait):
             pass
     assert waits == ["waiting"]

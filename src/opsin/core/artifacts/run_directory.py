@@ -25,9 +25,9 @@ from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_arrays import RunArrays, check_predictions, check_split
 from opsin.core.artifacts.run_notes import NAME_MOST, NOTE_MOST, RunNotes
 from opsin.core.artifacts.run_status import RunStatus, State
-from opsin.core.child_process import process_exists
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import RecipeError, RunError
+from opsin.core.operating_system import process_exists
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
@@ -417,9 +417,7 @@ def _alive(pid: int, heartbeat: float) -> bool:
     A number may by now be another process's, so the heartbeat has a say as well.
     """
     age = time.time() - heartbeat
-    if os.name == "nt" or age > _STALE:  # on Windows, asking by signal would end the process
-        return age < 120
-    return process_exists(pid)
+    return age <= _STALE and process_exists(pid)
 
 
 def find_classifier(model: str | os.PathLike[str]) -> Path:

@@ -16,6 +16,7 @@ from typing import IO
 from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import free_name
+from opsin.core.operating_system import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import sources
 from opsin.data.cache import cache_root
@@ -68,8 +69,7 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
     if not target.is_dir():
         with scratch_directory(kept) as scratch:
             _unpack_into(scratch, path, watcher)
-            if hasattr(os, "sync"):  # not on Windows
-                os.sync()  # once for all, for a tree may have a million files
+            sync_all()  # once for all, for a tree may have a million files
             publish_directory(scratch, target)
     return _unwrapped(target)
 

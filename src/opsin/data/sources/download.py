@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from ssl import SSLError
-from typing import IO, Any
+from typing import Any
 
 from opsin.core.errors import DownloadError
 from opsin.core.storage import write_json
@@ -135,44 +132,6 @@ def _read_mark(target: Path, url: str) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return mark if isinstance(mark, str) and mark.isprintable() else None
-
-
-@contextlib.contextmanager
-def alone(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Keep other processes out of the block; the system ends it when a process dies.
-
-    Args:
-        lock: A file for this; it stays, empty.
-        wait: Is called once where another process is inside.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("ab") as file:
-        told = False
-        while not _take(file):
-            if not told:
-                wait()
-            told = True
-            time.sleep(0.1)
-        yield
-
-
-def _take(file: IO[bytes]) -> bool:
-    """Try to lock a file until it is closed; ``False`` where another process has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415  there is none elsewhere
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415  there is none on Windows
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        # A network disk without locks: two at once then cost time, and the checksum finds the rest.
-        return True
-    return True
 
 
 def fetch_debian_package(package: str, folder: Path) -> Path:

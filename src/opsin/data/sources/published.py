@@ -16,7 +16,7 @@ from typing import cast
 from opsin.core.errors import DownloadError
 from opsin.core.events import Watcher
 from opsin.core.regular_file import open_regular
-from opsin.core.storage import publish_directory, scratch_directory, storage_errors
+from opsin.core.storage import exclusive, publish_directory, scratch_directory, storage_errors
 from opsin.data.cache import cache_root
 from opsin.data.sources import download, idx
 
@@ -63,7 +63,7 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
             return folder
     with (
         storage_errors(kept),
-        download.alone(
+        exclusive(
             kept / f"{name}.lock",
             lambda: watcher.note(f"Another process is fetching {name}; this one waits for it."),
         ),

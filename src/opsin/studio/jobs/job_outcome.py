@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -56,9 +55,9 @@ def _without_a_word(job: Job, folder: Path, status: int | None) -> tuple[State, 
             "its process was ended at once; what it did since its last checkpoint is lost",
         )
     if status is not None and status < 0:
-        killed = status == -signal.SIGKILL
         name = exit_reason(status)
-        return "failed", f"its process was ended by {name}{' (killed, or out of memory)' * killed}"
+        killed = " (killed, or out of memory)" if name == "SIGKILL" else ""
+        return "failed", f"its process was ended by {name}{killed}"
     lines = [line.strip() for line in read_log(folder, 20) if line.strip()]
     last = f"; its last words: {lines[-1][:_MOST]}" if lines else ""
     if status is None or status == 0:

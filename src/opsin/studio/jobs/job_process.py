@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.core.child_process import child_environment, end_group, process_exists
+from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
+from opsin.core.operating_system import (
+    CHILDREN_INHERIT,
+    end_group,
+    inheritable_lock,
+    interrupt,
+    is_locked,
+    process_exists,
+)
 from opsin.studio.jobs.job import LOG, OUTPUT
-
-if sys.platform != "win32":
-    import fcntl
 
 _LOCK: Final = "alive.lock"
 
@@ -42,7 +44,7 @@ class Children:
             RunError: One is at work for this job, there is no command line, or the system has no
                 such locks.
         """
-        if sys.platform == "win32":
+        if not CHILDREN_INHERIT:
             raise RunError(
                 "Linux or macOS, where a job is a lock that its process holds",
                 "this is Windows",
@@ -52,22 +54,21 @@ class Children:
             raise RunError(
                 "a job with a command line", "its file was damaged", "Remove it, and ask again."
             )
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    "a job that nobody works on", "its process is there", "Wait for its end."
-                ) from None
-            with (folder / OUTPUT).open("wb") as out, (folder / LOG).open("ab") as log:
+            # After this block the child alone holds the lock.
+            with (
+                inheritable_lock(folder / _LOCK) as lock,
+                (folder / OUTPUT).open("wb") as out,
+                (folder / LOG).open("ab") as log,
+            ):
                 child = subprocess.Popen(  # noqa: S603  a list that we built
                     argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
-                    start_new_session=True, pass_fds=(handle,), env=child_environment(),
+                    start_new_session=True, pass_fds=(lock,), env=child_environment(),
                 )  # fmt: skip
-        finally:
-            # From here on the child alone holds the lock.
-            os.close(handle)
+        except BlockingIOError:
+            raise RunError(
+                "a job without a process", "its process is at work", "Wait for its end."
+            ) from None
         self._own[folder] = child
         return child.pid
 
@@ -77,7 +78,7 @@ class Children:
         Where its own process is gone and something that it started still holds the lock, that is
         ended: it works for nobody.
         """
-        if not _held(folder):
+        if not is_locked(folder / _LOCK):
             return False
         own = self._own.get(folder)
         gone = own.poll() is not None if own else pid is not None and not process_exists(pid)
@@ -104,26 +105,9 @@ class Children:
         """Ask the process to stop, as Ctrl-C does; nothing where it is gone."""
         if pid is not None and self.alive(folder, pid):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
+                interrupt(pid)
 
     def end(self, folder: Path, pid: int | None) -> None:
         """End the process, and what it started, at once."""
         if pid is not None and self.alive(folder, pid):
             end_group(pid)
-
-
-def _held(folder: Path) -> bool:
-    """Tell whether somebody holds the lock of a job's folder."""
-    if sys.platform == "win32":
-        return False
-    try:
-        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 _NVIDIA: Final = "nvidia-smi"
 _ASKED: Final = "name,utilization.gpu,memory.used,memory.total"
@@ -43,7 +44,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Free:
-    """Room on the disk that a folder lies on, in bytes."""
+    """Bytes of memory or of a disk, all of them and those that are free."""
 
     total: int
     free: int
@@ -68,24 +69,19 @@ class Gpu:
 
 def of_process(pid: int) -> Use | None:
     """Return what a process used; ``None`` where it is gone or the system does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        # proc(5): after the name in brackets, user and system time are fields 14 and 15, the
-        # pages in memory field 24; the name may hold blanks and brackets itself.
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        fields = text.rpartition(")")[2].split()
-        ticks = int(fields[11]) + int(fields[12])
-        memory = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-        return Use(ticks / os.sysconf("SC_CLK_TCK"), memory, time.monotonic())
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        with process.oneshot():
+            times = process.cpu_times()
+            memory = process.memory_info().rss
+        return Use(times.user + times.system, memory, time.monotonic())
     return None
 
 
-def memory() -> Free | None:
-    """Return the machine's memory, all of it and what can be had; ``None`` if nobody tells."""
-    with contextlib.suppress(OSError, ValueError, KeyError, IndexError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        found = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        return Free(found["MemTotal"], found["MemAvailable"])
-    return None
+def memory() -> Free:
+    """Return the machine's memory, all of it and what is available."""
+    found = psutil.virtual_memory()
+    return Free(found.total, found.available)
 
 
 def disk(path: Path) -> Free:

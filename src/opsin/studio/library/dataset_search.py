@@ -16,11 +16,11 @@ from opsin.core.child_process import (
     child_environment,
     error_from,
     error_values,
-    limit_memory,
     module_command,
 )
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.framing import Header
+from opsin.core.operating_system import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.errors import SourceError
+from opsin.core.file_names import RESERVED, is_device
+from opsin.core.operating_system import NOT_IN_NAMES, sync_all
 from opsin.core.storage import publish_directory, scratch_directory, storage_errors
 from opsin.data.formats import HEIF_SUFFIXES
 from opsin.data.image_tree import is_image_name, is_visible
@@ -27,8 +29,6 @@ _DIGITS: Final = 16
 # Files that an error names.
 _NAMED: Final = 3
 _DEEPEST: Final = 32
-# Other systems have more that no name may hold.
-_FORBIDDEN: Final = "/\\" if os.name != "nt" else '/\\:*?"<>|'
 
 
 def arrange(
@@ -84,8 +84,7 @@ def arrange(
     else:
         with scratch_directory(into.parent) as scratch, _all_or_none() as moved:
             _move(places, scratch, moved)
-            if hasattr(os, "sync"):  # not on Windows
-                os.sync()  # once for all, for there may be many
+            sync_all()  # once for all, for there may be many
             publish_directory(scratch, into)
     return into
 
@@ -129,11 +128,12 @@ def file_name(title: str) -> str:
         >>> file_name(" Cats / dogs "), file_name("..")
         ('Cats - dogs', 'Upload')
     """
-    clean = "".join("-" if each in _FORBIDDEN else each for each in title if each.isprintable())
+    clean = "".join("-" if each in RESERVED else each for each in title if each.isprintable())
     clean = clean.encode("utf-8", "ignore").decode().strip().lstrip(".").strip()
     while len(clean.encode()) > _NAME_MOST:
         clean = clean[:-1]
-    return clean if clean and is_visible(clean) else "Upload"
+    clean = clean.rstrip(" .")
+    return clean if clean and is_visible(clean) and not is_device(clean) else "Upload"
 
 
 def class_name(text: str) -> str:
@@ -156,13 +156,13 @@ def class_name(text: str) -> str:
         name
         and is_visible(name)
         and name.isprintable()
-        and not (long or set(name) & set(_FORBIDDEN))
+        and not (long or set(name) & set(NOT_IN_NAMES))
     ):
         return name
     raise SourceError(
         f"a class name of 1 to {_MOST_BYTES} bytes that a folder can have",
         f"got {name!r:.80}" if name else "it is empty",
-        f"Use printable characters but {' '.join(_FORBIDDEN)}, and no dot at the beginning.",
+        f"Use printable characters but {' '.join(NOT_IN_NAMES)}, and no dot at the beginning.",
     )
 
 

@@ -182,9 +182,8 @@ class _Live:
                 words.append(f"{cores:.1f} of {defaults.cores()} cores")
             self._use = use
             words.append(f"{file_size(use.memory)} of memory")
-        free = machine_use.memory()
-        if free is not None:
-            words.append(f"{file_size(free.free)} of {file_size(free.total)} free")
+        memory = machine_use.memory()
+        words.append(f"{file_size(memory.free)} of {file_size(memory.total)} free")
         for each in machine_use.gpu():
             share_of = f"{100 * each.share:.0f}%, " if each.share is not None else ""
             words.append(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.format import ago, clock, with_interval
+from opsin.core.operating_system import command_line, interrupt
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages import live, mistakes, report
@@ -303,7 +302,7 @@ def _interrupt(directory: RunDirectory) -> None:
     if state != "running" or not _works_on(pid, directory.path):
         raise RunError("a run that is being trained", "its process is gone", "Load this page anew.")
     try:
-        os.kill(pid, signal.SIGINT)
+        interrupt(pid)
     except (ProcessLookupError, PermissionError) as error:
         raise RunError(
             "a training of this user", f"its process {pid} cannot be told", "Stop it where it runs."
@@ -312,9 +311,9 @@ def _interrupt(directory: RunDirectory) -> None:
 
 def _works_on(pid: int, run_path: Path) -> bool:
     """Tell whether a process is one of Opsin's, where the system says so."""
-    words = Path(f"/proc/{pid}/cmdline")
     try:
-        return b"opsin" in words.read_bytes() or b"python" in words.read_bytes()
-    except OSError:
-        # No /proc: the lock has said that somebody works on it.
-        return not Path("/proc").is_dir() and run_path.is_dir()
+        words = command_line(pid)
+    except ProcessLookupError:
+        return False
+    # Where the words are hidden, the run's lock has said that a process works on it.
+    return run_path.is_dir() if words is None else "opsin" in words or "python" in words

@@ -13,13 +13,13 @@ from typing import Any, Final
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.child_process import (
     child_environment,
-    end_group,
     error_from,
     exit_reason,
     module_command,
 )
 from opsin.core.errors import OpsinError
 from opsin.core.framing import Header, pack, receive_soon
+from opsin.core.operating_system import end_group
 
 #: Called as the work goes on: what is done, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]

@@ -1,0 +1,425 @@
+"""What Linux, macOS and Windows do in different ways.
+
+No other module asks which of them it runs on, or uses what only one of them has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+if sys.platform != "win32":
+    import fcntl
+    import resource
+
+#: Whether a child process can be given an open socket, and the lock on an open file.
+CHILDREN_INHERIT: Final = sys.platform != "win32"
+#: Whether a folder can be opened, and names looked up in it wherever it lies by then.
+FOLDER_HANDLES: Final = {os.open, os.stat, os.unlink, os.mkdir, os.rmdir, os.link, os.rename} <= (
+    os.supports_dir_fd
+)
+#: Characters that no name here may hold; `opsin.core.file_names` makes names for every system.
+NOT_IN_NAMES: Final = '/\\:*?"<>|' if sys.platform == "win32" else "/\\"
+#: Flags of `os.open`: never wait for the other end of a pipe, and read bytes as they are.
+NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+#: Flag of `os.open`: refuse a name that is a symbolic link.
+NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+_FOLDER: Final = getattr(os, "O_DIRECTORY", 0)
+
+
+# Files and folders
+
+
+def open_folder(place: str | os.PathLike[str], *, within: int | None = None) -> int:
+    """Open a folder where there are `FOLDER_HANDLES`.
+
+    Args:
+        place: Its path, or its name in the folder ``within``, which may not be a link then.
+        within: The handle of an open folder.
+
+    Raises:
+        OSError: There is no such folder, or it may not be entered.
+    """
+    return os.open(place, os.O_RDONLY | _FOLDER | (NO_LINK if within else 0), dir_fd=within)
+
+
+def hard_link(name: str, new: str, *, within: int | None, into: int | None) -> None:
+    """Give a file a second name, which must be free.
+
+    Args:
+        name: The file's name in the folder ``within``; a path where there are no handles.
+        new: Its second name in the folder ``into``.
+        within: The handle of an open folder.
+        into: The handle of an open folder.
+
+    Raises:
+        OSError: The name is taken, or the system refuses it.
+    """
+    os.link(
+        name, new, src_dir_fd=within, dst_dir_fd=into, follow_symlinks=not FOLDER_HANDLES
+    )  # fmt: skip
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Bring the names in a folder to the disk; Windows does so by itself."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_all() -> None:
+    """Bring all that was written to the disk; Windows lets no program ask for that."""
+    if sys.platform != "win32":
+        os.sync()
+
+
+def is_private(found: os.stat_result) -> bool:
+    """Tell whether only its owner may read a file; Windows' rights are not asked."""
+    return sys.platform == "win32" or not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+def only_we_write(found: os.stat_result) -> bool:
+    """Tell whether a file is this user's and no one else may change it; true on Windows."""
+    if sys.platform == "win32":
+        return True
+    shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode) and not shared
+
+
+@contextlib.contextmanager
+def inheritable_lock(path: Path) -> Iterator[int]:
+    """Lock a file by a handle that a child can take over, where ``CHILDREN_INHERIT``.
+
+    The system frees the lock when the last process that has the handle ends, however it ends.
+
+    Raises:
+        BlockingIOError: Another process holds the lock.
+        OSError: The file cannot be made, or the system has no such locks.
+    """
+    if sys.platform == "win32":
+        raise OSError(errno.ENOTSUP, "A lock belongs to one process on Windows", str(path))
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a process holds the `inheritable_lock` of a file."""
+    if sys.platform == "win32" or not path.exists():
+        return False
+    try:
+        with inheritable_lock(path):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+# Other processes
+
+
+def process_exists(pid: int) -> bool:
+    """Tell whether there is a process of this number, of any user.
+
+    Example:
+        >>> process_exists(os.getpid())
+        True
+    """
+    import psutil  # noqa: PLC0415  0.04 s
+
+    return psutil.pid_exists(pid)
+
+
+def command_line(pid: int) -> str | None:
+    """Return the command line of a process; ``None`` where the system does not show it.
+
+    Raises:
+        ProcessLookupError: There is no such process.
+
+    Example:
+        >>> "python" in command_line(os.getpid())
+        True
+    """
+    import psutil  # noqa: PLC0415  0.04 s
+
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.NoSuchProcess:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+    except psutil.AccessDenied:
+        return None
+
+
+def interrupt(pid: int) -> None:
+    """Ask a process to stop, as Ctrl-C does.
+
+    Raises:
+        ProcessLookupError: There is none.
+        PermissionError: It is another user's, or this is Windows, where only the keyboard can ask.
+    """
+    if sys.platform == "win32":
+        raise PermissionError(errno.EPERM, "Windows can only end another process")
+    os.kill(pid, signal.SIGINT)
+
+
+def end_group(pid: int) -> None:
+    """End a process that leads a group, and all that it started, at once.
+
+    Args:
+        pid: Its number; the caller makes sure that it still belongs to that process.
+    """
+    if sys.platform == "win32":
+        import psutil  # noqa: PLC0415  0.04 s
+
+        with contextlib.suppress(psutil.Error):
+            leader = psutil.Process(pid)
+            for each in (*leader.children(recursive=True), leader):
+                with contextlib.suppress(psutil.Error):
+                    each.kill()
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C and SIGTERM, in the processes that are started meanwhile, too."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# This process
+
+
+def end_first() -> None:
+    """Have the system end this process before its parent where memory runs out (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes longer, whatever it is doing; in the main thread."""
+    if sys.platform == "win32":
+        timer = threading.Timer(seconds, os._exit, [1])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+        return
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def lower_priority() -> None:
+    """Let processes of the usual priority go before this one."""
+    if sys.platform == "win32":
+        import psutil  # noqa: PLC0415  0.04 s
+
+        with contextlib.suppress(psutil.Error, OSError):
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        return
+    with contextlib.suppress(OSError):
+        os.nice(5)
+
+
+def limit_process(memory: int) -> None:
+    """Let this process take no more memory, write no file and leave no core dump behind.
+
+    Args:
+        memory: Bytes beyond what it has now. Enforced on Linux.
+    """
+    if sys.platform == "win32":
+        return
+
+    def set_limit(which: int, most: int) -> None:
+        with contextlib.suppress(ValueError, OSError):  # a lower one is in force already
+            resource.setrlimit(which, (most, most))
+
+    set_limit(resource.RLIMIT_CORE, 0)
+    set_limit(resource.RLIMIT_FSIZE, 0)
+    if (present := _addresses()) is not None:
+        set_limit(resource.RLIMIT_AS, present + memory)
+
+
+def limit_memory(memory: int) -> None:
+    """Let this process take no more memory from now on; the limit may be changed again.
+
+    Args:
+        memory: Bytes beyond what it has now. Enforced on Linux.
+    """
+    if sys.platform == "win32":
+        return
+    if (present := _addresses()) is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        allowed = (
+            present + memory if most == resource.RLIM_INFINITY else min(present + memory, most)
+        )
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+
+
+def _addresses() -> int | None:
+    """Return the bytes of addresses that this process has; ``None`` where no limit on it holds."""
+    pages = Path("/proc/self/statm")
+    if sys.platform == "win32" or not pages.exists():
+        return None
+    return int(pages.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
+def allow_open_files(wanted: int) -> None:
+    """Raise the number of files that may be open to ``wanted``, or what the system grants."""
+    if sys.platform == "win32":  # it has no such limit on sockets
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < granted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+
+
+def reuse_address(listener: socket.socket) -> None:
+    """Let a port be taken again right after the server before; Windows does so by itself.
+
+    There, the option would let two servers have the same port.
+    """
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def return_memory() -> None:
+    """Give free memory back to the system, where the C library keeps it (glibc).
+
+    It returns only what lies at the end of its heap by itself; a process whose blocks lie anywhere
+    would seem to grow for hours.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+# The machine
+
+
+def processor_name() -> str:
+    """Name the processor as its maker does, or at least its kind.
+
+    Example:
+        >>> processor_name() != ""
+        True
+    """
+    about = Path("/proc/cpuinfo")
+    if about.is_file():
+        for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    if sys.platform == "darwin":
+        words = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603
+        if done.returncode == 0 and done.stdout.strip():
+            return done.stdout.strip()
+    return platform.processor() or platform.machine() or "a processor without a name"
+
+
+def memory_left(system: Path = Path("/")) -> int:
+    """Return how many bytes this process may still take.
+
+    The least of what the system has free, what the process's control groups leave (the limits of
+    containers and of batch systems), and what its own limits leave (``ulimit -v``).
+
+    Args:
+        system: Root of the system's files.
+
+    Example:
+        >>> memory_left() > 0
+        True
+    """
+    bounds = [_system_leaves(system), *_groups_leave(system), *_limits_leave(system)]
+    return max(0, min(bounds))
+
+
+def _system_leaves(system: Path) -> int:
+    free = _fields(system / "proc/meminfo").get("MemAvailable")
+    if free is not None:
+        return 1024 * free
+    import psutil  # noqa: PLC0415  0.04 s
+
+    return int(psutil.virtual_memory().available)
+
+
+def _groups_leave(system: Path) -> Iterator[int]:
+    """Yield what each control group above this process leaves, of version 1 and 2 (Linux).
+
+    Pages of files that no process uses at the moment are given back when memory is short.
+    """
+    for line in _text(system / "proc/self/cgroup").splitlines():
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            mounts = [system / "sys/fs/cgroup", system / "sys/fs/cgroup/unified"]
+            names = ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mounts = [system / "sys/fs/cgroup/memory"]
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        limit, usage, spare = names
+        below = Path(place.lstrip("/"))
+        for mount in mounts:
+            for folder in (mount / below, *(mount / parent for parent in below.parents)):
+                most, used = _text(folder / limit).strip(), _text(folder / usage).strip()
+                if most.isdigit() and used.isdigit():
+                    idle = _fields(folder / "memory.stat").get(spare, 0)
+                    yield int(most) - int(used) + idle
+
+
+def _limits_leave(system: Path) -> Iterator[int]:
+    """Yield what the process's own limits leave: of addresses, and of data (Linux)."""
+    if sys.platform == "win32":
+        return
+    used = _fields(system / "proc/self/status")
+    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most, _ = resource.getrlimit(limit)
+        if most != resource.RLIM_INFINITY and field in used:
+            yield most - 1024 * used[field]
+
+
+def _fields(file: Path) -> dict[str, int]:
+    """Return the lines of a file that hold a name and a whole number."""
+    lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,220 @@
+"""The one module that knows the systems apart; and the package where none of Unix is there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opsin.core.child_process import exit_reason
+from opsin.core.operating_system import (
+    command_line,
+    end_group,
+    hard_link,
+    inheritable_lock,
+    interrupt,
+    is_locked,
+    memory_left,
+    only_we_write,
+    process_exists,
+)
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix")
+
+
+@unix
+def test_a_group_ends_with_what_it_started() -> None:
+    script = (
+        "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); "
+        "print(child.pid, flush=True); child.wait()"
+    )
+    leader = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert leader.stdout is not None
+    with leader.stdout as output:
+        assert int(output.readline()) > 0
+        end_group(leader.pid)
+        assert output.read() == b""  # the pipe closes once both have ended
+    assert exit_reason(leader.wait()) == signal.Signals.SIGKILL.name
+    end_group(leader.pid)  # and once more, where nothing is left
+    with pytest.raises(ProcessLookupError):
+        os.kill(leader.pid, 0)
+    assert not process_exists(leader.pid)
+    with pytest.raises(ProcessLookupError):
+        command_line(leader.pid)
+
+
+@unix
+def test_a_lock_is_the_childs_until_it_ends(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    assert not is_locked(lock)
+    with inheritable_lock(lock) as handle:
+        assert is_locked(lock)
+        with pytest.raises(BlockingIOError), inheritable_lock(lock):
+            pass
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"],
+            stdin=subprocess.PIPE, pass_fds=(handle,),
+        )  # fmt: skip
+    assert is_locked(lock)  # though this process closed it
+    child.communicate()
+    assert not is_locked(lock)
+
+
+@unix
+def test_a_process_is_asked_to_stop() -> None:
+    words = [sys.executable, "-c", "print(flush=True); input()"]
+    child = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    interrupt(child.pid)
+    child.communicate()
+    assert child.returncode == -signal.SIGINT
+
+
+@unix
+def test_a_file_that_others_may_write_is_not_only_ours(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.touch(0o600)
+    assert only_we_write(own.lstat())
+    own.chmod(0o660)
+    assert not only_we_write(own.lstat())
+
+
+def test_a_second_name_never_replaces_a_file(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.touch()
+    hard_link(str(one), str(two), within=None, into=None)
+    with pytest.raises(FileExistsError):
+        hard_link(str(one), str(two), within=None, into=None)
+
+
+def system(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+MEMINFO = "MemTotal:       24684544 kB\nMemFree:         1000000 kB\nMemAvailable:    8000000 kB\n"
+
+
+def test_the_systems_free_memory(tmp_path: Path) -> None:
+    assert memory_left(system(tmp_path, {"proc/meminfo": MEMINFO})) == 8_000_000 * 1024
+
+
+@pytest.mark.parametrize("mount", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
+def test_a_containers_limit_version_2(tmp_path: Path, mount: str) -> None:
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "0::/box/job:1\n",
+        f"{mount}/box/job:1/memory.max": "max\n",
+        f"{mount}/box/job:1/memory.current": "500000000\n",
+        f"{mount}/box/memory.max": "2000000000\n",
+        f"{mount}/box/memory.current": "1500000000\n",
+        f"{mount}/box/memory.stat": "anon 900000000\nfile 600000000\ninactive_file 400000000\n",
+    }
+    assert memory_left(system(tmp_path, files)) == 900_000_000
+
+
+def test_a_containers_limit_version_1_is_found_where_its_own_path_is_hidden(tmp_path: Path) -> None:
+    memory = "sys/fs/cgroup/memory"
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "9:cpu,cpuacct:/\n4:memory:/docker/0a1b\n0::/\n",
+        f"{memory}/memory.limit_in_bytes": "1000000000\n",
+        f"{memory}/memory.usage_in_bytes": "800000000\n",
+        f"{memory}/memory.stat": "inactive_file 1\ntotal_inactive_file 100000000\n",
+    }
+    assert memory_left(system(tmp_path, files)) == 300_000_000
+    unlimited = {f"{memory}/memory.limit_in_bytes": "9223372036854771712\n"}
+    assert memory_left(system(tmp_path, unlimited)) == 8_000_000 * 1024
+
+
+def test_a_full_container_leaves_nothing(tmp_path: Path) -> None:
+    files = {
+        "proc/meminfo": MEMINFO,
+        "proc/self/cgroup": "0::/\n",
+        "sys/fs/cgroup/memory.max": "1000\n",
+        "sys/fs/cgroup/memory.current": "2000\n",
+    }
+    assert memory_left(system(tmp_path, files)) == 0
+
+
+def test_a_system_without_linuxs_files_says_what_is_free(tmp_path: Path) -> None:
+    assert 10_000_000 < memory_left(tmp_path) < 1 << 50
+
+
+# As on Windows, as far as Linux can act it: what Python lacks there is gone before Opsin comes.
+# The lock of filelock's stays the one that it has here.
+_AS_ON_WINDOWS = """
+import asyncio, concurrent.futures, multiprocessing, os, pathlib, shutil, signal, ssl, subprocess
+import sys, tempfile, urllib.request, zipfile, zoneinfo
+import filelock, numpy, onnxruntime, platformdirs, psutil, pydantic.main, rich, simplejpeg, typer
+import PIL.Image, PIL.JpegImagePlugin, PIL.PngImagePlugin
+
+for missing in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[missing] = None
+for name in ("getuid", "geteuid", "killpg", "nice", "sync", "sysconf", "getloadavg", "fork",
+             "sched_getaffinity", "O_NOFOLLOW", "O_DIRECTORY", "O_CLOEXEC"):
+    delattr(os, name)
+for name in ("setitimer", "ITIMER_REAL", "pthread_sigmask", "SIGKILL"):
+    delattr(signal, name)
+os.supports_dir_fd = set()
+sys.platform = "win32"
+"""
+
+
+@unix
+def test_a_folder_is_read_and_a_run_is_kept_without_what_unix_has(tmp_path: Path) -> None:
+    script = """
+import opsin
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.closed_folder import ClosedFolder
+from opsin.core.operating_system import (
+    end_first, is_locked, limit_memory, limit_process, memory_left, process_exists, return_memory,
+)
+from opsin.core.storage import exclusive, publish_directory, scratch_directory, write_json
+
+end_first(), limit_process(1), limit_memory(1), return_memory()
+assert memory_left() > 0 and process_exists(os.getpid())
+root = pathlib.Path(sys.argv[1])
+for label in ("cat", "Dog"):
+    (root / "pets" / label).mkdir(parents=True)
+    for number in range(6):
+        pixels = numpy.random.default_rng(number + len(label)).integers(0, 255, (9, 9, 3), "uint8")
+        PIL.Image.fromarray(pixels).save(root / "pets" / label / f"{number}{label}.png")
+table = "path,label\\r\\n" + "".join(f"pets\\\\cat\\\\{n}cat.png,cat\\r\\n" for n in range(6))
+table += "".join(f"pets\\\\Dog\\\\{n}Dog.png,Dog\\r\\n" for n in range(6))
+(root / "pets.csv").write_bytes(table.encode())
+folder, table = opsin.load(root / "pets"), opsin.load(root / "pets.csv")
+assert folder.classes == table.classes and len(folder) == len(table) == 12
+assert (numpy.sort(folder.digests, axis=0) == numpy.sort(table.digests, axis=0)).all()
+
+run = RunDirectory.create(root / "runs", "con: a*b?.")
+assert not set('<>:"/\\\\|?*') & set(run.path.name) and not run.path.name.endswith((" ", "."))
+with run.hold():
+    pass
+write_json(run.path / "x.json", {})
+with ClosedFolder(root) as closed, closed.folder("pets") as inner:
+    assert inner.has("cat") and not inner.has("bird")
+    with closed.open("new", "xb") as file:
+        file.write(b"1")
+    closed.link("new", inner, "second")
+    closed.rename("new", inner, "third")
+assert not is_locked(root / "none")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", _AS_ON_WINDOWS + script, tmp_path],
+        env={**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
