@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ def test_a_source_kind_is_one_module(scans: Path) -> None:
     written = sources.find_all(DataRecipe.of(str(scans))).open().images
     assert images[7].name == "7"
     assert np.asarray(written).shape == (60, 8, 8, 1)
+    with zipfile.ZipFile(scans.with_suffix(".zip"), "w") as archive:
+        archive.write(scans, "wrapped/digits.scan")
+    assert load(scans.with_suffix(".zip")).fingerprint == dataset.fingerprint
 
 
 # In a process of its own: NiceGUI keeps one application a process.

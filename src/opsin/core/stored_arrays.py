@@ -169,28 +169,6 @@ class StoredArrays:
             order: Any = "F" if stated.by_columns else "C"
             return np.ndarray(stated.shape, stated.dtype, content.data, order=order)
 
-    def read_into(self, name: str, target: NDArray[Any]) -> None:
-        """Read an array into the memory of another one of its shape and type, without a copy.
-
-        Args:
-            name: Of the array.
-            target: Where it goes; its rows lie one after the other.
-
-        Raises:
-            KeyError: There is no such array.
-            ValueError: It is damaged, too large for its file, or of another shape or type.
-        """
-        with _explained(), self._open(name) as stream:
-            stated = _read_header(stream, self._members[name])
-            if (stated.shape, stated.dtype) != (target.shape, target.dtype):
-                raise ValueError(f"{name} is {stated.dtype}{list(stated.shape)}")
-            if not stated.by_columns:
-                self.budget.take(stated.nbytes)
-                _fill(stream, target.reshape(-1).view(np.uint8))
-                stream.read(1)
-        if stated.by_columns:
-            target[...] = self.read(name)
-
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
         """Yield an array's rows, so many at a time, and hold no more of it in memory.
 

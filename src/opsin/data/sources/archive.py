@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import os
 import re
@@ -42,7 +43,6 @@ DISK_SHARE = 0.5
 _MAX_DEPTH = 64
 _MAX_NAME = 255
 _CHUNK = 1 << 18
-_DATA = re.compile(r"idx[13]|ubyte", re.IGNORECASE)
 
 
 def is_archive(path: Path) -> bool:
@@ -121,7 +121,8 @@ def count_images(path: Path) -> int | None:
 
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     size = path.stat().st_size
-    files = ArchiveFiles(path, _is_wanted)
+    others = _names_of_kinds()
+    files = ArchiveFiles(path, lambda name: is_image_name(name) or bool(others.match(name)))
     room = int(DISK_SHARE * shutil.disk_usage(folder).free)
     written, overlong, renamed, shown = 0, 0, 0, 0
     made: set[Path] = set()
@@ -188,10 +189,10 @@ def _own_name(folder: Path, name: str, path: Path) -> str:
     return free_name(name, is_file)
 
 
-def _is_wanted(name: str) -> bool:
-    """Tell whether a file can be part of a source."""
-    arrays = name.lower().endswith((*manifest.SUFFIXES, ".npz")) or bool(_DATA.search(name))
-    return arrays or is_image_name(name)
+def _names_of_kinds() -> re.Pattern[str]:
+    """Return a pattern of the names of files that belong to some kind of source, images aside."""
+    patterns = (fnmatch.translate(each) for kind in sources.kinds() for each in kind.files)
+    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
 def _is_writable(parts: tuple[str, ...]) -> bool:
@@ -230,6 +231,7 @@ def _next(source: IO[bytes], size: int, path: Path) -> bytes:
 
 def _unwrapped(folder: Path) -> Path:
     """Take off folders that only wrap: the only thing in theirs, and no part of a split."""
+    others = _names_of_kinds()
     while True:
         entries = list(folder.iterdir())
         if len(entries) != 1 or not entries[0].is_dir():
@@ -240,13 +242,10 @@ def _unwrapped(folder: Path) -> Path:
         )
         # A folder with images in it is a class, and not a wrapping.
         a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
-        if a_part or (a_class and not any(map(_is_source, inner))):
+        a_source = any(e.is_file() and others.match(e.name) for e in inner)
+        if a_part or (a_class and not a_source):
             return folder
         folder = entries[0]
-
-
-def _is_source(entry: Path) -> bool:
-    return entry.suffix.lower() == ".npz" or manifest.is_table(entry) or idx.is_images(entry)
 
 
 def _digest(name: str) -> int:

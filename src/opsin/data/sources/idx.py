@@ -179,6 +179,7 @@ KIND = SourceKind(
     ),
     match=_matches,
     match_packed=lambda request: is_images(request.path),
+    files=("*idx[13]*", "*ubyte*"),
     open=_open,
     rank=1,
 )

@@ -475,6 +475,7 @@ KIND = SourceKind(
     ),
     match=lambda request: request.is_file and is_table(request.path),
     match_packed=lambda request: is_usable(request.path, request.columns),
+    files=tuple(f"*{suffix}" for suffix in SUFFIXES),
     open=_open,
     iter_unlabelled=_iter_unlabelled,
 )

@@ -87,6 +87,8 @@ class SourceKind:
         rank: Kinds of a lower rank are asked first.
         match_packed: Tells whether a file in an archive is of this kind, so that it may be what
             the archive holds; ``None`` where no file is.
+        files: Patterns of the names of its files but images, as `fnmatch` has them, in any case;
+            those in an archive are unpacked.
 
     Example:
         >>> from opsin.data.sources import kinds
@@ -101,3 +103,4 @@ class SourceKind:
     iter_unlabelled: Callable[[SourceRequest], Stream] | None = None
     rank: int = 0
     match_packed: Callable[[SourceRequest], bool] | None = None
+    files: tuple[str, ...] = ()
