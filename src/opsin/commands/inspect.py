@@ -174,7 +174,8 @@ def inspect(
     if found.answer is not None:
         _look_at_image(look, found, found.answer, folder, layers, label=label, explain=explain)
     elif layers:
-        _look_at_units(look, found, folder, layers, label=label, ablate=ablate)
+        page = folder / f"{_file_name('-'.join(['units', *dict.fromkeys(layers)]))}.html"
+        look_at_units(look, found, page, layers, label=label, ablate=ablate)
     else:
         look_at_network(look, found, folder / "network.html", probes=probes, portraits=portraits)
     return found
@@ -192,40 +193,89 @@ def _look_at_image(
 ) -> None:
     from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
 
-    found.views = look.layers(answer, list(layers) or None)
-    found.activity = look.activity()
+    add_layers(look, found, answer, layers)
     if explain:
-        found.decision = look.explain(answer, label)
-        if look.has_images:
-            try:
-                found.neighbours = look.nearest(answer, NEIGHBOURS)
-            except OpsinError as error:
-                look.note(f"nearest training images are not shown: {error}")
+        add_decision(look, found, answer, label)
     name = _file_name(answer.name)
     if name == "network" or name.startswith("units-"):  # other pages are called so
         name = f"image-{name}"
     write_image_page(look, found, answer, folder / f"{name}.html")
 
 
-def _look_at_units(
+def add_layers(
+    look: Inspection, found: Insight, answer: Prediction, layers: Sequence[str] = ()
+) -> None:
+    """Find what layers make of an image, and how active their units are.
+
+    Args:
+        look: The classifier.
+        found: Receives what is found.
+        answer: The answer to the image.
+        layers: Names of layers (default: all).
+
+    Raises:
+        ModelFileError: There is no such layer.
+    """
+    found.views = look.layers(answer, list(layers) or None)
+    found.activity = look.activity()
+
+
+def add_decision(look: Inspection, found: Insight, answer: Prediction, label: str | None) -> None:
+    """Find why an image got its answer: heat maps, and the nearest training images.
+
+    Args:
+        look: The classifier.
+        found: Receives what is found.
+        answer: The answer to the image.
+        label: The class that heat maps speak for (default: the answer).
+
+    Raises:
+        RecipeError: There is no such class.
+    """
+    found.decision = look.explain(answer, label)
+    if look.has_images:
+        try:
+            found.neighbours = look.nearest(answer, NEIGHBOURS)
+        except OpsinError as error:
+            look.note(f"nearest training images are not shown: {error}")
+
+
+def look_at_units(
     look: Inspection,
     found: Insight,
-    folder: Path,
+    page: Path,
     layers: Sequence[str],
     *,
-    label: str | None,
-    ablate: bool,
+    label: str | None = None,
+    ablate: bool = False,
+    limit: int | None = None,
 ) -> None:
+    """Write what excites the units of layers, and, if that is asked, what each of them is worth.
+
+    Args:
+        look: The classifier.
+        found: Receives what is found.
+        page: Where the page goes.
+        layers: Names of layers.
+        label: The class that the units are sorted by.
+        ablate: Switch off each unit in turn.
+        limit: Training images to look at (default: all).
+
+    Raises:
+        RecipeError: There is no such class.
+        ModelFileError: There is no such layer.
+        StorageError: The disk refuses a write.
+    """
     from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
 
+    if label is not None:
+        look.class_called(label)
     # All names first: what a unit is worth may take many minutes a layer.
-    layers = [look.network.layer(layer).name for layer in dict.fromkeys(layers)]
-    for layer in layers:
-        found.galleries[layer] = look.units(layer)
+    for layer in [look.network.layer(layer).name for layer in dict.fromkeys(layers)]:
+        found.galleries[layer] = look.units(layer, limit=limit)
         if ablate:
             found.ablations[layer] = look.ablation(layer)
-    name = _file_name("-".join(["units", *layers]))
-    write_units_page(look, found, folder / f"{name}.html", label)
+    write_units_page(look, found, page, label)
 
 
 def look_at_network(

@@ -12,11 +12,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
-from opsin.commands.inspect import NEIGHBOURS, Insight, look_at_network
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from opsin.commands.inspect import (
+    NEIGHBOURS,
+    Insight,
+    add_decision,
+    add_layers,
+    look_at_network,
+    look_at_units,
+)
 from opsin.commands.inspect_model import Inspection
 from opsin.core.child_process import error_values, take_output
 from opsin.core.errors import OpsinError, RecipeError
@@ -27,20 +37,133 @@ from opsin.runtime.classifier import Prediction
 
 # A known image by its part and number. Files are not read: the bytes come with the question.
 _KNOWN: Final = re.compile(r"(train|val|test)/\d{1,12}")
-_IMAGE: Final = frozenset({"image", "name"})
-# What each question may be asked with; that is all text but for numbers of images.
-_WITH: Final = {
-    "image": _IMAGE | {"layer"},
-    "explain": _IMAGE | {"label"},
-    "nearest": _IMAGE | {"count"},
-    "layer": frozenset({"layer", "label", "limit"}),
-    "network": frozenset(),
-}
-_NUMBERS: Final = frozenset({"count", "limit"})
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
 Say = Callable[[Header], None]
+
+
+class Question(BaseModel):
+    """What can be asked, with what it is asked with."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Find the answer and write its page.
+
+        Args:
+            look: The classifier.
+            content: The bytes of an image that is not known, or nothing.
+            page: Where the page goes.
+
+        Returns:
+            What is said of it.
+        """
+        raise NotImplementedError
+
+
+class ImageQuestion(Question):
+    """What a layer, or each of them, makes of an image.
+
+    Args:
+        image: One of the known images by part and number, such as ``test/17``; ``None``: its bytes
+            were sent.
+        name: What to call those.
+        layer: Name of the layer (default: all).
+    """
+
+    image: str | None = None
+    name: str = "image"
+    layer: str | None = None
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Write the page of the layers."""
+        found, answer = _asked_image(look, self.image, content, self.name)
+        add_layers(look, found, answer, () if self.layer is None else (self.layer,))
+        return _written(look, found, answer, page)
+
+
+class ExplainQuestion(Question):
+    """Why an image got its answer: heat maps with their checks.
+
+    Args:
+        image: As of `ImageQuestion`.
+        name: Likewise.
+        label: The class that the heat maps speak for (default: the answer).
+    """
+
+    image: str | None = None
+    name: str = "image"
+    label: str | None = None
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Write the page of the heat maps."""
+        found, answer = _asked_image(look, self.image, content, self.name)
+        add_decision(look, found, answer, self.label)
+        return _written(look, found, answer, page)
+
+
+class NearestQuestion(Question):
+    """The training images that the network sees most like an image, with their pixels.
+
+    Args:
+        image: As of `ImageQuestion`.
+        name: Likewise.
+        count: How many.
+    """
+
+    image: str | None = None
+    name: str = "image"
+    count: int = NEIGHBOURS
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Find them; there is no page."""
+        del page
+        _, answer = _asked_image(look, self.image, content, self.name)
+        found = look.nearest(answer, self.count)
+        shown = [{**each.to_json(), "shown": png_address(each.pixels)} for each in found]
+        return {"answer": answer.to_json(), "nearest": shown}
+
+
+class LayerQuestion(Question):
+    """What excites each unit of a layer.
+
+    Args:
+        layer: Its name.
+        label: The class that the units are sorted by.
+        limit: Training images to look at (default: all).
+    """
+
+    layer: str
+    label: str | None = None
+    limit: int | None = None
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Write the page of the units."""
+        del content
+        found = Insight(look.classifier.path)
+        look_at_units(look, found, page, [self.layer], label=self.label, limit=self.limit)
+        gallery = found.galleries[self.layer]
+        return {"units": len(gallery), "images": gallery.images}
+
+
+class NetworkQuestion(Question):
+    """What the network is: layers, receptive fields, weights."""
+
+    def answer(self, look: Inspection, content: bytes, page: Path) -> Header:
+        """Write the page of the network."""
+        del content
+        summary = look_at_network(look, Insight(look.classifier.path), page)
+        return {"layers": len(summary.rows)}
+
+
+_QUESTIONS: Final[dict[str, type[Question]]] = {
+    "image": ImageQuestion,
+    "explain": ExplainQuestion,
+    "nearest": NearestQuestion,
+    "layer": LayerQuestion,
+    "network": NetworkQuestion,
+}
 
 
 class WorkerAnswers:
@@ -57,30 +180,26 @@ class WorkerAnswers:
         self._folder = folder
         self._say = say
         self._progress = _Progress(say)
-        self._look: Inspection | None = None
-        self._verbs: Mapping[str, Callable[..., dict[str, Any]]] = {
-            "image": self._image,
-            "layer": self._layer,
-            "network": self._network,
-            "nearest": self._nearest,
-            "explain": self._explain,
-        }
 
-    def answer(self, question: Header, content: bytes) -> None:
+    @cached_property
+    def _look(self) -> Inspection:
+        return Inspection(self._model, watcher=self._progress)
+
+    def answer(self, asked: Header, content: bytes) -> None:
         """Answer one question: what was found, or why nothing was.
 
         Args:
-            question: ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``
+            asked: ``{"id": "1a2b", "do": "image", "with": {"image": "test/17"}}``
             content: The bytes of an image that is not known, or nothing.
         """
         number = None
         try:
-            self._progress.number = number = _number(question)
-            verb, given = _question(question)
-            if _WITH[verb] >= _IMAGE:
-                given["content"] = content
-            said = self._do(number, verb, given)
-            self._say({"id": number, "page": said.pop("page", None), "said": said})
+            self._progress.number = number = _number(asked)
+            question = _question(asked)
+            page = self._folder / f"{number}.html"
+            said = question.answer(self._look, content, page)
+            shown = None if isinstance(question, NearestQuestion) else str(page)
+            self._say({"id": number, "page": shown, "said": said})
         except OpsinError as error:
             self._refuse(number, error)
         except MemoryError:
@@ -95,72 +214,8 @@ class WorkerAnswers:
                 "a file that can be read and written", reason, "Correct this and ask again."
             ))  # fmt: skip
 
-    def _do(self, number: str, verb: str, given: dict[str, Any]) -> dict[str, Any]:
-        if self._look is None:
-            self._look = Inspection(self._model, watcher=self._progress)
-        return self._verbs[verb](self._look, self._folder / f"{number}.html", **given)
-
     def _refuse(self, number: str | None, error: OpsinError) -> None:
         self._say({"id": number, "error": error_values(error)})
-
-    def _image(
-        self, look: Inspection, page: Path, *, layer: str | None = None, **image: Any
-    ) -> dict[str, Any]:
-        """What a layer, or each of them, makes of an image."""
-        return self._shown(look, page, _answer(look, **image), layer)
-
-    def _explain(
-        self, look: Inspection, page: Path, *, label: str | None = None, **image: Any
-    ) -> dict[str, Any]:
-        """Why an image got its answer: heat maps with their checks."""
-        answer = _answer(look, **image)
-        found = Insight(look.classifier.path, answer=answer)
-        found.decision = look.explain(answer, label)
-        if look.has_images:
-            found.neighbours = look.nearest(answer, NEIGHBOURS)
-        return _written(look, found, answer, page)
-
-    def _shown(
-        self, look: Inspection, page: Path, answer: Prediction, layer: str | None
-    ) -> dict[str, Any]:
-        found = Insight(look.classifier.path, answer=answer)
-        found.views = look.layers(answer, None if layer is None else [layer])
-        found.activity = look.activity()
-        return _written(look, found, answer, page)
-
-    def _layer(
-        self,
-        look: Inspection,
-        page: Path,
-        *,
-        layer: str,
-        label: str | None = None,
-        limit: int | None = None,
-    ) -> dict[str, Any]:
-        """What excites each unit of a layer, over all training images or some of them."""
-        from opsin.commands.inspect_pages import write_units_page  # noqa: PLC0415  needs Jinja
-
-        if label is not None:
-            look.class_called(label)
-        gallery = look.units(layer, limit=limit)
-        found = Insight(look.classifier.path, galleries={layer: gallery})
-        write_units_page(look, found, page, label)
-        return {"page": str(page), "units": len(gallery), "images": gallery.images}
-
-    def _network(self, look: Inspection, page: Path) -> dict[str, Any]:
-        """What the network is: layers, receptive fields, weights."""
-        summary = look_at_network(look, Insight(look.classifier.path), page)
-        return {"page": str(page), "layers": len(summary.rows)}
-
-    def _nearest(
-        self, look: Inspection, page: Path, *, count: int = NEIGHBOURS, **image: Any
-    ) -> dict[str, Any]:
-        """The training images that the network sees most like an image, with their pixels."""
-        del page  # it has none
-        answer = _answer(look, **image)
-        found = look.nearest(answer, count)
-        shown = [{**each.to_json(), "shown": png_address(each.pixels)} for each in found]
-        return {"answer": answer.to_json(), "nearest": shown}
 
 
 class _Progress(Watcher):
@@ -202,35 +257,27 @@ def _number(asked: Header) -> str:
     return number
 
 
-def _question(asked: Header) -> tuple[str, dict[str, Any]]:
+def _question(asked: Header) -> Question:
     """Return what is asked, and with what."""
     verb, given = asked.get("do"), asked.get("with", {})
-    if not isinstance(verb, str) or verb not in _WITH:
-        known = ", ".join(_WITH)
+    if not isinstance(verb, str) or verb not in _QUESTIONS:
+        known = ", ".join(_QUESTIONS)
         raise RecipeError(f"a question among {known}", f"got {verb!r}", "Ask one of these.")
-    fits = (
-        isinstance(given, dict)
-        and given.keys() <= _WITH[verb]
-        and (verb != "layer" or "layer" in given)
-        and all(type(each) is (int if key in _NUMBERS else str) for key, each in given.items())
-    )
-    if not fits:
+    kind = _QUESTIONS[verb]
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
         raise RecipeError(
-            f"{verb} with {', '.join(sorted(_WITH[verb])) or 'nothing'}",
+            f"{verb} with {', '.join(sorted(kind.model_fields)) or 'nothing'}",
             f"got {json.dumps(given)[:80]}",
             "Ask with these.",
-        )
-    return verb, dict(given)
+        ) from error
 
 
-def _answer(
-    look: Inspection,
-    *,
-    image: str | None = None,
-    content: bytes = b"",
-    name: str = "image",
-) -> Prediction:
-    """Return the answer to an image.
+def _asked_image(
+    look: Inspection, image: str | None, content: bytes, name: str
+) -> tuple[Insight, Prediction]:
+    """Classify the image that a question is about.
 
     Args:
         look: The classifier.
@@ -245,26 +292,28 @@ def _answer(
     if (image is None) == (not content):
         raise RecipeError("an image or its content", "got neither or both", "Give one of them.")
     if content:
-        return look.predict(content, name=name)
-    known = str(image)
-    if not _KNOWN.fullmatch(known) or look.known.row_called(known) is None:
-        count = len(look.known.test)
-        raise RecipeError(
-            "one of the known images, by part and number",
-            f"got {known[:80]!r}; the test part has {count:,}",
-            "Give test/0 or another.",
-        )
-    return look.predict(known)
+        answer = look.predict(content, name=name)
+    else:
+        known = str(image)
+        if not _KNOWN.fullmatch(known) or look.known.row_called(known) is None:
+            count = len(look.known.test)
+            raise RecipeError(
+                "one of the known images, by part and number",
+                f"got {known[:80]!r}; the test part has {count:,}",
+                "Give test/0 or another.",
+            )
+        answer = look.predict(known)
+    return Insight(look.classifier.path, answer=answer), answer
 
 
-def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> dict[str, Any]:
+def _written(look: Inspection, found: Insight, answer: Prediction, page: Path) -> Header:
     """Write the page about an image and return what is said of it."""
     from opsin.commands.inspect_pages import write_image_page  # noqa: PLC0415  needs Jinja
 
     write_image_page(look, found, answer, page)
     actual = look.actual(answer)
     label = None if actual is None else look.classifier.classes[actual]
-    return {"page": str(page), "answer": answer.to_json(), "actual": label}
+    return {"answer": answer.to_json(), "actual": label}
 
 
 def answer_frames(
