@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import ModelFileError
-from opsin.core.metadata import FORMAT, Background, Metadata, Precision, Preparation, Score
+from opsin.core.metadata import FORMAT, Background, LayerOp, Metadata, Precision, Preparation, Score
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -59,3 +59,19 @@ def test_precision_travels_and_a_plain_file_stays_readable_by_older_versions(
     assert Metadata.from_props(plain.to_props(), "a.onnx").precision == "float32"
     smaller = plain.model_copy(update={"precision": precision})
     assert Metadata.from_props(smaller.to_props(), "a.onnx") == smaller
+
+
+@pytest.mark.parametrize(
+    ("kind", "op"),
+    [
+        ("Conv 3×3 same, stride 2", LayerOp.CONV),
+        ("Conv 3×3 same + BatchNorm + ReLU", LayerOp.CONV),
+        ("MaxPool 2", LayerOp.MAX_POOL),
+        ("Dropout2d", LayerOp.DROPOUT),
+        ("Mean 2×2, scale", LayerOp.MEAN),
+        ("Convolution of tomorrow", LayerOp.OTHER),
+        ("", LayerOp.OTHER),
+    ],
+)
+def test_a_kind_says_what_a_layer_computes(kind: str, op: LayerOp) -> None:
+    assert LayerOp.of(kind) is op

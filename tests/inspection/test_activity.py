@@ -136,8 +136,7 @@ def same(one: Activity | None, other: Activity | None) -> bool:
     assert other is not None
     pairs = zip(one.layers.items(), other.layers.items(), strict=True)
     return one.images == other.images and all(
-        a == b and np.array_equal(x.table(), y.table()) and x.kind == y.kind
-        for (a, x), (b, y) in pairs
+        a == b and np.array_equal(x.table(), y.table()) and x.op is y.op for (a, x), (b, y) in pairs
     )
 
 

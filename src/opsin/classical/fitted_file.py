@@ -11,7 +11,7 @@ from opsin.classical.classical_recipe import Forest, Knn
 from opsin.classical.fit import Fitted, least_of
 from opsin.classical.sklearn_to_onnx import GraphWriter, write_head
 from opsin.core.errors import ParityError
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.parity import TOLERANCE, temperature_and_tolerance
 from opsin.onnx_files.postprocessing import write_file
 from opsin.runtime.classifier import Classifier
@@ -68,10 +68,10 @@ class Written:
         divisors = to.weight("input.divisors", pooling.divisors, np.float32)
         value = to.node("Div", [value, divisors], "input.scaled")
         to.node("Transpose", [value], "input", perm=[0, 3, 1, 2])
-        kind = f"Mean {factor}×{factor}, scale" if factor > 1 else "Scale"
+        kind = f"{LayerOp.MEAN} {factor}×{factor}, scale" if factor > 1 else LayerOp.SCALE
         self._layer("input", kind, pooling.shape)
         to.node("Flatten", ["input"], "flatten", axis=1)
-        self._layer("flatten", "Flatten", (pooling.features,))
+        self._layer("flatten", LayerOp.FLATTEN, (pooling.features,))
 
     def _project(self, fitted: Fitted) -> None:
         projection, to = fitted.projection, self._to
@@ -81,7 +81,7 @@ class Written:
                   to.weight("pca.bias", bias, np.float32)]  # fmt: skip
         self._embedding = to.node("Gemm", inputs, "pca", transB=1)
         self._units = len(weight)
-        self._layer("pca", "PCA", (len(weight),), weight.size + bias.size, weight.size)
+        self._layer("pca", LayerOp.PCA, (len(weight),), weight.size + bias.size, weight.size)
 
     def content(self, metadata: Metadata) -> bytes:
         """Return the file's bytes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Annotated, Final, Literal, Never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -67,6 +68,47 @@ class Preparation(_Frozen):
     background: Background | None = None
 
 
+class LayerOp(StrEnum):
+    """What a layer computes, as the first word of its ``kind`` says."""
+
+    ADD = "Add"
+    BATCH_NORM = "BatchNorm"
+    CONV = "Conv"
+    DENSE = "Dense"
+    DROPOUT = "Dropout"
+    FLATTEN = "Flatten"
+    GELU = "GELU"
+    IDENTITY = "Identity"
+    MAXIMUM = "Maximum"
+    MAX_POOL = "MaxPool"
+    MEAN = "Mean"
+    NORMALISE = "Normalise"
+    PCA = "PCA"
+    RELU = "ReLU"
+    SCALE = "Scale"
+    SIGMOID = "Sigmoid"
+    SILU = "SiLU"
+    TANH = "Tanh"
+    #: Any other, such as a layer of a later release.
+    OTHER = ""
+
+    @classmethod
+    def of(cls, kind: str) -> LayerOp:
+        """Return what a layer of some kind computes.
+
+        Example:
+            >>> LayerOp.of("Conv 3×3 same + BatchNorm").name, LayerOp.of("Fourier 7").name
+            ('CONV', 'OTHER')
+        """
+        word, *_ = kind.split() or [""]
+        word = word.removesuffix("1d").removesuffix("2d")  # as PyTorch calls them
+        return cls(word)
+
+    @classmethod
+    def _missing_(cls, value: object) -> LayerOp:  # noqa: ARG003  of the hook
+        return cls.OTHER
+
+
 class Layer(_Frozen):
     """One row of the summary table.
 
@@ -85,6 +127,11 @@ class Layer(_Frozen):
     parameters: _Count
     trainable: _Count
     multiply_adds: _Count
+
+    @property
+    def op(self) -> LayerOp:
+        """What it computes."""
+        return LayerOp.of(self.kind)
 
 
 class Score(_Frozen):

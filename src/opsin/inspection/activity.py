@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Layer
+from opsin.core.metadata import Layer, LayerOp
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.layers import iter_batches
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import traits_of
 from opsin.runtime.classifier import Classifier
 
 #: |value| of a tanh above which it hardly changes any more, and the share of places (and images)
@@ -27,8 +28,6 @@ SATURATED_ABOVE: Final = 0.99
 SATURATED_SHARE: Final = 0.95
 # Spread of a constant unit, as a share of the layer's largest |value|: what rounding makes.
 _CONSTANT: Final = 1e-6
-# Kinds that pass on what they are given: their numbers are another layer's units.
-_PASSING: Final = ("Dropout", "Flatten", "Mean", "Normalise", "Scale")
 #: The columns of `UnitActivity.table`.
 COLUMNS: Final = ("lowest", "highest", "mean", "deviation", "active", "saturation")
 #: Images that are looked at: a unit that is active for one in 300 is found with 96%.
@@ -42,7 +41,7 @@ class UnitActivity:
     """What the units of one layer did, over images and places.
 
     Args:
-        kind: What the layer is, such as ``ReLU``.
+        op: What the layer computes.
         lowest: Smallest value of each unit, ``float64[C]``.
         highest: Its largest.
         mean: Its mean.
@@ -51,7 +50,7 @@ class UnitActivity:
         saturation: Share of its places beyond ±0.99; 0 for all but tanh.
     """
 
-    kind: str
+    op: LayerOp
     lowest: NDArray[np.float64] = field(repr=False)
     highest: NDArray[np.float64] = field(repr=False)
     mean: NDArray[np.float64] = field(repr=False)
@@ -66,7 +65,7 @@ class UnitActivity:
         After ReLU, those that were never above 0; elsewhere those that always had one value, but
         for rounding.
         """
-        if self.kind == "ReLU":
+        if self.op is LayerOp.RELU:
             return np.asarray(self.highest <= 0)
         largest = np.maximum(np.abs(self.lowest), np.abs(self.highest)).max(initial=0.0)
         return np.asarray(self.highest - self.lowest <= _CONSTANT * largest)
@@ -112,7 +111,7 @@ def layers_with_units(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
     Normalising, flattening and dropout pass on what they are given.
     """
-    return tuple(layer for layer in layers if not layer.kind.startswith(_PASSING))
+    return tuple(layer for layer in layers if traits_of(layer.op).has_units)
 
 
 class ActivityRecord:
@@ -154,7 +153,7 @@ class _Sums:
 
     def __init__(self, layer: Layer) -> None:
         units = layer.shape[0]
-        self._kind = layer.kind
+        self._op = layer.op
         self._count = 0
         self._lowest = np.full(units, np.inf)
         self._highest = np.full(units, -np.inf)
@@ -172,7 +171,7 @@ class _Sums:
         self._lowest = np.minimum(self._lowest, rows.min(axis=0).reshape(wide).min(axis=1))
         self._highest = np.maximum(self._highest, rows.max(axis=0).reshape(wide).max(axis=1))
         self._active += _true(rows > 0).reshape(wide).sum(axis=1)
-        if self._kind == "Tanh":
+        if self._op is LayerOp.TANH:
             beyond = _true(np.abs(rows) > SATURATED_ABOVE)
             self._saturated += beyond.reshape(wide).sum(axis=1)
         count = images * places
@@ -189,7 +188,7 @@ class _Sums:
 
     def result(self) -> UnitActivity:
         return UnitActivity(
-            self._kind,
+            self._op,
             self._lowest,
             self._highest,
             self._mean,
@@ -304,7 +303,7 @@ def _read(
     return Activity(
         images,
         {
-            layer.name: UnitActivity(layer.kind, *part)
+            layer.name: UnitActivity(layer.op, *part)
             for layer, part in zip(layers, parts, strict=True)
         },
     )

@@ -15,6 +15,7 @@ from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
 
@@ -22,8 +23,6 @@ from opsin.runtime.classifier import Classifier
 MEASURE: Final = "mean of |value| over the unit's places"
 #: Bars of a histogram.
 BINS: Final = 32
-# Activations that come near 0 and hardly ever meet it; of ReLU's values, exact zeros count.
-_SMOOTH: Final = frozenset(("GELU", "SiLU", "Sigmoid", "Tanh"))
 # Share of the layer's largest |value| below which a smooth activation's value counts as none.
 _NEAR: Final = 0.01
 
@@ -124,7 +123,7 @@ def view_of(layer: Layer, values: NDArray[np.float32]) -> LayerView:
         known = np.zeros(1)
     size = np.abs(np.where(all_finite, values, 0).astype(np.float64))
     strengths = size.reshape(len(values), -1).mean(axis=1)
-    smooth = layer.kind in _SMOOTH
+    smooth = traits_of(layer.op).smooth
     limit = _NEAR * size.max(initial=0.0) if smooth else 0.0
     quiet = size < limit if limit > 0 else size == 0
     counts, edges = np.histogram(known, BINS)

@@ -18,6 +18,7 @@ from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
 from opsin.evaluation.intervals import wilson
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.onnx_files.subnetwork import Subnetwork
 from opsin.runtime.classifier import Classifier
@@ -139,6 +140,7 @@ def probe_layers(
     Example:
         >>> import opsin, tempfile
         >>> from opsin.onnx_files.onnx_graph import OnnxGraph
+    from opsin.onnx_files.operators import traits_of
         >>> from opsin.commands.known_images import known_images
         >>> run = opsin.train("digits", model="mlp", epochs=5, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
@@ -214,7 +216,7 @@ def _layers(network: OnnxGraph, names: Sequence[str] | None) -> list[str]:
     """Return the layers to probe, in the order of their work."""
     known = [layer.name for layer in network.layers]
     if names is None:
-        return [name for name in known if not passes_on(network, name)]
+        return [layer.name for layer in network.layers if traits_of(layer.op).has_units]
     check_choices("layer", names, known, ModelFileError)
     return [name for name in known if name in names]
 
@@ -454,15 +456,3 @@ def probe_hits(
         model.fit(train, train_labels)
     right: NDArray[np.bool_] = model.predict(val) == val_labels
     return right
-
-
-def passes_on(network: OnnxGraph, name: str) -> bool:
-    """Tell whether a probe of a layer would be that of what goes into it.
-
-    So it is for layers that put out the numbers that they are given, in any shape, and for the
-    first one, which scales each channel of the pixels.
-    """
-    if name == network.layers[0].name and not network.weights_of(name).keys() & {"weight"}:
-        return True
-    kinds = {node.op_type for node in network.model.graph.node if name in node.output}
-    return kinds <= {"Flatten", "Identity", "Reshape"}

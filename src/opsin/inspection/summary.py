@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.metadata import Layer
+from opsin.core.metadata import Layer, LayerOp
 from opsin.inspection.timing import layer_seconds
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.receptive_field import ReceptiveField
@@ -17,8 +17,6 @@ from opsin.runtime.classifier import Classifier
 # Pixels and images of the batch that is timed: enough to measure, few enough for a fraction of
 # a second.
 _PIXELS, _IMAGES = 12_000, 16
-# The kind of the layer that gives each unit one place of the maps before it.
-_FLATTEN: Final = "Flatten"
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def summarise(classifier: Classifier, network: OnnxGraph, *, timed: bool = True)
 
 def _field(network: OnnxGraph, layer: Layer) -> ReceptiveField | None:
     """Return what a unit of a layer sees; flattening only lays the places of maps in a row."""
-    name = network.parents(layer.name)[0] if layer.kind == _FLATTEN else layer.name
+    name = network.parents(layer.name)[0] if layer.op is LayerOp.FLATTEN else layer.name
     return network.receptive_field(name)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
 from opsin.runtime.classifier import Classifier
 
@@ -27,7 +28,6 @@ _NORM_TITLES: Final = {
     "running_var": "running deviation",
 }
 # Operators that pass on their input unchanged.
-_PASSING: Final = frozenset(("Flatten", "Identity"))
 
 #: What images of weights are: ``filters`` of the first convolution, ``units`` of a dense layer
 #: that sees the pixels, ``kernels`` of another convolution, the ``matrix`` of another dense layer.
@@ -237,7 +237,7 @@ def _pixels_into(network: OnnxGraph, name: str) -> tuple[int, int, int] | None:
     """Return the shape of the pixels, channels first, if nothing else goes into a layer."""
     sources = network.parents(name)
     while len(sources) == 1 and not _from_first(network, sources):
-        if sources[0] == IMAGES or not _passes(network, sources[0]):
+        if sources[0] == IMAGES or not traits_of(network.layer(sources[0]).op).passes_on:
             return None
         sources = network.parents(sources[0])
     shape = network.layers[0].shape
@@ -245,13 +245,6 @@ def _pixels_into(network: OnnxGraph, name: str) -> tuple[int, int, int] | None:
         return None
     channels, height, width = shape
     return channels, height, width
-
-
-def _passes(network: OnnxGraph, name: str) -> bool:
-    """Tell whether a layer passes on its input unchanged."""
-    return any(
-        name in node.output and node.op_type in _PASSING for node in network.model.graph.node
-    )
 
 
 def norm_history(classifier: Classifier) -> list[Epoch]:

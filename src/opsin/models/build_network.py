@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from opsin.core.errors import RecipeError
-from opsin.core.metadata import Layer
+from opsin.core.metadata import Layer, LayerOp
 from opsin.core.recipe import ModelRecipe
 from opsin.models.registry import MODELS
 from opsin.models.statistics import Statistics
@@ -91,10 +91,8 @@ def _row(name: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         held += 2 * module.num_features  # running mean and variance
     multiply_adds = 0
-    if isinstance(module, nn.Conv2d):
-        multiply_adds = math.prod(shape[1:]) * module.weight.numel()
-    elif isinstance(module, nn.Linear):
-        multiply_adds = module.weight.numel()
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        multiply_adds = math.prod(shape[1:]) * module.weight.numel()  # its weights at each place
     return Layer(
         name=name,
         kind=_kind(module),
@@ -111,20 +109,20 @@ def _kind(module: nn.Module) -> str:
         case nn.Conv2d():
             same = "valid" if module.padding in ((0, 0), "valid") else "same"
             step = f", stride {module.stride[0]}" if module.stride != (1, 1) else ""
-            return f"Conv {module.kernel_size[0]}×{module.kernel_size[1]} {same}{step}"
+            return f"{LayerOp.CONV} {module.kernel_size[0]}×{module.kernel_size[1]} {same}{step}"
         case nn.Linear():
-            return "Dense"
+            return LayerOp.DENSE
         case nn.BatchNorm1d() | nn.BatchNorm2d():
-            return "BatchNorm"
+            return LayerOp.BATCH_NORM
         case nn.MaxPool2d():
-            return f"MaxPool {module.kernel_size}"
+            return f"{LayerOp.MAX_POOL} {module.kernel_size}"
         case nn.Dropout():
-            return f"Dropout {module.p:g}"
+            return f"{LayerOp.DROPOUT} {module.p:g}"
         case GlobalMaximum():
-            return "Maximum"
+            return LayerOp.MAXIMUM
         case Normalise():
-            return "Normalise"
+            return LayerOp.NORMALISE
         case Add():
-            return "Add"
+            return LayerOp.ADD
         case _:
             return type(module).__name__

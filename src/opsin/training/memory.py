@@ -11,7 +11,7 @@ import torch
 
 from opsin.core.errors import RecipeError
 from opsin.core.format import file_size
-from opsin.core.metadata import Layer
+from opsin.core.metadata import Layer, LayerOp
 from opsin.core.operating_system import memory_left
 from opsin.core.recipe import Recipe
 
@@ -27,8 +27,10 @@ _GPU_BASE: Final = 700_000_000
 _CHECKPOINT: Final = 2
 _MOMENTS: Final = {"adam": 2, "adamw": 2, "sgd": 1, "muon": 1}
 # Layers whose backward needs what came in, and those whose backward needs what went out.
-_KEEP_INPUT: Final = ("Conv", "BatchNorm", "MaxPool", "Dense", "GELU", "SiLU")
-_KEEP_OUTPUT: Final = ("ReLU", "Tanh")
+_KEEP_INPUT: Final = frozenset((
+    LayerOp.CONV, LayerOp.BATCH_NORM, LayerOp.MAX_POOL, LayerOp.DENSE, LayerOp.GELU, LayerOp.SILU
+))  # fmt: skip
+_KEEP_OUTPUT: Final = frozenset((LayerOp.RELU, LayerOp.TANH))
 # Of the two largest neighbouring tensors: gradients and copies that live for a moment while
 # training; the same while validating; what the allocator keeps in hand then; and the share of the
 # training's memory that it still holds. Measured on a CPU (tests/training/test_memory.py).
@@ -89,12 +91,12 @@ def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> N
     sizes = [_FLOAT * math.prod(layer.shape) for layer in layers]
     kept = 0
     for number, (layer, size) in enumerate(zip(layers, sizes, strict=True)):
-        following = layers[number + 1].kind if number + 1 < len(layers) else ""
-        if layer.kind.startswith(_KEEP_OUTPUT) or following.startswith(_KEEP_INPUT):
-            kept += size if layer.kind != "Flatten" else 0  # a view
-        if layer.kind.startswith("MaxPool"):
+        following = layers[number + 1].op if number + 1 < len(layers) else None
+        if layer.op in _KEEP_OUTPUT or following in _KEEP_INPUT:
+            kept += size if layer.op is not LayerOp.FLATTEN else 0  # a view
+        if layer.op is LayerOp.MAX_POOL:
             kept += 2 * size  # where each maximum was, as int64
-        if layer.kind.startswith("Dropout"):
+        if layer.op is LayerOp.DROPOUT:
             kept += size
     # The pixels exist as bytes, as varied bytes, and as floats before and after they are scaled.
     kept += 2 * sizes[0]

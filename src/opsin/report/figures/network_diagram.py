@@ -15,6 +15,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 
 from opsin.core.format import short_count
+from opsin.core.metadata import LayerOp
+from opsin.onnx_files.operators import Family, traits_of
 from opsin.report.figures.receptive_fields import image_size
 from opsin.report.figures.style import (
     DPI,
@@ -27,11 +29,9 @@ from opsin.report.figures.style import (
 if TYPE_CHECKING:
     from opsin.inspection.summary import LayerRow
 
-# A colour for each family of layers, by the first word of their kind.
-_FAMILIES: Final = {
-    "Conv": PALETTE[0], "Dense": PALETTE[5], "PCA": PALETTE[5], "BatchNorm": PALETTE[4],
-    "MaxPool": PALETTE[1], "Maximum": PALETTE[1], "Add": PALETTE[3], "ReLU": PALETTE[2],
-    "GELU": PALETTE[2], "SiLU": PALETTE[2], "Tanh": PALETTE[2],
+_COLOURS: Final[dict[Family, str]] = {
+    "convolution": PALETTE[0], "dense": PALETTE[5], "norm": PALETTE[4], "pooling": PALETTE[1],
+    "sum": PALETTE[3], "activation": PALETTE[2], "other": MUTED,
 }  # fmt: skip
 # Layers from which there is a further column, the most columns side by side, layers in them.
 _MORE: Final = (14, 32, 60)
@@ -196,7 +196,7 @@ def _draw_boxes(board: _Board, rows: Sequence[LayerRow]) -> None:
     letters = int(16 * board.box)
     for row in rows:
         place, name = board.places[row.name], shorten(row.name.rpartition(".")[2], 14)
-        colour = _FAMILIES.get(row.kind.split()[0], MUTED)
+        colour = _COLOURS[traits_of(LayerOp.of(row.kind)).family]
         board.axes.add_patch(
             FancyBboxPatch((place.left, place.top), board.box, _BOX, facecolor=(colour, 0.2),
                            boxstyle="round,pad=0,rounding_size=0.04", edgecolor=colour,

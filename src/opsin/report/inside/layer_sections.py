@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.core.format import counted
 from opsin.data.image_encoding import png_address
+from opsin.onnx_files.operators import traits_of
 from opsin.report.inside.inspection_page import Section, section
 from opsin.report.maps import (
     PALETTES,
@@ -39,8 +40,6 @@ _WIDEST: Final = 96
 # Share of a layer's values, zeros left out, that lie within its scale; with fewer, all do.
 _WITHIN: Final = 0.995
 _FEW: Final = 200
-# Layers that change no number: their maps are those before them.
-_PASSING: Final = ("Dropout", "Flatten")
 # Numbers of dead units that a sentence lists.
 _LISTED: Final = 24
 
@@ -152,7 +151,7 @@ def _layer(
         "scale_low": ("≤ " if view.minimum < scale.low else "") + figure(scale.low),
         "scale_high": ("≥ " if view.maximum > scale.high else "") + figure(scale.high),
         "marked": list(filter(None, (_listed(marks, mark) for mark in ("dead", "saturated")))),
-        "passing": view.layer.kind.startswith(_PASSING),
+        "passing": traits_of(view.layer.op).passes_on,
         "is_map": is_map,
         "count": len(values),
         "field": "" if field is None else _numbers(field),
