@@ -288,3 +288,12 @@ def test_large_images_come_in_smaller_batches(classifier: Classifier) -> None:
         preparation = like.model_copy(update={"height": side, "width": side})
         classifier.metadata = classifier.metadata.model_copy(update={"preparation": preparation})
         assert classifier.batch_size == size
+
+
+def test_layers_asked_for_again_need_no_new_session(
+    classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = digits.images[:3]
+    first = classifier.layers(images, ["flatten"])["flatten"]
+    monkeypatch.setattr("opsin.runtime.classifier.open_session", None)
+    assert np.array_equal(classifier.layers(images, ["flatten"])["flatten"], first)

@@ -249,7 +249,7 @@ def _largest_batch(session: onnxruntime.InferenceSession, metadata: Metadata, na
             raise unreadable(name, f"it cannot be computed: {printable(error)}") from error
         fault = fault_of(answers, len(rows), len(metadata.classes))
         if fault:
-            raise unreadable(name, fault)
+            raise unsound(name, answers, fault)
         return np.asarray(answers["probabilities"])
 
     alone = np.concatenate([ask(images[row : row + 1]) for row in range(3)])
@@ -269,6 +269,31 @@ def _largest_batch(session: onnxruntime.InferenceSession, metadata: Metadata, na
         if batch == len(images) or now + _GROWTH**2 * (now - began) > end:
             return most
         batch = min(_GROWTH * batch, len(images))
+
+
+def unsound(name: str, answers: Mapping[str, NDArray[Any]], fault: str) -> ModelFileError:
+    """Return the error of a classifier whose answers are none.
+
+    Args:
+        name: What errors call the file.
+        answers: Outputs by their names.
+        fault: What `fault_of` says of them.
+
+    Example:
+        >>> print(unsound("a.onnx", {"embedding": np.float32([[np.nan]])}, "no numbers").advice)
+        Its training diverged: train again, best with a smaller --rate; or it was changed since.
+    """
+    if all(np.isfinite(value).all() for value in answers.values() if value.dtype.kind == "f"):
+        return ModelFileError(
+            "a classifier.onnx whose answers are sound",
+            f"{name}: {fault}",
+            "The file is damaged or was changed; take the original.",
+        )
+    return ModelFileError(
+        "a network whose weights and answers are finite numbers",
+        f"{name} answers with infinity or NaN (not a number): {fault}",
+        "Its training diverged: train again, best with a smaller --rate; or it was changed since.",
+    )
 
 
 def fault_of(answers: Mapping[str, NDArray[Any]], count: int, classes: int) -> str | None:
