@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from pydantic import ValidationError
@@ -57,17 +58,7 @@ def resolve(
         )
     given = {key: value for key, value in options.items() if value is not None}
     refuse_unknown(given, (*MODEL_OPTIONS, *TRAINING_OPTIONS))
-    defaults = dict(MODELS[name].defaults)
-    if not mirrored and defaults["augment"] == "photos":
-        defaults["augment"] = "symbols"
-    if "augment" in given:
-        # A policy that was asked for is not weakened by what suits the network.
-        defaults = {
-            key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
-        }
-    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
-        defaults |= OPTIMIZERS[given["optimizer"]]
-    fields = {**defaults, **given}
+    fields = {**_defaults(MODELS[name], given, mirrored=mirrored), **given}
     fields = {**_varied(fields["augment"], min(data.size or (32, 32))), **fields}
     if not MODELS[name].convolutional and fields["optimizer"] == "muon":
         raise RecipeError(
@@ -79,12 +70,7 @@ def resolve(
     if "depth" in given and "hidden" not in given:
         fields["hidden"] = _hidden(MODELS[name], fields["hidden"], given["depth"])
     fields.setdefault("depth", _length(fields["hidden"]))
-    if fields["depth"] != _length(fields["hidden"]):
-        raise RecipeError(
-            "as many sizes in hidden as depth says",
-            f"got hidden {fields['hidden']!r} and depth {fields['depth']!r}",
-            "Give one of them.",
-        )
+    _check_depth(fields["hidden"], fields["depth"])
     try:
         return Recipe(
             data=data,
@@ -118,6 +104,30 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
     before = {key: v for key, v in recipe.training.model_dump().items() if key not in gone}
     model = recipe.model.model_dump()
     return resolve(recipe.data, model=model.pop("name"), **{**model, **before, **given})
+
+
+def _defaults(spec: ModelSpec, given: Mapping[str, Any], *, mirrored: bool) -> dict[str, Any]:
+    """Return a network's defaults beside an augmentation and an optimiser that were given."""
+    defaults = dict(spec.defaults)
+    if not mirrored and defaults["augment"] == "photos":
+        defaults["augment"] = "symbols"
+    if "augment" in given:
+        # A policy that was asked for is not weakened by the network's own values.
+        defaults = {
+            key: value for key, value in defaults.items() if key not in AUGMENTATIONS["none"]
+        }
+    if given.get("optimizer") in OPTIMIZERS and given["optimizer"] != defaults["optimizer"]:
+        defaults |= OPTIMIZERS[given["optimizer"]]
+    return defaults
+
+
+def _check_depth(hidden: Any, depth: Any) -> None:
+    if depth != _length(hidden):
+        raise RecipeError(
+            "as many sizes in hidden as depth says",
+            f"got hidden {hidden!r} and depth {depth!r}",
+            "Give one of them.",
+        )
 
 
 def _varied(augment: Any, side: int) -> dict[str, Any]:

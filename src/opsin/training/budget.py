@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Generator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -94,28 +95,49 @@ def fit_budget(
         return measure_epoch(candidate, data, device, seconds=spent, given=given)
 
     sizes = [recipe.model] if sized else _sizes(recipe.model)
-    steps = max(1, math.ceil(len(data.split.train) / recipe.training.batch_size))
-    few = plenty = most = recipe.training.epochs
-    if "epochs" not in given:
-        few = max(_FEW, math.ceil(_FEW_STEPS / steps))
-        plenty = max(_PLENTY, math.ceil(_PLENTY_STEPS / steps))
-        most = max(_MOST, math.ceil(_MOST_STEPS / steps))
+    limits = _EpochLimits.of(recipe, len(data.split.train), fixed="epochs" in given)
     watcher.begin("Measure", len(sizes), "sizes")
     costs = _Costs(seconds, recipe, measure or measured, watcher)
-    model = _largest(sizes, recipe.model, costs, few, plenty)
-    epochs = int(min(most, costs.epochs(model)))
+    model = _largest(sizes, recipe.model, costs, limits)
+    epochs = int(min(limits.most, costs.epochs(model)))
     watcher.end()
-    least = most if "epochs" in given else 1
-    if epochs < least:
-        raise _too_short(model, costs, least)
-    training = recipe.training.model_copy(update={"epochs": epochs})
-    size = ",".join(map(str, model.hidden))
-    chosen = f"{model.name} {size}".rstrip()
+    if epochs < limits.least:
+        raise _too_short(model, costs, limits.least)
     return (
-        recipe.model_copy(update={"model": model, "training": training}),
-        f"{chosen} · {epochs} epochs of about {_in_words(costs.of(model))}",
+        recipe.model_copy(update={"model": model}).with_training(epochs=epochs),
+        f"{_sized(model)} · {epochs} epochs of about {_in_words(costs.of(model))}",
         costs.of(model),
     )
+
+
+@dataclass(frozen=True)
+class _EpochLimits:
+    """How many epochs a training should have.
+
+    Args:
+        least: Fewer are no training.
+        few: With fewer, a smaller network is taken.
+        plenty: With so many, a larger network is tried.
+        most: More are not trained.
+    """
+
+    least: int
+    few: int
+    plenty: int
+    most: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: int, *, fixed: bool) -> _EpochLimits:
+        """Return the limits for a number of training images, or the recipe's epochs if fixed."""
+        if fixed:
+            return cls(*[recipe.training.epochs] * 4)
+        steps = max(1, math.ceil(images / recipe.training.batch_size))
+        return cls(
+            least=1,
+            few=max(_FEW, math.ceil(_FEW_STEPS / steps)),
+            plenty=max(_PLENTY, math.ceil(_PLENTY_STEPS / steps)),
+            most=max(_MOST, math.ceil(_MOST_STEPS / steps)),
+        )
 
 
 def _sizes(model: ModelRecipe) -> list[ModelRecipe]:
@@ -169,16 +191,16 @@ class _Costs:
 
 
 def _largest(
-    sizes: list[ModelRecipe], own: ModelRecipe, costs: _Costs, few: int, plenty: int
+    sizes: list[ModelRecipe], own: ModelRecipe, costs: _Costs, limits: _EpochLimits
 ) -> ModelRecipe:
     """Return the largest network for which enough epochs fit, or the smallest."""
     number = sizes.index(own)
-    while number and costs.epochs(sizes[number]) < few:
+    while number and costs.epochs(sizes[number]) < limits.few:
         number -= 1
     while (
         sizes[number].hidden >= own.hidden
         and number + 1 < len(sizes)
-        and min(costs.epochs(sizes[number]), costs.epochs(sizes[number + 1])) >= plenty
+        and min(costs.epochs(sizes[number]), costs.epochs(sizes[number + 1])) >= limits.plenty
     ):
         number += 1
     return sizes[number]
@@ -191,14 +213,17 @@ def _too_short(model: ModelRecipe, costs: _Costs, epochs: int) -> RecipeError:
     possible = int(costs.epochs(model))
     needed = (costs.spent() + epochs * cost) / _PLANNED
     what = counted(epochs, "epoch")
-    size = ",".join(map(str, model.hidden))
     return RecipeError(
         f"a budget of at least {_in_words(needed)} for {what}",
-        f"got {_in_words(costs.seconds)}, and an epoch of {f'{model.name} {size}'.rstrip()} takes "
+        f"got {_in_words(costs.seconds)}, and an epoch of {_sized(model)} takes "
         f"about {_in_words(cost)} here",
         "Give a longer --budget"
         + (f", or --epochs {possible}." if possible > 0 else ", or fewer or smaller images."),
     )
+
+
+def _sized(model: ModelRecipe) -> str:
+    return f"{model.name} {','.join(map(str, model.hidden))}".rstrip()
 
 
 def _in_words(seconds: float) -> str:

@@ -1,0 +1,73 @@
+"""Defaults are resolved, and nonsense is refused with a line that helps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import RecipeError
+from opsin.core.recipe import DataRecipe, Recipe
+from opsin.models.resolve import resolve
+
+DATA = DataRecipe.of("digits")
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet"])
+def test_every_default_is_resolved(model: str) -> None:
+    recipe = resolve(DATA, model=model)
+    assert recipe.model.depth == len(recipe.model.hidden)
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_none_means_the_default() -> None:
+    assert resolve(DATA, model="cnn", epochs=None) == resolve(DATA, model="cnn")
+
+
+def test_written_characters_are_not_mirrored_unless_asked() -> None:
+    assert resolve(DATA, model="cnn").training.flip
+    assert not resolve(DATA, model="cnn", mirrored=False).training.flip
+    assert resolve(DATA, model="cnn", mirrored=False, flip=True).training.flip
+
+
+@pytest.mark.parametrize(("schedule", "patience"), [("constant", 5), ("one-cycle", None)])
+def test_only_a_rate_that_stays_stops_early(schedule: str, patience: int | None) -> None:
+    assert resolve(DATA, schedule=schedule).training.patience == patience
+
+
+@given(model=st.sampled_from(["mlp", "cnn", "resnet"]), depth=st.integers(1, 8))
+def test_depth_decides_the_number_of_layers(model: str, depth: int) -> None:
+    recipe = resolve(DATA, model=model, depth=depth)
+    assert len(recipe.model.hidden) == recipe.model.depth == depth
+    assert all(size > 0 for size in recipe.model.hidden)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model": "vgg"}, "mlp, cnn, resnet"),
+        ({"epochs": 0}, "epochs"),
+        ({"rate": -1.0}, "rate"),
+        ({"rate": float("nan")}, "rate"),
+        ({"optimizer": "lion"}, "optimizer"),
+        ({"batch_size": 1}, "batch_size"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"epoch": 3}, "epoch"),
+    ],
+)
+def test_nonsense_is_refused_by_name(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        resolve(DATA, **options)
+
+
+def test_recipe_is_plain_json() -> None:
+    assert json.loads(resolve(DATA).model_dump_json())["data"]["sources"] == ["digits"]
+
+
+@pytest.mark.parametrize("options", [{"hidden": 5}, {"depth": "3"}, {"depth": 2_000_000}])
+def test_sizes_of_another_kind_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        resolve(DATA, model="mlp", **options)
