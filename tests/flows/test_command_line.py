@@ -148,7 +148,7 @@ MISTAKES = [
     (("train", "empty"), "empty is empty"),
     (("train", "one class"), "two classes or more"),
     (("train", "one image"), "at least two images"),
-    (("train", "loose"), "holds 1 images and no folders"),
+    (("train", "loose"), "holds 1 image and no folders"),
     (("train", "uneven.npz"), "one label for each image"),
     (("data", "digits", "--classes", "1,elephant"), "elephant"),
     (("train", "digits", "--model", "vgg"), "mlp, cnn, resnet"),

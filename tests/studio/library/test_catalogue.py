@@ -109,7 +109,7 @@ def test_sources_that_are_none_are_refused_in_words_without_their_place(
 ) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "1.png").write_bytes(b"x")
-    with pytest.raises(SourceError, match="holiday holds 1 images and no folders") as caught:
+    with pytest.raises(SourceError, match="holiday holds 1 image and no folders") as caught:
         sets.add_source(str(tmp_path / "holiday"))
     assert str(tmp_path) not in str(caught.value)
     with pytest.raises(SourceError):
@@ -147,7 +147,7 @@ def test_what_was_removed_is_found_after_a_restart_and_nothing_said_is_lost(
     again = Library(sets.folder(sets.add_source(str(shapes)).id).parent.parent, queue)
     sets.corrections_path(added.id).write_text("digest,name,label\nx,y,square\n")
     [removed] = again.removed()
-    assert (removed.title, abs(removed.when - time.time()) < 60) == (added.title, True)
+    assert (removed.name, abs(removed.when - time.time()) < 60) == (added.title, True)
     assert again.restore(removed.token) == added
     assert "disc" in again.corrections_path(added.id).read_text()
     # The one that was there meanwhile waits in its place.

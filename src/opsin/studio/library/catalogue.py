@@ -20,7 +20,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,28 +39,12 @@ from opsin.studio.library.dataset_search import key_of
 from opsin.studio.library.library_dataset import LibraryDataset, id_of, is_id, set_of
 from opsin.studio.library.upload_import import class_name, file_name
 from opsin.studio.not_found import NotThere
+from opsin.studio.trash import KEPT, Removed, Trash
 
-__all__ = ["AuditResult", "Glance", "Library", "LibraryDataset", "Removed"]
+__all__ = ["AuditResult", "Glance", "Library", "LibraryDataset"]
 
-_DELETED: Final = ".deleted"
-_KEPT: Final = 7 * 86_400.0
 _TITLE_MOST: Final = 200
 _SUFFIX: Final = {"JPEG": ".jpg", "TIFF": ".tif", "PPM": ".ppm"}
-
-
-@dataclass(frozen=True)
-class Removed:
-    """A set that was removed and can still be brought back.
-
-    Args:
-        token: What `Library.restore` asks for.
-        title: What people call it.
-        when: When it was removed, in seconds since 1970.
-    """
-
-    token: str
-    title: str
-    when: float
 
 
 class Library:
@@ -82,6 +66,7 @@ class Library:
 
     def __init__(self, home: Path, jobs: Queue) -> None:
         self._folder = home / "sets"
+        self._trash = Trash(self._folder)
         self._images = home / "pictures"
         self._looks = AuditResults(jobs)
         self._read = Small()
@@ -267,22 +252,18 @@ class Library:
             NotThere: There is no such set.
             StorageError: The disk refuses it.
         """
-        folder = self.folder(id)
-        token = f"{time.time_ns()}-{id}"
-        with self._looks.guard, storage_errors(folder):
-            (self._folder / _DELETED).mkdir(exist_ok=True)
-            folder.rename(self._folder / _DELETED / token)
-        return token
+        self.folder(id)
+        with self._looks.guard:
+            return self._trash.put(id)
 
     def removed(self) -> list[Removed]:
         """Return the sets that can be brought back, the last removed first."""
-        deleted, found = self._folder / _DELETED, []
-        for folder in deleted.iterdir() if deleted.is_dir() else ():
-            when, _, identity = folder.name.partition("-")
+        found = []
+        for each in self._trash.removed():
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-                the_set = set_of(self._read.json(folder / "set.json"), identity)
-                found.append(Removed(folder.name, the_set.title, int(when) / 1e9))
-        return sorted(found, key=lambda each: each.when, reverse=True)
+                content = self._read.json(self._trash.path / each.token / "set.json")
+                found.append(replace(each, name=set_of(content, each.folder).title))
+        return found
 
     def restore(self, token: str) -> LibraryDataset:
         """Bring back what was removed, with its corrections.
@@ -294,31 +275,23 @@ class Library:
             NotThere: It is gone for good.
             StorageError: The disk refuses it.
         """
-        deleted = self._folder / _DELETED
-        if not deleted.is_dir() or token not in {each.name for each in deleted.iterdir()}:
+        found = [each for each in self._trash.removed() if each.token == token]
+        if not found:
             raise NotThere("a set that was removed", "it is gone for good", "Add it again.")
-        identity = token.partition("-")[2]
+        identity = found[0].folder
         folder = self._folder / identity
-        with self._looks.guard, storage_errors(deleted):
+        with self._looks.guard:
             if (folder / "set.json").is_file():
                 self.remove(identity)
             # A look that was still at work has written its rows, into nothing.
             shutil.rmtree(folder, ignore_errors=True)
-            (deleted / token).rename(folder)
+            self._trash.restore(found[0])
         return self.get(identity)
 
-    def sweep(self, older: float = _KEPT) -> None:
+    def sweep(self, older: float = KEPT) -> None:
         """Remove for good what was removed seven days ago, and images that belong to no set."""
-        deleted, now = self._folder / _DELETED, time.time_ns()
-        for folder in list(deleted.iterdir()) if deleted.is_dir() else ():
-            with contextlib.suppress(ValueError):
-                if now - int(folder.name.partition("-")[0]) > older * 1e9:
-                    shutil.rmtree(folder, ignore_errors=True)
-        kept = (
-            {each.name.partition("-")[2] for each in deleted.iterdir()}
-            if deleted.is_dir()
-            else set()
-        )
+        self._trash.sweep(older)
+        kept = {each.folder for each in self._trash.removed()}
         for folder in list(self._images.iterdir()) if self._images.is_dir() else ():
             with contextlib.suppress(OSError):
                 aged = time.time() - folder.stat().st_mtime > older

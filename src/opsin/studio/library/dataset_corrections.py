@@ -31,6 +31,7 @@ from opsin.data.corrections import (
 )
 from opsin.studio.library.audit_result import MOVED
 from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.trash import KEPT
 
 if TYPE_CHECKING:
     from opsin.studio.state import Studio
@@ -45,8 +46,6 @@ _Logged = TypedDict("_Logged", {
 _FIELDS: Final = {"do", "was", "is", "changes"}
 #: Changes that can be taken back, after a restart too.
 STEPS: Final = 200
-# Seconds for which lines that were dropped are kept.
-_KEPT: Final = 7 * 86_400.0
 
 
 class Corrections:
@@ -187,7 +186,7 @@ class Corrections:
 
     def _dropped_rows(self) -> list[Correction]:
         with storage_errors(self._dropped), contextlib.suppress(FileNotFoundError):
-            if time.time() - self._dropped.stat().st_mtime <= _KEPT:
+            if time.time() - self._dropped.stat().st_mtime <= KEPT:
                 return list(read_corrections(self._dropped))
         return []
 

@@ -106,7 +106,7 @@ class _Sets:
                 page_links("/data?sets=", page, len(sets), _PER)
         self._removed.clear()
         if removed:
-            items = [(each.token, each.title, each.when) for each in removed]
+            items = [(each.token, each.name, each.when) for each in removed]
             with self._removed:
                 restorable("Removed sets", items, self._restore)
         filling = background_tasks.create(self._fill([*self._panels.values()]))

@@ -19,8 +19,8 @@ from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
 from opsin.studio.parts.runs_view import RunsView, total, view_of
 from opsin.studio.parts.undo_button import Undo
-from opsin.studio.runs.run_index import Deleted
 from opsin.studio.state import Studio
+from opsin.studio.trash import Removed
 from opsin.studio.words import safe
 
 #: The first training of somebody who has none: small, and of images that everybody knows.
@@ -65,7 +65,7 @@ class _Home:
         self._studio, self._view = studio, view
         self._lines: dict[str, JobLine] = {}
         self._table: RunsTable | None = None
-        self._deleted: list[Deleted] | None = None
+        self._deleted: list[Removed] | None = None
         self._asked = False
         self._first = ui.element("div")
         self._problem = ui.element("div")
@@ -209,7 +209,7 @@ class _Home:
             self._deleted = deleted
             self._show_deleted(deleted)
 
-    def _show_deleted(self, deleted: Sequence[Deleted]) -> None:
+    def _show_deleted(self, deleted: Sequence[Removed]) -> None:
         self._gone.clear()
         if not deleted:
             return

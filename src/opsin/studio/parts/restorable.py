@@ -8,12 +8,11 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.format import ago, count, day
+from opsin.studio.trash import KEPT
 from opsin.studio.words import safe
 
 # Rows that are shown: a page of hundreds of elements takes seconds.
 _SHOWN: Final = 50
-# Seconds for which what is removed is kept.
-_KEPT: Final = 7 * 86_400.0
 
 
 def restorable(
@@ -38,7 +37,7 @@ def restorable(
         for token, name, when in items[:_SHOWN]:
             with ui.element("div").classes("op-row"):
                 ui.label(safe(name, 80))
-                words = f"removed {ago(when)}, kept until {day(when + _KEPT)}"
+                words = f"removed {ago(when)}, kept until {day(when + KEPT)}"
                 ui.label(words).classes("op-muted")
                 button = ui.button("Restore", on_click=lambda token=token: restore(token))
                 button.props("outline dense padding='0 .7rem'")

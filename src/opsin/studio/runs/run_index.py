@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.storage import storage_errors
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
+from opsin.studio.trash import Removed, Trash
 
-__all__ = ["Deleted", "RunIndex", "RunRow", "opaque"]
-
-# Where deleted runs wait, so that deleting can be taken back.
-_DELETED: Final = ".deleted"
-# Seconds after which they are gone for good.
-_KEPT: Final = 7 * 86_400.0
-
-
-@dataclass(frozen=True)
-class Deleted:
-    """A run that was deleted and can still be restored.
-
-    Args:
-        token: What takes the deletion back.
-        folder: Name that its directory had.
-        name: What people call it: the name they gave, else the directory's.
-        when: When it was deleted, in seconds since 1970.
-    """
-
-    token: str
-    folder: str
-    name: str
-    when: float
+__all__ = ["RunIndex", "RunRow", "opaque"]
 
 
 class RunIndex:
@@ -58,6 +33,7 @@ class RunIndex:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._trash = Trash(self.root)
         # Replaced as a whole by each scan, so that pages read it without waiting: newest first.
         self._rows: dict[str, RunRow] = {}
         self._guard = threading.Lock()
@@ -95,7 +71,7 @@ class RunIndex:
                 self.version += 1
             if time.time() - self._swept > 3600:
                 self._swept = time.time()
-                self._sweep()
+                self._trash.sweep()
         return changed
 
     def rows(self) -> list[RunRow]:
@@ -147,24 +123,19 @@ class RunIndex:
             raise RunError(
                 "a run that is over", f"{run.path.name} is being trained", "Stop it first."
             )
-        name = f"{time.time():.3f}-{run.path.name}"
-        with storage_errors(run.path):
-            (self.root / _DELETED).mkdir(exist_ok=True)
-            run.path.rename(self.root / _DELETED / name)
+        token = self._trash.put(run.path.name)
         self.scan()
-        return opaque(name)
+        return token
 
-    def deleted(self) -> list[Deleted]:
+    def deleted(self) -> list[Removed]:
         """Return the runs that can be restored, the last deleted first."""
         found = []
-        for name in _folders(self.root / _DELETED):
-            when, _, folder = name.partition("-")
-            if folder and re.fullmatch(r"\d+\.\d{3}", when):
-                given = ""
-                with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
-                    given = RunDirectory(self.root / _DELETED / name).read_notes().name
-                found.append(Deleted(opaque(name), folder, given or folder, float(when)))
-        return sorted(found, key=lambda each: each.when, reverse=True)
+        for each in self._trash.removed():
+            name = ""
+            with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's
+                name = RunDirectory(self._trash.path / each.token).read_notes().name
+            found.append(replace(each, name=name or each.folder))
+        return found
 
     def restore(self, token: str) -> str:
         """Take a deletion back, and return the run's number.
@@ -174,34 +145,20 @@ class RunIndex:
             RunError: Another run has its name by now.
             StorageError: The disk refuses it.
         """
-        for each in self.deleted():
+        for each in self._trash.removed():
             if each.token == token:
-                path = self.root / each.folder
-                if path.exists():
+                if (self.root / each.folder).exists():
                     raise RunError(
                         "a free name", f"there is another run {each.folder}", "Rename or delete it."
                     )
-                with storage_errors(path):
-                    (self.root / _DELETED / f"{each.when:.3f}-{each.folder}").rename(path)
+                self._trash.restore(each)
                 self.scan()
                 return opaque(each.folder)
         raise NotThere("a run that was deleted", "it is gone for good", "Train it again.")
 
     def remove_deleted(self) -> None:
         """Remove for good all runs that were deleted."""
-        self._sweep(kept=0.0)
-
-    def _sweep(self, kept: float = _KEPT) -> None:
-        deleted = self.root / _DELETED
-        for each in self.deleted():
-            if time.time() - each.when >= kept:
-                name = f"{each.when:.3f}-{each.folder}"
-                # Under a hidden name first: nobody restores half of a run meanwhile.
-                with contextlib.suppress(OSError):
-                    (deleted / name).rename(deleted / f".{name}")
-        for folder in deleted.glob(".*"):
-            with contextlib.suppress(RecursionError):  # a stranger's folder of any depth
-                shutil.rmtree(folder, ignore_errors=True)
+        self._trash.sweep(kept=0.0)
 
 
 def _folders(root: Path) -> list[str]:

@@ -1,0 +1,105 @@
+"""Folders that were removed and wait for a week, so that removing can be undone."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from opsin.core.storage import storage_errors
+
+#: Seconds for which what was removed is kept.
+KEPT: Final = 7 * 86_400.0
+# When it was removed (nanoseconds; earlier versions wrote seconds of runs), and its name.
+_WAITING: Final = re.compile(r"(\d+)(\.\d{3})?-(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A folder that was removed and can still be restored.
+
+    Args:
+        token: What restores it.
+        folder: Name that it had.
+        name: What people call it.
+        when: When it was removed, in seconds since 1970.
+    """
+
+    token: str
+    folder: str
+    name: str
+    when: float
+
+
+class Trash:
+    """What was removed from a folder; it waits in ``.deleted`` there.
+
+    Args:
+        root: The folder.
+
+    Attributes:
+        path: Where removed folders wait, each under its token.
+
+    Example:
+        >>> import tempfile
+        >>> root = Path(tempfile.mkdtemp())
+        >>> (root / "boots").mkdir()
+        >>> trash = Trash(root)
+        >>> token = trash.put("boots")
+        >>> [each.folder for each in trash.removed()], (root / "boots").exists()
+        (['boots'], False)
+        >>> trash.restore(trash.removed()[0])
+        >>> trash.removed(), (root / "boots").exists()
+        ([], True)
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / ".deleted"
+
+    def put(self, folder: str) -> str:
+        """Remove a folder, and return the token that restores it.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        place, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
+        with storage_errors(place):
+            self.path.mkdir(exist_ok=True)
+            place.rename(self.path / token)
+        return token
+
+    def removed(self) -> list[Removed]:
+        """Return what can be restored, the last removed first."""
+        found = []
+        with contextlib.suppress(OSError):
+            for place in self.path.iterdir():
+                if match := _WAITING.fullmatch(place.name):
+                    whole, rest, folder = match.groups()
+                    when = float(whole + rest) if rest else int(whole) / 1e9
+                    found.append(Removed(place.name, folder, folder, when))
+        return sorted(found, key=lambda each: each.when, reverse=True)
+
+    def restore(self, removed: Removed) -> None:
+        """Bring a folder back, under a name that must be free.
+
+        Raises:
+            StorageError: The disk refuses it.
+        """
+        place = self.path.parent / removed.folder
+        with storage_errors(place):
+            (self.path / removed.token).rename(place)
+
+    def sweep(self, kept: float = KEPT) -> None:
+        """Remove for good what was removed so many seconds ago."""
+        for each in self.removed():
+            if time.time() - each.when >= kept:
+                # Under a hidden name first, so that half of a folder is never restored.
+                with contextlib.suppress(OSError):
+                    (self.path / each.token).rename(self.path / f".{each.token}")
+        for folder in self.path.glob(".*"):
+            with contextlib.suppress(RecursionError):  # a stranger's folder of any depth
+                shutil.rmtree(folder, ignore_errors=True)
