@@ -10,7 +10,7 @@ WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 RUN_TESTS := -m pytest -n $(WORKERS) --dist worksteal -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all browser node lint bench docs clean
+.PHONY: demo test test-all pytest browser node lint bench docs clean
 
 # Trains on Fashion-MNIST, writes the report, and classifies an image of its own.
 demo: $(VENV)/ready
@@ -19,8 +19,10 @@ demo: $(VENV)/ready
 	$(BIN)/python docs/demo_photo.py demo/boot.jpg
 	$(BIN)/python -m opsin predict "$$(ls -td demo/runs/*-demo* | head -n 1)" demo/boot.jpg --plot demo/boot-answer.png
 
+test: lint pytest
+
 # Each test runs once: what needs no PyTorch, in an environment where it is not installed.
-test: lint browser node $(VENV)-runtime/ready
+pytest: browser node $(VENV)/ready $(VENV)-runtime/ready
 	OMP_NUM_THREADS=1 $(VENV)-runtime/bin/python $(RUN_TESTS) -m "not slow and not torch"
 	OMP_NUM_THREADS=1 $(BIN)/python $(RUN_TESTS) -m "not slow and torch"
 
