@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from opsin.commands.classify.classify import Classified, classify
     from opsin.commands.classify.each import predict_each
     from opsin.commands.classify.unsort import Unsorted, unsort
-    from opsin.commands.compare import Comparison, compare
+    from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
+    from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier, Prediction
     from opsin.server import serve
     from opsin.studio import open_studio
@@ -136,7 +137,7 @@ _HOME = {
     "Changes": "commands.changes",
     "Classified": "commands.classify.classify",
     "Classifier": "runtime.classifier",
-    "Comparison": "commands.compare",
+    "Comparison": "report.side_by_side",
     "Dataset": "data.dataset",
     "Epoch": "core.artifacts.epoch",
     "Exported": "commands.transfer",

@@ -54,34 +54,34 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
     poor, good = make("poor", 0.5), make("good", 0.9)
     found = opsin.compare(poor, good, speed=False)
     assert (found.part, found.images) == ("test", len(digits.split.test))
-    assert [row["letter"] for row in found.runs] == ["A", "B"]
+    assert [row.letter for row in found.runs] == ["A", "B"]
     first, second = found.runs
     report = opsin.Run(good).report
     for key in ("accuracy", "low", "high", "log_loss", "calibration_error"):
-        assert second[key] == report["figures"]["test"].get(key)
-    assert (second["bytes"], second["parameters"], second["seconds"]) == (5000, 1234, 12.0)
-    assert (second["parity"], second["images_per_second"]) == (2e-6, None)
-    assert (first["best"], second["best"]) == ([], ["accuracy"])
+        assert getattr(second, key) == report["figures"]["test"].get(key)
+    assert (second.bytes, second.parameters, second.seconds) == (5000, 1234, 12.0)
+    assert (second.parity, second.images_per_second) == (2e-6, None)
+    assert (first.best, second.best) == ([], ["accuracy"])
     (pair,) = found.pairs
-    assert pair["difference"] == pytest.approx(second["accuracy"] - first["accuracy"])
-    assert pair["better"] == "B"
-    assert pair["sentence"].startswith("B is better than A by ")
-    assert len(pair["disagreements"]) >= pair["only_first"] + pair["only_second"]
-    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["pairs"][0] == pair
+    assert pair.difference == pytest.approx(second.accuracy - first.accuracy)
+    assert pair.better == "B"
+    assert pair.sentence.startswith("B is better than A by ")
+    assert len(pair.disagreements) >= pair.only_first + pair.only_second
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["pairs"][0] == pair.to_json()
     assert "B is better" in repr(found) and "B is better" in found._repr_html_()
 
 
 def test_a_run_against_itself_shows_no_difference(make: Make) -> None:
     run = make("one", 0.8)
     (pair,) = opsin.compare(run, run, speed=False).pairs
-    assert (pair["p"], pair["difference"], pair["better"], pair["disagreements"]) == (
+    assert (pair.p, pair.difference, pair.better, pair.disagreements) == (
         1.0,
         0.0,
         None,
         [],
     )
-    assert "better" not in pair["sentence"]
-    assert pair["sentence"].startswith("No difference between A and B can be shown with these ")
+    assert "better" not in pair.sentence
+    assert pair.sentence.startswith("No difference between A and B can be shown with these ")
 
 
 def test_order_names_and_the_order_of_classes_do_not_matter(
@@ -106,8 +106,8 @@ def test_order_names_and_the_order_of_classes_do_not_matter(
         given = answers_right(data, 0.5) | {"test": answers[rows][:, columns]}
         run = write_run(tmp_path / "runs", name, data, given)
         (pair,) = opsin.compare(first, run, speed=False).pairs
-        assert pair["disagreements"] == [], name
-        assert pair["both_right"] == pytest.approx(0.7 * pair["images"], rel=0.2)
+        assert pair.disagreements == [], name
+        assert pair.both_right == pytest.approx(0.7 * pair.images, rel=0.2)
 
 
 def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset) -> None:
@@ -131,8 +131,8 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
 
     one, other = run("one", np.arange(11)), run("other", np.arange(11)[::-1])
     (pair,) = opsin.compare(one, other, speed=False).pairs
-    assert pair["disagreements"] == []
-    assert (pair["both_right"], pair["both_wrong"]) == (9, 2)
+    assert pair.disagreements == []
+    assert (pair.both_right, pair.both_wrong) == (9, 2)
     fewer = run("fewer", np.arange(1, 11))
     with pytest.raises(RunError, match=r"11 test images, .* 10, and 10 are the same"):
         opsin.compare(one, fewer, speed=False)
@@ -170,12 +170,12 @@ def test_without_test_images_the_words_are_validation_optimistic(make: Make) -> 
     one, other = make("one", 0.5, data), make("other", 0.95, data)
     found = opsin.compare(one, other, speed=False)
     assert found.part == "val"
-    assert found.pairs[0]["sentence"].startswith("Validation, optimistic: B is better")
+    assert found.pairs[0].sentence.startswith("Validation, optimistic: B is better")
     assert "Validation, optimistic" in found.headline
     assert "optimistic" in found.remarks[0]
     same = opsin.compare(one, one, one, speed=False)
     assert "validation, optimistic" in same.headline
-    assert "validation images" in same.pairs[0]["sentence"]
+    assert "validation images" in same.pairs[0].sentence
     moved = opsin.load("digits", test_fraction=0, split_seed=3)
     with pytest.raises(RunError, match="the same validation images"):
         opsin.compare(one, make("moved", 0.5, moved), speed=False)
@@ -215,18 +215,18 @@ def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
 def test_several_runs_are_set_against_one_and_p_is_adjusted(make: Make) -> None:
     runs = [make(name, right) for name, right in (("a", 0.6), ("b", 0.9), ("c", 0.62))]
     found = opsin.compare(*runs, speed=False)
-    assert [pair["letters"] for pair in found.pairs] == [["A", "B"], ["A", "C"]]
-    assert [pair["better"] for pair in found.pairs] == ["B", None]
+    assert [pair.letters for pair in found.pairs] == [["A", "B"], ["A", "C"]]
+    assert [pair.better for pair in found.pairs] == ["B", None]
     assert found.headline == "Against A: B is better, C not shown to differ"
-    assert all("adjusted for 2 comparisons" in pair["sentence"] for pair in found.pairs)
+    assert all("adjusted for 2 comparisons" in pair.sentence for pair in found.pairs)
     assert "2 comparisons" in found.remarks[0]
     turned = opsin.compare(*runs, against=runs[1], speed=False)
-    assert [Path(row["run"]).name for row in turned.runs] == ["b", "a", "c"]
-    assert turned.pairs[0]["difference"] == -found.pairs[0]["difference"]
-    assert turned.pairs[0]["better"] == "A"
-    assert turned.runs[0]["best"] == ["accuracy"]
+    assert [Path(row.run).name for row in turned.runs] == ["b", "a", "c"]
+    assert turned.pairs[0].difference == -found.pairs[0].difference
+    assert turned.pairs[0].better == "A"
+    assert turned.runs[0].best == ["accuracy"]
     added = opsin.compare(runs[0], against=runs[2], speed=False)
-    assert [Path(row["run"]).name for row in added.runs] == ["c", "a"]
+    assert [Path(row.run).name for row in added.runs] == ["c", "a"]
 
 
 def test_one_run_or_too_many_and_unfinished_ones_are_refused(make: Make, tmp_path: Path) -> None:
@@ -255,8 +255,8 @@ def test_what_an_older_run_does_not_know_is_left_empty(make: Make) -> None:
     found = opsin.compare(old, one, speed=False)
     row = found.runs[0]
     for key in ("calibration_error", "bytes", "parameters", "seconds", "parity"):
-        assert row[key] is None
-    assert {image["name"] for image in found.pairs[0]["images"]} == {None}
+        assert getattr(row, key) is None
+    assert {image.name for image in found.pairs[0].disagreements} == {None}
 
 
 def test_exact_copies_among_the_training_images_are_told(make: Make, digits: Dataset) -> None:
@@ -277,9 +277,10 @@ def test_speed_is_measured_where_the_file_is_there(make: Make, nearest_mean: Pat
     runs = [make("one", 0.8, classifier=nearest_mean), make("bare", 0.8)]
     found = opsin.compare(*runs, watcher=told)
     first, second = found.runs
-    assert 0 < first["slowest"] <= first["images_per_second"] <= first["fastest"]
-    assert second["images_per_second"] is None
-    assert "images_per_second" not in first["best"]
+    assert first.slowest and first.images_per_second and first.fastest
+    assert 0 < first.slowest <= first.images_per_second <= first.fastest
+    assert second.images_per_second is None
+    assert "images_per_second" not in first.best
     assert any("bare has no classifier.onnx" in note for note in told.notes)
     (runs[1] / "classifier.onnx").write_bytes(b"nothing")
     with pytest.raises(ModelFileError):
@@ -305,7 +306,7 @@ def test_everything_is_written_where_it_was_asked_for(make: Make, tmp_path: Path
     content = json.loads((out / "compare.json").read_text(encoding="utf-8"))
     assert content == json.loads(json.dumps(found.to_json()))
     page = (out / "compare.html").read_text(encoding="utf-8")
-    assert html.escape(found.pairs[0]["sentence"]) in page
+    assert html.escape(found.pairs[0].sentence) in page
     assert page.count('<img src="data:image/') >= 24
     assert page.count("<img") == page.count(' alt="')
     for foreign in ("<script", 'src="http', 'href="http', "url("):
@@ -337,7 +338,7 @@ def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: P
     assert "cannot be shown, only named" in told.notes[-1]
     page = (tmp_path / "look" / "compare.html").read_text(encoding="utf-8")
     assert "<img" not in page
-    assert found.pairs[0]["images"][0]["name"] in page
+    assert (found.pairs[0].disagreements[0].name or "?") in page
     assert not (tmp_path / "look" / "disagreements.png").exists()
 
 
@@ -406,20 +407,21 @@ def test_both_are_judged_by_the_corrected_labels(
         write_run(root, name, data, answers)
     for order in (("before", "after"), ("after", "before")):
         found = opsin.compare(*(root / name for name in order), speed=False)
-        assert [row["accuracy"] for row in found.runs] == [1.0, 1.0]
-        by_name = {Path(row["run"]).name: row for row in found.runs}
+        assert [row.accuracy for row in found.runs] == [1.0, 1.0]
+        by_name = {Path(row.run).name: row for row in found.runs}
         count = len(digits.split.test)
-        assert by_name["before"]["rescored"] == 13
-        assert by_name["before"]["reported"]["accuracy"] == pytest.approx(1 - 13 / count)
-        assert (by_name["after"]["rescored"], by_name["after"]["reported"]) == (0, None)
+        assert by_name["before"].rescored == 13
+        assert by_name["before"].reported
+        assert by_name["before"].reported.accuracy == pytest.approx(1 - 13 / count)
+        assert (by_name["after"].rescored, by_name["after"].reported) == (0, None)
         (note,) = found.notes
         assert f"before is judged by the corrected labels: 13 of the {count:,} test labels" in note
-        assert found.pairs[0]["better"] is None
+        assert found.pairs[0].better is None
     # A run from before the labels of the source were kept.
     with np.load(root / "after" / "predictions.npz") as kept:
         content = {name: kept[name] for name in kept.files if "source" not in name}
     np.savez(root / "after" / "predictions.npz", **content)
-    assert opsin.compare(root / "before", root / "after", speed=False).runs[0]["rescored"] == 13
+    assert opsin.compare(root / "before", root / "after", speed=False).runs[0].rescored == 13
 
 
 def test_corrections_that_contradict_each_other_are_refused(

@@ -17,7 +17,7 @@ from opsin.report.figures.comparison_figures import (
     draw_together,
 )
 from opsin.report.figures.style import RIGHT, WRONG, save, styled
-from opsin.report.side_by_side import columns_of
+from opsin.report.side_by_side import ComparedRun, columns_of
 from tests.made_epochs import made_epoch
 
 LETTERS = "ABCDEFGHIJ"
@@ -30,11 +30,12 @@ def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
     return Curve(LETTERS[place], "hist-gradient-boosting", events)
 
 
-def row(place: int, **more: Any) -> dict[str, Any]:
+def row(place: int, **more: Any) -> ComparedRun:
     known = {"letter": LETTERS[place], "model": "mlp", "accuracy": 0.9, "low": 0.88, "high": 0.91,
              "log_loss": 0.3, "calibration_error": None, "bytes": None, "parameters": None,
-             "seconds": None, "images_per_second": None, "parity": None, "best": []}  # fmt: skip
-    return known | more
+             "seconds": None, "images_per_second": None, "parity": None, "best": [],
+             "run": "runs/a", "source": "digits", "rescored": 0, "reported": None}  # fmt: skip
+    return ComparedRun.model_validate(known | more)
 
 
 def disagreement(channels: int = 1, name: str = "a.png") -> Disagreement:

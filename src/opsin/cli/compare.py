@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,12 +11,8 @@ from rich.table import Table
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
-from opsin.report.side_by_side import BOLD, columns_of
+from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, columns_of
 from opsin.report.terminal import for_people, printable
-
-if TYPE_CHECKING:
-    from opsin.commands.compare import Comparison
-
 
 ComparedRuns = Annotated[
     list[Path] | None,
@@ -102,14 +98,14 @@ def compare(
         return
     screen = console()
     for row in found.runs:
-        screen.print(f"{row['letter']}  {printable(row['run'])}", markup=False, soft_wrap=True)
+        screen.print(f"{row.letter}  {printable(row.run)}", markup=False, soft_wrap=True)
     screen.print()
     screen.print(_table(found, screen.width))
     for pair in found.pairs:
-        screen.print(f"\n{pair['sentence']}.", markup=False)
+        screen.print(f"\n{pair.sentence}.", markup=False)
         screen.print(_counts(pair), markup=False)
     remarks = list(found.remarks)
-    if screen.is_terminal and any(row["best"] for row in found.runs):
+    if screen.is_terminal and any(row.best for row in found.runs):
         remarks.append(BOLD)
     for remark in remarks:
         screen.print(f"\n{remark}", style="dim", markup=False)
@@ -134,11 +130,11 @@ def _table(found: Comparison, width: int) -> Table:
     return table
 
 
-def _counts(pair: dict[str, Any]) -> str:
+def _counts(pair: ComparedPair) -> str:
     """Return in a line who is right how often."""
-    first, second = pair["letters"]
+    first, second = pair.letters
     return (
-        f"Both right {pair['both_right']:,} · only {first} {pair['only_first']:,} · only {second} "
-        f"{pair['only_second']:,} · both wrong {pair['both_wrong']:,} "
-        f"({pair['both_wrong_differently']:,} of them with different answers)"
+        f"Both right {pair.both_right:,} · only {first} {pair.only_first:,} · only {second} "
+        f"{pair.only_second:,} · both wrong {pair.both_wrong:,} "
+        f"({pair.both_wrong_differently:,} of them with different answers)"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opsin.classical.classical_recipe import MODELS
-from opsin.commands.compare import Comparison, compare
+from opsin.commands.compare import compare
 from opsin.commands.runs import Run
 from opsin.commands.train import train
 from opsin.core.arguments import checked
@@ -17,6 +17,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS, refuse_unknown
 from opsin.data.dataset import Dataset, load, load_recipe
+from opsin.report.side_by_side import Comparison
 from opsin.report.terminal import for_people
 
 
@@ -115,7 +116,7 @@ def compare_baselines(
         >>> run = train("digits", model="logistic", classes=["1", "7"], runs=tempfile.mkdtemp(),
         ...             quiet=True)
         >>> found = compare_baselines("digits", run, speed=False, quiet=True)
-        >>> [row["model"] for row in found.runs]
+        >>> [row.model for row in found.runs]
         ['logistic', 'logistic', 'forest', 'knn', 'svm', 'hist-gradient-boosting']
     """
     for run in runs:

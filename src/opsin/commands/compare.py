@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import importlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,98 +17,25 @@ from opsin.commands.paired_predictions import WORDS, PairedPredictions, Part, br
 from opsin.commands.runs import Run
 from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_report import PartFigures, Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.format import with_interval
+from opsin.core.format import plus_minus
 from opsin.core.storage import check_writable
+from opsin.evaluation.metric_table import headline_metrics
+from opsin.report.side_by_side import (
+    ComparedPair,
+    ComparedRun,
+    Comparison,
+    DifferentAnswers,
+    EarlierAccuracy,
+    GivenAnswer,
+    headline_of,
+    remarks_on,
+)
 
 #: More runs than this make no table and no chart that anyone can read.
 _MOST: Final = 10
-
-
-@dataclass(frozen=True, repr=False)
-class Comparison:
-    """What `compare` found: a table of the runs, and a paired test for each pair.
-
-    Args:
-        part: What was judged by: ``test``, or ``val`` where no run has test images.
-        images: Number of images.
-        runs: A row for each run, ``letter`` first; ``best`` names the columns in which it is best
-            and shown to be. Where labels were corrected since a run was measured, ``rescored`` is
-            how many, and ``reported`` its accuracy then. What an older run does not know is
-            ``None``.
-        pairs: The first run against each other one: the fields of
-            `opsin.evaluation.comparison.decide`, with the two ``letters``, ``better`` as a letter
-            or ``None``, the ``sentence``, and the ``disagreements``: images that got different
-            answers.
-        notes: What the reader should know of how the runs were compared.
-        files: What was written, where it was asked for: the page first.
-    """
-
-    part: Part
-    images: int
-    runs: tuple[dict[str, Any], ...]
-    pairs: tuple[dict[str, Any], ...]
-    notes: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
-
-    @property
-    def headline(self) -> str:
-        """The finding in a few words: the title of page and chart."""
-        said = [pair["sentence"].partition(" (")[0] for pair in self.pairs]
-        if len(said) == 1:
-            return str(said[0])
-        first = self.runs[0]["letter"]
-        words = [
-            f"{pair['letters'][1]} "
-            + {None: "not shown to differ", first: "is worse"}.get(pair["better"], "is better")
-            for pair in self.pairs
-        ]
-        optimistic = " (validation, optimistic)" if self.part == "val" else ""
-        return f"Against {first}: {', '.join(words)}{optimistic}"
-
-    @property
-    def remarks(self) -> list[str]:
-        """What the figures do and do not mean."""
-        remarks = []
-        if self.part == "val":
-            remarks.append(
-                "Validation, optimistic: there are no test images, and each run chose its best "
-                "epoch by these."
-            )
-        if len(self.pairs) > 1:
-            remarks.append(
-                f"There are {len(self.pairs)} comparisons, and of many, some look good by chance: "
-                "p is adjusted (Holm), so that all of them together err in 5% of cases. Each "
-                "interval stands for itself."
-            )
-        return remarks
-
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as ``--json`` prints it."""
-        return {
-            "part": self.part,
-            "images": self.images,
-            "headline": self.headline,
-            "runs": list(self.runs),
-            "pairs": list(self.pairs),
-            "remarks": self.remarks,
-            "notes": list(self.notes),
-            "files": [str(path) for path in self.files],
-        }
-
-    def __repr__(self) -> str:
-        return f"<Comparison of {len(self.runs)} runs: {self.headline}>"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{row['letter']}</th><td>{html.escape(str(row['model']))}</td>"
-            f"<td>{_accuracy(row)}</td><td>{html.escape(row['run'])}</td></tr>"
-            for row in self.runs
-        )
-        said = "".join(f"<p>{html.escape(pair['sentence'])}.</p>" for pair in self.pairs)
-        return f"<table>{rows}</table>{said}"
 
 
 @checked
@@ -145,31 +70,32 @@ def compare(
         >>> folder = tempfile.mkdtemp()
         >>> run = train("digits", model="mlp", epochs=1, runs=folder, quiet=True)
         >>> found = compare(run, run, speed=False)
-        >>> found.pairs[0]["p"], found.pairs[0]["better"]
+        >>> found.pairs[0].p, found.pairs[0].better
         (1.0, None)
     """
     opened = _opened(runs, against)
     if out is not None:  # at once, not when all is measured
         importlib.import_module("opsin.report.figures")
         check_writable(Path(out) / "compare.json")
-    from opsin.evaluation.comparison import compare_answers, decide, shown_best  # noqa: PLC0415
-
     same = bring_together(opened)
-    answers = same.answers
-    tests = [compare_answers(answers[0], other, same.labels) for other in answers[1:]]
     rows = [_row(run, place, same) for place, run in enumerate(opened)]
     notes = [*same.notes, *_rescored_in_words(rows, same)]
     for note in notes:
         watcher.note(note)
     if speed:
-        notes += _measure_speed(rows, opened, watcher)
-    _mark_best(rows, shown_best(answers, same.labels))
-    pairs = []
-    for place, test in enumerate(decide(tests), start=1):
-        letters = (rows[0]["letter"], rows[place]["letter"])
-        pair = _pair(test, letters, same.part, len(tests))
-        pairs.append({**pair, "disagreements": _disagreements(same, answers, place)})
-    found = Comparison(same.part, len(same.labels), tuple(rows), tuple(pairs), tuple(notes))
+        rows, slow = _measure_speed(rows, opened, watcher)
+        notes += slow
+    pairs = _pairs(same, [row.letter for row in rows])
+    found = Comparison(
+        part=same.part,
+        images=len(same.labels),
+        headline=headline_of(same.part, rows[0].letter, pairs),
+        runs=tuple(_with_best(rows, same)),
+        pairs=tuple(pairs),
+        remarks=remarks_on(same.part, len(pairs)),
+        notes=tuple(notes),
+        files=(),
+    )
     if out is None:
         return found
     from opsin.commands.compare_files import write_files  # noqa: PLC0415  needs matplotlib
@@ -197,23 +123,27 @@ def _opened(
     return [Run(path) for path in paths]
 
 
-def _row(run: Run, place: int, same: PairedPredictions) -> dict[str, Any]:
+def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
     """Return a run's row of the table; what its version did not know yet is ``None``."""
-    from opsin.evaluation.metrics import measure  # noqa: PLC0415
+    from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
     report = run.directory.read(Report)
-    kept = report.figures[same.part]
-    figures, reported = kept.to_json(), None
+    figures, reported = report.figures[same.part], None
     if same.rescored[place]:
-        reported = {"accuracy": kept.accuracy, "low": kept.low, "high": kept.high}
-        figures = measure(same.probabilities[place], same.labels, same.classes)
-    return {
+        reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
+        figures = PartFigures.model_validate(
+            measure(same.probabilities[place], same.labels, same.classes)
+        )
+    shown = {metric.key: metric.value(figures) for metric in headline_metrics()}
+    return ComparedRun.model_validate({
+        **shown,
         "letter": "ABCDEFGHIJ"[place],
         "run": str(run.path),
         "model": report.model,
         "source": report.source,
-        **{key: figures[key] for key in ("accuracy", "low", "high", "log_loss")},
-        "calibration_error": figures.get("calibration_error"),
+        "accuracy": figures.accuracy,
+        "low": figures.low,
+        "high": figures.high,
         "rescored": same.rescored[place],
         "reported": reported,
         "bytes": report.file.bytes,
@@ -224,23 +154,23 @@ def _row(run: Run, place: int, same: PairedPredictions) -> dict[str, Any]:
         "fastest": None,
         "parity": report.file.difference,
         "best": [],
-    }
+    })  # fmt: skip
 
 
-def _rescored_in_words(rows: Sequence[dict[str, Any]], same: PairedPredictions) -> list[str]:
+def _rescored_in_words(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[str]:
     return [
-        f"{row['run']} is judged by the corrected labels: {row['rescored']:,} of the "
+        f"{row.run} is judged by the corrected labels: {row.rescored:,} of the "
         f"{len(same.labels):,} {WORDS[same.part]} labels are others than when it was measured, "
-        f"with accuracy {_accuracy(row['reported'])}"
+        f"with accuracy {plus_minus(row.reported)}"
         for row in rows
-        if row["reported"]
+        if row.reported
     ]
 
 
 def _measure_speed(
-    rows: Sequence[dict[str, Any]], runs: Sequence[Run], watcher: Watcher
-) -> list[str]:
-    """Measure the classifiers that are there, and say what was in the way."""
+    rows: Sequence[ComparedRun], runs: Sequence[Run], watcher: Watcher
+) -> tuple[list[ComparedRun], list[str]]:
+    """Measure the classifiers that are there; return the rows, and what was in the way."""
     files = [run.directory.classifier for run in runs]
     there = [file if file.is_file() else None for file in files]
     notes = [
@@ -256,34 +186,63 @@ def _measure_speed(
         )
     for note in notes:
         watcher.note(note)
-    for row, rates in zip(rows, rates_in_turn(there, watcher), strict=True):
-        if rates:
-            row["images_per_second"] = float(np.median(rates))
-            row["slowest"], row["fastest"] = min(rates), max(rates)
-    return notes
+    measured = [
+        row.model_copy(
+            update={
+                "images_per_second": float(np.median(rates)),
+                "slowest": min(rates),
+                "fastest": max(rates),
+            }
+        )
+        if rates
+        else row
+        for row, rates in zip(rows, rates_in_turn(there, watcher), strict=True)
+    ]
+    return measured, notes
 
 
-def _mark_best(rows: Sequence[dict[str, Any]], most_accurate: int | None) -> None:
-    """Note in each row the columns in which it is best, and shown to be."""
-    if most_accurate is not None:
-        rows[most_accurate]["best"].append("accuracy")
-    sizes = [row["bytes"] for row in rows]
-    if None not in sizes and sizes.count(min(sizes)) == 1:
-        rows[sizes.index(min(sizes))]["best"].append("bytes")
-    for row in rows:
-        others = [other["fastest"] for other in rows if other is not row]
-        known = row["slowest"] is not None and None not in others
-        if known and all(row["slowest"] > fastest for fastest in others):
-            row["best"].append("images_per_second")
+def _with_best(rows: Sequence[ComparedRun], same: PairedPredictions) -> list[ComparedRun]:
+    """Return the rows with the columns in which each is best, and shown to be."""
+    from opsin.evaluation.comparison import shown_best  # noqa: PLC0415  scipy takes a second
+
+    most_accurate = shown_best(same.answers, same.labels)
+    sizes = [row.bytes for row in rows]
+    known = [size for size in sizes if size is not None]
+    found = []
+    for place, row in enumerate(rows):
+        best = ["accuracy"] if place == most_accurate else []
+        if len(known) == len(rows) and row.bytes == min(known) and known.count(min(known)) == 1:
+            best.append("bytes")
+        others = [other.fastest for other in rows if other is not row]
+        if row.slowest is not None and all(
+            fastest is not None and row.slowest > fastest for fastest in others
+        ):
+            best.append("images_per_second")
+        found.append(row.model_copy(update={"best": best}))
+    return found
 
 
-def _pair(
-    test: dict[str, Any], letters: tuple[str, str], part: Part, comparisons: int
-) -> dict[str, Any]:
-    """Return a decided test with letters for the runs, and in words."""
-    better = {"first": letters[0], "second": letters[1], None: None}[test["better"]]
-    pair = {**test, "letters": list(letters), "better": better}
-    return {**pair, "sentence": sentence(pair, letters, part, comparisons=comparisons)}
+def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair]:
+    """Set each run against the first."""
+    from opsin.evaluation.comparison import compare_answers, decide  # noqa: PLC0415  scipy
+
+    answers = same.answers
+    tests = decide([compare_answers(answers[0], other, same.labels) for other in answers[1:]])
+    pairs = []
+    for place, test in enumerate(tests, start=1):
+        both = (letters[0], letters[place])
+        better = {"first": both[0], "second": both[1], None: None}[test["better"]]
+        pair = {**test, "letters": both, "better": better}
+        pairs.append(
+            ComparedPair.model_validate(
+                {
+                    **pair,
+                    "sentence": sentence(pair, both, same.part, comparisons=len(tests)),
+                    "disagreements": _disagreements(same, answers, place),
+                }
+            )
+        )
+    return pairs
 
 
 def sentence(
@@ -335,7 +294,7 @@ def _p(value: float) -> str:
 
 def _disagreements(
     same: PairedPredictions, answers: Sequence[NDArray[np.int64]], place: int
-) -> list[dict[str, Any]]:
+) -> list[DifferentAnswers]:
     """Return the images to which a run and the first gave different answers.
 
     First those that one of them has right, and of these the most confidently mistaken.
@@ -350,22 +309,16 @@ def _disagreements(
         *(np.where(ok, 0, share) for ok, share in zip(right, shares, strict=True))
     )
     return [
-        {
-            "name": same.names[rows[n]] if same.names else None,
-            "digest": same.digests[rows[n]].tobytes().hex(),
-            "actual": same.classes[same.labels[rows[n]]],
-            "answers": [
-                {
-                    "label": same.classes[answer[n]],
-                    "confidence": float(share[n]),
-                    "right": bool(ok[n]),
-                }
+        DifferentAnswers(
+            name=same.names[rows[n]] if same.names else None,
+            digest=same.digests[rows[n]].tobytes().hex(),
+            actual=same.classes[same.labels[rows[n]]],
+            answers=[
+                GivenAnswer(
+                    label=same.classes[answer[n]], confidence=float(share[n]), right=bool(ok[n])
+                )
                 for (answer, _), share, ok in zip(said, shares, right, strict=True)
             ],
-        }
+        )
         for n in np.lexsort((-mistaken, both_wrong))
     ]
-
-
-def _accuracy(row: dict[str, Any]) -> str:
-    return with_interval(row["accuracy"], row["low"], row["high"])

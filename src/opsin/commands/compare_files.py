@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.commands.compare import Comparison
 from opsin.commands.paired_predictions import PREPARED, WORDS
 from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
@@ -30,6 +28,7 @@ from opsin.report.figures.comparison_figures import (
     draw_together,
 )
 from opsin.report.figures.style import save, styled
+from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,15 +52,15 @@ def write_files(
     Raises:
         StorageError: The disk refuses a write.
     """
-    groups = [_groups(pair) for pair in found.pairs]
+    groups = [pair.groups() for pair in found.pairs]
     shown = [p for pair in groups for _, images in pair for p in images[:_ON_PAGE]]
-    pixels, missing = _pixels(runs, {image["digest"] for image in shown}, watcher)
+    pixels, missing = _pixels(runs, {image.digest for image in shown}, watcher)
     if missing:
         watcher.note(missing)
-        found = replace(found, notes=(*found.notes, missing))
+        found = found.model_copy(update={"notes": (*found.notes, missing)})
     word = WORDS[found.part]
     curves = [
-        Curve(row["letter"], row["model"], run.directory.read_history())
+        Curve(row.letter, row.model, run.directory.read_history())
         for row, run in zip(found.runs, runs, strict=True)
     ]
     drawings: dict[str, Figure] = {}
@@ -72,7 +71,7 @@ def write_files(
             drawn = [(t, _drawable(some, pair, pixels)[:_DRAWN]) for t, some in own]
             if any(images for _, images in drawn):
                 only = len(found.pairs) == 1
-                name = "disagreements" if only else f"disagreements-{'-'.join(pair['letters'])}"
+                name = "disagreements" if only else f"disagreements-{'-'.join(pair.letters)}"
                 drawings[name] = draw_disagreements(
                     [
                         (f"{t} ({len(some):,})", d)
@@ -86,7 +85,7 @@ def write_files(
             watcher.advance(done)
             files += [save(figure, folder / f"{name}.{kind}") for kind in ("png", "svg")]
         watcher.end()
-    found = replace(found, files=tuple(files))
+    found = found.model_copy(update={"files": tuple(files)})
     on_page = [
         [_group(title, some, pair, pixels) for title, some in own]
         for pair, own in zip(found.pairs, groups, strict=True)
@@ -95,29 +94,10 @@ def write_files(
         name: (folder / f"{name}.svg").read_text(encoding="utf-8")
         for name in ("curves", "accuracy")
     }
-    page = render_comparison(found.to_json(), charts, on_page, word)
+    page = render_comparison(found, charts, on_page, word)
     write_json(files[1], found.to_json())
     write_bytes(files[0], page.encode("utf-8", "replace"))
     return found
-
-
-def _groups(pair: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Sort the images that got different answers by who is right, empty groups left out."""
-    first, second = pair["letters"]
-    titles = {
-        (False, True): f"Only {second} is right",
-        (True, False): f"Only {first} is right",
-        (False, False): "Both are wrong, in different ways",
-    }
-    groups = {
-        title: [
-            image
-            for image in pair["disagreements"]
-            if tuple(answer["right"] for answer in image["answers"]) == right
-        ]
-        for right, title in titles.items()
-    }
-    return [(title, images) for title, images in groups.items() if images]
 
 
 def _pixels(
@@ -167,47 +147,46 @@ def _pixels(
 
 
 def _drawable(
-    images: Sequence[dict[str, Any]], pair: dict[str, Any], pixels: dict[str, NDArray[np.uint8]]
+    images: Sequence[DifferentAnswers], pair: ComparedPair, pixels: dict[str, NDArray[np.uint8]]
 ) -> list[Disagreement]:
     """Return those of the images that are there, ready to be drawn."""
-    first, second = pair["letters"]
     return [
         Disagreement(
-            pixels=pixels[image["digest"]],
-            name=image["name"] or image["digest"],
-            actual=image["actual"],
-            answers=(
-                (first, image["answers"][0]["label"], image["answers"][0]["confidence"]),
-                (second, image["answers"][1]["label"], image["answers"][1]["confidence"]),
-            ),
+            pixels=pixels[image.digest],
+            name=image.name or image.digest,
+            actual=image.actual,
+            answers=[
+                (letter, answer.label, answer.confidence)
+                for letter, answer in zip(pair.letters, image.answers, strict=True)
+            ],
         )
         for image in images
-        if image["digest"] in pixels
+        if image.digest in pixels
     ]
 
 
 def _group(
     title: str,
-    images: Sequence[dict[str, Any]],
-    pair: dict[str, Any],
+    images: Sequence[DifferentAnswers],
+    pair: ComparedPair,
     pixels: dict[str, NDArray[np.uint8]],
 ) -> Group:
     shown = images[:_ON_PAGE]
     others = [
-        f"{image['name'] or image['digest']} is {image['actual']}: "
+        f"{image.name or image.digest} is {image.actual}: "
         + ", ".join(
-            f"{letter} {answer['label']} {answer['confidence']:.0%}"
-            for letter, answer in zip(pair["letters"], image["answers"], strict=True)
+            f"{letter} {answer.label} {answer.confidence:.0%}"
+            for letter, answer in zip(pair.letters, image.answers, strict=True)
         )
         for image in shown
-        if image["digest"] not in pixels
+        if image.digest not in pixels
     ]
     return Group(title, len(images), _drawable(shown, pair, pixels), others)
 
 
-def _title(pair: dict[str, Any], word: str) -> str:
-    first, second = pair["letters"]
+def _title(pair: ComparedPair, word: str) -> str:
+    first, second = pair.letters
     return (
-        f"{len(pair['disagreements']):,} of {pair['images']:,} {word} images get different answers "
+        f"{len(pair.disagreements):,} of {pair.images:,} {word} images get different answers "
         f"from {first} and {second}"
     )

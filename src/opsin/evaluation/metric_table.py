@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_report import PartFigures
 from opsin.core.format import with_interval
 
@@ -24,7 +25,8 @@ class Metric:
             where the metric does not apply.
         better: Whether a higher or a lower value is better.
         unit: Its unit, or its range.
-        headline: Whether the summaries in the terminal name it, too.
+        headline: Whether summaries and comparisons name it beside the accuracy.
+        column: Its name above a narrow column, where that is a shorter one.
         over_classes: Whether it is a mean over the classes that have images.
 
     Example:
@@ -40,13 +42,19 @@ class Metric:
     unit: str = ""
     headline: bool = False
     over_classes: bool = False
+    column: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Its name above a column."""
+        return f"{self.name[0].upper()}{self.name[1:]}"
 
     @property
     def title(self) -> str:
         """Its name at the beginning of a row, with its unit."""
-        return f"{self.name[0].upper()}{self.name[1:]}{f' ({self.unit})' if self.unit else ''}"
+        return f"{self.heading}{f' ({self.unit})' if self.unit else ''}"
 
-    def value(self, figures: PartFigures) -> float | None:
+    def value(self, figures: Stored) -> float | None:
         """Return its value among some figures, of this version or an older one, where known."""
         value = getattr(figures, self.key, None)
         return value if isinstance(value, int | float) else None
@@ -77,7 +85,7 @@ METRICS: Final[list[Metric]] = [
     Metric("log_loss", "log loss", lambda scored: scored.log_loss, "lower", "nats", headline=True),
     Metric("brier", "Brier score", lambda scored: scored.brier, "lower", "0 to 2"),
     Metric("calibration_error", "calibration error", lambda scored: scored.calibration_error,
-           "lower", headline=True),
+           "lower", headline=True, column="Calib. error"),
 ]  # fmt: skip
 
 
@@ -90,6 +98,11 @@ def known_metrics(figures: PartFigures) -> list[Metric]:
         ['Accuracy', 'Macro F1']
     """
     return [each for each in METRICS if each.value(figures) is not None]
+
+
+def headline_metrics() -> list[Metric]:
+    """Return the metrics that are named beside the accuracy."""
+    return [each for each in METRICS if each.headline]
 
 
 def summary_of(figures: PartFigures, separator: str = " · ") -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from opsin.report.figures.comparison_figures import Disagreement
 from opsin.report.run_page import themed
-from opsin.report.side_by_side import BOLD, columns_of
+from opsin.report.side_by_side import BOLD, Comparison, columns_of
 from opsin.report.templates import environment
 
 
@@ -30,7 +29,7 @@ class Group:
 
 
 def render_comparison(
-    comparison: dict[str, Any],
+    comparison: Comparison,
     drawn: dict[str, str],
     groups: Sequence[Sequence[Group]],
     word: str,
@@ -38,18 +37,17 @@ def render_comparison(
     """Return the page.
 
     Args:
-        comparison: What `opsin.commands.compare.Comparison.to_json` says.
+        comparison: The runs and pairs.
         drawn: The charts ``curves`` and ``accuracy`` as SVG.
         groups: For each pair, the images on which the two disagree.
         word: Which images these are: ``test`` or ``validation``.
     """
-    rows = comparison["runs"]
-    columns = columns_of(rows)
+    columns = columns_of(comparison.runs)
     page: str = (
         environment()
         .get_template("compare.html")
         .render(
-            **comparison,
+            found=comparison,
             headings=[
                 column.heading.replace("- ", "").replace(" /s", " a second") for column in columns
             ],
@@ -57,7 +55,7 @@ def render_comparison(
             drawn={name: themed(svg) for name, svg in drawn.items()},
             groups=groups,
             word=word,
-            bold=BOLD if any(row["best"] for row in rows) else None,
+            bold=BOLD if any(row.best for row in comparison.runs) else None,
         )
     )
     return page

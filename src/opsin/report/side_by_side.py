@@ -1,11 +1,174 @@
-"""The table of a comparison, as terminal and page both show it."""
+"""A comparison of runs, as terminal, page, studio and ``--json`` show it."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
-from opsin.core.format import clock, file_size, speed, with_interval
+from opsin.core.artifacts.artifact import Stored
+from opsin.core.format import clock, file_size, plus_minus, speed
+from opsin.evaluation.metric_table import headline_metrics
+
+#: It means of a figure that it stands out.
+BOLD: Final = (
+    "Bold: the best of its column, and shown to be: accuracy by tests of all pairs, size by "
+    "counting, speed where its slowest round beats the fastest of the others."
+)
+
+
+class EarlierAccuracy(Stored):
+    """The accuracy of a run when it was measured."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+class ComparedRun(Stored):
+    """A run in a comparison; ``None`` where its version did not keep a figure.
+
+    The other headline metrics stand beside the accuracy by their keys. ``rescored``: how many
+    labels were corrected since it was measured, ``reported``: its accuracy then. ``best`` names
+    the columns in which it is best, and shown to be.
+    """
+
+    letter: str
+    run: str
+    model: str
+    source: str
+    accuracy: float
+    low: float
+    high: float
+    rescored: int
+    reported: EarlierAccuracy | None
+    bytes: int | None
+    parameters: int | None
+    seconds: float | None
+    images_per_second: float | None = None
+    slowest: float | None = None
+    fastest: float | None = None
+    parity: float | None
+    best: list[str]
+
+
+class GivenAnswer(Stored):
+    """One run's answer to an image."""
+
+    label: str
+    confidence: float
+    right: bool
+
+
+class DifferentAnswers(Stored):
+    """An image that two runs answered differently, with the answer of each."""
+
+    name: str | None
+    digest: str
+    actual: str
+    answers: list[GivenAnswer]
+
+
+class ComparedPair(Stored):
+    """Two runs on the same images: the counts, the paired test, and the finding in words.
+
+    ``difference`` is the accuracy of the second less that of the first; ``better`` is a letter, or
+    ``None`` where no difference is shown.
+    """
+
+    letters: list[str]
+    images: int
+    both_right: int
+    only_first: int
+    only_second: int
+    both_wrong: int
+    both_wrong_differently: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    better: str | None
+    sentence: str
+    disagreements: list[DifferentAnswers]
+
+    def groups(self) -> list[tuple[str, list[DifferentAnswers]]]:
+        """Return the disagreements by who is right, empty groups left out."""
+        first, second = self.letters
+        titles = {
+            (False, True): f"Only {second} is right",
+            (True, False): f"Only {first} is right",
+            (False, False): "Both are wrong, in different ways",
+        }
+        groups = [
+            (title, [each for each in self.disagreements if _right(each) == right])
+            for right, title in titles.items()
+        ]
+        return [(title, images) for title, images in groups if images]
+
+
+def _right(image: DifferentAnswers) -> tuple[bool, ...]:
+    return tuple(answer.right for answer in image.answers)
+
+
+class Comparison(Stored):
+    """What `opsin.compare` found: the runs side by side, and a paired test for each pair.
+
+    ``part`` is ``test``, or ``val`` where no run has test images. ``pairs`` sets the first run
+    against each other one. ``files``: what was written, where it was asked for, the page first.
+    """
+
+    part: Literal["test", "val"]
+    images: int
+    headline: str
+    runs: tuple[ComparedRun, ...]
+    pairs: tuple[ComparedPair, ...]
+    remarks: list[str]
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {len(self.runs)} runs: {self.headline}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{row.letter}</th><td>{html.escape(row.model)}</td>"
+            f"<td>{plus_minus(row)}</td><td>{html.escape(row.run)}</td></tr>"
+            for row in self.runs
+        )
+        said = "".join(f"<p>{html.escape(pair.sentence)}.</p>" for pair in self.pairs)
+        return f"<table>{rows}</table>{said}"
+
+
+def headline_of(part: str, first: str, pairs: Sequence[ComparedPair]) -> str:
+    """Return the finding in a few words: the title of page and chart."""
+    if len(pairs) == 1:
+        return pairs[0].sentence.partition(" (")[0]
+    words = [
+        f"{pair.letters[1]} "
+        + {None: "not shown to differ", first: "is worse"}.get(pair.better, "is better")
+        for pair in pairs
+    ]
+    optimistic = " (validation, optimistic)" if part == "val" else ""
+    return f"Against {first}: {', '.join(words)}{optimistic}"
+
+
+def remarks_on(part: str, comparisons: int) -> list[str]:
+    """Return what the figures of a comparison do and do not mean."""
+    remarks = []
+    if part == "val":
+        remarks.append(
+            "Validation, optimistic: there are no test images, and each run chose its best "
+            "epoch by these."
+        )
+    if comparisons > 1:
+        remarks.append(
+            f"There are {comparisons} comparisons, and of many, some look good by chance: "
+            "p is adjusted (Holm), so that all of them together err in 5% of cases. Each "
+            "interval stands for itself."
+        )
+    return remarks
 
 
 class Column(NamedTuple):
@@ -20,45 +183,59 @@ class Column(NamedTuple):
     cells: list[tuple[str, bool]]
 
 
-#: What it means that a figure stands out.
-BOLD: Final = (
-    "Bold: the best of its column, and shown to be: accuracy by tests of all pairs, size by "
-    "counting, speed where its slowest round beats the fastest of the others."
-)
-# Field of a row, heading, and how the field is shown.
-_COLUMNS: Final[tuple[tuple[str, str, Callable[[dict[str, Any]], str]], ...]] = (
-    ("letter", "", lambda row: row["letter"]),
-    ("model", "Model", lambda row: row["model"]),
-    ("accuracy", "Accuracy", lambda row: with_interval(row["accuracy"], row["low"], row["high"])),
-    ("log_loss", "Log loss", lambda row: f"{row['log_loss']:.3f}"),
-    ("calibration_error", "Calib. error", lambda row: f"{row['calibration_error']:.3f}"),
-    ("bytes", "File", lambda row: file_size(row["bytes"])),
-    ("parameters", "Para- meters", lambda row: f"{row['parameters']:,}"),
-    ("seconds", "Training", lambda row: clock(row["seconds"])),
-    ("images_per_second", "Images /s", lambda row: speed(row["images_per_second"])),
-    ("parity", "Parity", lambda row: f"{row['parity']:.0e}"),
-)
-
-
-def columns_of(rows: Sequence[dict[str, Any]]) -> list[Column]:
-    """Return the columns of which at least one run knows something.
+class _Shown(NamedTuple):
+    """How a column is made.
 
     Args:
-        rows: As in `opsin.commands.compare.Comparison`.
+        key: What ``best`` calls it.
+        heading: What stands above it.
+        show: Returns a run's text, or ``None``.
+    """
+
+    key: str
+    heading: str
+    show: Callable[[ComparedRun], str | None]
+
+
+def _known(field: str, show: Callable[[float], str]) -> Callable[[ComparedRun], str | None]:
+    """Return what shows a field of a run that may not be known."""
+
+    def cell(row: ComparedRun) -> str | None:
+        value = getattr(row, field, None)
+        return None if value is None else show(value)
+
+    return cell
+
+
+def _columns() -> list[_Shown]:
+    return [
+        _Shown("letter", "", lambda row: row.letter),
+        _Shown("model", "Model", lambda row: row.model),
+        _Shown("accuracy", "Accuracy", plus_minus),
+        *(
+            _Shown(metric.key, metric.column or metric.heading, _known(metric.key, "{:.3f}".format))
+            for metric in headline_metrics()
+        ),
+        _Shown("bytes", "File", _known("bytes", file_size)),
+        _Shown("parameters", "Para- meters", _known("parameters", "{:,}".format)),
+        _Shown("seconds", "Training", _known("seconds", clock)),
+        _Shown("images_per_second", "Images /s", _known("images_per_second", speed)),
+        _Shown("parity", "Parity", _known("parity", "{:.0e}".format)),
+    ]
+
+
+def columns_of(rows: Sequence[ComparedRun]) -> list[Column]:
+    """Return the columns of which at least one run knows something.
 
     Example:
-        >>> row = dict.fromkeys(("calibration_error", "bytes", "parameters", "seconds", "parity",
-        ...                      "images_per_second"))
-        >>> row |= {"letter": "A", "model": "mlp", "accuracy": 0.9, "low": 0.88, "high": 0.92,
-        ...         "log_loss": 0.31, "best": []}
+        >>> row = ComparedRun(letter="A", run="runs/a", model="mlp", source="digits", accuracy=0.9,
+        ...                   low=0.88, high=0.92, log_loss=0.31, rescored=0, reported=None,
+        ...                   bytes=None, parameters=None, seconds=None, parity=None, best=[])
         >>> [(column.heading, column.cells[0][0]) for column in columns_of([row])][2:]
         [('Accuracy', '0.9000 ± 0.0200'), ('Log loss', '0.310')]
     """
-    return [
-        Column(
-            heading,
-            [("" if row[key] is None else show(row), key in row["best"]) for row in rows],
-        )
-        for key, heading, show in _COLUMNS
-        if any(row[key] is not None for row in rows)
+    columns = [
+        Column(heading, [(show(row) or "", key in row.best) for row in rows])
+        for key, heading, show in _columns()
     ]
+    return [column for column in columns if any(text for text, _ in column.cells)]

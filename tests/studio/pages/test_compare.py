@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from opsin.report.side_by_side import DifferentAnswers
 from opsin.studio.pages.compare import rows_of
 from tests.studio.library.test_dataset_corrections import opened
 
 
-def image(here: Any, row: int, name: str | None = None) -> dict[str, Any]:
-    return {
-        "digest": here.digest(row),
-        "name": here.name(row) if name is None else name,
-        "actual": here.classes[here.label(row)],
-    }
+def image(here: Any, row: int, name: str | None = None) -> DifferentAnswers:
+    return DifferentAnswers(
+        digest=here.digest(row),
+        name=here.name(row) if name is None else name,
+        actual=here.classes[here.label(row)],
+        answers=[],
+    )
 
 
 def test_of_exact_copies_each_is_shown_as_its_own() -> None:

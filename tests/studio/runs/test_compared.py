@@ -46,7 +46,7 @@ def test_it_is_made_once_and_kept(looking: Looking) -> None:
     job = compared.start()
     assert compared.start().id == job.id
     said = compared.keep(over(looking, job))
-    assert said["pairs"][0]["better"] == "B"
+    assert said.pairs[0].better == "B"
     assert looking.jobs.jobs() == []
     assert Compared(looking.studio, [A, B]).known() == said
     assert Compared(looking.studio, [B, A]).known() is None

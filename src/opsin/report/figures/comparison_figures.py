@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ from opsin.report.figures.style import (
     shorten,
     show_pixels,
 )
+from opsin.report.side_by_side import ComparedRun
 
 # When the colours are used up, they come again with another line.
 _LINES: Final = ("-", "--", ":")
@@ -66,7 +67,7 @@ class Disagreement:
     pixels: NDArray[np.uint8]
     name: str
     actual: str
-    answers: tuple[tuple[str, str, float], tuple[str, str, float]]
+    answers: Sequence[tuple[str, str, float]]
 
     def said(self) -> list[tuple[str, bool]]:
         """Return each answer in words, ``A Coat 87%``, and whether it is right."""
@@ -133,11 +134,11 @@ def _name_ends(axes: Axes, ends: Sequence[tuple[str, str, int, float]]) -> None:
                                   "linestyle": ":", "shrinkA": 0, "shrinkB": 2})  # fmt: skip
 
 
-def draw_accuracies(rows: Sequence[dict[str, Any]], title: str, part: str) -> Figure:
+def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figure:
     """Draw each run's accuracy as a dot on its 95% interval.
 
     Args:
-        rows: Each with ``letter``, ``model``, ``accuracy``, ``low`` and ``high``.
+        rows: The runs.
         title: The finding.
         part: Which images, in a word.
     """
@@ -145,11 +146,11 @@ def draw_accuracies(rows: Sequence[dict[str, Any]], title: str, part: str) -> Fi
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         colour = colour_of(place)
-        axes.hlines(place, row["low"], row["high"], color=colour, linewidth=2.4)
-        axes.plot(row["accuracy"], place, "o", color=colour, markersize=6)
-        axes.annotate(f"{row['accuracy']:.2%}", (row["accuracy"], place), (0, 4), ha="center",
+        axes.hlines(place, row.low, row.high, color=colour, linewidth=2.4)
+        axes.plot(row.accuracy, place, "o", color=colour, markersize=6)
+        axes.annotate(f"{row.accuracy:.2%}", (row.accuracy, place), (0, 4), ha="center",
                       va="bottom", textcoords="offset points", fontsize=8)  # fmt: skip
-    axes.set_yticks(range(len(rows)), [f"{r['letter']} {shorten(r['model'])}" for r in rows])
+    axes.set_yticks(range(len(rows)), [f"{row.letter} {shorten(row.model)}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -12,9 +12,11 @@ from nicegui import ui
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import MovedError, OpsinError
-from opsin.core.format import clock, count, file_size, percent, with_interval
+from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
 from opsin.data.cache import short_digest
 from opsin.data.run_images import pair_up
+from opsin.evaluation.metric_table import headline_metrics
+from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
@@ -41,7 +43,7 @@ _CURVES: Final = (
 # Images of each kind of disagreement.
 _IMAGES: Final = 48
 
-_Making = dict[str, asyncio.Task[dict[str, Any]]]
+_Making = dict[str, asyncio.Task[Comparison]]
 # Comparisons under way, of each studio: several windows wait for the same one.
 _MAKING: Final[WeakKeyDictionary[Studio, _Making]] = WeakKeyDictionary()
 
@@ -149,7 +151,7 @@ class _CompareBody:
                 layout.error_line(error or "")
                 return
             self._table(found)
-        opened, shown = None, [pair["disagreements"] for pair in found["pairs"]]
+        opened, shown = None, [pair.disagreements for pair in found.pairs]
         rows: list[list[int | None]] = [[None] * len(each) for each in shown]
         moved: MovedError | None = None
         try:
@@ -164,10 +166,10 @@ class _CompareBody:
         with self._below:
             if moved is not None:
                 layout.error_line(moved)
-            for place, (pair, own) in enumerate(zip(found["pairs"], rows, strict=True), start=1):
+            for place, (pair, own) in enumerate(zip(found.pairs, rows, strict=True), start=1):
                 self._disagreements(pair, place, opened, own)
 
-    async def _wait(self) -> dict[str, Any]:
+    async def _wait(self) -> Comparison:
         """Return the comparison that some window waits for already, or make it.
 
         Whoever leaves the page leaves the work alone: its answer is kept all the same.
@@ -175,7 +177,7 @@ class _CompareBody:
         name, making = self._compared.name, self._making
         if name not in making:
 
-            def over(task: asyncio.Task[dict[str, Any]]) -> None:
+            def over(task: asyncio.Task[Comparison]) -> None:
                 del making[name]
                 # Nobody may be waiting for it any more when it fails.
                 task.cancelled() or task.exception()
@@ -184,7 +186,7 @@ class _CompareBody:
             making[name].add_done_callback(over)
         return await asyncio.shield(making[name])
 
-    async def _make(self) -> dict[str, Any]:
+    async def _make(self) -> Comparison:
         job = await asyncio.to_thread(self._compared.start)
         while not job.over:
             self._waiting.tell("Comparing" if job.active else "Waiting to begin")
@@ -192,87 +194,78 @@ class _CompareBody:
             job = self._studio.jobs.get(job.id)
         return await asyncio.to_thread(self._compared.keep, job)
 
-    def _table(self, found: dict[str, Any]) -> None:
+    def _table(self, found: Comparison) -> None:
         """Show the figures side by side, and what the paired tests say."""
         with layout.panel("Verdict"):
             with ui.element("p"):
-                ui.label(f"{safe(found['headline'], 400)}.").classes("op-answer")
-            for pair in found["pairs"]:
-                said = str(pair["sentence"])
-                if said.startswith(found["headline"]):  # of the only one, it is the beginning
-                    said = said.removeprefix(found["headline"]).strip(" ()")
+                ui.label(f"{safe(found.headline, 400)}.").classes("op-answer")
+            for pair in found.pairs:
+                said = pair.sentence
+                if said.startswith(found.headline):  # of the only one, it is the beginning
+                    said = said.removeprefix(found.headline).strip(" ()")
                 with ui.element("p").classes("op-muted"):
                     ui.label(f"{safe(said, 600)}.")
-            for note in (*found.get("remarks", ()), *found.get("notes", ())):
+            for note in (*found.remarks, *found.notes):
                 with ui.element("p").classes("op-muted"):
-                    ui.label(safe(self._compared.in_names(str(note)), 600))
-            rows = [_cells(each, row) for each, row in zip(found["runs"], self._rows, strict=True)]
+                    ui.label(safe(self._compared.in_names(note), 600))
+            rows = [_cells(each, row) for each, row in zip(found.runs, self._rows, strict=True)]
             ImageSheet(
-                ("Run", "Model", "Accuracy", "Log loss", "Calibration error", "Parameters",
-                 "File", "Trained"),
-                rows, f"Figures on {count(found['images'])} {found['part']} images",
+                ("Run", "Model", "Accuracy", *(each.heading for each in headline_metrics()),
+                 "Parameters", "File", "Trained"),
+                rows, f"Figures on {count(found.images)} {found.part} images",
             )  # fmt: skip
 
     def _disagreements(
         self,
-        pair: dict[str, Any],
+        pair: ComparedPair,
         place: int,
         opened: DecodedDataset | None,
         rows: list[int | None],
     ) -> None:
         """Show the images to which two runs gave different answers."""
-        one, other = pair["letters"]
-        kinds: dict[str, list[tuple[dict[str, Any], int | None]]] = {
-            f"Only {one} is right": [],
-            f"Only {other} is right": [],
-            "Both are wrong, differently": [],
-        }
-        for image, row in zip(pair["disagreements"], rows, strict=True):
-            right = [answer["right"] for answer in image["answers"]]
-            kinds[list(kinds)[0 if right[0] else 1 if right[1] else 2]].append((image, row))
-        total = len(pair["disagreements"])
+        one, other = pair.letters
+        row_of = {id(image): row for image, row in zip(pair.disagreements, rows, strict=True)}
+        total = len(pair.disagreements)
         with layout.panel(f"{one} and {other} disagree on {count(total)} images"):
             if opened is None and total:
                 ui.label(
                     "The images are not in the cache any more; their names are shown."
                 ).classes("op-muted")
-            for title, images in kinds.items():
-                if not images:
-                    continue
+            for title, images in pair.groups():
                 with ui.element("h3"):
                     more = f", the first {_IMAGES}" if len(images) > _IMAGES else ""
                     ui.label(f"{title} ({count(len(images))}{more})")
                 shown = images[:_IMAGES]
                 if opened is None:
-                    _names([each for each, _ in shown], one, other)
+                    _names(shown, one, other)
                 else:
                     ImageGallery(
                         [
-                            _shown(f"{place}-{number}", each, row, opened, (one, other))
-                            for number, (each, row) in enumerate(shown)
+                            _shown(
+                                f"{place}-{number}", each, row_of[id(each)], opened, (one, other)
+                            )
+                            for number, each in enumerate(shown)
                         ],
                         title,
                         side=96,
                     )
 
 
-def _cells(said: dict[str, Any], row: RunRow) -> tuple[str, ...]:
+def _cells(said: ComparedRun, row: RunRow) -> tuple[str, ...]:
     """Return a run's row of the table."""
-    parameters, file, seconds = (said.get(key) for key in ("parameters", "bytes", "seconds"))
-    calibration = said.get("calibration_error")
+    metrics = [metric.value(said) for metric in headline_metrics()]
     return (
-        f"{said['letter']}  {row.name}",
-        str(said["model"]),
-        with_interval(said["accuracy"], said["low"], said["high"]),
-        f"{said['log_loss']:.4f}",
-        "–" if calibration is None else f"{calibration:.4f}",
-        "–" if parameters is None else count(parameters),
-        "–" if file is None else file_size(file),
-        "–" if seconds is None else clock(seconds),
+        f"{said.letter}  {row.name}",
+        said.model,
+        plus_minus(said),
+        *("–" if value is None else f"{value:.4f}" for value in metrics),
+        "–" if said.parameters is None else count(said.parameters),
+        "–" if said.bytes is None else file_size(said.bytes),
+        "–" if said.seconds is None else clock(said.seconds),
     )
 
 
-def rows_of(images: Sequence[dict[str, Any]], opened: DecodedDataset) -> list[int | None]:
+def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[int | None]:
     """Return the row of each image in the first run; ``None`` where it is not there.
 
     Exact copies are told apart by their names and classes: no row stands for two images.
@@ -284,44 +277,44 @@ def rows_of(images: Sequence[dict[str, Any]], opened: DecodedDataset) -> list[in
             zip(short_digest(opened.decoded.digests), opened.decoded.labels, strict=True)
         )
     ]
-    there = [(each["digest"], each["name"], each["actual"]) for each in images]
+    there = [(each.digest, each.name, each.actual) for each in images]
     rows: list[int | None] = [None] * len(images)
     for one, other, _ in pair_up(there, here, (lambda each: each, itemgetter(0, 2))):
         rows[one] = other
     return rows
 
 
-def _said(image: dict[str, Any], letters: tuple[str, str]) -> str:
+def _said(image: DifferentAnswers, letters: tuple[str, str]) -> str:
     return " · ".join(
-        f"{letter}: {safe(answer['label'], 24)} {percent(answer['confidence'])}"
-        for letter, answer in zip(letters, image["answers"], strict=True)
+        f"{letter}: {safe(answer.label, 24)} {percent(answer.confidence)}"
+        for letter, answer in zip(letters, image.answers, strict=True)
     )
 
 
 def _shown(
     id_: str,
-    image: dict[str, Any],
+    image: DifferentAnswers,
     row: int | None,
     opened: DecodedDataset,
     letters: tuple[str, str],
 ) -> GalleryImage:
     """Return an image with both answers; one whose row nobody knows has no address."""
-    mark: Mark = "" if any(answer["right"] for answer in image["answers"]) else "wrong"
+    mark: Mark = "" if any(answer.right for answer in image.answers) else "wrong"
     said = _said(image, letters)
-    label = f"{safe(image['actual'], 24)}? " if mark else ""
+    label = f"{safe(image.actual, 24)}? " if mark else ""
     return GalleryImage(
         id_,  # not the digest: the same image may be there twice
         "" if row is None else opened.address(row),
-        f"{image['actual']}; {said}",
+        f"{image.actual}; {said}",
         f"{label}{said}",
         mark,
     )
 
 
-def _names(images: Sequence[dict[str, Any]], one: str, other: str) -> None:
+def _names(images: Sequence[DifferentAnswers], one: str, other: str) -> None:
     rows = [
-        (str(each["name"]), str(each["actual"]),
-         *(f"{answer['label']} {percent(answer['confidence'])}" for answer in each["answers"]))
+        (str(each.name), str(each.actual),
+         *(f"{answer.label} {percent(answer.confidence)}" for answer in each.answers))
         for each in images
     ]  # fmt: skip
     ImageSheet(("Image", "Label", one, other), rows, "Images with both answers")

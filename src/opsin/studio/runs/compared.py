@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.storage import write_json
+from opsin.report.side_by_side import Comparison
 from opsin.studio.jobs.job import Job, command
 
 if TYPE_CHECKING:
@@ -48,12 +48,10 @@ class Compared:
         self.name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
         self._file: Path = studio.settings.home / "compare" / f"{self.name}.json"
 
-    def known(self) -> dict[str, Any] | None:
+    def known(self) -> Comparison | None:
         """Return the comparison, if it was made before."""
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(self._file.read_text(encoding="utf-8"))
-            if isinstance(found, dict):
-                return found
+            return Comparison.model_validate_json(self._file.read_bytes())
         return None
 
     def start(self) -> Job:
@@ -69,7 +67,7 @@ class Compared:
                 return job
         return self._studio.jobs.add("compare", " and ".join(self._names), argv)
 
-    def keep(self, job: Job) -> dict[str, Any]:
+    def keep(self, job: Job) -> Comparison:
         """Return what a job that is over has found, and keep it.
 
         Raises:
@@ -82,7 +80,7 @@ class Compared:
             raise self._refusal(job, said)
         write_json(self._file, said)
         self._sweep()
-        return said
+        return Comparison.model_validate(said)
 
     def in_names(self, text: str) -> str:
         """Return a text of the comparison with names for the paths of the runs."""
