@@ -17,6 +17,7 @@ from opsin.studio.library.upload_import import common_name
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.status_line import StatusLine
 
 if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
@@ -79,15 +80,13 @@ class _Upload:
             batch=_BATCH,
             on_all=self._finish,
         )
-        self._state = ui.element("div").classes("op-state-line").props('role="status"')
+        self._state = StatusLine()
         self._refused = ui.element("div")
 
     async def _finish(self, files: list[Sent]) -> None:
         sets, uploads = self._studio.sets, self._studio.uploads
         self._done_with(files)
-        self._state.clear()
-        with self._state:
-            ui.label("Unpacking, and sorting into classes …").classes("op-muted")
+        self._state.say("Unpacking, and sorting into classes …")
         self._intake.enable(False)
         try:
             chosen = self._into.value
@@ -112,11 +111,11 @@ class _Upload:
         # An archive that was refused is gone; images wait for a class to be named.
         offset = self._studio.uploads.offset
         left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
-        if self._state.is_deleted:
+        if self._state.element.is_deleted:
             return
         self._state.clear()
         if not left:
-            _tell(self._state, error)
+            self._state.fail(error)
             return
         with self._refused, ui.element("div") as place:
             layout.error_line(error)
@@ -143,7 +142,7 @@ class _Upload:
 
 async def by_folder(studio: Studio, identity: str, page: int) -> None:
     """Build the look into folders of this machine, below the roots."""
-    state = ui.element("div").classes("op-state-line").props('role="status"')
+    state = StatusLine()
     browsing = Browsing(
         address="/data?add=folder#add",
         intro="Choose the folder that holds a sub-folder for each class. It stays as it is.",
@@ -159,9 +158,9 @@ def by_name(studio: Studio) -> None:
     options = {name: f"{name}: {words_about}" for name, words_about in NAMED.items()}
     with ui.element("p").classes("op-muted"):
         ui.label("Fetched once, where this machine has it not yet, and checked by its content.")
-    choice = ui.select(options, value=next(iter(options)), label="LibraryDataset").props("outlined")
+    choice = ui.select(options, value=next(iter(options)), label="Dataset").props("outlined")
     choice.classes("op-named")
-    state = ui.element("div").classes("op-state-line").props('role="status"')
+    state = StatusLine()
 
     async def add() -> None:
         await _add(studio, state, lambda: str(choice.value))
@@ -180,34 +179,31 @@ def empty(studio: Studio) -> None:
     with ui.element("div").classes("op-fields"):
         title = ui.input("Name of the set").props("dense outlined maxlength=200")
         classes = ui.input("Classes, separated by commas").props("dense outlined")
-    state = ui.element("div").classes("op-state-line").props('role="status"')
+    state = StatusLine()
 
     async def make() -> None:
         names = [part for part in re.split(r"[,;\n]", classes.value or "") if part.strip()]
-        try:
+        with state.errors():
             made = await asyncio.to_thread(studio.sets.new_empty, names, title=title.value or "")
-        except OpsinError as error:
-            _tell(state, error)
-            return
-        studio.changed.emit("sets")
-        ui.navigate.to(f"/data/{made.id}")
+            studio.changed.emit("sets")
+            ui.navigate.to(f"/data/{made.id}")
 
     with ui.element("div").classes("op-actions"):
         layout.action("Make the set", make, primary=True)
 
 
-async def _add(studio: Studio, state: ui.element, source: Callable[[], Any]) -> None:
+async def _add(studio: Studio, state: StatusLine, source: Callable[[], Any]) -> None:
     """Add a source that is looked up now, and look at it."""
-    _say(state, "Listing its images …")
+    state.say("Listing its images …")
     try:
         added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
     except OpsinError as error:
-        _tell(state, error)
+        state.fail(error)
         return
     await _added(studio, added, state)
 
 
-async def _added(studio: Studio, added: LibraryDataset, state: ui.element) -> None:
+async def _added(studio: Studio, added: LibraryDataset, state: StatusLine) -> None:
     """Say that a set was added, and have it looked at."""
     studio.changed.emit("sets")
     fault: OpsinError | None = None
@@ -217,24 +213,12 @@ async def _added(studio: Studio, added: LibraryDataset, state: ui.element) -> No
         fault = error
     studio.changed.emit("jobs")
     studio.changed.emit(f"set:{added.id}")
-    if state.is_deleted:
+    if state.element.is_deleted:
         return
     state.clear()
-    with state:
+    with state.element:
         with ui.element("div").classes("op-row"):
             ui.label(f"Added: {words.safe(added.title, 80)}.")
             ui.link("Open it", f"/data/{added.id}")
         if fault:
             layout.error_line(fault)
-
-
-def _say(state: ui.element, text: str) -> None:
-    state.clear()
-    with state:
-        ui.label(text).classes("op-muted")
-
-
-def _tell(state: ui.element, error: OpsinError) -> None:
-    state.clear()
-    with state:
-        layout.error_line(error)

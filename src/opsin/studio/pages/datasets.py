@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import background_tasks, ui
 
-from opsin.core.errors import OpsinError
 from opsin.studio import words
 from opsin.studio.pages import add_dataset
 from opsin.studio.pages.page import Page
@@ -16,6 +15,7 @@ from opsin.studio.parts import layout
 from opsin.studio.parts.paging import page_links, page_number
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.set_panel import SetPanel
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.undo_button import Undo
 from opsin.studio.state import Studio
 
@@ -74,7 +74,7 @@ class _Sets:
 
     async def build(self) -> None:
         """Show the sets, and whatever becomes of them."""
-        self._line = ui.element("div")
+        self._status = StatusLine()
         self._list = ui.element("div")
         self._removed = ui.element("div")
         await self._show()
@@ -127,27 +127,17 @@ class _Sets:
             await self._fill([panel for panel in self._panels.values() if panel.looking])
 
     async def _remove(self, the_set: LibraryDataset) -> None:
-        self._line.clear()
-        try:
+        with self._status.errors():
             token = await asyncio.to_thread(self._studio.sets.remove, the_set.id)
-        except OpsinError as error:
-            with self._line:
-                layout.error_line(error)
-            return
-        self._studio.open.forget(the_set.id)
-
-        title = words.safe(the_set.title, 80)
-        self._undo.offer(f"Removed: {title}", lambda: self._bring_back(token))
-        self._studio.changed.emit("sets")
+            self._studio.open.forget(the_set.id)
+            title = words.safe(the_set.title, 80)
+            self._undo.offer(f"Removed: {title}", lambda: self._bring_back(token))
+            self._studio.changed.emit("sets")
 
     async def _restore(self, token: str) -> None:
         """Bring a set back, and show a refusal where the list is."""
-        self._line.clear()
-        try:
+        with self._status.errors():
             await self._bring_back(token)
-        except OpsinError as error:
-            with self._line:
-                layout.error_line(error)
 
     async def _bring_back(self, token: str) -> None:
         the_set = await asyncio.to_thread(self._studio.sets.restore, token)

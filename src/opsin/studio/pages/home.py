@@ -9,7 +9,7 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import count, file_size
+from opsin.core.format import count, counted, file_size
 from opsin.studio.jobs import machine_use
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.pages.page import Page
@@ -18,6 +18,7 @@ from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.restorable import restorable
 from opsin.studio.parts.runs_table import RunsTable
 from opsin.studio.parts.runs_view import RunsView, total, view_of
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.undo_button import Undo
 from opsin.studio.state import Studio
 from opsin.studio.trash import Removed
@@ -68,7 +69,7 @@ class _Home:
         self._deleted: list[Removed] | None = None
         self._asked = False
         self._first = ui.element("div")
-        self._problem = ui.element("div")
+        self._status = StatusLine()
         self._strip = layout.panel("Queue")
         with self._strip:
             self._jobs = ui.element("div").classes("op-jobs")
@@ -139,9 +140,7 @@ class _Home:
             )
         except OpsinError as error:
             self._asked = False
-            self._problem.clear()
-            with self._problem:
-                layout.error_line(error)
+            self._status.fail(error)
             return
         self._studio.changed.emit("jobs")
         ui.navigate.to(f"/jobs/{job.id}")
@@ -163,17 +162,15 @@ class _Home:
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Take runs out of the table, and offer them back."""
-        self._problem.clear()
+        self._status.clear()
         tokens = []
         for id_ in ids:
             try:
                 tokens.append(await asyncio.to_thread(self._studio.runs.delete, id_))
             except OpsinError as error:
-                with self._problem:
-                    layout.error_line(error)
+                self._status.add_error(error)
         if tokens:
-            one = len(tokens) == 1
-            self.offer_undo(f"Deleted {count(len(tokens))} run{'' if one else 's'}", tokens)
+            self.offer_undo(f"Deleted {counted(len(tokens), 'run')}", tokens)
             self._studio.changed.emit("runs")
 
     def offer_again(self, token: str) -> None:
@@ -218,12 +215,8 @@ class _Home:
             ui.button("Remove all for good", on_click=self._ask_to_remove).props("flat dense")
 
     async def _take_back(self, token: str) -> None:
-        self._problem.clear()
-        try:
+        with self._status.errors():
             await self._restore(token)
-        except OpsinError as error:
-            with self._problem:
-                layout.error_line(error)
 
     async def _ask_to_remove(self) -> None:
         """Ask once more: this is the one thing here that cannot be taken back."""

@@ -21,6 +21,7 @@ from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.run_results import RunResults, read_judged
 from opsin.studio.state import Studio
@@ -203,7 +204,7 @@ class _InsideBody:
                 batch=secrets.token_hex(8),
                 on_all=self._own,
             )
-            self._trouble = ui.element("div")
+            self._status = StatusLine()
 
     def _numbers(self, own: bool) -> None:
         asked, found = self._asked, self._found
@@ -232,16 +233,11 @@ class _InsideBody:
 
     async def _own(self, files: list[Sent]) -> None:
         """Look at an image that was sent."""
-        try:
+        with self._status.errors():
             content = await asyncio.to_thread(self._studio.uploads.take, files[0]["key"])
             key = self._studio.tried.put(content, files[0]["name"])
             await self._studio.tried.answer(self._asked.run, key)  # or it is refused here
-        except OpsinError as error:
-            self._trouble.clear()
-            with self._trouble:
-                layout.error_line(error)
-            return
-        ui.navigate.to(self._asked.address(image=f"kept/{key}"))
+            ui.navigate.to(self._asked.address(image=f"kept/{key}"))
 
     async def _mistakes(self, into: ui.element) -> None:
         into.clear()

@@ -9,12 +9,12 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.errors import OpsinError
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.job_line import JobLine
 from opsin.studio.parts.paging import page_links, page_number
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 
 # Jobs that are over, on one page.
@@ -49,7 +49,7 @@ class _QueuePage:
         with ui.element("div").classes("op-actions"):
             self._switch = ui.button(on_click=self._pause_or_go_on).props("outline")
             self._said = ui.label().classes("op-muted").props('role="status"')
-        self._problem = ui.element("div")
+        self._status = StatusLine()
         self._panels: dict[str, ui.element] = {}
         self._lists: dict[str, ui.element] = {}
         for key, heading in _SECTIONS:
@@ -118,12 +118,8 @@ class _QueuePage:
         self._places = places
 
     async def _pause_or_go_on(self) -> None:
-        self._problem.clear()
-        try:
+        with self._status.errors():
             await asyncio.to_thread(self._studio.jobs.pause_all, not self._paused)
-        except OpsinError as error:
-            with self._problem:
-                layout.error_line(error)
         self._studio.changed.emit("jobs")
 
 

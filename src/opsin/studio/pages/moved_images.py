@@ -18,6 +18,7 @@ from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
 from opsin.studio.parts.paging import page_number
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
@@ -76,7 +77,7 @@ class _Asking:
         else:
             layout.empty("Its images are where they were.", "To the run", f"/runs/{self._row.id}")
             return
-        self._state = ui.element("div").classes("op-state-line").props('role="status"')
+        self._state = StatusLine()
         asked = min(len(self._chosen), len(self._gone) - 1)
         name = safe(Path(self._gone[asked]).name or self._gone[asked], 80)
         of = f" ({asked + 1} of {len(self._gone)})" if len(self._gone) > 1 else ""
@@ -97,7 +98,7 @@ class _Asking:
             here = await asyncio.to_thread(place)
             places = [*(await asyncio.to_thread(self._known)), str(here)]
         except OpsinError as error:
-            self._tell(error)
+            self._state.fail(error)
             return
         if len(places) < len(self._gone):
             chosen = ",".join([*self._chosen, self._studio.folders.id_of(here)])
@@ -116,7 +117,7 @@ class _Asking:
 
     async def _prove(self, places: list[str]) -> None:
         """Compare the images in a process of its own, which remembers their place."""
-        self._tell("Comparing the images with those of the run …")
+        self._state.say("Comparing the images with those of the run …")
         try:
             now = dict(zip(self._gone, places, strict=True))
             words = await asyncio.to_thread(_words, self._directory, now)
@@ -127,15 +128,16 @@ class _Asking:
             while not (job := self._studio.jobs.get(job.id)).over:
                 await asyncio.sleep(_EVERY)
         except OpsinError as error:
-            self._tell(error)
+            self._state.fail(error)
             return
         if job.state != "done":
-            self._tell(self._without_places(job.cause or "The images could not be compared.", now))
+            cause = job.cause or "The images could not be compared."
+            self._state.fail(self._without_places(cause, now))
             return
         self._studio.open.forget(self._row.id)
         self._studio.changed.emit(f"run:{self._row.id}")
-        if not self._state.is_deleted:
-            with self._state:
+        if not self._state.element.is_deleted:
+            with self._state.element:
                 ui.navigate.to(f"/runs/{self._row.id}")
 
     def _without_places(self, text: str, now: dict[str, str]) -> OpsinError:
@@ -144,16 +146,6 @@ class _Asking:
             text = text.replace(place, Path(place).name)
         what = text.partition("; ")[2].partition(". Restore them")[0] or text
         return OpsinError("the images that the run was made from", what, "Choose another place.")
-
-    def _tell(self, what: OpsinError | str) -> None:
-        if self._state.is_deleted:
-            return
-        self._state.clear()
-        with self._state:
-            if isinstance(what, OpsinError):
-                layout.error_line(what)
-            else:
-                ui.label(what).classes("op-muted")
 
 
 def _words(directory: RunDirectory, now: dict[str, str]) -> tuple[str, ...]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import OpsinError
 from opsin.core.format import counted
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.runs.run_corrections import RunCorrections, of_run
 from opsin.studio.runs.run_row import RunRow
 from opsin.studio.words import safe
@@ -77,7 +77,7 @@ class Relabel:
             self._redo = layout.action("Redo the last", self._make_again)
             self._again = layout.action("Train again with corrections", self._train, primary=True)
             ui.link("All images of the set", f"/data/{self._set.id}")
-        self._trouble = ui.element("div")
+        self._status = StatusLine()
         self._tell()
         self._studio.changed.subscribe(self._heard)
 
@@ -161,14 +161,9 @@ class Relabel:
         await self._do(self._corrections.whole.redo)
 
     async def _do(self, work: Callable[[], object]) -> None:
-        self._trouble.clear()
-        try:
+        with self._status.errors():
             await asyncio.to_thread(work)
-        except OpsinError as error:
-            with self._trouble:
-                layout.error_line(error)
-            return
-        self._studio.changed.emit(f"set:{self._set.id}")
+            self._studio.changed.emit(f"set:{self._set.id}")
 
     async def _heard(self, topic: str) -> None:
         if topic != f"set:{self._set.id}":

@@ -20,6 +20,7 @@ from opsin.studio.pages import live, mistakes, report
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.runs.run_row import RunRow
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
@@ -115,7 +116,7 @@ class _Head:
         self._leaving = False
         self._shown = self._key()
         self._state()
-        self._trouble = ui.element("div")
+        self._status = StatusLine()
         self._notes()
         studio.changed.subscribe(self._heard)
 
@@ -208,12 +209,8 @@ class _Head:
 
     def _do(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def act() -> None:
-            self._trouble.clear()
-            try:
+            with self._status.errors():
                 await work()
-            except OpsinError as error:
-                with self._trouble:
-                    layout.error_line(error)
             self._studio.changed.emit("jobs")
 
         return act

@@ -19,6 +19,7 @@ from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.plan_preview import Planner
 from opsin.studio.parts import layout
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
 
@@ -117,7 +118,7 @@ class _Train:
                 with ui.element("div").classes("op-actions"):
                     self._start = layout.action("Start", self._begin, primary=True)
                 self._faults = ui.element("div")
-                self._trouble = ui.element("div")
+                self._status = StatusLine()
             with layout.panel("What it would be"):
                 self._planner = Planner(self._studio)
         self._replan()
@@ -206,7 +207,7 @@ class _Train:
 
     def _replan(self) -> None:
         """Ask for a plan of what the form says, or say what keeps it from being trained."""
-        self._trouble.clear()
+        self._status.clear()
         self._faults.clear()
         faults = self._what_is_wrong()
         with self._faults:
@@ -267,15 +268,14 @@ class _Train:
         return found.words(), corrections if corrections.is_file() else None
 
     async def _begin(self) -> None:
-        self._trouble.clear()
+        self._status.clear()
         self._start.disable()
         try:
             words = await asyncio.to_thread(self._argv, plan=False, name=self._name.value or "")
             title = f"{self._images[self._chosen]}, {self._values.get('model', 'auto')}"
             job = await asyncio.to_thread(self._studio.jobs.add, "train", title, words)
         except OpsinError as error:
-            with self._trouble:
-                layout.error_line(error)
+            self._status.fail(error)
             self._start.set_enabled(not self._what_is_wrong())
             return
         self._planner.stop()

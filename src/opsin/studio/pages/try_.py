@@ -27,6 +27,7 @@ from opsin.studio.parts.bars import bars
 from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
 from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.state import Studio
 from opsin.studio.words import safe
@@ -129,7 +130,7 @@ class _TryBody:
                 folders=True,
                 on_all=self._take,
             )
-            self._trouble = ui.element("div")
+            self._status = StatusLine()
             with (
                 ui.expansion("A folder on this machine", value=bool(asked.folder)),
                 ui.element("div").style("width: 100%"),
@@ -142,18 +143,13 @@ class _TryBody:
 
     async def _take(self, files: list[Sent]) -> None:
         """Answer a few images at once; of many, or of a zip, make a job."""
-        self._trouble.clear()
-        try:
+        with self._status.errors():
             packed = any(file["name"].lower().endswith(_PACKED) for file in files)
             if packed or len(files) > MOST or any("/" in file["path"] for file in files):
                 target = await self._many(files)
             else:
                 target = await self._few(files)
-        except OpsinError as error:
-            with self._trouble:
-                layout.error_line(error)
-            return
-        ui.navigate.to(target)
+            ui.navigate.to(target)
 
     async def _few(self, files: list[Sent]) -> str:
         keys = []
@@ -223,16 +219,10 @@ class _TryBody:
                 ui.link(safe(name, 60), self._asked.address(folder=entry, job="", images=()))
 
     async def _classify(self, entry: str, kind: Literal["folder", "file"]) -> None:
-        try:
+        with self._status.errors():
             source = self._studio.folders.path(entry, kind)
             folder = await asyncio.to_thread(_place, self._studio.settings.home)
-            target = self._add(str(source), source.name, folder)
-        except OpsinError as error:
-            self._trouble.clear()
-            with self._trouble:
-                layout.error_line(error)
-            return
-        ui.navigate.to(target)
+            ui.navigate.to(self._add(str(source), source.name, folder))
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""

@@ -13,6 +13,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.studio.parts import layout
 from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -56,28 +57,23 @@ class Adding:
                 on_all=self._all,
             )
             self._line = ui.label("").classes("op-muted").props('role="status"')
-            self._trouble = ui.element("div")
+            self._status = StatusLine()
 
     async def _add_class(self) -> None:
-        self._trouble.clear()
-        try:
+        with self._status.errors():
             name = await asyncio.to_thread(
                 self._studio.sets.add_class, self._set.id, str(self._new.value)
             )
-        except OpsinError as error:
-            with self._trouble:
-                layout.error_line(error)
-            return
-        self._names = self._studio.sets.classes(self._set.id)
-        self._class.set_options(_options(self._names), value=self._names.index(name))
-        self._new.set_value("")
+            self._names = self._studio.sets.classes(self._set.id)
+            self._class.set_options(_options(self._names), value=self._names.index(name))
+            self._new.set_value("")
 
     async def _keep(self, file: Sent) -> None:
         """Put one image where it belongs; what is none is said and dropped."""
         place = self._class.value
         if self._over:
             self._over, self._refused = False, 0
-            self._trouble.clear()
+            self._status.clear()
         try:
             await asyncio.to_thread(self._put, file, place)
         except OpsinError as error:
@@ -90,13 +86,13 @@ class Adding:
     def _refuse(self, said: str) -> None:
         """Tell of a file that is not taken; of many, how many more."""
         self._refused += 1
-        with self._trouble:
-            if self._refused <= _TOLD:
-                layout.error_line(said)
-            elif self._refused == _TOLD + 1:
+        if self._refused <= _TOLD:
+            self._status.add_error(said)
+            return
+        if self._refused == _TOLD + 1:
+            with self._status.element:
                 self._more = ui.label("").classes("op-muted")
-        if self._refused > _TOLD:
-            self._more.set_text(f"… and {count(self._refused - _TOLD)} more")
+        self._more.set_text(f"… and {count(self._refused - _TOLD)} more")
 
     def _put(self, file: Sent, place: Any) -> None:
         content = self._studio.uploads.take(file["key"], file["name"])

@@ -14,8 +14,8 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import Job
-from opsin.studio.parts import layout
 from opsin.studio.parts.progress_bar import ProgressBar
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class JobLine:
             self._bar = ProgressBar(job.title)
             self._words = ui.label().classes("op-muted")
             self._cause = ui.label().classes("op-muted")
-            self._problem = ui.element("div")
+            self._status = StatusLine()
             self._actions = ui.element("div").classes("op-actions")
             if log is not None:
                 self._fold = ui.expansion("Log", value=log == "open", on_value_change=self.read_log)
@@ -160,12 +160,8 @@ class JobLine:
 
     async def _do(self, ask: Callable[[], object]) -> None:
         """Ask the queue for something, tell all windows, and show a refusal here."""
-        self._problem.clear()
-        try:
+        with self._status.errors():
             await asyncio.to_thread(ask)
-        except OpsinError as error:
-            with self._problem:
-                layout.error_line(error)
         self._studio.changed.emit("jobs")
 
 

@@ -16,6 +16,7 @@ from opsin.studio.library.dataset_corrections import Corrections
 from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class LabelEditor:
             self._back = layout.action("As in the source", lambda: self._do(self._take_back()))
             self._undo = layout.action("Undo", lambda: self._do(self._known.undo))
             self._redo = layout.action("Redo", lambda: self._do(self._known.redo))
-        self._trouble = ui.element("div")
+        self._status = StatusLine()
         self._lost = ui.element("div").classes("op-actions")
 
     def _tell_lost(self) -> None:
@@ -329,16 +330,11 @@ class LabelEditor:
 
     async def _do(self, work: Callable[[], object]) -> None:
         """Change something, and tell all windows."""
-        self._trouble.clear()
-        try:
+        with self._status.errors():
             await asyncio.to_thread(work)
-        except OpsinError as error:
-            with self._trouble:
-                layout.error_line(error)
-            return
-        self._gallery.choose([])
-        # This window hears it like all the others.
-        self._studio.changed.emit(f"set:{self.opened.id}")
+            self._gallery.choose([])
+            # This window hears it like all the others.
+            self._studio.changed.emit(f"set:{self.opened.id}")
 
     def _pager(self, total: int) -> None:
         """Show links to the other pages."""

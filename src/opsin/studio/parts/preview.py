@@ -11,6 +11,7 @@ from opsin.core.errors import OpsinError
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.training_form import AUGMENT_WORDS
 from opsin.studio.parts import layout
+from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Preview:
                 self._button = layout.action("Preview", self._draw)
                 self._others = layout.action("Others", self._draw_others)
                 self._others.set_visibility(False)
-            self._place = ui.element("div").props('role="status"')
+            self._place = StatusLine()
 
     async def _draw_others(self) -> None:
         """Draw other images."""
@@ -68,7 +69,7 @@ class Preview:
         try:
             await self._drawn(policy)
         except OpsinError as error:
-            self._tell(error)
+            self._place.fail(error)
         finally:
             if not self._button.is_deleted:
                 self._button.enable()
@@ -81,18 +82,18 @@ class Preview:
         job = await asyncio.to_thread(
             studio.jobs.add, "preview", title, [*words, *self._set.words()]
         )
-        self._tell("Drawing: some seconds …")
+        self._place.say("Drawing a preview …")
         while not (job := studio.jobs.get(job.id)).over:
             await asyncio.sleep(_EVERY)
-            if self._place.is_deleted:
+            if self._place.element.is_deleted:
                 return
         said = await asyncio.to_thread(studio.jobs.output, job.id)
         if job.state != "done" or not said or "augment" not in said:
-            self._tell(job.cause or "It was stopped.", wrong=True)
+            self._place.fail(job.cause or "The preview was stopped.")
             return
         self._others.set_visibility(True)
         self._place.clear()
-        with self._place:
+        with self._place.element:
             text = str(said["augment"]["words"])
             ui.label(safe(text[:1].upper() + text[1:], 300))
             ui.label(
@@ -103,13 +104,3 @@ class Preview:
                 image = ui.element("img").classes("op-preview")
                 image._props["src"] = address
                 image._props["alt"] = f"Some training images, and each of them {safe(text, 300)}"
-
-    def _tell(self, what: OpsinError | str, *, wrong: bool = False) -> None:
-        if self._place.is_deleted:
-            return
-        self._place.clear()
-        with self._place:
-            if wrong or isinstance(what, OpsinError):
-                layout.error_line(what)
-            else:
-                ui.label(what).classes("op-muted")
