@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import httpx
 from fastapi import FastAPI
@@ -11,15 +10,15 @@ from fastapi import FastAPI
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library
 from opsin.studio.library.folders import Folders
-from opsin.studio.runs.inspection_sessions import Workers
+from opsin.studio.runs.image_places import ImagePlaces
+from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 
 
 class Looking:
-    """What `Workers`, `PredictionSession` and `Compared` need of a studio.
+    """What `InspectionSessions`, `PredictionSession` and `Compared` need.
 
     Args:
         folder: Its runs lie in ``runs``, its own files in ``home``.
@@ -36,15 +35,9 @@ class Looking:
         self.jobs = Queue(home, runs=self.settings.runs)
         self.sets = Library(home, self.jobs)
         self.folders = Folders(self.settings.roots)
-        self.tried = PredictionSession(self.studio)
-        self.inside = Workers(self.studio, most=most, idle=idle)
-
-    check_places = Studio.check_places
-
-    @property
-    def studio(self) -> Studio:
-        """Itself, as those see it that it is made for."""
-        return cast("Studio", self)
+        self.tried = PredictionSession(self.runs)
+        places = ImagePlaces(self.sets, self.folders, home)
+        self.inside = InspectionSessions(self.runs, places, self.tried, home, most=most, idle=idle)
 
 
 async def fetch(api: FastAPI, address: str) -> httpx.Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 from pathlib import Path
-from typing import cast
 
 import httpx
 import numpy as np
@@ -16,7 +15,6 @@ from PIL import Image
 import opsin
 from opsin.studio.image_routes import add_routes, files_of
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
 from tests.studio.library.test_dataset_cache import Around
 from tests.studio.looking import fetch
@@ -28,9 +26,8 @@ class Routes(Around):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.api = FastAPI()
-        studio = cast("Studio", self)
-        self.__dict__["open"] = Around.open(self)
-        add_routes(self.api, studio)
+        self.cache = self.open()
+        add_routes(self.api, self.cache, self.runs, self.sets)
 
     def get(self, address: str) -> httpx.Response:
         return asyncio.run(fetch(self.api, address))
@@ -55,7 +52,7 @@ def routes(tmp_path: Path, shapes: Path) -> Routes:
 
 def test_an_image_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
-    here = asyncio.run(routes.__dict__["open"].of_set(set_id))
+    here = asyncio.run(routes.cache.of_set(set_id))
     reply = routes.get(here.address(3))
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "image/png"

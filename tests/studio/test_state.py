@@ -16,6 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RunError
 from opsin.studio.jobs.job import command
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from tests.conftest import write_shapes
@@ -49,6 +50,7 @@ def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> N
     mine, private = tmp_path / "mine", tmp_path / "private"
     mine.mkdir()
     there = studio(mine)
+    places = ImagePlaces(there.sets, there.folders, there.settings.home)
 
     def run_on(source: Path | str, name: str) -> RunDirectory:
         data = opsin.load(source)
@@ -58,17 +60,17 @@ def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> N
         }
         return RunDirectory(write_run(mine / "runs", name, data, shares))
 
-    there.check_places(run_on("digits", "named"))
+    places.check(run_on("digits", "named"))
     inside = write_shapes(mine / "shapes")
-    there.check_places(run_on(inside, "inside"))
+    places.check(run_on(inside, "inside"))
     outside = run_on(write_shapes(private), "outside")
     with pytest.raises(NotThere, match="may look"):
-        there.check_places(outside)
+        places.check(outside)
     (mine / "link").symlink_to(private)
     with pytest.raises(NotThere):
-        there.check_places(run_on(mine / "link", "through a link"))
+        places.check(run_on(mine / "link", "through a link"))
     there.sets.add_source(str(private))  # its owner did that
-    there.check_places(outside)
+    places.check(outside)
     shutil.rmtree(inside)
     with pytest.raises(MovedError):
-        there.check_places(RunDirectory(mine / "runs" / "inside"))
+        places.check(RunDirectory(mine / "runs" / "inside"))

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -32,18 +32,18 @@ def studio(folder: Path) -> tuple[Any, list[str]]:
 
 def test_only_what_changed_is_told(tmp_path: Path) -> None:
     parts, told = studio(tmp_path)
-    asyncio.run(look(cast("Any", parts)))
+    asyncio.run(look(parts.runs, parts.jobs, parts.changed))
     assert told == []
     run = RunDirectory.create(tmp_path / "runs", "one")
     run.recipe.write_text(json.dumps({"data": {"sources": ["digits"]}, "model": {"name": "mlp"}}))
     run.set_status("done")
     job = parts.jobs.add("plan", "x", [sys.executable, "-S", "-c", "print('{}')"])
-    asyncio.run(look(parts))
+    asyncio.run(look(parts.runs, parts.jobs, parts.changed))
     assert told == ["jobs", "runs", f"run:{opaque(run.path.name)}"]
     while not parts.jobs.get(job.id).over:
         parts.jobs.tick()
     told.clear()
-    asyncio.run(look(parts))
+    asyncio.run(look(parts.runs, parts.jobs, parts.changed))
     assert told == []
 
 
@@ -62,7 +62,7 @@ def test_what_fails_is_said_once_and_tried_again(
     parts.runs.scan = fails
 
     async def wait() -> None:
-        task = asyncio.create_task(watch(parts, every=0))
+        task = asyncio.create_task(watch(parts.runs, parts.jobs, parts.changed, every=0))
         while not told:
             await asyncio.sleep(0)
         task.cancel()

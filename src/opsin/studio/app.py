@@ -56,8 +56,10 @@ def build(studio: Studio) -> FastAPI:
         studio: What the pages show.
     """
     api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    for routes in (image_routes, uploads, prediction_session, inspection_sessions):
-        routes.add_routes(api, studio)
+    image_routes.add_routes(api, studio.open, studio.runs, studio.sets)
+    uploads.add_routes(api, studio.uploads)
+    prediction_session.add_routes(api, studio.tried, studio.jobs)
+    inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")

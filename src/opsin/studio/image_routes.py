@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.responses import FileResponse, Response
@@ -13,12 +13,11 @@ from starlette.responses import FileResponse, Response
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import OpsinError
-from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.library.catalogue import Library
+from opsin.studio.library.dataset_cache import DatasetCache, DecodedDataset
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.run_index import RunIndex
 from opsin.web.refusals import error_parts, json_reply
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 # An image's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
@@ -45,34 +44,36 @@ _SHOWN: Final = {
 }
 
 
-def add_routes(api: FastAPI, studio: Studio) -> None:
+def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex, sets: Library) -> None:
     """Serve images of sets and runs, the files of runs, and previews.
 
     Whatever is not there is 404 and ``{"error": {"kind", "expected", "received", "advice"}}``.
 
     Args:
         api: The application.
-        studio: Knows which sets, runs and jobs there are.
+        opened: The images of datasets and runs.
+        runs: The runs.
+        sets: The datasets.
     """
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
         try:
-            return await _image(await studio.open.of_set(set_id), row, v)
+            return await _image(await opened.of_set(set_id), row, v)
         except OpsinError as error:
             return _gone(error)
 
     @api.get("/run-images/{run_id}/{row}")
     async def of_run(run_id: str, row: str, v: str = "") -> Response:
         try:
-            return await _image(await studio.open.of_run(run_id), row, v)
+            return await _image(await opened.of_run(run_id), row, v)
         except OpsinError as error:
             return _gone(error)
 
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
         try:
-            directory = studio.runs.get(run_id)
+            directory = runs.get(run_id)
             files = await asyncio.to_thread(files_of, directory)
             return _file(files, name, directory.path.name)
         except OpsinError as error:
@@ -81,7 +82,7 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
     @api.get("/previews/{set_id}/{policy}")
     async def of_preview(set_id: str, policy: str) -> Response:
         try:
-            folder = studio.sets.folder(set_id) / "previews"
+            folder = sets.folder(set_id) / "previews"
             drawn = {name: folder / name / "augment.png" for name in AUGMENTATIONS}
             there = {name: file for name, file in drawn.items() if file.is_file()}
             return _file(there, policy, "preview")

@@ -8,18 +8,15 @@ import contextlib
 from filelock import FileLock, Timeout
 from nicegui import Event
 
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
-from opsin.data.run_images import recipe_of_run
-from opsin.data.sources.named import NAMES
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.library.catalogue import Library
 from opsin.studio.library.dataset_cache import DatasetCache
 from opsin.studio.library.folders import Folders
 from opsin.studio.library.uploads import Uploads
-from opsin.studio.not_found import NotThere
-from opsin.studio.runs.inspection_sessions import Workers
+from opsin.studio.runs.image_places import ImagePlaces
+from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.studio_settings import StudioSettings
@@ -47,9 +44,10 @@ class Studio:
         self.sets = Library(settings.home, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, settings.upload_bytes, settings.upload_files)
-        self.open = DatasetCache(self)
-        self.tried = PredictionSession(self)
-        self.inside = Workers(self)
+        places = ImagePlaces(self.sets, self.folders, settings.home)
+        self.open = DatasetCache(self.sets, self.runs, places)
+        self.tried = PredictionSession(self.runs)
+        self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
         self._lock = FileLock(settings.home / "studio.lock")
         self._watcher: asyncio.Task[None] | None = None
 
@@ -80,7 +78,7 @@ class Studio:
 
     async def start(self) -> None:
         """Look at what there is, and go on looking."""
-        self._watcher = asyncio.create_task(watch(self), name="watch")
+        self._watcher = asyncio.create_task(watch(self.runs, self.jobs, self.changed), name="watch")
 
     async def stop(self) -> None:
         """End what belongs to the studio alone; trainings go on."""
@@ -91,29 +89,6 @@ class Studio:
         await self.inside.stop()
         await asyncio.to_thread(self.tried.stop)
         self._lock.release()
-
-    def check_places(self, run: RunDirectory) -> None:
-        """Refuse to look for a run's images where this studio may not look.
-
-        A run is a folder of files, maybe a stranger's, and can name any place as that of its
-        images: what may be listed is what people may browse, and the studio's own sets.
-
-        Raises:
-            NotThere: They would lie elsewhere.
-            MovedError: They are not where they were.
-            RunError: The run's files are damaged.
-        """
-        recipe = recipe_of_run(run)
-        known = {*NAMES, *(place for each in self.sets.all() for place in each.sources)}
-        home = Folders([self.settings.home])
-        for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
-            if not (place in known or self.folders.holds(place) or home.holds(place)):
-                raise NotThere(
-                    "a run whose images lie where this studio may look",
-                    f"those of {run.path.name} are said to lie elsewhere",
-                    "If the run is yours, start the studio so that it may look there too: "
-                    "opsin studio --root FOLDER",
-                )
 
     def queue_in_words(self) -> str:
         """Return what the queue does in a few words, or nothing where it is empty."""

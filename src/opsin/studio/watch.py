@@ -1,31 +1,34 @@
-"""One task looks at files, and tells everybody."""
+"""Checks the runs and jobs for changes, and tells all windows."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+from nicegui import Event
+
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.runs.run_index import RunIndex
 
 _LOG = logging.getLogger("opsin.studio")
 
 
-async def watch(studio: Studio, every: float = 1.0) -> None:
-    """Look at the runs and the jobs again and again, and tell all windows what changed.
+async def watch(runs: RunIndex, jobs: Queue, changed: Event[str], every: float = 1.0) -> None:
+    """Check runs and jobs again and again, and emit what changed.
 
-    What a look costs is spent in threads: the windows share one event loop. A look that fails is
-    logged once and tried again, since nothing else would start the next job.
+    The checks run in threads, since all windows share one event loop. One that fails is logged
+    once and tried again: nothing else starts the next job.
 
     Args:
-        studio: What all windows share.
-        every: Seconds between two looks.
+        runs: The runs.
+        jobs: The queue.
+        changed: Receives the topics that `Studio.changed` has.
+        every: Seconds between two checks.
     """
     said = ""
     while True:
         try:
-            await look(studio)
+            await look(runs, jobs, changed)
         except Exception as error:  # noqa: BLE001  a studio whose watcher ended would show old news
             if str(error) != said:
                 _LOG.warning("the studio could not look at its files: %s", error)
@@ -35,15 +38,15 @@ async def watch(studio: Studio, every: float = 1.0) -> None:
         await asyncio.sleep(every)
 
 
-async def look(studio: Studio) -> None:
-    """Look once at the runs and the jobs, and tell all windows what changed."""
-    version = studio.runs.version
+async def look(runs: RunIndex, jobs: Queue, changed: Event[str]) -> None:
+    """Check runs and jobs once, and emit what changed."""
+    version = runs.version
     # The jobs first: one that ended has then written all that its run's row is read from.
-    jobs = await asyncio.to_thread(studio.jobs.tick)
-    runs = await asyncio.to_thread(studio.runs.scan)
-    if jobs:
-        studio.changed.emit("jobs")
-    if studio.runs.version != version:
-        studio.changed.emit("runs")
-    for run in sorted(runs):
-        studio.changed.emit(f"run:{run}")
+    jobs_changed = await asyncio.to_thread(jobs.tick)
+    runs_changed = await asyncio.to_thread(runs.scan)
+    if jobs_changed:
+        changed.emit("jobs")
+    if runs.version != version:
+        changed.emit("runs")
+    for run in sorted(runs_changed):
+        changed.emit(f"run:{run}")

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,8 +25,8 @@ from opsin.studio.library.decoded_dataset import DecodedDataset
 from opsin.studio.library.findings import DatasetFinding, read_findings
 from opsin.studio.library.folders import Folders
 from opsin.studio.not_found import NotThere
+from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex, opaque
-from opsin.studio.state import Studio
 from opsin.studio.studio_settings import StudioSettings
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
@@ -43,10 +43,9 @@ class Around:
         self.settings = StudioSettings(folder / "runs", folder / "home", roots=(Path("/"),))
         self.folders = Folders(self.settings.roots)
 
-    check_places = Studio.check_places
-
     def open(self, most: int = 2) -> DatasetCache:
-        return DatasetCache(cast("Studio", self), most)
+        places = ImagePlaces(self.sets, self.folders, self.settings.home)
+        return DatasetCache(self.sets, self.runs, places, most)
 
 
 def pixels(png: bytes) -> Any:

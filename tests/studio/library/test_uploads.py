@@ -9,8 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,7 +34,7 @@ def uploads(tmp_path: Path) -> Uploads:
 @pytest.fixture
 def client(uploads: Uploads) -> httpx.AsyncClient:
     api = FastAPI()
-    add_routes(api, cast("Any", SimpleNamespace(uploads=uploads)))
+    add_routes(api, uploads)
     return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://studio")
 
 
@@ -146,7 +145,7 @@ def test_too_much_is_refused_while_it_comes(client: httpx.AsyncClient, uploads: 
 def test_one_request_is_no_whole_upload(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, 1 << 40, 10)
     api = FastAPI()
-    add_routes(api, cast("Any", SimpleNamespace(uploads=uploads)))
+    add_routes(api, uploads)
 
     async def more() -> AsyncIterator[bytes]:
         for _ in range(PART_MOST // (1 << 22) + 1):
@@ -193,7 +192,7 @@ def test_two_windows_that_send_the_same_file_leave_it_whole(
 
 def test_of_a_request_that_breaks_off_the_beginning_is_kept(uploads: Uploads) -> None:
     api = FastAPI()
-    add_routes(api, cast("Any", SimpleNamespace(uploads=uploads)))
+    add_routes(api, uploads)
     messages: list[dict[str, Any]] = [
         {"type": "http.request", "body": b"beginning", "more_body": True},
         {"type": "http.disconnect"},

@@ -31,6 +31,10 @@ def looking(tmp_path: Path, digits: Dataset) -> Looking:
     return Looking(tmp_path)
 
 
+def compared_by(looking: Looking, ids: list[str]) -> Compared:
+    return Compared(looking.runs, looking.jobs, looking.settings.home, ids)
+
+
 def over(looking: Looking, job: Job) -> Job:
     """Return a job once its process is gone."""
     while not job.over:
@@ -41,22 +45,22 @@ def over(looking: Looking, job: Job) -> Job:
 
 
 def test_it_is_made_once_and_kept(looking: Looking) -> None:
-    compared = Compared(looking.studio, [A, B])
+    compared = compared_by(looking, [A, B])
     assert compared.known() is None
     job = compared.start()
     assert compared.start().id == job.id
     said = compared.keep(over(looking, job))
     assert said.pairs[0].better == "B"
     assert looking.jobs.jobs() == []
-    assert Compared(looking.studio, [A, B]).known() == said
-    assert Compared(looking.studio, [B, A]).known() is None
+    assert compared_by(looking, [A, B]).known() == said
+    assert compared_by(looking, [B, A]).known() is None
     report = looking.runs.get(B).report
     report.write_text(report.read_text(encoding="utf-8") + " ", encoding="utf-8")
-    assert Compared(looking.studio, [A, B]).known() is None
+    assert compared_by(looking, [A, B]).known() is None
 
 
 def test_other_images_are_refused_in_one_line_of_names(looking: Looking) -> None:
-    compared = Compared(looking.studio, [A, OTHER])
+    compared = compared_by(looking, [A, OTHER])
     with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
         compared.keep(over(looking, compared.start()))
     assert str(looking.settings.runs) not in str(refused.value)
@@ -68,12 +72,12 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Looking) -> None
 @pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
 def test_two_to_ten_can_be_compared(looking: Looking, ids: list[str]) -> None:
     with pytest.raises(RecipeError, match="two to 10 runs"):
-        Compared(looking.studio, ids)
+        compared_by(looking, ids)
 
 
 def test_runs_that_are_gone_are_said_to_be(looking: Looking) -> None:
     with pytest.raises(NotThere):
-        Compared(looking.studio, [A, "0" * 16])
+        compared_by(looking, [A, "0" * 16])
 
 
 def test_of_many_comparisons_the_last_are_kept(
@@ -83,7 +87,7 @@ def test_of_many_comparisons_the_last_are_kept(
     kept = looking.settings.home / "compare"
     kept.mkdir()
     (kept / "0.json").write_text("{}", encoding="utf-8")
-    compared = Compared(looking.studio, [A, B])
+    compared = compared_by(looking, [A, B])
     said = compared.keep(over(looking, compared.start()))
     assert compared.known() == said
     assert len(list(kept.iterdir())) == 1

@@ -1,4 +1,4 @@
-"""Workers are kept, started again where they died, and gone with the studio."""
+"""InspectionSessions are kept, started again where they died, and gone with the studio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
 from opsin.studio.not_found import NotThere
-from opsin.studio.runs.inspection_sessions import Workers, add_routes
+from opsin.studio.runs.inspection_sessions import InspectionSessions, add_routes
 from opsin.studio.runs.run_row import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.looking import Looking, fetch
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
     return tmp_path
 
 
-def within(work: Coroutine[Any, Any, None], workers: Workers) -> None:
+def within(work: Coroutine[Any, Any, None], workers: InspectionSessions) -> None:
     """Run something and stop the workers, whatever came of it."""
 
     async def whole() -> None:
@@ -45,7 +45,7 @@ def within(work: Coroutine[Any, Any, None], workers: Workers) -> None:
     asyncio.run(whole())
 
 
-def processes(workers: Workers) -> list[int]:
+def processes(workers: InspectionSessions) -> list[int]:
     """Return the numbers of the child processes."""
     found = [worker._process for worker in workers._workers.values()]
     return [process.pid for process in found if process is not None]
@@ -173,7 +173,7 @@ def test_refusals_name_no_place_of_the_machine(folder: Path) -> None:
 def test_pages_have_addresses_of_their_own_and_no_others(folder: Path) -> None:
     looking = Looking(folder)
     api = FastAPI()
-    add_routes(api, looking.studio)
+    add_routes(api, looking.inside)
 
     async def work() -> None:
         said = await looking.inside.ask(RUN, "image", image="test/1")

@@ -111,7 +111,7 @@ def test_a_bomb_costs_one_answer(looking: Looking, digits: Dataset) -> None:
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Looking, digits: Dataset) -> None:
     api = FastAPI()
-    prediction_session.add_routes(api, looking.studio)
+    prediction_session.add_routes(api, looking.tried, looking.jobs)
     key = looking.tried.put(png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
     for address in (f"/kept/{key}.png", f"/heat/{RUN}/{key}.png"):
@@ -140,7 +140,7 @@ def test_a_damaged_classifier_is_refused_without_a_path(looking: Looking) -> Non
 
 def test_answers_of_a_job_can_be_fetched_and_no_other_file(looking: Looking) -> None:
     api = FastAPI()
-    prediction_session.add_routes(api, looking.studio)
+    prediction_session.add_routes(api, looking.tried, looking.jobs)
     table = looking.settings.home / "answers.csv"
     job = looking.jobs.add("predict", "x", command("predict", "run", "x", "--out", table))
     assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404

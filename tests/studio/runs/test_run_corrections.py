@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,7 +21,7 @@ from tests.made_runs import answers_right, write_run
 from tests.studio.library.test_dataset_cache import Around
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    pass
 
 
 class Beside(Around):
@@ -29,10 +29,10 @@ class Beside(Around):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.__dict__["open"] = Around.open(self)
+        self.cache = self.open()
 
     def of_run(self, name: str) -> tuple[LibraryDataset, RunCorrections]:
-        return asyncio.run(of_run(cast("Studio", self), opaque(name)))
+        return asyncio.run(of_run(self.cache, self.runs, self.sets, opaque(name)))
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:

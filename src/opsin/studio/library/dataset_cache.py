@@ -31,8 +31,9 @@ from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset
 from opsin.studio.library.findings import read_findings
 from opsin.studio.not_found import NotThere
 
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+if TYPE_CHECKING:  # their room is above
+    from opsin.studio.runs.image_places import ImagePlaces
+    from opsin.studio.runs.run_index import RunIndex
 
 __all__ = [
     "PARTS",
@@ -58,12 +59,14 @@ class DatasetCache:
     """Sets and runs whose images are open; those used longest ago are closed.
 
     Args:
-        studio: Knows the sets and the runs.
+        sets: The datasets.
+        runs: The runs.
+        places: Where the images of runs may lie.
         most: How many stay open.
     """
 
-    def __init__(self, studio: Studio, most: int = 2) -> None:
-        self._studio = studio
+    def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
+        self._sets, self._runs, self._places = sets, runs, places
         self._most = most
         self._open: OrderedDict[tuple[str, str], DecodedDataset] = OrderedDict()
         self._coming: dict[tuple[str, str], asyncio.Task[DecodedDataset]] = {}
@@ -80,12 +83,12 @@ class DatasetCache:
             NotDecoded: Its images were not read yet.
             SourceError: Its sources are gone or damaged.
         """
-        the_set = self._studio.sets.get(set_id)
+        the_set = self._sets.get(set_id)
 
         def read() -> DecodedDataset:
             with without_places(the_set.sources[0], the_set.title):
                 opened = open_set(the_set)
-            _take_look(opened, self._studio.sets)
+            _take_look(opened, self._sets)
             return opened
 
         return await self._opened(("set", set_id), read)
@@ -99,7 +102,7 @@ class DatasetCache:
         opened = self._open.get(("set", set_id))
         if opened is None:
             return False
-        return await asyncio.to_thread(_take_look, opened, self._studio.sets)
+        return await asyncio.to_thread(_take_look, opened, self._sets)
 
     async def of_run(self, run_id: str) -> DecodedDataset:
         """Open the images of a run, with the corrections that it was trained with.
@@ -111,10 +114,10 @@ class DatasetCache:
             RunError: The run's files are damaged.
             SourceError: Its sources are gone or damaged.
         """
-        directory = self._studio.runs.get(run_id)
+        directory = self._runs.get(run_id)
 
         def read() -> DecodedDataset:
-            self._studio.check_places(directory)
+            self._places.check(directory)
             return open_run(run_id, directory)
 
         return await self._opened(("run", run_id), read)
@@ -128,7 +131,7 @@ class DatasetCache:
         opened = self._open.get(("set", set_id))
         if opened is None:
             return True
-        recipe = recipe_of(self._studio.sets.get(set_id))
+        recipe = recipe_of(self._sets.get(set_id))
         key = await asyncio.to_thread(lambda: _key(recipe))
         if key == opened.key:
             opened.checked = time.monotonic()

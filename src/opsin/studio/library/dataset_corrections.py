@@ -34,7 +34,8 @@ from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.trash import KEPT
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.library.catalogue import Library
+    from opsin.studio.library.dataset_cache import DatasetCache
 
 # What one image was and became: its row, its class before and after; None is left out.
 _Change = tuple[int, str | None, str | None]
@@ -358,7 +359,7 @@ class Corrections:
         return tuple(stamps)
 
 
-async def of_set(studio: Studio, set_id: str) -> Corrections:
+async def of_set(opened_sets: DatasetCache, sets: Library, set_id: str) -> Corrections:
     """Return the corrections of a set, the same for all windows.
 
     Raises:
@@ -366,9 +367,9 @@ async def of_set(studio: Studio, set_id: str) -> Corrections:
         NotDecoded: Its images were not read yet.
         SourceError: Its sources are gone or damaged.
     """
-    opened = await studio.open.of_set(set_id)
+    opened = await opened_sets.of_set(set_id)
     if opened.corrections is None:
-        folder = studio.sets.folder(set_id)
+        folder = sets.folder(set_id)
         made = await asyncio.to_thread(Corrections, folder, opened)
         opened.corrections = opened.corrections or made
     return opened.corrections

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -29,9 +29,6 @@ from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
 from opsin.studio.library.upload_import import arrange, usable
 from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 #: Bytes of one request at most; the browser sends parts of 4 MB.
@@ -292,9 +289,8 @@ class Uploads:
         return self._folder / _check(key)
 
 
-def add_routes(api: FastAPI, studio: Studio) -> None:
+def add_routes(api: FastAPI, uploads: Uploads) -> None:
     """Register ``/uploads/{key}``: how much has arrived, a part more, and forget it."""
-    uploads = studio.uploads
 
     @api.get("/uploads/{key}")
     async def arrived(key: str) -> Response:

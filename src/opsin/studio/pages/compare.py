@@ -113,7 +113,7 @@ class _CompareBody:
         self._ids = ids
         self._making = making
         self._rows: list[RunRow] = [studio.runs.row(each) for each in ids]
-        self._compared = Compared(studio, ids)
+        self._compared = Compared(studio.runs, studio.jobs, studio.settings.home, ids)
 
     async def build(self) -> None:
         """Show what takes no time: which letter is which run, and the curves."""

@@ -214,7 +214,9 @@ class _SetPage:
         problem: OpsinError | None = None
         if opened is not None:
             try:
-                made = await dataset_corrections.of_set(self._studio, self._set.id)
+                made = await dataset_corrections.of_set(
+                    self._studio.open, self._studio.sets, self._set.id
+                )
                 await asyncio.to_thread(made.now)
             except OpsinError as error:
                 made, problem = None, error

@@ -6,16 +6,15 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.storage import write_json
 from opsin.report.side_by_side import Comparison
 from opsin.studio.jobs.job import Job, command
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.runs.run_index import RunIndex
 
 #: Runs that are compared at once, at most.
 MOST: Final = 10
@@ -27,7 +26,9 @@ class Compared:
     """What `opsin compare` said of some runs, kept until one of them changes.
 
     Args:
-        studio: Knows the runs and the queue.
+        runs: The runs.
+        jobs: The queue.
+        home: Folder of the studio's own files.
         ids: The runs; the others are set against the first.
 
     Raises:
@@ -35,18 +36,18 @@ class Compared:
         NotThere: There is no such run.
     """
 
-    def __init__(self, studio: Studio, ids: Sequence[str]) -> None:
+    def __init__(self, runs: RunIndex, jobs: Queue, home: Path, ids: Sequence[str]) -> None:
         if not 2 <= len(ids) <= MOST:
             raise RecipeError(
                 f"two to {MOST} runs to compare", f"got {len(ids)}", "Choose them above."
             )
-        self._studio = studio
-        self._runs: list[RunDirectory] = [studio.runs.get(each) for each in ids]
-        self._names = [studio.runs.row(each).name for each in ids]
+        self._jobs = jobs
+        self._runs: list[RunDirectory] = [runs.get(each) for each in ids]
+        self._names = [runs.row(each).name for each in ids]
         stamps = [(each, _stamp(run)) for each, run in zip(ids, self._runs, strict=True)]
         #: The same for the same runs as they are now, and no others.
         self.name = hashlib.blake2s(repr(stamps).encode(), digest_size=8).hexdigest()
-        self._file: Path = studio.settings.home / "compare" / f"{self.name}.json"
+        self._file: Path = home / "compare" / f"{self.name}.json"
 
     def known(self) -> Comparison | None:
         """Return the comparison, if it was made before."""
@@ -62,10 +63,10 @@ class Compared:
         """
         paths = [run.path.absolute() for run in self._runs]
         argv = command("compare", *paths, "--no-speed", "--quiet")
-        for job in self._studio.jobs.jobs():
+        for job in self._jobs.jobs():
             if job.kind == "compare" and job.argv == argv and not job.over:
                 return job
-        return self._studio.jobs.add("compare", " and ".join(self._names), argv)
+        return self._jobs.add("compare", " and ".join(self._names), argv)
 
     def keep(self, job: Job) -> Comparison:
         """Return what a job that is over has found, and keep it.
@@ -74,8 +75,8 @@ class Compared:
             OpsinError: It was refused, or its process died.
             StorageError: The disk refuses the write.
         """
-        said = self._studio.jobs.output(job.id)
-        self._studio.jobs.remove(job.id)  # its answer is kept here, or told now
+        said = self._jobs.output(job.id)
+        self._jobs.remove(job.id)  # its answer is kept here, or told now
         if said is None or "pairs" not in said:
             raise self._refusal(job, said)
         write_json(self._file, said)

@@ -1,4 +1,4 @@
-"""Worker processes that look inside runs."""
+"""Questions about what is inside a classifier, and the processes that answer them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -17,17 +17,17 @@ from fastapi.responses import FileResponse
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.image_routes import ALONE
+from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress, stamp_of
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+from opsin.studio.runs.prediction_session import PredictionSession
+from opsin.studio.runs.run_index import RunIndex
 
 # Answers that are kept; a page of them takes about a megabyte of the disk.
 _KEPT: Final = 64
 
 
 @dataclass(frozen=True)
-class Said:
+class InspectionAnswer:
     """An answer from inside a run.
 
     Args:
@@ -46,7 +46,7 @@ class _Question:
     """A question that is being answered, or was."""
 
     run_id: str
-    task: asyncio.Task[Said]
+    task: asyncio.Task[InspectionAnswer]
     listeners: set[OnProgress] = field(default_factory=set)
     progress: tuple[str, int, int] = ("", 0, 0)
 
@@ -56,7 +56,7 @@ class _Question:
             listener(what, done, total)
 
 
-class Workers:
+class InspectionSessions:
     """Child processes that are kept open, each looking into one run, and what they found.
 
     A question that takes long (`explain`, all training images) has a worker of its own, so that
@@ -64,16 +64,28 @@ class Workers:
     was asked then is answered with an error.
 
     Args:
-        studio: Knows the runs and the folder for pages.
+        runs: The runs.
+        places: Where their images may lie.
+        tried: The images that were given in the browser.
+        home: Folder of the studio's own files.
         most: Workers at a time.
         idle: Seconds after which a worker that nobody asks is ended.
     """
 
-    def __init__(self, studio: Studio, *, most: int = 2, idle: float = 120.0) -> None:
-        self._studio = studio
+    def __init__(
+        self,
+        runs: RunIndex,
+        places: ImagePlaces,
+        tried: PredictionSession,
+        home: Path,
+        *,
+        most: int = 2,
+        idle: float = 120.0,
+    ) -> None:
+        self._runs, self._places, self._tried = runs, places, tried
         self._most = most
         self._idle = idle
-        self._folder = studio.settings.home.absolute() / "inside"
+        self._folder = home.absolute() / "inside"
         self._workers: dict[tuple[str, bool], InspectionWorker] = {}
         self._free = asyncio.Condition()
         self._asked: OrderedDict[str, _Question] = OrderedDict()
@@ -82,7 +94,7 @@ class Workers:
 
     async def ask(
         self, run_id: str, do: str, *, on_progress: OnProgress | None = None, **with_: str | int
-    ) -> Said:
+    ) -> InspectionAnswer:
         """Ask a question; one that is being answered, or was, is not asked twice.
 
         Whoever stops waiting leaves the work alone: it can be come back to.
@@ -99,7 +111,7 @@ class Workers:
             NotThere: There is no such run.
             OpsinError: The question cannot be answered, or the worker died.
         """
-        directory = self._studio.runs.get(run_id)
+        directory = self._runs.get(run_id)
         key = _key(directory, do, with_)
         asked = self._asked.get(key)
         if asked is None or (asked.task.done() and _failed(asked.task)):
@@ -129,7 +141,7 @@ class Workers:
         Raises:
             NotThere: There is no such run.
         """
-        asked = self._asked.get(_key(self._studio.runs.get(run_id), do, with_))
+        asked = self._asked.get(_key(self._runs.get(run_id), do, with_))
         return asked is not None and not (asked.task.done() and _failed(asked.task))
 
     async def cancel(self, run_id: str, do: str, **with_: str | int) -> None:
@@ -138,7 +150,7 @@ class Workers:
         Raises:
             NotThere: There is no such run.
         """
-        asked = self._asked.pop(_key(self._studio.runs.get(run_id), do, with_), None)
+        asked = self._asked.pop(_key(self._runs.get(run_id), do, with_), None)
         if asked is not None and not asked.task.done():
             asked.task.cancel()
             with contextlib.suppress(asyncio.CancelledError, OpsinError):
@@ -164,14 +176,14 @@ class Workers:
 
     async def _answer(
         self, directory: RunDirectory, run_id: str, key: str, do: str, with_: dict[str, str | int]
-    ) -> Said:
+    ) -> InspectionAnswer:
         # The worker looks for the run's images by itself; without any it can do all else.
         with contextlib.suppress(MovedError):
-            await asyncio.to_thread(self._studio.check_places, directory)
+            await asyncio.to_thread(self._places.check, directory)
         await asyncio.to_thread(self._make_folder)
         given, content = dict(with_), b""
         if "kept" in given:
-            kept = self._studio.tried.get(str(given.pop("kept")))
+            kept = self._tried.get(str(given.pop("kept")))
             given["name"], content = kept.name, kept.content
         worker = await self._borrow(directory, slow=_slow(do, with_))
         try:
@@ -186,8 +198,10 @@ class Workers:
             await self._give_back(worker)
         self._forget()
         if answer["page"] is None:
-            return Said(None, answer["said"])
-        return Said(Path(answer["page"]), answer["said"], f"/inside/{run_id}/{key}.html")
+            return InspectionAnswer(None, answer["said"])
+        return InspectionAnswer(
+            Path(answer["page"]), answer["said"], f"/inside/{run_id}/{key}.html"
+        )
 
     def _make_folder(self) -> None:
         if not self._cleaned:  # what a studio that was killed has left
@@ -242,12 +256,12 @@ class Workers:
                 page.unlink(missing_ok=True)
 
 
-def add_routes(api: FastAPI, studio: Studio) -> None:
+def add_routes(api: FastAPI, inside: InspectionSessions) -> None:
     """Add the address of pages that were made: by opaque names only."""
 
     @api.get("/inside/{run_id}/{key}.html")
     async def page(run_id: str, key: str) -> Response:
-        file = studio.inside.page(run_id, key)
+        file = inside.page(run_id, key)
         if file is None or not file.is_file():
             return Response("This page is gone; load the one around it again.", 404)
         headers = {"cache-control": "no-store", **ALONE}
@@ -269,5 +283,5 @@ def _letters(*texts: str) -> str:
     return hashlib.blake2s(content, digest_size=12).hexdigest()
 
 
-def _failed(task: asyncio.Task[Said]) -> bool:
+def _failed(task: asyncio.Task[InspectionAnswer]) -> bool:
     return task.cancelled() or task.exception() is not None

@@ -1,4 +1,4 @@
-"""Images somebody wants to know about."""
+"""Images to be classified in the browser, and the answers to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Response
@@ -23,12 +23,11 @@ from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.classifying import Classifying, ClassifyRequest
 from opsin.studio.runs.inspection_worker import stamp_of, without_path
-
-if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+from opsin.studio.runs.run_index import RunIndex
 
 #: Images that are kept; of more, those given first are forgotten.
 MOST: Final = 200
@@ -66,14 +65,14 @@ class Kept:
 
 
 class PredictionSession:
-    """Images that were selected, dropped, pasted or taken; in memory, and gone with the studio.
+    """Images that were chosen, dropped, pasted or taken; kept in memory until the studio ends.
 
     Args:
-        studio: Knows the runs.
+        runs: The runs whose classifiers answer.
     """
 
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
+    def __init__(self, runs: RunIndex) -> None:
+        self._runs = runs
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
@@ -176,7 +175,7 @@ class PredictionSession:
         self._classifying.close()
 
     async def _classifier(self, run: str) -> tuple[_Stamp, ClassifyRequest]:
-        directory = self._studio.runs.get(run)
+        directory = self._runs.get(run)
         async with self._opening:
             stamp = await asyncio.to_thread(_stamp, directory)
             classifier = self._open.get(stamp)
@@ -192,14 +191,14 @@ class PredictionSession:
         return stamp, classifier
 
 
-def add_routes(api: FastAPI, studio: Studio) -> None:
+def add_routes(api: FastAPI, tried: PredictionSession, jobs: Queue) -> None:
     """Add the addresses of kept images, heat maps and answers: by opaque names only."""
 
     @api.get("/kept/{key}.png")
     async def kept(key: str) -> Response:
         try:
             # A key is never given to another image.
-            return _png(await studio.tried.image(key), "private, max-age=86400")
+            return _png(await tried.image(key), "private, max-age=86400")
         except OpsinError as error:
             return _missing(error)
 
@@ -207,14 +206,14 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
     async def heat(run: str, key: str) -> Response:
         try:
             # The run may get another classifier.
-            return _png(await studio.tried.heat(run, key), "no-store")
+            return _png(await tried.heat(run, key), "no-store")
         except OpsinError as error:
             return _missing(error)
 
     @api.get("/answers/{job}.csv")
     async def answers(job: str) -> Response:
         try:
-            file = answers_of(studio.jobs.get(job))
+            file = answers_of(jobs.get(job))
         except OpsinError as error:
             return _missing(error)
         if not file.is_file():

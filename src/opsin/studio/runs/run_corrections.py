@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +13,11 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.data.run_images import pair_up
-from opsin.studio.library.dataset_cache import DecodedDataset, recipe_of
+from opsin.studio.library.catalogue import Library, LibraryDataset
+from opsin.studio.library.dataset_cache import DatasetCache, DecodedDataset, recipe_of
 from opsin.studio.library.dataset_corrections import Corrections, of_set
 from opsin.studio.not_found import NotThere
-
-if TYPE_CHECKING:
-    from opsin.studio.library.catalogue import LibraryDataset
-    from opsin.studio.state import Studio
+from opsin.studio.runs.run_index import RunIndex
 
 
 class RunCorrections:
@@ -67,7 +64,9 @@ class RunCorrections:
         return different
 
 
-async def of_run(studio: Studio, run_id: str) -> tuple[LibraryDataset, RunCorrections]:
+async def of_run(
+    cache: DatasetCache, runs: RunIndex, sets: Library, run_id: str
+) -> tuple[LibraryDataset, RunCorrections]:
     """Return the set that a run was trained with, and the corrections of the run's images.
 
     Where nobody has added that set yet, it is added now, with what the run was trained with.
@@ -77,20 +76,20 @@ async def of_run(studio: Studio, run_id: str) -> tuple[LibraryDataset, RunCorrec
         NotDecoded: They are not in the cache any more.
         SourceError: Its sources are gone or damaged, or there are several.
     """
-    opened = await studio.open.of_run(run_id)
-    directory = studio.runs.get(run_id)
-    the_set = await asyncio.to_thread(_set_of, studio, opened, directory)
-    whole_set = await studio.open.of_set(the_set.id)
-    whole = await of_set(studio, the_set.id)
+    opened = await cache.of_run(run_id)
+    directory = runs.get(run_id)
+    the_set = await asyncio.to_thread(_set_of, sets, opened, directory)
+    whole_set = await cache.of_set(the_set.id)
+    whole = await of_set(cache, sets, the_set.id)
     rows = await asyncio.to_thread(_rows_in, whole_set, opened)
     return the_set, RunCorrections(whole, opened, rows)
 
 
-def _set_of(studio: Studio, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
+def _set_of(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
     """Find the set of a run's images, or add it."""
     recipe = opened.recipe
     same = ("test", "classes", "columns", "follow_links")
-    for each in studio.sets.all():
+    for each in sets.all():
         other = recipe_of(each)
         if other.sources == recipe.sources and all(
             getattr(other, name) == getattr(recipe, name) for name in same
@@ -107,8 +106,8 @@ def _set_of(studio: Studio, opened: DecodedDataset, directory: RunDirectory) -> 
     options = {
         name: value for name in kept if (value := getattr(recipe, name)) != getattr(usual, name)
     }
-    added = studio.sets.add_source(recipe.sources[0], **options)
-    path = studio.sets.corrections_path(added.id)
+    added = sets.add_source(recipe.sources[0], **options)
+    path = sets.corrections_path(added.id)
     if directory.corrections.is_file() and not path.exists():
         write_bytes(path, directory.corrections.read_bytes())
     return added

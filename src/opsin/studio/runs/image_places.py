@@ -1,0 +1,46 @@
+"""Where the images of a run may lie for the studio to read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.data.run_images import recipe_of_run
+from opsin.data.sources.named import NAMES
+from opsin.studio.library.catalogue import Library
+from opsin.studio.library.folders import Folders
+from opsin.studio.not_found import NotThere
+
+
+class ImagePlaces:
+    """The places where the studio may look for the images of runs.
+
+    A run is a folder of files, perhaps copied from a stranger, and can name any place. The studio
+    reads only named sources, folders that people may browse, and its own datasets.
+
+    Args:
+        sets: The studio's datasets.
+        folders: The folders that people may browse.
+        home: The folder of the studio's own files.
+    """
+
+    def __init__(self, sets: Library, folders: Folders, home: Path) -> None:
+        self._sets, self._folders, self._own = sets, folders, Folders([home])
+
+    def check(self, run: RunDirectory) -> None:
+        """Check that the images of a run lie in these places.
+
+        Raises:
+            NotThere: They lie elsewhere.
+            MovedError: They are no longer where they were.
+            RunError: The run's files are damaged.
+        """
+        recipe = recipe_of_run(run)
+        known = {*NAMES, *(place for each in self._sets.all() for place in each.sources)}
+        for place in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
+            if not (place in known or self._folders.holds(place) or self._own.holds(place)):
+                raise NotThere(
+                    "a run whose images lie where this studio may look",
+                    f"those of {run.path.name} lie elsewhere",
+                    "If the run is yours, allow that folder: opsin studio --root FOLDER",
+                )
