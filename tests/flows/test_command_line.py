@@ -247,14 +247,14 @@ def test_a_killed_training_is_shown_as_failed_and_has_whole_files(cli: Cli, tmp_
         process.communicate(timeout=60)
     row = only_json(cli("runs", "--json"))["runs"][0]
     assert row["state"] == "failed"
-    assert "ended without a word" in row["cause"]
+    assert "ended without a message" in row["cause"]
     run = tmp_path / row["run"]
     for file in run.glob("*.json"):
         json.loads(file.read_text())
     assert not (run / "classifier.onnx").exists()
     done = cli("predict", run, "a.png")
     assert done.returncode == 1
-    assert "ended without a word" in done.stderr
+    assert "ended without a message" in done.stderr
 
 
 def test_without_pytorch_training_says_what_to_install_and_the_rest_works(

@@ -101,7 +101,7 @@ def test_a_killed_process_frees_its_run(tmp_path: Path) -> None:
         process.wait()
     state, cause = directory.state()
     assert state == "failed"
-    assert cause is not None and "ended without a word" in cause
+    assert cause is not None and "ended without a message" in cause
 
 
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriv
     until(browser, lambda: "running" in shown(browser) and "outlives" in shown(browser))
     assert job(running)["pid"] == pid
     os.kill(pid, signal.SIGCONT)
-    until(browser, lambda: "Over" in shown(browser) and "done" in shown(browser), 120)
+    until(browser, lambda: "Finished" in shown(browser) and "done" in shown(browser), 120)
     assert job(running)["state"] == "done"
     browser.find_element(By.LINK_TEXT, "outlives").click()
     until(browser, lambda: "/runs/" in browser.current_url)
@@ -141,7 +141,7 @@ def test_two_windows_agree(running: StudioProcess, browser: webdriver.Chrome) ->
     until(browser, lambda: titles(browser)[:2] == ["second", "first"])
     button(browser, "Hold").click()
     browser.switch_to.window(two)
-    until(browser, lambda: "held back" in shown(browser))
+    until(browser, lambda: "on hold" in shown(browser))
     browser.get(running.address + "/")
     until(browser, lambda: rows(browser) == 2)
     ticks = browser.find_elements(By.CSS_SELECTOR, ".op-runs tbody input")

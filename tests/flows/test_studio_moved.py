@@ -66,10 +66,10 @@ def test_the_place_is_asked_for_proved_and_remembered(
 ) -> None:
     for page in (f"/runs/{RUN}", f"/runs/{RUN}?tab=mistakes", f"/train?from={RUN}"):
         browser.get(f"{running.address}{page}")
-        until(browser, lambda: "The images of this run are not where they were" in shown(browser))
+        until(browser, lambda: "The images of this run were moved" in shown(browser))
         assert str(running.folder) not in shown(browser)
         assert "--data" not in shown(browser)
-    follow(browser, "Say where they are now")
+    follow(browser, "Find them")
     until(browser, lambda: "what was called photos" in shown(browser))
     resize(browser, 400)
     assert not sideways(browser)
@@ -91,7 +91,7 @@ def test_the_place_is_asked_for_proved_and_remembered(
     assert about["location"]["sources"] == [str(running.folder / "elsewhere")]
     browser.get(f"{running.address}/runs/{RUN}?tab=mistakes")
     until(browser, lambda: "No label of this run's images was changed" in shown(browser))
-    assert "not where they were" not in shown(browser)
+    assert "The images of this run were moved" not in shown(browser)
     script = "return fetch(arguments[0]).then((answer) => answer.status)"
     assert browser.execute_script(script, f"/run-images/{RUN}/0") == 200
     assert complaints(browser) == []

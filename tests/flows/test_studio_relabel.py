@@ -111,11 +111,11 @@ def test_the_preview_shows_others(browser: webdriver.Chrome) -> None:
     # Until all images were looked at, what stands beside them is drawn anew.
     until(browser, lambda: "Nothing suspicious was found" in one(browser, "main").text, 120)
     seen: list[str | None] = []
-    for words in ("Preview", "Others"):
+    for words in ("Preview", "Other images"):
         press(browser, words)
         until(browser, lambda: (found := drawn(browser)) and found not in seen, 120)
         seen.append(drawn(browser))
-    assert "drawn at random (seed 1)" in one(browser, "main").text
+    assert "Random training images of some classes (seed 1)" in one(browser, "main").text
 
 
 def drawn(browser: webdriver.Chrome) -> str | None:
@@ -255,11 +255,11 @@ def test_a_removed_set_is_found_after_a_restart_and_comes_back(
     window.get(f"{process.address}/data")
     until(window, lambda: button(window, "Remove"))
     button(window, "Remove").click()
-    until(window, lambda: "Removed sets (1)" in shown(window))
+    until(window, lambda: "Removed datasets (1)" in shown(window))
     process.kill()
     process.restart()
     window.get(f"{process.address}/data")
-    until(window, lambda: "Removed sets (1)" in shown(window))
+    until(window, lambda: "Removed datasets (1)" in shown(window))
     one(window, ".q-expansion-item .q-item").click()
     until(window, lambda: button(window, "Restore").is_displayed())
     assert "kept until" in shown(window)
@@ -267,6 +267,6 @@ def test_a_removed_set_is_found_after_a_restart_and_comes_back(
     assert not sideways(window)
     resize(window, 1280)
     button(window, "Restore").click()
-    until(window, lambda: "Removed sets" not in shown(window))
+    until(window, lambda: "Removed datasets" not in shown(window))
     assert (process.home / "sets" / set_id / "set.json").is_file()
     complaints(window)  # about the connection that was lost

@@ -89,7 +89,7 @@ def typed(browser: webdriver.Chrome, label: str, text: str) -> bool:
 
 def first_chosen(browser: webdriver.Chrome) -> bool:
     """Choose the gallery's first image, which may be redrawn at this moment."""
-    if button(browser, "Leave the chosen out").is_enabled():
+    if button(browser, "Leave out").is_enabled():
         return True
     first = one(browser, ".op-gallery [role=option]")
     if first.get_attribute("aria-selected") != "true":
@@ -174,7 +174,7 @@ def test_training_again_is_asked_by_the_form(
     mistakes = f"{running.address}/runs/{opaque(run.path.name)}?tab=mistakes&kind=mistakes"
     browser.get(mistakes)
     until(browser, lambda: first_chosen(browser))
-    button(browser, "Leave the chosen out").click()
+    button(browser, "Leave out").click()
     until(browser, lambda: button(browser, "Train again with corrections").is_displayed())
     before = [job["id"] for job in running.jobs() if job["kind"] == "train"]
     button(browser, "Train again with corrections").click()
@@ -198,7 +198,11 @@ def test_what_makes_no_sense_is_said_and_cannot_be_started(
     until(browser, lambda: one(browser, field(browser, "Epochs")))
     for label, wrong, said in (
         ("Epochs", "-4", "Epochs: expected a whole number from 1 to 10,000, got -4"),
-        ("Or a time (10m)", "abc", "Time: expected a time such as 10m, 90s, 1h30m or 600, got abc"),
+        (
+            "Or a time limit (10m)",
+            "abc",
+            "Time: expected a time such as 10m, 90s, 1h30m or 600, got abc",
+        ),
     ):
         typed = one(browser, field(browser, label))
         typed.send_keys(wrong)

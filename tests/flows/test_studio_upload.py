@@ -234,12 +234,12 @@ def test_an_empty_set_takes_images_from_the_camera(
     until(browser, lambda: settled(browser))
     field = one(browser, '[aria-label="Classes, separated by commas"]')
     field.send_keys("boot, ../out")
-    button(browser, "Make the set").click()
+    button(browser, "Create dataset").click()
     until(browser, lambda: "got '../out'" in shown(browser))
     field.send_keys(Keys.CONTROL, "a")
     field.send_keys(f"boot, {HOSTILE}")
     until(browser, lambda: field.get_attribute("value") == f"boot, {HOSTILE}")
-    button(browser, "Make the set").click()
+    button(browser, "Create dataset").click()
     until(browser, lambda: "/data/" in browser.current_url and button(browser, "Use the camera"))
     browser.execute_script(
         """const drawn = Object.assign(document.createElement('canvas'), {width: 64, height: 48});

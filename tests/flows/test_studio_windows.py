@@ -42,7 +42,7 @@ JOBS = ("First job", "Second job", "Third job")
 def running(
     digits: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[StudioProcess, str]]:
-    """A studio with a run, a set and three jobs that are held back, and the set's address."""
+    """A studio with a run, a set and three jobs that are on hold, and the set's address."""
     folder = tmp_path_factory.mktemp("windows")
     write_run(folder / "runs", "trial", digits, answers_right(digits, 0.9))
     jobs = Queue(folder / "home")

@@ -117,7 +117,7 @@ def test_a_crash_repeats_the_last_line_of_the_log(queue: Queue) -> None:
     job = queue.add("look", "x", python("raise ValueError('no image')"))
     until(queue, lambda: queue.get(job.id).over)
     cause = queue.get(job.id).cause
-    assert cause == "its process ended with status 1; its last words: ValueError: no image"
+    assert cause == "its process ended with status 1; its last message: ValueError: no image"
 
 
 def test_a_program_that_is_missing_is_told(queue: Queue) -> None:
@@ -237,7 +237,7 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     after = Queue(tmp_path)
     after.tick()
     assert [job.state for job in after.jobs()] == ["waiting", "held", "failed"]
-    assert "ended without a word" in str(after.get(ran.id).cause)
+    assert "ended without a message" in str(after.get(ran.id).cause)
     after.resume(ran.id)
     assert [job.id for job in after.jobs()] == [ran.id, waits.id, held.id]
 

@@ -44,7 +44,7 @@ class CancelOnDisconnect:
         self._timer.cancel()
         if self._looking is not None:
             self._looking.cancel()
-        # As `asyncio.timeout` does: somebody else may have cancelled the task as well.
+        # As `asyncio.timeout` does: the task may have been cancelled from elsewhere as well.
         if self._gone and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
             raise ClientDisconnect from None
 

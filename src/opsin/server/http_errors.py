@@ -13,7 +13,7 @@ status says who can mend it (those of `opsin.web.refusals` included):
     415 WrongMediaType      a kind of body that is not read here
     421 WrongHost           called by a name that is not this server's
     422 ImageError          understood, and no readable image
-    431 LongHeaders         more headers than anybody needs
+    431 LongHeaders         too many headers
     500 InternalError       a fault of the server; its log says more
     500 BadAnswer           the model's answer is none: its file may be damaged
     503 Overloaded, WorkerDied, Stopping        try again after ``Retry-After`` seconds;
@@ -73,7 +73,7 @@ class InternalError(RequestError):
     status = 500
 
 
-#: What is counted where a client went away before its answer, as nginx does; nobody is sent it.
+#: What is counted where a client went away before its answer, as nginx does; it is never sent.
 CLIENT_GONE: Final = 499
 
 _STATUS: Final[Mapping[type[OpsinError], int]] = {
@@ -98,7 +98,7 @@ def status_of(error: OpsinError) -> int:
 def internal_error() -> InternalError:
     """Return what clients see of a fault; what happened stays in the server's log."""
     return InternalError(
-        "an answer", "the server failed at it", "Tell whoever runs it; its log holds the reason."
+        "an answer", "the server failed at it", "Tell its administrator; its log holds the reason."
     )
 
 

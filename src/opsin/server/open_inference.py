@@ -344,7 +344,7 @@ def _fields(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]
 
 
 def _expanded(body: bytes, encoding: str, most: int) -> bytes:
-    """Expand a compressed body, to so many bytes at most."""
+    """Expand a compressed body, up to ``most`` bytes."""
     if encoding not in _WINDOWS:
         raise WrongMediaType(
             "a body that is plain, gzip or deflate", f"got {encoding[:40]}", "Do not compress it."

@@ -124,7 +124,7 @@ def _error(
     return BadAnswer(
         "a sound answer",
         f"the model {served.name} gives none to this image",
-        "Tell whoever runs the server: the model's file may be damaged.",
+        "Tell the server's administrator: the model's file may be damaged.",
     )
 
 

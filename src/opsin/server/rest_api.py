@@ -292,7 +292,7 @@ def _explain_errors(app: FastAPI) -> None:
             return reply(_routing(request, 400))
         if isinstance(error, ClientDisconnect):
             return Response(status_code=CLIENT_GONE)
-        if isinstance(error, OpsinError):  # of others, whoever runs the application writes the log
+        if isinstance(error, OpsinError):  # others are logged by the application
             _log.error("a request failed", exc_info=error)
         return reply(internal_error())
 

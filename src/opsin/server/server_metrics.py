@@ -24,7 +24,7 @@ from opsin.server.openapi import described_router
 from opsin.server.served_model import ServedModel
 from opsin.web.refusals import BadRequest, ForeignOrigin, RequestError, Unauthorized, WrongHost
 
-#: The drift looks at so many of the newest answers of each model.
+#: Newest answers of each model that the drift is computed from.
 WINDOW: Final = 1_000
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -142,7 +142,7 @@ class ServerMetrics(Observer):
         self.images.set(images)
 
     def batch(self, model: str, images: int, seconds: float) -> None:
-        """A worker computed so many images together, in so long."""
+        """Count a batch: its images and the seconds that it took."""
         self.batches.labels(model).observe(images)
         self.batch_seconds.labels(model).inc(seconds)
 

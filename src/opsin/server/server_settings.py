@@ -71,7 +71,7 @@ class ServerSettings:
         most=MAX_PIXELS,
         unit=1_000_000,
     )
-    top: int = setting(5, "Classes in an answer where nobody says.", flag="--top", least=1)
+    top: int = setting(5, "Classes in an answer by default.", flag="--top", least=1)
     access_log: bool = setting(False, "Write a line for each request.", flag="--access-log")
 
     def __post_init__(self) -> None:

@@ -223,6 +223,54 @@ def sound_answers(
     return _joined(parts) if parts else None, [fault for _, (fault,) in alone]
 
 
+@dataclass
+class PreparedBatch:
+    """A batch whose images are decoded; all keys are places in the batch.
+
+    Args:
+        ready: The images that could be read.
+        errors: What is wrong with the others.
+        explained: Those whose heat map is wanted.
+        embedding: Whether the embedding of any is wanted.
+    """
+
+    ready: dict[int, Prepared]
+    errors: dict[int, list[str]]
+    explained: set[int]
+    embedding: bool = False
+
+    @classmethod
+    def of(cls, model: LoadedModel, header: Header, body: memoryview) -> PreparedBatch:
+        """Decode the images of a batch, as `answer` receives them."""
+        batch, start = cls({}, {}, set()), 0
+        for place, (size, shape, as_is, embedding, explain) in enumerate(header["images"]):
+            content = body[start : start + size]
+            start += size
+            try:
+                batch.ready[place] = prepare(
+                    model.classifier, content, shape, as_is=as_is, most=header["most"]
+                )
+            except ImageError as error:
+                batch.errors[place] = error_values(error)
+                continue
+            batch.embedding = batch.embedding or embedding
+            if explain:
+                batch.explained.add(place)
+        return batch
+
+    def answers(self, model: LoadedModel) -> Answers | None:
+        """Answer the images that are ready; those without a sound answer move to the errors."""
+        if not self.ready:
+            return None
+        pixels = np.stack([each.pixels for each in self.ready.values()])
+        answers, faults = sound_answers(model, pixels, embedding=self.embedding)
+        for place, fault in zip(list(self.ready), faults, strict=True):
+            if fault:
+                self.errors[place] = error_values(fault)
+                del self.ready[place]
+        return answers
+
+
 def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
     """Answer a batch.
 
@@ -236,53 +284,29 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     Returns:
         The header of the reply, and the arrays behind it: ``probabilities`` float32[M, K] of the M
         images that could be read, ``familiarity`` float32[M], ``embedding`` float32[M, D] where
-        anyone wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
+        any image wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
     """
     began = time.perf_counter()
-    ready: dict[int, Prepared] = {}
-    errors, notes, explained, start, embedding = {}, {}, set(), 0, False
-    for place, (size, shape, as_is, embed, explain) in enumerate(header["images"]):
-        content = body[start : start + size]
-        start += size
-        try:
-            prepared = prepare(model.classifier, content, shape, as_is=as_is, most=header["most"])
-        except ImageError as error:
-            errors[place] = ["ImageError", *error.args]
-            continue
-        embedding = embedding or embed
-        if prepared.notes:
-            notes[place] = prepared.notes
-        if explain:
-            explained.add(place)
-        ready[place] = prepared
-    reply: Header = {"errors": errors, "notes": notes, "shape": [0, 0], "heat": []}
+    batch = PreparedBatch.of(model, header, body)
+    notes = {place: each.notes for place, each in batch.ready.items() if each.notes}
+    answers = batch.answers(model)
+    reply: Header = {"errors": batch.errors, "notes": notes, "shape": [0, 0], "heat": []}
     parts: list[bytes] = []
-    answers, faults = None, list[ModelFileError | None]()
-    if ready:
-        pixels = np.stack([each.pixels for each in ready.values()])
-        answers, faults = sound_answers(model, pixels, embedding=embedding)
-    for place, fault in zip(list(ready), faults, strict=False):
-        if fault:
-            errors[place] = ["ModelFileError", *fault.args]
-            del ready[place]
     if answers:
-        rejected = answers.rejected(model.classifier.metadata.reject)
         reply["shape"] = answers.probabilities.shape
-        parts = [answers.probabilities.tobytes()]
         reply["familiarity"] = answers.familiarity is not None
         reply["embedding"] = 0 if answers.embedding is None else answers.embedding.shape[1]
-        parts += [
-            value.tobytes() for value in (answers.familiarity, answers.embedding)
-            if value is not None
-        ]  # fmt: skip
-        for row, place in enumerate(ready):
-            if place not in explained or has_no_contrast(ready[place].pixels):
+        values = (answers.probabilities, answers.familiarity, answers.embedding)
+        parts = [value.tobytes() for value in values if value is not None]
+        for row, place in enumerate(batch.ready):
+            pixels = batch.ready[place].pixels
+            if place not in batch.explained or has_no_contrast(pixels):
                 continue
-            with contextlib.suppress(ModelFileError):  # no answer, no map of what it rests on
-                heat = model.heat(ready[place].pixels, int(answers.probabilities[row].argmax()))
+            with contextlib.suppress(ModelFileError):  # no answer, so no map of its evidence
+                heat = model.heat(pixels, int(answers.probabilities[row].argmax()))
                 reply["heat"].append([row, *heat.shape])
                 parts.append(heat.tobytes())
-        parts.append(rejected.tobytes())
+        parts.append(answers.rejected(model.classifier.metadata.reject).tobytes())
     reply["seconds"] = time.perf_counter() - began
     return reply, parts
 
@@ -320,7 +344,7 @@ def _receive(
         except OSError:
             frame = None
         if frame is None:
-            # At once, whatever is being computed: nobody is left to answer.
+            # At once, even while computing: the server is gone.
             os._exit(0)
         frames.put(frame)
 

@@ -18,7 +18,7 @@ from opsin.server.served_model import ModelVersion
 
 # Seconds that loading a model may take before its worker is taken for stuck.
 _LOADING: Final = 120.0
-# Seconds that a worker has to end by itself once it was told to.
+# Seconds that a worker has to end by itself once asked.
 _ENDING: Final = 2.0
 
 
@@ -55,7 +55,7 @@ class WorkerProcess(asyncio.Protocol):
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answered = answered
         self._lost = lost
-        # Replies come in the order of what was sent: a batch, or somebody who waits for a model.
+        # Replies come in the order of the requests: batches, and futures of models being loaded.
         self._asked: deque[WorkerBatch | asyncio.Future[Header]] = deque()
         self._unpacker = Unpacker()
         self._transport: asyncio.Transport | None = None
@@ -112,7 +112,7 @@ class WorkerProcess(asyncio.Protocol):
         for future in waiting:
             if not future.done():
                 future.set_exception(_died())
-                future.exception()  # whoever loaded ahead of need may not look
+                future.exception()  # it may never be awaited
         if not self.gone.done():
             self.gone.set_result(None)
         self._lost(self, batches)

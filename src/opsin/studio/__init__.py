@@ -9,6 +9,7 @@ from pathlib import Path
 from opsin.core.arguments import checked
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
+from opsin.studio.studio_settings import PORT, StudioSettings, default_home
 
 
 @checked
@@ -18,7 +19,7 @@ def open_studio(
     home: str | os.PathLike[str] | None = None,
     roots: Sequence[str | os.PathLike[str]] = (),
     host: str = "127.0.0.1",
-    port: int | None = None,
+    port: int = PORT,
     token: str | None = None,
     allowed_hosts: Sequence[str] = (),
     at_once: int = 1,
@@ -36,14 +37,13 @@ def open_studio(
         home: Folder of the studio's own files (default: the user's data folder).
         roots: Folders below which people may browse for images (default: the user's home).
         host: Address to listen on; any but this machine's own needs a token.
-        port: Port (default: 8600 or the next that is free; 0 takes any).
+        port: Port, or the next that is free; 0 takes any.
         token: What visitors may show; needed on an address that other machines reach.
         allowed_hosts: Further names by which the studio may be called.
         at_once: Trainings that run at the same time.
         open_browser: Whether to show the first page in this machine's browser.
-        watcher: Is told the address.
-        announce: Is told an address that signs in once (default: the terminal shows it, where
-            there is one).
+        watcher: Receives the address.
+        announce: Receives an address that signs in once (default: shown in the terminal).
 
     Raises:
         MissingExtraError: ``opsin[studio]`` is not installed.
@@ -54,27 +54,21 @@ def open_studio(
     Example:
         ``opsin.open_studio("runs", roots=["photos"])``
     """
-    from opsin.studio.studio_settings import PORT, StudioSettings, default_home  # noqa: PLC0415
-
     settings = StudioSettings(
         runs=Path(runs).absolute(),
-        home=Path(home).absolute() if home else default_home(),
+        home=Path(home or default_home()).absolute(),
         roots=tuple(Path(root).absolute() for root in roots or [Path.home()]),
         host=host,
-        port=PORT if port is None else port,
+        port=port,
         token=token,
         allowed_hosts=tuple(allowed_hosts),
         at_once=at_once,
     )
     try:
-        from opsin.studio.app import serve, show_in_terminal  # noqa: PLC0415  takes a while
+        from opsin.studio.app import serve, show_in_terminal  # noqa: PLC0415  needs NiceGUI
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("the studio", "studio") from error
-    serve(
-        settings,
-        open_browser=open_browser,
-        watcher=watcher,
-        announce=announce or show_in_terminal,
-    )
+    announce = announce or show_in_terminal
+    serve(settings, open_browser=open_browser, watcher=watcher, announce=announce)

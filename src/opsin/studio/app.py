@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
+from starlette.types import ASGIApp
 
 from opsin.core.events import SILENT, Watcher
 from opsin.studio import image_routes
@@ -103,8 +104,8 @@ def serve(
     Args:
         settings: How it is set up.
         open_browser: Whether to show the first page in this machine's browser.
-        watcher: Is told the address, and what stopping means.
-        announce: Is told an address that signs in once.
+        watcher: Receives the address, and what stopping means.
+        announce: Receives an address that signs in once.
 
     Raises:
         RunError: Another studio works with the same files.
@@ -136,17 +137,8 @@ def serve(
             if open_browser:
                 webbrowser.open(entrance.file.as_uri())
 
-        config = uvicorn.Config(
-            door,
-            http=_Connection,
-            log_level="error",  # at "warning", each malformed request would be a line
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            ws_max_size=1_000_000,
-        )
         server = Server(
-            config,
+            _configuration(door),
             started=started,
             stopping=lambda: watcher.fact(
                 "Stops", "trainings go on; opsin studio shows them again"
@@ -158,3 +150,15 @@ def serve(
             entrance.remove()
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def _configuration(door: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        door,
+        http=_Connection,
+        log_level="error",  # at "warning", each malformed request would be a line
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        ws_max_size=1_000_000,
+    )

@@ -23,8 +23,8 @@ from opsin.web.refusals import error_parts, json_reply
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
 
-#: A page in a run's folder may be anybody's, since runs are copied from machine to machine: opened
-#: by its address, it may run scripts of its own and reach nothing of the studio's.
+#: A page in a run's folder may be a stranger's, since runs are copied between machines: it may run
+#: its own scripts, but reaches nothing of the studio.
 ALONE: Final = {
     "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
     "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "

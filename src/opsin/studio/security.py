@@ -31,7 +31,7 @@ CONTENT_SECURITY_POLICY: Final = (
     "object-src 'none'"
 )
 
-# What a proxy adds, and NiceGUI would believe of anybody.
+# Headers of proxies, which NiceGUI would believe from anyone.
 _DROPPED: Final = (
     "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix",
     "x-forwarded-proto", "x-real-ip",
@@ -51,7 +51,7 @@ def guarded(
     token: str | None = None,
     allowed_hosts: Sequence[str] = (),
 ) -> AccessMiddleware:
-    """Put the guard around the studio: nobody gets in without a token, a code or a cookie.
+    """Wrap the studio in access checks: every request needs a token, a code or a cookie.
 
     Args:
         app: The studio's application.

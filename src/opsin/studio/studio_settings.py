@@ -12,7 +12,7 @@ from opsin.core.errors import RecipeError
 from opsin.web.addresses import ALLOWED_HOSTS_HELP, HOST_HELP, check_address
 from opsin.web.settings import check_settings, setting
 
-#: Port on which a studio listens where nobody says.
+#: Default port of the studio.
 PORT: Final = 8600
 
 

@@ -29,7 +29,7 @@ async def watch(runs: RunIndex, jobs: Queue, changed: Event[str], every: float =
     while True:
         try:
             await look(runs, jobs, changed)
-        except Exception as error:  # noqa: BLE001  a studio whose watcher ended would show old news
+        except Exception as error:  # noqa: BLE001  without its watcher, the studio would show old data
             if str(error) != said:
                 _LOG.warning("the studio could not look at its files: %s", error)
             said = str(error)

@@ -35,7 +35,7 @@ from opsin.web.refusals import (
 )
 from opsin.web.sign_in import SignIn
 
-#: What every reply says, whoever gives it.
+#: Headers of every reply.
 HEADERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "x-content-type-options": "nosniff",
@@ -67,7 +67,7 @@ class AccessMiddleware:
         sign_in: How browsers show it; without, by the browser's own dialog. Without a token,
             its codes are the only way in.
         dropped: Names of request headers that the application never sees, in small letters.
-        refused: Is told of each request that is refused, and why.
+        refused: Called with each refused request and the reason.
 
     Example:
         ``AccessMiddleware(app, host="127.0.0.1", headers=HEADERS)``
@@ -143,7 +143,7 @@ class AccessMiddleware:
                 raise WrongHost(
                     "a request to this server by its own name",
                     f"the Host header says {_shown(host)}",
-                    "Use the address that the server printed, or let whoever runs it add this "
+                    "Use the address that the server printed, or ask its administrator to add this "
                     "name to the allowed hosts.",
                 )
             if len(self._known) < _REMEMBERED:
@@ -231,7 +231,7 @@ def _credentials(shown: bytes) -> bytes:
 
 
 def _is_link(scope: Scope) -> bool:
-    """Tell whether somebody followed a link here: it shows a page and does nothing."""
+    """Return whether a link was followed, which shows a page and changes nothing."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     headers = dict(scope["headers"])
@@ -253,5 +253,5 @@ def _is_address(name: str) -> bool:
 
 
 def _shown(value: bytes) -> str:
-    """Quote a header in an error, so that nobody can put a page of text there."""
+    """Quote the start of a header in an error."""
     return repr(value[:80].decode("latin-1"))

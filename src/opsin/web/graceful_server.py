@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
         """Listen to Ctrl-C and to the system's request to stop, until the server is down."""
         try:
             before = {each: signal.signal(each, self.handle_exit) for each in _SIGNALS}
-        except ValueError:  # not in the main thread: whoever runs it there stops it otherwise
+        except ValueError:  # not in the main thread: stopped by other means
             before = {}
         try:
             yield

@@ -42,7 +42,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def listen(held: socket.socket, host: str, port: int) -> None:
-    """Take connections on an address that is held; they wait until somebody accepts them.
+    """Take connections on an address that is held; they wait until they are accepted.
 
     Raises:
         RecipeError: Another process began to listen there first.

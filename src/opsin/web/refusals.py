@@ -59,7 +59,7 @@ class ForeignOrigin(RequestError):  # noqa: N818
 
 
 class LongHeaders(RequestError):  # noqa: N818
-    """More headers than anybody needs."""
+    """Too many headers."""
 
     status = 431
 

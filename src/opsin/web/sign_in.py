@@ -3,7 +3,7 @@
 A browser shows no header of its own on a WebSocket, and not every browser its dialog's password.
 So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and sent on to
 itself without the token, which then stands in no history and no bookmark. A code stands in the
-token's place once: whoever reads the address later cannot use it. Another start of the server
+token's place once: it is useless to anyone who reads the address later. Another start of the server
 knows none of the cookies and codes given before.
 """
 
@@ -40,7 +40,7 @@ class SignIn:
             the other fields of the address, which it must hand on.
 
     Attributes:
-        used: Is told of each code that was used.
+        used: Called with each code that was used.
 
     Example:
         ``Guard(app, …, token=token, sign_in=SignIn("studio-8600", page))``
@@ -92,7 +92,7 @@ class SignIn:
         )
 
     def _is_right(self, shown: bytes, token: bytes | None) -> bool:
-        """Tell whether it is the token, or a code that nobody has used yet."""
+        """Return whether it is the token or an unused code."""
         if token is not None and hmac.compare_digest(shown, token):
             return True
         for code in self._codes:

@@ -1,4 +1,4 @@
-"""Tokens that nobody guesses, and their files."""
+"""Random access tokens and their files."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def token_from_file(path: str | os.PathLike[str]) -> str:
 
 def _read_token(path: Path) -> str:
     with path.open("rb") as file:
-        # Of the open file: whoever owns the folder could put another in its place meanwhile.
+        # Of the open file: the folder's owner could replace it in the meantime.
         found = os.fstat(file.fileno())
         if not is_private(found):
             raise RecipeError(
                 "a token file that only its owner can read",
                 f"{path} has the mode {stat.S_IMODE(found.st_mode):04o}",
                 f"Others may know the token by now: delete the file and let Opsin make another, "
-                f"or, if nobody else has an account here: chmod 600 {path}",
+                f"or, if you are the only user here: chmod 600 {path}",
             )
         content = file.read(_TOKEN_FILE_MOST)
     token = content.decode("ascii", "replace").strip()

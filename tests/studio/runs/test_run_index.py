@@ -94,7 +94,7 @@ def test_a_run_whose_process_is_gone_has_failed_though_no_file_changed(tmp_path:
     assert index.scan() == {opaque("one")}
     [row] = index.rows()
     assert row.state == "failed"
-    assert row.cause is not None and "ended without a word" in row.cause
+    assert row.cause is not None and "ended without a message" in row.cause
 
 
 @pytest.mark.parametrize(

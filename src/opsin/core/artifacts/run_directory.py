@@ -230,7 +230,7 @@ class RunDirectory:
             if held is None:
                 held = _alive(status.pid, status.heartbeat)
             if not held:
-                return "failed", f"its process {status.pid} ended without a word"
+                return "failed", f"its process {status.pid} ended without a message"
         return status.state, status.cause
 
     def append_history(self, epoch: Epoch) -> None:

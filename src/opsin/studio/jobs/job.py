@@ -34,9 +34,9 @@ State = Literal[
 
 #: Kinds that wait for their turn; the others are short and run beside them.
 TRAININGS: Final[frozenset[str]] = frozenset({"train", "resume"})
-#: States of a job whose process is there.
+#: States of a job that has a process.
 ACTIVE: Final[frozenset[str]] = frozenset({"running", "pausing", "stopping"})
-#: States of a job whose turn is to come.
+#: States of a waiting job.
 PENDING: Final[frozenset[str]] = frozenset({"waiting", "held"})
 
 # What a job's folder holds.
@@ -63,8 +63,8 @@ class Job:
         pid: Its process, once it was started.
         started: When that was.
         ended: When the process was gone.
-        asked: When somebody asked to stop or to pause it.
-        signals: How many times it was told so.
+        asked: When it was asked to stop or pause.
+        signals: How often it was asked.
         goes_on: Whether it is to go on from the run's last checkpoint when its turn comes.
 
     Example:
@@ -169,7 +169,7 @@ def read_output(folder: Path) -> dict[str, Any] | None:
 
 
 def read_log(folder: Path, lines: int, *, most: int = 200_000) -> list[str]:
-    """Return the last lines of what the job's process told, the oldest first.
+    """Return the last lines of the job's log, oldest first.
 
     Args:
         folder: The job's folder.

@@ -1,4 +1,4 @@
-"""How a job ended, told from its files."""
+"""How a job ended, according to its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opsin.studio.jobs.job import Job, State, read_log, read_output
 #: Exit status of a verb that Ctrl-C ended.
 _INTERRUPTED: Final = 130
 _FROM_OUTSIDE: Final = "it was asked to stop from outside the studio (Ctrl-C or SIGTERM)"
-_BROKEN_OFF: Final = "it was broken off before it was evaluated; Resume goes on with it"
+_BROKEN_OFF: Final = "it was interrupted before it was evaluated; Resume continues it"
 # Characters of a log's last line that a cause repeats.
 _MOST: Final = 300
 
@@ -24,7 +24,7 @@ def ended(job: Job, folder: Path, status: int | None) -> Job:
     Args:
         job: As it was while the process was there.
         folder: The job's folder.
-        status: The process's exit status, below zero for a signal; ``None`` where nobody knows.
+        status: The process's exit status, below zero for a signal; ``None`` if unknown.
     """
     said = read_output(folder)
     state: State
@@ -59,9 +59,9 @@ def _without_a_word(job: Job, folder: Path, status: int | None) -> tuple[State, 
         killed = " (killed, or out of memory)" if name == "SIGKILL" else ""
         return "failed", f"its process was ended by {name}{killed}"
     lines = [line.strip() for line in read_log(folder, 20) if line.strip()]
-    last = f"; its last words: {lines[-1][:_MOST]}" if lines else ""
+    last = f"; its last message: {lines[-1][:_MOST]}" if lines else ""
     if status is None or status == 0:
-        return "failed", f"its process ended without a word (killed, or out of memory?){last}"
+        return "failed", f"its process ended without a message (killed, or out of memory?){last}"
     return "failed", f"its process ended with status {status}{last}"
 
 

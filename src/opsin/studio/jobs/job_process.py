@@ -1,4 +1,4 @@
-"""A detached child whose life is a lock."""
+"""A child process that outlives the studio; a lock shows that it is running."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Children:
                 )  # fmt: skip
         except BlockingIOError:
             raise RunError(
-                "a job without a process", "its process is at work", "Wait for its end."
+                "a job without a process", "its process is running", "Wait until it ends."
             ) from None
         self._own[folder] = child
         return child.pid
@@ -76,7 +76,7 @@ class Children:
         """Tell whether the job's process is there.
 
         Where its own process is gone and something that it started still holds the lock, that is
-        ended: it works for nobody.
+        ended.
         """
         if not is_locked(folder / _LOCK):
             return False

@@ -15,7 +15,7 @@ from opsin.studio.not_found import NotThere
 
 
 class JobStore:
-    """All jobs, each in its folder, and the order of those whose turn is to come.
+    """All jobs, each in its folder, and the order of those that wait.
 
     Changes are made by one thread at a time; reading needs no lock, since every change puts a new
     table in the place of the old one.
@@ -57,7 +57,7 @@ class JobStore:
         return sorted(self._jobs.values(), key=place)
 
     def pending(self) -> list[str]:
-        """Return the numbers of the jobs whose turn is to come, in order."""
+        """Return the ids of the waiting jobs, in order."""
         return [job.id for job in self.jobs() if job.pending]
 
     def find(self, number: str) -> Job | None:
@@ -108,7 +108,7 @@ class JobStore:
         self.arrange(self.pending())
 
     def arrange(self, order: Sequence[str]) -> None:
-        """Keep the order of the jobs whose turn is to come."""
+        """Store the order of the waiting jobs."""
         if tuple(order) != self._order:
             self._keep(tuple(order), paused=self._paused)
 

@@ -13,7 +13,7 @@ _LOG: Final = 200_000
 
 
 class JsonlFollower:
-    """The lines of JSON in a file that somebody else adds to, such as ``history.jsonl``.
+    """The lines of JSON in a file that another process appends to, such as ``history.jsonl``.
 
     Only what was added since the last call is read. A file that became shorter, or was replaced by
     another one (a training that went back, or was begun again), is read anew. A last line that is

@@ -82,7 +82,7 @@ class Queue:
         return read_output(self._shelf.folder(self.get(id)))
 
     def log_tail(self, id: str, lines: int = 100) -> list[str]:  # noqa: A002
-        """Return the last lines of what a job told, the oldest first."""
+        """Return the last lines of a job's log, oldest first."""
         return read_log(self._shelf.folder(self.get(id)), lines)
 
     # What people ask for.
@@ -202,7 +202,7 @@ class Queue:
     # What happens by itself.
 
     def tick(self) -> set[str]:
-        """See what became of the jobs at work, start those whose turn it is.
+        """Update the running jobs, and start those that are next.
 
         Called each second, in a thread: it asks the disk and starts processes.
 
@@ -246,7 +246,7 @@ class Queue:
         return time.time() - asked > _PATIENCE
 
     def _start_next(self) -> None:
-        """Start the jobs whose turn it is."""
+        """Start the jobs that are next."""
         active = [job for job in self._shelf.jobs() if job.active]
         free = self.at_once - sum(job.training for job in active)
         beside = BESIDE - sum(not job.training for job in active)

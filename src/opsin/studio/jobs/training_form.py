@@ -18,7 +18,7 @@ from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.core.storage import write_json
 from opsin.models.registry import MODELS as NETWORKS
 
-#: The models by name, and how they are told.
+#: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
     "auto": "auto: chosen by the images and this machine",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
@@ -26,7 +26,7 @@ MODEL_WORDS: Final[dict[str, str]] = {
 }
 #: What training images show, and what comes of it.
 AUGMENT_WORDS: Final[dict[str, str]] = {
-    "": "as suits the images",
+    "": "automatic",
     "photos": "photos: also mirrored and moved",
     "documents": "documents: a little askew, in any light",
     "symbols": "letters, digits, signs: never mirrored",
@@ -70,7 +70,7 @@ def fault(name: str, text: str, model: str) -> str:
 
     Args:
         name: The recipe's field, or ``budget``.
-        text: What somebody typed.
+        text: What was typed.
         model: One of `MODEL_WORDS`.
 
     Example:

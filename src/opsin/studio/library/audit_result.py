@@ -27,7 +27,7 @@ MOVED: Final = "moved.json"
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What was found when somebody last looked.
+    """What the last check found.
 
     Args:
         key: Says of which state of the files; it changes with them.
@@ -150,7 +150,7 @@ class AuditResults:
 def read_moved(folder: Path) -> dict[str, int]:
     """Return how many images each class of a set has more by its corrections, or fewer.
 
-    Nothing is known of a table that somebody has changed since its set was last opened.
+    Nothing is known of a table that has changed since its dataset was last opened.
     """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         stat = (folder / "corrections.csv").stat()

@@ -113,7 +113,7 @@ class Library:
         return self.folder(id) / "corrections.csv"
 
     def rows_path(self, id: str) -> Path:  # noqa: A002
-        """Return where the rows of its parts and findings are, once somebody has looked."""
+        """Return the file with the rows of its parts and findings, written by a check."""
         return self.folder(id) / "rows.npz"
 
     def images_path(self, id: str) -> Path:  # noqa: A002
@@ -178,7 +178,7 @@ class Library:
             raise SourceError(
                 "two classes or more, each of another name",
                 f"got {', '.join(names) or 'none'}",
-                "Name what is to be told apart.",
+                "Give the names of the classes.",
             )
         title = _titled(title, ", ".join(names))
         place = self.new_place(title)
@@ -331,7 +331,7 @@ class Library:
         return self._looks.last(self.folder(id))
 
     def glance(self, id: str) -> Glance:  # noqa: A002
-        """Return what a set's panel tells: counts at once, findings once somebody has looked.
+        """Return what a dataset's panel shows: counts at once, findings after a check.
 
         Raises:
             NotThere: There is no such set.

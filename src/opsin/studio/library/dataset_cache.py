@@ -52,11 +52,11 @@ _FRESH: Final = 60.0
 
 
 class NotDecoded(NotThere):
-    """Images that nobody has read yet; their set's page does."""
+    """Images that have not been read yet; opening their dataset's page reads them."""
 
 
 class DatasetCache:
-    """Sets and runs whose images are open; those used longest ago are closed.
+    """Keeps the images of datasets and runs open; the least recently used are closed.
 
     Args:
         sets: The datasets.
@@ -206,7 +206,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     """
     recipe = recipe_of_run(directory)
     record = directory.read(DatasetRecord)
-    # When it was trained, nobody had asked for the size that its recipe says now, perhaps.
+    # Older runs: their images may have been cached before the size was fixed in the recipe.
     asked: tuple[dict[str, None], ...] = (
         {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
     )  # fmt: skip

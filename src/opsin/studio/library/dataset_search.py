@@ -1,4 +1,4 @@
-"""What sources hold, found out in processes that may die: tables and archives may be anybody's."""
+"""Lists sources in sandboxed processes, since tables and archives may be a stranger's."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def main() -> None:
     try:
         root = archive.unpack(path)
         entries = list(root.iterdir())
-        # Tables and arrays are another matter, and read by whoever looks at them.
+        # Tables and arrays are checked when they are read.
         if all(each.is_dir() or is_image_name(each.name) for each in entries):
             open_folder(root)
     except OpsinError as error:

@@ -63,7 +63,7 @@ class DecodedDataset:
         findings: What the audit found, by kind; ``None`` before it is done.
         looked: When that was, in seconds since 1970.
         checked: When its sources were last found unchanged, on the monotonic clock.
-        corrections: What people say about their labels, once somebody asked for that.
+        corrections: The corrections of their labels, once they were opened.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ def arrange(
         into: A folder on the same disk.
         loose: Class of the images that came without a folder.
         labelled: Whether each image needs a class; else it lies in ``into`` as it came, and an
-            archive is checked by whoever reads it.
+            archive is checked when it is read.
 
     Returns:
         The source: the archive beside ``into``, or ``into``.
@@ -122,7 +122,7 @@ def common_name(files: Sequence[Mapping[str, str]]) -> str:
 
 
 def file_name(title: str) -> str:
-    """Return what a folder or file is called whose name people see: as near to theirs as can be.
+    """Return a name for a folder or file that is legal everywhere and close to the given one.
 
     Example:
         >>> file_name(" Cats / dogs "), file_name("..")

@@ -2,7 +2,7 @@
 
     <home>/uploads/<key>            what has arrived of one file; a part more lengthens it
 
-A key is made by the browser from a file's name, size and time, and says nothing else: whoever
+A key is made by the browser from a file's name, size and time, and says nothing else: anyone who
 sends the same file again goes on where the last attempt ended, even after a reload, a restart of
 the studio or of the machine.
 """
@@ -230,7 +230,7 @@ class Uploads:
         return source
 
     def sweep(self, older: float = _STALE) -> None:
-        """Remove what nobody has gone on with for a day, and count the rest."""
+        """Remove uploads that were not continued for a day, and count the rest."""
         self._swept = time.time()
         for entry in self._folder.iterdir() if self._folder.is_dir() else ():
             with contextlib.suppress(OSError):
@@ -242,7 +242,7 @@ class Uploads:
                     self._count(entry.name, state.st_size)
 
     def sweep_sometimes(self) -> None:
-        """Remove what nobody goes on with, where that was not done for an hour."""
+        """Remove abandoned uploads, at most once an hour."""
         if time.time() - self._swept > _SWEPT_EVERY:
             self.sweep()
 

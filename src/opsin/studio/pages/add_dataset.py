@@ -59,15 +59,14 @@ class _Upload:
         with ui.element("p").classes("op-muted"):
             ui.label(
                 "Each folder is a class: send a zip with a folder for each, or choose a folder "
-                "that holds them. What is interrupted goes on where it stopped when the same "
-                "files are chosen again."
+                "that holds them. If the upload stops, choose the same files to continue."
             )
         made = {each.id: words.safe(each.title, 80) for each in self._studio.sets.all()
                 if each.made_here}  # fmt: skip
         with ui.element("div").classes("op-fields"):
-            self._title = ui.input("Name of the set").props("dense outlined maxlength=200")
+            self._title = ui.input("Dataset name").props("dense outlined maxlength=200")
             self._loose = ui.input("Class of images without a folder").props("dense outlined")
-            self._into = ui.select({"": "A new set", **made}, value="", label="Add to").props(
+            self._into = ui.select({"": "A new dataset", **made}, value="", label="Add to").props(
                 "dense outlined"
             )
             self._into.set_visibility(bool(made))
@@ -121,7 +120,7 @@ class _Upload:
             layout.error_line(error)
             with ui.element("div").classes("op-actions"):
                 layout.action("Try again", lambda: self._finish(left), primary=True)
-                layout.action("Forget these files", lambda: self._forget(left))
+                layout.action("Remove these files", lambda: self._forget(left))
         self._waiting[frozenset(each["key"] for each in left)] = place
 
     def _done_with(self, files: list[Sent]) -> None:
@@ -145,7 +144,7 @@ async def by_folder(studio: Studio, identity: str, page: int) -> None:
     state = StatusLine()
     browsing = Browsing(
         address="/data?add=folder#add",
-        intro="Choose the folder that holds a sub-folder for each class. It stays as it is.",
+        intro="Choose the folder that has a subfolder for each class. Nothing in it is changed.",
         this="Add this folder",
         file="Add",
         choose=lambda place: _add(studio, state, place),
@@ -157,7 +156,7 @@ def by_name(studio: Studio) -> None:
     """Build the choice among the sources that are known by name."""
     options = {name: f"{name}: {words_about}" for name, words_about in NAMED.items()}
     with ui.element("p").classes("op-muted"):
-        ui.label("Fetched once, where this machine has it not yet, and checked by its content.")
+        ui.label("Downloaded once if this machine does not have it yet, and verified.")
     choice = ui.select(options, value=next(iter(options)), label="Dataset").props("outlined")
     choice.classes("op-named")
     state = StatusLine()
@@ -173,11 +172,11 @@ def empty(studio: Studio) -> None:
     """Build the form for a set of classes without images."""
     with ui.element("p").classes("op-muted"):
         ui.label(
-            "Name what is to be told apart. On the set's page the camera takes images into "
-            "each class; about 50 of each are a beginning."
+            "Name the classes. On the dataset's page you can take images of each class with the "
+            "camera; about 50 of each are a good start."
         )
     with ui.element("div").classes("op-fields"):
-        title = ui.input("Name of the set").props("dense outlined maxlength=200")
+        title = ui.input("Dataset name").props("dense outlined maxlength=200")
         classes = ui.input("Classes, separated by commas").props("dense outlined")
     state = StatusLine()
 
@@ -189,7 +188,7 @@ def empty(studio: Studio) -> None:
             ui.navigate.to(f"/data/{made.id}")
 
     with ui.element("div").classes("op-actions"):
-        layout.action("Make the set", make, primary=True)
+        layout.action("Create dataset", make, primary=True)
 
 
 async def _add(studio: Studio, state: StatusLine, source: Callable[[], Any]) -> None:
@@ -219,6 +218,6 @@ async def _added(studio: Studio, added: LibraryDataset, state: StatusLine) -> No
     with state.element:
         with ui.element("div").classes("op-row"):
             ui.label(f"Added: {words.safe(added.title, 80)}.")
-            ui.link("Open it", f"/data/{added.id}")
+            ui.link("Open", f"/data/{added.id}")
         if fault:
             layout.error_line(fault)

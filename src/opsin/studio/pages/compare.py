@@ -70,7 +70,7 @@ def _choose(studio: Studio, ids: Sequence[str]) -> bool:
     able = {row.id: row for row in studio.runs.rows() if row.accuracy is not None}
     if len(able) < 2:
         layout.empty(
-            "Two finished runs can be compared here, by the same test images.",
+            "Compare two or more finished runs on the same test images here.",
             "Train one",
             "/train",
         )
@@ -189,7 +189,7 @@ class _CompareBody:
     async def _make(self) -> Comparison:
         job = await asyncio.to_thread(self._compared.start)
         while not job.over:
-            self._waiting.tell("Comparing" if job.active else "Waiting to begin")
+            self._waiting.tell("Comparing" if job.active else "Waiting to start")
             await asyncio.sleep(0.3)
             job = self._studio.jobs.get(job.id)
         return await asyncio.to_thread(self._compared.keep, job)

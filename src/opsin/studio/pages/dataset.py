@@ -72,7 +72,7 @@ class _SetPage:
         self._summary = ui.label("").classes("op-muted")
         with ui.element("div").classes("op-actions"):
             ui.link("Train with these", f"/train?set={self._set.id}").classes("op-button")
-            ui.link("All sets", "/data")
+            ui.link("All datasets", "/data")
         self._news = ui.element("div").props('role="status"')
         if self._set.made_here:
             Adding(self._studio, self._set, self._added)
@@ -145,7 +145,7 @@ class _SetPage:
         """Say why the last look found nothing, if so: it is not tried again by itself."""
         job = (await asyncio.to_thread(self._studio.sets.glance, self._set.id)).job
         if job is not None and job.over and job.state != "done":
-            self._say(job.cause or "The look at these images was stopped.", again=True)
+            self._say(job.cause or "The check of these images was stopped.", again=True)
         else:
             self._say("")
 
@@ -186,7 +186,7 @@ class _SetPage:
                 ui.label(safe(text, 400)).classes("op-muted")
             if again:
                 with ui.element("div").classes("op-actions"):
-                    layout.action("Look again", self._look_again)
+                    layout.action("Check again", self._look_again)
 
     async def _look_again(self) -> None:
         try:
@@ -204,7 +204,7 @@ class _SetPage:
         if opened is not None:
             self._summary.set_text(_summary(opened))
         if self._picking and self._side and self._picking.opened is opened:
-            # What somebody is choosing meanwhile stays as it is.
+            # The current selection stays.
             self._side.clear()
             with self._side:
                 await self._facts(self._picking.opened)
@@ -228,8 +228,7 @@ class _SetPage:
                 layout.empty(
                     "No images yet: add some to each class above."
                     if self._set.made_here
-                    else "Its images are shown here by class, with what is wrong with them, as "
-                    "soon as they are read."
+                    else "Images and findings appear here as soon as the images are read."
                 )
                 return
             side = "op-set" + (" op-set-filtered" if self._wanted.filtered else "")
@@ -264,7 +263,9 @@ class _SetPage:
         await self._count()
         with layout.panel("Findings"):
             if opened.findings is None:
-                ui.label("They come when somebody has looked at all images.").classes("op-muted")
+                ui.label("Findings appear here when all images have been checked.").classes(
+                    "op-muted"
+                )
             else:
                 findings_list(opened, lambda kind: self._wanted.address(finding=kind))
         Preview(self._studio, self._set, mirrored=opened.decoded.about["mirrored"])

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _WAYS: Final = {
     "upload": "Upload",
     "folder": "Folder",
-    "name": "By name",
-    "empty": "Empty set",
+    "name": "Built-in",
+    "empty": "Empty dataset",
 }
 # Sets on one page.
 _PER: Final = 12
@@ -93,8 +93,7 @@ class _Sets:
         with self._list:
             if not sets:
                 layout.empty(
-                    "Your collections would be here: folders, uploads, and sets known by name. "
-                    "Add one below."
+                    "Your datasets appear here: folders, uploads and built-in ones. Add one below."
                 )
             elif len(sets) > 2:  # what is below is out of sight then
                 with ui.element("div").classes("op-actions"):
@@ -108,7 +107,7 @@ class _Sets:
         if removed:
             items = [(each.token, each.name, each.when) for each in removed]
             with self._removed:
-                restorable("Removed sets", items, self._restore)
+                restorable("Removed datasets", items, self._restore)
         filling = background_tasks.create(self._fill([*self._panels.values()]))
         # Mostly they are known at once; then nothing moves under a hand that clicks.
         await asyncio.wait([filling], timeout=_PATIENCE)

@@ -38,17 +38,17 @@ def add(studio: Studio) -> None:
     async def refused(request: Request, error: OpsinError) -> Response:
         gone = isinstance(error, NotThere)
         status = HTTPStatus.NOT_FOUND if gone else HTTPStatus.INTERNAL_SERVER_ERROR
-        return shown(request, "Not there" if gone else "Not now", error, status)
+        return shown(request, "Not found" if gone else "Not possible now", error, status)
 
     @nicegui_app.exception_handler(HTTPStatus.NOT_FOUND)
     async def unknown(request: Request, error: HTTPException) -> Response:
         if request.scope.get("endpoint") not in (None, nicegui_app):
             return await http_exception_handler(request, error)  # a script that is missing, say
-        return shown(request, "Not there", _nowhere(), HTTPStatus.NOT_FOUND)
+        return shown(request, "Not found", _nowhere(), HTTPStatus.NOT_FOUND)
 
     @nicegui_app.exception_handler(RequestValidationError)
     async def garbled(request: Request, _: RequestValidationError) -> Response:
-        return shown(request, "Not there", _nowhere(), HTTPStatus.NOT_FOUND)
+        return shown(request, "Not found", _nowhere(), HTTPStatus.NOT_FOUND)
 
     @nicegui_app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
@@ -56,7 +56,7 @@ def add(studio: Studio) -> None:
             raise error
         _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
         text = layout.fault_in_words(error)
-        return shown(request, "A fault of the studio", text, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return shown(request, "Error in the studio", text, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _nowhere() -> NotThere:

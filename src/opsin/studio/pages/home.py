@@ -24,7 +24,7 @@ from opsin.studio.state import Studio
 from opsin.studio.trash import Removed
 from opsin.studio.words import safe
 
-#: The first training of somebody who has none: small, and of images that everybody knows.
+#: A first training: a small network on a well-known dataset.
 FIRST: Final = ("fashion-mnist", "--model", "cnn", "--epochs", "3")
 # Jobs that the strip shows.
 _STRIP: Final = 3
@@ -77,7 +77,7 @@ class _Home:
         self._strip.set_visibility(False)
         self._body = ui.element("div")
         with self._body:
-            self._wait = ui.label("Reading the runs.").classes("op-muted")
+            self._wait = ui.label("Reading the runs …").classes("op-muted")
         self._disk = ui.label().classes("op-muted")
         self._gone = ui.element("div")
         self._undo = Undo()
@@ -99,7 +99,9 @@ class _Home:
             self._body.clear()
             if jobs:
                 with self._body:
-                    layout.empty("Runs stand here once a training has begun.", "Train", "/train")
+                    layout.empty(
+                        "Your runs appear here once training has started.", "Train", "/train"
+                    )
 
     async def _news(self, topic: str) -> None:
         if topic == "runs":
@@ -111,7 +113,7 @@ class _Home:
             self._show_jobs([job for job in jobs if not job.over])
 
     def _show_first(self, first: bool) -> None:
-        """Show somebody who has nothing yet the one thing to begin with."""
+        """Show a first step where there are no runs yet."""
         if first == bool(self._first.default_slot.children):
             return
         self._first.clear()
@@ -119,14 +121,13 @@ class _Home:
             return
         with self._first, ui.element("div").classes("op-empty"):
             ui.label(
-                "Here stand the classifiers that you train. Make a first one: a small network "
-                "learns to tell ten kinds of clothes apart from 60,000 images of Fashion-MNIST, "
-                "in a few minutes on this machine."
+                "Your classifiers appear here. Train a first one: in a few minutes, a small "
+                "network learns ten kinds of clothes from the 60,000 images of Fashion-MNIST."
             )
             button = layout.action("Try it on Fashion-MNIST", self._try, primary=True)
             button.classes("op-try")
             with ui.element("p").classes("op-muted"):
-                ui.label("Or bring images of your own: Data, above.")
+                ui.label("Or add your own images under Data.")
 
     async def _try(self) -> None:
         """Put the first training into the queue, and go to its page; a double click is one."""
@@ -212,7 +213,7 @@ class _Home:
             return
         items = [(each.token, each.name, each.when) for each in deleted]
         with self._gone, restorable("Deleted runs", items, self._take_back):
-            ui.button("Remove all for good", on_click=self._ask_to_remove).props("flat dense")
+            ui.button("Delete permanently", on_click=self._ask_to_remove).props("flat dense")
 
     async def _take_back(self, token: str) -> None:
         with self._status.errors():
@@ -221,10 +222,10 @@ class _Home:
     async def _ask_to_remove(self) -> None:
         """Ask once more: this is the one thing here that cannot be taken back."""
         with ui.dialog() as dialog, ui.card().props('role="document"'):
-            dialog._props["aria-label"] = "Remove deleted runs for good"
-            ui.label("Remove the deleted runs for good? Their files are then gone.")
+            dialog._props["aria-label"] = "Delete runs permanently"
+            ui.label("Permanently delete these runs and their files?")
             with ui.element("div").classes("op-actions"):
-                layout.action("Keep them", lambda: dialog.submit(False))
+                layout.action("Cancel", lambda: dialog.submit(False))
                 layout.action("Remove", lambda: dialog.submit(True))
         if await dialog:
             await asyncio.to_thread(self._studio.runs.remove_deleted)

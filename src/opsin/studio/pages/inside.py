@@ -29,9 +29,9 @@ from opsin.studio.words import safe
 
 # Views in their order: key, and the words of the tab.
 _VIEWS: Final = (
-    ("image", "What each layer makes of it"),
+    ("image", "What each layer sees"),
     ("why", "Why this answer"),
-    ("units", "What excites the units"),
+    ("units", "What activates the units"),
     ("network", "Layers and weights"),
 )
 _WORDS: Final = {"test": "test set", "val": "validation set"}
@@ -156,7 +156,7 @@ class _InsideBody:
                     link.props('aria-current="page"')
         self._holder = ui.element("div")
         with self._holder:
-            self._waiting = WaitingLine("Looking inside")
+            self._waiting = WaitingLine("Computing")
 
     def _graph(self) -> None:
         found, asked = self._found, self._asked
@@ -186,7 +186,7 @@ class _InsideBody:
         asked, found = self._asked, self._found
         with ui.element("div").classes("op-looked"):
             self._image = ui.element("img").classes("op-pixel")
-            self._image._props["alt"] = "The image that is looked at"
+            self._image._props["alt"] = "Image"
             kept = _KEPT.fullmatch(asked.image)
             if kept:
                 self._image._props["src"] = f"/kept/{kept[1]}.png"
@@ -256,7 +256,7 @@ class _InsideBody:
                 GalleryImage(
                     f"{found.part}/{place}",
                     opened.address(row),
-                    f"{found.part}/{place}: {actual}, taken for {said}",
+                    f"{found.part}/{place}: {actual}, classified as {said}",
                     f"{actual} → {said} {percent(answers.confidence[place])}",
                     "wrong",
                 )
@@ -272,7 +272,7 @@ class _InsideBody:
                 return
             ImageGallery(
                 shown,
-                "Mistakes, the surest first",
+                "Mistakes, most confident first",
                 multiple=False,
                 on_choose=go,
             )
@@ -371,4 +371,4 @@ class _InsideBody:
             )
             ui.label(f"{units} over {images}.")
             if said["images"] == _FIRST:
-                ui.link("Look at all training images", self._asked.address(all=True))
+                ui.link("Use all training images", self._asked.address(all=True))

@@ -25,8 +25,8 @@ async def job(studio: Studio, id: str) -> Response | None:  # noqa: A002  it sta
         if there.training and not there.over:
             with ui.element("p").classes("op-muted"):
                 ui.label(
-                    "This page becomes the run's own once its images are read. It can be "
-                    "left: the work goes on."
+                    "This page opens the run once its images are read. You can leave it: training "
+                    "continues."
                 )
         with layout.panel(), ui.element("div").classes("op-jobs"):
             line = JobLine(studio, there, titled=False, log="open")

@@ -21,7 +21,7 @@ from opsin.studio.state import Studio
 _PER: Final = 20
 # Short work for a page: of no interest here once it is over.
 _PASSING: Final = frozenset({"plan", "preview", "compare", "explain", "find"})
-_SECTIONS: Final = (("active", "At work"), ("pending", "Waiting"), ("over", "Over"))
+_SECTIONS: Final = (("active", "Running"), ("pending", "Waiting"), ("over", "Finished"))
 
 
 def queue(studio: Studio, page: str = "") -> None:
@@ -43,7 +43,7 @@ class _QueuePage:
 
     def __init__(self, studio: Studio, page: int) -> None:
         self._studio, self._page = studio, page
-        self._pages_told = (0, 0)
+        self._pages_shown = (0, 0)
         self._lines: dict[str, JobLine] = {}
         self._places: dict[str, str] = {}
         with ui.element("div").classes("op-actions"):
@@ -59,7 +59,7 @@ class _QueuePage:
         with self._panels["over"]:
             self._pages = ui.element("div")
         self._empty = layout.empty(
-            "Trainings stand here while they wait for their turn, and while they run.",
+            "Waiting and running jobs appear here.",
             "Train", "/train",
         )  # fmt: skip
         self._show()
@@ -77,22 +77,22 @@ class _QueuePage:
         jobs = [job for job in self._studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
         over = [job for job in jobs if job.over]
         page = min(self._page, max(1, math.ceil(len(over) / _PER)))
-        self._tell_pages(page, len(over))
+        self._show_pages(page, len(over))
         shown = over[(page - 1) * _PER : page * _PER]
         self._arrange([job for job in jobs if not job.over] + shown)
         self._empty.set_visibility(not jobs)
         # What the button says is what it does, whatever another window did meanwhile.
         paused = self._paused = self._studio.jobs.paused
-        self._switch.set_text("Let the queue go on" if paused else "Pause the queue")
+        self._switch.set_text("Resume the queue" if paused else "Pause the queue")
         waiting = any(job.pending for job in jobs)
         self._switch.set_visibility(paused or waiting)
         self._said.set_text(
-            "The queue is paused: what runs goes on, and no training begins." if paused else ""
+            "The queue is paused: running jobs continue, and no training starts." if paused else ""
         )
 
-    def _tell_pages(self, page: int, over: int) -> None:
-        if (page, over) != self._pages_told:
-            self._pages_told = (page, over)
+    def _show_pages(self, page: int, over: int) -> None:
+        if (page, over) != self._pages_shown:
+            self._pages_shown = (page, over)
             self._pages.clear()
             if over > _PER:
                 with self._pages:

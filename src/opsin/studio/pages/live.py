@@ -95,7 +95,7 @@ class _Live:
                 and not self._place.default_slot.children
             ):
                 with self._place, ui.element("p").classes("op-muted"):
-                    ui.label("This model is fitted in one go: there is no curve to watch.")
+                    ui.label("This model is fitted in one step, so there are no curves.")
             return
         if self._curves is None:
             with self._place:
@@ -124,7 +124,7 @@ class _Live:
     def _build_matrix(self, first: int, last: int) -> None:
         start = last if self._wanted not in self._matrices else self._wanted or last
         with ui.element("h2"):
-            ui.label("What is taken for what")
+            ui.label("Confusion matrix")
         self._epoch_line = ui.label("")
         self._slider = ui.slider(min=first, max=last, step=1, value=start).classes("op-slider")
         self._slider.props('aria-label="Epoch" snap')
@@ -195,7 +195,7 @@ class _Live:
 async def show_log(studio: Studio, row: RunRow, directory: RunDirectory) -> None:
     """Show the end of the run's log, and go on with it."""
     log = ui.label("").classes("op-mono op-lines").props('tabindex="0"')
-    none = layout.empty("The log is empty: nothing was told yet.")
+    none = layout.empty("No messages yet.")
 
     async def tell(topic: str = "") -> None:
         if topic in ("", f"run:{row.id}"):

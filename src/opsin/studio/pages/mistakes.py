@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _KINDS: Final = (
     ("suspects", "Suspected labels"),
     ("mistakes", "Most confident mistakes"),
-    ("unsure", "Least certain right answers"),
+    ("unsure", "Least confident right answers"),
 )
 # Images on a page: of a gallery, and of suspects, each of which has buttons.
 _PER_PAGE, _SUSPECTS = 100, 20
@@ -55,7 +55,7 @@ async def show(
     _kinds(row, kind, len(suspects))
     place = ui.element("div")
     with place:
-        waiting = ui.label("The images are being opened …").classes("op-muted")
+        waiting = ui.label("Opening the images …").classes("op-muted")
     await ui.context.client.connected()
     with place:
         try:
@@ -96,7 +96,9 @@ async def _gallery(
         layout.empty("There are none: every answer is right." if wrong else "There are none.")
         return 0
     names = [each.name for each in report.judged.classes]
-    what = "wrong answers, the surest first" if wrong else "right answers, the least certain first"
+    what = (
+        "wrong answers, most confident first" if wrong else "right answers, least confident first"
+    )
     with ui.element("p").classes("op-muted"):
         ui.label(
             f"{count(len(places))} {what}. Below each image is the answer; choose images to "

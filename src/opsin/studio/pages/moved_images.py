@@ -49,7 +49,7 @@ async def tell_moved(directory: RunDirectory) -> None:
     except MovedError as moved:
         layout.error_line(moved)
     except OpsinError:
-        return  # a damaged run is told elsewhere
+        return  # a damaged run is reported elsewhere
 
 
 class _Asking:
@@ -75,7 +75,9 @@ class _Asking:
         except MovedError as moved:
             self._gone = moved.gone
         else:
-            layout.empty("Its images are where they were.", "To the run", f"/runs/{self._row.id}")
+            layout.empty(
+                "Its images are where they were.", "Back to the run", f"/runs/{self._row.id}"
+            )
             return
         self._state = StatusLine()
         asked = min(len(self._chosen), len(self._gone) - 1)

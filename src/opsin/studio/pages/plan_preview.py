@@ -65,7 +65,7 @@ class Planner:
         await asyncio.sleep(_QUIET)
         if number != self._asked:
             return
-        self._state.set_text("Working it out: a few steps are measured …")
+        self._state.set_text("Estimating: a few training steps are measured …")
         await self._drop()
         try:
             argv = await asyncio.to_thread(words)
@@ -97,7 +97,7 @@ class Planner:
             return
         found = await asyncio.to_thread(self._studio.jobs.output, job.id)
         if job.id != self._job:
-            return  # somebody asked for another meanwhile
+            return  # a newer plan was asked for
         await self._drop()
         if job.state == "done" and found:
             self._show(found)
@@ -143,7 +143,7 @@ def show_plan(plan: dict[str, Any]) -> None:
             ui.label(safe(note, 400))
     if not plan["layers"]:
         with ui.element("p").classes("op-muted"):
-            ui.label("It is fitted in one go: no layers, no epochs, no learning rate.")
+            ui.label("This model is fitted in one step: it has no layers, epochs or learning rate.")
         return
     with ui.element("h3"):
         ui.label(f"Learning rate: {training['schedule']}, {training['rate']:.2g} at most")

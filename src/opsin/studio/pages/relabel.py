@@ -75,10 +75,10 @@ class Relabel:
         """Show how many labels are others now, and what can be done with that; follow changes."""
         with ui.element("div").classes("op-actions"):
             self._words = ui.label("").props('role="status"')
-            self._undo = layout.action("Undo the last", self._take_back)
-            self._redo = layout.action("Redo the last", self._make_again)
+            self._undo = layout.action("Undo", self._take_back)
+            self._redo = layout.action("Redo", self._make_again)
             self._again = layout.action("Train again with corrections", self._train, primary=True)
-            ui.link("All images of the set", f"/data/{self._set.id}")
+            ui.link("All images of the dataset", f"/data/{self._set.id}")
         self._status = StatusLine()
         self._tell()
         self._studio.changed.subscribe(self._heard)
@@ -95,8 +95,8 @@ class Relabel:
         with ui.element("div").classes("op-actions"):
             self._label = ui.select(choices, label="Class", with_input=True).classes("op-choice")
             self._label.props("dense options-dense")
-            self._give = layout.action("Give the chosen this class", self._give_class)
-            self._leave = layout.action("Leave the chosen out", self._leave_out)
+            self._give = layout.action("Assign this class", self._give_class)
+            self._leave = layout.action("Leave out", self._leave_out)
         self._gallery = ImageGallery(self._marked(), label, on_choose=self._choose)
         self._enable()
 

@@ -11,7 +11,7 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import PartFigures, Report, Slices
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
+from opsin.core.format import clock, count, counted, file_size, percent, plus_minus, with_interval
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.run_page import verdict
 from opsin.report.terminal import corrected_in_words, over_classes
@@ -36,13 +36,13 @@ _PAIRS: Final = 20
 #: Figures of a run's folder that are shown, and what each is.
 _DRAWN: Final = (
     ("curves", "Loss and accuracy by epoch"),
-    ("calibration", "Said confidence and share of right answers"),
-    ("roc", "Right alarms by false alarms, for each class"),
+    ("calibration", "Confidence and accuracy"),
+    ("roc", "ROC curve of each class"),
     ("slices", "Accuracy by brightness, contrast and other traits"),
     ("answers", "Answers to images drawn at random"),
     ("mistakes", "Mistakes"),
-    ("map", "The test images by what the network sees in them"),
-    ("robustness", "Accuracy on disturbed images"),
+    ("map", "Map of the test images"),
+    ("robustness", "Accuracy on corrupted images"),
 )
 
 
@@ -79,7 +79,7 @@ def _above(row: RunRow, report: Report, chosen: tuple[int, int] | None) -> ui.el
         with ui.element("p").classes("op-muted"):
             ui.label(safe(line, 400))
     names = [entry.name for entry in figures.classes]
-    with layout.panel("What is taken for what"):
+    with layout.panel("Confusion matrix"):
         if len(names) <= MOST:
             Matrix(
                 figures.confusion, names, address=f"/runs/{row.id}?tab=report&cell=",
@@ -100,14 +100,14 @@ def _below(row: RunRow, report: Report, drawn: Sequence[str]) -> None:
     with ui.element("div").classes("op-columns op-below"):
         # Runs of earlier versions lack it.
         if report.judged.reliability:
-            with layout.panel("How far its confidence can be believed"):
+            with layout.panel("Can you trust its confidence?"):
                 _calibration(report)
         if slices:
-            with layout.panel("Where it fails"):
+            with layout.panel("Where does it fail?"):
                 _slices(slices)
     known = [(name, what) for name, what in _DRAWN if f"{name}.png" in drawn]
     if known:
-        with ui.element("section").classes("op-panel"), ui.expansion("Images of the report"):
+        with ui.element("section").classes("op-panel"), ui.expansion("Figures of the report"):
             for name, what in known:
                 with ui.element("figure").classes("op-figure"):
                     image = ui.element("img").props('loading="lazy"')
@@ -118,7 +118,7 @@ def _below(row: RunRow, report: Report, drawn: Sequence[str]) -> None:
     if report.layers:
         with ui.element("section").classes("op-panel"), ui.expansion("Layers"):
             layer_sheet(report.layers)
-    with layout.panel("How it was made"):
+    with layout.panel("How was it trained?"):
         _made(row, report)
 
 
@@ -170,7 +170,7 @@ def _pairs(row: RunRow, figures: PartFigures, names: Sequence[str]) -> None:
     pairs = figures.confused[:_PAIRS] if len(names) > MOST else figures.confused[:5]
     if not pairs:
         with ui.element("p"):
-            ui.label("Nothing is confused.")
+            ui.label("No classes are confused.")
         return
     with ui.element("ul").classes("op-pairs"):
         for pair in pairs:
@@ -230,7 +230,7 @@ def _slices(slices: Slices) -> None:
         )  # fmt: skip
     if not rows:
         with ui.element("p"):
-            ui.label("No kind of image stands out.")
+            ui.label("No group of images stands out.")
         return
     ImageSheet(["Images with", "Accuracy", "Images", "Lower than the rest"], rows, "Weakest slices")
 
@@ -241,14 +241,14 @@ def _made(row: RunRow, report: Report) -> None:
         ui.label(safe(report.dataset))
     length = ("Epochs", f"{training.epochs} of {training.asked}, best {training.best_epoch}")
     if training.fitted_to is not None:
-        length = ("Fitted to", f"{count(training.fitted_to)} images")
+        length = ("Fitted to", counted(training.fitted_to, "image"))
     layout.figures(
         [
             ("Device", safe(training.device)),
             length,
             ("Parameters", count(training.parameters or 0)),
             ("Training", clock(seconds.get("train", 0.0))),
-            ("In all", clock(sum(seconds.values()))),
+            ("Total", clock(sum(seconds.values()))),
             ("classifier.onnx", file_size(report.file.bytes or 0)),
         ]
     )
@@ -291,7 +291,7 @@ async def _show_cell(
 ) -> None:
     names = [entry.name for entry in report.judged.classes]
     actual, predicted = (safe(names[each], 60) for each in chosen)
-    title = f"{actual}, known" if chosen[0] == chosen[1] else f"{actual} taken for {predicted}"
+    title = f"{actual}, known" if chosen[0] == chosen[1] else f"{actual} classified as {predicted}"
     with ui.element("h3") as heading:
         ui.label(title)
     try:

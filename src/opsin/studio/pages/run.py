@@ -84,11 +84,11 @@ def _tabs(row: RunRow, here: str, *, reported: bool) -> None:
 def _none_yet(row: RunRow) -> None:
     running = row.state == "running"
     layout.empty(
-        "The figures, the confusion matrix and the mistakes stand here once the training is over."
+        "Figures, confusion matrix and mistakes appear here when training has finished."
         if running
         else "The run ended before it was evaluated, so there are no figures. Resume it, or train "
         "again.",
-        "Watch it train" if running else "What happened",
+        "Watch it train" if running else "Show the log",
         f"/runs/{row.id}?tab={'live' if running else 'log'}",
     )
 
@@ -198,10 +198,10 @@ class _Head:
         unfinished = row.state in ("stopped", "failed") or (job and job.state == "paused")
         if job and job.active:
             # The run is whole; its process still has to go.
-            ui.label("Its process is ending …").classes("op-muted")
+            ui.label("The process is stopping …").classes("op-muted")
             return
         if job and job.pending:
-            ui.link("Waits in the queue", "/queue")
+            ui.link("Waiting in the queue", "/queue")
         elif unfinished and row.in_steps:
             layout.action("Resume", self._do(self._resume), primary=True)
         ui.link("Train with these settings", f"/train?from={row.id}")
@@ -278,12 +278,12 @@ class _Head:
 def _in_words(row: RunRow, job: Job | None) -> str:
     """Say where a run stands, as people call it."""
     if row.state == "running":
-        asked = {"pausing": "Pausing", "stopping": "Stopping, it is evaluated then"}
+        asked = {"pausing": "Pausing", "stopping": "Stopping; it is evaluated next"}
         return asked.get(job.state if job else "", "Training")
     if job and job.state == "paused":
         return "Paused"
     if job and job.pending:
-        return "Waits for its turn"
+        return "Waiting"
     return {"done": "Done", "stopped": "Stopped"}.get(row.state, row.state.capitalize())
 
 
@@ -291,7 +291,7 @@ def _interrupt(directory: RunDirectory) -> None:
     """Stop a training that was started elsewhere, as Ctrl-C does.
 
     Raises:
-        RunError: Nobody works on it, or the process may not be told.
+        RunError: It is not being trained, or the process may not be signalled.
     """
     # Its lock, not a number in a file, says that the process lives.
     state, _ = directory.state()
@@ -302,7 +302,9 @@ def _interrupt(directory: RunDirectory) -> None:
         interrupt(pid)
     except (ProcessLookupError, PermissionError) as error:
         raise RunError(
-            "a training of this user", f"its process {pid} cannot be told", "Stop it where it runs."
+            "a training of this user",
+            f"its process {pid} cannot be signalled",
+            "Stop it where it runs.",
         ) from error
 
 

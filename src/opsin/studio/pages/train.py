@@ -108,18 +108,18 @@ class _Train:
         if not self._chosen:
             layout.empty("Add your images first, or choose a known set below.", "Add", "/data")
         with ui.element("div").classes("op-columns op-below"):
-            with layout.panel("What and how"):
+            with layout.panel("Settings"):
                 self._front()
-                with ui.expansion("All other settings").classes("op-more") as more:
+                with ui.expansion("Advanced settings").classes("op-more") as more:
                     self._rest_of_form()
                 more.props('header-class="op-muted"')
-                self._name = ui.input("Name (may stay empty)", value=self._called)
+                self._name = ui.input("Name (optional)", value=self._called)
                 self._name.props(f"dense maxlength={_NAME_MOST}").classes("op-field")
                 with ui.element("div").classes("op-actions"):
                     self._start = layout.action("Start", self._begin, primary=True)
                 self._faults = ui.element("div")
                 self._status = StatusLine()
-            with layout.panel("What it would be"):
+            with layout.panel("Estimate"):
                 self._planner = Planner(self._studio)
         self._replan()
 
@@ -142,9 +142,9 @@ class _Train:
             return
         with ui.element("div").classes("op-row"):
             self._input("epochs", "Epochs")
-            self._input("budget", "Or a time (10m)")
+            self._input("budget", "Or a time limit (10m)")
         with ui.element("p").classes("op-hint"):
-            ui.label("Both empty: as many as suit the images.")
+            ui.label("Leave both empty for an automatic number of epochs.")
         ui.select(
             training_form.AUGMENT_WORDS,
             label="What the images show",
@@ -160,7 +160,7 @@ class _Train:
                 ui.label(heading)
             for field in fields:
                 if field.choices:
-                    options = {"": "as decided", **{each: each for each in field.choices}}
+                    options = {"": "Automatic", **{each: each for each in field.choices}}
                     ui.select(
                         options,
                         label=field.label,
@@ -215,9 +215,9 @@ class _Train:
                 layout.error_line(fault)
         self._start.set_enabled(bool(self._chosen) and not faults)
         if not self._chosen:
-            self._planner.wait("Choose the images, and this is worked out.")
+            self._planner.wait("Choose images to get an estimate.")
         elif faults:
-            self._planner.wait("Mend the settings, and this is worked out.")
+            self._planner.wait("Correct the settings to get an estimate.")
         else:
             self._planner.ask(lambda: self._argv(plan=True))
 

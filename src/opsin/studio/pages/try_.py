@@ -78,7 +78,7 @@ async def try_(
         able = _able(studio)
         if not able:
             layout.empty(
-                "Images are classified here, by a run of yours. There is none yet.",
+                "Classify images with a trained run here. There are no runs yet.",
                 "Train one",
                 "/train",
             )
@@ -125,7 +125,7 @@ class _TryBody:
                 on_change=lambda event: ui.navigate.to(asked.address(run=event.value)),
             ).style("width: min(100%, 34rem); margin-bottom: .8rem")
             Intake(
-                "Choose, drop, paste or take images; a folder or zip becomes a table",
+                "Choose, drop, paste or take images. Several images give a table.",
                 batch=secrets.token_hex(8),
                 folders=True,
                 on_all=self._take,
@@ -258,8 +258,8 @@ class _TryBody:
                     ui.label(safe(note)).classes("op-muted")
                 inside = f"/runs/{quote(asked.run)}/inside?image=kept/{key}"
                 with ui.element("p").classes("op-row"):
-                    ui.link("What each layer makes of it", inside)
-                    ui.link("Can the heat map be trusted?", f"{inside}&view=why")
+                    ui.link("What each layer sees", inside)
+                    ui.link("Can you trust the heat map?", f"{inside}&view=why")
             with layout.panel("Why"), ui.element("div").classes("op-tried"):
                 figure(f"/kept/{key}.png", "The image", safe(answer.name, 60))
                 if answer.warning == NO_CONTRAST:
@@ -267,8 +267,8 @@ class _TryBody:
                 else:
                     figure(
                         f"/heat/{quote(asked.run)}/{key}.png",
-                        f"Heat map: what {answer.label} hangs on",
-                        f"Bright: hiding it makes {safe(answer.label, 40)} less probable",
+                        f"Heat map: evidence for {answer.label}",
+                        f"Hiding bright regions makes {safe(answer.label, 40)} less probable",
                     )
         with self._holder, layout.panel("Nearest training images"):
             near = ui.element("div")
@@ -288,8 +288,7 @@ class _TryBody:
             ui.label(said).classes("op-answer")
         if answer.familiarity is not None:
             ui.label(
-                f"Familiarity {answer.familiarity:.3f}: how much it is like the training "
-                "images, 1 at most."
+                f"Similarity to the training images: {answer.familiarity:.3f} (at most 1)."
             ).classes("op-muted")
 
     async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
@@ -314,15 +313,15 @@ class _TryBody:
                     f"{place}",
                     each["shown"],
                     f"Training image {each['name']}, class {each['class']}",
-                    f"{each['class']} {'the very image' if each['same'] else ''}"
+                    f"{each['class']} {'the same image' if each['same'] else ''}"
                     f"{'' if each['same'] else format(each['similarity'], '.3f')}",
                 )
                 for place, each in enumerate(found)
             ]
             ImageGallery(shown, "Nearest training images, the nearest first")
-            ui.label(
-                "The number is the cosine of what the last layer sees: 1 points the same way."
-            ).classes("op-muted")
+            ui.label("The number is the cosine similarity of the embeddings, 1 at most.").classes(
+                "op-muted"
+            )
 
     async def _some(self) -> None:
         """Show several images as a table, each with a link to its own page."""
@@ -347,7 +346,7 @@ class _TryBody:
             if self._holder.is_deleted:
                 return
             lines = await asyncio.to_thread(jobs.log_tail, job.id, 1)
-            self._waiting.tell(lines[-1].strip() if lines and job.active else "Waiting to begin")
+            self._waiting.tell(lines[-1].strip() if lines and job.active else "Waiting to start")
             await asyncio.sleep(0.5)
         if self._holder.is_deleted:
             return

@@ -36,7 +36,7 @@ def findings_list(opened: DecodedDataset, address: Callable[[str], str]) -> None
         address: Returns where all images of a kind of finding are shown.
     """
     if not opened.findings:
-        ui.label("Nothing suspicious was found.").classes("op-muted")
+        ui.label("No problems were found.").classes("op-muted")
     for finding in (opened.findings or {}).values():
         with ui.element("div").classes("op-finding"):
             _finding(opened, finding, address(finding.kind))

@@ -73,7 +73,7 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
     except OpsinError as error:
         layout.error_line(error)
     if listing is None:
-        ui.label("Where shall we look?").classes("op-muted")
+        ui.label("Choose where to start.").classes("op-muted")
         tops = [await asyncio.to_thread(folders.entry, root) for root in roots]
         folder_links(tops, browsing.to)
         return
@@ -98,7 +98,7 @@ async def browse(folders: Folders, browsing: Browsing, identity: str, page: int)
             layout.action(browsing.file, _chooser(folders, browsing, file))
     if listing.passed_over:
         number = count(listing.passed_over)
-        ui.label(f"{number} not shown: links that lead elsewhere, or too many.").classes("op-muted")
+        ui.label(f"{number} not shown: links to other places, or too many.").classes("op-muted")
 
 
 def _chooser(

@@ -1,4 +1,4 @@
-"""Images into a class that was chosen."""
+"""Adds images to a class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opsin.studio.library.catalogue import LibraryDataset
     from opsin.studio.state import Studio
 
-# Files of one sending whose refusal is told one by one.
+# Refused files of one upload that are shown one by one.
 _TOLD: Final = 5
 
 

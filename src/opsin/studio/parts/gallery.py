@@ -131,7 +131,7 @@ class ImageGallery(Element, component="gallery.js"):
         self.update()
 
     def choose(self, ids: Collection[str]) -> None:
-        """Choose images from here; ``on_choose`` is not told."""
+        """Choose images from the server; ``on_choose`` is not called."""
         self._props["chosen"] = self._known(set(ids))
         self.update()
 

@@ -13,8 +13,8 @@ from nicegui.element import Element
 
 from opsin.studio.words import safe
 
-#: What is told of a file: ``key`` for `Uploads`, ``name``, ``path`` (its folders and name where it
-#: came in folders, or ``""``), ``size`` in bytes.
+#: What the browser sends about a file: ``key`` for `Uploads`, ``name``, ``path`` (folders and name
+#: if it came in folders, else ``""``), ``size`` in bytes.
 Sent = dict[str, Any]
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
@@ -94,7 +94,7 @@ class Intake(Element, component="intake.js"):
         self._props["disabled"] = False
         self._on_file, self._on_all = on_file, on_all
         self._arrived: dict[str, Sent] = {}
-        # What arrives is told in order, though telling may take its time.
+        # Files are handled in the order of their arrival.
         self._order = asyncio.Lock()
         self.on("files", self._take)
         self.on("all", self._end)
@@ -110,7 +110,7 @@ class Intake(Element, component="intake.js"):
             for file in map(_sent, event.args if isinstance(event.args, list) else ()):
                 if file and len(self._arrived) < _MOST:
                     self._arrived[file["key"]] = file
-                    await _tell(self._on_file, file)
+                    await _call(self._on_file, file)
 
     def _forget(self) -> None:
         self._arrived.clear()
@@ -120,17 +120,17 @@ class Intake(Element, component="intake.js"):
             files = list(self._arrived.values())
             self._arrived.clear()
             if files:
-                await _tell(self._on_all, files)
+                await _call(self._on_all, files)
 
 
-async def _tell(whom: Callable[[Any], Awaitable[object] | object] | None, what: object) -> None:
-    said = whom(what) if whom else None
-    if inspect.isawaitable(said):
-        await said
+async def _call(hook: Callable[[Any], Awaitable[object] | object] | None, given: object) -> None:
+    result = hook(given) if hook else None
+    if inspect.isawaitable(result):
+        await result
 
 
-def _sent(told: object) -> Sent | None:
-    """Return what a browser says of a file, if it is what ours say.
+def _sent(given: object) -> Sent | None:
+    """Return what a browser sent about a file, or ``None`` if it is malformed.
 
     Example:
         >>> _sent({"key": "00000000000000aa", "name": "a.png", "path": "", "size": 3})["size"]
@@ -138,9 +138,9 @@ def _sent(told: object) -> Sent | None:
         >>> _sent({"key": "../../etc/passwd", "name": "a.png", "path": "", "size": 3}) is None
         True
     """
-    if not isinstance(told, dict):
+    if not isinstance(given, dict):
         return None
-    key, name, path, size = (told.get(each) for each in ("key", "name", "path", "size"))
+    key, name, path, size = (given.get(each) for each in ("key", "name", "path", "size"))
     texts = isinstance(key, str) and isinstance(name, str) and isinstance(path, str)
     # A bool is an int, to Python.
     counted = isinstance(size, int) and not isinstance(size, bool) and size >= 0

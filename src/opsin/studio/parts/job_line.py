@@ -46,7 +46,7 @@ class JobLine:
         studio: What all windows share.
         job: The job.
         controls: Whether it can be changed here.
-        titled: Whether its title stands here.
+        titled: Whether to show its title.
         log: Whether the log is there: folded, or open from the start.
     """
 
@@ -125,7 +125,7 @@ class JobLine:
             lines = await asyncio.to_thread(self._studio.jobs.log_tail, self.job.id, LINES)
         except OpsinError:  # removed meanwhile, in another window
             return
-        self._log.set_text(log_text(lines) or "Nothing was said yet.")
+        self._log.set_text(log_text(lines) or "No messages yet.")
 
     def _offer(self, offered: tuple[object, ...]) -> None:
         self._actions.clear()
@@ -159,7 +159,7 @@ class JobLine:
             self._studio.jobs.move(self.job.id, max(0, waiting.index(self.job.id) + by))
 
     async def _do(self, ask: Callable[[], object]) -> None:
-        """Ask the queue for something, tell all windows, and show a refusal here."""
+        """Change something in the queue, and show an error here."""
         with self._status.errors():
             await asyncio.to_thread(ask)
         self._studio.changed.emit("jobs")
@@ -189,10 +189,10 @@ def run_address(studio: Studio, job: Job) -> str | None:
 def state_in_words(studio: Studio, job: Job) -> str:
     """Return a job's state as people read it."""
     if job.state == "waiting" and job.training and studio.jobs.paused:
-        return "waiting for the queue to go on"
+        return "waiting for the queue to resume"
     words = {
-        "held": "held back",
-        "pausing": "pausing: keeps its state",
+        "held": "on hold",
+        "pausing": "pausing: saving its state",
         "stopping": "stopping" if job.signals < 2 else "stopping at once",
     }
     return words.get(job.state, job.state)

@@ -33,7 +33,7 @@ CSS: Final = """
 .op-picking-bar { position: sticky; top: 0; z-index: 2; background: var(--paper);
   border: 1px solid var(--line); border-radius: .7rem; padding: .5rem .8rem; margin: 0 0 1rem;
   display: flex; flex-wrap: wrap; gap: .4rem .6rem; align-items: center; }
-.op-picking-bar .op-told { flex: 1 1 100%; font-size: .92rem; }
+.op-picking-bar .op-summary { flex: 1 1 100%; font-size: .92rem; }
 .op-picking-bar .q-select { min-width: 9rem; flex: 1 1 9rem; }
 .op-pager { display: flex; flex-wrap: wrap; gap: .2rem; align-items: center; margin: 0 0 1rem; }
 .op-pager a, .op-pager span { padding: .2rem .6rem; border-radius: .4rem; text-decoration: none; }
@@ -138,7 +138,7 @@ class LabelEditor:
         self._pager(page.total)
         on_choose = (lambda _: self._enable()) if self._corrections else None
         self._gallery = ImageGallery(self._shown(page), "Images", on_choose=on_choose)
-        self._nothing = ui.label("No image is like that.").classes("op-muted")
+        self._nothing = ui.label("No image matches this filter.").classes("op-muted")
         self._pager(page.total)
         self._show(page)
 
@@ -229,20 +229,20 @@ class LabelEditor:
         names = {label: safe(name, 60) for label, name in enumerate(self.opened.classes)}
         with ui.element("div").classes("op-picking-bar").props('role="group"') as bar:
             bar._props["aria-label"] = "Correct the chosen images"
-            self._line = ui.label().classes("op-told").props('role="status"')
+            self._line = ui.label().classes("op-summary").props('role="status"')
             self._class = ui.select(
                 names, label="Class", with_input=len(names) > _MANY, on_change=self._enable
             ).props("dense outlined options-dense")
             self._relabel = layout.action("Relabel", self._put_class, primary=True)
             self._leave_out = layout.action("Leave out", lambda: self._do(self._put(None)))
-            self._back = layout.action("As in the source", lambda: self._do(self._take_back()))
+            self._back = layout.action("Restore original", lambda: self._do(self._take_back()))
             self._undo = layout.action("Undo", lambda: self._do(self._known.undo))
             self._redo = layout.action("Redo", lambda: self._do(self._known.redo))
         self._status = StatusLine()
         self._lost = ui.element("div").classes("op-actions")
 
-    def _tell_lost(self) -> None:
-        """Tell of corrections whose images are not here any more; training refuses those."""
+    def _show_missing(self) -> None:
+        """Show corrections whose images are missing; training refuses those."""
         if not self._corrections:
             return
         known, gone, dropped = self._corrections, self._corrections.gone, self._dropped
@@ -281,7 +281,7 @@ class LabelEditor:
         self._heading.set_text(f"{what} ({count(number)}{moved})")
         self._nothing.set_visibility(page.total == 0)
         self._filters()
-        self._tell_lost()
+        self._show_missing()
         self._enable()
 
     def _enable(self) -> None:
@@ -300,13 +300,17 @@ class LabelEditor:
         if chosen:
             self._line.set_text(f"{count(len(chosen))} chosen")
         elif words:
-            self._line.set_text(f"{', '.join(words)}: training uses that, the source stays")
+            self._line.set_text(
+                f"{', '.join(words)}: used for training; the source files stay unchanged"
+            )
         elif self._steps[1]:
             self._line.set_text(
                 "Choose images to correct their class; Redo makes the last change again"
             )
         else:
-            self._line.set_text("Choose images to correct their class; the source stays")
+            self._line.set_text(
+                "Choose images to correct their class; the source files stay unchanged"
+            )
 
     @property
     def _known(self) -> Corrections:

@@ -98,7 +98,7 @@ def _queue_line(studio: Studio) -> None:
 
 
 def _say_faults() -> None:
-    """Let a button whose work raises say so: nobody looks into the terminal then."""
+    """Show errors that a button's work raises: the terminal is out of sight."""
     place = ui.element("div")
 
     def say(error: Exception) -> None:
@@ -110,15 +110,15 @@ def _say_faults() -> None:
 
 
 def fault_in_words(error: Exception) -> str:
-    """Return what a visitor is told of an error that nobody thought of: no paths, no traceback.
+    """Describe an unexpected error to a visitor, without paths or traceback.
 
     Example:
         >>> "/home" in fault_in_words(KeyError("/home/me"))
         False
     """
     return (
-        f"the studio came upon a fault of its own ({type(error).__name__}). The terminal that it "
-        "was started in tells more; load the page again."
+        f"the studio has a bug ({type(error).__name__}). See its terminal for "
+        "details, then reload the page."
     )
 
 
@@ -136,8 +136,8 @@ def _moved_line(error: MovedError) -> ui.element:
     """Say that a run's images are gone, without their path, and ask where they are now."""
     names = ", ".join(Path(place).name or place for place in error.gone)
     with ui.element("p").classes("op-error").props('role="alert"') as line:
-        ui.label(f"The images of this run are not where they were: {safe(names, 200)}.")
-        ui.link("Say where they are now", f"/runs/{opaque(Path(error.run).name)}/moved")
+        ui.label(f"The images of this run were moved: {safe(names, 200)}.")
+        ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
     return line
 
 

@@ -149,7 +149,7 @@ def _line(name: str, colour: str, points: list[list[float]], *, label: bool) -> 
 
 
 def _part_labels(lines: list[dict[str, Any]]) -> None:
-    """Move the names of two lines apart whose ends are at nearly the same height."""
+    """Separate the names of two lines that end at nearly the same height."""
     ends = [line["data"][-1][1] for line in lines if line["data"]]
     values = [value for line in lines for _, value in line["data"]]
     if len(ends) == 2 and abs(ends[0] - ends[1]) < _CLOSE * ((max(values) - min(values)) or 1):

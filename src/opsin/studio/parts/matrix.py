@@ -1,4 +1,4 @@
-"""A confusion matrix whose cells are links."""
+"""A confusion matrix with links in its cells."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Matrix(Element, component="matrix.js"):
         classes: Names of the K classes.
         address: Where a cell's images are: its row and column are added, as ``3-5``; without it
             cells lead nowhere.
-        chosen: Row and column of the cell whose images are shown.
+        chosen: Row and column of the cell that is open.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ def cells_of(
         line = []
         for j, number in enumerate(row):
             right, depth = i == j, shares[i][j] / deepest
-            what = f"{classes[i]} known" if right else f"{classes[i]} taken for {classes[j]}"
+            what = f"{classes[i]} known" if right else f"{classes[i]} classified as {classes[j]}"
             line.append(
                 {
                     "text": count(number) if number or right else "·",

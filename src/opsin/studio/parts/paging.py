@@ -31,7 +31,7 @@ def page_links(address: str, page: int, total: int, per: int, end: str = "") -> 
     last = max(1, -(-total // per))
     with ui.element("nav").classes("op-row").props('aria-label="Pages of the list"'):
         if page > 1:
-            ui.link("Before", f"{address}{page - 1}{end}")
+            ui.link("Previous", f"{address}{page - 1}{end}")
         ui.label(f"Page {count(page)} of {count(last)}").classes("op-muted")
         if page < last:
             ui.link("Next", f"{address}{page + 1}{end}")

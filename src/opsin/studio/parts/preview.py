@@ -42,8 +42,8 @@ class Preview:
         self._seed = 0
         with layout.panel("Preparation and augmentation"):
             ui.label(
-                "Training sees each image moved, turned or mirrored a little, so that it learns "
-                "more from few."
+                "Training shifts, rotates or mirrors each image a little, so that it learns more "
+                "from few images."
             ).classes("op-muted")
             with ui.element("div").classes("op-actions"):
                 usual = "photos" if mirrored else "symbols"
@@ -51,7 +51,7 @@ class Preview:
                     "dense outlined options-dense"
                 )
                 self._button = layout.action("Preview", self._draw)
-                self._others = layout.action("Others", self._draw_others)
+                self._others = layout.action("Other images", self._draw_others)
                 self._others.set_visibility(False)
             self._place = StatusLine()
 
@@ -96,9 +96,9 @@ class Preview:
         with self._place.element:
             text = str(said["augment"]["words"])
             ui.label(safe(text[:1].upper() + text[1:], 300))
-            ui.label(
-                f"A training image of each of some classes, drawn at random (seed {self._seed})."
-            ).classes("op-muted")
+            ui.label(f"Random training images of some classes (seed {self._seed}).").classes(
+                "op-muted"
+            )
             address = f"/previews/{self._set.id}/{policy}?v={job.id}"
             with ui.link(target=address, new_tab=True):
                 image = ui.element("img").classes("op-preview")

@@ -31,9 +31,9 @@ def restorable(
         The fold, to which more can be added.
     """
     with ui.expansion(f"{title} ({count(len(items))})").props("dense") as fold:
-        ui.label("They are kept for a week, then removed for good.").classes("op-muted")
+        ui.label("They are kept for a week, then deleted permanently.").classes("op-muted")
         if len(items) > _SHOWN:
-            ui.label(f"These are the last {_SHOWN}.").classes("op-muted")
+            ui.label(f"The last {_SHOWN} are shown.").classes("op-muted")
         for token, name, when in items[:_SHOWN]:
             with ui.element("div").classes("op-row"):
                 ui.label(safe(name, 80))

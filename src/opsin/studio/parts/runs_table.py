@@ -94,11 +94,11 @@ class RunsTable:
     ) -> None:
         self._rows, self._view, self._delete = list(rows), view, delete
         self._shown: list[dict[str, Any]] = []
-        # What stands around the rows; built anew only for another view, as somebody may be at it.
-        self._told: tuple[object, ...] = ()
+        # The controls around the rows: rebuilt only for another view, since they may be in use.
+        self._around: tuple[object, ...] = ()
         with ui.element("div").classes("op-find").props('role="search"'):
             find = ui.input(
-                "Find by name, source, model or note", value=view.q, on_change=self._find
+                "Search by name, source, model or note", value=view.q, on_change=self._find
             )
             find.classes("op-find-text").props("dense outlined debounce=300 clearable")
             choices = {"": "All states"} | {state: state for state in STATES}
@@ -109,7 +109,7 @@ class RunsTable:
         self._actions = ui.element("div").classes("op-actions").props('role="status"')
         self._table = _Table()
         self._table.on("tick", self._tick)
-        self._none = ui.label("No run is like this.").classes("op-muted")
+        self._none = ui.label("No run matches these filters.").classes("op-muted")
         self._pages = ui.element("nav").classes("op-pages").props('aria-label="Pages of the table"')
         self._show()
 
@@ -127,7 +127,7 @@ class RunsTable:
         self._change(replace(self._view, state=str(event.value or ""), page=1))
 
     def _tick(self, event: events.GenericEventArguments) -> None:
-        """Tick or untick; a browser may only name runs that stand here."""
+        """Tick or untick; a browser may only name runs of this page."""
         asked = event.args.get("ids") if isinstance(event.args, dict) else None
         here = [row["id"] for row in self._shown]
         named = [id_ for id_ in here if isinstance(asked, list) and id_ in asked]
@@ -161,8 +161,8 @@ class RunsTable:
         self._table.set_visibility(bool(rows))
         self._none.set_visibility(not rows)
         told = (view, len(chosen), pages)
-        if told != self._told:
-            self._told = told
+        if told != self._around:
+            self._around = told
             self._tell_pages(len(chosen), pages)
             self._tell_actions()
 
@@ -192,7 +192,7 @@ class RunsTable:
             if len(ticked) > 1:
                 ui.link("Compare", f"/compare?runs={','.join(ticked)}").classes("op-button")
             else:
-                ui.label("Tick another one to compare.").classes("op-muted")
+                ui.label("Select another run to compare.").classes("op-muted")
             ui.button("Delete", on_click=lambda: self._delete(ticked)).props("outline")
             ui.button("Untick", on_click=self._untick).props("flat")
 

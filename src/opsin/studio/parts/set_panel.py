@@ -50,7 +50,7 @@ class SetPanel:
     Args:
         studio: What all windows share.
         the_set: The set.
-        on_remove: Is given the set when somebody wants it gone.
+        on_remove: Called with the dataset to remove it.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SetPanel:
         on_remove: Callable[[LibraryDataset], object] | None,
     ) -> None:
         self._studio, self._set, self._on_remove = studio, the_set, on_remove
-        self._told: Glance | None = None
+        self._shown: Glance | None = None
         with ui.element("section").classes("op-panel op-set-panel") as self.element:
             self.element._props["aria-label"] = words.safe(the_set.title, 80)
             with ui.element("h2"):
@@ -73,7 +73,7 @@ class SetPanel:
     @property
     def looking(self) -> bool:
         """Whether a job is known that still looks at the set."""
-        return bool(self._told and self._told.job and not self._told.job.over)
+        return bool(self._shown and self._shown.job and not self._shown.job.over)
 
     async def fill(self) -> None:
         """Look at the disk, and show what is there now."""
@@ -84,9 +84,9 @@ class SetPanel:
         except OpsinError as error:
             glance = None
             fault = str(error)
-        if self.element.is_deleted or (glance is not None and glance == self._told):
+        if self.element.is_deleted or (glance is not None and glance == self._shown):
             return
-        self._told = glance
+        self._shown = glance
         self._body.clear()
         with self._body:
             if glance is None:
@@ -117,25 +117,25 @@ class SetPanel:
                     ui.label(f"and {count(more)} more")
         if found:
             worst = f"{words.safe(str(found[0]['title']), 160)} ({count(found[0]['count'])})"
-            ui.label(f"The worst: {worst}").classes("op-muted")
+            ui.label(f"Most serious: {worst}").classes("op-muted")
 
     def _state(self, glance: Glance) -> None:
         job = glance.job
         if job is not None and job.state in {"failed", "stopped"}:
-            layout.error_line(job.cause or "The look was stopped.")
+            layout.error_line(job.cause or "The check was stopped.")
         elif job is not None:
             with ui.element("p").classes("op-muted"):
                 ui.label(self._doing(job))
         elif glance.look is None and glance.counts and not any(glance.counts.values()):
             ui.label("No images yet: open it, and take some with the camera.").classes("op-muted")
         elif glance.look is None:
-            ui.label("Nobody has looked yet for what is wrong with them.").classes("op-muted")
+            ui.label("These images have not been checked yet.").classes("op-muted")
 
     def _doing(self, job: Job) -> str:
         if job.pending:
-            return "Waits to be looked at."
+            return "Waiting to be checked."
         said: list[str] = []
-        with contextlib.suppress(NotThere):  # somebody has just removed the job
+        with contextlib.suppress(NotThere):  # the job was just removed
             said = self._studio.jobs.log_tail(job.id, 1)
         what = f": {words.safe(said[0], 120)}" if said else " …"
         return f"Reading, and looking for duplicates, leaks and odd images{what}"
@@ -147,7 +147,9 @@ class SetPanel:
                 ui.link("Train with these", f"/train?set={self._set.id}")
             bare = glance and glance.counts is not None and not any(glance.counts.values())
             if not bare and not self.looking:
-                word = "Look again" if glance and (glance.look or glance.job) else "Look at them"
+                word = (
+                    "Check again" if glance and (glance.look or glance.job) else "Check the images"
+                )
                 ui.button(word, on_click=self._look).props("outline")
             if self._on_remove:
                 remove = self._on_remove
@@ -161,7 +163,7 @@ class SetPanel:
                 layout.error_line(str(error))
             return
         if job is None:
-            ui.notify("Nothing has changed since the last look.")
+            ui.notify("Nothing has changed since the last check.")
         self._studio.changed.emit("jobs")
         self._studio.changed.emit(f"set:{self._set.id}")
 
@@ -175,11 +177,11 @@ def _origin(the_set: LibraryDataset) -> str:
     """Say where a set's images come from."""
     (first, *others) = the_set.sources
     if the_set.made_here:
-        text = "in the studio's own folder"
+        text = "created in the studio"
     elif first in named.NAMES:
         text = f"known by the name {first}"
     else:
         path = Path(first)
         place = f"{path.parent.name}/{path.name}"
-        text = "an archive that was uploaded" if _uploaded(the_set) else words.safe(place, 120)
+        text = "uploaded archive" if _uploaded(the_set) else words.safe(place, 120)
     return text + (f" and {len(others)} more" if others else "")

@@ -24,7 +24,7 @@ class WaitingLine:
         text: What is done.
 
     Example:
-        ``with holder: waiting = Waiting("Looking inside")``, then
+        ``with holder: waiting = Waiting("Computing")``, then
         ``waiting.tell("Units of conv1", 1200, 54000)``
     """
 
@@ -35,7 +35,7 @@ class WaitingLine:
             self._label = ui.label(safe(text))
 
     def tell(self, what: str, done: int = 0, total: int = 0) -> None:
-        """Say how far it is; a total of 0: nobody knows."""
+        """Show the progress; a total of 0 is unknown."""
         if self._bar.is_deleted:
             return
         if total:

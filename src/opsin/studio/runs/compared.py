@@ -101,7 +101,7 @@ class Compared:
         if isinstance(error, dict):
             parts = (str(error[part]) for part in ("expected", "received", "advice"))
             return OpsinError(*(self.in_names(part) for part in parts))
-        cause = self.in_names(job.cause or "its process ended without a word")
+        cause = self.in_names(job.cause or "its process ended without a message")
         return OpsinError("a comparison", cause.rstrip("."), "Load this page again.")
 
 

@@ -69,7 +69,7 @@ class InspectionSessions:
         tried: The images that were given in the browser.
         home: Folder of the studio's own files.
         most: Workers at a time.
-        idle: Seconds after which a worker that nobody asks is ended.
+        idle: Seconds after which an unused worker is ended.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class InspectionSessions:
     ) -> InspectionAnswer:
         """Ask a question; one that is being answered, or was, is not asked twice.
 
-        Whoever stops waiting leaves the work alone: it can be come back to.
+        Cancelling the wait does not cancel the work.
 
         Args:
             run_id: The run.
             do: ``image``, ``layer``, ``network``, ``nearest`` or ``explain``
                 (`opsin.commands.inspect_worker`).
-            on_progress: Is told how far it is.
+            on_progress: Called with the progress.
             **with_: What it is asked with: ``image="test/17"``, or ``kept`` (the key of an
                 image in `PredictionSession`); ``layer``, ``label``, ``limit``, ``count``.
 
@@ -117,7 +117,7 @@ class InspectionSessions:
         if asked is None or (asked.task.done() and _failed(asked.task)):
             work = self._answer(directory, run_id, key, do, with_)
             asked = _Question(run_id, asyncio.create_task(work, name=f"inside {do}"))
-            # Nobody may be waiting for it any more when it fails.
+            # It may fail when no page waits for it any more.
             asked.task.add_done_callback(lambda task: task.cancelled() or task.exception())
             self._asked[key] = asked
         self._asked.move_to_end(key)
@@ -210,7 +210,7 @@ class InspectionSessions:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     async def _borrow(self, directory: RunDirectory, *, slow: bool) -> InspectionWorker:
-        """Return a worker for a run that nobody else uses; wait where all are busy."""
+        """Return a free worker for a run; wait while all are busy."""
         place = (str(directory.path), slow)
         async with self._free:
             while not self._ended:

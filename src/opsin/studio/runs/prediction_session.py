@@ -82,7 +82,7 @@ class PredictionSession:
         self._heats: OrderedDict[_Asked, bytes] = OrderedDict()
 
     def put(self, content: bytes, name: str) -> str:
-        """Keep an image and return its key: letters that nobody can guess.
+        """Keep an image and return its key: random letters that cannot be guessed.
 
         Args:
             content: The file's bytes.

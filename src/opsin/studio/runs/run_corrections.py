@@ -69,7 +69,7 @@ async def of_run(
 ) -> tuple[LibraryDataset, RunCorrections]:
     """Return the set that a run was trained with, and the corrections of the run's images.
 
-    Where nobody has added that set yet, it is added now, with what the run was trained with.
+    A dataset that is not in the library yet is added with the run's settings.
 
     Raises:
         NotThere: There is no such run, or its images have changed since.

@@ -105,7 +105,7 @@ def stamp_of(path: Path) -> Stamp:
 
 
 def read_row(path: Path, stamp: Stamp) -> RunRow:
-    """Read a run's row; one whose files were damaged has this state and its cause."""
+    """Read a run's row; damaged files give the state `damaged` and a cause."""
     run, summary = RunDirectory(path), summarise(RunDirectory(path))
     row = RunRow(
         id=opaque(path.name), folder=path.name, name=_shown(summary.name or path.name),
@@ -174,7 +174,7 @@ def _curve(run: RunDirectory) -> tuple[float, ...]:
 
 
 def thin(points: Sequence[float], most: int) -> list[float]:
-    """Return at most so many of the points, evenly chosen, the first and the last among them.
+    """Return at most ``most`` of the points, evenly spaced, with the first and the last.
 
     Example:
         >>> thin([1.0, 2.0, 3.0, 4.0, 5.0], 3)
