@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, Response
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import OpsinError
+from opsin.studio.content_security import ALONE
 from opsin.studio.library.catalogue import Library
 from opsin.studio.library.dataset_cache import DatasetCache, DecodedDataset
 from opsin.studio.not_found import NotThere
@@ -22,15 +23,6 @@ from opsin.web.refusals import error_parts, json_reply
 # An image's address holds its version, so what is behind it never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
-
-#: A page in a run's folder may be a stranger's, since runs are copied between machines: it may run
-#: its own scripts, but reaches nothing of the studio.
-ALONE: Final = {
-    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
-    "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "
-    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'"
-}
 
 # Kinds of a run's files by suffix; the others are saved, not shown.
 _SHOWN: Final = {

@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
-from opsin.studio.image_routes import ALONE
+from opsin.studio.content_security import ALONE
 from opsin.studio.runs.image_places import ImagePlaces
 from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress, stamp_of
 from opsin.studio.runs.prediction_session import PredictionSession
