@@ -109,7 +109,7 @@ def table(process: StudioProcess, set_id: str) -> dict[str, str]:
 @pytest.mark.torch
 def test_the_preview_shows_others(browser: webdriver.Chrome) -> None:
     # Until all images were looked at, what stands beside them is drawn anew.
-    until(browser, lambda: "Nothing suspicious was found" in one(browser, "main").text, 120)
+    until(browser, lambda: "No problems were found" in one(browser, "main").text, 120)
     seen: list[str | None] = []
     for words in ("Preview", "Other images"):
         press(browser, words)
