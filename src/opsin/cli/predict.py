@@ -18,10 +18,10 @@ from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.classify.classify import Classified, classify
 from opsin.commands.classify.each import (
     each_answer,
+    note_unused_views,
     open_classifier,
     open_streams,
     refuse_swapped_sources,
-    tell_of_views,
 )
 from opsin.commands.classify.pipeline import Answered
 from opsin.core.errors import ImageError, OpsinError, RecipeError
@@ -171,7 +171,7 @@ def predict(
             _summarise(console(), done)
         return
     if tta:
-        tell_of_views(classifier, watcher)
+        note_unused_views(classifier, watcher)
     answers = each_answer(classifier, stream, watcher=watcher, **chosen)
     single = stream.kind in ("file", "image")
     screen = _AnswerPrinter(

@@ -1,8 +1,8 @@
 """Events in a file that is only added to: a line of JSON each.
 
 The one journal of small things: what `--sort-into` did, where it took images from, corrections of
-labels. It is on the disk before what it tells of is done, so a killed process is made up for by
-the next. Anyone may have written the file, so no link is followed, and a line has its limits.
+labels. An event is on the disk before it is done, so the next process finishes what a killed one
+began. Anyone may have written the file, so no link is followed, and a line has its limits.
 """
 
 from __future__ import annotations

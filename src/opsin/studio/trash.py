@@ -94,7 +94,7 @@ class Trash:
             (self.path / removed.token).rename(place)
 
     def sweep(self, kept: float = KEPT) -> None:
-        """Remove for good what was removed so many seconds ago."""
+        """Delete what was removed at least ``kept`` seconds ago."""
         for each in self.removed():
             if time.time() - each.when >= kept:
                 # Under a hidden name first, so that half of a folder is never restored.

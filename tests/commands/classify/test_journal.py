@@ -127,7 +127,7 @@ def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how:
     changed = {"added": content + b"mine\n", "changed": content.replace(b"2", b"X"),
                "shorter": content[:-4]}[how]  # fmt: skip
     out.write_bytes(changed)
-    with pytest.raises(RecipeError, match="what is done cannot be told"):
+    with pytest.raises(RecipeError, match="it is unknown which images are done"):
         open_journal(out)
     assert out.read_bytes() == changed
 

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO, get_args
 
 from opsin._version import __version__
 from opsin.commands.classify.each import (
+    note_unused_views,
     open_classifier,
     open_streams,
     refuse_swapped_sources,
-    tell_of_views,
 )
 from opsin.commands.classify.journal import Journal
 from opsin.commands.classify.results import Results
@@ -172,7 +172,7 @@ def _answer(
     """Answer what is not done yet, and return the work."""
     folder = options.folder
     if options.tta:
-        tell_of_views(classifier, watcher)
+        note_unused_views(classifier, watcher)
     results = Results(path, _checked_top(options.top, classifier))
     rejects = options.reject and classifier.metadata.reject is not None
     selection = Selection(

@@ -75,8 +75,8 @@ def open_classifier(model: str | os.PathLike[str] | Classifier) -> Classifier:
     return model if isinstance(model, Classifier) else Classifier(model, threads=1)
 
 
-def tell_of_views(classifier: Classifier, watcher: Watcher) -> None:
-    """Tell, where views were asked for and are not used, why not."""
+def note_unused_views(classifier: Classifier, watcher: Watcher) -> None:
+    """Note why views are not used, where they were asked for."""
     if classifier.without_views:
         watcher.note(classifier.without_views)
 
@@ -102,7 +102,7 @@ def each_answer(
         reject: Whether images unlike the training images are answered by ``none of these``.
         as_is: Leave backgrounds as they are.
         tta: Average the answers to a few variations of each image.
-        watcher: Is told how many are the run's own test images.
+        watcher: Receives how many are the run's own test images.
 
     Raises:
         RecipeError: A condition that cannot work.
@@ -161,7 +161,7 @@ def predict_each(
     )
     classifier = open_classifier(model)
     if tta:
-        tell_of_views(classifier, watcher)
+        note_unused_views(classifier, watcher)
     answers = each_answer(
         classifier, stream, where=where, min_confidence=min_confidence, reject=reject,
         as_is=as_is, tta=tta, watcher=watcher,

@@ -60,7 +60,7 @@ class JournalEntry(NamedTuple):
         name: What it is called.
         answer: A number for its answer, which the caller chooses, below 2**31 - 1.
         row: Its row in the results; empty where it is left out of them.
-        stamp: What tells it from another image of its name.
+        stamp: Distinguishes it from another image of its name.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Journal:
             work cannot go on.
         heading: What the rows' file begins with.
         version: Opsin's; another one may go on.
-        answers: How many answers there may be; others are nobody's.
+        answers: How many answers there may be; a higher number is damage.
         stamps: Keep what images were, so that one which is replaced is new.
 
     Raises:
@@ -99,7 +99,7 @@ class Journal:
     """
 
     def __init__(
-        self, out: Path, rows: Path, begun: Mapping[str, Any], *,
+        self, out: Path, rows: Path, begun: Mapping[str, object], *,
         heading: bytes = b"", version: str = "", answers: int = _LEFT_OUT - 1,
         stamps: bool = False,
     ) -> None:  # fmt: skip
@@ -145,7 +145,7 @@ class Journal:
                 "Wait until it is done, or give another file.",
             ) from None
 
-    def _open(self, begun: dict[str, Any], heading: bytes) -> None:
+    def _open(self, begun: dict[str, object], heading: bytes) -> None:
         """Begin, or find what is done and cut off what is not whole."""
         there = [path for path in (self.out, self.rows) if os.path.lexists(path)]
         for path in (*there, *([self.path] if os.path.lexists(self.path) else [])):
@@ -192,8 +192,8 @@ class Journal:
     def _read(self, path: Path) -> BinaryIO:
         return self._folder.open(path.name)
 
-    def _begun(self, begun: dict[str, Any], heading: bytes) -> bool:
-        """Tell whether to go on: where no image is done, other options may begin anew."""
+    def _begun(self, begun: dict[str, object], heading: bytes) -> bool:
+        """Return whether to go on: where no image is done, other options may begin anew."""
         if not os.path.lexists(self.path) or not os.path.lexists(self.rows):
             return False
         with self._read(self.path) as file:
@@ -206,7 +206,7 @@ class Journal:
             return False
         return True
 
-    def _check_head(self, line: bytes, begun: dict[str, Any]) -> None:
+    def _check_head(self, line: bytes, begun: dict[str, object]) -> None:
         """Compare how the work was begun with what is wanted now."""
         try:
             head = json.loads(line)
@@ -234,7 +234,7 @@ class Journal:
     def _changed(self, what: str) -> RecipeError:
         return RecipeError(
             f"{self.out} as this command left it",
-            f"{what}, so what is done cannot be told",
+            f"{what}, so it is unknown which images are done",
             f"Give another file, or move it and {self.path.name} away.",
         )
 
@@ -328,24 +328,24 @@ class Journal:
     def digest(self, name: str) -> int:
         """Return the digest that a name is known by.
 
-        It is keyed by a number of the journal's own, so that nobody can choose a name which is
-        taken for another. Among a million names the chance that two share one is 3e-8, among a
+        It is keyed by a number of the journal's own, so that no name can be chosen which
+        is taken for another. Among a million names the chance that two share one is 3e-8, among a
         hundred million 3e-4.
         """
         content = name.encode("utf-8", "surrogatepass")
         return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=self.key).digest(), "big")
 
     def holds(self, name: str) -> bool:
-        """Tell whether an image was done before, or claimed since."""
+        """Return whether an image was done before, or claimed since."""
         return self.digest(name) in self._digests
 
     def claim(self, name: str, *, unique: bool = False, stamp: int = UNKNOWN) -> bool:
-        """Take an image up, and tell whether it is new: neither done nor taken up before.
+        """Claim an image, and return whether it is new: neither done nor claimed before.
 
         Args:
             name: The image's.
             unique: No other image of this work has that name, so it need not be remembered.
-            stamp: What tells it from another image of its name (`stamp_of`).
+            stamp: Distinguishes it from another image of its name (`stamp_of`).
         """
         digest = self.digest(name)
         if digest not in self._digests:
@@ -394,7 +394,7 @@ class Journal:
             self.sync()
 
     def _write(self, records: bytes | bytearray, rows: bytes | bytearray) -> None:
-        # What follows a write that was cut short could not be told from it.
+        # What follows a write that was cut short could not be distinguished from it.
         if self._failed:
             raise StorageError(
                 f"to write {self.rows}", "a write before it failed", "Run the same again."
@@ -441,7 +441,7 @@ class Journal:
                     stamps = self._write_last(records, rows)
                 rows.flush()
                 os.fsync(rows.fileno())
-            # The journal is the new one; with its number it tells which rows are its own.
+            # The journal is the new one; its number says which rows belong to it.
             self._let_go()
             self._tidied, self._head = number, self._head | {"tidied": number}
             self._settle_tidying()
@@ -500,7 +500,7 @@ class Journal:
             self._stamps.close()
 
     def close(self, *, whole: bool = True) -> None:
-        """Let go of the files; ``whole`` where the work ended by itself."""
+        """Close the files; ``whole`` where the work ended by itself."""
         try:
             if self._files and not self._failed:
                 self.sync()
@@ -527,7 +527,7 @@ class Journal:
 
 
 def forget(out: Path, key: bytes) -> bool:
-    """Remove results and their journal where they are as this work left them; tell whether.
+    """Remove results and their journal where they are as this work left them; return whether.
 
     Args:
         out: The results; rows of JSON.
@@ -554,11 +554,11 @@ def forget(out: Path, key: bytes) -> bool:
             out.unlink(missing_ok=True)
             out.with_name(f".{out.name}.lock").unlink(missing_ok=True)
             out.with_name(f".{out.name}.stamps").unlink(missing_ok=True)
-            path.unlink()  # last, since it tells that the others may go
+            path.unlink()  # last: it says that the others may be removed
     return untouched
 
 
-def _key_of(head: dict[str, Any]) -> bytes:
+def _key_of(head: Any) -> bytes:
     """Return the number that a journal's digests are keyed by."""
     key = bytes.fromhex(head["key"])
     if len(key) != _KEY_BYTES:
@@ -576,7 +576,7 @@ def _record(head: bytes, row: Iterable[bytes]) -> bytes:
 
 
 def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yield the next so many bytes of a file: what a stranger's journal calls a row may be long."""
+    """Yield the next ``size`` bytes of a file in blocks: a forged journal may claim a huge row."""
     while size > 0 and (block := file.read(min(size, _BLOCK))):
         size -= len(block)
         yield block

@@ -1,8 +1,8 @@
 """Where sorted images came from, as this account knows it.
 
 A sorted folder says of each image where it was. But such a folder may have been downloaded, and
-then it says what its maker likes. So the folders that images were taken from are kept in the user's
-own state as well, and images go back, or are called copies of what is there, nowhere else.
+then it says whatever its maker wrote. So the folders that images were taken from are kept in the
+user's own state as well, and images go back, or are called copies of what is there, nowhere else.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Origins:
     """The folders from which one sorting took images.
 
     Args:
-        key: The sorting's; random, so that nobody else's file is taken for it.
+        key: The sorting's; random, so that no other file is taken for it.
         given: Further folders, which the user names now; whatever lies below them is theirs too.
 
     Attributes:
@@ -63,7 +63,7 @@ class Origins:
         self._known |= new
 
     def holds(self, source: str) -> bool:
-        """Tell whether an image was taken from there."""
+        """Return whether an image was taken from there."""
         return self._found(source) is not None
 
     @contextmanager

@@ -20,9 +20,9 @@ _CHUNK: Final = 8
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
 # Seconds that a decoded image waits for its batch to fill up: names on standard input may come
-# slowly, and whoever looks on wants to see something.
+# slowly, and a user who watches wants to see something.
 _PATIENCE: Final = 0.1
-# Seconds that the end waits for whoever is asking for the next image, and may never get it.
+# Seconds that the end waits for the thread that asks for the next image, and may never get it.
 _FAREWELL: Final = 0.5
 
 Answered = tuple[Unlabelled, Prediction | ImageError]
@@ -38,7 +38,7 @@ def classify_stream(
     """Yield each image of a stream with its answer, or the reason why there is none.
 
     The answers are those of `Classifier.predict`, in the stream's order. Threads list, decode and
-    compute ahead of whoever takes the answers, by a few batches and no more, so that the memory is
+    compute ahead of the caller, by a few batches and no more, so that the memory is
     the same for ten images and ten million. They end when the iterator is closed.
 
     It is quickest with a classifier that was opened with ``threads=1``: then each core computes
@@ -186,7 +186,7 @@ class _Works:
                     return job
                 if self._ended and not (self._listed or self._decoding or self._decoded):
                     break
-                # Whoever lists tells of a chunk, not of each image.
+                # The listing thread wakes others for a chunk, not for each image.
                 self._wanted.wait(_PATIENCE if self._decoded or self._lister else None)
         return None
 
@@ -262,7 +262,7 @@ class _Works:
         with self._lock:
             self._decoded.extend(slot for slot in chunk if slot.prepared)
             self._decoding -= 1
-            self._tell()
+            self._wake()
 
     def _prepared(self, item: Unlabelled) -> Prepared | ImageError:
         if item.problem:
@@ -279,15 +279,15 @@ class _Works:
             slot.answer, slot.prepared = prediction, None
         with self._lock:
             self._computing -= 1
-            self._tell()
+            self._wake()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         if self._slots and self._slots[0].answer:
             self._answered.notify()
 
 
 def _without_frames(error: ImageError) -> ImageError:
-    """Return an error without the way it came: whoever keeps it would keep the image too."""
+    """Return an error without its traceback, which would keep the image in memory."""
     each: BaseException | None = error
     while each is not None:
         each.__traceback__ = None

@@ -24,7 +24,7 @@ class Placement(NamedTuple):
 
     @property
     def is_free(self) -> bool:
-        """Tell whether nothing bears the name."""
+        """Whether nothing has the name."""
         return not self.folder.has(self.name)
 
     def stat(self) -> os.stat_result:
@@ -32,7 +32,7 @@ class Placement(NamedTuple):
         return self.folder.stat(self.name)
 
     def unlink(self, *, missing_ok: bool = False) -> None:
-        """Take the name away."""
+        """Remove the name."""
         try:
             self.folder.unlink(self.name)
         except FileNotFoundError:
@@ -46,7 +46,7 @@ def copy_file(source: BinaryIO, target: Placement, scratch: Placement) -> None:
     Args:
         source: The file, open.
         target: Where to; it must be free.
-        scratch: A file on the target's file system that nobody else uses; it is gone afterwards.
+        scratch: A file on the target's file system that no other process uses; gone afterwards.
 
     Raises:
         FileExistsError: ``target`` is taken.
@@ -133,7 +133,7 @@ def _write_new(
 
 
 def _rename_new(source: Placement, target: Placement) -> None:
-    """Rename where there are no second names; nobody else may write into the folder meanwhile."""
+    """Rename where there are no second names; no other process may write there meanwhile."""
     if not target.is_free:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
     source.folder.rename(source.name, *target)

@@ -19,6 +19,8 @@ from opsin.core.storage import atomic_file, storage_errors
 from opsin.runtime.classifier import Prediction
 
 Form = Literal["jsonl", "csv", "parquet"]
+#: What a cell of a table may hold.
+Cell = str | float | bool | None
 
 FORMS: Final[tuple[Form, ...]] = ("jsonl", "csv", "parquet")
 #: How an image that cannot be read is spoken of where its answer would stand.
@@ -40,7 +42,7 @@ class ResultRow:
         label: The most probable class, whether or not the image looks like the training images.
         confidence: Its probability, 0 to 1.
         familiarity: How much the image is like the training images, -1 to 1; ``None`` where
-            the classifier cannot tell.
+            the classifier has no measure of it.
         rejected: Whether the answer is ``none of these``.
         top: The most probable classes with their probabilities, the best first.
         notes: What was done to the image beyond decoding and resizing.
@@ -223,7 +225,7 @@ class Results:
             "Give another file, and begin anew.",
         )
 
-    def _flat_rows(self) -> Iterator[dict[str, Any]]:
+    def _flat_rows(self) -> Iterator[dict[str, Cell]]:
         with self.rows.open("rb") as lines:
             for line in lines:
                 try:
@@ -254,7 +256,7 @@ class Results:
         return rows if made == key.hex() else None
 
 
-def flat(row: Mapping[str, Any], top: int) -> dict[str, Any]:
+def flat(row: Mapping[str, Any], top: int) -> dict[str, Cell]:
     """Return a row of JSON as the columns of a table.
 
     Example:
@@ -272,7 +274,7 @@ def flat(row: Mapping[str, Any], top: int) -> dict[str, Any]:
     return fields
 
 
-def _as_json(row: ResultRow) -> dict[str, Any]:
+def _as_json(row: ResultRow) -> dict[str, object]:
     return {
         "image": row.image,
         "answer": row.answer,
@@ -286,7 +288,7 @@ def _as_json(row: ResultRow) -> dict[str, Any]:
     }
 
 
-def _field(value: Any) -> str:
+def _field(value: Cell) -> str:
     """Return a field of a CSV file, in quotes where a reader would take it apart otherwise."""
     if value is None:
         return ""

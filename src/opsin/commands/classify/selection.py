@@ -14,7 +14,7 @@ _KEYS: Final = ("label", "answer")
 
 
 class Selection:
-    """Tells which rows are wanted.
+    """Selects the rows that are wanted.
 
     Args:
         where: Conditions ``label=CLASS`` (the most probable class) and ``answer=CLASS`` (which may
@@ -76,7 +76,7 @@ class Selection:
         return sorted(f"{key}={value}" for key, values in self._wanted.items() for value in values)
 
     def keeps(self, row: ResultRow) -> bool:
-        """Tell whether a row is wanted."""
+        """Return whether a row is wanted."""
         if row.confidence is not None and row.confidence < self.min_confidence:
             return False
         answer = UNREADABLE if row.error is not None else row.answer

@@ -45,7 +45,7 @@ By = Literal["copy", "link", "move"]
 # Reasons to end the work: they would meet every further image too.
 _DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _NO_LINKS: Final = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
-_TOLD: Final = 3
+_NAMED: Final = 3
 
 
 class Sorter:
@@ -56,7 +56,7 @@ class Sorter:
         by: Whether images are copied, linked or moved.
         answers: Every answer there may be, in the order of the journal's numbers.
         journal: What is done; open.
-        watcher: Is told what could not be placed.
+        watcher: Receives what could not be placed.
         sources: Folders that the user named as those the images are in.
 
     Raises:
@@ -206,7 +206,7 @@ class Sorter:
         return made and (done or only), None
 
     def has_inside(self, image: Unlabelled) -> bool:
-        """Tell whether an image lies in the folder, where sorted ones are found again."""
+        """Return whether an image lies in the folder, where sorted ones are found again."""
         return image.path is not None and os.path.realpath(image.path).startswith(self._inside)
 
     def place(self, images: Sequence[tuple[Unlabelled, str]], keep: Callable[[], None]) -> None:
@@ -228,10 +228,10 @@ class Sorter:
             try:
                 line = self._plan(image, folder, taken)
             except OSError as error:
-                self._tell(image.name, (error.strerror or str(error)).lower())
+                self._note_unplaced(image.name, (error.strerror or str(error)).lower())
                 continue
             if isinstance(line, str):
-                self._tell(image.name, line)
+                self._note_unplaced(image.name, line)
                 continue
             taken.add(line.target.casefold())
             planned.append((image, line))
@@ -297,7 +297,7 @@ class Sorter:
             return False
 
     def _act(self, image: Unlabelled, line: Line) -> bool:
-        """Do what a line says; tell whether it was done."""
+        """Do what a line says; return whether it was done."""
         folder, name = line.place
         source = Path(line.source or "")
         try:
@@ -316,7 +316,7 @@ class Sorter:
                     else:
                         move_file(Placement(parent, source.name), target, self._scratch)
         except FileExistsError:
-            self._tell(line.image, f"something else took the name {line.target} meanwhile")
+            self._note_unplaced(line.image, f"something else took the name {line.target} meanwhile")
             return False
         except OSError as error:
             if line.by == "link" and error.errno in _NO_LINKS:
@@ -328,15 +328,15 @@ class Sorter:
             if error.errno in _DISK:
                 with storage_errors(self.folder / line.target):
                     raise
-            self._tell(line.image, (error.strerror or str(error)).lower())
+            self._note_unplaced(line.image, (error.strerror or str(error)).lower())
             return False
         self.placed += 1
         return True
 
-    def _tell(self, name: str, reason: str) -> None:
+    def _note_unplaced(self, name: str, reason: str) -> None:
         """Say of the first few that they were not placed, and count the others."""
         self.unplaced += 1
-        if self.unplaced <= _TOLD:
+        if self.unplaced <= _NAMED:
             self.watcher.note(f"{name} was not placed: {reason}")
 
     def _mark(self, undone: list[str]) -> None:
@@ -347,7 +347,7 @@ class Sorter:
             self._log.append(*events)
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder, and release its lock."""
         self._held.close()
 
 

@@ -51,7 +51,7 @@ class Line:
         by: How; ``write`` for a member of an archive.
         size: Bytes.
         mtime_ns: When it was last written, in nanoseconds.
-        device: The file system it lies on; with ``inode`` what tells it from every other file.
+        device: The file system it lies on; with ``inode`` what identifies it among all files.
         inode: Its number there; 0 for a member of an archive.
     """
 
@@ -69,7 +69,7 @@ class Line:
         """Return what a line of the file says.
 
         Raises:
-            TypeError: It is none of this command's: strangers write such files too.
+            TypeError: It was not written by this command.
             ValueError: Likewise.
         """
         line = cls(**content)
@@ -96,7 +96,7 @@ class Line:
         return tuple(self.target.split("/"))
 
     def looks_done(self, target: Placement) -> bool:
-        """Tell whether what lies at the target is this image."""
+        """Return whether what lies at the target is this image."""
         try:
             there = target.stat()
         except OSError:
@@ -109,7 +109,7 @@ class Line:
         return self.is_like(there) and self.by != "link"
 
     def is_like(self, found: os.stat_result) -> bool:
-        """Tell by its size and time whether a file may be the image as it was, or its copy."""
+        """Return whether a file has the size and time of the image as it was."""
         return abs(found.st_mtime_ns - self.mtime_ns) <= _CLOCK and found.st_size == self.size
 
 
@@ -148,7 +148,7 @@ class UndoFile:
     def __init__(self, folder: ClosedFolder) -> None:
         self.folder, self.path = folder, folder.path / UNDO
         self.log = EventLog(folder, UNDO)
-        #: Whether somebody began to take images back.
+        #: Whether an `unsort` has begun.
         self.taken_back = False
         try:
             if not folder.has(UNDO):

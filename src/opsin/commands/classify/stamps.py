@@ -42,7 +42,7 @@ class Stamps:
             file.truncate(records * _SIZE)
 
     def blocks(self, size: int) -> Iterator[NDArray[np.uint64]]:
-        """Yield them, so many at a time."""
+        """Yield them, ``size`` at a time."""
         with self._folder.open(self._name) as file:
             while content := file.read(size * _SIZE):
                 yield np.frombuffer(content, "<u8").astype(np.uint64)
@@ -54,16 +54,16 @@ class Stamps:
             left = left[self._file.write(left) or 0 :]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 def stamp_of(image: Unlabelled, key: bytes) -> int:
-    """Return what tells an image from another one of its name; `UNKNOWN` where nothing does.
+    """Return what distinguishes an image from another of its name; `UNKNOWN` where nothing does.
 
     Args:
         image: Where it is, or its content.
-        key: The journal's, so that nobody can make two that share it.
+        key: The journal's, so that no two can be made that share it.
     """
     if image.path is not None:
         try:

@@ -85,7 +85,7 @@ def unsort(
     Args:
         folder: The sorted folder.
         source: One folder or several that the images came from, where this account does not know.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress.
 
     Raises:
         RecipeError: Nothing was sorted into it, it names places where this account sorted nothing,
@@ -193,8 +193,8 @@ class _Unsorting:
 
         Args:
             line: What was done.
-            sure: Whether it was done for certain, so that what lies there is the image even where
-                somebody worked on it since.
+            sure: Whether it was done for certain, so that what lies there is the image even if
+                it was edited since.
         """
         answer, name = line.place
         with ExitStack() as stack:
@@ -254,13 +254,13 @@ def _same_content(one: Placement, other: Placement) -> bool:
 
 
 def _is_back(source: Placement, target: Placement) -> bool:
-    """Tell whether a moved image lies where it came from too, as a second name or a copy."""
-    # A symbolic link that somebody left there leads to the only one that there is.
+    """Return whether a moved image lies where it came from too, as a second name or a copy."""
+    # A symbolic link that was left there leads to the only copy.
     return stat.S_ISREG(source.stat().st_mode) and _same_content(source, target)
 
 
 def _is_there(line: Line, source: Placement, target: Placement) -> bool:
-    """Tell whether the image that a copy or a link was made of is still where it was."""
+    """Return whether the image that a copy or a link was made of is still where it was."""
     try:
         found, copy = source.stat(), target.stat()
         linked = stat.S_ISLNK(found.st_mode)

@@ -25,9 +25,9 @@ from opsin.runtime.classifier import NONE_OF_THESE, Classifier, Prediction
 # Answers are written at least this often: images, and seconds.
 _BATCH: Final = 256
 _OFTEN: Final = 0.5
-# Seconds between two lines where nobody knows how many images there are.
+# Seconds between two lines where the number of images is unknown.
 _SILENCE: Final = 10.0
-_TOLD: Final = 3
+_NAMED: Final = 3
 
 
 class Work:
@@ -39,7 +39,7 @@ class Work:
         selection: Which of them.
         journal: What is done; open.
         reject: Whether strange images are answered by ``none of these``.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Work:
         self._stamps: dict[str, int] = {}
         self._written = self._said = time.monotonic()
         self._passed = self._unreadable = self._inside = 0
-        # How many images there are, where anybody can tell.
+        # How many images there are, where that is known.
         self._total: int | None = None
         self._one_at_a_time = threading.Lock()
         self._over = threading.Event()
@@ -102,7 +102,7 @@ class Work:
                 "where sorted ones go; "
                 "they were passed over"
             )
-        if self._unreadable > _TOLD:
+        if self._unreadable > _NAMED:
             watcher.note(
                 f"{counted(self._unreadable, 'file')} could not be read; their rows in "
                 f"{self.results.out} say why"
@@ -112,7 +112,7 @@ class Work:
         answers = classify_stream(classifier, self._not_done(stream), as_is=as_is, tta=tta)
         noted = noting_looks(answers, classifier, self.watcher)
         try:
-            # The stream first: somebody may be waiting for a name on standard input.
+            # The stream first: a thread may be waiting for a name on standard input.
             with (
                 closing(cast("Generator[Any]", answers)),
                 closing(noted),
@@ -145,7 +145,7 @@ class Work:
                     try:
                         if self._batch:
                             self._write()
-                    except Exception as error:  # noqa: BLE001  it is raised by whoever waits
+                    except Exception as error:  # noqa: BLE001  raised in the waiting thread
                         self._failure = error
                         stream.close()
                         return
@@ -173,7 +173,7 @@ class Work:
                     self._passed += 1
         except SourceError:
             moved = self.sorter is not None and self.sorter.by == "move" and self.journal.resumed
-            # A folder from which all images were moved holds none, as it should.
+            # A folder from which all images were moved holds none, as expected.
             if found or not moved or stream.kind != "folder":
                 raise
 
@@ -189,7 +189,7 @@ class Work:
         row = row_of(image.name, answer, self.results.top, reject=self.reject)
         if row.error is not None:
             self._unreadable += 1
-            if self._unreadable <= _TOLD:
+            if self._unreadable <= _NAMED:
                 self.watcher.note(f"{row.image}: {row.error}")
         self._batch.append((image, row))
         if len(self._batch) >= _BATCH or time.monotonic() - self._written >= _OFTEN:

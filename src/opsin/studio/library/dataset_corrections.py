@@ -87,7 +87,7 @@ class Corrections:
         """Return the class of each image that was corrected, by row; ``None`` is left out.
 
         Raises:
-            SourceError: The file was damaged by somebody.
+            SourceError: The file is damaged.
         """
         with self._held():
             return dict(self._now)
@@ -195,7 +195,7 @@ class Corrections:
         """Return each image's class with its correction, -1 where it is left out: ``int64[N]``.
 
         Raises:
-            SourceError: The file was damaged by somebody.
+            SourceError: The file is damaged.
         """
         numbers = {name: label for label, name in enumerate(self._classes)}
         labels = self._own.copy()
@@ -299,7 +299,7 @@ class Corrections:
             yield
 
     def _read(self) -> None:
-        """Read both files; where somebody else wrote the table, nothing can be taken back."""
+        """Read both files; where the table was edited elsewhere, nothing can be undone."""
         self._now, self._strange = _as_training_reads(self.path, self._opened)
         if self.path.is_file():
             self._count(self._now)
@@ -342,7 +342,7 @@ class Corrections:
         return found
 
     def _state(self, now: Mapping[int, str | None]) -> str:
-        """Return what tells one state of the table from another, whatever the rows are today."""
+        """Return a digest of the table's state, whatever the rows are today."""
         opened = self._opened
         content = sorted((opened.digest(row), opened.name(row), now[row] or "") for row in now)
         return hashlib.blake2s(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
