@@ -42,8 +42,10 @@ def fitted(name: str, classes: int, **options: Any) -> tuple[Fitted, FitProgress
     half = len(labels) // 2
     train, val = (TrainingRows(pooling.rows_of(images[part]), labels[part])
                   for part in (slice(None, half), slice(half, None)))  # fmt: skip
-    told = FitProgress()
-    return fit(model, pooling, train, val, classes=classes, seed=0, threads=1, told=told), told
+    progress = FitProgress()
+    return fit(
+        model, pooling, train, val, classes=classes, seed=0, threads=1, progress=progress
+    ), progress
 
 
 def metadata(classes: int, written: Written) -> Metadata:
@@ -144,7 +146,7 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
     pooling = Pooling.to_fit(SHAPE, 32)
     examples = TrainingRows(pooling.rows_of(images), labels)
     model = fit(Knn(neighbours=3), pooling, examples, examples, classes=2, seed=0,
-                threads=1, told=FitProgress())  # fmt: skip
+                threads=1, progress=FitProgress())  # fmt: skip
     content = content_of(model)
     # The same images in another order: others of the copies vote.
     model.estimator.fit(model.project(examples.features)[::-1], labels[::-1])
@@ -162,7 +164,7 @@ def test_boosting_begins_with_how_common_each_class_is(classes: int) -> None:
     pooling = Pooling.to_fit(SHAPE, 32)
     examples = TrainingRows(pooling.rows_of(images[rare]), labels[rare])
     model = fit(Boosting(trees=1), pooling, examples, examples,
-                classes=classes, seed=0, threads=1, told=FitProgress())  # fmt: skip
+                classes=classes, seed=0, threads=1, progress=FitProgress())  # fmt: skip
     assert check_parity(opened(content_of(model)), model, images) < 1e-6
 
 
@@ -180,11 +182,11 @@ def test_the_least_share_changes_no_answer_by_much(classes: int) -> None:
 
 @pytest.mark.parametrize("name", ["forest", "hist-gradient-boosting"])
 def test_growing_models_tell_their_figures_as_they_grow(name: str) -> None:
-    model, told = fitted(name, 3, trees=25)
-    steps = [told.steps.get() for _ in range(told.steps.qsize())]
+    model, progress = fitted(name, 3, trees=25)
+    steps = [progress.steps.get() for _ in range(progress.steps.qsize())]
     assert [step.epoch for step in steps] == [10, 20, 25]
     assert [step.best for step in steps] == [False, False, True]
-    assert told.done == work_of(model.recipe)[0] == 25
+    assert progress.done == work_of(model.recipe)[0] == 25
     images, labels = noisy_images(120, 3)
     answers = model.probabilities(model.embedding(images[60:]))
     assert steps[-1].val_accuracy == np.mean(answers.argmax(axis=1) == labels[60:])

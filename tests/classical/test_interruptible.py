@@ -20,7 +20,7 @@ def step(number: int) -> Epoch:
 
 
 class Listener(Notes):
-    """Keeps who told it, and how far the work was."""
+    """Keeps which thread called it, and how far the work was."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ class Listener(Notes):
 
 
 def test_steps_and_the_result_come_through_in_order_and_from_this_thread() -> None:
-    def work(told: FitProgress) -> str:
+    def work(progress: FitProgress) -> str:
         for number in (1, 2):
-            told.step(step(number))
-            told.advance(number)
+            progress.step(step(number))
+            progress.advance(number)
         return "fitted"
 
     listener = Listener()
@@ -55,7 +55,7 @@ def test_steps_and_the_result_come_through_in_order_and_from_this_thread() -> No
 
 
 def test_an_error_comes_through() -> None:
-    def work(told: FitProgress) -> None:
+    def work(progress: FitProgress) -> None:
         raise ValueError("too few images")
 
     listener = Listener()
@@ -71,11 +71,11 @@ def test_a_stop_leaves_a_call_that_does_not_listen() -> None:
     ended = threading.Event()
     went_on: list[bool] = []
 
-    def work(told: FitProgress) -> None:
+    def work(progress: FitProgress) -> None:
         stop.set()
         over.wait(60)
         try:
-            told.advance(1)
+            progress.advance(1)
             went_on.append(True)
         finally:
             ended.set()
@@ -100,7 +100,7 @@ def test_there_is_a_sign_of_life_while_nothing_is_told() -> None:
 
     listener = Enough()
     run_interruptible(
-        lambda told: over.wait(60), what="Fit", total=1, unit="fits", watcher=listener,
+        lambda progress: over.wait(60), what="Fit", total=1, unit="fits", watcher=listener,
         stop=threading.Event(),
     )  # fmt: skip
     assert len(listener.heard) >= 3

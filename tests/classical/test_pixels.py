@@ -38,9 +38,11 @@ def test_reading_in_blocks_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("opsin.classical.pixels._BLOCK", 3 * 16)
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
     rows = np.array([9, 0, 4, 5, 1, 2, 3])
-    pooling, told = Pooling.to_fit((4, 4, 1), 32), list[int]()
-    assert np.array_equal(pooling.read(images, rows, told.append), pooling.rows_of(images[rows]))
-    assert told == [3, 6, 7]
+    pooling, progress = Pooling.to_fit((4, 4, 1), 32), list[int]()
+    assert np.array_equal(
+        pooling.read(images, rows, progress.append), pooling.rows_of(images[rows])
+    )
+    assert progress == [3, 6, 7]
 
 
 def test_a_rare_class_keeps_an_image() -> None:

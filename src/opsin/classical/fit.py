@@ -31,7 +31,7 @@ except ImportError as error:
 _ITERATIONS: Final = 200
 # Trees, or rounds, between two looks at the validation images.
 _STEP: Final = 10
-# Training images whose figures are told: all of them would take as long as the fitting.
+# Training images that figures are computed on: all of them would take as long as the fitting.
 _SAMPLE: Final = 2_000
 # Megabytes of kernel values that libsvm keeps.
 _KEPT: Final = 500
@@ -98,7 +98,7 @@ class Fitted:
 
 
 def work_of(model: Logistic | Forest | Knn | Svm | Boosting) -> tuple[int, str]:
-    """Return how many units of work a model's fitting tells of, and what these are.
+    """Return how many units of work a model's fitting reports, and what these are.
 
     Example:
         >>> work_of(Forest(trees=50))
@@ -124,7 +124,7 @@ def fit(
     classes: int,
     seed: int,
     threads: int,
-    told: FitProgress,
+    progress: FitProgress,
 ) -> Fitted:
     """Fit a model.
 
@@ -132,11 +132,11 @@ def fit(
         model: Which one, with its options.
         pooling: How the images became numbers.
         train: What it is fitted to; every class is there.
-        val: What forests and boosting tell their figures of as they grow.
+        val: What forests and boosting are evaluated on as they grow.
         classes: K.
         seed: Decides what is drawn at random.
         threads: Threads of a forest.
-        told: Is told how far the fitting is.
+        progress: Gets how far the fitting is.
     """
     projection = None
     if isinstance(model, Knn | Svm):
@@ -146,9 +146,9 @@ def fit(
         train = TrainingRows(projection.transform(train.features), train.labels)
     match model:
         case Logistic():
-            estimator = _logistic(model, train, told)
+            estimator = _logistic(model, train, progress)
         case Forest():
-            estimator = _forest(model, train, val, seed=seed, threads=threads, told=told)
+            estimator = _forest(model, train, val, seed=seed, threads=threads, progress=progress)
         case Knn():
             # More neighbours than images there are none.
             count = min(model.neighbours, len(train.labels))
@@ -157,16 +157,16 @@ def fit(
         case Svm():
             estimator = _svm(model, train)
         case Boosting():
-            estimator = _boosting(model, train, val, seed, told)
-    told.advance(work_of(model)[0])
+            estimator = _boosting(model, train, val, seed, progress)
+    progress.advance(work_of(model)[0])
     return Fitted(model, pooling, projection, estimator, train.labels, classes)
 
 
 class _Iterations:
     """Counts iterations of L-BFGS; scikit-learn calls it (`sklearn.callback.FitCallback`)."""
 
-    def __init__(self, told: FitProgress) -> None:
-        self._told = told
+    def __init__(self, progress: FitProgress) -> None:
+        self._progress = progress
         self._done = 0
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -176,17 +176,17 @@ class _Iterations:
         """Nothing is to be taken down."""
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Nothing is to be told yet."""
+        """Nothing to report yet."""
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:  # noqa: ARG002
         """Tell that one more is done."""
         self._done += 1
-        self._told.advance(min(self._done, _ITERATIONS))
+        self._progress.advance(min(self._done, _ITERATIONS))
 
 
-def _logistic(model: Logistic, train: TrainingRows, told: FitProgress) -> Any:
+def _logistic(model: Logistic, train: TrainingRows, progress: FitProgress) -> Any:
     estimator = LogisticRegression(C=model.c, max_iter=_ITERATIONS)
-    estimator.set_callbacks(_Iterations(told))
+    estimator.set_callbacks(_Iterations(progress))
     with warnings.catch_warnings():
         # Stopped before the optimum it is as good, and simpler; the report states the iterations.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -208,13 +208,13 @@ def _forest(
     *,
     seed: int,
     threads: int,
-    told: FitProgress,
+    progress: FitProgress,
 ) -> Any:
     """Grow a forest a few trees at a time, which are the trees that would grow at once."""
     estimator = RandomForestClassifier(
         max_leaf_nodes=model.leaves, random_state=seed, n_jobs=threads, warm_start=True
     )
-    steps = _Steps(model, len(train.labels), told)
+    steps = _Steps(model, len(train.labels), progress)
     sample = train.some()
     while steps.done < model.trees:
         estimator.set_params(n_estimators=min(model.trees, steps.done + _STEP))
@@ -228,15 +228,15 @@ def _forest(
 
 
 def _boosting(
-    model: Boosting, train: TrainingRows, val: TrainingRows, seed: int, told: FitProgress
+    model: Boosting, train: TrainingRows, val: TrainingRows, seed: int, progress: FitProgress
 ) -> Any:
-    steps = _Steps(model, len(train.labels), told)
+    steps = _Steps(model, len(train.labels), progress)
     figures: list[tuple[float, float]] = []
 
     def look_on(estimator: Any, features: Any, labels: Any) -> float:
         """Is called each round, for a sample of the training images, then for validation."""
         done = estimator.n_iter_
-        told.advance(done)
+        progress.advance(done)
         if done and (done % _STEP == 0 or done == model.trees):
             figures.append(figures_of(estimator.predict_proba(features), labels))
         if len(figures) == 2:
@@ -249,7 +249,7 @@ def _boosting(
         max_leaf_nodes=model.leaves,
         learning_rate=model.rate,
         random_state=seed,
-        # The one way to be told of each round; it is never stopped early.
+        # The only hook that is called in each round; the fitting is never stopped early.
         early_stopping=True,
         scoring=look_on,
         n_iter_no_change=model.trees + 1,
@@ -258,20 +258,20 @@ def _boosting(
 
 
 class _Steps:
-    """Tells the figures of a growing model from time to time."""
+    """Reports the figures of a growing model from time to time."""
 
-    def __init__(self, model: Forest | Boosting, images: int, told: FitProgress) -> None:
+    def __init__(self, model: Forest | Boosting, images: int, progress: FitProgress) -> None:
         self.done = 0
         self._total = model.trees
         self._rate = model.rate if isinstance(model, Boosting) else 0.0
         self._images = images
-        self._told = told
+        self._progress = progress
         self._at = time.perf_counter()
 
     def finished(self, done: int, train: tuple[float, float], val: tuple[float, float]) -> None:
         """Tell how good the model is after ``done`` trees or rounds: loss and accuracy."""
         seconds = time.perf_counter() - self._at
-        self._told.step(
+        self._progress.step(
             Epoch(
                 epoch=done,
                 epochs=self._total,
@@ -287,7 +287,7 @@ class _Steps:
             )
         )
         self.done = done
-        self._told.advance(done)
+        self._progress.advance(done)
         self._at = time.perf_counter()
 
 

@@ -1,4 +1,4 @@
-"""A long call that cannot be interrupted, while somebody sees to the signs of life."""
+"""A long call that cannot be interrupted, with its progress reported from another thread."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LOOK: Final = 0.2
 
 
 class _Unwanted(BaseException):
-    """Ends the call from inside; nobody waits for it any more."""
+    """Ends the call from inside, since its result is no longer wanted."""
 
 
 class FitProgress:
-    """What the call says while it goes on, from its own thread."""
+    """The progress of a call, reported from its own thread."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -45,18 +45,18 @@ class _Call(threading.Thread, Generic[T]):
     """The thread that makes the call."""
 
     def __init__(self, work: Callable[[FitProgress], T]) -> None:
-        # A daemon: the process must not wait for arithmetic that nobody wants.
+        # A daemon: the process must not wait for a result that is not wanted.
         super().__init__(name="opsin-fit", daemon=True)
         self._work = work
-        self.told = FitProgress()
+        self.progress = FitProgress()
         self.result: list[T] = []
         self.error: BaseException | None = None
 
     def run(self) -> None:
         with contextlib.suppress(_Unwanted):
             try:
-                self.result.append(self._work(self.told))
-            except Exception as error:  # noqa: BLE001  raised again where somebody can see it
+                self.result.append(self._work(self.progress))
+            except Exception as error:  # noqa: BLE001  raised again in the caller's thread
                 self.error = error
 
 
@@ -74,11 +74,11 @@ def run_interruptible(
     scikit-learn spends minutes inside one call, in which Python sees no Ctrl-C.
 
     Args:
-        work: The call; it is given what to tell its progress to.
+        work: The call; it reports its progress to what it is given.
         what: What it is called while it goes on.
         total: How many units there are.
         unit: What these are.
-        watcher: Is told, from the thread that waits.
+        watcher: Gets the progress, from the thread that waits.
         stop: Asks for an end.
 
     Raises:
@@ -86,8 +86,8 @@ def run_interruptible(
         Exception: What the call has raised.
 
     Example:
-        >>> run_interruptible(lambda told: 7, what="Fit", total=1, unit="steps", watcher=Watcher(),
-        ...          stop=threading.Event())
+        >>> run_interruptible(lambda progress: 7, what="Fit", total=1, unit="steps",
+        ...                   watcher=Watcher(), stop=threading.Event())
         7
     """
     call, pace = _Call(work), Pace(total)
@@ -98,22 +98,22 @@ def run_interruptible(
             call.join(_LOOK)
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C during a fitting, which cannot be left half done")
-            _pass_on(call.told, watcher, pace, total)
-        _pass_on(call.told, watcher, pace, total)
+            _pass_on(call.progress, watcher, pace, total)
+        _pass_on(call.progress, watcher, pace, total)
     finally:
-        call.told.unwanted.set()
+        call.progress.unwanted.set()
         watcher.end()
     if call.error is not None:
         raise call.error
     return call.result[0]
 
 
-def _pass_on(told: FitProgress, watcher: Watcher, pace: Pace, total: int) -> None:
-    pace.saw(told.done)
-    figures = {"share": min(1.0, told.done / total)}
+def _pass_on(progress: FitProgress, watcher: Watcher, pace: Pace, total: int) -> None:
+    pace.saw(progress.done)
+    figures = {"share": min(1.0, progress.done / total)}
     if pace.speed is not None and pace.left is not None:
         figures |= {"left": pace.left, "speed": pace.speed}
-    watcher.advance(told.done, **figures)
+    watcher.advance(progress.done, **figures)
     with contextlib.suppress(queue.Empty):
         while True:
-            watcher.epoch(told.steps.get_nowait())
+            watcher.epoch(progress.steps.get_nowait())

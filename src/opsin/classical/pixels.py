@@ -88,28 +88,28 @@ class Pooling:
         self,
         images: Images,
         rows: NDArray[np.int64],
-        told: Callable[[int], None] = lambda _: None,
+        progress: Callable[[int], None] = lambda _: None,
     ) -> NDArray[np.float32]:
         """Return the numbers of some rows of a dataset, read block by block.
 
         Args:
             images: ``uint8[N, H, W, C]``
             rows: Which of them, ``int64[M]``.
-            told: Is told how many are read.
+            progress: Is called with the number of rows that are read.
         """
         found = np.empty((len(rows), self.features), np.float32)
         size = max(1, _BLOCK // math.prod(images.shape[1:]))
         for start in range(0, len(rows), size):
             block = rows[start : start + size]
             found[start : start + len(block)] = self.rows_of(images[block])
-            told(start + len(block))
+            progress(start + len(block))
         return found
 
 
 def drawn(
     rows: NDArray[np.int64], labels: NDArray[np.int64], most: int, seed: int
 ) -> NDArray[np.int64]:
-    """Return at most so many rows, each class at its share and with one row at least.
+    """Return at most ``most`` rows, each class at its share and with one row at least.
 
     Args:
         rows: ``int64[N]``

@@ -90,7 +90,7 @@ def compare(
     if baselines is None:
         found = workflow.compare(*(runs or ()), **given)
     else:
-        from opsin.commands.baselines import compare_baselines  # noqa: PLC0415
+        from opsin.commands.baselines import compare_baselines  # noqa: PLC0415  trains
 
         found = compare_baselines(baselines, *(runs or ()), **given)
     if as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import counted, plus_minus
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import class_table, confusions, corrected_in_words, for_people
@@ -42,7 +43,6 @@ def evaluate(
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
     from opsin.commands.evaluate import evaluate_file  # noqa: PLC0415  scipy takes a while to load
-    from opsin.commands.test_set_usage import looks_in_words  # noqa: PLC0415
 
     figures = evaluate_file(model, source, tta=tta, watcher=for_people(quiet=quiet), **data_options)
     if as_json:

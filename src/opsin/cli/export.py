@@ -9,6 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.output import console, print_json
+from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import file_size
 from opsin.report.terminal import for_people, printable
 
@@ -46,7 +47,6 @@ def export(
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
     """
     from opsin.commands.export.export import export_model  # noqa: PLC0415  needs the ONNX library
-    from opsin.commands.test_set_usage import looks_in_words  # noqa: PLC0415
 
     shipped = export_model(
         model, to, out=out, force=force, data=data or (), watcher=for_people(quiet=quiet)

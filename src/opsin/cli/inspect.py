@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
+from opsin.cli.inspect_output import show
 from opsin.cli.output import console, print_json
 from opsin.report.terminal import for_people
 
@@ -136,8 +137,6 @@ def inspect(
     if as_json:
         print_json(found.to_json())
     else:
-        from opsin.cli.inspect_output import show  # noqa: PLC0415
-
         show(console(), found, label)
     if open_page and found.page is not None:
         typer.launch(found.page.absolute().as_uri())

@@ -162,7 +162,7 @@ def _views(found: Insight) -> Table:
 
 
 def _decision(decision: Decision, found: Insight) -> str:
-    from opsin.report.inside.decision_sections import (  # noqa: PLC0415
+    from opsin.report.inside.decision_sections import (  # noqa: PLC0415  loads jinja2
         METHODS,
         counterfactual_words,
         neighbours_words,

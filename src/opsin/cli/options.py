@@ -23,7 +23,7 @@ _SOURCES = typer.Argument(
 
 def describe_sources() -> None:
     """Write the kinds of source into the help, which loads them all: only for who asks for it."""
-    from opsin.data.sources import kinds_in_words  # noqa: PLC0415
+    from opsin.data.sources import kinds_in_words  # noqa: PLC0415  all kinds
 
     _SOURCES.help = (
         f"Images with labels: {kinds_in_words()}; several are joined. A folder holds a sub-folder "

@@ -10,8 +10,8 @@ from typing import Any
 from opsin.core.errors import OpsinError
 from opsin.report.terminal import COMMANDS, UNWRAPPED, PlainLines, printable
 
-#: Set once a verb has itself told that Ctrl-C ended it, and what it kept.
-STOP_TOLD = threading.Event()
+#: Set once a verb has itself said that Ctrl-C ended it, and what it kept.
+STOP_SAID = threading.Event()
 
 
 def console() -> PlainLines:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from opsin.cli import options
-from opsin.cli.output import STOP_TOLD, console, encoded, print_json
+from opsin.cli.output import STOP_SAID, console, encoded, print_json
 from opsin.commands.answer_figure import check_drawing, draw_prediction
 from opsin.commands.classify.classify import Classified, classify
 from opsin.commands.classify.each import (
@@ -160,7 +160,7 @@ def predict(
         where=where or (), min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta
     )
     if into_files:
-        with _stop_was_told():
+        with _silent_stop():
             done = classify(
                 classifier, stream, out=out, sort_into=sort_into, sort_by=by, top=top,
                 watcher=watcher, **chosen,
@@ -210,12 +210,12 @@ def _check_places(plot: Path | None, sort_into: Path | None, by: str, *, into_fi
 
 
 @contextlib.contextmanager
-def _stop_was_told() -> Iterator[None]:
-    """Exit on Ctrl-C without a further word: what is kept, and how to go on, was told."""
+def _silent_stop() -> Iterator[None]:
+    """Exit on Ctrl-C without a further word: `classify` has said what is kept, and how to go on."""
     try:
         yield
     except KeyboardInterrupt:
-        STOP_TOLD.set()
+        STOP_SAID.set()
         raise typer.Exit(130) from None
 
 
@@ -234,12 +234,12 @@ class _AnswerPrinter:
         self.failures: list[str] = []
 
     def fail(self, error: OpsinError) -> None:
-        """Tell of an error, and remember it."""
+        """Print an error, and remember it."""
         self.failures.append(str(error))
         sys.stderr.write(f"opsin: {printable(str(error))}\n")
 
     def noted(self, answers: Iterable[Answered]) -> Iterator[Prediction]:
-        """Yield the answers that there are; tell of the others, and draw what is to be drawn."""
+        """Yield the answers that there are; print the errors, and draw what is to be drawn."""
         drawn = 0
         for image, answer in answers:
             if isinstance(answer, ImageError):

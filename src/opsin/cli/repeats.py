@@ -75,7 +75,7 @@ def _remark(row: RepeatedRun) -> str:
 
 
 def _meaning(found: Repeats) -> list[str]:
-    """Say in words what the figures are, so that nobody takes them for more."""
+    """Say in words what the figures are, and what they are not."""
     summary = found.summary
     rows = summary.runs
     whole = [row for row in rows if not row.stopped]

@@ -11,6 +11,7 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Report
+from opsin.report.doubts import labels_grounds, labels_title
 from opsin.report.terminal import for_people, printable
 
 RunPath = Annotated[
@@ -57,7 +58,6 @@ def report(
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
     """
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
-    from opsin.report.doubts import labels_grounds, labels_title  # noqa: PLC0415
 
     page = write_report(
         run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from opsin.cli.output import STOP_TOLD, console, print_json
+from opsin.cli.output import STOP_SAID, console, print_json
 from opsin.commands.runs import Run
 from opsin.core.artifacts.run_report import Report
 from opsin.report.terminal import class_table
@@ -29,7 +29,7 @@ def tell_run(run: Run, *, as_json: bool) -> None:
         if training.stopped:
             screen.print(f"Go on     opsin resume {run.path}", markup=False, soft_wrap=True)
     if training.stopped:
-        STOP_TOLD.set()
+        STOP_SAID.set()
         raise typer.Exit(130)
     if training.diverged:
         raise typer.Exit(1)

@@ -103,7 +103,7 @@ def _keep(
 
 
 def _with_name(row: dict[str, Any]) -> str:
-    """Return the directory, below it the name that somebody gave."""
+    """Return the directory, below it the name that the user gave."""
     name = escape(printable(row["name"] or ""))
     return escape(row["run"]) + (f"\n[dim]{name}[/dim]" if name else "")
 

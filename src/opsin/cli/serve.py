@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options, server_options
-from opsin.cli.output import STOP_TOLD
+from opsin.cli.output import STOP_SAID
 from opsin.core.events import WatcherGroup
 from opsin.report.terminal import for_people
 from opsin.server import serve as run_server
@@ -41,5 +41,5 @@ def serve(
     try:
         run_server(models, ServerSettings(**settings), watcher=watcher)
     except KeyboardInterrupt:  # the usual way to end it, and everything accepted is answered
-        STOP_TOLD.set()
+        STOP_SAID.set()
         raise typer.Exit(130) from None

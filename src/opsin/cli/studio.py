@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from opsin.cli import options, server_options
-from opsin.cli.output import STOP_TOLD, print_json
+from opsin.cli.output import STOP_SAID, print_json
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
 from opsin.studio.studio_settings import StudioSettings
@@ -61,5 +61,5 @@ def studio(
             announce=(lambda address: print_json({"url": address})) if as_json else None,
         )
     except KeyboardInterrupt:  # the usual way to end it, and nothing is lost
-        STOP_TOLD.set()
+        STOP_SAID.set()
         raise typer.Exit(130) from None

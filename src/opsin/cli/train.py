@@ -9,7 +9,7 @@ import typer
 
 from opsin.classical.classical_recipe import MODELS
 from opsin.cli import options
-from opsin.cli.output import STOP_TOLD
+from opsin.cli.output import STOP_SAID
 from opsin.cli.recipe_file import merge_options, read_options
 from opsin.cli.run_output import tell_run
 from opsin.core.errors import RecipeError
@@ -119,7 +119,7 @@ def train(
                 param_hint="--plan",
             )
         from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
-        from opsin.commands.plan import plan as planned  # noqa: PLC0415
+        from opsin.commands.plan import plan as planned  # noqa: PLC0415  trains
 
         tell_plan(planned(source, quiet=quiet, **wanted), as_json=as_json)
         return
@@ -135,7 +135,7 @@ def _train_several(
     source: list[str], repeats: int, folds: int | None, *, as_json: bool, **given: Any
 ) -> None:
     from opsin.cli.repeats import tell_repeats  # noqa: PLC0415  loads what training needs
-    from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415
+    from opsin.commands.repeats import train_folds, train_repeats  # noqa: PLC0415  0.3 s
 
     if folds is None:
         found = train_repeats(source, repeats=repeats, **given)
@@ -147,7 +147,7 @@ def _train_several(
         )
     tell_repeats(found, as_json=as_json)
     if found.stopped:
-        STOP_TOLD.set()
+        STOP_SAID.set()
         raise typer.Exit(130)
     if found.diverged:
         raise typer.Exit(1)

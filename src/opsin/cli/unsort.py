@@ -37,8 +37,8 @@ def unsort(
 ) -> None:
     """Undo what `opsin predict --sort-into FOLDER` did.
 
-    Images that were moved go back to where they came from; copies and links go, if nobody changed
-    them since. What cannot be taken back stays, and is listed.
+    Images that were moved go back to where they came from; copies and links are removed, if they
+    have not changed since. What cannot be taken back stays, and is listed.
 
     Example: opsin unsort sorted
     """

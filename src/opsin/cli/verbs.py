@@ -14,7 +14,7 @@ import typer
 
 from opsin._version import __version__
 from opsin.cli.options import GroupedCommand, describe_sources
-from opsin.cli.output import STOP_TOLD, print_error, print_json_error
+from opsin.cli.output import STOP_SAID, print_error, print_json_error
 from opsin.core.errors import OpsinError
 
 
@@ -70,24 +70,24 @@ _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 def run() -> int:
     """Run the verb that was asked for and return the exit status."""
-    # Pillow's doubts about a file's tags: what cannot be read is told with its reason anyway.
+    # Pillow's doubts about a file's tags: what cannot be read is reported with its reason anyway.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
     try:
         status: int = _application(sys.argv[1:])(standalone_mode=False) or 0
         # Typer turns Ctrl-C into this status and says nothing.
-        if status == 130 and not STOP_TOLD.is_set():
-            return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
+        if status == 130 and not STOP_SAID.is_set():
+            return _said(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
     except OpsinError as error:
-        return _told(error)
+        return _said(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _told(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
+        return _said(OpsinError("to finish", "Ctrl-C stopped it", "Run it again."), status=130)
     except MemoryError:
-        return _told(OpsinError("enough memory", "there was too little", "Give a smaller --size."))
+        return _said(OpsinError("enough memory", "there was too little", "Give a smaller --size."))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         what = f"{error.filename}: {reason}" if error.filename else reason
-        return _told(OpsinError("the system to do its part", what, "See to it and run it again."))
+        return _said(OpsinError("the system to do its part", what, "See to it and run it again."))
     except _UsageError as error:
         if "--json" in sys.argv:
             print_json_error("UsageError", "another command line", str(error), "See --help.")
@@ -96,7 +96,7 @@ def run() -> int:
     return status
 
 
-def _told(error: OpsinError, *, status: int = 1) -> int:
-    with contextlib.suppress(OSError):  # nobody may be listening any more
+def _said(error: OpsinError, *, status: int = 1) -> int:
+    with contextlib.suppress(OSError):  # the reader may have gone
         print_error(error)
     return status

@@ -30,7 +30,7 @@ from opsin.data.dataset import Dataset
 if TYPE_CHECKING:
     from opsin.classical.fit import Fitted
 
-# Training images whose figures are told, where a model has no steps of its own.
+# Training images that figures are computed on, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
 
 
@@ -191,18 +191,18 @@ def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> tuple[
     val = dataset.split.val
     recorder.begin("Pixels", len(job.rows) + len(val), "images")
 
-    def told(done: int) -> None:
+    def read(done: int) -> None:
         recorder.advance(done)
         if stop.is_set():
             raise KeyboardInterrupt("Ctrl-C while the images were read")
 
-    train = TrainingRows(pooling.read(dataset.images, job.rows, told), dataset.labels[job.rows])
+    train = TrainingRows(pooling.read(dataset.images, job.rows, read), dataset.labels[job.rows])
     checked = TrainingRows(pooling.read(dataset.images, val), dataset.labels[val])
     recorder.end()
     recorder.doing("the fitting")
     total, unit = work_of(model)
     fitted = run_interruptible(
-        lambda told: fit(
+        lambda progress: fit(
             model,
             pooling,
             train,
@@ -210,7 +210,7 @@ def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> tuple[
             classes=len(dataset.classes),
             seed=job.recipe.training.seed,
             threads=job.threads,
-            told=told,
+            progress=progress,
         ),
         what="Fit",
         total=total,

@@ -153,7 +153,7 @@ def _captum() -> Any:
     """Import Captum here: it takes a second, and brings matplotlib."""
     try:
         with _quiet():
-            import captum.attr  # noqa: PLC0415
+            import captum.attr  # noqa: PLC0415  1 s, and matplotlib
     except ImportError as error:
         raise MissingExtraError("heat maps by gradients", "train") from error
     return captum.attr

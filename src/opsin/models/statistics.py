@@ -1,4 +1,4 @@
-"""What a network is told of its training images beforehand."""
+"""Mean and deviation of the training images, which a network starts from."""
 
 from __future__ import annotations
 

@@ -30,11 +30,11 @@ from opsin.training.step import TrainStep
 _PLANNED: Final = 0.92
 # Sizes that come into question, as shares of the recipe's own filters or units.
 _SIZES: Final = (0.25, 0.5, 1, 1.5, 2)
-# A smaller network is taken where fewer epochs fit, a larger one where so many fit; more do not
+# A smaller network is taken where fewer epochs fit, a larger one where that many fit; more do not
 # pay. Epochs of a small set are short: it needs as many as make up the steps of the second line.
 _FEW, _PLENTY, _MOST = 5, 20, 100
 _FEW_STEPS, _PLENTY_STEPS, _MOST_STEPS = 400, 1_000, 3_000
-# A measurement takes so many seconds a size, or this share of the budget if that is less;
+# A measurement takes this number of seconds a size, or this share of the budget if that is less;
 # validation, which is less work on fewer images, is looked at for a quarter of that.
 _SECONDS, _SHARE, _VAL_SHARE = 1.0, 0.02, 0.25
 # Steps that do not count, since in the first ones memory is taken and kernels are chosen; and
@@ -71,7 +71,7 @@ def fit_budget(
         data: The images.
         device: Where to train.
         given: Names of the options that the user has given.
-        watcher: Is told how far the measurement is.
+        watcher: Gets how far the measurement is.
         measure: How long an epoch takes (default: `measure_epoch`).
 
     Returns:
@@ -117,7 +117,7 @@ class _EpochLimits:
     Args:
         least: Fewer are no training.
         few: With fewer, a smaller network is taken.
-        plenty: With so many, a larger network is tried.
+        plenty: With this number, a larger network is tried.
         most: More are not trained.
     """
 
@@ -159,7 +159,7 @@ class _Costs:
         seconds: The budget.
         recipe: What was asked for.
         measure: How long an epoch takes.
-        watcher: Is told how many were measured.
+        watcher: Gets how many were measured.
     """
 
     def __init__(self, seconds: float, recipe: Recipe, measure: Measure, watcher: Watcher) -> None:

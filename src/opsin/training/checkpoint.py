@@ -81,7 +81,7 @@ class Checkpoints:
 
     Args:
         folder: ``checkpoints/`` of the run.
-        tell: Is told, in a sentence, of a checkpoint that is damaged.
+        tell: Is called with a sentence about each damaged checkpoint.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -132,7 +132,7 @@ class Checkpoints:
         return safetensors.torch.load_file(weights), _place(weights)
 
     def newest(self) -> tuple[Tensors, TrainingState] | None:
-        """Return the newest whole checkpoint, or ``None``; damaged ones are told of."""
+        """Return the newest whole checkpoint, or ``None``; damaged ones are reported."""
         steps = self.steps()
         for step in steps:
             try:

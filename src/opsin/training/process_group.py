@@ -77,7 +77,7 @@ class ProcessGroup:
                 tensor.copy_(total.view_as(tensor))
 
     def any(self, *conditions: bool) -> tuple[bool, ...]:
-        """Tell of each condition whether it holds in any process, so that all decide alike."""
+        """Return for each condition whether it holds in any process, so that all decide alike."""
         if self.world == 1:
             return conditions
         import torch  # noqa: PLC0415  PyTorch

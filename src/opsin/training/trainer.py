@@ -29,9 +29,9 @@ _LOOK = 8
 _EXPLODED = 10.0
 # What the learning rate is multiplied by after a step back.
 _SLOWER = 0.1
-# Classes up to which each epoch's confusion matrix is told: more could not be read, and would fill
+# Classes up to which each epoch's confusion matrix is kept: more could not be read, and would fill
 # the disk.
-_TELLABLE = 50
+_KEPT_CLASSES = 50
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def fit(
         recipe: How, its ``balance`` decided.
         classes: K, the number of classes.
         checkpoints: Where its state is kept.
-        watcher: Is told of batches and epochs.
+        watcher: Gets batches and epochs.
         stop: Ends the training after the batch in hand when it is set, as Ctrl-C does.
         start: The state to go on from, as if it had never been left.
 
@@ -213,11 +213,11 @@ class _Training:
         self.judge(began, rate, speed)
 
     def judge(self, began: float, rate: float, speed: float) -> None:
-        """Validate, tell of the epoch, and move on to the next."""
+        """Validate, report the epoch, and move on to the next."""
         place, watcher = self.place, self.watcher
         watcher.doing("validation")
         counts = None
-        if self.classes <= _TELLABLE:
+        if self.classes <= _KEPT_CLASSES:
             counts = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         val_loss, val_accuracy = validate(self.stepper, self.val, counts)
         watcher.end()
