@@ -6,7 +6,7 @@ Each training is a process of its own. The first table sets the calibration erro
 on test images with the file's temperature beside those without. The second compares three ways
 to tell strange images from test images, by the area under the ROC curve: the largest
 probability, the energy (W. Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020)
-and the familiarity that the file answers with; blank, noise, text, drawings and digits are made
+and the OOD score that the file answers with; blank, noise, text, drawings and digits are made
 (opsin.evaluation.out_of_distribution), "near" are related things that were no class: the scans of
 digits for Fashion-MNIST, the seven other classes for three of CIFAR-10. Nothing here chose a
 threshold.
@@ -161,13 +161,13 @@ def _apart(run: opsin.Run, case: Case) -> dict[str, dict[str, float]]:
 def _scores(
     classifier: opsin.Classifier, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
-    values = classifier.layers(images, ["head", "probabilities", "familiarity"])
+    values = classifier.layers(images, ["head", "probabilities", "ood_score"])
     calibration = classifier.metadata.calibration
     temperature = calibration.temperature if calibration else 1.0
     return {
         "probability": values["probabilities"].max(axis=1),
         "energy": logsumexp(values["head"] / temperature, axis=1),
-        "familiarity": values["familiarity"],
+        "ood_score": -values["ood_score"],
     }
 
 

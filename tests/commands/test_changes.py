@@ -185,7 +185,7 @@ def test_runs_without_the_table_and_damaged_ones_say_so(tmp_path: Path, shapes: 
     for damaged in (b"", content[:-20], content.replace(b"digest", b"hash", 1), content + b"a,b\n",
                     b'name,label,part,digest\r\n"'):  # fmt: skip
         file.write_bytes(damaged)
-        with pytest.raises(RunError, match=r"images\.csv is damaged"):
+        with pytest.raises(RunError, match=r"pictures\.csv is damaged"):
             opsin.changes_since(run)
     file.unlink()
     with pytest.raises(RunError, match="made by an earlier Opsin"):

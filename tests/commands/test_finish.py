@@ -22,7 +22,7 @@ def test_what_the_report_says_is_in_the_file(run: opsin.Run) -> None:
     assert metadata.calibration is not None
     assert metadata.reject is not None
     assert report["calibration"]["temperature"] == metadata.calibration.temperature
-    assert report["reject"]["threshold"] == metadata.reject.threshold
+    assert report["reject"]["max_ood_score"] == metadata.reject.max_ood_score
     before, after = metadata.calibration.log_loss
     assert after <= before
     assert metadata.calibration.images == report["figures"]["val"]["images"]
@@ -38,7 +38,7 @@ def test_strange_images_are_refused_and_known_ones_seldom(run: opsin.Run) -> Non
     assert refused.mean() > 0.5
     assert run.figures["refused"]["share"] < 0.1
     kept = run.directory.load_arrays(run.directory.predictions)
-    assert len(kept["test_familiarity"]) == run.figures["images"]
+    assert len(kept["test_ood_score"]) == run.figures["images"]
 
 
 def test_none_of_these_is_an_answer_at_every_door(run: opsin.Run, cli: Cli, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_classifier_by_chance_says_nothing_of_strangers(
         write_run(tmp_path, "run", digits, answers_right(digits, 0.1), classifier=nearest_mean)
     )
     kept = RunPredictions.read(run).of("test")
-    kept = replace(kept, familiarity=np.ones(len(kept.rows), np.float32))
+    kept = replace(kept, ood_score=np.zeros(len(kept.rows), np.float32))
     found = look_deeper(Classifier(nearest_mean), digits, kept, Notes())
     assert found.strangers is None
     assert "it is right for" in found.too_weak

@@ -66,10 +66,10 @@ def test_the_split_that_was_used_is_kept(run: opsin.Run, digits: Any) -> None:
         assert np.array_equal(kept[part], digits.split.rows(part))
 
 
-def familiarity_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     (answers,) = run.classifier().iter_answers(images[..., None])
-    assert answers.familiarity is not None
-    return answers.familiarity
+    assert answers.ood_score is not None
+    return answers.ood_score
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -88,7 +88,7 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
     assert one.report["figures"]["val"] == two.report["figures"]["val"]
     for what in ("calibration", "reject"):
         assert one.report[what] == two.report[what] is not None
-    assert np.array_equal(familiarity_of(one, images[:9]), familiarity_of(two, images[:9]))
+    assert np.array_equal(ood_score_of(one, images[:9]), ood_score_of(two, images[:9]))
     assert one.accuracy > 0.9
     assert two.accuracy < 0.8
 

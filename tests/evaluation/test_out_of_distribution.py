@@ -22,9 +22,9 @@ def test_each_kind_has_images_of_the_size_asked_for(shape: tuple[int, int, int])
 
 
 def test_areas_and_shares() -> None:
-    known = np.array([0.5, 0.7, 0.9, 0.95], np.float32)
-    strange = {"far": np.array([0.1, 0.2], np.float32), "near": np.array([0.6, 0.8], np.float32)}
-    assert measure_strangers(known, strange, 0.55) == [
+    known = np.array([0.5, 0.3, 0.1, 0.05], np.float32)
+    strange = {"far": np.array([0.9, 0.8], np.float32), "near": np.array([0.4, 0.2], np.float32)}
+    assert measure_strangers(known, strange, 0.45) == [
         {"name": "far", "images": 2, "auroc": 1.0, "refused": 1.0},
         {"name": "near", "images": 2, "auroc": 5 / 8, "refused": 0.0},
     ]

@@ -103,7 +103,7 @@ def test_an_image_is_answered_and_explained(
     assert "the very image" in shown(browser)
     # The address alone brings it back, and another run answers the same image.
     browser.get(browser.current_url.replace(GOOD, BETTER))
-    until(browser, lambda: "Familiarity" in shown(browser) or one(browser, ".op-answer"))
+    until(browser, lambda: "OOD score" in shown(browser) or one(browser, ".op-answer"))
     calm(running, browser)
 
 

@@ -27,7 +27,7 @@ def test_numpy_reads_what_was_written_in_turns(
     arrays: dict[str, NDArray[Any]] = {
         "stage1.conv": random.standard_normal((rows, 2, 3), np.float32),
         "embedding": random.standard_normal((rows, 5), np.float32),
-        "familiarity": random.standard_normal(rows, np.float32),
+        "ood_score": random.standard_normal(rows, np.float32),
         "labels": random.integers(0, 9, rows),
         "names": np.array(["漢字", "a/b.png", "", "مرحبا", "\U0001f98b"] * 2)[:rows],
         "層": np.zeros((rows, 0), np.float32),

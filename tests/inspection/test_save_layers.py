@@ -67,8 +67,8 @@ def test_what_cannot_be_saved(tmp_path: Path, nearest_mean: Path, digits: Datase
 
 def test_an_output_that_an_older_file_lacks(tmp_path: Path) -> None:
     classifier, _, known = made(tmp_path)
-    with pytest.raises(ModelFileError, match="got 'familiarity'"):
-        save_layers(classifier, tmp_path / "raw.npz", ["familiarity"], known.images,
+    with pytest.raises(ModelFileError, match="got 'ood_score'"):
+        save_layers(classifier, tmp_path / "raw.npz", ["ood_score"], known.images,
                     image_names=known.names)  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def answers(
     path: Path, logits: NDArray[np.float32], seen: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = ["probabilities", "embedding", "familiarity"]
+    names = ["probabilities", "embedding", "ood_score"]
     found: list[NDArray[np.float32]] = session.run(names, {"logits": logits, "seen": seen})
     return found
 
@@ -65,19 +65,19 @@ def test_the_file_computes_what_was_measured(
     seen[0] = 0
     before = answers(path, logits, seen)
     assert before[0] == pytest.approx(softmax(logits, axis=1), abs=1e-6)
-    assert (before[2] == 0).all()
+    assert (before[2] == 1).all()
     known = ClassPrototypes.of(seen, random.integers(0, 3, 20), CLASSES)
     calibration = Calibration(temperature=temperature, images=20, log_loss=(1.0, 0.5))
     told = metadata.model_copy(update={"calibration": calibration})
     calibrated = Calibrated(temperature, known.scales, known.directions)
     path.write_bytes(finished(path.read_bytes(), told, calibrated))
-    probabilities, embedding, familiar = answers(path, logits, seen)
+    probabilities, embedding, scores = answers(path, logits, seen)
     assert probabilities == pytest.approx(softmax(logits / temperature, axis=1), abs=1e-5)
     assert (probabilities.argmax(axis=1) == before[0].argmax(axis=1)).all()
     assert np.array_equal(embedding, seen)
-    for one, other in zip(calibrated.answer(logits, seen), (probabilities, familiar), strict=True):
+    for one, other in zip(calibrated.answer(logits, seen), (probabilities, scores), strict=True):
         assert np.array_equal(one, other)
-    assert familiar == pytest.approx(known.familiarity(seen), abs=1e-6)
+    assert scores == pytest.approx(known.ood_score(seen), abs=1e-6)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     props = session.get_modelmeta().custom_metadata_map
     assert Metadata.from_props(props, "x") == told

@@ -38,7 +38,7 @@ def report_of(names: list[str], split: str = "test") -> Report:
                      "parameters": 5, "trainable": 4, "multiply_adds": 9},
         "file": {"bytes": 1000, "parity_images": 512, "difference": 2e-6},
         "calibration": {"temperature": 0.8, "images": 50, "log_loss": [0.3, 0.2]},
-        "reject": {"threshold": 0.5, "rate": 0.02, "images": 50},
+        "reject": {"max_ood_score": 0.5, "rate": 0.02, "images": 50},
         "failures": {"suspects": [], "suspected": 1,
                      "slices": slice_accuracy(right, {"brightness": light})},
         "layers": [], "seconds": {"train": 72.0},

@@ -233,7 +233,7 @@ def with_views(file: Path, folder: Path, **said: Any) -> Classifier:
     return Classifier(folder / "classifier.onnx")
 
 
-def test_views_that_helped_are_averaged_and_familiarity_is_not(
+def test_views_that_helped_are_averaged_and_ood_score_is_not(
     nearest_mean: Path, digits: Dataset, tmp_path: Path
 ) -> None:
     helped = {"images": 180, "gained": 9, "lost": 1, "p": 0.02, "helped": True}
@@ -248,7 +248,7 @@ def test_views_that_helped_are_averaged_and_familiarity_is_not(
         assert list(answer.probabilities.values()) == pytest.approx(wanted, abs=1e-6)
         assert answer.label == digits.classes[int(wanted.argmax())]
         assert answer == classifier.predict(digits.images[row], tta=True, name=str(row))
-        assert answer.familiarity == classifier.predict(digits.images[row]).familiarity
+        assert answer.ood_score == classifier.predict(digits.images[row]).ood_score
         assert answer.notes == ()
     plain = classifier.predict_prepared(prepared)
     assert any(one.confidence != two.confidence for one, two in zip(averaged, plain, strict=True))

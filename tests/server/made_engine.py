@@ -150,13 +150,13 @@ def write_refusing(path: Path, plain: Path, classes: Sequence[str] = ()) -> Path
     model = onnx.load_model(plain)
     graph = model.graph
     graph.node.append(
-        helper.make_node("ReduceMax", ["probabilities", "last"], ["familiarity"], keepdims=0)
+        helper.make_node("ReduceMax", ["probabilities", "last"], ["ood_score"], keepdims=0)
     )
     graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
-    graph.output.append(helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["N"]))
+    graph.output.append(helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]))
     props = {each.key: each.value for each in model.metadata_props}
     metadata = Metadata.from_props(props, "plain").model_copy(
-        update={"reject": Reject(threshold=0.2, rate=0.01, images=100)}
+        update={"reject": Reject(max_ood_score=0.8, rate=0.01, images=100)}
         | ({"classes": tuple(classes)} if classes else {})
     )
     helper.set_model_props(model, metadata.to_props())

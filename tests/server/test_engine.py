@@ -139,7 +139,7 @@ def same(answer: Result, expected: Prediction) -> bool:
     assert isinstance(answer, PredictResult)
     return (
         list(map(float, answer.probabilities)) == list(expected.probabilities.values())
-        and answer.familiarity == expected.familiarity
+        and answer.ood_score == expected.ood_score
         and answer.rejected == expected.rejected
         and answer.notes == expected.notes
     )

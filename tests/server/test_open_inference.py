@@ -57,7 +57,7 @@ def test_server_and_models_describe_themselves(client: Any, refusing: Path) -> N
         {"name": "embedding", "datatype": "FP32", "shape": [-1, 64]},
     ]
     model = client.get("v2/models/refusing").json()
-    assert [each["name"] for each in model["outputs"]][2:] == ["familiarity", "rejected"]
+    assert [each["name"] for each in model["outputs"]][2:] == ["ood_score", "rejected"]
     (version,) = model["versions"]
     for path in ("", "/ready", "/config"):
         with_version = client.get(f"v2/models/refusing/versions/{version}{path}")
@@ -73,7 +73,7 @@ def test_answers_are_those_of_the_file(client: Any, refusing: Path, digits: Data
     content = reply.json()
     assert (content["model_name"], content["id"]) == ("refusing", "42")
     found = {each["name"]: each for each in content["outputs"]}
-    for name in ("probabilities", "embedding", "familiarity"):
+    for name in ("probabilities", "embedding", "ood_score"):
         values = np.array(found[name]["data"], np.float32).reshape(found[name]["shape"])
         assert np.array_equal(values, getattr(expected, name))
     metadata = opsin.Classifier(refusing).metadata
@@ -116,7 +116,7 @@ def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> 
     assert "GET /docs" in error_of(client.get("v2/models"), 404)
     error_of(client.get("v2/models/plain/infer"), 405)
     error_of(post("v2/models/plain/infer", content=b"{"), 400)
-    wrong = right | {"outputs": [{"name": "familiarity"}]}
+    wrong = right | {"outputs": [{"name": "ood_score"}]}
     assert "probabilities, embedding" in error_of(post("v2/models/plain/infer", json=wrong), 400)
     claim = json.loads(json.dumps(right))
     claim["inputs"][0]["shape"] = [1000000000, 8, 8, 1]

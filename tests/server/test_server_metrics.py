@@ -39,7 +39,7 @@ def served(
         layers=(),
         source="made",
         fingerprint="0",
-        reject=Reject(threshold=0.5, rate=refused, images=100) if refused else None,
+        reject=Reject(max_ood_score=0.5, rate=refused, images=100) if refused else None,
     )
     return ServedModel("demo", metadata, "0" * 64, 0.0, mix)
 

@@ -182,7 +182,7 @@ def test_options_of_a_request() -> None:
         "parameters": {"timeout": 250_000, "as_is": True, "priority": 3},
         "outputs": [
             {"name": "probabilities", "parameters": {"classification": 2, "binary_data": True}},
-            {"name": "familiarity"},
+            {"name": "ood_score"},
         ],
     }
     asked = read(content)
@@ -191,7 +191,7 @@ def test_options_of_a_request() -> None:
     assert asked.as_is
     assert asked.wanted == (
         RequestedOutput("probabilities", True, 2),
-        RequestedOutput("familiarity"),
+        RequestedOutput("ood_score"),
     )
     for parameters in ({"timeout": 0}, {"timeout": "1"}, {"as_is": 1}, {"sequence_id": 4}):
         with pytest.raises(TensorError):

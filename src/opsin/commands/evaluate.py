@@ -85,7 +85,7 @@ def answers(
         done += len(part.probabilities)
         watcher.advance(done)
     watcher.end()
-    known = [part.familiarity for part in parts if part.familiarity is not None]
+    known = [part.ood_score for part in parts if part.ood_score is not None]
     return Answers(
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate(known) if known else None,
@@ -120,7 +120,7 @@ def evaluate_run(
             dataset.split.rows(part),
             dataset.labels[dataset.split.rows(part)],
             given.probabilities,
-            given.familiarity,
+            given.ood_score,
             source_labels(dataset, part),
         )
         for part, given in found.items()
@@ -146,7 +146,7 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     """
     figures: dict[PredictedPart, PartFigures] = {}
     for part, kept in predictions:
-        found = Answers(kept.probabilities, kept.familiarity)
+        found = Answers(kept.probabilities, kept.ood_score)
         before = kept.labels if kept.source_labels is None else kept.source_labels
         measured = {
             **_measured(metadata, found, kept.labels),
@@ -195,7 +195,7 @@ def _uncalibrated(
 
 def _refused(reject: Reject | None, found: Answers, labels: NDArray[np.int64]) -> Refused | None:
     """Return how many images get "none of these", and how good the other answers are."""
-    if reject is None or found.familiarity is None:
+    if reject is None or found.ood_score is None:
         return None
     refused = found.rejected(reject)
     right = found.probabilities.argmax(axis=1) == labels

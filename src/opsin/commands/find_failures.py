@@ -125,7 +125,7 @@ def _show_strangers(
         strange_images,
     )
 
-    if judged.familiarity is None:
+    if judged.ood_score is None:
         return None
     kinds = strange_images(*dataset.images.shape[1:])
     if dataset.recipe.source == "digits":
@@ -133,15 +133,16 @@ def _show_strangers(
     watcher.begin("Strange", len(kinds), "kinds")
     values = {}
     for done, (name, images) in enumerate(kinds.items(), start=1):
-        values[name] = classifier.layers(images, ["familiarity"])["familiarity"]
+        found = [part.ood_score for part in classifier.iter_answers(images)]
+        values[name] = np.concatenate([part for part in found if part is not None])
         watcher.advance(done)
     watcher.end()
-    step = max(1, len(judged.familiarity) // _COMPARED)
+    step = max(1, len(judged.ood_score) // _COMPARED)
     reject = classifier.metadata.reject
-    found = measure_strangers(
-        judged.familiarity[::step], values, None if reject is None else reject.threshold
+    measured = measure_strangers(
+        judged.ood_score[::step], values, None if reject is None else reject.max_ood_score
     )
-    return [StrangeKind.model_validate(each) for each in found]
+    return [StrangeKind.model_validate(each) for each in measured]
 
 
 def _map_images(

@@ -93,9 +93,9 @@ def calibrate(draft: Draft) -> Finished:
         temperature = fit_temperature(logits, labels)
         losses = (log_loss_of(logits, labels), log_loss_of(logits, labels, temperature))
         calibration = Calibration(temperature=temperature, images=len(labels), log_loss=losses)
-        chosen = choose_threshold(known.familiarity(embeddings))
+        chosen = choose_threshold(known.ood_score(embeddings))
         if chosen is not None:
-            reject = Reject(threshold=chosen[0], rate=chosen[1], images=len(labels))
+            reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(labels))
         calibrated = replace(calibrated, temperature=temperature)
         answers = Answers(*calibrated.answer(logits, embeddings))
     metadata = draft.classifier.metadata.model_copy(

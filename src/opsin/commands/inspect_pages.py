@@ -159,10 +159,10 @@ def _answer(look: Inspection, answer: Prediction) -> tuple[str, dict[str, str]]:
     if actual is not None and look.classifier.classes[actual] != answer.label:
         verdict += f"; it is labelled {look.classifier.classes[actual]}"
     facts = {"Answer": answer.answer, "Second": f"{second[0]}, {second[1]:.1%}"}
-    if answer.familiarity is not None:
-        least = look.classifier.metadata.reject
-        facts["Familiarity"] = f"{answer.familiarity:.3f}" + (
-            "" if least is None else f" (least {least.threshold:.3f})"
+    if answer.ood_score is not None:
+        reject = look.classifier.metadata.reject
+        facts["OOD score"] = f"{answer.ood_score:.3f}" + (
+            "" if reject is None else f" (at most {reject.max_ood_score:.3f})"
         )
     if actual is not None:
         facts["Label"] = look.classifier.classes[actual]

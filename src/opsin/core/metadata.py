@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Never
+from typing import Annotated, Any, Final, Literal, Never
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from opsin.core.errors import ModelFileError
 
 #: Raised when a reader of today would misread a file of tomorrow. Since 2, files are calibrated and
-#: say how familiar an image is.
-FORMAT = 2
+#: say how unlike the training images an image is; since 3, they call that ``ood_score``.
+FORMAT = 3
 
 Resize = Literal["fit", "fill", "squash"]
 Precision = Literal["float32", "float16", "int8"]
@@ -162,14 +170,24 @@ class Reject(_Frozen):
     """When the answer is "none of these".
 
     Args:
-        threshold: Least ``familiarity`` of an image that gets an answer.
+        max_ood_score: Largest ``ood_score`` of an image that gets an answer.
         rate: Share of images of the known classes that are refused by mistake, as expected.
-        images: How many validation images the threshold was chosen on.
+        images: How many validation images the limit was chosen on.
     """
 
-    threshold: float
+    max_ood_score: float
     rate: float = Field(gt=0, lt=1)
     images: _Count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, given: Any) -> Any:
+        """Read the least cosine that earlier formats have, as ``threshold``."""
+        if isinstance(given, dict) and isinstance(given.get("threshold"), int | float):
+            given = dict(given)
+            # As float32, like the scores that it is compared with.
+            given["max_ood_score"] = float(np.float32(1) - np.float32(given.pop("threshold")))
+        return given
 
 
 class Views(_Frozen):
@@ -239,7 +257,7 @@ class Metadata(_Frozen):
 
     def to_props(self) -> dict[str, str]:
         """Return the properties to write into the ONNX file."""
-        fields = self.model_dump(mode="json")
+        fields = self.model_dump(mode="json") | {"format": FORMAT}
         if self.precision == "float32":
             del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
         if self.views is None:

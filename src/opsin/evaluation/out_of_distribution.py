@@ -107,33 +107,33 @@ def strange_images(
 def measure_strangers(
     known: NDArray[np.float32],
     strange: Mapping[str, NDArray[np.float32]],
-    threshold: float | None,
+    most: float | None,
 ) -> list[dict[str, Any]]:
-    """Measure how well familiarity tells strange images from known ones.
+    """Measure how well the OOD score tells strange images from known ones.
 
     Args:
-        known: Familiarity of images of the known classes, ``float32[N]``.
+        known: OOD scores of images of the known classes, ``float32[N]``.
         strange: The same of each kind of strange images.
-        threshold: Least familiarity that gets an answer; ``None`` where nothing is refused.
+        most: Largest score that gets an answer; ``None`` where nothing is refused.
 
     Returns:
         For each kind its ``name``, ``images``, ``auroc`` (the probability that a strange image
-        is less familiar than a known one; 0.5 is chance) and ``refused``, the share of it that
+        has a larger score than a known one; 0.5 is chance) and ``refused``, the share of it that
         gets "none of these", or ``None``.
 
     Example:
-        >>> blank = np.array([0.1], np.float32)
-        >>> measure_strangers(np.array([0.8, 0.9], np.float32), {"blank": blank}, 0.5)
+        >>> blank = np.array([0.9], np.float32)
+        >>> measure_strangers(np.array([0.2, 0.1], np.float32), {"blank": blank}, 0.5)
         [{'name': 'blank', 'images': 1, 'auroc': 1.0, 'refused': 1.0}]
     """
     found = []
     for name, values in strange.items():
-        is_known = np.concatenate([np.ones(len(known)), np.zeros(len(values))])
+        is_strange = np.concatenate([np.zeros(len(known)), np.ones(len(values))])
         found.append({
             "name": name,
             "images": len(values),
-            "auroc": float(roc_auc_score(is_known, np.concatenate([known, values]))),
-            "refused": None if threshold is None else float((values < threshold).mean()),
+            "auroc": float(roc_auc_score(is_strange, np.concatenate([known, values]))),
+            "refused": None if most is None else float((values > most).mean()),
         })  # fmt: skip
     return found
 

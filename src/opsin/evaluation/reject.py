@@ -51,43 +51,45 @@ class ClassPrototypes:
             means[number] = (exact[labels == number] * scales).mean(axis=0)
         return cls(scales.astype(np.float32), _directions(means).astype(np.float32))
 
-    def familiarity(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the cosine with the nearest class's direction, ``float32[N]``, as the file does.
+    def ood_score(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return 1 less the cosine with the nearest class's direction, as the file does.
+
+        Returns:
+            ``float32[N]``, 0 (alike) to 2.
 
         Args:
             embeddings: ``float32[N, D]``
         """
-        return np.asarray(
-            (_directions(embeddings * self.scales) @ self.directions.T).max(axis=1), np.float32
-        )
+        cosines = _directions(embeddings * self.scales) @ self.directions.T
+        return np.asarray(1 - cosines.max(axis=1), np.float32)
 
 
 def choose_threshold(values: NDArray[np.float32]) -> tuple[float, float] | None:
-    """Choose the least familiarity that gets an answer, so that few of the known are refused.
+    """Choose the largest OOD score that gets an answer, so that few of the known are refused.
 
     By conformal prediction (V. Vovk et al., "Algorithmic learning in a random world", 2005): the
-    k-th smallest of n values is undercut by a further one of the same kind with a probability of
+    k-th largest of n values is exceeded by a further one of the same kind with a probability of
     k / (n + 1), whatever their distribution is.
 
     Args:
-        values: Familiarity of validation images, ``float32[N]``.
+        values: OOD scores of validation images, ``float32[N]``.
 
     Returns:
-        The threshold, and the share of images of the known classes that it refuses; ``None``
+        The limit, and the share of images of the known classes that it refuses; ``None``
         where fewer than 19 images cannot keep that to `HIGHEST_RATE`.
 
     Example:
         >>> choose_threshold(np.arange(99, dtype=np.float32))
-        (1.0, 0.02)
+        (97.0, 0.02)
         >>> choose_threshold(np.arange(24, dtype=np.float32))
-        (0.0, 0.04)
+        (23.0, 0.04)
     """
     count = len(values)
     place = max(1, int(RATE * (count + 1) + 1e-9))
     rate = place / (count + 1)
     if rate > HIGHEST_RATE + 1e-9:
         return None
-    return float(np.partition(values, place - 1)[place - 1]), rate
+    return float(np.partition(values, count - place)[count - place]), rate
 
 
 def _directions(vectors: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -19,7 +19,7 @@ from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import Stated, StoredArrays
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import SCALES
+from opsin.onnx_files.postprocessing import scales_of
 from opsin.runtime.classifier import Classifier
 
 #: So that an image which excites nothing at all is like none, not an error.
@@ -41,14 +41,14 @@ def directions(
 ) -> NDArray[np.float32]:
     """Return embeddings as directions: each unit over its deviation, each row of length 1.
 
-    The product of two rows is the cosine by which the file itself tells how familiar an image is
+    The product of two rows is the cosine that the file's ``ood_score`` is made from
     (A. Techapanurak et al. put it to use, ACCV 2020): units that vary much have no more say than
     others, and neither has the strength of the whole.
 
     Args:
         embedding: What the last layer sees, ``float32[N, D]``.
         scales: What each unit is multiplied by, ``float32[D]``, the file's
-            ``familiarity.scales``; ``None``: a file of an earlier version, whose units stay as
+            ``ood_score.scales``; ``None``: a file of an earlier version, whose units stay as
             they are.
 
     Example:
@@ -139,7 +139,7 @@ def nearest(
     """Return the training images whose embeddings are nearest: "it said boot because of these".
 
     Likeness is the cosine of the embeddings, each unit over its deviation over the training
-    images, as in the file's ``familiarity``. The first call asks the network about every
+    images, as in the file's ``ood_score``. The first call asks the network about every
     training image, and keeps the answers in the run directory, ``inspection/embedding.npz``, so
     that the next one takes no time. They are read batch by batch, and a million need no more
     memory than a thousand.
@@ -153,7 +153,7 @@ def nearest(
     """
     content = classifier.content
     network = OnnxGraph(content, classifier.metadata.layers)
-    scales = network.weights.get(SCALES)
+    scales = scales_of(network.weights)
     scales = None if scales is None else np.asarray(scales, np.float32)
 
     def direction_of(images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
-from opsin.onnx_files.postprocessing import SCALES
+from opsin.onnx_files.postprocessing import scales_of
 from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
 
@@ -29,7 +29,7 @@ class PortraitImage:
         name: What it is called.
         probability: Of its class, 0 to 1.
         distance: Of its embedding from the mean of its class: 1 less the cosine, 0 to 2. As for
-            the file's ``familiarity``, each unit counts in its own deviations.
+            the file's ``ood_score``, each unit counts in its own deviations.
         images: The images, which are read when they are asked for.
     """
 
@@ -108,7 +108,7 @@ def portraits(
     rows = known.rows_of("train")
     rows = rows[np.argsort(known.labels[rows], kind="stable")]
     network = OnnxGraph(classifier.content)
-    logits, scales = network.layers[-1].name, network.weights.get(SCALES, np.float32(1))
+    logits, scales = network.layers[-1].name, scales_of(network.weights)
     part = Subnetwork(network.up_to(list(dict.fromkeys(("probabilities", logits, "embedding")))))
     found: list[Portrait] = []
     open_one = ClassCounter(0)
@@ -127,7 +127,7 @@ def portraits(
                 batch.images[some],
                 values["probabilities"][some],
                 values[logits][some],
-                values["embedding"][some] * scales,
+                values["embedding"][some] * (1 if scales is None else scales),
             )
         watcher.advance(done := done + len(batch.rows))
     watcher.end()

@@ -37,7 +37,7 @@ def layer_seconds(
 
     The time of each operator is what ONNX Runtime's profile says, the quickest of several runs on
     one thread. An operator counts for the layer whose output it leads to; what lies behind the
-    last layer (softmax, familiarity) counts for none.
+    last layer (softmax, OOD score) counts for none.
 
     For this every operator runs by itself. When a classifier answers, ONNX Runtime folds
     BatchNorm and activations into the convolutions before them, and convolutions use a faster

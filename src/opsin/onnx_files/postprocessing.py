@@ -1,8 +1,8 @@
-"""The end of every classifier.onnx: calibrated answers, and how familiar the image is."""
+"""The end of every classifier.onnx: calibrated answers, and how unusual the image is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,9 +31,9 @@ LOGITS: Final = "head"
 PROBABILITIES: Final = "probabilities"
 #: Names in the file of what is only known once the network is trained.
 TEMPERATURE: Final = "temperature"
-SCALES: Final = "familiarity.scales"
-MEANS: Final = "familiarity.means"
-# So that an image which excites nothing at all is unfamiliar, not an error.
+SCALES: Final = "ood_score.scales"
+MEANS: Final = "ood_score.means"
+# So that an image which excites nothing at all is unlike them, not an error.
 _NO_LENGTH: Final = 1e-12
 
 
@@ -43,8 +43,8 @@ def tail(
     """Return the last operators of a file, and their weights.
 
     ``probabilities: float32[N, K]`` is the softmax of the logits over the temperature.
-    ``familiarity: float32[N]`` is the cosine of the embedding, each unit over its deviation, with
-    that of the nearest class's mean, -1 to 1 (T. Mensink et al., "Distance-based image
+    ``ood_score: float32[N]`` is 1 less the cosine of the embedding, each unit over its deviation,
+    with that of the nearest class's mean, 0 (alike) to 2 (T. Mensink et al., "Distance-based image
     classification: generalizing to new classes at near-zero cost", PAMI 2013; E. Techapanurak et
     al., "Hyperparameter-free out-of-distribution detection using cosine similarity", ACCV 2020).
     Until `finished` has set them, the temperature is 1, the scales are 1 and the means are 0.
@@ -59,24 +59,31 @@ def tail(
         TEMPERATURE: np.ones((), np.float32),
         SCALES: np.ones(units, np.float32),
         MEANS: np.zeros((units, classes), np.float32),
-        "familiarity.least": np.array(_NO_LENGTH, np.float32),
-        "familiarity.axis": np.array([1], np.int64),
+        "ood_score.least": np.array(_NO_LENGTH, np.float32),
+        "ood_score.axis": np.array([1], np.int64),
+        "ood_score.one": np.ones((), np.float32),
     }
     steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Div", [logits, TEMPERATURE], "calibrated", {}),
         ("Softmax", ["calibrated"], "probabilities", {"axis": 1}),
         ("Identity", [embedding], "embedding", {}),
-        ("Mul", ["embedding", SCALES], "familiarity.scaled", {}),
+        ("Mul", ["embedding", SCALES], "ood_score.scaled", {}),
         (
             "ReduceL2",
-            ["familiarity.scaled", "familiarity.axis"],
-            "familiarity.length",
+            ["ood_score.scaled", "ood_score.axis"],
+            "ood_score.length",
             {"keepdims": 1},
         ),
-        ("Max", ["familiarity.length", "familiarity.least"], "familiarity.divisor", {}),
-        ("Div", ["familiarity.scaled", "familiarity.divisor"], "familiarity.direction", {}),
-        ("MatMul", ["familiarity.direction", MEANS], "familiarity.cosines", {}),
-        ("ReduceMax", ["familiarity.cosines", "familiarity.axis"], "familiarity", {"keepdims": 0}),
+        ("Max", ["ood_score.length", "ood_score.least"], "ood_score.divisor", {}),
+        ("Div", ["ood_score.scaled", "ood_score.divisor"], "ood_score.direction", {}),
+        ("MatMul", ["ood_score.direction", MEANS], "ood_score.cosines", {}),
+        (
+            "ReduceMax",
+            ["ood_score.cosines", "ood_score.axis"],
+            "ood_score.cosine",
+            {"keepdims": 0},
+        ),
+        ("Sub", ["ood_score.one", "ood_score.cosine"], "ood_score", {}),
     ]
     nodes = [
         helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes)
@@ -90,8 +97,31 @@ def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
     return [
         helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", classes]),
         helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", units]),
-        helper.make_tensor_value_info("familiarity", TensorProto.FLOAT, ["N"]),
+        helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]),
     ]
+
+
+def scales_of(weights: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
+    """Return what a file multiplies each unit of its embedding by, ``float32[D]``, if it says.
+
+    Args:
+        weights: The file's, by name; those of the first formats are called ``familiarity.…``.
+    """
+    found = weights.get(SCALES)
+    return weights.get("familiarity.scales") if found is None else found
+
+
+def upgrade(model: onnx.ModelProto) -> None:
+    """Let a file of an earlier format answer with an ``ood_score``; others stay as they are."""
+    declared = next((each for each in model.graph.output if each.name == "familiarity"), None)
+    if declared is None:
+        return
+    one = numpy_helper.from_array(np.ones((), np.float32), "ood_score.one")
+    model.graph.initializer.append(one)
+    model.graph.node.append(
+        helper.make_node("Sub", [one.name, declared.name], ["ood_score"], name="ood_score/Sub")
+    )
+    declared.name = "ood_score"
 
 
 @dataclass(frozen=True)
@@ -129,7 +159,7 @@ class Calibrated:
             embedding: ``float32[N, D]``
 
         Returns:
-            The probabilities, ``float32[N, K]``, and the familiarity, ``float32[N]``.
+            The probabilities, ``float32[N, K]``, and the OOD scores, ``float32[N]``.
         """
         classes, units = self.means.shape
         nodes, weights = tail("logits", "seen", classes=classes, units=units)
@@ -143,10 +173,10 @@ class Calibrated:
         session = onnxruntime.InferenceSession(
             as_model(graph).SerializeToString(), providers=["CPUExecutionProvider"]
         )
-        probabilities, familiarity = session.run(
-            ["probabilities", "familiarity"], {"logits": logits, "seen": embedding}
+        probabilities, ood_score = session.run(
+            ["probabilities", "ood_score"], {"logits": logits, "seen": embedding}
         )
-        return probabilities, familiarity
+        return probabilities, ood_score
 
 
 def as_model(graph: onnx.GraphProto, metadata: Metadata | None = None) -> onnx.ModelProto:
@@ -190,7 +220,7 @@ def write_file(
     Returns:
         The file's bytes: input ``images: uint8[N, H, W, C]``; outputs
         ``probabilities: float32[N, K]``, ``embedding: float32[N, D]`` and
-        ``familiarity: float32[N]``, see `tail`.
+        ``ood_score: float32[N]``, see `tail`.
     """
     like, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", like.height, like.width, like.channels]
@@ -217,6 +247,7 @@ def finished(content: bytes, metadata: Metadata, calibrated: Calibrated | None =
         calibrated: The weights of its last operators (default: as they are).
     """
     model = onnx.load_model_from_string(content)
+    upgrade(model)
     helper.set_model_props(model, metadata.to_props())
     if calibrated is not None:
         calibrated.set_in(model.graph.initializer)

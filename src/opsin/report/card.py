@@ -70,7 +70,7 @@ opsin.Classifier("classifier.onnx").predict("image.jpg").answer
 ```
 
 Or in any language with ONNX Runtime: input `images`, `uint8[N, H, W, C]`, upright and resized as
-the file's metadata says; outputs `probabilities`, `embedding` and `familiarity`.
+the file's metadata says; outputs `probabilities`, `embedding` and `ood_score`.
 """
 
 

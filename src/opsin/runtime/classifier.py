@@ -7,7 +7,7 @@ import html
 import itertools
 import os
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, overload
@@ -36,6 +36,9 @@ from opsin.runtime.model_check import (
 from opsin.runtime.onnx_scan import printable
 from opsin.runtime.test_time_augmentation import views as views_of
 
+# The output that says how unlike the training images an image is; in files of the first formats,
+# the cosine itself.
+_SCORES: Final = ("ood_score", "familiarity")
 #: The answer to an image that is like none of the training images, and how it is put.
 NONE_OF_THESE: Final = "none of these"
 REJECTED: Final = "None of these: looks unlike the training images"
@@ -59,7 +62,7 @@ class Prediction:
         label: The most probable class.
         confidence: Its probability, 0 to 1.
         probabilities: Probability of each class, the classes in the file's order.
-        familiarity: How much the image is like the training images, -1 to 1; ``None`` where
+        ood_score: How unlike the training images it is, 0 (alike) to 2; ``None`` where
             the file cannot tell.
         rejected: Whether it is so unlike them that the answer is "none of these".
         notes: What was done to the image beyond decoding and resizing; first of all, where it
@@ -71,7 +74,7 @@ class Prediction:
     label: str
     confidence: float
     probabilities: dict[str, float]
-    familiarity: float | None = None
+    ood_score: float | None = None
     rejected: bool = False
     notes: tuple[str, ...] = ()
     pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
@@ -99,7 +102,7 @@ class Prediction:
             "answer": self.answer,
             "label": self.label,
             "confidence": self.confidence,
-            "familiarity": self.familiarity,
+            "ood_score": self.ood_score,
             "rejected": self.rejected,
             "probabilities": self.probabilities,
             "notes": list(self.notes),
@@ -151,20 +154,20 @@ class Answers:
 
     Args:
         probabilities: ``float32[N, K]``
-        familiarity: Likeness to the training images, ``float32[N]``; ``None`` where the file
-            cannot tell.
+        ood_score: How unlike the training images each is, 0 (alike) to 2, ``float32[N]``;
+            ``None`` where the file cannot tell.
         embedding: What the last layer sees, ``float32[N, D]``; ``None`` where it was not asked for.
     """
 
     probabilities: NDArray[np.float32]
-    familiarity: NDArray[np.float32] | None
+    ood_score: NDArray[np.float32] | None
     embedding: NDArray[np.float32] | None = None
 
     def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
         """Tell which images are like none of the training images, ``bool[N]``."""
-        if reject is None or self.familiarity is None:
+        if reject is None or self.ood_score is None:
             return np.zeros(len(self.probabilities), np.bool_)
-        return np.asarray(self.familiarity < reject.threshold)
+        return np.asarray(self.ood_score > reject.max_ood_score)
 
 
 @checked
@@ -218,6 +221,7 @@ class Classifier:
         self._layer_session = functools.lru_cache(_LAYER_SESSIONS)(
             functools.partial(_open_layers, content, str(path), threads)
         )
+        self._scores = [name for name in _SCORES if name in self._outputs][:1]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -280,7 +284,7 @@ class Classifier:
                 opposite.
             tta: Test-time augmentation: mean probabilities over a few views of the image, two
                 to ten times as slow, if these helped on the validation images of the training;
-                else ``notes`` say why not. It is as familiar as it is itself.
+                else ``notes`` say why not. Its OOD score is its own.
             name: What to call the image (default: its file name).
 
         Raises:
@@ -333,14 +337,14 @@ class Classifier:
         if tta and self.views is not None:
             probabilities = self._mean_over_views(images, probabilities, self.views)
         rejected = answers.rejected(self.metadata.reject)
-        known = answers.familiarity
+        known = answers.ood_score
         return [
             Prediction(
                 name=one.name,
                 label=self.classes[int(row.argmax())],
                 confidence=float(row.max()),
                 probabilities=dict(zip(self.classes, map(float, row), strict=True)),
-                familiarity=None if known is None else float(known[place]),
+                ood_score=None if known is None else float(known[place]),
                 rejected=bool(rejected[place]),
                 notes=one.notes,
                 pixels=one.pixels,
@@ -398,9 +402,9 @@ class Classifier:
             ImageError: As in `probabilities`.
         """
         images = self._batch(images)[:]
-        wanted = ("probabilities", "familiarity", "embedding" if embedding else "")
+        wanted = ("probabilities", *self._scores, "embedding" if embedding else "")
         found = self._ask([name for name in wanted if name in self._outputs], images)
-        return Answers(found["probabilities"], found.get("familiarity"), found.get("embedding"))
+        return Answers(found["probabilities"], _ood_score(found), found.get("embedding"))
 
     def iter_answers(
         self,
@@ -426,10 +430,10 @@ class Classifier:
                 mean = self._mean_over_views(batch, plain.probabilities, views)
                 yield replace(plain, probabilities=mean)
             return
-        names = [name for name in ("probabilities", "familiarity") if name in self._outputs]
+        names = ["probabilities", *self._scores]
         for batch in self._batches(images, rows):
             values = self._ask(names, batch)
-            yield Answers(values["probabilities"], values.get("familiarity"))
+            yield Answers(values["probabilities"], _ood_score(values))
 
     def _batches(
         self, images: Images, rows: NDArray[np.int64] | None
@@ -555,6 +559,12 @@ def _checked_rows(rows: Any, count: int) -> NDArray[np.int64]:
             "Choose rows of these images.",
         )
     return found.astype(np.int64)
+
+
+def _ood_score(values: Mapping[str, NDArray[Any]]) -> NDArray[np.float32] | None:
+    if "familiarity" in values:
+        return np.asarray(1 - values["familiarity"], np.float32)
+    return values.get("ood_score")
 
 
 def _called(image: object, otherwise: str) -> str:

@@ -109,7 +109,7 @@ def output_shapes(served: ServedModel) -> dict[str, tuple[str, list[int]]]:
     if served.embedding:
         shapes["embedding"] = ("FP32", [-1, served.embedding])
     if served.metadata.reject is not None:
-        shapes |= {"familiarity": ("FP32", [-1]), "rejected": ("BOOL", [-1])}
+        shapes |= {"ood_score": ("FP32", [-1]), "rejected": ("BOOL", [-1])}
     return shapes
 
 
@@ -379,7 +379,7 @@ def _gathered(
     values: dict[str, Callable[[PredictResult], Any]] = {
         "probabilities": lambda answer: answer.probabilities,
         "embedding": lambda answer: answer.embedding,
-        "familiarity": lambda answer: np.float32(answer.familiarity),
+        "ood_score": lambda answer: np.float32(answer.ood_score),
         "rejected": lambda answer: answer.rejected,
     }
     return {

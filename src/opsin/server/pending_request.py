@@ -143,7 +143,7 @@ def to_results(
         return values
 
     probabilities = floats(count, classes)
-    familiarity = floats(count).tolist() if header.get("familiarity") else None
+    ood_score = floats(count).tolist() if header.get("ood_score") else None
     embedding = floats(count, header["embedding"]) if header.get("embedding") else None
     heats = {row: floats(height, width) for row, height, width in header["heat"]}
     rejected = body[start : start + count]
@@ -159,7 +159,7 @@ def to_results(
             entry,
             PredictResult(
                 probabilities=probabilities[row],
-                familiarity=None if familiarity is None else familiarity[row],
+                ood_score=None if ood_score is None else ood_score[row],
                 rejected=bool(rejected[row]),
                 notes=tuple(notes.get(str(place), ())),
                 embedding=embedding[row] if wanted and embedding is not None else None,

@@ -34,7 +34,7 @@ class PredictResult:
 
     Args:
         probabilities: Of each class, ``float32[K]``, the classes in the file's order.
-        familiarity: Likeness to the training images, -1 to 1; ``None`` where the file cannot
+        ood_score: How unlike the training images, 0 (alike) to 2; ``None`` where the file cannot
             tell.
         rejected: Whether it is so unlike them that the answer is "none of these".
         notes: What was done to the image beyond decoding and resizing.
@@ -44,7 +44,7 @@ class PredictResult:
     """
 
     probabilities: NDArray[np.float32] = field(repr=False)
-    familiarity: float | None
+    ood_score: float | None
     rejected: bool
     notes: tuple[str, ...] = ()
     embedding: NDArray[np.float32] | None = field(repr=False, default=None)

@@ -58,12 +58,10 @@ class ImagePrediction(TypedDict):
             Field(description="Whether the image is like none of the training images."),
         ]
     ]
-    familiarity: NotRequired[
+    ood_score: NotRequired[
         Annotated[
             float | None,
-            Field(
-                description="How much it is like them, -1 to 1; null where the file cannot tell."
-            ),
+            Field(description="How unlike them it is, 0 (alike) to 2; null: the file cannot tell."),
         ]
     ]
     top: NotRequired[list[ClassScore]]
@@ -116,7 +114,7 @@ def image_prediction(
     order = np.argsort(-result.probabilities, kind="stable").tolist()
     shares = result.probabilities.tolist()
     label = classes[order[0]]
-    familiarity = result.familiarity
+    ood_score = result.ood_score
     found: ImagePrediction = {
         "name": upload.name,
         "warning": warning_among(result.notes),
@@ -124,9 +122,7 @@ def image_prediction(
         "label": label,
         "confidence": shares[order[0]],
         "rejected": result.rejected,
-        "familiarity": (
-            familiarity if familiarity is not None and math.isfinite(familiarity) else None
-        ),
+        "ood_score": (ood_score if ood_score is not None and math.isfinite(ood_score) else None),
         "top": [
             {"label": classes[place], "score": shares[place]} for place in order[: options.top]
         ],

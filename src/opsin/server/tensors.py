@@ -63,7 +63,7 @@ class OutputTensor(BaseModel):
     """A tensor that a client wants."""
 
     model_config = ConfigDict(extra="ignore")
-    name: str = Field(description="`probabilities`, `embedding`, `familiarity` or `rejected`")
+    name: str = Field(description="`probabilities`, `embedding`, `ood_score` or `rejected`")
     parameters: Parameters = {}
 
 

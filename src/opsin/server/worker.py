@@ -93,7 +93,7 @@ def _joined(parts: Sequence[Answers]) -> Answers:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values)
 
-    return Answers(of("probabilities"), of("familiarity"), of("embedding"))
+    return Answers(of("probabilities"), of("ood_score"), of("embedding"))
 
 
 def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
@@ -135,7 +135,7 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
         if time.monotonic() > end:
             return False
         together = classifier.answers(images[:size], embedding=True)
-        for name in ("probabilities", "familiarity", "embedding"):
+        for name in ("probabilities", "ood_score", "embedding"):
             value, other = getattr(together, name), getattr(alone, name)
             if value is not None and value.tobytes() != other[:size].tobytes():
                 return False
@@ -283,7 +283,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
 
     Returns:
         The header of the reply, and the arrays behind it: ``probabilities`` float32[M, K] of the M
-        images that could be read, ``familiarity`` float32[M], ``embedding`` float32[M, D] where
+        images that could be read, ``ood_score`` float32[M], ``embedding`` float32[M, D] where
         any image wants it, ``heat`` float32[H, W] of each that does, ``rejected`` bool[M].
     """
     began = time.perf_counter()
@@ -294,9 +294,9 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     parts: list[bytes] = []
     if answers:
         reply["shape"] = answers.probabilities.shape
-        reply["familiarity"] = answers.familiarity is not None
+        reply["ood_score"] = answers.ood_score is not None
         reply["embedding"] = 0 if answers.embedding is None else answers.embedding.shape[1]
-        values = (answers.probabilities, answers.familiarity, answers.embedding)
+        values = (answers.probabilities, answers.ood_score, answers.embedding)
         parts = [value.tobytes() for value in values if value is not None]
         for row, place in enumerate(batch.ready):
             pixels = batch.ready[place].pixels

@@ -83,7 +83,7 @@ def test_each_image_is_a_row_and_answered_once(
     for number in range(20):
         wanted = classifier.predict(images / f"{number}.png")
         row = found[f"{number}.png"]
-        assert (row["answer"], row["error"], row["familiarity"]) == (wanted.label, None, None)
+        assert (row["answer"], row["error"], row["ood_score"]) == (wanted.label, None, None)
         assert [(best["label"], np.float32(best["probability"])) for best in row["top"]] == [
             (label, np.float32(share)) for label, share in wanted.top(3)
         ]
@@ -322,8 +322,11 @@ def test_only_wanted_rows_are_kept(tmp_path: Path, nearest_mean: Path, images: P
         classify(nearest_mean, images, out=some, where=where)
 
 
-def with_familiarity(path: Path, target: Path, threshold: float) -> Path:
-    """Let a classifier refuse images by how much their first class's probability is."""
+def of_format_2(path: Path, target: Path, threshold: float) -> Path:
+    """Let a classifier refuse images as files did before they had an OOD score.
+
+    How familiar an image is, is how probable its first class is.
+    """
     model = onnx.load(path)
     axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
     ends = [onnx.numpy_helper.from_array(np.array([n]), f"n{n}") for n in (0, 1)]
@@ -338,6 +341,8 @@ def with_familiarity(path: Path, target: Path, threshold: float) -> Path:
     for prop in model.metadata_props:
         if prop.key == "opsin.reject":
             prop.value = reject
+        elif prop.key == "opsin.format":
+            prop.value = "2"
     onnx.save_model(model, target)
     return target
 
@@ -345,12 +350,12 @@ def with_familiarity(path: Path, target: Path, threshold: float) -> Path:
 def test_strange_images_are_refused_or_not(
     tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
-    model = with_familiarity(nearest_mean, tmp_path / "refuses.onnx", 0.1)
+    model = of_format_2(nearest_mean, tmp_path / "refuses.onnx", 0.1)
     done = classify(model, images, out=tmp_path / "r.jsonl")
     strange = [row for row in rows(tmp_path / "r.jsonl") if row["rejected"]]
     assert 0 < len(strange) == done.refused == done.answers["none of these"] < 20
     assert {row["answer"] for row in strange} == {"none of these"}
-    assert all(row["familiarity"] < 0.1 for row in strange)
+    assert all(row["ood_score"] > 0.9 for row in strange)
     anyway = classify(model, images, out=tmp_path / "a.jsonl", reject=False)
     assert (anyway.refused, anyway.answered) == (0, 20)
     assert {row["answer"] for row in rows(tmp_path / "a.jsonl")} <= {*map(str, range(10)), None}
@@ -453,7 +458,7 @@ def test_other_models_and_sources_do_not_mix(
 ) -> None:
     out = tmp_path / "r.jsonl"
     classify(nearest_mean, images, out=out)
-    other = with_familiarity(nearest_mean, tmp_path / "other.onnx", 0.1)
+    other = of_format_2(nearest_mean, tmp_path / "other.onnx", 0.1)
     with pytest.raises(RecipeError, match=r"the classifier was .* and is"):
         classify(other, images, out=out)
     moved = images.rename(tmp_path / "moved")

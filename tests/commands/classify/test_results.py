@@ -34,7 +34,7 @@ ROWS = st.one_of(
         answer=st.text(min_size=1),
         label=st.text(min_size=1),
         confidence=SHARES,
-        familiarity=st.none() | SHARES,
+        ood_score=st.none() | SHARES,
         rejected=st.booleans(),
         top=st.lists(st.tuples(st.text(min_size=1), SHARES), max_size=3).map(tuple),
         notes=st.lists(st.text(min_size=1), max_size=2).map(tuple),
@@ -88,7 +88,7 @@ def test_numbers_are_short_and_lose_nothing() -> None:
     assert (row.answer, row.label, row.confidence) == ("none of these", "Bag", 0.9)
     assert np.float32(row.confidence) == np.float32(0.9)
     assert row.top == (("Bag", 0.9),)
-    assert row.familiarity is None  # no number: JSON has none for it
+    assert row.ood_score is None  # no number: JSON has none for it
     given_anyway = row_of("a.png", answer, 2, reject=False)
     assert (given_anyway.answer, given_anyway.rejected) == ("Bag", False)
     failed = row_of("x/b.png", ImageError("a readable image", "x/b.png: cut off", "Mend."), 2)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import ANY
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -17,6 +19,7 @@ from opsin.classical.classical_recipe import ClassicalRecipe, Forest
 from opsin.core.artifacts.artifact import Artifact
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.artifacts.run_summary import summarise
@@ -34,6 +37,9 @@ def run(request: pytest.FixtureRequest) -> RunDirectory:
 @pytest.mark.parametrize("kind", [DatasetRecord, Report, RunStatus])
 def test_every_field_is_known_and_comes_back(run: RunDirectory, kind: type[Artifact]) -> None:
     content = json.loads((run.path / kind.FILE).read_text())
+    if "reject" in content:  # a cosine, then
+        least = content["reject"].pop("threshold")
+        content["reject"]["max_ood_score"] = pytest.approx(1 - least, abs=1e-7)
     read = run.read(kind)
     assert read.to_json() == content
     assert not read.model_extra
@@ -48,6 +54,15 @@ def test_an_option_is_known_by_its_earlier_name() -> None:
     assert Forest.model_validate({"pictures": 500}).images == 500
     with pytest.raises(ValidationError):
         Forest.model_validate({"pictures": 500, "images": 500})
+
+
+def test_a_cosine_of_earlier_is_an_ood_score(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, "run")
+    one = np.ones((1, 1), np.float32)
+    arrays = {"val_rows": np.array([0]), "val_labels": np.array([0]), "val_probabilities": one}
+    run.save_arrays(run.predictions, **arrays, val_familiarity=np.array([0.75], np.float32))
+    scores = RunPredictions.read(run).of("val").ood_score
+    assert scores is not None and scores.tolist() == [0.25]
 
 
 def test_the_history_comes_back(run: RunDirectory) -> None:
@@ -74,6 +89,7 @@ def test_what_is_written_anew_keeps_fields_that_nobody_knows(tmp_path: Path) -> 
     content["training"]["later"] = "b"
     run.report.write_text(json.dumps(content))
     run.read(Report).write(run.path)
+    content["reject"] = {"max_ood_score": ANY, "rate": ANY, "images": ANY}
     assert json.loads(run.report.read_text()) == {"format": 1, **content}
 
 

@@ -25,7 +25,7 @@ def test_the_layers_that_are_left_say_what_they_said(
     layers = fold(graph)
     folded = graph.content(graph.metadata.model_copy(update={"layers": tuple(layers)}))
     names = [layer.name for layer in layers]
-    asked = [*names, "probabilities", "embedding", "familiarity"]
+    asked = [*names, "probabilities", "embedding", "ood_score"]
     before = opened(content, tmp_path).layers(images(), asked)
     after = opened(folded, tmp_path, "folded.onnx").layers(images(), asked)
     for layer in asked:

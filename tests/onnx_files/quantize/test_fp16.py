@@ -22,7 +22,7 @@ def test_every_layer_is_there_and_nearly_the_same(name: str, tmp_path: Path) -> 
     assert len(smaller) < 0.6 * len(content)
     before, after = opened(content, tmp_path), opened(smaller, tmp_path, "fp16.onnx")
     assert after.metadata == before.metadata.model_copy(update={"precision": "float16"})
-    names = [layer.name for layer in before.metadata.layers] + ["probabilities", "familiarity"]
+    names = [layer.name for layer in before.metadata.layers] + ["probabilities", "ood_score"]
     old, new = before.layers(images(), names), after.layers(images(), names)
     for layer in names:
         assert new[layer].dtype == np.float32

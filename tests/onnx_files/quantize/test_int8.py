@@ -29,7 +29,7 @@ def test_it_computes_in_integers_and_its_layers_are_near_the_original(
     names = [layer.name for layer in after.metadata.layers]
     assert names[0] == "input"
     assert names[-1] == "head"
-    asked = [*names, "familiarity", "embedding"]
+    asked = [*names, "ood_score", "embedding"]
     old, new = before.layers(images(), asked), after.layers(images(), asked)
     for layer in asked:
         assert new[layer].dtype == np.float32
@@ -71,12 +71,12 @@ def test_the_file_is_standard_and_holds_no_float_weights_but_at_its_ends() -> No
     assert [value.name for value in model.graph.output] == [
         "probabilities",
         "embedding",
-        "familiarity",
+        "ood_score",
     ]
     large = {
         name
         for name, value in OnnxGraph(smaller).weights.items()
-        if value.dtype == np.float32 and value.ndim > 1 and not name.startswith("familiarity.")
+        if value.dtype == np.float32 and value.ndim > 1 and not name.startswith("ood_score.")
     }
     assert large == {"whiten.weight", "head.weight", "input.mean", "input.deviation"}
 

@@ -41,7 +41,7 @@ class ResultRow:
         answer: Its class, or ``none of these``; ``None`` where it cannot be read.
         label: The most probable class, whether or not the image looks like the training images.
         confidence: Its probability, 0 to 1.
-        familiarity: How much the image is like the training images, -1 to 1; ``None`` where
+        ood_score: How unlike the training images it is, 0 (alike) to 2; ``None`` where
             the classifier has no measure of it.
         rejected: Whether the answer is ``none of these``.
         top: The most probable classes with their probabilities, the best first.
@@ -53,7 +53,7 @@ class ResultRow:
     answer: str | None = None
     label: str | None = None
     confidence: float | None = None
-    familiarity: float | None = None
+    ood_score: float | None = None
     rejected: bool | None = None
     top: tuple[tuple[str, float], ...] = ()
     notes: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ def row_of(
         answer.answer,
         answer.label,
         _short(answer.confidence),
-        _short(answer.familiarity),
+        _short(answer.ood_score),
         answer.rejected,
         tuple((label, _short(share) or 0.0) for label, share in answer.top(top)),
         answer.notes,
@@ -112,7 +112,7 @@ class Results:
     Example:
         >>> results = Results(Path("results.csv"), top=2)
         >>> results.heading
-        b'image,answer,label,confidence,familiarity,rejected,label_2,probability_2,notes,error\n'
+        b'image,answer,label,confidence,ood_score,rejected,label_2,probability_2,notes,error\n'
         >>> results.encode(ResultRow("a,b.png", "Bag", "Bag", 0.9, None, False, (("Bag", 0.9),)))
         b'"a,b.png",Bag,Bag,0.9,,false,,,,\n'
     """
@@ -145,7 +145,7 @@ class Results:
         }
         return {
             "image": "string", "answer": "string", "label": "string", "confidence": "float",
-            "familiarity": "float", "rejected": "bool", **further, "notes": "string",
+            "ood_score": "float", "rejected": "bool", **further, "notes": "string",
             "error": "string",
         }  # fmt: skip
 
@@ -280,7 +280,7 @@ def _as_json(row: ResultRow) -> dict[str, object]:
         "answer": row.answer,
         "label": row.label,
         "confidence": row.confidence,
-        "familiarity": row.familiarity,
+        "ood_score": row.ood_score,
         "rejected": row.rejected,
         "top": [{"label": label, "probability": share} for label, share in row.top],
         "notes": list(row.notes),

@@ -24,7 +24,7 @@ from opsin.commands.export.shipped import Shipped
 from opsin.commands.known_images import known_images
 from opsin.core.errors import ParityError, SourceError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Metadata
+from opsin.core.metadata import FORMAT, Metadata
 from opsin.core.storage import write_bytes
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
@@ -70,6 +70,10 @@ def write_bundle(
             "Name others: --data SOURCE.",
         )
     content = classifier.content
+    if classifier.metadata.format < FORMAT:  # the description tells of an output of today
+        from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
+
+        content = finished(content, classifier.metadata)
     found = _answers(classifier, known, rows, watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
     difference = _compare(classifier, content, np.ascontiguousarray(known.images[compared]))
@@ -132,7 +136,7 @@ def _files(
         "width": like.width,
         "channels": like.channels,
         "resize": like.resize,
-        "reject": None if metadata.reject is None else metadata.reject.threshold,
+        "reject": None if metadata.reject is None else metadata.reject.max_ood_score,
     }
     names = [_file_name(metadata, sample) for sample in samples]
     expected = {name: sample.to_json() for name, sample in zip(names, samples, strict=True)}
@@ -196,7 +200,7 @@ def _readme(text: str, metadata: Metadata, samples: Sequence[Sample], part: str)
         "leave it as it is, as `opsin predict --as-is` does.",
         "reject": "the file has no threshold for it."
         if metadata.reject is None else
-        f"an image whose output `familiarity` is below {metadata.reject.threshold:.6g} (`reject` "
+        f"an image whose output `ood_score` is above {metadata.reject.max_ood_score:.6g} (`reject` "
         "in `classes.json`) is like none of the training images.",
         "precision": f"The network is kept in {metadata.precision}."
         + (" Integers are rounded otherwise by processors without VNNI or its like, so that a few "

@@ -223,7 +223,7 @@ def _quality(classifier: Classifier, found: Answers, labels: NDArray[np.int64]) 
     low, high = wilson(int(right.sum()), len(right))
     own = found.probabilities[np.arange(len(labels)), labels].astype(np.float64)
     rejects = classifier.metadata.reject
-    refused = float(found.rejected(rejects).mean()) if rejects and found.familiarity is not None \
+    refused = float(found.rejected(rejects).mean()) if rejects and found.ood_score is not None \
         else None  # fmt: skip
     return Quality(
         accuracy=float(right.mean()),

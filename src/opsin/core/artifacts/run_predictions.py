@@ -24,8 +24,8 @@ class PartPredictions:
         rows: Each image's row among those of the run, ``int64[N]``.
         labels: Its class, ``int64[N]``.
         probabilities: The calibrated answers, ``float32[N, K]``.
-        familiarity: How similar each image is to the training images, ``float32[N]``; ``None`` in
-            runs of earlier versions.
+        ood_score: How unlike the training images each image is, 0 (alike) to 2, ``float32[N]``;
+            ``None`` where the file cannot tell.
         source_labels: The labels before the user's corrections, ``int64[N]``; ``None`` where
             nothing was corrected.
     """
@@ -33,7 +33,7 @@ class PartPredictions:
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
-    familiarity: NDArray[np.float32] | None = None
+    ood_score: NDArray[np.float32] | None = None
     source_labels: NDArray[np.int64] | None = None
 
     @property
@@ -83,6 +83,8 @@ class RunPredictions:
                 for field in fields(PartPredictions)
                 if (name := f"{part}_{field.name}") in arrays
             }
+            if (cosines := arrays.get(f"{part}_familiarity")) is not None:
+                own["ood_score"] = np.asarray(1 - cosines, np.float32)  # runs of the first releases
             if {"rows", "labels", "probabilities"} <= own.keys():
                 parts[part] = PartPredictions(**own)
         return cls(parts)

@@ -286,10 +286,8 @@ class _TryBody:
         else:
             said = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
             ui.label(said).classes("op-answer")
-        if answer.familiarity is not None:
-            ui.label(
-                f"Similarity to the training images: {answer.familiarity:.3f} (at most 1)."
-            ).classes("op-muted")
+            if answer.ood_score is not None:
+                ui.label("Similar to the training images").classes("op-muted")
 
     async def _nearest(self, key: str, near: ui.element, waiting: WaitingLine) -> None:
         """Show the training images that the network sees most like it."""

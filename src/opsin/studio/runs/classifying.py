@@ -93,13 +93,13 @@ class Classifying:
         said, _ = self._call(asked, {"do": "predict"}, ready.pixels)
         probabilities = dict(zip(asked.classes, map(float, said["probabilities"]), strict=True))
         best = max(probabilities, key=lambda label: probabilities[label])
-        known = said["familiarity"]
+        known = said["ood_score"]
         return Prediction(
             name=name,
             label=best,
             confidence=probabilities[best],
             probabilities=probabilities,
-            familiarity=None if known is None else float(known),
+            ood_score=None if known is None else float(known),
             rejected=bool(said["rejected"]),
             notes=ready.notes,
             pixels=ready.pixels,
@@ -174,7 +174,7 @@ def _predict(
     (answer,) = classifier.predict_prepared([Prepared("", pixels)])
     return {
         "probabilities": list(answer.probabilities.values()),
-        "familiarity": answer.familiarity,
+        "ood_score": answer.ood_score,
         "rejected": answer.rejected,
     }, []
 
