@@ -248,7 +248,6 @@ def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     try:
         model: onnx.ModelProto = onnx.load_model_from_string(content)
         upgrade(model)
-        upgrade(model)
         for weight in model.graph.initializer:
             name = weight.name
             if weight.data_location == onnx.TensorProto.EXTERNAL:
