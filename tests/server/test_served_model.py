@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError, RunError
+from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.server.served_model import check_models, mix_of, parse_models, read_model, stamp_of
+from opsin.server.served_model import check_models, mix_of, parse_models, read_model
 from tests.made_runs import answers_right, write_run
 
 
@@ -96,14 +97,14 @@ def test_the_mix_is_that_of_the_training_images(
 
 def test_a_file_is_known_by_its_stamp(tmp_path: Path, nearest_mean: Path) -> None:
     file = tmp_path / "classifier.onnx"
-    assert stamp_of(file) is None
+    assert file_stamp(file) == MISSING
     with pytest.raises(RunError, match="does not exist"):
         read_model(file)
     shutil.copyfile(nearest_mean, file)
     model = read_model(file)
     assert model.content == nearest_mean.read_bytes()
-    assert model.stamp == stamp_of(file)
+    assert model.stamp == file_stamp(file)
     shutil.copyfile(nearest_mean, tmp_path / "new")
     (tmp_path / "new").replace(file)
-    assert model.stamp != stamp_of(file)
+    assert model.stamp != file_stamp(file)
     assert model.key == read_model(file).key

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.errors import OpsinError
+from opsin.core.file_stamp import MISSING, file_stamp
 from opsin.core.framing import Header
 from opsin.core.metadata import Metadata
 from opsin.server.observer import Observer
-from opsin.server.served_model import ModelVersion, ServedModel, mix_of, read_model, stamp_of
+from opsin.server.served_model import ModelVersion, ServedModel, mix_of, read_model
 from opsin.server.worker_pool import WorkerPool
 
 _LOG: Final = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ class ModelRegistry:
         while True:
             await asyncio.sleep(self._poll_seconds)
             for name in self._paths:
-                stamp = await asyncio.to_thread(stamp_of, self.models[name].path)
-                if stamp is None:  # between two files, or gone: the old one goes on
+                stamp = await asyncio.to_thread(file_stamp, self.models[name].path)
+                if stamp == MISSING:  # between two files, or gone: the old one goes on
                     continue
                 # The same twice: it seems to be written completely.
                 if stamp == seen[name] != tried[name]:

@@ -15,6 +15,7 @@ from typing import Final
 from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.errors import OpsinError, RecipeError, RunError
+from opsin.core.file_stamp import MISSING, FileStamp, file_stamp
 from opsin.core.metadata import Metadata
 from opsin.runtime.model_check import check_model, read_classifier
 
@@ -22,7 +23,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _SIGNS: Final = "at most 80 letters, digits, '.', '_' and '-'"
 
 #: What tells that a file has changed: its time in nanoseconds, its size, its number on the disk.
-Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ModelVersion:
 
     path: Path
     content: bytes = field(repr=False)
-    stamp: Stamp
+    stamp: FileStamp
     most: int | None = None
     served: ServedModel | None = None
     asked: int = 0
@@ -92,20 +92,11 @@ def read_model(path: Path) -> ModelVersion:
     """
     file = find_classifier(path)
     # First: where it is replaced meanwhile, it is found to have changed.
-    stamp = stamp_of(file)
-    if stamp is None:
+    stamp = file_stamp(file)
+    if stamp == MISSING:
         raise RunError("a classifier", f"{file} was removed just now", "Check the name.")
     content = read_classifier(file)
     return ModelVersion(file, content, stamp, check_model(content, str(file)))
-
-
-def stamp_of(file: Path) -> Stamp | None:
-    """Return what a file is known by; ``None``: there is none."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def mix_of(file: Path, metadata: Metadata) -> tuple[float, ...] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
+from opsin.core.file_stamp import MISSING, file_stamp
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,10 @@ def key_of_files(*files: Path | Files) -> str:
     key = hashlib.sha256()
     for each in files:
         for place in each.places() if isinstance(each, Files) else [str(each.absolute())]:
-            try:
-                stat = os.stat(place)  # noqa: PTH116  half the time of Path.stat
-                state = (place, stat.st_size, stat.st_mtime_ns)
-            except OSError:
-                state = (place, -1, -1)
+            stamp = file_stamp(place)
+            # The same words as always, for the keys of what is cached.
+            known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
+            state = (place, *known)
             # Names that are no Unicode have lone surrogates, which repr escapes.
             key.update(repr(state).encode("utf-8", "surrogateescape"))
     return key.hexdigest()

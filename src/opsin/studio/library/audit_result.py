@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.errors import OpsinError
+from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import write_json
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
@@ -153,9 +154,9 @@ def read_moved(folder: Path) -> dict[str, int]:
     Nothing is known of a table that has changed since its dataset was last opened.
     """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        stat = (folder / "corrections.csv").stat()
+        stamp = file_stamp(folder / "corrections.csv")
         kept = json.loads((folder / MOVED).read_text(encoding="utf-8"))
-        if kept["table"] == [stat.st_mtime_ns, stat.st_size]:
+        if kept["table"] == [stamp.mtime_ns, stamp.size]:
             return {str(name): int(number) for name, number in kept["moved"].items()}
     return {}
 
@@ -164,7 +165,7 @@ class Small:
     """Small files of JSON, parsed again where they have changed: pages ask for them often."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[int, int], Any]] = {}
+        self._known: dict[Path, tuple[FileStamp, Any]] = {}
 
     def json(self, path: Path) -> Any:
         """Return a file's content; not to be changed.
@@ -173,8 +174,7 @@ class Small:
             OSError: It is not there.
             ValueError: It is no JSON.
         """
-        state = path.stat()
-        stamp = (state.st_mtime_ns, state.st_size)
+        stamp = file_stamp(path)
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             content = json.loads(path.read_text(encoding="utf-8"))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from opsin.core.closed_folder import ClosedFolder
 from opsin.core.errors import SourceError
 from opsin.core.event_log import EventLog
+from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
 from opsin.data import cache
 from opsin.data.cache import as_keys
@@ -72,7 +73,7 @@ class Corrections:
         self._classes = opened.classes
         self._own = opened.decoded.labels
         self._twins = _twins(opened)
-        self._stamp: tuple[tuple[int, int, int], ...] = ()
+        self._stamp: tuple[FileStamp, ...] = ()
         self._strange: list[Correction] = []
         self._now: dict[int, str | None] = {}
         self._done: list[list[_Change]] = []
@@ -271,9 +272,9 @@ class Corrections:
             moved[self._classes[self._own[row]]] -= 1
             if said is not None:
                 moved[said] += 1
-        stat = self.path.stat()
+        stamp = file_stamp(self.path)
         write_json(self.path.with_name(MOVED), {
-            "table": [stat.st_mtime_ns, stat.st_size], "moved": moved,
+            "table": [stamp.mtime_ns, stamp.size], "moved": moved,
         })  # fmt: skip
 
     def _step(self, what: str, changes: list[_Change]) -> None:
@@ -347,16 +348,9 @@ class Corrections:
         content = sorted((opened.digest(row), opened.name(row), now[row] or "") for row in now)
         return hashlib.blake2s(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
-    def _stamps(self) -> tuple[tuple[int, int, int], ...]:
+    def _stamps(self) -> tuple[FileStamp, ...]:
         """Return what changes whenever one of the files is written."""
-        stamps = []
-        for file in (self.path, self._log):
-            try:
-                stat = file.stat()
-                stamps.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
-            except OSError:
-                stamps.append((0, 0, 0))
-        return tuple(stamps)
+        return tuple(map(file_stamp, (self.path, self._log)))
 
 
 async def of_set(opened_sets: DatasetCache, sets: Library, set_id: str) -> Corrections:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.file_stamp import file_stamp
 from opsin.core.storage import write_json
 from opsin.report.side_by_side import Comparison
 from opsin.studio.jobs.job import Job, command
@@ -107,12 +108,5 @@ class Compared:
 
 def _stamp(run: RunDirectory) -> list[tuple[int, int]]:
     """Return what changes when a run gets other answers."""
-    found = []
-    for file in (run.report, run.predictions, run.split):
-        try:
-            stat = file.stat()
-        except OSError:
-            found.append((0, 0))
-        else:
-            found.append((stat.st_mtime_ns, stat.st_size))
-    return found
+    stamps = map(file_stamp, (run.report, run.predictions, run.split))
+    return [(stamp.mtime_ns, stamp.size) for stamp in stamps]

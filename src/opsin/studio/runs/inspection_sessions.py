@@ -16,9 +16,10 @@ from fastapi.responses import FileResponse
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
+from opsin.core.file_stamp import file_stamp
 from opsin.studio.content_security import ALONE
 from opsin.studio.runs.image_places import ImagePlaces
-from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress, stamp_of
+from opsin.studio.runs.inspection_worker import InspectionWorker, OnProgress
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
 
@@ -275,7 +276,9 @@ def _slow(do: str, with_: dict[str, str | int]) -> bool:
 
 def _key(directory: RunDirectory, do: str, with_: dict[str, str | int]) -> str:
     """Return the same letters for the same question to the same classifier, and no others."""
-    return _letters(str(directory.path), str(stamp_of(directory)), do, str(sorted(with_.items())))
+    return _letters(
+        str(directory.path), str(file_stamp(directory.classifier)), do, str(sorted(with_.items()))
+    )
 
 
 def _letters(*texts: str) -> str:

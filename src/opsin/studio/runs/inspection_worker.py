@@ -18,6 +18,7 @@ from opsin.core.child_process import (
     module_command,
 )
 from opsin.core.errors import OpsinError
+from opsin.core.file_stamp import file_stamp
 from opsin.core.framing import Header, pack, receive_soon
 from opsin.core.operating_system import end_group
 
@@ -43,7 +44,7 @@ class InspectionWorker:
     def __init__(self, directory: RunDirectory, folder: Path, log: Path) -> None:
         self.busy = False
         self._directory = directory
-        self._stamp = stamp_of(directory)
+        self._stamp = file_stamp(directory.classifier)
         self._folder = folder
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
@@ -53,7 +54,7 @@ class InspectionWorker:
     def fits(self, directory: RunDirectory) -> bool:
         """Return whether it is running and has the present classifier open."""
         running = self._process is not None and self._process.returncode is None
-        return running and self._stamp == stamp_of(directory)
+        return running and self._stamp == file_stamp(directory.classifier)
 
     def taken(self) -> InspectionWorker:
         """Reserve it for one question."""
@@ -133,15 +134,6 @@ class InspectionWorker:
             reason = printed[-1] if printed else "its process ended without a message"
         error = OpsinError("a look inside the run", reason.rstrip("."), "Ask again.")
         return without_path(error, self._directory)
-
-
-def stamp_of(directory: RunDirectory) -> tuple[int, int]:
-    """Return what changes when a run gets another classifier."""
-    try:
-        found = directory.classifier.stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)
 
 
 def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
+from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
@@ -26,7 +27,7 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.classifying import Classifying, ClassifyRequest
-from opsin.studio.runs.inspection_worker import stamp_of, without_path
+from opsin.studio.runs.inspection_worker import without_path
 from opsin.studio.runs.run_index import RunIndex
 
 #: Images that are kept; of more, those given first are forgotten.
@@ -46,7 +47,7 @@ _COVER: Final = 0.6
 # By these weights colours become grey (ITU-R BT.601).
 _GREY: Final = np.array([0.299, 0.587, 0.114])
 
-_Stamp = tuple[str, int, int]
+_Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
 _Found = TypeVar("_Found", Prediction, bytes)
 
@@ -243,7 +244,7 @@ def _missing(error: OpsinError) -> Response:
 
 
 def _stamp(directory: RunDirectory) -> _Stamp:
-    return (str(directory.path), *stamp_of(directory))
+    return (str(directory.path), file_stamp(directory.classifier))
 
 
 def _remember(cache: OrderedDict[_Asked, _Found], key: _Asked, value: _Found) -> None:

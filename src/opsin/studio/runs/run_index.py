@@ -11,6 +11,7 @@ from pathlib import Path
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError
+from opsin.core.file_stamp import MISSING
 from opsin.studio.not_found import NotThere
 from opsin.studio.runs.run_row import RunRow, opaque, read_row, stamp_of, with_state
 from opsin.studio.trash import Removed, Trash
@@ -54,7 +55,7 @@ class RunIndex:
             for folder in _folders(self.root):
                 row = self._rows.get(opaque(folder))
                 stamp = stamp_of(self.root / folder)
-                if stamp[0] == (0, 0):  # no recipe: no run, or not yet
+                if stamp[0] == MISSING:  # no recipe: no run, or not yet
                     continue
                 if row is None or row.stamp != stamp:
                     row = read_row(self.root / folder, stamp)

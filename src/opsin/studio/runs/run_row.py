@@ -14,6 +14,7 @@ from typing import Final, get_args
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_summary import summarise
 from opsin.core.errors import OpsinError
+from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.recipe import ClassicalName
 from opsin.report.terminal import corrected_in_words
 from opsin.studio.jobs.progress import Progress, progress_of
@@ -25,7 +26,7 @@ _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "
 # Models that are fitted in one go: nothing to pause, nothing to go on from.
 _IN_ONE_GO: Final = frozenset(get_args(ClassicalName))
 
-Stamp = tuple[tuple[int, int], ...]
+Stamp = tuple[FileStamp, ...]
 
 
 def opaque(text: str | os.PathLike[str]) -> str:
@@ -91,17 +92,9 @@ class RunRow:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return time and size of each file that a row is read from; zeros for one that is missing."""
-    found = []
-    for name in _FILES:
-        try:
-            # Strings: a second's work would otherwise be made of building paths.
-            stat = os.lstat(f"{path}/{name}")  # links are no files of a run
-        except OSError:
-            found.append((0, 0))
-        else:
-            found.append((stat.st_mtime_ns, stat.st_size))
-    return tuple(found)
+    """Return the stamp of each file that a row is read from."""
+    # Strings, for building paths would take most of the time. Links are no files of a run.
+    return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
 
 
 def read_row(path: Path, stamp: Stamp) -> RunRow:
@@ -114,7 +107,7 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
         source=" + ".join(_shown(_short(each)) for each in summary.sources) or None,
         model=None if summary.model is None else _shown(summary.model), split=summary.split,
         accuracy=summary.accuracy, low=summary.low, high=summary.high, seconds=summary.seconds,
-        started=stamp[0][0] / 1e9 if summary.started is None else summary.started,
+        started=stamp[0].mtime_ns / 1e9 if summary.started is None else summary.started,
         bytes=_size(path), stamp=stamp,
         corrected=corrected_in_words(summary.corrected, summary.split)
         if summary.corrected else "",
