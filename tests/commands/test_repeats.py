@@ -319,7 +319,7 @@ def test_an_error_is_raised_after_what_is_done_was_told(
     (file,) = tmp_path.glob("*-repeats.json")
     (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
     ((_, told),) = [fact for fact in watcher.facts if fact[0] == "Done"]
-    assert row.run in told
+    assert row["run"] in told
     assert f"{row['accuracy']:.4f}" in told
     assert [text for name, text in watcher.facts if name == "Repeat"] == [
         "1 of 3 · seed 0", "2 of 3 · seed 1"

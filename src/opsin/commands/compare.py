@@ -74,9 +74,7 @@ def compare(
         (1.0, None)
     """
     opened = _opened(runs, against)
-    if out is not None:  # at once, not when all is measured
-        importlib.import_module("opsin.report.figures")
-        check_writable(Path(out) / "compare.json")
+    _check_out(out)  # at once, not when all is measured
     same = bring_together(opened)
     rows = [_row(run, place, same) for place, run in enumerate(opened)]
     notes = [*same.notes, *_rescored_in_words(rows, same)]
@@ -101,6 +99,13 @@ def compare(
     from opsin.commands.compare_files import write_files  # noqa: PLC0415  needs matplotlib
 
     return write_files(found, opened, Path(out), watcher)
+
+
+def _check_out(out: str | os.PathLike[str] | None) -> None:
+    """See that figures can be drawn and files written there, if they are asked for."""
+    if out is not None:
+        importlib.import_module("opsin.report.figures")
+        check_writable(Path(out) / "compare.json")
 
 
 def _opened(

@@ -54,6 +54,56 @@ def describe_folder(
         http://mlcommons.org/croissant/1.1
     """
     parts = [part for part in _SPLITS if len(dataset.split.rows(part))]
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": _VERSION,
+        "name": " + ".join(Path(source).name or source for source in dataset.recipe.sources),
+        "description": f"Images sorted by label: {dataset.summary()}.",
+        # The collection has no versions of its own; its content tells it from any other.
+        "version": f"1.0.0+{dataset.fingerprint[:16]}",
+        "distribution": _distribution(names, parts, digest),
+        "recordSet": [
+            _enumeration(
+                "splits", "cr:Split", [{"name": part, "url": _SPLITS[part]} for part in parts]
+            ),
+            _enumeration("classes", "sc:Enumeration", [{"name": name} for name in dataset.classes]),
+            {
+                "@type": "cr:RecordSet",
+                "@id": "images",
+                "name": "images",
+                "key": {"@id": "images/file_name"},
+                "field": _fields(columns),
+            },
+        ],
+    }
+
+
+def _distribution(names: Sequence[str], parts: Sequence[str], digest: str) -> list[dict[str, Any]]:
+    """Describe the table and the images' files."""
+    return [
+        {
+            "@type": "cr:FileObject",
+            "@id": "metadata",
+            "name": "metadata.csv",
+            "description": "A row for each image.",
+            "contentUrl": "metadata.csv",
+            "encodingFormat": "text/csv",
+            "sha256": digest,
+        },
+        {
+            "@type": "cr:FileSet",
+            "@id": "files",
+            "name": "files",
+            "description": "The images' files.",
+            "encodingFormat": _formats(names),
+            "includes": [f"{part}/*/*" for part in parts],
+        },
+    ]
+
+
+def _fields(columns: Iterable[str]) -> list[dict[str, Any]]:
+    """Describe what is known of each image."""
     # Images know their place in the table, not the other way round: so the tools can join them.
     place = {
         **_field("file_name", "sc:Text", "Where the image lies.", _property("fullpath")),
@@ -76,47 +126,7 @@ def describe_folder(
     if "group" in columns:
         what = "What it shares with others: they stay on one side of the split."
         fields.append(_field("group", "sc:Text", what, _column("group")))
-    return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": _VERSION,
-        "name": " + ".join(Path(source).name or source for source in dataset.recipe.sources),
-        "description": f"Images sorted by label: {dataset.summary()}.",
-        # The collection has no versions of its own; its content tells it from any other.
-        "version": f"1.0.0+{dataset.fingerprint[:16]}",
-        "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "metadata",
-                "name": "metadata.csv",
-                "description": "A row for each image.",
-                "contentUrl": "metadata.csv",
-                "encodingFormat": "text/csv",
-                "sha256": digest,
-            },
-            {
-                "@type": "cr:FileSet",
-                "@id": "files",
-                "name": "files",
-                "description": "The images' files.",
-                "encodingFormat": _formats(names),
-                "includes": [f"{part}/*/*" for part in parts],
-            },
-        ],
-        "recordSet": [
-            _enumeration(
-                "splits", "cr:Split", [{"name": part, "url": _SPLITS[part]} for part in parts]
-            ),
-            _enumeration("classes", "sc:Enumeration", [{"name": name} for name in dataset.classes]),
-            {
-                "@type": "cr:RecordSet",
-                "@id": "images",
-                "name": "images",
-                "key": {"@id": "images/file_name"},
-                "field": fields,
-            },
-        ],
-    }
+    return fields
 
 
 def _enumeration(name: str, kind: str, rows: list[dict[str, str]]) -> dict[str, Any]:

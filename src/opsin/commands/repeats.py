@@ -250,12 +250,7 @@ def train_folds(
     tell = watcher or for_people(quiet=quiet)
     dataset, options = _loaded(data, options, tell)
     parts = cut_into_folds(dataset, folds)
-    untested = len(dataset) - sum(len(part.split.test) for part in parts)
-    if untested:
-        tell.note(
-            f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes have "
-            "too few others to learn from (add images of these classes)"
-        )
+    _tell_untested(dataset, parts, tell)
     seed = _seed(dataset, options)
     planned = [
         _Planned(part, seed, f"fold{number}of{folds}", f"{number} of {folds} · seed {seed}")
@@ -263,6 +258,16 @@ def train_folds(
     ]
     series = _Series("folds", model, Path(runs), name, watcher, observers, quiet)
     return series.train(planned, options)
+
+
+def _tell_untested(dataset: Dataset, parts: Sequence[Dataset], tell: Watcher) -> None:
+    """Say how many images are in no fold's test part, if there are any."""
+    untested = len(dataset) - sum(len(part.split.test) for part in parts)
+    if untested:
+        tell.note(
+            f"{untested:,} of {len(dataset):,} images are tested in no fold: their classes have "
+            "too few others to learn from (add images of these classes)"
+        )
 
 
 def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.automatic import choose
+from opsin.commands.automatic import Choice, choose
 from opsin.core.events import Watcher
 from opsin.core.format import clock
 from opsin.core.pace import seconds_of
@@ -75,19 +75,11 @@ def decide(
         **given,
     )
     device = choose_device(recipe.training.device)
-    counts = _counts(dataset)
     reasons: dict[str, str] = {}
     epoch: float | None = None
     if model in (None, "auto"):
-        height, width, channels = dataset.images.shape[1:]
-        choice = choose(
-            shape=(height, width, channels),
-            counts=counts.tolist(),
-            mirrored=dataset.mirrored,
-            device=device.type,
-            quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
-            given=given,
-        )
+        quick = recipe.training.precision != "float32" and has_quick_bfloat16(device)
+        choice = _choice(dataset, given, device=device.type, quick=quick)
         reasons["Auto"] = choice.reason
         recipe = resolve(
             dataset.recipe, model=choice.model, mirrored=dataset.mirrored, **choice.options
@@ -103,6 +95,19 @@ def decide(
         reasons = {"Budget": f"{clock(seconds)} · {chosen}"}
     reasons |= recipe.reasons
     return ResolvedRecipe(recipe.model_copy(update={"reasons": reasons}), set(given), epoch)
+
+
+def _choice(dataset: Dataset, given: dict[str, Any], *, device: str, quick: bool) -> Choice:
+    """Choose a network for the images and the machine."""
+    height, width, channels = dataset.images.shape[1:]
+    return choose(
+        shape=(height, width, channels),
+        counts=_counts(dataset).tolist(),
+        mirrored=dataset.mirrored,
+        device=device,
+        quick=quick,
+        given=given,
+    )
 
 
 def _counts(dataset: Dataset) -> NDArray[np.int64]:

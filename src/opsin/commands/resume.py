@@ -30,7 +30,7 @@ from opsin.data.run_images import Places, load_run_images, with_run_split
 from opsin.models.resolve import changed
 
 if TYPE_CHECKING:
-    from opsin.training.checkpoint import Tensors, TrainingState
+    from opsin.commands.training_job import Start
 
 
 @checked
@@ -87,26 +87,16 @@ def resume(
     dataset = data if isinstance(data, Dataset) else load_run_images(parent, data, watcher=watcher)
     dataset = _with_own_parts(parent, dataset)
     _tell_versions(recipe, watcher)
-    if not changes:
-        found = _own(parent, recipe, watcher)
-        return carry_out(
-            lambda: parent,
-            dataset,
-            ResolvedRecipe(recipe, TRAINING_OPTIONS),
-            watcher=watcher,
-            began=began,
-            start=found,
-        )
-    recipe = balanced(changed(recipe, **changes), dataset)
-    recipe = recipe.model_copy(update={"parent": parent.path.name})
-    inherited = _inherited(parent, recipe, watcher)
+    recipe = _changed(parent, recipe, changes, dataset) if changes else recipe
+    start = _inherited(parent, recipe, watcher) if changes else _own(parent, recipe, watcher)
+    title = name or _title(parent.path)
     return carry_out(
-        lambda: RunDirectory.create(parent.path.parent, name or _title(parent.path)),
+        lambda: RunDirectory.create(parent.path.parent, title) if changes else parent,
         dataset,
         ResolvedRecipe(recipe, TRAINING_OPTIONS),
         watcher=watcher,
         began=began,
-        start=inherited,
+        start=start,
     )
 
 
@@ -122,6 +112,14 @@ def _network_of(parent: RunDirectory) -> Recipe:
             f"--model {name}",
         )
     return recipe
+
+
+def _changed(
+    parent: RunDirectory, recipe: Recipe, changes: dict[str, Any], dataset: Dataset
+) -> Recipe:
+    """Return the recipe of a new run that goes on from another with some options changed."""
+    recipe = balanced(changed(recipe, **changes), dataset)
+    return recipe.model_copy(update={"parent": parent.path.name})
 
 
 def _check_state(
@@ -148,9 +146,7 @@ def _check_state(
         )
 
 
-def _own(
-    parent: RunDirectory, recipe: Recipe, watcher: Watcher
-) -> tuple[Tensors, TrainingState] | None:
+def _own(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> Start | None:
     """Find a run's own newest checkpoint; ``None`` where it was killed before the first one."""
     from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
 
@@ -170,9 +166,7 @@ def _own(
     return None
 
 
-def _inherited(
-    parent: RunDirectory, recipe: Recipe, watcher: Watcher
-) -> tuple[Tensors, TrainingState]:
+def _inherited(parent: RunDirectory, recipe: Recipe, watcher: Watcher) -> Start:
     """Find the state that a new run takes over from its parent.
 
     Weights, optimiser, random states and the place in the schedule are taken over; history, best

@@ -87,12 +87,15 @@ def train(
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     dataset = dataset_given(data, options, watcher)
-    source = dataset.recipe.title
+
+    def directory_of(network: str) -> RunDirectory:
+        return RunDirectory.create(Path(runs), name or f"{dataset.recipe.title}-{network}")
+
     if model in MODELS:
         from opsin.commands.classical_job import train_classical  # noqa: PLC0415  quicker without
 
         return train_classical(
-            lambda: RunDirectory.create(Path(runs), name or f"{source}-{model}"),
+            lambda: directory_of(model),
             dataset,
             model=model,
             options={**options, "budget": budget},
@@ -100,10 +103,8 @@ def train(
             began=began,
         )
     decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
-    recipe = decided.recipe
-    title = name or f"{source}-{recipe.model.name}"
     return carry_out(
-        lambda: RunDirectory.create(Path(runs), title),
+        lambda: directory_of(decided.recipe.model.name),
         dataset,
         decided,
         watcher=watcher,
