@@ -12,6 +12,8 @@ import pytest
 from benchmarks.__main__ import BENCHMARKS
 
 _ROOT = Path(__file__).parents[2]
+# Those that stand for the others in `make test`.
+_QUICK = frozenset(("prediction", "reading"))
 
 
 def test_all_are_listed_with_their_purpose() -> None:
@@ -36,7 +38,10 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in _QUICK else pytest.mark.slow) for name in BENCHMARKS],
+)
 def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if name == "studio" and not (shutil.which("chromedriver") and _installed("selenium")):
         pytest.skip("Chromium is not installed")
@@ -53,6 +58,7 @@ def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None
     assert name == "first_layer" or out.stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_the_servers_trials_run(resnet: str) -> None:
     kinds = ["slow", "kill", "swap", "overload", "soak"]

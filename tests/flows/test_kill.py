@@ -76,7 +76,7 @@ def kill_at_random_moments(count: int, folder: Path) -> None:
 
 
 def test_killed_at_a_few_random_moments(tmp_path: Path) -> None:
-    kill_at_random_moments(4, tmp_path)
+    kill_at_random_moments(2, tmp_path)
 
 
 @pytest.mark.slow

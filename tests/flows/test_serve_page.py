@@ -253,6 +253,7 @@ def _click(browser: webdriver.Chrome, selector: str) -> None:
     element.click()
 
 
+@pytest.mark.slow
 def test_the_page_of_the_api_answers_its_own_examples(
     browser: webdriver.Chrome, address: str
 ) -> None:

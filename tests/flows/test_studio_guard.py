@@ -194,6 +194,7 @@ def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
             until(browser, lambda: "Queue" in shown(browser))
 
 
+@pytest.mark.slow
 def test_a_second_studio_names_the_way_into_the_first(own_studio: StudioProcess) -> None:
     words = ["--runs", str(own_studio.runs), "--home", str(own_studio.home), "--port", "0"]
     done = subprocess.run([*START, *words], capture_output=True, text=True, check=False)
@@ -203,6 +204,7 @@ def test_a_second_studio_names_the_way_into_the_first(own_studio: StudioProcess)
     assert str(own_studio.home / "sign-in.html") in error["advice"]
 
 
+@pytest.mark.slow
 def test_the_way_in_goes_with_the_studio(tmp_path: Path) -> None:
     with studio(tmp_path) as running:
         page = running.home / "sign-in.html"

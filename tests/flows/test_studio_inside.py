@@ -107,6 +107,7 @@ def test_an_image_is_answered_and_explained(
     calm(running, browser)
 
 
+@pytest.mark.slow
 def test_several_images_become_a_table(running: StudioProcess, browser: webdriver.Chrome) -> None:
     bad = running.folder / "bad <b>.png"
     bad.write_bytes(b"no image")
@@ -120,6 +121,7 @@ def test_several_images_become_a_table(running: StudioProcess, browser: webdrive
     calm(running, browser)
 
 
+@pytest.mark.slow
 def test_a_bomb_costs_one_answer_and_the_studio_goes_on(
     running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_a_layer_of_the_graph_shows_its_maps(
     until(browser, lambda: "layer=" not in browser.current_url)
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(running: StudioProcess, browser: webdriver.Chrome) -> None:
     browser.get(f"{running.address}/compare?runs={GOOD},{BETTER}")
     until(browser, lambda: "B is better than A" in shown(browser))

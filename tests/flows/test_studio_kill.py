@@ -103,6 +103,7 @@ def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriv
     console(browser, "browser")
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_failed_and_one_click_resumes_it(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_killed_training_is_failed_and_one_click_resumes_it(
     assert complaints(browser) == []
 
 
+@pytest.mark.slow
 def test_two_windows_agree(running: StudioProcess, browser: webdriver.Chrome) -> None:
     ask(running, browser, "first", "second", paused=True)
     one, two = browser.current_window_handle, ""

@@ -61,6 +61,7 @@ def follow(browser: webdriver.Chrome, words: str) -> None:
     button(browser, words).click()
 
 
+@pytest.mark.slow
 def test_the_place_is_asked_for_proved_and_remembered(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:

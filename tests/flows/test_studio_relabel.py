@@ -168,6 +168,7 @@ def test_images_are_relabelled_left_out_and_all_of_it_undone(
     assert not button(browser, "Undo").is_enabled()
 
 
+@pytest.mark.slow
 def test_two_windows_agree(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> None:
     first = browser.current_window_handle
     browser.switch_to.new_window("window")
@@ -200,6 +201,7 @@ def test_images_are_chosen_by_keyboard(browser: webdriver.Chrome) -> None:
     until(browser, lambda: told(browser).startswith("Choose images"))
 
 
+@pytest.mark.slow
 def test_every_view_has_an_address_and_only_images_in_sight_are_fetched(
     browser: webdriver.Chrome, running: tuple[StudioProcess, str]
 ) -> None:
@@ -248,6 +250,7 @@ def test_training_takes_what_was_corrected(
     assert (about["corrections"]["relabelled"], about["corrections"]["left_out"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_removed_set_is_found_after_a_restart_and_comes_back(
     window: webdriver.Chrome, running: tuple[StudioProcess, str]
 ) -> None:

@@ -171,6 +171,7 @@ def test_a_good_upload_after_a_refused_one_is_taken(
     assert {"My animals.zip", "zebra"} <= made
 
 
+@pytest.mark.slow
 def test_folders_below_the_root_can_be_added_and_no_others(
     browser: webdriver.Chrome, running: StudioProcess
 ) -> None:
@@ -193,6 +194,7 @@ def test_folders_below_the_root_can_be_added_and_no_others(
         assert "secret" not in shown(browser)
 
 
+@pytest.mark.slow
 def test_a_removed_set_comes_back_and_other_windows_see_it(
     browser: webdriver.Chrome, running: StudioProcess
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_removed_set_comes_back_and_other_windows_see_it(
     browser.switch_to.window(first)
 
 
+@pytest.mark.slow
 def test_an_empty_set_takes_images_from_the_camera(
     browser: webdriver.Chrome, running: StudioProcess
 ) -> None:

@@ -89,6 +89,7 @@ def options(browser: webdriver.Chrome) -> list[WebElement]:
     return browser.find_elements("css selector", "[role=option][data-id]")
 
 
+@pytest.mark.slow
 def test_the_name_of_a_run(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
     process, _ = running
     run = f"{process.address}/runs/{opaque('trial')}?tab=log"
@@ -112,6 +113,7 @@ def test_the_name_of_a_run(running: tuple[StudioProcess, str], browser: webdrive
     until(browser, lambda: browser.title.startswith("Night shift again"))
 
 
+@pytest.mark.slow
 def test_the_queue(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
     process, _ = running
     here, there = both(browser, f"{process.address}/queue", f"{process.address}/queue")
@@ -133,6 +135,7 @@ def test_the_queue(running: tuple[StudioProcess, str], browser: webdriver.Chrome
     until(browser, lambda: "Pause the queue" not in shown(browser))
 
 
+@pytest.mark.slow
 def test_a_correction(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
     process, the_set = running
     here, there = both(browser, process.address + the_set, process.address + the_set)
@@ -156,6 +159,7 @@ def test_a_correction(running: tuple[StudioProcess, str], browser: webdriver.Chr
     until(browser, lambda: "Corrected 1" not in shown(browser))
 
 
+@pytest.mark.slow
 def test_addresses_last(running: tuple[StudioProcess, str], browser: webdriver.Chrome) -> None:
     process, the_set = running
     way = ["/", "/data", the_set, f"{the_set}?class=3", f"{the_set}?class=3&part=test", "/queue"]

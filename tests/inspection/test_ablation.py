@@ -68,7 +68,10 @@ def test_a_unit_that_is_zero_everywhere_is_not_asked_about() -> None:
     assert asked == [3, 2]
 
 
-@pytest.mark.parametrize("layer", ["conv", "conv2", "dense", "head"])
+@pytest.mark.parametrize(
+    "layer",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("conv", "conv2")), "dense", "head"],
+)
 def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) -> None:
     classifier, network, known = made(tmp_path, count=900)
     found = ablate(classifier, network, known, layer)

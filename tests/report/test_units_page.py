@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from opsin.inspection.ablation import ablate
 from opsin.inspection.portraits import portraits
@@ -74,6 +75,7 @@ def test_a_class_can_come_first(tmp_path: Path) -> None:
     assert 'value="square"' in section.html
 
 
+@pytest.mark.slow
 def test_four_thousand_units_stay_below_ten_megabytes(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path, units=1024, side=2, count=150)
     gallery = unit_gallery(classifier, network, known, "flatten")

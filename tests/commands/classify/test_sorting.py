@@ -140,7 +140,13 @@ def check_sorted(source: Path, folder: Path, before: dict[str, list[str]], by: s
     assert not (folder / ".sorting").exists()
 
 
-@pytest.mark.parametrize("by", [*WAYS, "write"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        *(pytest.param(way, marks=pytest.mark.slow) for way in (*WAYS, "write") if way != "move"),
+        "move",
+    ],
+)
 def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any) -> None:
     inside = by == "write"
     how: By = "copy" if inside else by
