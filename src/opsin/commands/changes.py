@@ -16,7 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Writer
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
-from opsin.data.cache import short_digest
+from opsin.data.cache import digest_names
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.run_images import RunImage, pair_up, read_images, recipe_of_run
 
@@ -161,10 +161,10 @@ def _images(dataset: Dataset) -> Iterator[RunImage]:
     for part in _PARTS:
         for row in dataset.split.rows(part):
             parts[row] = part
-    digests = short_digest(dataset.digests)
+    digests = digest_names(dataset.digests)
     for row, name in enumerate(dataset.names):
         label = dataset.classes[dataset.labels[row]]
-        yield RunImage(name, label, parts[row], digests[row].tobytes().hex())
+        yield RunImage(name, label, parts[row], digests[row])
 
 
 # What two images have in common that are taken for one, and what that makes of them. The more

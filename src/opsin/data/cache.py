@@ -159,6 +159,19 @@ def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return digests[..., :16]
 
 
+def digest_names(digests: NDArray[np.uint8]) -> list[str]:
+    """Return the first half of each digest as text, as tables hold it.
+
+    Args:
+        digests: SHA-256 of each image's pixels, ``uint8[N, 32]``, or their halves.
+
+    Example:
+        >>> digest_names(np.zeros((1, 32), np.uint8))
+        ['00000000000000000000000000000000']
+    """
+    return [half.tobytes().hex() for half in short_digest(digests)]
+
+
 def keep(key: str, folder: Path, about: dict[str, Any], unreadable: list[tuple[str, str]]) -> None:
     """Take a `scratch` folder, its arrays complete, into the cache and enter it in the index.
 

@@ -22,7 +22,7 @@ from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
-from opsin.data.cache import Decoded, short_digest
+from opsin.data.cache import Decoded, digest_names
 from opsin.data.image_subset import take
 from opsin.data.sources.manifest import fields
 
@@ -284,9 +284,9 @@ class _Index:
     def of(cls, decoded: Decoded) -> _Index:
         digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
         for row, (digest, name) in enumerate(
-            zip(short_digest(decoded.digests), decoded.about["names"], strict=True)
+            zip(digest_names(decoded.digests), decoded.about["names"], strict=True)
         ):
-            digests[digest.tobytes().hex()].append(row)
+            digests[digest].append(row)
             names[_written(name)].append(row)
         return cls(dict(digests), dict(names), {_written(name) for name, _ in decoded.unreadable})
 

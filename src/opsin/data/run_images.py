@@ -23,7 +23,7 @@ from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, St
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe, as_recorded
-from opsin.data.cache import Decoded, as_keys, short_digest
+from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
 from opsin.data.image_subset import take
 from opsin.data.sources.named import NAMES
@@ -315,8 +315,10 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
         return np.arange(len(mine))
     classes = decoded.about["classes"]
     now = [
-        RunImage(name, classes[label], "", digest.tobytes().hex())
-        for name, label, digest in zip(decoded.about["names"], decoded.labels, here, strict=True)
+        RunImage(name, classes[label], "", digest)
+        for name, label, digest in zip(
+            decoded.about["names"], decoded.labels, digest_names(here), strict=True
+        )
     ]
     keys = _SAME
     if directory.images.is_file():
@@ -340,6 +342,6 @@ def _without_names(
             for row, label in zip(part.rows, part.labels, strict=True):
                 labels[row] = classes[label]
     return [
-        RunImage("", label, "", digest.tobytes().hex())
-        for label, digest in zip(labels, digests, strict=True)
+        RunImage("", label, "", digest)
+        for label, digest in zip(labels, digest_names(digests), strict=True)
     ]

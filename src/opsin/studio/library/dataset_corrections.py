@@ -21,8 +21,7 @@ from opsin.core.errors import SourceError
 from opsin.core.event_log import EventLog
 from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.storage import storage_errors, write_json
-from opsin.data import cache
-from opsin.data.cache import as_keys
+from opsin.data.cache import as_keys, digest_names
 from opsin.data.corrections import (
     LEFT_OUT,
     Correction,
@@ -323,10 +322,8 @@ class Corrections:
         """Find the images of changes again; those that are gone are left out."""
         wanted = {(digest, name) for line in lines for digest, name, _, _ in line["changes"]}
         digests = {digest for digest, _ in wanted}
-        halves = cache.short_digest(self._opened.decoded.digests)
         rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for place, half in enumerate(halves):
-            digest = half.tobytes().hex()
+        for place, digest in enumerate(digest_names(self._opened.decoded.digests)):
             if digest in digests:
                 rows[digest, self._opened.name(place)].append(place)
         found = []
@@ -385,7 +382,7 @@ def _as_training_reads(
     )
     for place in np.flatnonzero(corrected.labels != whole.labels[kept]):
         now[int(kept[place])] = opened.classes[corrected.labels[place]]
-    digests = {half.tobytes().hex() for half in cache.short_digest(whole.digests)}
+    digests = set(digest_names(whole.digests))
     names = {*whole.about["names"], *(name for name, _ in whole.unreadable)}
     rows = corrected.about["corrections"].rows
     known = any(row.digest in digests for row in rows)

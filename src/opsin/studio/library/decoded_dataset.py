@@ -133,7 +133,8 @@ class DecodedDataset:
 
     def digest(self, row: int) -> str:
         """Return what a corrections file knows an image by: 32 hexadecimal digits."""
-        return str(cache.short_digest(self.decoded.digests[self._row(row)]).tobytes().hex())
+        [name] = cache.digest_names(self.decoded.digests[[self._row(row)]])
+        return name
 
     def address(self, row: int) -> str:
         """Return where a page finds an image; another version has another address."""
