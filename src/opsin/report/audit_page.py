@@ -19,7 +19,7 @@ _TOGETHER: Final = 4
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _ShownImages:
     """An image as the page shows it."""
 
     pixels: NDArray[np.uint8]
@@ -35,9 +35,9 @@ def render_audit(audit: Audit) -> str:
     for part in ("val", "test"):
         part_of[data.split.rows(part)] = part
 
-    def images(case: Case) -> list[_Shown]:
+    def images(case: Case) -> list[_ShownImages]:
         return [
-            _Shown(
+            _ShownImages(
                 small(data.images[row]),
                 data.names[row],
                 data.classes[data.labels[row]],
