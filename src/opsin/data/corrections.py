@@ -246,19 +246,12 @@ def correct(
     _check_known(path, rows, meant, missing_ok=missing_ok)
     wanted = _wanted(path, rows, decoded.about["classes"])
     meant = _as_stated(path, rows, meant, wanted, decoded)
-    labels = decoded.labels.copy()
-    keep = np.ones(len(labels), bool)
-    said: dict[int, int] = {}
-    for place, images in enumerate(meant):
-        label = wanted[place]
-        for image in images or ():
-            before = said.setdefault(image, place)
-            if wanted[before] != label:
-                raise _contradiction(path, rows[before], rows[place])
-            if label is None:
-                keep[image] = False
-            else:
-                labels[image] = label
+    labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
+    for image, label in _label_of_each(path, rows, meant, wanted).items():
+        if label is None:
+            keep[image] = False
+        else:
+            labels[image] = label
     applied = Applied(
         file=os.fspath(path),
         rows=tuple(rows),
@@ -270,6 +263,26 @@ def correct(
     about = decoded.about | {"corrections": applied}
     corrected = replace(decoded, labels=labels, about=about, source_labels=decoded.labels)
     return _kept(corrected, keep)
+
+
+def _label_of_each(
+    path: str | os.PathLike[str],
+    rows: Sequence[Correction],
+    meant: Sequence[Sequence[int] | None],
+    wanted: Sequence[int | None],
+) -> dict[int, int | None]:
+    """Return the label that the rows give each image that they mean; ``None`` leaves it out.
+
+    Raises:
+        SourceError: Two rows give an image different labels.
+    """
+    by: dict[int, int] = {}
+    for place, images in enumerate(meant):
+        for image in images or ():
+            before = by.setdefault(image, place)
+            if wanted[before] != wanted[place]:
+                raise _contradiction(path, rows[before], rows[place])
+    return {image: wanted[place] for image, place in by.items()}
 
 
 @dataclass(frozen=True)
