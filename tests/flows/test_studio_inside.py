@@ -100,7 +100,7 @@ def test_an_image_is_answered_and_explained(
     assert len(browser.find_elements(By.CSS_SELECTOR, ".op-bars dt")) == 10
     until(browser, lambda: drawn(browser, ".op-tried img"))
     until(browser, lambda: drawn(browser, ".op-gallery img"))
-    assert "the very image" in shown(browser)
+    assert "the same image" in shown(browser)
     # The address alone brings it back, and another run answers the same image.
     browser.get(browser.current_url.replace(GOOD, BETTER))
     until(browser, lambda: "OOD score" in shown(browser) or one(browser, ".op-answer"))

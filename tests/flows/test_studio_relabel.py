@@ -82,7 +82,7 @@ def marked(browser: webdriver.Chrome, how: str) -> list[str | None]:
 
 
 def told(browser: webdriver.Chrome) -> str:
-    return one(browser, ".op-told").text
+    return one(browser, ".op-summary").text
 
 
 def press(browser: webdriver.Chrome, words: str) -> None:
