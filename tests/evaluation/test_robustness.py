@@ -81,7 +81,7 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
         scores: NDArray[Any] = -((flat[:, None] - means) ** 2).sum(axis=2)
         return scores.astype(np.float32)
 
-    found = robustness(answer, digits.images, digits.labels, rows, most=80)
+    found = robustness(answer, digits.images, digits.labels, rows, most=80).to_json()
     json.dumps(found)
     assert [kind["name"] for kind in found["kinds"]] == NAMES
     assert (found["images"], found["of"], len(asked)) == (80, len(rows), 19)
@@ -109,7 +109,7 @@ def test_the_seed_decides_and_nothing_else() -> None:
         return np.stack([light, 0.62 - light], axis=1).astype(np.float32)
 
     def found(seed: int) -> dict[str, Any]:
-        return robustness(answer, images, labels, np.arange(30), seed=seed, most=20)
+        return robustness(answer, images, labels, np.arange(30), seed=seed, most=20).to_json()
 
     assert found(0) == found(0)
     assert found(0) != found(1)

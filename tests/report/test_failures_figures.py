@@ -11,7 +11,7 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from PIL import Image
 
-from opsin.core.artifacts.run_report import MapFigures, MapPoint, RobustnessFigures, Slices
+from opsin.core.artifacts.run_report import MapFigures, MapPoint, Slices
 from opsin.evaluation.embedding_map import map_embedding, map_to_json
 from opsin.evaluation.robustness import disturbed_examples, robustness
 from opsin.evaluation.slices import slice_accuracy
@@ -45,7 +45,7 @@ def sliced(count: int = 1000, **columns: list[str]) -> Slices:
     right = random.random(count) < np.where(light < 51, 0.6, 0.95)
     labels = np.arange(count) % 3
     traits = {"brightness": light, "contrast": random.random(count)}
-    return Slices.model_validate(slice_accuracy(right, traits, columns, labels=labels))
+    return slice_accuracy(right, traits, columns, labels=labels)
 
 
 def test_slices_are_drawn_and_the_weak_one_is_red(tmp_path: Path) -> None:
@@ -64,11 +64,11 @@ def test_slices_are_drawn_and_the_weak_one_is_red(tmp_path: Path) -> None:
 def test_no_slice_that_is_worse_and_none_at_all(tmp_path: Path) -> None:
     right = np.ones(200, bool)
     with styled():
-        found = Slices.model_validate(slice_accuracy(right, {"x": np.arange(200.0)}))
+        found = slice_accuracy(right, {"x": np.arange(200.0)})
         texts = drawn(draw_slices(found), tmp_path)
         assert "None of 5 slices is shown to be worse than the rest" in texts
         for few in (slice_accuracy(right, {}), slice_accuracy(right[:9], {"x": np.arange(9.0)})):
-            (text,) = drawn(draw_slices(Slices.model_validate(few)), tmp_path)
+            (text,) = drawn(draw_slices(few), tmp_path)
             assert "too few" in text
 
 
@@ -83,8 +83,7 @@ def test_robustness_is_drawn_with_its_finding(tmp_path: Path, fragile: bool) -> 
         wrong = detail > 25 if fragile else np.zeros(len(pixels), bool)
         return np.stack([~wrong, wrong], axis=1).astype(np.float32)
 
-    measured = robustness(answer, images, labels, np.arange(60))
-    found = RobustnessFigures.model_validate(measured)
+    found = robustness(answer, images, labels, np.arange(60))
     with styled():
         figure = draw_robustness(found)
         texts = drawn(figure, tmp_path)

@@ -11,7 +11,6 @@ from opsin.core.artifacts.run_report import (
     DeepAnalysis,
     Failures,
     MapFigures,
-    RobustnessFigures,
     StrangeKind,
     SuspectedLabel,
 )
@@ -110,7 +109,7 @@ def look_deeper(
     )
     return DeepAnalysis(
         too_weak=weak,
-        robustness=RobustnessFigures.model_validate(disturbed),
+        robustness=disturbed,
         strangers=None if weak else _show_strangers(classifier, dataset, judged, watcher),
         map=_map_images(classifier, dataset, judged, watcher),
     )

@@ -66,7 +66,7 @@ def suspects(
         rank_by: Their order, as `cleanlab.rank.get_label_quality_scores` calls it.
 
     Returns:
-        The suspects: none of sure and right answers, nor of fewer than two classes.
+        None of sure and right answers, nor of fewer than two classes.
 
     Raises:
         MissingExtraError: cleanlab is not installed.
@@ -80,34 +80,37 @@ def suspects(
         >>> found.rows, found.suggested, found.scores.round(2)
         (array([7]), array([1]), array([0.95], dtype=float32))
     """
-    try:
-        from cleanlab.filter import find_label_issues  # noqa: PLC0415  takes a second to load
-        from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtraError("suspected label errors", "evaluate") from error
-
     exact = probabilities.astype(np.float64)
     usable = np.isfinite(exact).all(axis=1)
     exact, own = exact[usable], labels[usable]
-    places = np.flatnonzero(usable)
     if len(np.unique(own)) < 2:
         return SuspectedLabels.none(len(labels))
     exact /= exact.sum(axis=1, keepdims=True)
-    # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
-    marked = find_label_issues(own, exact, filter_by=filter_by, n_jobs=1)
-    answers = exact.argmax(axis=1)
-    rows = np.flatnonzero(marked & (answers != own))
-    if not rows.size:
-        return SuspectedLabels.none(len(labels))
-    quality = get_label_quality_scores(own[rows], exact[rows], method=rank_by)
-    rows = rows[np.argsort(quality, kind="stable")]
-    doubt = 1 - exact[rows, own[rows]]
+    rows = _doubted(exact, own, filter_by, rank_by)
     return SuspectedLabels(
-        rows=places[rows],
-        suggested=answers[rows],
-        scores=doubt.astype(np.float32),
+        rows=np.flatnonzero(usable)[rows],
+        suggested=exact.argmax(axis=1)[rows],
+        scores=(1 - exact[rows, own[rows]]).astype(np.float32),
         looked_at=len(labels),
     )
+
+
+def _doubted(
+    probabilities: NDArray[np.float64], labels: NDArray[np.int64], filter_by: str, rank_by: str
+) -> NDArray[np.int64]:
+    """Return the rows whose labels cleanlab doubts, the most doubtful first."""
+    try:
+        from cleanlab.filter import find_label_issues  # noqa: PLC0415  takes a second to load
+        from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415  likewise
+    except ImportError as error:
+        raise MissingExtraError("suspected label errors", "evaluate") from error
+    # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
+    marked = find_label_issues(labels, probabilities, filter_by=filter_by, n_jobs=1)
+    rows = np.flatnonzero(marked & (probabilities.argmax(axis=1) != labels))
+    if not rows.size:
+        return rows
+    quality = get_label_quality_scores(labels[rows], probabilities[rows], method=rank_by)
+    return rows[np.argsort(quality, kind="stable")]
 
 
 def clear_examples(

@@ -1,9 +1,16 @@
-"""How accuracy falls when images are disturbed a little."""
+"""How accuracy falls when images are disturbed a little.
+
+After D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to common corruptions
+and perturbations", ICLR 2019; strengths grow with the image's sides, so that they look alike at any
+size. The same images are asked about with and without, so the interval of the change is that of
+paired proportions: D. G. Bonett and R. M. Price, "Adjusted Wald confidence interval for a
+difference of binomial proportions based on paired data", JEBS 2012.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.artifacts.run_report import (
+    DisturbanceKind,
+    DisturbedAccuracy,
+    RobustnessFigures,
+)
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
@@ -56,33 +68,17 @@ def robustness(
     seed: int = 0,
     most: int = MOST,
     watcher: Watcher = SILENT,
-) -> dict[str, Any]:
-    """Measure the accuracy on disturbed images: six kinds, three strengths each.
-
-    After D. Hendrycks and T. Dietterich, "Benchmarking neural network robustness to common
-    corruptions and perturbations", ICLR 2019; strengths grow with the image's sides, so that
-    they look alike at any size. The same images are asked about with and without, so the
-    interval of the change is that of paired proportions: D. G. Bonett and R. M. Price, "Adjusted
-    Wald confidence interval for a difference of binomial proportions based on paired data", JEBS
-    2012.
+) -> RobustnessFigures:
+    """Measure the accuracy on disturbed images: six kinds, three strengths each, weak to strong.
 
     Args:
-        answer: Gives the probabilities ``float32[M, K]`` for prepared images
-            ``uint8[M, H, W, C]``.
+        answer: Gives probabilities ``float32[M, K]`` for images ``uint8[M, H, W, C]``.
         images: Prepared images, ``uint8[N, H, W, C]``.
         labels: The right classes of all of them, ``int64[N]``.
         rows: Which may be asked about, ``int64[M]``, M at least 1.
         seed: Decides which of them are, and what is drawn at random.
         most: How many images at most.
         watcher: Is told how far the work is.
-
-    Returns:
-        ``images``: how many were asked about, ``of``: M. ``seed``. ``accuracy``, ``low``,
-        ``high``: undisturbed. ``kinds``: for each its ``name``, ``unit`` and three ``levels``,
-        from weak to strong, each with ``strength`` (a number), ``words`` (``turned by 10°``),
-        ``accuracy``, ``low``, ``high``, ``lost`` and ``won`` (images whose answer became wrong,
-        or right), and ``change`` of the accuracy with its interval ``change_low`` to
-        ``change_high``.
 
     Example:
         >>> bright = np.full((40, 8, 8, 1), 120, np.uint8)
@@ -91,40 +87,46 @@ def robustness(
         ...     light = pixels.mean(axis=(1, 2, 3)) / 255
         ...     return np.stack([light, 1 - light], axis=1).astype(np.float32)
         >>> found = robustness(answer, bright, np.arange(40) % 2, np.arange(40))
-        >>> found["accuracy"], [kind["name"] for kind in found["kinds"]][:3]
+        >>> found.accuracy, [kind.name for kind in found.kinds][:3]
         (1.0, ['shift', 'rotation', 'noise'])
     """
-    random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(rows)[:most])
+    chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     pixels, own = images[chosen], labels[chosen]
+
+    def hits(shown: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        return np.asarray(answer(shown).argmax(axis=1) == own)
+
     steps = 1 + sum(len(kind.strengths) for kind in DISTURBANCES)
     watcher.begin("Disturb", steps * len(chosen), "images")
-    before = answer(pixels).argmax(axis=1) == own
-    done = len(chosen)
-    watcher.advance(done)
-    kinds: list[dict[str, Any]] = []
+    before = hits(pixels)
+    watcher.advance(done := len(chosen))
+    kinds = []
     for number, kind in enumerate(DISTURBANCES):
         levels = []
         for strength in kind.strengths:
-            # The same draws at each strength, whatever was drawn for other kinds.
-            drawn = np.random.default_rng([seed, number])
-            disturbed = np.stack([kind.disturb(each, strength, drawn) for each in pixels])
-            after = answer(disturbed).argmax(axis=1) == own
+            after = hits(_disturbed(kind, strength, pixels, [seed, number]))
             levels.append(_level(kind, strength, before, after))
-            done += len(chosen)
-            watcher.advance(done)
-        kinds.append({"name": kind.name, "unit": kind.unit, "levels": levels})
+            watcher.advance(done := done + len(chosen))
+        kinds.append(DisturbanceKind(name=kind.name, unit=kind.unit, levels=levels))
     watcher.end()
     low, high = wilson(int(before.sum()), len(before))
-    return {
-        "images": len(chosen),
-        "of": len(rows),
-        "seed": seed,
-        "accuracy": float(before.mean()),
-        "low": low,
-        "high": high,
-        "kinds": kinds,
-    }
+    return RobustnessFigures(
+        images=len(chosen),
+        of=len(rows),
+        seed=seed,
+        accuracy=float(before.mean()),
+        low=low,
+        high=high,
+        kinds=kinds,
+    )
+
+
+def _disturbed(
+    kind: Disturbance, strength: float, images: NDArray[np.uint8], seed: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Disturb images, with the same draws at each strength, whatever was drawn for other kinds."""
+    drawn = np.random.default_rng(seed)
+    return np.stack([kind.disturb(each, strength, drawn) for each in images])
 
 
 def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
@@ -143,9 +145,9 @@ def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str,
         (3, 8, 8, 1)
     """
     return {
-        kind.name: np.stack(
+        kind.name: np.concatenate(
             [
-                kind.disturb(pixels, strength, np.random.default_rng([seed, number]))
+                _disturbed(kind, strength, pixels[None], [seed, number])
                 for strength in kind.strengths
             ]
         )
@@ -172,22 +174,22 @@ def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
 
 def _level(
     kind: Disturbance, strength: float, before: NDArray[np.bool_], after: NDArray[np.bool_]
-) -> dict[str, Any]:
+) -> DisturbedAccuracy:
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
     low, high = wilson(int(after.sum()), len(after))
     change_low, change_high = paired_change(lost, won, len(after))
-    return {
-        "strength": strength,
-        "words": kind.words.format(strength),
-        "accuracy": float(after.mean()),
-        "low": low,
-        "high": high,
-        "lost": lost,
-        "won": won,
-        "change": (won - lost) / len(after),
-        "change_low": change_low,
-        "change_high": change_high,
-    }
+    return DisturbedAccuracy(
+        strength=strength,
+        words=kind.words.format(strength),
+        accuracy=float(after.mean()),
+        low=low,
+        high=high,
+        lost=lost,
+        won=won,
+        change=(won - lost) / len(after),
+        change_low=change_low,
+        change_high=change_high,
+    )
 
 
 def _shift(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_report import Slice, Slices, Trait
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.data import quality
 from opsin.data.lazy_images import Images
+from opsin.evaluation.comparison import holm
 from opsin.evaluation.intervals import wilson
 
 try:
@@ -83,7 +86,7 @@ def slice_accuracy(
     labels: NDArray[np.int64] | None = None,
     least: int = LEAST,
     too_weak: str = "",
-) -> dict[str, Any]:
+) -> Slices:
     """Measure the accuracy of every slice, and name those that are shown to be worse.
 
     Numbers are cut at their quintiles, equal ones staying together; a column's values stand for
@@ -103,82 +106,98 @@ def slice_accuracy(
             (`opsin.evaluation.evidence.too_weak`): then none is weak.
 
     Returns:
-        ``images``, ``accuracy``, ``low``, ``high``: of all images. ``judged``: how many slices
-        were, and so are corrected for. ``traits``: for each its ``name`` and its ``slices``, those
-        of numbers from low to high, of texts from many images to few. Each of these has ``name``
-        (``brightness 12 to 31``), ``from`` and ``to`` or ``value``, ``images``, ``right``,
-        ``accuracy``, ``low``, ``high``, ``p`` (corrected; ``None`` where not judged), ``weak``,
-        ``expected`` (mean accuracy of its images' classes, or ``None``) and ``explained``
-        (whether its accuracy may be just that). ``weakest``: the weak slices, each with its
-        ``trait``, first those that their classes do not explain, the lowest accuracy first. A
-        trait in which all images are alike is left out. ``too_weak``: as given.
+        ``weakest`` has the weak slices, first those that their classes do not explain, the lowest
+        accuracy first. A trait's slices are in the order of its numbers, or of texts from many
+        images to few; a trait in which all images are alike is left out.
 
     Example:
         >>> right = np.arange(200) >= 30
         >>> found = slice_accuracy(right, {"brightness": np.arange(200) / 2})
-        >>> [(each["name"], each["accuracy"]) for each in found["weakest"]]
+        >>> [(each.name, each.accuracy) for each in found.weakest]
         [('brightness 0 to 19.5', 0.25)]
     """
-    total, correct = len(right), int(right.sum())
-    overall = correct / total
-    low, high = wilson(correct, total)
     expected = None if labels is None else _class_accuracy(right, labels)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, members in _all_slices(traits, columns or {}):
-        rows = members.pop("rows")
-        count, hits = len(rows), int(right[rows].sum())
-        below, above = wilson(hits, count)
-        members |= {
-            "images": count,
-            "right": hits,
-            "accuracy": hits / count,
-            "low": below,
-            "high": above,
-            "p": None,
-            "weak": False,
-            "expected": None,
-            "explained": False,
-        }
-        if expected is not None:
-            members["expected"] = float(expected[rows].mean())
-            members["explained"] = members["expected"] <= above
-        if least <= count < total:
-            # As many mistakes, or more, among so many images drawn from all of them.
-            chance = hypergeom.sf(count - hits - 1, total, total - correct, count)
-            members["p"] = float(chance)
-        found.setdefault(name, []).append(members)
-    found = {name: slices for name, slices in found.items() if len(slices) > 1}
-    judged = [(name, each) for name, slices in found.items() for each in slices
-              if each["p"] is not None]  # fmt: skip
-    corrected = holm(np.array([each["p"] for _, each in judged]))
-    for (_, each), chance in zip(judged, corrected, strict=True):
-        each["p"] = float(chance)
-        each["weak"] = bool(not too_weak and chance < _LEVEL and each["high"] < overall)
-    weak = [{"trait": name, **each} for name, each in judged if each["weak"]]
-    return {
-        "images": total,
-        "accuracy": overall,
-        "low": low,
-        "high": high,
-        "judged": len(judged),
-        "too_weak": too_weak,
-        "traits": [{"name": name, "slices": slices} for name, slices in found.items()],
-        "weakest": sorted(weak, key=lambda each: (each["explained"], each["accuracy"])),
-    }
+    measured: dict[str, list[Slice]] = {}
+    for members in _all_slices(traits, columns or {}):
+        found = _measured(members, right, expected, least)
+        measured.setdefault(members.trait, []).append(found)
+    found_traits = {name: slices for name, slices in measured.items() if len(slices) > 1}
+    overall = float(right.mean())
+    judged, shown = _judged(found_traits, overall, too_weak=bool(too_weak))
+    weak = [each.model_copy(update={"trait": trait.name}) for trait in shown
+            for each in trait.slices if each.weak]  # fmt: skip
+    low, high = wilson(int(right.sum()), len(right))
+    return Slices(
+        images=len(right),
+        accuracy=overall,
+        low=low,
+        high=high,
+        judged=judged,
+        too_weak=too_weak,
+        traits=shown,
+        weakest=sorted(weak, key=lambda each: (each.explained, each.accuracy)),
+    )
 
 
-def holm(chances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correct p-values for their number, as S. Holm (1979) does.
+def _judged(
+    traits: Mapping[str, Sequence[Slice]], overall: float, *, too_weak: bool
+) -> tuple[int, list[Trait]]:
+    """Correct the p-values for their number, which is returned, and say which slices are weak."""
+    corrected = holm([each.p for slices in traits.values() for each in slices
+                      if each.p is not None])  # fmt: skip
+    pending = iter(corrected)
 
-    Example:
-        >>> holm(np.array([0.01, 0.04, 0.03]))
-        array([0.03, 0.06, 0.06])
-    """
-    order = np.argsort(chances, kind="stable")
-    factors = len(chances) - np.arange(len(chances))
-    corrected = np.empty(len(chances))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(chances[order] * factors))
-    return corrected
+    def judge(each: Slice) -> Slice:
+        if each.p is None:
+            return each
+        p = next(pending)
+        weak = not too_weak and p < _LEVEL and each.high < overall
+        return each.model_copy(update={"p": p, "weak": weak})
+
+    return len(corrected), [
+        Trait(name=name, slices=[judge(each) for each in slices]) for name, slices in traits.items()
+    ]
+
+
+@dataclass(frozen=True)
+class _Members:
+    """Images of one kind: ``limits`` are its ``start`` and ``to``, or its ``value``."""
+
+    trait: str
+    name: str
+    rows: NDArray[np.int64]
+    limits: Mapping[str, float | str]
+
+
+def _measured(
+    members: _Members,
+    right: NDArray[np.bool_],
+    expected: NDArray[np.float64] | None,
+    least: int,
+) -> Slice:
+    """Return the accuracy of a slice, and how probable so many mistakes are by chance."""
+    total, correct = len(right), int(right.sum())
+    rows = members.rows
+    count, hits = len(rows), int(right[rows].sum())
+    low, high = wilson(hits, count)
+    p = None
+    if least <= count < total:
+        # As many mistakes, or more, among so many images drawn from all of them.
+        p = float(hypergeom.sf(count - hits - 1, total, total - correct, count))
+    by_class = None if expected is None else float(expected[rows].mean())
+    found = Slice(
+        name=members.name,
+        images=count,
+        right=hits,
+        accuracy=hits / count,
+        low=low,
+        high=high,
+        p=p,
+        weak=False,
+        expected=by_class,
+        explained=by_class is not None and by_class <= high,
+    )
+    return found.model_copy(update=dict(members.limits))
 
 
 def _class_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -190,19 +209,18 @@ def _class_accuracy(right: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDAr
 
 def _all_slices(
     traits: Mapping[str, NDArray[np.float64]], columns: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each slice with its trait, its name and its ``rows``."""
+) -> Iterator[_Members]:
     for name, values in traits.items():
-        yield from ((name, each) for each in _bins(name, values))
+        yield from _bins(name, values)
     for name, texts in columns.items():
         distinct = sorted(set(texts) - {""})
         if 1 < len(distinct) <= _VALUES:
             array = np.array(texts, object)
             by_text = {text: np.flatnonzero(array == text) for text in distinct}
             for text, rows in sorted(by_text.items(), key=lambda item: -len(item[1])):
-                yield name, {"name": f"{name} {text}", "value": text, "rows": rows}
+                yield _Members(name, f"{name} {text}", rows, {"value": text})
         elif len(distinct) > _VALUES and (numbers := _as_numbers(texts)) is not None:
-            yield from ((name, each) for each in _bins(name, numbers))
+            yield from _bins(name, numbers)
 
 
 def _as_numbers(texts: Sequence[str]) -> NDArray[np.float64] | None:
@@ -218,7 +236,7 @@ def _short(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
-def _bins(name: str, values: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
+def _bins(name: str, values: NDArray[np.float64]) -> Iterator[_Members]:
     """Cut numbers at their quintiles; equal ones stay together, ``nan`` is in no bin."""
     known = np.flatnonzero(~np.isnan(values))
     if not known.size:
@@ -230,4 +248,4 @@ def _bins(name: str, values: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
         rows = known[places == place]
         low, high = float(values[rows].min()), float(values[rows].max())
         span = _short(low) if low == high else f"{_short(low)} to {_short(high)}"
-        yield {"name": f"{name} {span}", "from": low, "to": high, "rows": rows}
+        yield _Members(name, f"{name} {span}", rows, {"start": low, "to": high})
