@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from opsin.commands.inspect import Insight
     from opsin.inspection.decision import Decision
     from opsin.inspection.probes import Probes
+    from opsin.inspection.save_layers import SavedLayers
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
 
@@ -44,7 +45,7 @@ def show(screen: Console, found: Insight, label: str | None) -> None:
 
 def _parts(found: Insight, label: str | None) -> Iterator[Table | str]:
     if found.saved is not None:
-        yield _saved(found)
+        yield _saved(found.saved)
     if found.summary is not None:
         yield _summary(found.summary)
     if found.probes is not None:
@@ -214,8 +215,7 @@ def _gallery(found: Insight, layer: str, gallery: UnitGallery, label: str | None
     return table
 
 
-def _saved(found: Insight) -> str:
-    saved = found.saved or {}
+def _saved(saved: SavedLayers) -> str:
     rows = [
         f"{printable(name)}   float32[{', '.join(map(str, shape))}]"
         for name, shape in saved["layers"].items()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opsin.inspection.neighbours import Neighbour
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
+    from opsin.inspection.save_layers import SavedLayers
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
@@ -73,7 +74,7 @@ class Insight:
     history: list[Epoch] = field(default_factory=list)
     decision: Decision | None = None
     neighbours: list[Neighbour] = field(default_factory=list)
-    saved: dict[str, Any] | None = None
+    saved: SavedLayers | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data: figures, no images and no raw numbers."""

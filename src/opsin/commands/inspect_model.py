@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from opsin.inspection.neighbours import Neighbour
     from opsin.inspection.portraits import Portrait
     from opsin.inspection.probes import Probes
+    from opsin.inspection.save_layers import SavedLayers
     from opsin.inspection.summary import NetworkSummary
     from opsin.inspection.units import UnitGallery
     from opsin.inspection.weights import WeightView
@@ -195,7 +196,7 @@ class Inspection:
         file: str | os.PathLike[str],
         image: ImageLike | Prediction | None = None,
         names: Sequence[str] | None = None,
-    ) -> dict[str, Any]:
+    ) -> SavedLayers:
         """Write the raw numbers of layers into an ``.npz`` file.
 
         Args:

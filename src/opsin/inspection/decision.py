@@ -182,36 +182,45 @@ def explain(
     if has_no_contrast(pixels):
         return Decision(pixels, classifier.classes, wanted, best, row, fill, (), None, (NO_MAPS,))
     watcher.doing("heat maps")
+    asked = _Asked(answer, pixels, wanted, fill)
     drawn = random_weights(network, seed=seed)
     found: dict[str, MethodHeat] = {}
     notes: list[str] = []
     if gradient_maps is not None:
         found, notes = gradient_maps(network, drawn, pixels, wanted, fill)
-    occluded = occlusion_map(answer, pixels, wanted, fill, watcher=watcher)
-    by_random = None if drawn is None else occlusion_map(_answering(drawn), pixels, wanted, fill)
-    found["occlusion"] = MethodHeat(occluded, by_random)
+    found["occlusion"] = occluded = asked.occlusion(drawn, watcher)
     watcher.doing("checks of the heat maps")
-    maps = []
-    for method, each in found.items():
-        curves = curves_of(answer, pixels, each.heat, wanted, fill, seed=seed)
-        by_chance = chance(answer, pixels, each.heat, wanted, fill, seed=seed)
-        verdict = assess_faithfulness(each.heat, curves, by_chance, each.random)
-        maps.append(HeatMap(method, each.heat, each.random, curves, by_chance, verdict, each.notes))
+    maps = tuple(asked.checked(method, each, seed) for method, each in found.items())
     if drawn is None:
         notes.append(NO_WEIGHTS)
     watcher.doing("smallest part that decides")
-    own = occluded if wanted == best else occlusion_map(answer, pixels, best, fill)
+    own = occluded.heat if wanted == best else occlusion_map(answer, pixels, best, fill)
+    changed = counterfactual(answer, pixels, own, fill)
     return Decision(
-        pixels,
-        classifier.classes,
-        wanted,
-        best,
-        row,
-        fill,
-        tuple(maps),
-        counterfactual(answer, pixels, own, fill),
-        tuple(notes),
+        pixels, classifier.classes, wanted, best, row, fill, maps, changed, tuple(notes)
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A class of an image that is explained, and what hides its pixels."""
+
+    answer: Answer
+    pixels: NDArray[np.uint8]
+    target: int
+    fill: NDArray[np.uint8]
+
+    def occlusion(self, random_file: bytes | None, watcher: Watcher) -> MethodHeat:
+        asked = self.pixels, self.target, self.fill
+        heat = occlusion_map(self.answer, *asked, watcher=watcher)
+        random = None if random_file is None else occlusion_map(_answering(random_file), *asked)
+        return MethodHeat(heat, random)
+
+    def checked(self, method: str, drawn: MethodHeat, seed: int) -> HeatMap:
+        asked = self.answer, self.pixels, drawn.heat, self.target, self.fill
+        curves, by_chance = curves_of(*asked, seed=seed), chance(*asked, seed=seed)
+        verdict = assess_faithfulness(drawn.heat, curves, by_chance, drawn.random)
+        return HeatMap(method, drawn.heat, drawn.random, curves, by_chance, verdict, drawn.notes)
 
 
 def fill_of(network: OnnxGraph, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -178,18 +178,15 @@ def nearest(
     rows = known.train[places]
     found = known.images[rows]
     exact = direction_of(found) @ wanted
-    return [
-        Neighbour(
-            int(rows[i]),
-            known.names[rows[i]],
-            int(known.labels[rows[i]]),
-            classifier.classes[known.labels[rows[i]]],
-            min(1.0, float(exact[i])),
-            bool(np.array_equal(found[i], pixels)),
-            found[i],
-        )
-        for i in np.lexsort((rows, -exact))[:count]
-    ]
+
+    def neighbour(place: int) -> Neighbour:
+        row, image = int(rows[place]), found[place]
+        label, similarity = int(known.labels[row]), min(1.0, float(exact[place]))
+        same = bool(np.array_equal(image, pixels))
+        name, class_name = known.names[row], classifier.classes[label]
+        return Neighbour(row, name, label, class_name, similarity, same, image)
+
+    return [neighbour(place) for place in np.lexsort((rows, -exact))[:count]]
 
 
 def _key(content: bytes, known: ReferenceSet) -> str:

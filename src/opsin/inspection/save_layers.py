@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,21 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
 from opsin.inspection.layers import iter_batches
-from opsin.inspection.npz import ArrayPlan, open_npz
+from opsin.inspection.npz import ArrayPlan, NpzWriter, open_npz
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
 
 # Names of images that are turned into an array at once.
 _NAMES: Final = 4096
+
+
+class SavedLayers(TypedDict):
+    """A file of layers' raw numbers: its name, size, images, and the shape of each array."""
+
+    file: str
+    bytes: int
+    images: int
+    layers: dict[str, list[int]]
 
 
 def save_layers(
@@ -33,7 +42,7 @@ def save_layers(
     image_names: Sequence[str],
     labels: NDArray[np.int64] | None = None,
     watcher: Watcher = SILENT,
-) -> dict[str, Any]:
+) -> SavedLayers:
     """Write what layers put out for each image into a ``.npz`` file, which NumPy reads.
 
     The file has a row an image: ``names``, ``labels`` (places in ``classes``) where they are
@@ -49,15 +58,11 @@ def save_layers(
         labels: Their classes, places among the classifier's, ``int64[N]``.
         watcher: Receives the progress of the work.
 
-    Returns:
-        ``file``, its ``bytes``, the number of ``images``, and each array's shape in ``layers``.
-
     Raises:
         ModelFileError: There is no such layer.
         RecipeError: No layer is named.
         SourceError: There is no image.
-        StorageError: The disk has too little room, or refuses a write. Nothing is left behind,
-            after Ctrl-C neither.
+        StorageError: The disk is full or refuses a write. No part of the file is left behind.
 
     Example:
         >>> import tempfile, opsin
@@ -68,44 +73,49 @@ def save_layers(
         >>> np.load(run.path / "relu.npz")["relu1"].shape
         (1797, 128)
     """
-    wanted = list(dict.fromkeys(names))
-    if not wanted:
-        raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
     network = OnnxGraph(classifier.content)
-    # Files of earlier versions lack some of the outputs.
-    outputs = [output.name for output in network.model.graph.output]
-    layers = [layer.name for layer in network.layers]
-    check_choices("layer", wanted, [*layers, *outputs], ModelFileError)
-    count = len(images)
+    wanted, count = _checked_names(network, names), len(images)
     if not count:
         raise SourceError("at least one image", "got none", "Name an image or a source.")
     batches = iter_batches(classifier, network, images, wanted)
-    # The first batch tells every shape, and so how large the file will be.
-    first = next(batches)
+    first = next(batches)  # its shapes say how large the file will be
     plans = {
         name: ArrayPlan((count, *values.shape[1:]), values.dtype) for name, values in first.items()
     }
     beside = _beside(classifier, count, image_names, labels)
-    target = Path(file)
     watcher.begin("Save", count, "images")
-    with open_npz(target, {name: plan for name, (plan, _) in beside.items()} | plans) as writer:
+    with open_npz(Path(file), {name: plan for name, (plan, _) in beside.items()} | plans) as writer:
         for name, (_, blocks) in beside.items():
             for block in blocks:
                 writer.write(name, block)
-        done = 0
-        for batch in itertools.chain([first], batches):
-            for name, values in batch.items():
-                writer.write(name, values)
-            done += len(batch[wanted[0]])
-            watcher.advance(done)
+        _write_batches(writer, itertools.chain([first], batches), watcher)
         size = writer.nbytes
     watcher.end()
-    return {
-        "file": str(target),
-        "bytes": size,
-        "images": count,
-        "layers": {name: list(plan.shape) for name, plan in plans.items()},
-    }
+    shapes = {name: list(plan.shape) for name, plan in plans.items()}
+    return {"file": str(Path(file)), "bytes": size, "images": count, "layers": shapes}
+
+
+def _write_batches(
+    writer: NpzWriter, batches: Iterable[dict[str, NDArray[Any]]], watcher: Watcher
+) -> None:
+    done = 0
+    for batch in batches:
+        for name, values in batch.items():
+            writer.write(name, values)
+        done += len(next(iter(batch.values())))
+        watcher.advance(done)
+
+
+def _checked_names(network: OnnxGraph, names: Sequence[str]) -> list[str]:
+    """Return names of layers or of the file's outputs, each once."""
+    wanted = list(dict.fromkeys(names))
+    if not wanted:
+        raise RecipeError("at least one layer to save", "got none", "Name one: --layer NAME.")
+    # Files of earlier versions lack some of the outputs.
+    outputs = [output.name for output in network.model.graph.output]
+    layers = [layer.name for layer in network.layers]
+    check_choices("layer", wanted, [*layers, *outputs], ModelFileError)
+    return wanted
 
 
 def _beside(
