@@ -16,10 +16,13 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
+from opsin.commands.runs import list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.data.dataset import Dataset
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.browser import chromium, console, needs_chromium
+from tests.made_runs import answers_right, write_run
 from tests.studio_browser import (
     StudioProcess,
     button,
@@ -129,7 +132,12 @@ def test_a_killed_training_is_failed_and_one_click_resumes_it(
 
 
 @pytest.mark.slow
-def test_two_windows_agree(running: StudioProcess, browser: webdriver.Chrome) -> None:
+def test_two_windows_agree(
+    running: StudioProcess, browser: webdriver.Chrome, digits: Dataset
+) -> None:
+    for name in ("third", "fourth"):
+        write_run(running.runs, name, digits, answers_right(digits, 0.9))
+    there = len(list_runs(running.runs))
     ask(running, browser, "first", "second", paused=True)
     one, two = browser.current_window_handle, ""
     browser.get(running.address + "/queue")
@@ -145,24 +153,24 @@ def test_two_windows_agree(running: StudioProcess, browser: webdriver.Chrome) ->
     browser.switch_to.window(two)
     until(browser, lambda: "on hold" in shown(browser))
     browser.get(running.address + "/")
-    until(browser, lambda: rows(browser) == 2)
+    until(browser, lambda: rows(browser) == there)
     ticks = browser.find_elements(By.CSS_SELECTOR, ".op-runs tbody input")
     ticks[0].click()
     until(browser, lambda: "tick=" in browser.current_url)
     browser.switch_to.window(one)
     browser.get(running.address + "/")
-    until(browser, lambda: rows(browser) == 2)
+    until(browser, lambda: rows(browser) == there)
     browser.switch_to.window(two)
     button(browser, "Delete").click()
-    until(browser, lambda: rows(browser) == 1 and "Deleted 1 run" in shown(browser))
+    until(browser, lambda: rows(browser) == there - 1 and "Deleted 1 run" in shown(browser))
     browser.switch_to.window(one)
-    until(browser, lambda: rows(browser) == 1)
+    until(browser, lambda: rows(browser) == there - 1)
     browser.switch_to.window(two)
     button(browser, "Undo").click()
-    until(browser, lambda: rows(browser) == 2)
+    until(browser, lambda: rows(browser) == there)
     browser.close()
     browser.switch_to.window(one)
-    until(browser, lambda: rows(browser) == 2)
+    until(browser, lambda: rows(browser) == there)
     assert complaints(browser) == []
 
 

@@ -371,6 +371,27 @@ def fingerprint_of(decoded: cache.Decoded) -> str:
     return hashlib.sha256(b"\0".join(rows)).hexdigest()
 
 
+def _find_units(
+    decoded: cache.Decoded,
+    recipe: DataRecipe,
+    groups: Sequence[str],
+    watcher: Watcher,
+    found: LocatedSource | None,
+) -> tuple[NearDuplicates, NDArray[np.int64]]:
+    """Find near duplicates, and say by a number which images must stay in one part."""
+    alike = decoded
+    if recipe.split_by == "bytes":  # parts that no preparation changes, so what they hang by too
+        alike = read_by_default(found or sources.find_all(recipe), recipe, decoded, watcher)
+    mirrored = decoded.about["mirrored"]
+    near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
+    together = near if recipe.near_duplicates == "together" else NO_PAIRS
+    units = split_groups(decoded.digests, groups, together.pairs)
+    if alike is not decoded:  # equal as one or as the other
+        same = np.stack([np.arange(len(units)), units], axis=1)
+        units = split_groups(alike.digests, [], same)
+    return near, units
+
+
 def _with_split(
     decoded: cache.Decoded,
     recipe: DataRecipe,
@@ -384,15 +405,7 @@ def _with_split(
     groups = about["groups"]
     if recipe.group_by:
         groups = groups_by_name(about["names"], recipe.group_by)
-    alike = decoded
-    if recipe.split_by == "bytes":  # parts that no preparation changes, so what they hang by too
-        alike = read_by_default(found or sources.find_all(recipe), recipe, decoded, watcher)
-    near = near_duplicates(alike.images, alike.digests, mirrored=about["mirrored"], watcher=watcher)
-    together = near if recipe.near_duplicates == "together" else NO_PAIRS
-    units = split_groups(decoded.digests, groups, together.pairs)
-    if alike is not decoded:  # equal as one or as the other
-        same = np.stack([np.arange(len(units)), units], axis=1)
-        units = split_groups(alike.digests, [], same)
+    near, units = _find_units(decoded, recipe, groups, watcher, found)
     subjects = Subjects(
         labels=decoded.labels,
         digests=decoded.digests,

@@ -23,6 +23,8 @@ COUNT: Final = 200
 _CANVAS: Final = 160
 _WORDS: Final = ("quick", "brown", "fox", "jumps", "over", "lazy", "dog", "nobody", "reads", "page")
 
+_Draw = Callable[[np.random.Generator, ImageDraw.ImageDraw, str], None]
+
 
 def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
@@ -48,37 +50,16 @@ def strange_images(
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 
-    def drawn(draw: Callable[[ImageDraw.ImageDraw, str], None]) -> NDArray[np.uint8]:
+    def drawn(
+        draw: Callable[[np.random.Generator, ImageDraw.ImageDraw, str], None],
+    ) -> NDArray[np.uint8]:
         images = np.empty(shape, np.uint8)
         for number in range(count):
             dark = bool(chance.integers(2))
             image = Image.new("RGB", (_CANVAS, _CANVAS), "black" if dark else "white")
-            draw(ImageDraw.Draw(image), "white" if dark else "black")
+            draw(chance, ImageDraw.Draw(image), "white" if dark else "black")
             images[number] = _sized(image, height, width, channels)
         return images
-
-    def text(pencil: ImageDraw.ImageDraw, colour: str) -> None:
-        size, top = int(chance.integers(12, 40)), 2
-        font = ImageFont.load_default(size)
-        while top < _CANVAS:
-            line = " ".join(chance.choice(_WORDS, 6))
-            pencil.text((2, top), line, fill=colour, font=font)
-            top += size + 4
-
-    def shapes(pencil: ImageDraw.ImageDraw, _: str) -> None:
-        for _number in range(int(chance.integers(3, 9))):
-            ends = chance.integers(0, _CANVAS, 4)
-            box = [
-                int(v) for v in (*np.minimum(ends[:2], ends[2:]), *np.maximum(ends[:2], ends[2:]))
-            ]
-            colour = tuple(int(v) for v in chance.integers(0, 256, 3))
-            kind = int(chance.integers(3))
-            if kind == 0:
-                pencil.line([int(v) for v in ends], fill=colour, width=int(chance.integers(1, 9)))
-            elif kind == 1:
-                pencil.ellipse(box, outline=colour, width=int(chance.integers(1, 9)))
-            else:
-                pencil.rectangle(box, fill=colour)
 
     grain = np.where(np.arange(count) % 2, 1, max(1, min(height, width) // 8))
     noise = np.empty(shape, np.uint8)
@@ -98,10 +79,33 @@ def strange_images(
             chance.integers(0, 256, (count, 1, 1, channels), np.uint8), shape
         ).copy(),
         "noise": noise,
-        "text": drawn(text),
-        "drawings": drawn(shapes),
+        "text": drawn(_write_page),
+        "drawings": drawn(_draw_shapes),
         "digits": digits,
     }
+
+
+def _write_page(chance: np.random.Generator, pencil: ImageDraw.ImageDraw, colour: str) -> None:
+    size, top = int(chance.integers(12, 40)), 2
+    font = ImageFont.load_default(size)
+    while top < _CANVAS:
+        line = " ".join(chance.choice(_WORDS, 6))
+        pencil.text((2, top), line, fill=colour, font=font)
+        top += size + 4
+
+
+def _draw_shapes(chance: np.random.Generator, pencil: ImageDraw.ImageDraw, _: str) -> None:
+    for _number in range(int(chance.integers(3, 9))):
+        ends = chance.integers(0, _CANVAS, 4)
+        box = [int(v) for v in (*np.minimum(ends[:2], ends[2:]), *np.maximum(ends[:2], ends[2:]))]
+        colour = tuple(int(v) for v in chance.integers(0, 256, 3))
+        kind = int(chance.integers(3))
+        if kind == 0:
+            pencil.line([int(v) for v in ends], fill=colour, width=int(chance.integers(1, 9)))
+        elif kind == 1:
+            pencil.ellipse(box, outline=colour, width=int(chance.integers(1, 9)))
+        else:
+            pencil.rectangle(box, fill=colour)
 
 
 def measure_strangers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -140,7 +140,6 @@ def probe_layers(
     Example:
         >>> import opsin, tempfile
         >>> from opsin.onnx_files.onnx_graph import OnnxGraph
-    from opsin.onnx_files.operators import traits_of
         >>> from opsin.commands.known_images import known_images
         >>> run = opsin.train("digits", model="mlp", epochs=5, runs=tempfile.mkdtemp(), quiet=True)
         >>> file = run.classifier()
@@ -152,15 +151,7 @@ def probe_layers(
         True
     """
     layers = _layers(network, names)
-    train, val = (_some(rows, most, seed) for rows, most in ((known.train, FITTED),
-                                                             (known.val, JUDGED)))  # fmt: skip
-    if len(np.unique(known.labels[train])) < 2 or not len(val):
-        raise SourceError(
-            "training images of at least two classes, and validation images",
-            f"{known.source} has {len(val):,} for validation, and "
-            f"{len(np.unique(known.labels[train]))} classes to learn",
-            "Give other images: --data SOURCE.",
-        )
+    train, val = _chosen(known, seed)
     labels, judged = known.labels[train], known.labels[val]
     shapes = {layer.name: layer.shape for layer in network.layers}
     shapes[PIXELS] = known.images.shape[3:] + known.images.shape[1:3]
@@ -181,35 +172,45 @@ def probe_layers(
         for done, reduction in enumerate(reductions, start=1):
             values = features.pop(0)  # its memory is free for the next one's
             right = probe_hits(values[: len(train)], labels, values[len(train) :], judged)
-            probes.append(
-                _probe(
-                    reduction.layer,
-                    right,
-                    outputs=reduction.outputs,
-                    features=reduction.features,
-                    how=reduction.how,
-                    block=reduction.block,
-                )
-            )
+            probes.append(_probe(reduction, right))
             watcher.advance(done)
         watcher.end()
     classes = len(classifier.classes)
-    probes.append(_probe(CLASSIFIER, own, outputs=classes, features=classes, how="own"))
+    whole = _probe(Reduction(CLASSIFIER, classes, classes, "whole"), own)
+    probes.append(replace(whole, how="own"))
     return Probes(tuple(probes), len(train), len(val), known.source)
 
 
-def _probe(
-    layer: str,
-    right: NDArray[np.bool_],
-    *,
-    outputs: int,
-    features: int,
-    how: str,
-    block: tuple[int, int] = (1, 1),
-) -> Probe:
+def _chosen(known: ReferenceSet, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose the training images that probes are fitted to, and the validation images that judge.
+
+    Raises:
+        SourceError: There are no validation images, or no two classes to learn.
+    """
+    train, val = _some(known.train, FITTED, seed), _some(known.val, JUDGED, seed)
+    classes = len(np.unique(known.labels[train]))
+    if classes < 2 or not len(val):
+        raise SourceError(
+            "training images of at least two classes, and validation images",
+            f"{known.source} has {len(val):,} for validation, and {classes} classes to learn",
+            "Give other images: --data SOURCE.",
+        )
+    return train, val
+
+
+def _probe(reduction: Reduction, right: NDArray[np.bool_]) -> Probe:
     """Return a probe's accuracy with its interval, from which images it got right."""
     low, high = wilson(int(right.sum()), len(right))
-    return Probe(layer, float(right.mean()), low, high, outputs, features, how, block)
+    return Probe(
+        reduction.layer,
+        float(right.mean()),
+        low,
+        high,
+        reduction.outputs,
+        reduction.features,
+        reduction.how,
+        reduction.block,
+    )
 
 
 def _layers(network: OnnxGraph, names: Sequence[str] | None) -> list[str]:

@@ -60,18 +60,12 @@ def write_smaller(
         ParityError: Its accuracy falls by more than `MOST_LOST`.
         SourceError: The images cannot be found, or none are left to judge by.
     """
-    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  they need onnx
-    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  it needs onnx
 
     _refuse_others(classifier, to)
     known = known_images(classifier, data, watcher=watcher)
     part, rows = _judged(known)
-    content = classifier.content
-    ranges = None
-    if to == "int8":
-        content, ranges = _best_ranges(classifier, content, known, watcher)
-    else:
-        content = to_fp16(content)
+    content, ranges = _shrink(classifier, to, known, watcher)
     fresh = _opened(classifier, content)
     before = answers(classifier, known.images, rows, "Original", watcher)
     after = answers(fresh, known.images, rows, to, watcher)
@@ -88,7 +82,6 @@ def write_smaller(
                   low=qualities[1].low, high=qualities[1].high)  # fmt: skip
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
-    left = {layer.name for layer in fresh.metadata.layers}
     return Shipped(
         path=target,
         to=to,
@@ -96,19 +89,37 @@ def write_smaller(
         bytes_before=len(classifier.content),
         part=part,
         images=len(rows),
-        labels_changed=int(
-            (before.probabilities.argmax(axis=1) != after.probabilities.argmax(axis=1)).sum()
-        ),
+        labels_changed=_labels_changed(before, after),
         largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
         before=qualities[0],
         after=qualities[1],
         speed=speed,
         ranges=ranges,
         looks=looks,
-        layers_gone=tuple(layer.name for layer in classifier.metadata.layers
-                          if layer.name not in left),
+        layers_gone=_layers_gone(classifier, fresh),
         forced=too_far,
-    )  # fmt: skip
+    )
+
+
+def _shrink(
+    classifier: Classifier, to: To, known: ReferenceSet, watcher: Watcher
+) -> tuple[bytes, str | None]:
+    """Return the smaller file, and of int8 how the ranges of its values were chosen."""
+    from opsin.onnx_files.quantize.fp16 import to_fp16  # noqa: PLC0415  it needs onnx
+
+    if to == "int8":
+        return _best_ranges(classifier, classifier.content, known, watcher)
+    return to_fp16(classifier.content), None
+
+
+def _labels_changed(before: Answers, after: Answers) -> int:
+    one, other = (answer.probabilities.argmax(axis=1) for answer in (before, after))
+    return int((one != other).sum())
+
+
+def _layers_gone(before: Classifier, after: Classifier) -> tuple[str, ...]:
+    left = {layer.name for layer in after.metadata.layers}
+    return tuple(layer.name for layer in before.metadata.layers if layer.name not in left)
 
 
 def _refuse_others(classifier: Classifier, to: To) -> None:
