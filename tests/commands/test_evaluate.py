@@ -239,7 +239,7 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     assert words in after.directory.card.read_text(encoding="utf-8")
     assert words in " ".join(cli("runs").stdout.split())
     assert after.row()["corrected"]["labels"] == wrong
-    assert read_row(after.path, stamp_of(after.path)).corrected.startswith(words)
+    assert read_row(after.path, stamp_of(after.path)).corrections.startswith(words)
     # By hand, of a run from before these were kept: what they were, its source tells.
     kept = after.directory.load_arrays(after.directory.predictions)
     after.directory.save_arrays(

@@ -12,7 +12,7 @@ from opsin.studio.runs.run_row import RunRow, opaque
 
 
 def run(number: int = 0, **given: object) -> RunRow:
-    row = RunRow(opaque(f"{number}"), f"{number}", f"run {number}", state="done")
+    row = RunRow(id=opaque(f"{number}"), folder=f"{number}", name=f"run {number}", state="done")
     return RunRow(**(vars(row) | given))
 
 
@@ -22,7 +22,7 @@ ROWS = st.lists(
         st.integers(0, 1000),
         accuracy=st.none() | st.floats(0, 1),
         seconds=st.none() | st.floats(0, 1e6),
-        source=st.none() | st.text(max_size=5),
+        sources=st.just(()) | st.tuples(st.text(max_size=5)),
         state=st.sampled_from(["done", "failed", "running"]),
     ),
     max_size=60,
@@ -74,7 +74,10 @@ def test_pages_hold_each_run_once(rows: list[RunRow]) -> None:
 
 
 def test_all_words_must_be_there() -> None:
-    rows = [run(1, source="boots", model="cnn"), run(2, source="boots", note="a CNN, again")]
+    rows = [
+        run(1, sources=("boots",), model="cnn"),
+        run(2, sources=("boots",), note="a CNN, again"),
+    ]
     assert RunsView(q="CNN boots").choose(rows) == rows
     assert RunsView(q="again").choose(rows) == rows[1:]
     assert RunsView(state="failed").choose(rows) == []

@@ -173,9 +173,9 @@ class _Head:
             words.append(ago(row.started))
         with ui.element("p").props('role="status"').classes("op-run-state"):
             ui.label(" · ".join(words))
-        if row.corrected and row.state != "running":
+        if row.corrections and row.state != "running":
             with ui.element("p").classes("op-muted"):
-                ui.label(f"{row.corrected}.")
+                ui.label(f"{row.corrections}.")
         if row.note:
             with ui.element("p").classes("op-muted"):
                 ui.label(safe(row.note, 600))

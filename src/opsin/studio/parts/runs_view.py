@@ -118,7 +118,7 @@ def cells(row: RunRow) -> dict[str, Any]:
         "source": safe(row.source or "", 60),
         "model": safe(row.model or "", 40),
         "accuracy": with_interval(row.accuracy, row.low, row.high) if known else "",
-        "on": " · ".join(part for part in (on, row.corrected) if part),
+        "on": " · ".join(part for part in (on, row.corrections) if part),
         "points": polyline(row.curve),
         "end": end_point(row.curve),
         "curve": curve_in_words(row.curve),
@@ -161,7 +161,7 @@ def curve_in_words(curve: Sequence[float]) -> str:
 def total(rows: Sequence[RunRow]) -> str:
     """Return how many runs there are and what they take on the disk."""
     one = counted(len(rows), "run takes", "runs take")
-    return f"{one} {file_size(sum(row.bytes for row in rows))}"
+    return f"{one} {file_size(sum(row.disk_bytes for row in rows))}"
 
 
 def _places(curve: Sequence[float]) -> list[tuple[float, float]]:

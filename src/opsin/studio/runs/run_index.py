@@ -171,4 +171,4 @@ def _folders(root: Path) -> list[str]:
 
 def _shown(row: RunRow | None) -> RunRow | None:
     """Return what the table shows of a row: a sign of life alone changes nothing."""
-    return None if row is None else replace(row, stamp=(), bytes=0, progress=None)
+    return None if row is None else replace(row, stamp=(), disk_bytes=0, progress=None)

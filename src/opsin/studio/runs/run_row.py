@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_summary import summarise
+from opsin.core.artifacts.run_summary import RunSummary, summarise
 from opsin.core.errors import OpsinError
 from opsin.core.file_stamp import FileStamp, file_stamp
 from opsin.core.recipe import ClassicalName
@@ -39,51 +39,35 @@ def opaque(text: str | os.PathLike[str]) -> str:
     return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True)
-class RunRow:
-    """A run as the table shows it; what is not known is ``None``.
+@dataclass(frozen=True, kw_only=True)
+class RunRow(RunSummary):
+    """A run as the studio's table shows it: its summary, in texts that a page can hold.
 
     Args:
         id: What addresses call it.
-        folder: Name of its directory.
-        name: What people call it: the name they gave, else the directory's.
-        note: What they wrote about it.
-        state: ``running``, ``done``, ``stopped``, ``failed`` or ``damaged``.
-        cause: Why it stands there.
-        source: What it was trained on.
-        model: Name of its model.
-        split: On what it was measured: ``test``, or ``val`` where there is no test data.
-        accuracy: Share of right answers there.
-        low: Lower end of its 95% interval.
-        high: Upper end.
-        corrected: What corrections of labels did to it, in words.
-        seconds: Time spent training.
-        started: When it began, in seconds since 1970.
+        folder: Name of its directory; its ``name`` too, where people gave it none.
         curve: Validation accuracy over the epochs, at most `CURVE` points.
-        bytes: What the directory takes on the disk.
+        disk_bytes: What the directory takes on the disk.
         progress: How far it is while it runs.
         stamp: Times and sizes of what this was read from.
     """
 
     id: str
     folder: str
-    name: str
-    note: str = ""
-    state: str = "damaged"
-    cause: str | None = None
-    source: str | None = None
-    model: str | None = None
-    split: str | None = None
-    accuracy: float | None = None
-    low: float | None = None
-    high: float | None = None
-    corrected: str = ""
-    seconds: float | None = None
-    started: float | None = None
     curve: tuple[float, ...] = ()
-    bytes: int = 0
+    disk_bytes: int = 0
     progress: Progress | None = None
     stamp: Stamp = ()
+
+    @property
+    def source(self) -> str | None:
+        """What it was trained on; of paths their last parts."""
+        return " + ".join(map(_short, self.sources)) or None
+
+    @property
+    def corrections(self) -> str:
+        """What corrections of labels did to its accuracy, in words."""
+        return corrected_in_words(self.corrected, self.split) if self.corrected else ""
 
     @property
     def in_steps(self) -> bool:
@@ -101,17 +85,20 @@ def read_row(path: Path, stamp: Stamp) -> RunRow:
     """Read a run's row; damaged files give the state `damaged` and a cause."""
     run, summary = RunDirectory(path), summarise(RunDirectory(path))
     row = RunRow(
-        id=opaque(path.name), folder=path.name, name=_shown(summary.name or path.name),
-        note=_shown(summary.note), state=summary.state,
-        cause=None if summary.cause is None else _shown(summary.cause),
-        source=" + ".join(_shown(_short(each)) for each in summary.sources) or None,
-        model=None if summary.model is None else _shown(summary.model), split=summary.split,
-        accuracy=summary.accuracy, low=summary.low, high=summary.high, seconds=summary.seconds,
-        started=stamp[0].mtime_ns / 1e9 if summary.started is None else summary.started,
-        bytes=_size(path), stamp=stamp,
-        corrected=corrected_in_words(summary.corrected, summary.split)
-        if summary.corrected else "",
-    )  # fmt: skip
+        **vars(summary)
+        | {
+            "id": opaque(path.name),
+            "folder": path.name,
+            "name": _shown(summary.name or path.name),
+            "note": _shown(summary.note),
+            "cause": None if summary.cause is None else _shown(summary.cause),
+            "sources": tuple(map(_shown, summary.sources)),
+            "model": None if summary.model is None else _shown(summary.model),
+            "started": stamp[0].mtime_ns / 1e9 if summary.started is None else summary.started,
+            "disk_bytes": _size(path),
+            "stamp": stamp,
+        }
+    )
     if row.state != "damaged":
         try:
             row = replace(row, curve=_curve(run))
