@@ -158,23 +158,13 @@ def probe_layers(
     sizes = [reduction_of(name, shapes[name]).features for name in (PIXELS, *layers)]
     probes: list[Probe] = []
     own = np.zeros(0, np.bool_)
-    for group in _groups([PIXELS, *layers], sizes, len(train) + len(val)):
+    rows = np.concatenate([train, val])
+    for group in _groups([PIXELS, *layers], sizes, len(rows)):
         reductions, features, answers = _features(
-            network,
-            group,
-            known.images,
-            np.concatenate([train, val]),
-            seed=seed,
-            watcher=watcher,
+            network, group, known.images, rows, seed=seed, watcher=watcher
         )
         own = answers[len(train) :].argmax(axis=1) == judged
-        watcher.begin("Probes", len(group), "layers")
-        for done, reduction in enumerate(reductions, start=1):
-            values = features.pop(0)  # its memory is free for the next one's
-            right = probe_hits(values[: len(train)], labels, values[len(train) :], judged)
-            probes.append(_probe(reduction, right))
-            watcher.advance(done)
-        watcher.end()
+        probes += _fit(reductions, features, labels, judged, watcher)
     classes = len(classifier.classes)
     whole = _probe(Reduction(CLASSIFIER, classes, classes, "whole"), own)
     probes.append(replace(whole, how="own"))
@@ -196,6 +186,25 @@ def _chosen(known: ReferenceSet, seed: int) -> tuple[NDArray[np.int64], NDArray[
             "Give other images: --data SOURCE.",
         )
     return train, val
+
+
+def _fit(
+    reductions: Sequence[Reduction],
+    features: list[NDArray[np.float32]],
+    labels: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    watcher: Watcher,
+) -> list[Probe]:
+    """Fit a probe to each layer's features, which are used up; training images come first."""
+    probes = []
+    watcher.begin("Probes", len(reductions), "layers")
+    for done, reduction in enumerate(reductions, start=1):
+        values = features.pop(0)  # its memory is free for the next one's
+        right = probe_hits(values[: len(labels)], labels, values[len(labels) :], judged)
+        probes.append(_probe(reduction, right))
+        watcher.advance(done)
+    watcher.end()
+    return probes
 
 
 def _probe(reduction: Reduction, right: NDArray[np.bool_]) -> Probe:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from opsin.core.format import counted
+from opsin.core.metadata import Score
 
 #: What a classifier can be exported to.
 To = Literal["int8", "fp16", "bundle"]
@@ -34,6 +35,12 @@ class Quality:
     high: float
     log_loss: float
     refused: float | None
+
+    def as_score(self, part: Literal["test", "val"], images: int) -> Score:
+        """Return it as it travels in a file."""
+        return Score(
+            split=part, images=images, accuracy=self.accuracy, low=self.low, high=self.high
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from opsin.commands.test_set_usage import count_looks, key_of, note_look
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, SourceError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Metadata, Score
+from opsin.core.metadata import Metadata
 from opsin.data.cache import digest_rows, short_digest
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
@@ -72,14 +72,11 @@ def write_smaller(
     labels = known.labels[rows]
     qualities = _quality(classifier, before, labels), _quality(fresh, after, labels)
     looks = _note(classifier, known, rows, qualities[0]) if part == "test" else None
-    lost = qualities[0].accuracy - qualities[1].accuracy
-    too_far = lost > MOST_LOST + 1e-9
+    too_far = qualities[0].accuracy - qualities[1].accuracy > MOST_LOST + 1e-9
     if too_far and not force:
         raise _fell(to, part, len(rows), *qualities)
-    some = np.ascontiguousarray(known.images[rows[:256]])
-    speed = compare_speed(classifier, fresh, some, watcher)
-    score = Score(split=part, images=len(rows), accuracy=qualities[1].accuracy,
-                  low=qualities[1].low, high=qualities[1].high)  # fmt: skip
+    speed = compare_speed(classifier, fresh, _at(known.images, rows[:256]), watcher)
+    score = qualities[1].as_score(part, len(rows))
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
     return Shipped(
