@@ -14,10 +14,10 @@ from opsin.models.resolve import resolve
 
 
 class _Amount(NamedTuple):
-    """What suits up to so many training images.
+    """Defaults for up to a number of training images.
 
     Args:
-        images: Up to so many.
+        images: Up to how many.
         epochs: Passes over them.
         batch: Images a step.
         minutes: How long the training may take; else the network or the epochs become fewer.
@@ -47,7 +47,7 @@ _AMOUNTS: Final = (
 # Filters of the first stage, the best first: taken is the first that leaves time for half of the
 # epochs.
 _STEMS: Final = {"slow": (48, 32, 24, 16, 8), "quick": (64, 48, 32, 16, 8)}
-# Each stage doubles the filters, up to so many times the first's.
+# Each stage doubles the filters, up to this many times the first's.
 _WIDEST: Final = 8
 # A further stage halves the image once more, until its smaller side is at most this long.
 _LAST_SIDE: Final = 4

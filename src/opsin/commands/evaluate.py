@@ -396,7 +396,7 @@ class _Judged:
     Args:
         part: Why these.
         rows: ``int64[M]``, of exact copies of a class the first.
-        seen: How many of them it learnt from or was chosen by; ``None`` where nobody knows.
+        seen: How many of them it learnt from or was chosen by; ``None`` where that is unknown.
         own_test: How many of them are the run's own test images; likewise.
         own: The run's own images.
     """

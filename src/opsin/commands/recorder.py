@@ -70,7 +70,7 @@ class Recorder(WatcherGroup):
     def doing(self, what: str) -> None:
         """Tell the watchdog, and ``status.json`` where no work is counted.
 
-        Nobody else is told: it is called at every step.
+        No one else is notified, since it is called at every step.
         """
         self._doing = what
         self.watchdog.seen(what)

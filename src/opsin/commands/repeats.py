@@ -235,7 +235,7 @@ def train_folds(
 
     Raises:
         RecipeError: ``folds`` or another option has an impossible value; the source names its
-            parts; there are too few images for so many folds.
+            parts; there are too few images for this many folds.
         OpsinError: As from `opsin.train`; the figures of the runs before are told and kept.
 
     Example:
@@ -425,7 +425,7 @@ class _Series:
         return (self.name or f"{data.recipe.title}-{model}")[:_LONGEST]
 
     def _keep(self, made: Sequence[Run], planned: Sequence[_Planned]) -> Repeats:
-        """Write the summary beside the runs, under the first one's name, which nobody else has."""
+        """Write the summary beside the runs, under the first one's name, which is unique."""
         before, _, number = made[0].path.name.rpartition(f"-{planned[0].suffix}")
         file = made[0].path.with_name(f"{before}-{self.kind}{number}.json")
         summary = summarise(made, kind=self.kind, asked=len(planned))

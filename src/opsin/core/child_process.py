@@ -22,7 +22,7 @@ _PRIVATE: Final = ("NICEGUI_", "PYTEST_", "OPSIN_TOKEN")
 def module_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of Opsin's with this interpreter.
 
-    Python's own search path applies, but never the working directory, where anybody's
+    Python's own search path applies, but never the working directory, where a stranger's
     ``numpy.py`` may lie.
 
     Example:

@@ -1,4 +1,4 @@
-"""The numbers that nobody asked for: by purpose, optimiser and machine."""
+"""Default numbers, by purpose, optimiser and machine."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def _limited(name: str) -> str:
     return name
 
 
-# A file may be anybody's: nothing in it is longer or larger than anything that Opsin writes.
+# A file may be a stranger's: nothing in it may be larger than what Opsin writes.
 # Pydantic's own limit would refuse names of files that are no Unicode.
 _Name = Annotated[str, AfterValidator(_limited)]
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]

@@ -45,7 +45,7 @@ class Pace:
         self._last = (now, done)
 
     def saw(self, done: float, now: float | None = None) -> None:
-        """Take note that so many units are done; fewer than before begin anew."""
+        """Record how many units are done; fewer than before begin anew."""
         now = time.monotonic() if now is None else now
         if done < self._last[1]:
             self._began, self._marks = now, deque([(now, done)])

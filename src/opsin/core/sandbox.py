@@ -114,7 +114,7 @@ class Sandbox:
         )
 
     def close(self) -> None:
-        """End the processes that nobody waits for; a later call starts new ones."""
+        """End the idle processes; a later call starts new ones."""
         for _ in range(_end_all(self._idle)):
             self._idle.put(None)
 

@@ -195,7 +195,7 @@ def _sync(path: Path) -> None:
 
 
 def _left_behind(folder: Path, name: re.Pattern[str]) -> list[Path]:
-    """Return what killed processes left in a directory and nobody has written to for a day."""
+    """Return files that killed processes left in a directory, untouched for a day."""
     found = []
     with contextlib.suppress(OSError):
         for place in folder.iterdir():

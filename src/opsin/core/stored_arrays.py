@@ -1,4 +1,4 @@
-"""Arrays in ``.npz`` files that anybody may have written.
+"""Arrays in ``.npz`` files that a stranger may have written.
 
 A header of 359 bytes can state 10^15 rows, and a megabyte can expand to a gigabyte. So headers are
 read first, no more is made than the file can hold, and only the arrays that are asked for.
@@ -170,7 +170,7 @@ class StoredArrays:
             return np.ndarray(stated.shape, stated.dtype, content.data, order=order)
 
     def blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
-        """Yield an array's rows, so many at a time, and hold no more of it in memory.
+        """Yield an array's rows in chunks, holding one chunk in memory.
 
         Args:
             name: Of the array, which is no single number.

@@ -1,4 +1,4 @@
-"""JSON in files that anybody may have written.
+"""JSON in files that a stranger may have written.
 
 A few megabytes of brackets become gigabytes of objects, and a file of any size can be made of
 nothing. So no more is read than a file of Opsin's has, and what it would become is estimated first.

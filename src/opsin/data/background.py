@@ -137,7 +137,7 @@ def _bounded(image: Image.Image, background: Background) -> Image.Image:
 
 
 def _bands(width: int, height: int) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the end of each band of so many pixels."""
+    """Yield the first row and the end of each band of at most this many pixels."""
     step = max(1, _BAND // width)
     for top in range(0, height, step):
         yield top, min(top + step, height)

@@ -95,7 +95,7 @@ def read_found(
 def read_by_default(
     found: LocatedSource, recipe: DataRecipe, decoded: cache.Decoded, watcher: Watcher
 ) -> cache.Decoded:
-    """Return the same images as they are prepared where nobody asks for a size or the like.
+    """Return the same images as they are prepared by default.
 
     Args:
         found: Their source.

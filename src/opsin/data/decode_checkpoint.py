@@ -37,7 +37,7 @@ from opsin.data.cache import cache_root, digest_rows, new_array
 #: The arrays that go into the cache with the set.
 KEPT: Final = ("images", "digests", "source_digests", "sizes", "ranges")
 _REASONS: Final = "reasons.jsonl"
-#: Seconds after which nobody is expected to go on with a set.
+#: Seconds after which a set that was left unfinished is given up.
 _STALE: Final = 7 * 86_400
 
 
@@ -100,7 +100,7 @@ def taken_by(key: str) -> int:
 def alone(key: str, watcher: Watcher) -> Iterator[None]:
     """Let one process at a time work on a set; others wait for it.
 
-    Sets that nobody has worked on for a week are swept away.
+    Sets that were left unfinished for a week are removed.
 
     Raises:
         OSError: The disk refuses the lock.
@@ -165,7 +165,7 @@ class DecodeCheckpoint:
                     new_array(folder / f"{name}.npy", dtype, its_shape)
                 self._log_reasons([])
             except OSError:
-                # What was taken already would be missed by whoever makes room now.
+                # The space that was taken already is not free for others any more.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         self._files = {name: _Rows(folder / f"{name}.npy") for name in arrays}

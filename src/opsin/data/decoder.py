@@ -16,7 +16,7 @@ Answer = tuple[Header, Sequence[bytes]]
 
 # Each thread would reserve memory that this process may not have.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-# Rows are handed over so many bytes at a time: Pillow holds what it converts twice.
+# Bytes of rows that are handed over at a time: Pillow holds what it converts twice.
 _PIECE: Final = 8 << 20
 
 

@@ -107,7 +107,7 @@ def split_groups(
 
     Args:
         digests: SHA-256 of each image's pixels, ``uint8[N, 32]``; equal ones belong together.
-        groups: A text for each image, equal ones belong together, ``""`` to nobody; or empty.
+        groups: A text for each image; equal ones belong together, ``""`` to none; or empty.
         pairs: Rows of near duplicates, ``int64[M, 2]``.
 
     Returns:

@@ -37,7 +37,7 @@ class ImageSubset:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"<Remaining uint8{list(self.shape)}>"
+        return f"<ImageSubset uint8{list(self.shape)}>"
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         """Take images as from an array; see `opsin.data.lazy_images.LazyImages`."""

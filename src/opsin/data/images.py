@@ -154,7 +154,7 @@ def prepare(
     said, pixels = sandboxed_decoding.ask({"do": "prepare", "name": name} | asked, content)
     height, width, notes = said["rest"]
     shape = (preparation.height, preparation.width, preparation.channels)
-    # A copy, because these belong to whoever asked, to write in.
+    # A copy, because the caller may write into it.
     return Ready(np.frombuffer(pixels, np.uint8).reshape(shape).copy(), height, width, tuple(notes))
 
 

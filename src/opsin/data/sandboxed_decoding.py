@@ -26,7 +26,7 @@ from opsin.core.sandbox import Sandbox
 _SECONDS: Final = 3.5
 _PROCESSES: Final = min(8, cores())
 # What was refused for its time, memory or a crash: why, and when. A busy machine is no fault of the
-# file, so that is forgotten after so many seconds, and all of it where it becomes too many.
+# file, so that is forgotten after this many seconds, and all of it where it becomes too many.
 _REMEMBERED: Final = 300.0
 _MOST: Final = 10_000
 _refused: dict[bytes, tuple[str, float]] = {}

@@ -11,7 +11,7 @@ from opsin.core.format import counted
 from opsin.data.dataset import Dataset
 from opsin.data.folds import folds_that_work
 
-# A part of so many images varies little by chance; fewer are seen from the interval.
+# From this many images on, a part varies little by chance; of fewer, the interval tells.
 _LEAST: Final = 4
 
 

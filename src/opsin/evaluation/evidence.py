@@ -13,7 +13,7 @@ from opsin.core.format import counted
 from opsin.evaluation.intervals import wilson
 from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
-#: Share of the labels above which so many are hardly wrong: the classifier is.
+#: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
 MOST: Final = 0.2
 #: Share of the labels that a trial flips.
 FLIPPED: Final = 0.05
@@ -23,7 +23,7 @@ BAR: Final = 0.25
 # Trials, of which the mean is taken; answers (images times classes) that all of them look at, so
 # that many classes cost seconds; and images of one.
 _TRIALS, _ANSWERS, _IMAGES = 10, 10_000_000, 5_000
-#: A sentence speaks of so many suspects at most.
+#: Most suspects that a sentence names.
 _SPOKEN: Final = 20
 
 
@@ -104,7 +104,7 @@ def expect(
     class, and the suspects are found anew: what is flipped is known to be wrong. The others among
     the first are counted as right, though some are errors of the data. A flip at random is easier
     to find than a class that people confuse with another, and how many labels are really wrong
-    nobody knows: so this is a bound on what the list can do, and no estimate of its errors.
+    is unknown: so this is a bound on what the list can do, and no estimate of its errors.
 
     Args:
         probabilities: Answers to images that were not trained on, ``float32[N, K]``, K at least 2.

@@ -34,7 +34,7 @@ class SuspectedLabels:
 
     @classmethod
     def none(cls, looked_at: int) -> SuspectedLabels:
-        """Return no suspects among so many images."""
+        """Return an empty list of suspects, with the number of images looked at."""
         nothing = np.zeros(0, np.int64)
         return cls(nothing, nothing, np.zeros(0, np.float32), looked_at)
 

@@ -175,14 +175,14 @@ def _measured(
     expected: NDArray[np.float64] | None,
     least: int,
 ) -> Slice:
-    """Return the accuracy of a slice, and how probable so many mistakes are by chance."""
+    """Return the accuracy of a slice, and the probability of its mistakes by chance."""
     total, correct = len(right), int(right.sum())
     rows = members.rows
     count, hits = len(rows), int(right[rows].sum())
     low, high = wilson(hits, count)
     p = None
     if least <= count < total:
-        # As many mistakes, or more, among so many images drawn from all of them.
+        # As many mistakes, or more, among as many images drawn from all of them.
         p = float(hypergeom.sf(count - hits - 1, total, total - correct, count))
     by_class = None if expected is None else float(expected[rows].mean())
     found = Slice(

@@ -116,7 +116,7 @@ def _known(content: bytes) -> Path:
 
 
 def _is_own(place: Path) -> bool:
-    """Tell whether nobody else can have written a note: a cache may lie in a shared folder."""
+    """Tell whether only this account can have written a note: caches may be in shared folders."""
     return all(only_we_write(part.lstat()) for part in (place, place.parent))
 
 

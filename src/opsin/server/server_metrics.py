@@ -138,7 +138,7 @@ class ServerMetrics(Observer):
         self.registry.register(self._mix)
 
     def waiting(self, images: int) -> None:
-        """So many images wait now."""
+        """Set how many images are waiting."""
         self.images.set(images)
 
     def batch(self, model: str, images: int, seconds: float) -> None:
@@ -212,7 +212,7 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
         training: Share of each label in the training.
 
     Returns:
-        The distance, and what it would be by chance alone with so many answers drawn from the
+        The distance, and what it would be by chance alone with as many answers drawn from the
         training's mix: ½ Σ √(2 q (1 − q) / (π n)), the mean absolute deviation of shares.
 
     Example:

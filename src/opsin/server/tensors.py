@@ -84,7 +84,7 @@ class RequestedOutput:
     Args:
         name: Which.
         binary: As bytes behind the JSON, or as numbers inside it.
-        classes: So many of the best classes as text instead of the numbers; 0 = the numbers.
+        classes: Best classes to give as text instead of the numbers; 0: the numbers.
     """
 
     name: str

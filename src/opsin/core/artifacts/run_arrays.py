@@ -1,4 +1,4 @@
-"""What a run's files of arrays hold, checked before anybody computes with it."""
+"""What a run's files of arrays hold, checked before it is used."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep the run to this process, so that nobody else trains in it or takes it for dead.
+        """Keep the run to this process, so that no other trains in it or takes it for dead.
 
         The system lets go of it when the process ends, however it ends.
 
@@ -165,7 +165,7 @@ class RunDirectory:
                 lock.acquire(timeout=2)
             except Timeout:  # inside: it is an OSError as well, and no refusal of the disk's
                 raise RunError(
-                    "a run that nobody works on",
+                    "a run that no other process works on",
                     f"{self.path} is being trained by process {RunStatus.read(self.status).pid}",
                     "Wait until it is done, or stop it.",
                 ) from None
@@ -193,7 +193,7 @@ class RunDirectory:
     def show_progress(self, **work: Any) -> None:
         """Say in ``status.json`` how far a running work is; called every second.
 
-        Readers see a whole file, but nobody waits for the disk: a training must not stand still
+        Readers see a whole file, but it is not synced to the disk: a training must not wait
         for a sign of life. Where it cannot be written, the next one says more.
 
         Args:
@@ -243,7 +243,7 @@ class RunDirectory:
     def append_confusion(self, epoch: int, counts: list[list[int]]) -> None:
         """Add an epoch's confusion matrix on the validation images to ``confusions.jsonl``.
 
-        Nobody waits for the disk: of a machine that lost its power, the last ones may be missing.
+        It is not synced: after a loss of power the last ones may be missing.
 
         Args:
             epoch: Its number.
@@ -254,7 +254,7 @@ class RunDirectory:
             file.write(f"{line}\n".encode())
 
     def cut_history(self, events: int) -> None:
-        """Keep only the first so many lines of ``history.jsonl``, and their confusion matrices."""
+        """Keep only the first lines of ``history.jsonl``, and their confusion matrices."""
         if self.history.is_file():
             with storage_errors(self.history), self._open(self.history) as file:
                 lines = file.read(MOST).splitlines(keepends=True)

@@ -36,7 +36,7 @@ def fetch(
 
     Args:
         url: Where it is.
-        target: Where it goes; nobody else may write there meanwhile.
+        target: Where it goes; no other process may write there meanwhile.
         limit: Bytes after which the answer cannot be the right file.
         advance: Is told the number of bytes so far, those of the earlier download too.
 

@@ -239,7 +239,7 @@ def _checked_parts(member: Member, path: Path) -> tuple[str, ...]:
         raise SourceError(
             "an archive of plain files and folders",
             f"{path} has {what}: {name!r:.120}",
-            "Do not trust it; ask whoever made it.",
+            "Do not trust it; ask its maker.",
         )
     return parts
 

@@ -20,7 +20,7 @@ from opsin.core.storage import exclusive, publish_directory, scratch_directory, 
 from opsin.data.cache import cache_root
 from opsin.data.sources import download, idx
 
-# Seconds after which nobody is expected to go on with a download.
+# Seconds after which an unfinished download is given up.
 _STALE = 7 * 86_400
 
 
@@ -94,7 +94,7 @@ def locate(name: str, published: Published, watcher: Watcher) -> Path:
 
 
 def _sweep(kept: Path) -> None:
-    """Remove what came of downloads that nobody has gone on with for a week."""
+    """Remove what is left of downloads that were not continued for a week."""
     for parts in kept.glob("*.parts"):
         with contextlib.suppress(OSError):
             newest = max(file.stat().st_mtime for file in (parts, *parts.iterdir()))

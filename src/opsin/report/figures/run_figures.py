@@ -43,7 +43,7 @@ class ShownAnswer:
     Args:
         pixels: ``uint8[H, W, C]``
         name: What the image is called.
-        actual: Its class; ``None`` where nobody knows it.
+        actual: Its class; ``None`` where it is unknown.
         probabilities: Probability of each class, in the classes' order.
         refused: What is said in place of a label, where the image is like none that it knows.
     """
@@ -66,7 +66,7 @@ class ShownAnswer:
 
     @property
     def right(self) -> bool:
-        """Whether the answer is the image's class, or nobody knows better."""
+        """Whether the answer is the image's class, or that is unknown."""
         return self.actual is None or self.actual == self.label
 
     def bars(self) -> list[tuple[str, float]]:

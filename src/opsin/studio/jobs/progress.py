@@ -18,7 +18,7 @@ from opsin.studio.words import safe
 
 # A run's clock and a job's may differ by what starting takes, and by a file system's rounding.
 _SLACK: Final = 5.0
-# Nobody plans by an end that is farther away, in seconds.
+# Seconds beyond which no time left is shown.
 _LONGEST: Final = 1e7
 
 

@@ -136,7 +136,7 @@ class _CompareBody:
         self._below = ui.element("div")
 
     async def fill(self) -> None:
-        """Show the comparison; make it first where nobody has."""
+        """Show the comparison; make it first if there is none yet."""
         error, found = None, await asyncio.to_thread(self._compared.known)
         try:
             if found is None:
@@ -172,14 +172,14 @@ class _CompareBody:
     async def _wait(self) -> Comparison:
         """Return the comparison that some window waits for already, or make it.
 
-        Whoever leaves the page leaves the work alone: its answer is kept all the same.
+        Leaving the page does not stop the work: its answer is kept.
         """
         name, making = self._compared.name, self._making
         if name not in making:
 
             def over(task: asyncio.Task[Comparison]) -> None:
                 del making[name]
-                # Nobody may be waiting for it any more when it fails.
+                # The page may be closed by the time it fails.
                 task.cancelled() or task.exception()
 
             making[name] = asyncio.create_task(self._make(), name="compare")
@@ -298,7 +298,7 @@ def _shown(
     opened: DecodedDataset,
     letters: tuple[str, str],
 ) -> GalleryImage:
-    """Return an image with both answers; one whose row nobody knows has no address."""
+    """Return an image with both answers; one whose row is unknown has no address."""
     mark: Mark = "" if any(answer.right for answer in image.answers) else "wrong"
     said = _said(image, letters)
     label = f"{safe(image.actual, 24)}? " if mark else ""

@@ -35,7 +35,7 @@ _VIEWS: Final = (
     ("network", "Layers and weights"),
 )
 _WORDS: Final = {"test": "test set", "val": "validation set"}
-# Whoever clicks a layer wants to see it: the browser looks for the place before it is there.
+# A click on a layer should show it: the browser looks for the place before it is there.
 _LOOK: Final = "#look"
 _SCROLL: Final = "location.hash && document.getElementById('look')?.scrollIntoView()"
 _KNOWN: Final = re.compile(r"(test|val)/(\d{1,9})")

@@ -24,7 +24,7 @@ CSS: Final = """
 #: Points of a curve; of a longer training evenly chosen ones are drawn.
 POINTS: Final = 500
 # Ends of two lines nearer than this share of the height would have their names overlap; these then
-# stand so many pixels up and down.
+# stand this many pixels up and down.
 _CLOSE, _APART = 0.1, 7
 _TRAIN: Final = ("training", "var(--train)")
 _VAL: Final = ("validation", "var(--val)")
