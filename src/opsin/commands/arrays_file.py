@@ -24,7 +24,7 @@ def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     Args:
         dataset: The images.
         target: The file.
-        watcher: Is told how far the work is, and where validation images go.
+        watcher: Receives the progress of the work, and where validation images go.
 
     Raises:
         StorageError: The disk refuses a write.

@@ -42,7 +42,7 @@ def train_baselines(
         models: Which, by name (default: all there are).
         seed: Of all of them (default: 0).
         runs: Folder for run directories.
-        watcher: Is told how far the work is (default: a progress display on standard error).
+        watcher: Receives the progress of the work (default: a progress display on standard error).
         quiet: Show nothing.
         **options: Fields of the data part of the recipe: ``classes``, ``size`` …
 
@@ -100,7 +100,7 @@ def compare_baselines(
         against: The run that all others are set against (default: the first).
         out: As for `opsin.compare`.
         speed: As for `opsin.compare`.
-        watcher: Is told how far the work is (default: a progress display on standard error).
+        watcher: Receives the progress of the work (default: a progress display on standard error).
         quiet: Show nothing.
 
     Returns:

@@ -80,7 +80,7 @@ def bench(
         classifier: A run directory or ``classifier.onnx`` to ask instead of fresh networks.
         seconds: About how long each measurement takes.
         out: Folder for ``bench.json`` and the chart, ``bench.png`` and ``bench.svg``.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         MissingExtraError: PyTorch or matplotlib is not installed, and what was asked for needs it.

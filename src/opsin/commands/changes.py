@@ -94,13 +94,13 @@ def changes_since(
 ) -> Changes:
     """Compare a collection with the one that a run was made from, image by image.
 
-    Images are prepared and split as the run's recipe says, and told by their pixels. Of several
+    Images are prepared and split as the run's recipe says, and known by their pixels. Of several
     copies each counts: three of them, where there were two, are one added.
 
     Args:
         run: A run directory.
         *sources: What to compare with (default: the run's own sources, where they were then).
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         RunError: The run is missing, or was made before Opsin kept ``pictures.csv``.

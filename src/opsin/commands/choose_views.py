@@ -34,7 +34,7 @@ def try_views(
         validation: Its answers to the validation images, if there are any.
         dataset: What it was trained on.
         training: The recipe's part about training: ``flip`` and ``shift``, where it has them.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 

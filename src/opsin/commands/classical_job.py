@@ -106,7 +106,7 @@ def train_classical(
         dataset: What it learns from.
         model: A name among `opsin.classical.classical_recipe.MODELS`.
         options: The model's own, and ``seed``.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
 
     Raises:

@@ -56,7 +56,7 @@ def compare(
         against: The run that the others are set against (default: the first).
         out: Folder for ``compare.html``, ``compare.json`` and the figures.
         speed: Measure how many images a second each classifier answers on this machine.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         RecipeError: Fewer than two runs, or more than ten.

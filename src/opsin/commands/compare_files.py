@@ -47,7 +47,7 @@ def write_files(
         found: The comparison.
         runs: Its runs, in order.
         folder: Where to.
-        watcher: Is told how far the work is, and why images are missing.
+        watcher: Receives the progress of the work, and why images are missing.
 
     Raises:
         StorageError: The disk refuses a write.

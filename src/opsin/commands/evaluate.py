@@ -109,7 +109,7 @@ def evaluate_run(
         classifier: Its calibrated file.
         validation: The file's answers to the validation images, if there are any.
         dataset: What it was trained on.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     found: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     test = dataset.split.test
@@ -288,7 +288,7 @@ def evaluate(
         *sources: Images with labels; their classes must be among the classifier's.
         tta: Average the answers to a few variations of each image, as in `Classifier.predict`, if
             these helped on the validation images; else ``watcher`` is told why not.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe` that say how to read: ``classes``, ``columns`` …
 
     Returns:
@@ -411,7 +411,7 @@ class _Judged:
 def _judge(classifier: Classifier, decoded: Decoded) -> _Judged:
     """Choose the rows to judge by, and count those that the classifier knows.
 
-    Images are told by their content: neither names nor order matter, and each counts once.
+    Images are known by their content: neither names nor order matter, and each counts once.
     """
     test = _each_once(decoded, np.flatnonzero(decoded.given == TEST))
     everything = _each_once(decoded, np.arange(len(decoded.labels)))

@@ -36,7 +36,7 @@ def find_failures(
         dataset: The images of the run.
         predictions: The answers to them.
         part: What the verdict rests on; it is sliced.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.slices import measure_traits, slice_accuracy  # noqa: PLC0415  likewise
@@ -98,7 +98,7 @@ def look_deeper(
         classifier: The run's file.
         dataset: The run's images.
         judged: Its answers to the part that the verdict rests on.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     from opsin.evaluation.evidence import too_weak  # noqa: PLC0415  scikit-learn, a second
     from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise

@@ -29,7 +29,7 @@ class Draft:
         directory: The run that it is for.
         dataset: What it was trained on.
         content: The file's bytes.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
 
     directory: RunDirectory

@@ -30,10 +30,10 @@ def nearly_seen(
         own: The run's own images.
         decoded: Images as the run's file prepares them.
         rows: Those in question, ``int64[M]``; exact copies are no near duplicates.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Returns:
-        ``bool[M]``; ``None`` where it cannot be told: the run's images are gone or would have to be
+        ``bool[M]``; ``None`` where that is unknown: the run's images are gone or would have to be
         downloaded, there are too many, or they are too small to tell a copy from a likeness.
     """
     shape = decoded.images.shape[1:]

@@ -88,7 +88,7 @@ def noting_looks(
     Args:
         answers: Images with their answers.
         classifier: Whose they are.
-        watcher: Is told at the end how many there were.
+        watcher: Receives a note at the end on how many there were.
     """
     own = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers

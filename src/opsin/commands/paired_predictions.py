@@ -96,7 +96,7 @@ class _AlignedAnswers:
 def bring_together(runs: Sequence[Run]) -> PairedPredictions:
     """Read the runs' answers and pair them, image by image.
 
-    Images are told by their content, whatever their names and order, and of several copies each
+    Images are known by their content, whatever their names and order, and of several copies each
     counts. Where runs prepared them differently, in another size for example, content cannot tell;
     then names do, if the images came from the same place.
 
@@ -208,7 +208,7 @@ def _same_classes(first: _AlignedAnswers, other: _AlignedAnswers) -> NDArray[np.
         raise RunError(
             "runs with the same classes",
             " and ".join(alone),
-            "Train both on the same ones (--classes A,B,C); classes are told by their names.",
+            "Train both on the same ones (--classes A,B,C); classes are known by their names.",
         )
     return np.array([theirs.index(name) for name in own], np.int64)
 
@@ -314,7 +314,7 @@ def _names_instead(
             return names[0], names[1]
         reason = "share names among themselves"
     raise RunError(
-        f"the same {WORDS[part]} images, told by their pixels or by their names",
+        f"the same {WORDS[part]} images, known by their pixels or by their names",
         f"{first.run.path} sees {first.size}, {other.run.path} {other.size}, and their images "
         f"{reason}",
         "Train both with the same --size, --channels and --resize.",

@@ -63,7 +63,7 @@ class Recorder(WatcherGroup):
         super().advance(done, **figures)
 
     def end(self) -> None:
-        """Pass on; what comes next is told by `doing`."""
+        """Pass on; what comes next is said by `doing`."""
         self._work = None
         super().end()
 

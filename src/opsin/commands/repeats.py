@@ -163,7 +163,7 @@ def train_repeats(
         model: As for `opsin.train`.
         runs: Folder for run directories and for the summary.
         name: What the run directories are called, before ``-seed0``, ``-seed1`` ….
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         observers: As for `opsin.train`.
         quiet: Show nothing.
         **options: As for `opsin.train`; ``seed`` is that of the first run.
@@ -173,7 +173,7 @@ def train_repeats(
 
     Raises:
         RecipeError: ``repeats`` or another option has an impossible value.
-        OpsinError: As from `opsin.train`; the figures of the runs before are told and kept.
+        OpsinError: As from `opsin.train`; the figures of the runs before are shown and kept.
 
     Example:
         >>> import tempfile
@@ -225,7 +225,7 @@ def train_folds(
         model: As for `opsin.train`.
         runs: Folder for run directories and for the summary.
         name: What the run directories are called, before ``-fold1of5``, ``-fold2of5`` ….
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         observers: As for `opsin.train`.
         quiet: Show nothing.
         **options: As for `opsin.train`, but for ``fold``.
@@ -236,7 +236,7 @@ def train_folds(
     Raises:
         RecipeError: ``folds`` or another option has an impossible value; the source names its
             parts; there are too few images for this many folds.
-        OpsinError: As from `opsin.train`; the figures of the runs before are told and kept.
+        OpsinError: As from `opsin.train`; the figures of the runs before are shown and kept.
 
     Example:
         >>> import tempfile

@@ -78,7 +78,7 @@ def write_report(
         data: Where the run's images are now, if they were moved; they must be the same.
         seed: Decides which images are drawn as examples of the answers; another one draws others.
         svg: Write each figure as SVG, too, beside the PNG.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Returns:
         The page, ``report.html``.
@@ -176,7 +176,7 @@ def draw_run(
         report: Its figures.
         dataset: Its images.
         predictions: Its answers.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         seed: Decides which examples of the answers are shown.
         svg: Write each figure as SVG, too; the page holds those that it shows in any case.
     """
@@ -244,7 +244,7 @@ def spared(what: str, watcher: Watcher, files: Sequence[Path] = ()) -> Iterator[
 
     Args:
         what: The part, as the warning calls it.
-        watcher: Is told which part is missing, and why.
+        watcher: Receives a note on which part is missing, and why.
         files: Its files; what is left of earlier ones goes, since it would show something else.
     """
     try:

@@ -51,7 +51,7 @@ def resume(
         data: Its images, if they came from arrays in memory, or where they are now, if they were
             moved (default: read from its sources). They must be the same.
         name: What a new run is called (default: its parent's name).
-        watcher: Is told how far the work is (default: a progress display on standard error).
+        watcher: Receives the progress of the work (default: a progress display on standard error).
         observers: Get the same events beside the display, such as trackers of yours; one that
             raises costs a warning, and never the run.
         quiet: Show nothing.

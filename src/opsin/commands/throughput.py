@@ -29,7 +29,7 @@ def rates_in_turn(
 
     Args:
         files: A ``classifier.onnx`` each; ``None`` for one that is not there.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Returns:
         Images a second in each of five rounds; ``None`` where there is no file.

@@ -55,7 +55,7 @@ def train(
             fitted to it after a short measurement.
         runs: Folder for run directories.
         name: What the run directory is called (default: source and model).
-        watcher: Is told how far the work is (default: a progress display on standard error).
+        watcher: Receives the progress of the work (default: a progress display on standard error).
         observers: Get the same events beside the display, such as trackers of yours; one that
             raises costs a warning, and never the run.
         quiet: Show nothing.
@@ -72,7 +72,7 @@ def train(
         SourceError: The source is missing, damaged, or no classifier can be made from it.
         RecipeError: An option has an impossible value.
         ParityError: The exported file answers otherwise than the network.
-        StorageError: ``runs`` cannot be written, which is told at once; or the disk refuses a write
+        StorageError: ``runs`` cannot be written, which is said at once; or the disk refuses a write
             later.
 
     Example:
@@ -137,7 +137,7 @@ def carry_out(
         directory_of: Finds or makes the directory, once everything else is known to be usable.
         dataset: What it learns from.
         decided: How.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
         start: The state to go on from; ``None`` for fresh weights.
     """

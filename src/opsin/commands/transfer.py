@@ -92,7 +92,7 @@ def export_data(
         dataset: The images.
         path: A folder that is new or empty, or a new ``.npz`` file. It gets its name when it is
             whole, so that nothing half done is left behind.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         SourceError: The images' files are gone, or have changed; or a table cannot hold the name

@@ -12,7 +12,7 @@ from typing import Final, Literal, Self
 
 from opsin.core.format import clock
 
-#: How many times the longest usual pause a pause must last before it is told.
+#: How many times the longest usual pause a pause must last before it is reported.
 _LONGER: Final = 10.0
 #: Looks that are taken within the patience, and the seconds between two of them at most.
 _LOOKS: Final = 20
@@ -22,10 +22,11 @@ _SLOWEST: Final = 1.0
 class Watchdog:
     """A thread that watches the one that enters it, and speaks up when nothing moves.
 
-    A pause is told once, when it has lasted for ``patience`` seconds, for ten times the longest
-    usual pause so far, and for twice the longest one that was told before: work that is slow by
-    nature is told at most once. When progress comes back, that is told too; the end of the work
-    is not. Time in which the process itself was stopped, as by a suspended machine, is no pause.
+    A pause is reported once, when it has lasted for ``patience`` seconds, for ten times the longest
+    usual pause so far, and for twice the longest one that was reported before: work that is slow by
+    nature is reported at most once. When progress comes back, that is reported too; the end of the
+    work is not. Time in which the process itself was stopped, as by a suspended machine, is no
+    pause.
 
     Args:
         tell: Is called from the watching thread with what there is to say.
@@ -124,7 +125,7 @@ class Pauses:
 
     @property
     def limit(self) -> float:
-        """Seconds after which the present pause is told."""
+        """Seconds after which the present pause is reported."""
         return max(self._patience, _LONGER * self._usual, 2 * self._told)
 
     def look(

@@ -182,7 +182,7 @@ def in_batches_on_gpu(file: Path, count: int) -> Unit | None:
     classifier = Classifier(file)
     images = noise(count, _shape_of(classifier))
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is missing is told in Opsin's own words
+    options.log_severity_level = 4  # what is missing is said in Opsin's own words
     try:
         session = onnxruntime.InferenceSession(
             classifier.content,

@@ -84,7 +84,7 @@ _ANYTHING: Final = _Kind(lambda _: True, "anything")
 @functools.cache
 def _kinds_of(function: Callable[..., Any]) -> tuple[dict[str, _Kind], list[str], str]:
     """Return each parameter's kind, those that may be given by position, and ``*args``."""
-    # Those of the answer may not be there: what is told only to type checkers is not imported.
+    # Those of the answer may not be there: what is imported for type checkers only is not there.
     asked = {key: value for key, value in function.__annotations__.items() if key != "return"}
     hints = typing.get_type_hints(
         types.SimpleNamespace(__annotations__=asked), function.__globals__

@@ -111,7 +111,7 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
 
     Args:
         dataset: The images.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     found = (
         *_unusable(dataset),

@@ -1,8 +1,8 @@
 """Images with nothing to recognise: one colour, a smooth gradient, noise.
 
-A classifier answers these too, and its confidence means nothing. They are told by the pixels that
-the network sees, by bounds that images of something stay away from: none of 1,797 digits, 70,000
-of Fashion-MNIST, 2,527 of TrashNet and 2,062 hands is taken for one (docs/predict.md).
+A classifier answers these too, and its confidence means nothing. They are recognised by the pixels
+that the network sees, by bounds that images of something stay away from: none of 1,797 digits,
+70,000 of Fashion-MNIST, 2,527 of TrashNet and 2,062 hands is taken for one (docs/predict.md).
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ def correct(
         decoded: Images as they were read.
         path: The corrections file.
         missing_ok: Pass over images that are no longer there.
-        watcher: Is told what was done, and where names had to decide.
+        watcher: Receives notes on what was done, and where names had to decide.
 
     Returns:
         The images; ``about["corrections"]`` is what was `Applied`, and ``source_labels`` the

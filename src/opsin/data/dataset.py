@@ -218,7 +218,7 @@ def load(*sources: str | os.PathLike[str], watcher: Watcher = SILENT, **options:
     Args:
         *sources: Named sources (``fashion-mnist``, ``digits``), folders, tables, archives, arrays
             (see `docs/data.md`); several are joined into one.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe`: ``test``, ``classes``, ``size``, ``val_fraction`` …
 
     Raises:
@@ -246,7 +246,7 @@ def load_recipe(
 
     Args:
         recipe: Which images.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         missing_ok: Pass over corrections of images that are no longer there.
         for_training: Refuse images that no classifier can be made of.
         prove: Is given what was read before it is split, and refuses it, or returns it, perhaps
@@ -316,7 +316,7 @@ def from_arrays(
         groups: What each image shares with others (a person, a film), so that they stay on one
             side of the split; ``""`` for none.
         name: What to call the collection.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         **options: Fields of `DataRecipe`, but for ``classes`` and ``labels``.
 
     Raises:

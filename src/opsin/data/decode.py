@@ -53,7 +53,7 @@ def read(
 
     Args:
         recipe: Which images, how large.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
         for_training: Refuse, before anything is decoded, what no classifier can be made from.
 
     Raises:
@@ -101,7 +101,7 @@ def read_by_default(
         found: Their source.
         recipe: How they were prepared.
         decoded: What came of it, perhaps without some of them, or in another order.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Returns:
         The images in the order of ``decoded``; ``decoded`` itself where they were prepared so, or

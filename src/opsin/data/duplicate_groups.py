@@ -68,7 +68,7 @@ def near_duplicates(
         images: ``uint8[N, H, W, C]``
         digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
         mirrored: Whether mirror images count.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     # In the order of their content, one of each.
     flat = cache.as_keys(digests)

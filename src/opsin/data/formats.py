@@ -263,7 +263,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 def _silence_libtiff() -> None:
     """Keep libtiff from writing about damaged files to standard error, past Python.
 
-    What Pillow makes of the damage is told as an error with the file's name.
+    What Pillow says of the damage becomes an error with the file's name.
     """
     with contextlib.suppress(OSError, AttributeError):  # linked into Pillow's library: no way in
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)

@@ -45,7 +45,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
 
     Args:
         images: ``uint8[N, H, W, C]``
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     count, height, width, channels = images.shape
     measured = np.zeros((5, count), np.float32)

@@ -125,7 +125,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
     Args:
         run: The run.
         data: Where its images are now; see `recipe_of_run`.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         MovedError: They are not where they were, and ``data`` names no other place.
@@ -294,7 +294,7 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
     """Return where each image of a run is today.
 
     Files that were renamed come in another order, so that the run's rows mean other images. They
-    are told by pixels and class, one to one: of exact copies in two classes each keeps its own.
+    are matched by pixels and class, one to one: of exact copies in two classes each keeps its own.
 
     Args:
         directory: The run.
@@ -323,7 +323,7 @@ def rows_of_run(directory: RunDirectory, decoded: Decoded) -> NDArray[np.int64] 
     keys = _SAME
     if directory.images.is_file():
         then = read_images(directory)
-    else:  # a run of before names were kept: copies are told by their classes, where these are
+    else:  # before names were kept: copies are told apart by their classes, where these are
         then = _without_names(directory, mine, classes)
         keys = (_SAME[1], lambda p: p.digest)
     rows = np.full(len(mine), -1)

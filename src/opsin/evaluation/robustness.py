@@ -78,7 +78,7 @@ def robustness(
         rows: Which may be asked about, ``int64[M]``, M at least 1.
         seed: Decides which of them are, and what is drawn at random.
         most: How many images at most.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Example:
         >>> bright = np.full((40, 8, 8, 1), 120, np.uint8)

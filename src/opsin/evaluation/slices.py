@@ -44,7 +44,7 @@ def measure_traits(
         images: ``uint8[N, H, W, C]``
         rows: Which of them, ``int64[M]``.
         sizes: Height and width of each before it was prepared, ``int32[N, 2]``, where known.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Returns:
         For each trait ``float64[M]``. ``brightness``: mean, 0 to 255. ``contrast``: standard

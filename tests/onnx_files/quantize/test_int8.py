@@ -47,7 +47,7 @@ def test_each_choice_of_ranges_works_in_silence_and_always_the_same_way(
 ) -> None:
     content = made("resnet", hidden=(8,))
     done: list[int] = []
-    first = to_int8(content, images(), ranges=ranges, told=done.append)
+    first = to_int8(content, images(), ranges=ranges, progress=done.append)
     assert to_int8(content, images(), ranges=ranges) == first
     assert capfd.readouterr() == ("", "")
     assert done == sorted(done)

@@ -54,7 +54,7 @@ def write_bundle(
         classifier: What it holds.
         target: The file to write.
         data: Images with labels (default: those of the run).
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         ParityError: Plain ONNX Runtime answers otherwise than Opsin.

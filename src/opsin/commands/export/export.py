@@ -43,14 +43,14 @@ def export_model(
             An earlier export of the same form is replaced; nothing else ever is.
         force: Write it even where its accuracy falls by more than 0.3 points.
         data: Images with labels (default: those of the run that the file lies in).
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         ModelFileError: There is nothing to make smaller in it, as in a forest.
         ParityError: The export answers otherwise than its original.
         RecipeError: ``out`` is something else than an earlier export.
         SourceError: The images cannot be found.
-        StorageError: ``out`` cannot be written, which is told at once.
+        StorageError: ``out`` cannot be written, which is said at once.
 
     Example:
         >>> import tempfile, opsin

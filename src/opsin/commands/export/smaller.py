@@ -53,7 +53,7 @@ def write_smaller(
         target: The file to write.
         force: Write it even where its accuracy falls too far.
         data: Images with labels (default: those of the run).
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Raises:
         ModelFileError: It holds no network, or one that is small already.
@@ -169,10 +169,10 @@ def _best_ranges(
     try:
         for place, ranges in enumerate(RANGES):
 
-            def told(done: int, before: int = place * len(shown)) -> None:
+            def progress(done: int, before: int = place * len(shown)) -> None:
                 watcher.advance(before + done)
 
-            smaller = to_int8(content, shown, ranges=ranges, told=told)
+            smaller = to_int8(content, shown, ranges=ranges, progress=progress)
             own = _opened(classifier, smaller)
             apart = divergence(like, own.probabilities(_at(known.images, rows)))
             found.append((apart, place, smaller, ranges))

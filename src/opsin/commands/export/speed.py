@@ -29,7 +29,7 @@ def compare_speed(
         after: The export.
         images: Images as both take them, ``uint8[N, H, W, C]``; a large batch is all of them, or
             as many as the slower one does in a tenth of a second.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
     """
     slower = min(_rate(each, images[:8], 1) for each in (before, after))
     many = int(max(1, min(_MANY, len(images), slower * _SECONDS)))

@@ -48,7 +48,7 @@ def find_near_duplicates(
         images: ``uint8[N, H, W, C]``
         rows: Which of them to compare, ``int64[M]``; exact copies should be there once only.
         mirrored: Whether mirror images count.
-        watcher: Is told how far the work is.
+        watcher: Receives the progress of the work.
 
     Example:
         >>> noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 1), np.uint8)

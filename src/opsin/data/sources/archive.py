@@ -87,7 +87,7 @@ def images_in_archive(path: Path, watcher: Watcher = SILENT) -> Iterator[Unlabel
 
     Args:
         path: The archive.
-        watcher: Is told what was passed over.
+        watcher: Receives a note on what was passed over.
 
     Raises:
         SourceError: It is damaged, encrypted, hostile, expands to more than images do, or holds

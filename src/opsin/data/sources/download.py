@@ -38,7 +38,7 @@ def fetch(
         url: Where it is.
         target: Where it goes; no other process may write there meanwhile.
         limit: Bytes after which the answer cannot be the right file.
-        advance: Is told the number of bytes so far, those of the earlier download too.
+        advance: Called with the number of bytes so far, those of the earlier download too.
 
     Returns:
         The number of bytes.

@@ -33,7 +33,7 @@ def open_folder(
     Args:
         root: The folder; it may be a link itself.
         follow_links: Also follow symbolic links that lead out of the folder.
-        watcher: Is told of links that were passed over.
+        watcher: Receives a note on links that were passed over.
 
     Raises:
         SourceError: The folder is empty or laid out otherwise, or a class has nothing but links

@@ -38,7 +38,7 @@ def to_int8(
     images: NDArray[np.uint8],
     *,
     ranges: Ranges = "minmax",
-    told: Callable[[int], None] = lambda _: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> bytes:
     """Return a classifier whose weights and values between layers are integers.
 
@@ -48,7 +48,7 @@ def to_int8(
     efficient inference: a whitepaper", arXiv:1806.08342). Input, outputs
     and the file's last operators (`opsin.onnx_files.postprocessing`) stay as they are. The
     metadata's ``layers`` are those that can still be fetched: what was folded into another
-    (`opsin.onnx_files.quantize.fold`) is told in that one's kind.
+    (`opsin.onnx_files.quantize.fold`) is named in that one's kind.
 
     Args:
         content: A ``classifier.onnx`` with a network in float32.
@@ -56,7 +56,7 @@ def to_int8(
         ranges: ``minmax``, all values that occurred; ``percentile``, all but 0.001% of them;
             ``entropy``, the range that keeps most of their distribution (S. Migacz, "8-bit
             inference with TensorRT", GTC 2017).
-        told: Is told how many images have been looked at.
+        progress: Called with how many images have been looked at.
 
     Example:
         >>> import tempfile, opsin
@@ -72,7 +72,7 @@ def to_int8(
     metadata = graph.metadata.model_copy(update={"layers": tuple(layers), "precision": "int8"})
     # The property keeps ONNX Runtime from advising, on the standard error stream, what is done.
     folded = graph.content(metadata, further={"onnx.quant.pre_process": "onnxruntime.quant"})
-    calibration = _CalibrationImages(images, _batch_size(layers, len(images)), told)
+    calibration = _CalibrationImages(images, _batch_size(layers, len(images)), progress)
     quantised = OnnxGraph(_quantised(folded, calibration, ranges, float_ends))
     _name_plainly(quantised)
     there = quantised.values()
@@ -101,11 +101,13 @@ class _CalibrationImages:
     Args:
         images: ``uint8[N, H, W, C]``; those beyond the last whole batch are left out.
         size: Images in a batch.
-        told: Is told how many have been handed out.
+        progress: Called with how many have been handed out.
     """
 
-    def __init__(self, images: NDArray[np.uint8], size: int, told: Callable[[int], None]) -> None:
-        self.size, self._told = size, told
+    def __init__(
+        self, images: NDArray[np.uint8], size: int, progress: Callable[[int], None]
+    ) -> None:
+        self.size, self._progress = size, progress
         self._images = np.ascontiguousarray(images[: len(images) // size * size])
         self.set_range(0, len(self._images))
 
@@ -121,7 +123,7 @@ class _CalibrationImages:
         if self._next >= self._end:
             return None
         start, self._next = self._next, self._next + self.size
-        self._told(self._next)
+        self._progress(self._next)
         return {"images": self._images[start : self._next]}
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Images of a cell that are shown.
 _OF_CELL: Final = 200
-# Pairs of classes that are told where there are too many for a matrix.
+# Pairs of classes that are listed where there are too many for a matrix.
 _PAIRS: Final = 20
 #: Figures of a run's folder that are shown, and what each is.
 _DRAWN: Final = (
