@@ -149,10 +149,12 @@ def write_refusing(path: Path, plain: Path, classes: Sequence[str] = ()) -> Path
     """
     model = onnx.load_model(plain)
     graph = model.graph
-    graph.node.append(
-        helper.make_node("ReduceMax", ["probabilities", "last"], ["ood_score"], keepdims=0)
-    )
+    graph.node.extend([
+        helper.make_node("ReduceMax", ["probabilities", "last"], ["highest"], keepdims=0),
+        helper.make_node("Sub", ["one", "highest"], ["ood_score"]),
+    ])  # fmt: skip
     graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
+    graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, [], [1]))
     graph.output.append(helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]))
     props = {each.key: each.value for each in model.metadata_props}
     metadata = Metadata.from_props(props, "plain").model_copy(

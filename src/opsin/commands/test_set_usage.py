@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from opsin.core.artifacts.logged_evaluation import LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import RunError
-from opsin.data.dataset import Dataset
+
+if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
+    from opsin.data.dataset import Dataset
 
 
 def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:

@@ -78,7 +78,7 @@ def cells_of(
     Example:
         >>> cell = cells_of([[8, 2], [0, 5]], ["cat", "dog"])[0][1]
         >>> cell["text"], cell["kind"], cell["said"]
-        ('2', 'wrong', 'cat taken for dog: 2 of 10 (20.0%)')
+        ('2', 'wrong', 'cat classified as dog: 2 of 10 (20.0%)')
     """
     totals = [sum(row) for row in confusion]
     shares = [
