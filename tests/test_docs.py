@@ -20,6 +20,8 @@ from tests.conftest import write_shapes
 from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
+# Whose commands `make test` runs; `make test-all` runs those of all pages.
+MOST_READ = frozenset(("README.md", "evaluation.md", "training.md"))
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -86,7 +88,14 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=() if page.name in MOST_READ else pytest.mark.slow)
+        for page in PAGES
+        if commands(page)
+    ],
+)
 def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm) -> None:
     """On small images instead of large ones, and on the run that the page has just made."""
 

@@ -12,8 +12,8 @@ import pytest
 from benchmarks.__main__ import BENCHMARKS
 
 _ROOT = Path(__file__).parents[2]
-# Those that stand for the others in `make test`.
-_QUICK = frozenset(("prediction", "reading"))
+# What stands for the others in `make test`.
+_QUICK = frozenset(("reading",))
 
 
 def test_all_are_listed_with_their_purpose() -> None:

@@ -23,6 +23,7 @@ def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: P
     assert (tmp_path / answer["figures"][-1]).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_digits_are_not_mirrored_without_a_warning(cli: Cli) -> None:
     asked = cli("data", "digits", "--augment", "photos")

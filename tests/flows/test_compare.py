@@ -103,6 +103,7 @@ def test_the_verb_has_help_with_an_example(cli: Cli) -> None:
     assert "Example: opsin compare" in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_baselines_are_trained_beside_a_network_on_its_split(cli: Cli, tmp_path: Path) -> None:
     write_shapes(tmp_path / "photos", count=30)

@@ -76,6 +76,7 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
 def test_ctrl_c_ends_a_series_with_status_130(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def epochs(running: StudioProcess) -> int:
     return len(directory.read_history())
 
 
+@pytest.mark.slow
 def test_a_training_outlives_the_studio(running: StudioProcess, browser: webdriver.Chrome) -> None:
     ask(running, browser, "outlives", epochs=30)
     browser.get(running.address + "/queue")

@@ -46,6 +46,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield browser
 
 
+@pytest.mark.slow
 def test_every_page_answers_and_memory_stays_small(
     full: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
 ) -> None:

@@ -106,6 +106,7 @@ def table(process: StudioProcess, set_id: str) -> dict[str, str]:
         return {row["name"]: row["label"] for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_the_preview_shows_others(browser: webdriver.Chrome) -> None:
     # Until all images were looked at, what stands beside them is drawn anew.

@@ -165,6 +165,7 @@ def test_the_whole_story(running: StudioProcess, browser: webdriver.Chrome) -> N
     assert requests_elsewhere(browser, running.address) == []
 
 
+@pytest.mark.slow
 def test_training_again_is_asked_by_the_form(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
@@ -191,6 +192,7 @@ def _says(browser: webdriver.Chrome, words: str) -> bool:
     return words in shown(browser)
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_is_said_and_cannot_be_started(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:

@@ -98,9 +98,9 @@ def parts(shape: tuple[int, int, int], **options: Any) -> tuple[Recipe, list[Lay
     ("model", "shape", "hidden", "batch"),
     [
         ("mlp", (64, 64, 3), [2048, 1024], 128),
-        ("cnn", (32, 32, 3), [32, 64, 128], 256),
         ("resnet", (28, 28, 1), [32, 64, 128], 128),
-        ("resnet", (96, 96, 3), [32, 64, 128], 64),
+        pytest.param("cnn", (32, 32, 3), [32, 64, 128], 256, marks=pytest.mark.slow),
+        pytest.param("resnet", (96, 96, 3), [32, 64, 128], 64, marks=pytest.mark.slow),
     ],
 )
 def test_the_estimate_is_near_what_training_takes(
@@ -112,6 +112,7 @@ def test_the_estimate_is_near_what_training_takes(
     assert 0.8 * said["grew"] < said["estimate"] < 1.5 * said["grew"]
 
 
+@pytest.mark.slow
 @linux
 def test_what_would_be_killed_is_shrunk_and_then_trains() -> None:
     options: dict[str, Any] = {"model": "resnet", "hidden": [16, 32, 64, 64], "batch_size": 256}
