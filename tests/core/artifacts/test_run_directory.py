@@ -176,7 +176,7 @@ def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> 
     ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match="nobody works on"), directory.hold():
+        with pytest.raises(RunError, match="no other process works on"), directory.hold():
             pass
         other.communicate()
 
