@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import BACKBONE, MODELS, FromBackbone
 from opsin.cli.verbs import VERBS
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.dataset_record import DatasetRecord
@@ -107,6 +107,10 @@ def recipe() -> str:
         "## Models without layers",
         "",
         *_table(tuple(MODELS), options_of(*MODELS.values()), [each() for each in MODELS.values()]),
+        "",
+        "## A head on a pretrained network",
+        "",
+        *_table([BACKBONE], options_of(FromBackbone), [FromBackbone(backbone="FILE")]),
         "",
         "A recipe file:",
         "",

@@ -134,7 +134,7 @@ def test_every_command_in_the_pages_runs(page: Path, tmp_path: Path, warm: Warm)
                     made = [p for p in (tmp_path / "runs").glob(f"*{source}*") if p.is_dir()]
                 found = str(sorted(made)[-1].relative_to(tmp_path))
                 words[place] = f"{name}={found}" if name else found
-        if words[0] == "train" and MODELS.keys().isdisjoint(words):
+        if words[0] == "train" and {*MODELS, "--from"}.isdisjoint(words):
             words += ["--epochs", "1"]  # the last one counts
         if words[0] == "export":
             words += ["--force"]  # one of so few images is more than 0.3 points

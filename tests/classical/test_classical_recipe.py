@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import (
     CLASSICAL_OPTIONS,
+    FITTED,
     MODELS,
     ClassicalRecipe,
     resolve_classical,
@@ -33,7 +34,7 @@ def test_a_recipe_survives_its_file(name: str) -> None:
 
 
 def test_names_are_those_that_an_unknown_model_is_told() -> None:
-    assert tuple(MODELS) == get_args(ClassicalName)
+    assert tuple(FITTED) == get_args(ClassicalName)
     with pytest.raises(RecipeError, match="hist-gradient-boosting"):
         resolve(DATA, model="vgg")
 

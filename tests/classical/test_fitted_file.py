@@ -120,7 +120,7 @@ def test_pixels_in_the_file_are_those_of_the_fitting_to_the_bit(name: str) -> No
     images, _ = noisy_images(50, 2, seed=3)
     (embedding,) = session.run(["embedding"], {"images": images})
     if model.projection is None:
-        assert np.array_equal(embedding, model.pooling.rows_of(images))
+        assert np.array_equal(embedding, model.numbers.rows_of(images))
 
 
 def test_a_file_of_another_model_does_not_pass() -> None:
@@ -198,7 +198,7 @@ def test_a_forest_in_steps_is_the_forest_at_once() -> None:
 
     model, _ = fitted("forest", 3, trees=25, leaves=50)
     images, labels = noisy_images(120, 3)
-    rows = model.pooling.rows_of(images)
+    rows = model.numbers.rows_of(images)
     whole = RandomForestClassifier(25, max_leaf_nodes=50, random_state=0)
     whole.fit(rows[:60], labels[:60])
     assert np.array_equal(whole.predict_proba(rows), model.estimator.predict_proba(rows))

@@ -18,8 +18,11 @@ from opsin.core.recipe import (
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.models.registry import names
 
-#: The heading of the options that networks do not have.
+#: The headings of the options that networks do not have.
 WITHOUT_LAYERS: Final = "Models without layers"
+PRETRAINED: Final = "Pretrained network"
+#: The model that is built on a pretrained network.
+BACKBONE: Final = "backbone"
 
 
 class ClassicalModelRecipe(RecipeModel):
@@ -137,12 +140,45 @@ class Boosting(ClassicalModelRecipe):
     images: _Images = 100_000
 
 
-ClassicalModel = Annotated[Logistic | Forest | Knn | Svm | Boosting, Field(discriminator="name")]
-#: The models by name, in the order of the help.
-MODELS: Final[dict[str, type[Logistic | Forest | Knn | Svm | Boosting]]] = {
-    str(model.model_fields["name"].default): model
-    for model in get_args(get_args(ClassicalModel)[0])
+class FromBackbone(ClassicalModelRecipe):
+    """A head on the features of a pretrained network."""
+
+    group: ClassVar[str] = PRETRAINED
+
+    name: Literal["backbone"] = "backbone"
+    backbone: str = Field(
+        description="A pretrained network to build on: an ONNX file, a run, or its "
+        "classifier.onnx. Best for few photographs.",
+        json_schema_extra={"flag": "--from", "metavar": "FILE"},
+    )
+    prepare: str | None = Field(
+        None,
+        description="The pixels that the pretrained network was trained on, where nothing beside "
+        "it says them: imagenet, -1..1, 0..1 or 0..255, each also with ,bgr, or a JSON file.",
+        json_schema_extra={"metavar": "PIXELS"},
+    )
+    at: tuple[str, ...] | None = Field(
+        None,
+        description="Values of the pretrained network to take as features (default: that before "
+        "its last dense layer, and a few depths where they help).",
+        json_schema_extra={"metavar": "VALUE,…"},
+    )
+    head: Literal["auto", "logistic", "svm", "nearest-mean"] = Field(
+        "auto",
+        description="What learns from the features; auto: the best by cross-validation on the "
+        "training images.",
+    )
+    images: _Images = 100_000
+
+
+PixelModel = Logistic | Forest | Knn | Svm | Boosting
+ClassicalModel = Annotated[PixelModel | FromBackbone, Field(discriminator="name")]
+#: Those that learn from the pixels themselves by name, in the order of the help.
+MODELS: Final[dict[str, type[PixelModel]]] = {
+    str(model.model_fields["name"].default): model for model in get_args(PixelModel)
 }
+#: All that scikit-learn fits, by name.
+FITTED: Final[dict[str, type[PixelModel | FromBackbone]]] = {**MODELS, BACKBONE: FromBackbone}
 
 
 class Fitting(RecipeModel):
@@ -154,7 +190,7 @@ class Fitting(RecipeModel):
 
 
 #: Every option of a training, by name.
-TRAIN_OPTIONS: Final = options_of(ModelRecipe, TrainingRecipe, *MODELS.values(), DataRecipe)
+TRAIN_OPTIONS: Final = options_of(ModelRecipe, TrainingRecipe, *FITTED.values(), DataRecipe)
 #: Options of any of these models that networks do not have.
 CLASSICAL_OPTIONS: Final = tuple(
     name for name, option in TRAIN_OPTIONS.items() if option.group == WITHOUT_LAYERS
@@ -165,13 +201,13 @@ def options_for(model: str) -> dict[str, RecipeOption]:
     """Return the options that a model has, by name.
 
     Args:
-        model: A name among `MODELS`; the networks, and ``auto``, share all others.
+        model: A name among `FITTED`; the networks, and ``auto``, share all others.
 
     Example:
         >>> [n for n, option in options_for("forest").items() if option.group == WITHOUT_LAYERS]
         ['trees', 'leaves', 'side', 'images']
     """
-    own = (MODELS[model], Fitting) if model in MODELS else (ModelRecipe, TrainingRecipe)
+    own = (FITTED[model], Fitting) if model in FITTED else (ModelRecipe, TrainingRecipe)
     return options_of(*own, DataRecipe)
 
 
@@ -195,7 +231,7 @@ def resolve_classical(data: DataRecipe, *, model: str, **options: Any) -> Classi
 
     Args:
         data: The data part, already complete.
-        model: A name among `MODELS`.
+        model: A name among `FITTED`.
         **options: The model's own fields, and ``seed``; ``None`` means "the default".
 
     Raises:
@@ -206,7 +242,7 @@ def resolve_classical(data: DataRecipe, *, model: str, **options: Any) -> Classi
         2000
     """
     given = {key: value for key, value in options.items() if value is not None}
-    own = tuple(name for name in MODELS[model].model_fields if name != "name")
+    own = tuple(name for name in FITTED[model].model_fields if name != "name")
     unknown = sorted(set(given) - {*own, "seed"})
     if unknown:
         raise RecipeError(
@@ -216,6 +252,6 @@ def resolve_classical(data: DataRecipe, *, model: str, **options: Any) -> Classi
         )
     seed = {"seed": given.pop("seed")} if "seed" in given else {}
     try:
-        return ClassicalRecipe(data=data, model=MODELS[model](**given), training=Fitting(**seed))
+        return ClassicalRecipe(data=data, model=FITTED[model](**given), training=Fitting(**seed))
     except ValidationError as error:
         raise invalid(error) from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
+from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, PixelModel, Svm
 from opsin.classical.interruptible import FitProgress
 from opsin.classical.pixels import Pooling
 from opsin.core.artifacts.epoch import Epoch
@@ -26,6 +26,9 @@ try:
     from sklearn.svm import SVC
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
+
+if TYPE_CHECKING:
+    from opsin.classical.backbone_features import BackboneFeatures
 
 #: Iterations of L-BFGS for logistic regression. More change the third digit of the loss.
 _ITERATIONS: Final = 200
@@ -57,15 +60,15 @@ class Fitted:
 
     Args:
         recipe: Which model, with its options.
-        pooling: How images became numbers.
-        projection: Their principal components (knn, svm), else ``None``.
+        numbers: How images become numbers.
+        projection: Their principal components (knn, svm, backbone), else ``None``.
         estimator: scikit-learn's classifier.
         labels: The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
         classes: K.
     """
 
-    recipe: Logistic | Forest | Knn | Svm | Boosting
-    pooling: Pooling
+    recipe: PixelModel
+    numbers: Pooling | BackboneFeatures
     projection: Any
     estimator: Any
     labels: NDArray[np.int64] = field(repr=False)
@@ -73,7 +76,7 @@ class Fitted:
 
     def embedding(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return what the classifier is given for prepared images, ``float32[N, D]``."""
-        return self.project(self.pooling.rows_of(images))
+        return self.project(self.numbers.rows_of(images))
 
     def project(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the principal components of rows of pixels, where the model works on these."""
@@ -97,7 +100,7 @@ class Fitted:
         return np.asarray(self.estimator.predict_proba(embedding), np.float64)
 
 
-def work_of(model: Logistic | Forest | Knn | Svm | Boosting) -> tuple[int, str]:
+def work_of(model: PixelModel) -> tuple[int, str]:
     """Return how many units of work a model's fitting reports, and what these are.
 
     Example:
@@ -116,7 +119,7 @@ def work_of(model: Logistic | Forest | Knn | Svm | Boosting) -> tuple[int, str]:
 
 
 def fit(
-    model: Logistic | Forest | Knn | Svm | Boosting,
+    model: PixelModel,
     pooling: Pooling,
     train: TrainingRows,
     val: TrainingRows,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 from scipy.special import softmax
 
+from opsin.classical.backbone_features import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn
 from opsin.classical.fit import Fitted, least_of
-from opsin.classical.sklearn_to_onnx import GraphWriter, write_head
+from opsin.classical.pixels import Pooling
+from opsin.classical.projection import SOFT, Projection
+from opsin.classical.sklearn_to_onnx import write_head
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Layer, LayerOp, Metadata
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.parity import TOLERANCE, temperature_and_tolerance
-from opsin.onnx_files.postprocessing import write_file
+from opsin.onnx_files.postprocessing import OPSET, write_file
 from opsin.runtime.classifier import Classifier
 
 
@@ -26,13 +32,21 @@ class Written:
 
     def __init__(self, fitted: Fitted) -> None:
         self._to = GraphWriter()
+        self._opset = OPSET
         self._classes = fitted.classes
         self.layers: list[Layer] = []
-        self._pixels(fitted)
-        self._embedding = "flatten"
-        self._units = fitted.pooling.features
-        if fitted.projection is not None:
-            self._project(fitted)
+        if isinstance(fitted.numbers, Pooling):
+            self._pixels(fitted.numbers)
+            self._embedding = "flatten"
+        else:
+            self._backbone(fitted.numbers)
+        self._units = fitted.numbers.features
+        if isinstance(fitted.projection, Projection):
+            self._linear(self._rooted(), fitted.projection.weight, fitted.projection.bias)
+        elif fitted.projection is not None:
+            weight = fitted.projection.components_
+            bias = -(fitted.projection.mean_.astype(np.float64) @ weight.T.astype(np.float64))
+            self._linear(self._embedding, weight, bias)
         for row in write_head(self._to, fitted, self._embedding):
             self._layer(row.name, row.kind, (fitted.classes,), row.parameters, row.multiply_adds)
 
@@ -50,9 +64,27 @@ class Written:
             )
         )
 
-    def _pixels(self, fitted: Fitted) -> None:
+    def _backbone(self, features: BackboneFeatures) -> None:
+        """Write the network as far as its features, and their mean over views."""
+        graph, to = features.graph, self._to
+        self._opset = features.backbone.graph.model.opset_import[0].version
+        to.nodes.extend(graph.to.nodes)
+        to.weights.extend(graph.to.weights)
+        self.layers += features.layers()
+        self._embedding = to.node("Mean", graph.outputs, "features.mean")
+        self._layer("features.mean", f"{LayerOp.MEAN} of views", (graph.units,))
+
+    def _rooted(self) -> str:
+        """Write what `Projection` does first."""
+        to = self._to
+        size = to.node("Abs", [self._embedding], "features.size")
+        more = to.node("Add", [size, to.weight("features.soft", SOFT, np.float32)], "features.more")
+        root = to.node("Sqrt", [more], "features.root")
+        return to.node("Div", [self._embedding, root], "features.rooted")
+
+    def _pixels(self, pooling: Pooling) -> None:
         """Write what `Pooling.rows_of` does, to the same bits."""
-        pooling, to = fitted.pooling, self._to
+        to = self._to
         value = to.node("Cast", ["images"], "input.float", to=TensorProto.FLOAT)
         factor = pooling.factor
         if factor > 1:
@@ -73,11 +105,10 @@ class Written:
         to.node("Flatten", ["input"], "flatten", axis=1)
         self._layer("flatten", LayerOp.FLATTEN, (pooling.features,))
 
-    def _project(self, fitted: Fitted) -> None:
-        projection, to = fitted.projection, self._to
-        weight = projection.components_
-        bias = -(projection.mean_.astype(np.float64) @ weight.T.astype(np.float64))
-        inputs = ["flatten", to.weight("pca.weight", weight, np.float32),
+    def _linear(self, source: str, weight: NDArray[Any], bias: NDArray[Any]) -> None:
+        """Write the map to the principal components."""
+        to = self._to
+        inputs = [source, to.weight("pca.weight", weight, np.float32),
                   to.weight("pca.bias", bias, np.float32)]  # fmt: skip
         self._embedding = to.node("Gemm", inputs, "pca", transB=1)
         self._units = len(weight)
@@ -99,6 +130,7 @@ class Written:
             metadata,
             embedding=self._embedding,
             units=self._units,
+            opset=self._opset,
         )
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from opsin.classical.classical_recipe import Boosting, Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, least_of
+from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import TREES
 
 
@@ -34,30 +34,6 @@ class OutputRow(NamedTuple):
     kind: str
     parameters: int
     multiply_adds: int
-
-
-@dataclass
-class GraphWriter:
-    """Collects the nodes and weights of one ONNX graph."""
-
-    nodes: list[NodeProto] = field(default_factory=list)
-    weights: list[TensorProto] = field(default_factory=list)
-
-    def weight(self, name: str, value: Any, dtype: type[np.generic]) -> str:
-        """Store an array and return the name to use as an input."""
-        array = np.ascontiguousarray(value, dtype)
-        self.weights.append(numpy_helper.from_array(array.reshape(np.shape(value)), name))
-        return name
-
-    def node(
-        self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: Any
-    ) -> str:
-        """Add an operator and return the name of its first output."""
-        name = f"{outputs[0]}/{kind}"
-        self.nodes.append(
-            helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes)
-        )
-        return outputs[0]
 
 
 def write_head(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
@@ -85,7 +61,7 @@ def write_head(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
 
 def _logistic(to: GraphWriter, fitted: Fitted, source: str) -> list[OutputRow]:
     weight, bias = fitted.estimator.coef_, fitted.estimator.intercept_
-    if fitted.classes == 2:  # one row for both, for and against
+    if len(weight) == 1:  # one row for two classes, for and against
         weight, bias = (np.concatenate([np.zeros_like(part), part]) for part in (weight, bias))
     inputs = [source, to.weight("head.weight", weight, np.float32),
               to.weight("head.bias", bias, np.float32)]  # fmt: skip

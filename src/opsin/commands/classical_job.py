@@ -1,4 +1,4 @@
-"""A model without layers, from a dataset to the report."""
+"""A model that scikit-learn fits, to pixels or to a pretrained network's features."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.classical.classical_recipe import ClassicalRecipe, resolve_classical
+from opsin.classical.classical_recipe import (
+    ClassicalRecipe,
+    FromBackbone,
+    PixelModel,
+    resolve_classical,
+)
 from opsin.commands.finish import Draft
 from opsin.commands.recorder import Recorder, recorded
 from opsin.commands.runs import Run
@@ -24,14 +29,20 @@ from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Layer
+from opsin.core.storage import write_json
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset
 
 if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+    from opsin.backbones.feature_graph import View
+    from opsin.classical.backbone_features import BackboneFeatures
     from opsin.classical.fit import Fitted
 
 # Training images that figures are computed on, where a model has no steps of its own.
 _SAMPLE: Final = 2_000
+# Training images from which on each is looked at once: more of them tell more than more views.
+_MANY: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -46,9 +57,17 @@ class ClassicalJob:
     #: Known once it is fitted.
     layers: list[Layer]
     threads: int
+    #: The pretrained network that it is built on.
+    backbone: Backbone | None = None
 
     @classmethod
-    def prepare(cls, dataset: Dataset, audited: Audit, recipe: ClassicalRecipe) -> ClassicalJob:
+    def prepare(
+        cls,
+        dataset: Dataset,
+        audited: Audit,
+        recipe: ClassicalRecipe,
+        backbone: Backbone | None = None,
+    ) -> ClassicalJob:
         """Choose the images, and see that there is something to tell apart.
 
         Raises:
@@ -72,17 +91,21 @@ class ClassicalJob:
                 f"{len(rows):,} of {len(train):,} training images, each class at its share; "
                 f"for more: --images {len(train)}"
             )
-        height, width, channels = dataset.images.shape[1:]
-        pooling = Pooling.to_fit((height, width, channels), recipe.model.side)
-        if pooling.factor > 1:
-            _, rows_left, columns_left = pooling.shape
-            reasons["Pixels"] = (
-                f"{height}×{width} averaged down to {rows_left}×{columns_left}; for all of them: "
-                f"--side {max(height, width)}"
-            )
-        packages = ("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow")
-        recipe = recipe.model_copy(update={"reasons": reasons, "versions": versions(*packages)})
-        return cls(dataset, audited, recipe, rows, [], cores())
+        packages = versions("scikit-learn", "onnx", "onnxruntime", "numpy", "pillow")
+        if backbone is not None:
+            reasons["Backbone"] = backbone.words
+            packages["backbone"] = f"sha256:{backbone.digest}"
+        elif not isinstance(recipe.model, FromBackbone):
+            height, width, channels = dataset.images.shape[1:]
+            pooling = Pooling.to_fit((height, width, channels), recipe.model.side)
+            if pooling.factor > 1:
+                _, rows_left, columns_left = pooling.shape
+                reasons["Pixels"] = (
+                    f"{height}×{width} averaged down to {rows_left}×{columns_left}; for all of "
+                    f"them: --side {max(height, width)}"
+                )
+        recipe = recipe.model_copy(update={"reasons": reasons, "versions": packages})
+        return cls(dataset, audited, recipe, rows, [], cores(), backbone)
 
     @property
     def device_name(self) -> str:
@@ -98,8 +121,9 @@ def train_classical(
     options: Mapping[str, Any],
     watcher: Watcher,
     began: float,
+    backbone: Backbone | None = None,
 ) -> Run:
-    """Fit a model without layers in a run directory.
+    """Fit a model without layers, or a head on a pretrained network, in a run directory.
 
     Args:
         directory_of: Makes the directory, once everything else is known to be usable.
@@ -108,6 +132,7 @@ def train_classical(
         options: The model's own, and ``seed``.
         watcher: Receives the progress of the work.
         began: When the loading began (`time.perf_counter`).
+        backbone: The pretrained network that it is built on.
 
     Raises:
         RecipeError: An option that the model does not have, or an impossible value.
@@ -117,7 +142,8 @@ def train_classical(
     from opsin.training.graceful_interrupt import graceful_interrupt  # noqa: PLC0415  that module needs no PyTorch
 
     recipe = resolve_classical(dataset.recipe, model=model, **options)
-    job = ClassicalJob.prepare(dataset, audit(dataset, watcher=watcher), recipe)
+    audited = audit(dataset, watcher=watcher)
+    job = ClassicalJob.prepare(dataset, audited, recipe, backbone)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
         write_request(directory, job)
@@ -142,16 +168,27 @@ def _make(
 ) -> Report:
     """Fit, export, evaluate the file and write the report; note how long each took."""
     from opsin.classical.fitted_file import Written, check_parity  # noqa: PLC0415
+    from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
     at = time.perf_counter()
-    fitted, steps, unit = _fit(job, recorder, stop)
+    known = None
+    if isinstance(job.recipe.model, FromBackbone):
+        fitted, job, features = _fit_head(job, recorder, stop)
+        known = ("features.mean", features)
+        steps, unit = 0, "fits"
+        write_json(directory.recipe, job.recipe.model_dump(mode="json"))
+    else:
+        fitted, steps, unit = _fit(job, job.recipe.model, recorder, stop)
     seconds["train"] = time.perf_counter() - at
     at = time.perf_counter()
     recorder.doing("the export")
     written = Written(fitted)
     job = replace(job, layers=written.layers)
     tell_model(recorder, job)
-    draft = Draft(directory, job.dataset, written.content(metadata_of(job)), recorder)
+    metadata = metadata_of(job)
+    if not isinstance(fitted.numbers, Pooling):
+        metadata = metadata.model_copy(update={"backbone": fitted.numbers.facts})
+    draft = Draft(directory, job.dataset, written.content(metadata), recorder, known)
     if not steps:
         steps = 1
         recorder.epoch(_whole(draft, job, seconds["train"]))
@@ -179,13 +216,78 @@ def _make(
     )
 
 
-def _fit(job: ClassicalJob, recorder: Recorder, stop: threading.Event) -> tuple[Fitted, int, str]:
+def _fit_head(
+    job: ClassicalJob, recorder: Recorder, stop: threading.Event
+) -> tuple[Fitted, ClassicalJob, NDArray[np.float32]]:
+    """Compute features, choose a head for them, and say what was chosen among the reasons.
+
+    Returns:
+        The head, the job with the reasons, and the chosen features of all images,
+        ``float32[N, D]``.
+    """
+    from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
+    from opsin.classical.backbone_head import choose_and_fit, work_of  # noqa: PLC0415
+    from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
+
+    dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
+    height, width, channels = dataset.images.shape[1:]
+    views = _views(job)
+    features = compute(
+        backbone, dataset.images, dataset.digests, views, watcher=recorder, stop=stop
+    )
+    recorder.doing("the choice of a head")
+    asked = cast("FromBackbone", recipe.model).head
+    total = work_of(backbone, views)
+    fitted, choice = run_interruptible(
+        lambda progress: choose_and_fit(
+            backbone,
+            (height, width, channels),
+            features[job.rows],
+            dataset.labels[job.rows],
+            dataset.units[job.rows],
+            views=views,
+            classes=len(dataset.classes),
+            wanted=None if asked == "auto" else asked,
+            seed=recipe.training.seed,
+            threads=job.threads,
+            progress=progress,
+        ),
+        what="Heads",
+        total=total,
+        unit="heads",
+        watcher=recorder,
+        stop=stop,
+    )
+    chosen = {
+        "Features": f"{', '.join(choice.at)} · image seen {' and '.join(choice.views)}",
+        "Head": choice.words,
+    }
+    for heading, words in chosen.items():
+        recorder.fact(heading, words)
+    job = replace(job, recipe=recipe.model_copy(update={"reasons": recipe.reasons | chosen}))
+    seen = features[:, : len(choice.views), : cast("BackboneFeatures", fitted.numbers).features]
+    return fitted, job, seen.mean(axis=1, dtype=np.float32)
+
+
+def _views(job: ClassicalJob) -> tuple[View, ...]:
+    """Return how images are looked at: never mirrored where that changes their meaning."""
+    if len(job.rows) > _MANY:
+        return ("whole",)
+    return ("whole", "mirrored", "centre") if job.dataset.mirrored else ("whole", "centre")
+
+
+def _fit(
+    job: ClassicalJob,
+    model: PixelModel,
+    recorder: Recorder,
+    stop: threading.Event,
+) -> tuple[Fitted, int, str]:
     """Fit, and return how many trees or rounds there were; none for a model without such steps."""
     from opsin.classical.fit import TrainingRows, fit, work_of  # noqa: PLC0415  loads scikit-learn
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
     from opsin.classical.pixels import Pooling  # noqa: PLC0415
 
-    dataset, model = job.dataset, job.recipe.model
+    dataset = job.dataset
     height, width, channels = dataset.images.shape[1:]
     pooling = Pooling.to_fit((height, width, channels), model.side)
     val = dataset.split.val

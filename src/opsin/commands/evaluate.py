@@ -98,6 +98,8 @@ def evaluate_run(
     validation: Answers | None,
     dataset: Dataset,
     watcher: Watcher,
+    *,
+    known: Answers | None = None,
 ) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set.
 
@@ -110,11 +112,16 @@ def evaluate_run(
         validation: The file's answers to the validation images, if there are any.
         dataset: What it was trained on.
         watcher: Receives the progress of the work.
+        known: The file's answers to all images of the dataset, where these are known already.
     """
     found: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     test = dataset.split.test
     if len(test) and not dataset.test_is_copied:
-        found["test"] = answers(classifier, dataset.images, test, "Test", watcher)
+        found["test"] = (
+            answers(classifier, dataset.images, test, "Test", watcher)
+            if known is None
+            else known.of(test)
+        )
     predictions = RunPredictions({
         part: PartPredictions(
             dataset.split.rows(part),

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -30,12 +31,15 @@ class Draft:
         dataset: What it was trained on.
         content: The file's bytes.
         watcher: Receives the progress of the work.
+        known: A value of the file that is known for every image of the dataset, its name and
+            ``float32[N, D]``: only what follows it is computed.
     """
 
     directory: RunDirectory
     dataset: Dataset
     content: bytes
     watcher: Watcher
+    known: tuple[str, NDArray[np.float32]] | None = None
 
     @cached_property
     def classifier(self) -> Classifier:
@@ -52,6 +56,8 @@ class Draft:
         self, rows: NDArray[np.int64], names: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:
         """Return outputs of the file for some images."""
+        if self.known is not None:
+            return self._from_known(*self.known, rows, names)
         self.watcher.begin("Calibrate", len(rows), "images")
         parts, done = [], 0
         for part in self.classifier.iter_layers(self.dataset.images, names, rows):
@@ -59,6 +65,19 @@ class Draft:
             self.watcher.advance(done := done + len(part[names[0]]))
         self.watcher.end()
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    def _from_known(
+        self,
+        name: str,
+        values: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        names: Sequence[str],
+    ) -> dict[str, NDArray[np.float32]]:
+        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
+
+        content = OnnxGraph(self.content).between(name, names)
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return dict(zip(names, session.run(list(names), {name: values[rows]}), strict=True))
 
 
 @dataclass(frozen=True)
@@ -68,10 +87,12 @@ class Finished:
     Args:
         classifier: The file, as it will be written but for its score and views.
         validation: Its answers; ``None`` where there are no validation images.
+        known: Its answers to all images of the dataset, where these are known already.
     """
 
     classifier: Classifier
     validation: Answers | None
+    known: Answers | None = None
 
 
 def calibrate(draft: Draft) -> Finished:
@@ -102,7 +123,12 @@ def calibrate(draft: Draft) -> Finished:
         update={"calibration": calibration, "reject": reject}
     )
     content = finished(draft.content, metadata, calibrated)
-    return Finished(Classifier.of_content(draft.directory.classifier, content, most=None), answers)
+    every = None
+    if draft.known is not None:
+        found = draft.outputs(np.arange(len(dataset.labels)), (_LOGITS, "embedding"))
+        every = Answers(*calibrated.answer(found[_LOGITS], found["embedding"]))
+    file = Classifier.of_content(draft.directory.classifier, content, most=None)
+    return Finished(file, answers, every)
 
 
 def _spread(labels: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -3,13 +3,64 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.dataset import Dataset, load
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+
+
+def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
+    """Return the model's name: a pretrained network that is given asks for a head on it.
+
+    Raises:
+        RecipeError: Another model beside a pretrained network, or none to build on.
+    """
+    given = options.get("backbone") is not None
+    if given and model not in (None, "auto", BACKBONE):
+        raise RecipeError(
+            "a pretrained network or a model",
+            f"got both, {options['backbone']} and {model}",
+            "Leave one out: --from or --model.",
+        )
+    if model == BACKBONE and not given:
+        raise RecipeError(
+            "a pretrained network to build on", "none is given", "Name one: --from FILE."
+        )
+    return BACKBONE if given else model
+
+
+def backbone_given(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    options: dict[str, Any],
+) -> Backbone:
+    """Open the pretrained network, and let the images be prepared in its size.
+
+    Args:
+        data: A dataset, whose images stay as they are, or what is loaded.
+        options: Of all parts of the recipe; size, channels and resizing are filled in.
+    """
+    from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
+    from opsin.backbones.feature_graph import prepared_side  # noqa: PLC0415
+
+    backbone = open_backbone(
+        options["backbone"], prepare=options.get("prepare"), at=options.get("at")
+    )
+    options["backbone"] = os.fspath(options["backbone"])
+    if not isinstance(data, Dataset):
+        usual = {
+            "size": prepared_side(backbone.side),
+            "channels": backbone.probed.channels,
+            "resize": "squash",
+        }
+        options |= {name: value for name, value in usual.items() if options.get(name) is None}
+    return backbone
 
 
 def dataset_given(

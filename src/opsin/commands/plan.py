@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from opsin.classical.classical_recipe import MODELS, ClassicalRecipe, resolve_classical
+from opsin.classical.classical_recipe import (
+    BACKBONE,
+    FITTED,
+    ClassicalRecipe,
+    resolve_classical,
+)
 from opsin.commands.classical_job import ClassicalJob
-from opsin.commands.load_dataset import dataset_given
+from opsin.commands.load_dataset import backbone_given, dataset_given, model_asked
 from opsin.commands.resolve_recipe import decide
 from opsin.commands.training_job import TrainingJob, need_training
 from opsin.commands.training_summary import tell_limits
@@ -21,6 +26,9 @@ from opsin.core.recipe import Recipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
 
 #: Points of the learning-rate curve.
 _POINTS: Final = 100
@@ -125,15 +133,17 @@ def plan(
         >>> planned.parameters, planned.recipe.training.epochs
         (9610, 3)
     """
+    model = model_asked(model, options)
     need_training(model)
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
+    backbone = backbone_given(data, options) if model == BACKBONE else None
     dataset = dataset_given(data, options, watcher)
     tell_limits(watcher, dataset)
-    if model in MODELS:
+    if model in FITTED:
         options = {**options, "budget": budget}
         recipe = resolve_classical(dataset.recipe, model=model, **options)
-        planned = _without_layers(dataset, recipe)
+        planned = _without_layers(dataset, recipe, backbone)
     else:
         planned = _of_network(dataset, model, budget, options, watcher)
     return replace(planned, notes=tuple(noted.notes))
@@ -176,8 +186,8 @@ def _of_network(
     )
 
 
-def _without_layers(dataset: Dataset, recipe: ClassicalRecipe) -> Plan:
-    job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe)
+def _without_layers(dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None) -> Plan:
+    job = ClassicalJob.prepare(dataset, Audit(dataset, ()), recipe, backbone)
     return Plan(
         recipe=job.recipe,
         summary=dataset.summary(),

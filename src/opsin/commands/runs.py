@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.core.arguments import checked
 from opsin.core.artifacts.artifact import LATEST, read_objects
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
@@ -54,7 +54,7 @@ class Run:
         content = self.directory.read_content(self.directory.recipe)
         content = {**content, "data": as_recorded(content.get("data"))}
         model = content.get("model")
-        classical = isinstance(model, dict) and model.get("name") in MODELS
+        classical = isinstance(model, dict) and model.get("name") in FITTED
         try:
             return (ClassicalRecipe if classical else Recipe).model_validate(content)
         except ValidationError as error:

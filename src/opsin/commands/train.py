@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opsin.classical.classical_recipe import MODELS
-from opsin.commands.load_dataset import dataset_given
+from opsin.classical.classical_recipe import BACKBONE, FITTED
+from opsin.commands.load_dataset import backbone_given, dataset_given, model_asked
 from opsin.commands.recorder import recorded
 from opsin.commands.resolve_recipe import ResolvedRecipe, decide
 from opsin.commands.runs import Run
@@ -82,16 +82,18 @@ def train(
         >>> run.accuracy > 0.5
         True
     """
+    model = model_asked(model, options)
     need_training(model)
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
+    backbone = backbone_given(data, options) if model == BACKBONE else None
     dataset = dataset_given(data, options, watcher)
 
     def directory_of(network: str) -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{dataset.recipe.title}-{network}")
 
-    if model in MODELS:
+    if model in FITTED:
         from opsin.commands.classical_job import train_classical  # noqa: PLC0415  quicker without
 
         return train_classical(
@@ -101,6 +103,7 @@ def train(
             options={**options, "budget": budget},
             watcher=watcher,
             began=began,
+            backbone=backbone,
         )
     decided = decide(dataset, model=model, budget=budget, options=options, watcher=watcher)
     return carry_out(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin._version import __version__
-from opsin.classical.classical_recipe import MODELS, ClassicalRecipe
+from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.changes import write_images
 from opsin.commands.choose_views import try_views
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 # Images that the file and the network, or scikit-learn's model, are compared on.
 _PARITY_IMAGES: Final = 512
+_PARITY_KNOWN: Final = 48
 #: Looked for before anything is done, not missed at the end of an hour's training.
 _FOR_ALL: Final = ("onnx", "sklearn", "scipy", "matplotlib", "jinja2")
 _FOR_NETWORKS: Final = ("torch", "safetensors")
@@ -75,7 +76,7 @@ def need_training(model: str | None = None) -> None:
     Raises:
         MissingExtraError: A part of it is not installed.
     """
-    if model in MODELS:
+    if model in FITTED:
         if not all(map(_is_installed, _FOR_ALL)):
             raise MissingExtraError("models without layers", "classical")
     elif not all(map(_is_installed, (*_FOR_ALL, *_FOR_NETWORKS))):
@@ -261,9 +262,11 @@ def conclude(
     directory, dataset = draft.directory, job.dataset
     made = calibrate(draft)
     file = made.classifier
-    rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:_PARITY_IMAGES])
+    # What is known of all images has been computed once by the file's own operators.
+    most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
+    rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
     parity = difference(file, dataset.images[rows])
-    evaluation = evaluate_run(directory, file, made.validation, dataset, recorder)
+    evaluation = evaluate_run(directory, file, made.validation, dataset, recorder, known=made.known)
     views = try_views(file, made.validation, dataset, job.recipe.training.model_dump(), recorder)
     metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(file.content, metadata)

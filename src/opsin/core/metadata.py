@@ -226,12 +226,31 @@ class Views(_Frozen):
         )
 
 
+class BackboneFacts(_Frozen):
+    """The pretrained network that is inside the file.
+
+    Args:
+        name: What people call it.
+        sha256: Of the file that it was read from, in hexadecimal.
+        licence: Under which it is published; ``unknown`` where nothing says so.
+        pixels: What it takes for pixels, and where that is stated.
+        at: Names of the values that are taken as features.
+    """
+
+    name: _Name
+    sha256: _Name
+    licence: _Name
+    pixels: _Name
+    at: Annotated[tuple[_Name, ...], Field(max_length=10_000)]
+
+
 class Metadata(_Frozen):
     """All that a reader needs to use the file as it was meant.
 
     It is kept in the ONNX file's ``metadata_props``, one property a field, each a JSON value, so
     that any language can read it. ``precision`` says what the network's weights are kept in, and
-    is left out of the file where that is float32. ``views`` is not in files of earlier versions.
+    is left out of the file where that is float32. ``views`` is not in files of earlier versions,
+    and ``backbone`` only in those that are built on a pretrained network.
     """
 
     format: int = FORMAT
@@ -246,6 +265,7 @@ class Metadata(_Frozen):
     calibration: Calibration | None = None
     reject: Reject | None = None
     views: Views | None = None
+    backbone: BackboneFacts | None = None
     precision: Precision = "float32"
 
     @field_validator("classes")
@@ -260,8 +280,9 @@ class Metadata(_Frozen):
         fields = self.model_dump(mode="json") | {"format": FORMAT}
         if self.precision == "float32":
             del fields["precision"]  # so that an older Opsin, which knows no other, reads the file
-        if self.views is None:
-            del fields["views"]  # likewise
+        for name in ("views", "backbone"):
+            if fields[name] is None:
+                del fields[name]  # likewise
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod

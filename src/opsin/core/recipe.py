@@ -14,7 +14,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.metadata import Resize
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
-ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting"]
+ClassicalName = Literal["logistic", "forest", "knn", "svm", "hist-gradient-boosting", "backbone"]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]

@@ -40,7 +40,8 @@ class RecipeOption:
     @property
     def flag(self) -> str:
         """Its name on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        own = _extra(self.field).get("flag")
+        return str(own) if own else f"--{self.name.replace('_', '-')}"
 
     @property
     def label(self) -> str:

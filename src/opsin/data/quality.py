@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +15,7 @@ from opsin.data.lazy_images import Images
 #: Rows with a note each, the worst first.
 Odd = list[tuple[int, str]]
 
-_BLOCK_PIXELS: Final = 8_000_000
+_BLOCK_PIXELS: Final = 1_000_000
 # A trait that more images than this share is the collection's nature.
 _RARE: Final = 0.05
 # Robust deviations (1.4826 times the median of absolute deviations) that make an image odd.
@@ -54,10 +55,15 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     for start in range(0, count, size):
         pixels = images[start : start + size]
         end = start + len(pixels)
+        # Plane by plane: along an axis of three, NumPy takes ten times as long.
+        planes = [pixels[..., channel] for channel in range(channels)]
         if channels == 3:
-            colour = pixels.max(axis=3) - pixels.min(axis=3)
+            colour = functools.reduce(np.maximum, planes) - functools.reduce(np.minimum, planes)
             measured[4, start:end] = colour.reshape(len(pixels), -1).max(axis=1)
-        light = pixels.mean(axis=3, dtype=np.float32)
+        light = planes[0].astype(np.float32)
+        for plane in planes[1:]:
+            light += plane
+        light /= channels
         flat = np.sort(light.reshape(len(pixels), -1), axis=1)
         last = flat.shape[1] - 1
         measured[0, start:end] = flat[:, round(0.02 * last)]

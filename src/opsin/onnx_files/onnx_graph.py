@@ -178,6 +178,22 @@ class OnnxGraph:
         )
         return content, inputs
 
+    def between(self, name: str, values: Sequence[str]) -> bytes:
+        """Return the operators from one value to others, as a file of its own.
+
+        Args:
+            name: The value that goes in, which all else comes from.
+            values: Those that come out.
+        """
+        needed, nodes = set(values) - {name}, []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(set(node.input) - {name})
+                nodes.append(node)
+        given = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        outputs = [onnx.ValueInfoProto(name=value) for value in values]
+        return self._part(nodes[::-1], [given], outputs)
+
     def _part(
         self,
         nodes: Sequence[onnx.NodeProto],

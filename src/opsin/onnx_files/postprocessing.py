@@ -179,14 +179,17 @@ class Calibrated:
         return probabilities, ood_score
 
 
-def as_model(graph: onnx.GraphProto, metadata: Metadata | None = None) -> onnx.ModelProto:
+def as_model(
+    graph: onnx.GraphProto, metadata: Metadata | None = None, *, opset: int = OPSET
+) -> onnx.ModelProto:
     """Return a model of a graph's operators, with what travels in it, if anything.
 
     Args:
         graph: Of standard operators and trees.
         metadata: What travels in it.
+        opset: Version of the standard operators.
     """
-    domains = {"": OPSET, TREES: TREES_OPSET}
+    domains = {"": opset, TREES: TREES_OPSET}
     used = {node.domain for node in graph.node} | {""}
     model = helper.make_model(
         graph,
@@ -207,6 +210,7 @@ def write_file(
     *,
     embedding: str,
     units: int,
+    opset: int = OPSET,
 ) -> bytes:
     """Return a classifier.onnx that is not calibrated yet.
 
@@ -216,6 +220,7 @@ def write_file(
         metadata: What travels in it.
         embedding: Name of what the head sees, ``float32[N, D]``.
         units: D.
+        opset: Version of the standard operators that the nodes are of.
 
     Returns:
         The file's bytes: input ``images: uint8[N, H, W, C]``; outputs
@@ -232,7 +237,7 @@ def write_file(
         outputs(classes=classes, units=units),
         [*weights, *further],
     )
-    model = as_model(graph, metadata)
+    model = as_model(graph, metadata, opset=opset)
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content

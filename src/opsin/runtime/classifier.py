@@ -163,6 +163,13 @@ class Answers:
     ood_score: NDArray[np.float32] | None
     embedding: NDArray[np.float32] | None = None
 
+    def of(self, rows: NDArray[np.int64]) -> Answers:
+        """Return the answers to some of the images."""
+        further = (
+            None if part is None else part[rows] for part in (self.ood_score, self.embedding)
+        )
+        return Answers(self.probabilities[rows], *further)
+
     def rejected(self, reject: Reject | None) -> NDArray[np.bool_]:
         """Tell which images are like none of the training images, ``bool[N]``."""
         if reject is None or self.ood_score is None:

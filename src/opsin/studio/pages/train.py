@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from fastapi import Query
 from nicegui import ui
 
-from opsin.classical.classical_recipe import MODELS
+from opsin.classical.classical_recipe import FITTED
 from opsin.core.artifacts.dataset_record import Location
 from opsin.core.errors import OpsinError
 from opsin.data.corrections import write_corrections
@@ -138,7 +138,7 @@ class _Train:
     @ui.refreshable_method
     def _of_networks(self) -> None:
         """Show what stands in front for networks only."""
-        if self._values.get("model") in MODELS:
+        if self._values.get("model") in FITTED:
             return
         with ui.element("div").classes("op-row"):
             self._input("epochs", "Epochs")
@@ -193,7 +193,7 @@ class _Train:
     def _choose_model(self, event: Any) -> None:
         # Another model's options mean nothing to this one; those of the run come back with its own.
         keep = {"size", "channels", "resize", "seed"}
-        keep |= set() if event.value in MODELS else {"epochs", "budget", "augment"}
+        keep |= set() if event.value in FITTED else {"epochs", "budget", "augment"}
         before = self._before if event.value == self._before.get("model") else {}
         kept = {name: value for name, value in self._values.items() if name in keep}
         self._values = {**before, **kept, "model": event.value}

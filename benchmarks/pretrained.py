@@ -1,0 +1,161 @@
+"""How good a head on a pretrained network is, and how long it takes, beside scikit-learn's.
+
+    python -m benchmarks.pretrained trashnet mobilenet.onnx --prepare=-1..1 --few 5 10 25 50
+
+For each seed a fifth of the images is the test; with ``--few`` there are so many training images
+of each class, and all others are the test. Opsin runs as a process of its own with an empty cache
+(``first``), then again with another head (``again``: features are known). scikit-learn gets the
+network's last features of the same images, each seen whole: logistic regression (C = 0.1), and a
+support vector machine on standardised features (C = 10).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import opsin
+from opsin.backbones.backbone import Backbone, open_backbone
+from opsin.backbones.feature_graph import FeatureGraph
+from opsin.backbones.features import session_of
+from opsin.data.dataset import Dataset
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("source", help="images with labels")
+    parser.add_argument("network", help="an ONNX file or a run")
+    parser.add_argument("--prepare", help="as for opsin train")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--few", type=int, nargs="*", default=[], help="training images a class")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    given = parser.parse_args()
+    backbone = open_backbone(given.network, prepare=given.prepare)
+    height, width = backbone.side
+    data = opsin.load(given.source, size=(height, width), channels=3, resize="squash")
+    features = _features(backbone, data)
+    found: dict[str, list[dict[str, float]]] = {}
+    for count in (0, *given.few):
+        name = f"{count} a class" if count else "80%"
+        for seed in range(given.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                figures = _opsin(given, data, count, seed, Path(folder))
+                figures |= _sklearn(features, data, figures.pop("train"), figures.pop("test"))
+            found.setdefault(name, []).append(figures)
+            print(f"{name}, seed {seed}: {_line(figures)}", file=sys.stderr, flush=True)
+    for name, runs in found.items():
+        print(name)
+        for key in runs[0]:
+            values = [run[key] for run in runs]
+            print(f"  {key:28} {np.mean(values):8.3f} ± {np.std(values, ddof=len(values) > 1):.3f}")
+    if given.out:
+        given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def _line(figures: dict[str, float]) -> str:
+    return " · ".join(f"{key} {value:.3f}" for key, value in figures.items())
+
+
+def _features(backbone: Backbone, data: Dataset) -> NDArray[np.float32]:
+    height, width, channels = data.images.shape[1:]
+    graph = FeatureGraph(backbone, (height, width, channels), ["whole"], backbone.at[:1])
+    session = session_of(graph.content())
+    parts = [
+        session.run(graph.outputs, {"images": data.images[start : start + 16]})[0]
+        for start in range(0, len(data.labels), 16)
+    ]
+    return np.concatenate(parts)
+
+
+def _opsin(
+    given: argparse.Namespace, data: Dataset, count: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    """Train twice in processes of their own; return figures, and the rows of both parts."""
+    source, split = given.source, ["--test-fraction", "0.2", "--split-seed", str(seed)]
+    if count:
+        source, split = str(_few(data, given.source, count, seed, folder)), ["--outside"]
+    words = [sys.executable, "-m", "opsin", "train", source, "--from", given.network, *split,
+             "--runs", str(folder / "runs"), "--quiet", "--json"]  # fmt: skip
+    if given.prepare:
+        words.append(f"--prepare={given.prepare}")
+    environment = os.environ | {"OPSIN_CACHE": str(folder / "cache")}
+    seconds, reports = [], []
+    for more in ([], ["--head", "logistic"]):
+        at = time.perf_counter()
+        done = subprocess.run(
+            [*words, *more], env=environment, capture_output=True, text=True, check=False
+        )
+        seconds.append(time.perf_counter() - at)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        reports.append(json.loads(done.stdout))
+    run = min((folder / "runs").iterdir(), key=lambda path: len(path.name))
+    with (run / "pictures.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    place = {name: row for row, name in enumerate(data.names)}
+    parts: dict[str, list[int]] = {"train": [], "test": []}
+    for row in rows:
+        name = os.path.relpath(row["name"], given.source) if count else row["name"]
+        parts["test" if row["part"] == "test" else "train"].append(place[name])
+    return {
+        "opsin": reports[0]["figures"]["test"]["accuracy"],
+        "opsin, balanced": reports[0]["figures"]["test"]["balanced_accuracy"],
+        "seconds, first": seconds[0],
+        "seconds, again": seconds[1],
+        "train": np.array(parts["train"]),
+        "test": np.array(parts["test"]),
+    }
+
+
+def _few(data: Dataset, source: str, count: int, seed: int, folder: Path) -> Path:
+    """Write a table of so many training images of each class, all others for the test."""
+    order = np.random.default_rng(seed).permutation(len(data.labels))
+    taken: dict[int, int] = {}
+    table = folder / "few.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split"])
+        for row in order:
+            label = int(data.labels[row])
+            taken[label] = taken.get(label, 0) + 1
+            part = "train" if taken[label] <= count else "test"
+            path = os.path.abspath(os.path.join(source, data.names[row]))  # noqa: PTH100, PTH118
+            writer.writerow([path, data.classes[label], part])
+    return table
+
+
+def _sklearn(
+    features: NDArray[np.float32],
+    data: Dataset,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+) -> dict[str, float]:
+    labels = data.labels
+    heads = {
+        "scikit-learn, logistic": LogisticRegression(C=0.1, max_iter=500),
+        "scikit-learn, svm": make_pipeline(StandardScaler(), SVC(C=10, gamma="auto")),
+    }
+    return {
+        name: float(head.fit(features[train], labels[train]).score(features[test], labels[test]))
+        for name, head in heads.items()
+    }
+
+
+if __name__ == "__main__":
+    main()

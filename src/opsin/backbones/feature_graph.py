@@ -1,0 +1,185 @@
+"""From prepared pixels to features, as operators: what is computed once is what is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from opsin.backbones.backbone import Backbone
+from opsin.onnx_files.graph_writer import GraphWriter
+from opsin.onnx_files.postprocessing import IMAGES, IR_VERSION
+
+#: How an image is looked at: whole, mirrored, or its centre alone.
+View = Literal["whole", "mirrored", "centre"]
+VIEWS: Final[tuple[View, ...]] = ("whole", "mirrored", "centre")
+#: Share of an image's side that its centre has.
+CENTRE: Final = 0.875
+_FLOAT: Final = TensorProto.FLOAT
+_TYPES: Final = {
+    "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8
+}  # fmt: skip
+
+
+def prepared_side(side: tuple[int, int]) -> tuple[int, int]:
+    """Return the size that images are prepared in, whose centre is what the network takes.
+
+    Example:
+        >>> prepared_side((224, 224))
+        (256, 256)
+    """
+    height, width = (round(each / CENTRE) for each in side)
+    return height, width
+
+
+class FeatureGraph:
+    """Operators from ``images: uint8[N, H, W, C]`` to the features of each view.
+
+    Args:
+        backbone: The network.
+        shape: Height, width and channels of the prepared images.
+        views: How each image is looked at.
+        at: Values of the network to take (default: all of the backbone's).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        shape: tuple[int, int, int],
+        views: Sequence[View],
+        at: Sequence[str] | None = None,
+    ) -> None:
+        self.to = GraphWriter()
+        self._backbone = backbone
+        self._shape = shape
+        self._at = tuple(at or backbone.at)
+        graph = backbone.graph
+        #: The network's operators that lead to its features.
+        self.nodes = graph.leading_to(self._at)
+        used = {name for node in self.nodes for name in node.input}
+        self.to.weights.extend(
+            weight for weight in graph.model.graph.initializer if weight.name in used
+        )
+        self._values = {name for node in self.nodes for name in node.output}
+        self._pixels()
+        #: Name of each view's features, ``float32[N, D]``.
+        self.outputs = [self._view(view, first=not place) for place, view in enumerate(views)]
+
+    @property
+    def units(self) -> int:
+        """Numbers of an image's features, D."""
+        return sum(self._backbone.value(name).units for name in self._at)
+
+    def content(self) -> bytes:
+        """Return a file of its own that answers with each view's features."""
+        height, width, channels = self._shape
+        inputs = [helper.make_tensor_value_info(
+            IMAGES, TensorProto.UINT8, ["N", height, width, channels]
+        )]  # fmt: skip
+        outputs = [helper.make_tensor_value_info(name, _FLOAT, ["N", self.units])
+                   for name in self.outputs]  # fmt: skip
+        graph = helper.make_graph(self.to.nodes, "features", inputs, outputs, self.to.weights)
+        model = helper.make_model(
+            graph,
+            opset_imports=self._backbone.graph.model.opset_import,
+            ir_version=max(IR_VERSION, self._backbone.graph.model.ir_version),
+        )
+        content: bytes = model.SerializeToString()
+        return content
+
+    def _pixels(self) -> None:
+        """Write what all views share: colours as the network's, channels first."""
+        to, probed = self.to, self._backbone.probed
+        value = to.node("Cast", [IMAGES], "input.float", to=_FLOAT)
+        value = to.node("Transpose", [value], "input.maps", perm=[0, 3, 1, 2])
+        given = self._shape[2]
+        if given == 1 and probed.channels == 3:
+            value = to.node("Concat", [value] * 3, "input.colours", axis=1)
+        elif given == 3 and probed.channels == 1:
+            axis = to.weight("input.axis", [1], np.int64)
+            value = to.node("ReduceMean", [value, axis], "input.grey", keepdims=1)
+        elif self._backbone.pixels.bgr:
+            order = to.weight("input.order", [2, 1, 0], np.int64)
+            value = to.node("Gather", [value, order], "input.bgr", axis=1)
+        self._maps = value
+
+    def _view(self, view: View, *, first: bool) -> str:
+        to, suffix = self.to, "" if first else f"@{view}"
+        value = self._looked_at(view, f"input.{view}")
+        value = self._scaled(value, f"input.values{suffix}")
+        probed = self._backbone.probed
+        if probed.channels_last:
+            value = to.node("Transpose", [value], f"input.last{suffix}", perm=[0, 2, 3, 1])
+        if probed.dtype != "float32":
+            value = to.node("Cast", [value], f"input.cast{suffix}", to=_TYPES[probed.dtype])
+        renamed = {name: f"{name}{suffix}" for name in self._values}
+        renamed[probed.input] = value
+        for node in self.nodes:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name = f"{node.output[0]}{suffix}/{node.op_type}"
+            for names in (copy.input, copy.output):
+                names[:] = [renamed.get(name, name) for name in names]
+            to.nodes.append(copy)
+        parts = [self._pooled(name, renamed[name], suffix) for name in self._at]
+        if len(parts) == 1:
+            return to.node("Identity", parts, f"features.joined{suffix}")
+        return to.node("Concat", parts, f"features.joined{suffix}", axis=1)
+
+    def _looked_at(self, view: View, name: str) -> str:
+        """Write one view of the maps, in the size that the network takes."""
+        to, value = self.to, self._maps
+        height, width = self._backbone.side
+        ours = self._shape[:2]
+        if view == "centre":
+            inner = [min(side, max(1, round(side * CENTRE))) for side in ours]
+            start = [(side - own) // 2 for side, own in zip(ours, inner, strict=True)]
+            end = [at + own for at, own in zip(start, inner, strict=True)]
+            axes = to.weight(f"{name}.axes", [2, 3], np.int64)
+            bounds = [to.weight(f"{name}.start", start, np.int64),
+                      to.weight(f"{name}.end", end, np.int64)]  # fmt: skip
+            value = to.node("Slice", [value, *bounds, axes], f"{name}.cut")
+            ours = (inner[0], inner[1])
+        if ours != (height, width):
+            scales = [1.0, 1.0, height / ours[0], width / ours[1]]
+            held = to.weight(f"{name}.scales", scales, np.float32)
+            value = to.node(
+                "Resize", [value, "", held], f"{name}.resized",
+                mode="linear", coordinate_transformation_mode="half_pixel", antialias=1,
+            )  # fmt: skip
+        if view == "mirrored":
+            parts = {"start": [width - 1], "end": [-width - 1], "axis": [3], "step": [-1]}
+            bounds = [to.weight(f"{name}.{part}", of, np.int64) for part, of in parts.items()]
+            value = to.node("Slice", [value, *bounds], f"{name}.turned")
+        return value
+
+    def _scaled(self, value: str, name: str) -> str:
+        """Write ``(pixel * scale - mean) / deviation`` as one product and one sum."""
+        pixels, to = self._backbone.pixels, self.to
+        mean, deviation = np.array(pixels.mean), np.array(pixels.deviation)
+        factor, shift = pixels.scale / deviation, -mean / deviation
+        if pixels.bgr:
+            factor, shift = factor[::-1], shift[::-1]
+        if self._backbone.probed.channels == 1:
+            factor, shift = factor.mean(keepdims=True), shift.mean(keepdims=True)
+        shape = (-1, 1, 1)
+        product = to.node(
+            "Mul", [value, to.weight(f"{name}.factor", factor.reshape(shape), np.float32)],
+            f"{name}.product",
+        )  # fmt: skip
+        held = to.weight(f"{name}.shift", shift.reshape(shape), np.float32)
+        return to.node("Add", [product, held], name)
+
+    def _pooled(self, name: str, value: str, suffix: str) -> str:
+        """Write a value as one row of numbers an image: the mean of maps or tokens."""
+        to, shape = self.to, self._backbone.value(name).shape
+        if self._backbone.probed.dtype == "float16":
+            value = to.node("Cast", [value], f"{name}.float{suffix}", to=_FLOAT)
+        if len(shape) == 1:
+            return value
+        axes = [2, 3] if len(shape) == 3 else [1]
+        held = to.weight(f"{name}.axes{suffix}", axes, np.int64)
+        return to.node("ReduceMean", [value, held], f"{name}.mean{suffix}", keepdims=0)

@@ -1,0 +1,177 @@
+"""What a pretrained network takes for pixels: their scale, mean, deviation and order of colours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from opsin.core.errors import RecipeError
+
+#: What may follow ``--prepare`` beside a JSON file; each also with ``,bgr``.
+CHOICES: Final = ("imagenet", "-1..1", "0..1", "0..255")
+# Files that other libraries write beside a network, in the order of looking.
+_BESIDE: Final = ("preprocessor_config.json", "config.json")
+_LARGEST: Final = 1 << 20
+
+_Finite = Annotated[float, Field(ge=-1e6, le=1e6)]
+_Positive = Annotated[float, Field(gt=0, le=1e6)]
+_Side = Annotated[int, Field(ge=4, le=1024)]
+
+
+class PixelValues(BaseModel):
+    """How pixels 0 to 255 become the numbers that a network was trained on.
+
+    A value is ``(pixel * scale - mean) / deviation``, for each colour.
+
+    Args:
+        scale: What pixels are multiplied by first.
+        mean: Of each colour, red first.
+        deviation: Of each colour, red first.
+        bgr: Whether the network takes blue first.
+        side: Height and width of the images, where it is stated.
+        crop: Share of an image's side that is used, where it is stated.
+        stated: Where all this is said, as a person would say it.
+
+    Example:
+        >>> PixelValues.named("-1..1").of_pixel(255)
+        (1.0, 1.0, 1.0)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scale: _Positive
+    mean: tuple[_Finite, _Finite, _Finite] = (0.0, 0.0, 0.0)
+    deviation: tuple[_Positive, _Positive, _Positive] = (1.0, 1.0, 1.0)
+    bgr: bool = False
+    side: _Side | None = None
+    crop: Annotated[float, Field(gt=0.1, le=1)] | None = None
+    stated: str = ""
+
+    @classmethod
+    def named(cls, text: str) -> PixelValues:
+        """Return what one of `CHOICES` stands for, or what a JSON file holds.
+
+        Raises:
+            RecipeError: It is none of them, or the file does not say it.
+        """
+        word, _, order = text.partition(",")
+        if word in _NAMED and order in ("", "bgr"):
+            stated = f"--prepare={text}"
+            return _NAMED[word].model_copy(update={"bgr": order == "bgr", "stated": stated})
+        if text.endswith(".json"):
+            found = _read(Path(text))
+            if found is not None:
+                return found
+        raise RecipeError(
+            f"a preparation among {', '.join(CHOICES)} (each also with ,bgr), or a JSON file with "
+            "image_mean and image_std, or mean and std",
+            f"got {text!r}",
+            "Look for it where the network was published.",
+        )
+
+    @classmethod
+    def beside(cls, file: Path) -> PixelValues | None:
+        """Return what a file beside a network says, or one in the folder above; else ``None``."""
+        for folder in (file.parent, file.parent.parent):
+            for name in _BESIDE:
+                found = _read(folder / name)
+                if found is not None:
+                    return found
+        return None
+
+    def of_pixel(self, pixel: float) -> tuple[float, ...]:
+        """Return the value of a grey pixel for each colour."""
+        values = (pixel * self.scale - np.array(self.mean)) / np.array(self.deviation)
+        return tuple(float(value) for value in values)
+
+    @property
+    def words(self) -> str:
+        """What it is, in a few words."""
+        low, high = self.of_pixel(0), self.of_pixel(255)
+        spread = f"{min(low):.3g} to {max(high):.3g}"
+        return f"{'BGR' if self.bgr else 'RGB'}, {spread} ({self.stated})"
+
+
+_NAMED: Final = {
+    "imagenet": PixelValues(
+        scale=1 / 255, mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)
+    ),
+    "-1..1": PixelValues(scale=1 / 127.5, mean=(1.0, 1.0, 1.0)),
+    "0..1": PixelValues(scale=1 / 255),
+    "0..255": PixelValues(scale=1.0),
+}
+
+
+def candidates() -> Iterator[tuple[str, PixelValues]]:
+    """Yield each preparation that people use, with what is typed for it."""
+    for word in CHOICES:
+        for text in (word, f"{word},bgr"):
+            yield text, PixelValues.named(text)
+
+
+def _read(path: Path) -> PixelValues | None:
+    """Read what transformers or timm write beside a network; ``None`` where it says nothing."""
+    try:
+        if path.stat().st_size > _LARGEST:
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    inner = content.get("pretrained_cfg", content)
+    fields = _fields(inner) if isinstance(inner, dict) else None
+    if fields is None:
+        return None
+    try:
+        return PixelValues(**fields, stated=path.name)
+    except (ValidationError, TypeError) as error:
+        raise RecipeError(
+            f"a preparation of images in {path.name}",
+            "its numbers are none that images could be prepared with",
+            f"Say it instead: --prepare with one of {', '.join(CHOICES)}.",
+        ) from error
+
+
+def _fields(content: Mapping[str, object]) -> dict[str, object] | None:
+    if "image_mean" in content and "image_std" in content:  # transformers
+        rescaled = content.get("do_rescale", True)
+        scale = content.get("rescale_factor", 1 / 255) if rescaled else 1.0
+        normalised = content.get("do_normalize", True)
+        mean, deviation = content["image_mean"], content["image_std"]
+        return {
+            "scale": scale,
+            **({"mean": mean, "deviation": deviation} if normalised else {}),
+            "bgr": bool(content.get("do_flip_channel_order", False)),
+            **_geometry(content.get("crop_size") or content.get("size"), content),
+        }
+    if "mean" in content and "std" in content:  # timm
+        shape = content.get("input_size")
+        side = shape[-1] if isinstance(shape, list) and len(shape) == 3 else None
+        return {
+            "scale": content.get("scale", 1 / 255),
+            "mean": content["mean"],
+            "deviation": content["std"],
+            "bgr": bool(content.get("bgr", False)),
+            "side": side,
+            "crop": content.get("crop_pct"),
+        }
+    return None
+
+
+def _geometry(size: object, content: Mapping[str, object]) -> dict[str, object]:
+    """Return side and crop share from what transformers call ``size`` and ``crop_size``."""
+
+    def side_of(given: object) -> int | None:
+        if isinstance(given, dict):
+            given = given.get("height", given.get("shortest_edge"))
+        return given if isinstance(given, int) else None
+
+    side, whole = side_of(size), side_of(content.get("size"))
+    cropped = content.get("do_center_crop") and side and whole and whole > side
+    return {"side": side, "crop": side / whole if cropped and side and whole else None}

@@ -1,0 +1,546 @@
+"""What is in a stranger's ONNX file, found out in a process that may die.
+
+The file is brought into one form: operators of a present version, any number of images at once,
+weights as weights. Its values are computed once, so that their shapes are measured, not believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, version_converter
+
+from opsin.core.errors import ModelFileError, OpsinError
+from opsin.core.framing import Header
+from opsin.onnx_files.onnx_graph import attribute
+from opsin.onnx_files.postprocessing import OPSET
+from opsin.runtime.onnx_scan import printable, scan
+
+# Side of the images where the file leaves it open, and nothing beside it says another.
+_USUAL_SIDE: Final = 224
+_LARGEST_SIDE: Final = 1024
+# Oldest operators that need no conversion: from here on, axes are inputs everywhere.
+_PRESENT: Final = 18
+_TYPES: Final = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.FLOAT16: np.float16,
+    TensorProto.UINT8: np.uint8,
+}
+_CLOSE: Final = 1e-2
+# Stands in a shape for what grows with the number of images.
+_OPEN: Final = -(1 << 40)
+# Numbers of the largest value that counts as computed from sizes.
+_SMALL: Final = 4_096
+#: What stands between the last dense layer and the answers, and changes no number's place.
+_AFTER_HEAD: Final = frozenset((
+    "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Cast", "Reshape", "Flatten", "Squeeze",
+    "Unsqueeze", "Add", "Sub", "Mul", "Div", "Dropout", "DequantizeLinear", "QuantizeLinear",
+))  # fmt: skip
+#: What stands between a last convolution and its pooled answers.
+_POOLING: Final = frozenset(("GlobalAveragePool", "AveragePool", "ReduceMean", "Relu", "Clip"))
+# Names, or how names begin, of what stands before and behind a backbone.
+_OURS: Final = re.compile(
+    r"(images|calibrated|embedding|probabilities|temperature|votes)$|(head|pca)$|(input|features|head|ood_score|pca)\."
+)
+_EMBEDDING: Final = "backbone.embedding"
+# Values at these depths are joined with the last features, where they help.
+_DEPTHS: Final = 5
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of the network that could be taken as features.
+
+    Args:
+        name: In the file.
+        op: The operator that it comes from.
+        shape: For one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+
+    @property
+    def units(self) -> int:
+        """How many numbers it is once it is pooled."""
+        return self.shape[-1] if len(self.shape) == 2 else self.shape[0]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A network as it was found.
+
+    Args:
+        input: Name of its image input.
+        side: Height and width that it takes.
+        open_side: Whether the file leaves these open.
+        channels: 1 or 3.
+        channels_last: Whether its images are ``[N, H, W, C]``.
+        dtype: Of its input: ``float32``, ``float16`` or ``uint8``.
+        features: The value before the last dense layer.
+        depths: Values at a few depths, the last features left out.
+        values: Each that could be taken, in the order of the work.
+        properties: What travels in the file.
+    """
+
+    input: str
+    side: tuple[int, int]
+    open_side: bool
+    channels: int
+    channels_last: bool
+    dtype: str
+    features: str
+    depths: tuple[str, ...]
+    values: tuple[Value, ...]
+    properties: dict[str, str]
+
+
+def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
+    """Return the error of a file that is no backbone."""
+    return ModelFileError(
+        "a pretrained network in ONNX that takes one image",
+        f"{name} is none: {reason}",
+        advice or "Give another network.",
+    )
+
+
+def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+    """Look into a file and bring it into one form; what `opsin.core.sandbox` runs.
+
+    Args:
+        header: ``name``: what errors call it; ``side``: that of the images, where it is stated.
+        body: The file.
+
+    Returns:
+        The fields of `Probed`, and the file in its present form.
+
+    Raises:
+        ModelFileError: It is no network that could be used.
+    """
+    name = header["name"]
+    try:
+        found, content = _Probe(bytes(body), name, header["side"]).result()
+    except OpsinError:
+        raise
+    except Exception as error:
+        raise refused(name, printable(error) or type(error).__name__) from error
+    return asdict(found), [content]
+
+
+class _Probe:
+    def __init__(self, content: bytes, name: str, side: int | None) -> None:
+        self._name = name
+        self._model = onnx.load_model_from_string(content)
+        self._graph = self._model.graph
+        self._refuse_foreign()
+        self._constants_to_weights()
+        self._find_input(side)
+        self._to_present_operators()
+        self._open_batch()
+        self._keep_clear()
+
+    def result(self) -> tuple[Probed, bytes]:
+        shapes = self._shapes(2)
+        values = tuple(
+            Value(node.output[0], node.op_type, shapes[node.output[0]])
+            for node in self._graph.node
+            if node.output and node.output[0] in shapes
+        )
+        if not values:
+            raise refused(self._name, "none of its values could be features")
+        features = self._features({value.name: value for value in values})
+        self._leave_out_unused()
+        height, width = self.side
+        found = Probed(
+            self.input, (height, width), self.open_side, self.channels, self.channels_last,
+            np.dtype(self.dtype).name, features, tuple(self._depths(values, features)), values,
+            {each.key[:200]: each.value[:10_000] for each in self._model.metadata_props},
+        )  # fmt: skip
+        return found, self._model.SerializeToString()
+
+    def _leave_out_unused(self) -> None:
+        used = {name for node in self._graph.node for name in node.input}
+        kept = [weight for weight in self._graph.initializer if weight.name in used]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(kept)
+
+    def _refuse_foreign(self) -> None:
+        domains = {node.domain for node in self._graph.node} - {"", "ai.onnx"}
+        if domains:
+            foreign = next(node for node in self._graph.node if node.domain in domains)
+            operator = f"{printable(foreign.domain)}.{printable(foreign.op_type)}"
+            raise refused(
+                self._name,
+                f"its operator {operator} is no standard one",
+                "Export the network again without it.",
+            )
+        if len(self._model.functions) or not len(self._graph.node):
+            raise refused(self._name, "it holds no operators, or functions of its own")
+        for weight in self._graph.initializer:
+            if weight.data_location == TensorProto.EXTERNAL or weight.external_data:
+                raise refused(
+                    self._name,
+                    "its weights lie in another file",
+                    "Save it again as one file: onnx.save(onnx.load(FILE), NEW).",
+                )
+
+    def _constants_to_weights(self) -> None:
+        """Keep constants where weights are, which is where all that follows looks for them."""
+        kept = []
+        for node in self._graph.node:
+            value = attribute(node, "value", None) if node.op_type == "Constant" else None
+            if value is None:
+                kept.append(node)
+            else:
+                value.name = node.output[0]
+                self._graph.initializer.append(value)
+        del self._graph.node[:]
+        self._graph.node.extend(kept)
+
+    def _find_input(self, side: int | None) -> None:
+        held = {weight.name for weight in self._graph.initializer}
+        inputs = [each for each in self._graph.input if each.name not in held]
+        if len(inputs) != 1:
+            names = ", ".join(printable(each.name) for each in inputs) or "none"
+            raise refused(self._name, f"it has {len(inputs)} inputs ({names})")
+        (given,) = inputs
+        kind = given.type.tensor_type
+        dims = [each.dim_value if each.HasField("dim_value") else 0 for each in kind.shape.dim]
+        if kind.elem_type not in _TYPES or len(dims) != 4:
+            raise refused(self._name, f"its input {printable(given.name)} is no image")
+        self.channels_last = dims[3] in (1, 3) and dims[1] not in (1, 3)
+        channels = dims[3] if self.channels_last else dims[1]
+        if channels not in (0, 1, 3):
+            raise refused(self._name, f"its images have {channels} channels")
+        sides = dims[1:3] if self.channels_last else dims[2:4]
+        self.open_side = 0 in sides
+        height, width = (each or side or _USUAL_SIDE for each in sides)
+        if max(height, width) > _LARGEST_SIDE or min(height, width) < 4:
+            raise refused(self._name, f"its images have {height}×{width} pixels")
+        self.channels = channels or 3
+        self.dtype = _TYPES[kind.elem_type]
+        self.input, self.side = given.name, (height, width)
+        del self._graph.input[:]
+        self._graph.input.append(self._declared("N"))
+
+    def _declared(self, batch: str | int) -> onnx.ValueInfoProto:
+        height, width = self.side
+        maps = [height, width, self.channels] if self.channels_last else [
+            self.channels, height, width
+        ]  # fmt: skip
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        return helper.make_tensor_value_info(self.input, kind, [batch, *maps])
+
+    def _to_present_operators(self) -> None:
+        del self._graph.value_info[:]
+        version = max((e.version for e in self._model.opset_import if e.domain in ("", "ai.onnx")),
+                      default=0)  # fmt: skip
+        if version < _PRESENT:
+            self._model = version_converter.convert_version(self._model, OPSET)
+            self._graph = self._model.graph
+            self._constants_to_weights()
+            version = OPSET
+        del self._model.opset_import[:]
+        self._model.opset_import.append(helper.make_opsetid("", version))
+
+    def _open_batch(self) -> None:
+        """Let it take any number of images at once."""
+        for counts in ((2, 3), (1,)):
+            if self._takes_any():
+                break
+            # A file that is made for one image cannot be computed for more.
+            with contextlib.suppress(Exception):
+                self._fold_sizes(counts)
+                self._free_reshapes(of_one=counts == (1,))
+        else:
+            if not self._takes_any():
+                raise refused(
+                    self._name,
+                    "it computes one image at a time, or its sizes depend on the image",
+                    "Export it again with an open first dimension.",
+                )
+        self._agree()
+
+    def _takes_any(self) -> bool:
+        try:
+            scan(self._model.SerializeToString(), self._name)
+            self._run(3)
+        except Exception:  # noqa: BLE001  whatever it is, this form does not serve
+            return False
+        return True
+
+    def _fold_sizes(self, counts: Sequence[int]) -> None:
+        """Make constants of what is computed from sizes alone, the number of images left open.
+
+        Args:
+            counts: Numbers of images that it is computed for: where results differ, they hold it.
+        """
+        held = {weight.name for weight in self._graph.initializer}
+        static: list[onnx.NodeProto] = []
+        for node in self._graph.node:
+            taken = {name for name in node.input if name}
+            if node.op_type in ("Shape", "Size") or (taken and taken <= held):
+                static.append(node)
+                held.update(node.output)
+        names = [name for node in static for name in node.output if name]
+        found = [self._run(count, names) if names else {} for count in counts]
+        # Weights that are unpacked or turned stay as they are: they would take more room.
+        gone = [node for node in static if all(found[0][n].size <= _SMALL for n in node.output)]
+        made = {name for node in gone for name in node.output}
+        kept = [node for node in self._graph.node if not made.intersection(node.output)]
+        used = {name for node in kept for name in node.input}
+        small = {
+            name: _opened([np.asarray(each[name]) for each in found])
+            for name in made.intersection(used)
+        }
+        del self._graph.node[:]
+        self._graph.node.extend(kept)
+        self._graph.initializer.extend(
+            numpy_helper.from_array(value, name) for name, value in small.items()
+        )
+
+    def _free_reshapes(self, *, of_one: bool) -> None:
+        """Leave the number of images open wherever a constant shape holds it.
+
+        Args:
+            of_one: Whether the shapes are those of one image, whose number stands first.
+        """
+        weights = {weight.name: weight for weight in self._graph.initializer}
+        nodes: list[onnx.NodeProto] = []
+        for place, node in enumerate(list(self._graph.node)):
+            if node.op_type == "Reshape" and node.input[1] in weights:
+                shape = numpy_helper.to_array(weights[node.input[1]]).copy()
+                is_open = shape == _OPEN
+                if of_one and shape.size and shape[0] > 0:
+                    is_open[0] = True
+                if is_open.any():
+                    shape[is_open] = 0 if (shape[~is_open] == -1).any() else -1
+                    name = f"{node.input[1]}.open{place}"
+                    self._graph.initializer.append(numpy_helper.from_array(shape, name))
+                    node.input[1] = name
+            elif node.op_type == "Concat" and attribute(node, "axis", 0) != 0:
+                nodes += self._repeated(node, weights)
+            nodes.append(node)
+        del self._graph.node[:]
+        self._graph.node.extend(nodes)
+        for output in self._graph.output:
+            output.type.tensor_type.ClearField("shape")
+
+    def _repeated(
+        self, node: onnx.NodeProto, weights: dict[str, TensorProto]
+    ) -> list[onnx.NodeProto]:
+        """Repeat a weight that stands beside each image's values, as a class token does.
+
+        Without knowing how many images there are: it is added to nothing of each.
+        """
+        moving = [name for name in node.input if name not in weights]
+        added = []
+        for place, name in enumerate(node.input):
+            held = weights.get(name)
+            if held is None or not moving or len(held.dims) != 3 or held.dims[0] != 1:
+                continue
+            stem = f"{node.output[0]}.repeated{place}"
+            parts = {"start": [0], "end": [1], "axis": [1]}
+            for part, value in parts.items():
+                array = np.array(value, np.int64)
+                self._graph.initializer.append(numpy_helper.from_array(array, f"{stem}.{part}"))
+            zero = np.zeros((), numpy_helper.to_array(held).dtype)
+            self._graph.initializer.append(numpy_helper.from_array(zero, f"{stem}.zero"))
+            slices = [moving[0], *(f"{stem}.{part}" for part in parts)]
+            added += [
+                helper.make_node("Slice", slices, [f"{stem}.one"]),
+                helper.make_node("Mul", [f"{stem}.one", f"{stem}.zero"], [f"{stem}.nothing"]),
+                helper.make_node("Add", [name, f"{stem}.nothing"], [stem]),
+            ]
+            node.input[place] = stem
+        return added
+
+    def _keep_clear(self) -> None:
+        """Give other names to values that are called as ours are in a classifier.onnx."""
+        graph = self._graph
+        names = {each.name for each in (*graph.initializer, *graph.input)}
+        names |= {name for node in graph.node for name in node.output}
+        changed = {name: f"backbone.{name}" for name in names if _OURS.match(name)}
+        for node in graph.node:
+            for part in (node.input, node.output):
+                part[:] = [changed.get(name, name) for name in part]
+        for each in (*graph.initializer, *graph.input, *graph.output):
+            each.name = changed.get(each.name, each.name)
+        self.input = changed.get(self.input, self.input)
+
+    def _images(self, count: int) -> NDArray[Any]:
+        height, width = self.side
+        shape = (height, width, self.channels) if self.channels_last else (
+            self.channels, height, width
+        )  # fmt: skip
+        drawn = np.random.default_rng(0).random((count, *shape), np.float32)
+        values: NDArray[Any] = (drawn * 255 if self.dtype == np.uint8 else drawn).astype(self.dtype)
+        return values
+
+    def _run(self, count: int, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+        model = self._model
+        if names is not None:
+            model = onnx.ModelProto()
+            model.CopyFrom(self._model)
+            del model.graph.output[:]
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
+        )
+        outputs = [output.name for output in session.get_outputs()]
+        return dict(zip(outputs, session.run(outputs, {self.input: self._images(count)}),
+                        strict=True))  # fmt: skip
+
+    def _agree(self) -> None:
+        """See that images computed together get what each gets alone."""
+        together, (height, width) = self._run(2), self.side
+        alone = self._run(1)
+        for name, values in together.items():
+            if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+                continue
+            if values.shape[:1] != (2,) or not np.isfinite(values).all():
+                raise refused(self._name, "its answers are none, or not one for each image")
+            first = alone[name]
+            apart = np.abs(values[:1].astype(np.float64) - first).max(initial=0)
+            if first.shape[1:] != values.shape[1:] or apart > _CLOSE * (1 + np.abs(first).max()):
+                raise refused(
+                    self._name,
+                    f"images of {height}×{width} get other answers together than alone",
+                )
+
+    def _shapes(self, count: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape for one image of each value that could be features, as measured."""
+        names = [node.output[0] for node in self._graph.node if node.output and node.output[0]]
+        values = self._run(count, names)
+        return {
+            name: value.shape[1:]
+            for name, value in values.items()
+            if isinstance(value, np.ndarray)
+            and value.dtype.kind == "f"
+            and 2 <= value.ndim <= 4
+            and value.shape[0] == count
+            and math.prod(value.shape[1:]) > 1
+        }
+
+    def _features(self, values: dict[str, Value]) -> str:
+        """Return the value before the last dense layer, or the last that could be features."""
+        makers = {output: node for node in self._graph.node for output in node.output}
+        outputs = [each.name for each in self._graph.output]
+        if _EMBEDDING in outputs:  # a classifier of ours says it itself
+            return str(makers[_EMBEDDING].input[0])
+        # Of several outputs the last one that is a vector: what is pooled comes after its maps.
+        vectors = [name for name in outputs if name in values and len(values[name].shape) == 1]
+        start = vectors[-1] if vectors else outputs[0]
+        name, answers, pooled, bent = start, False, False, False
+        held = {weight.name for weight in self._graph.initializer}
+        for node in self._graph.node:  # what is made of weights alone, such as unpacked ones
+            if node.input and held.issuperset(filter(None, node.input)):
+                held.update(node.output)
+        while (node := makers.get(name)) is not None:
+            moving = [each for each in node.input if each and each not in held]
+            weighed = len(node.input) > 1 and len(moving) == 1
+            dense = node.op_type in ("Gemm", "MatMul") and weighed
+            if dense and moving[0] in values:
+                return self._before(moving[0], makers, values)
+            if node.op_type == "Conv" and self._is_pointwise(node):
+                source = moving[0]
+                alone = source in values and values[source].shape[1:] == (1, 1)
+                # A last convolution before the mean is a head, but where an activation follows it
+                # and no probabilities: there the network ends with its features.
+                if alone or (pooled and (answers or not bent)):
+                    return self._before(source, makers, values) if alone else source
+                break
+            if node.op_type not in _AFTER_HEAD | _POOLING or len(moving) != 1:
+                break
+            answers |= node.op_type in ("Softmax", "LogSoftmax", "Sigmoid")
+            pooled |= node.op_type in ("GlobalAveragePool", "AveragePool", "ReduceMean")
+            bent |= node.op_type in ("Relu", "Clip")
+            name = moving[0]
+        return start if start in values else list(values)[-1]
+
+    def _before(
+        self, name: str, makers: dict[str, onnx.NodeProto], values: dict[str, Value]
+    ) -> str:
+        """Return a value, or where it is one pixel of maps, or one token, what that was."""
+        node = makers.get(name)
+        while node is not None and node.op_type in ("Dropout", "Identity", "Cast"):
+            name = str(node.input[0])
+            node = makers.get(name)
+        return name if name in values else list(values)[-1]
+
+    def _is_pointwise(self, node: onnx.NodeProto) -> bool:
+        kernel = attribute(node, "kernel_shape", None)
+        if kernel is None:
+            dims = {each.name: each.dims for each in self._graph.initializer}
+            kernel = dims.get(node.input[1], (0,))[2:]
+        return set(kernel) == {1} and attribute(node, "group", 1) == 1
+
+    def _depths(self, values: Sequence[Value], features: str) -> list[str]:
+        """Choose values at a few depths of the later half: the ends of blocks, and wide ones."""
+        end = next(place for place, value in enumerate(values) if value.name == features)
+        maps = [v for v in values[:end] if len(v.shape) == 3 and v.shape[1] * v.shape[2] > 1]
+        tokens = [v for v in values[:end] if len(v.shape) == 2 and v.op == "Add"]
+        if sum(value.op == "Conv" for value in maps) < _DEPTHS // 2:  # a transformer
+            return _spread([v.name for v in tokens[len(tokens) // 2 :]], _DEPTHS - 1)
+        sizes = sorted({value.shape[1] * value.shape[2] for value in maps})[:2]
+        late = [value for value in maps if value.shape[1] * value.shape[2] in sizes]
+        users: dict[str, list[str]] = {}
+        for node in self._graph.node:
+            for name in node.input:
+                users.setdefault(name, []).append(node.op_type)
+        # What an activation follows at once is said again, more clearly, by its output.
+        ends = [
+            v.name for v in late
+            if v.op in ("Conv", "Add", "Relu", "Clip", "HardSwish", "Gelu", "Mul")
+            and not (len(users.get(v.name, [])) == 1 and users[v.name][0] in _ACTIVATIONS)
+        ]  # fmt: skip
+        return _spread(ends[len(ends) // 3 :], _DEPTHS)
+
+
+def _opened(values: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return what was computed for several numbers of images, with that number left open."""
+    first, last = values[0], values[-1]
+    if first.shape != last.shape:  # one row for each image
+        same = first.shape[1:] == last.shape[1:] and (first[:1] == last).all()
+        if not same:
+            raise ValueError("a value depends on the number of images")
+        return first[:1]
+    differs = first != last
+    if differs.any():
+        if first.ndim != 1 or differs.sum() != 1:
+            raise ValueError("a size depends on the number of images in more than one way")
+        first = first.copy()
+        first[differs] = _OPEN
+    return first
+
+
+_ACTIVATIONS: Final = frozenset((
+    "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "Gelu", "Erf", "PRelu",
+))  # fmt: skip
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """Return some names, evenly spread, the last among them."""
+    if len(names) <= count:
+        return list(names)
+    places = np.linspace(0, len(names) - 1, count).round().astype(int)
+    return [names[place] for place in places]
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    # Bytes could also be in ONNX Runtime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options

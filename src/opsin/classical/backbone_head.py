@@ -1,0 +1,389 @@
+"""A head for a pretrained network's features, chosen by cross-validation."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from opsin.backbones.backbone import Backbone
+from opsin.backbones.feature_graph import View
+from opsin.classical.backbone_features import BackboneFeatures
+from opsin.classical.classical_recipe import Logistic, Svm
+from opsin.classical.fit import Fitted
+from opsin.classical.interruptible import FitProgress
+from opsin.classical.projection import Projection
+from opsin.core.errors import MissingExtraError
+
+try:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.svm import SVC
+except ImportError as error:
+    raise MissingExtraError("classical models", "classical") from error
+
+Kind = Literal["logistic", "svm", "nearest-mean"]
+#: Fewer images than this of a class, and the nearest class mean is tried as well.
+_FEW: Final = 5
+_FOLDS: Final = 5
+# Images that heads are compared on: more would tell the same, later.
+_COMPARED: Final = 3_000
+# Ratio of the largest class to the smallest from which on classes count as unbalanced.
+_UNBALANCED: Final = 1.5
+_STRENGTHS: Final = {"logistic": (0.3, 3.0, 30.0), "svm": (3.0, 10.0, 30.0)}
+_WIDTHS: Final = (0.5, 1.0, 2.0)
+# The smaller head is taken where the larger is no better than by this share of a standard error.
+_EQUAL: Final = 0.5
+_ITERATIONS: Final = 100
+# Folds that features are compared on; heads are compared on all of them.
+_FIRST: Final = 3
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head and its settings.
+
+    Args:
+        kind: Which.
+        c: Inverse strength of its regularisation.
+        width: Of the kernel, relative to the usual one.
+        weighted: Whether rare classes count as much as common ones.
+    """
+
+    kind: Kind
+    c: float = 1.0
+    width: float = 1.0
+    weighted: bool = False
+
+    @property
+    def words(self) -> str:
+        """What it is, in a few words."""
+        kind = {
+            "logistic": f"logistic regression (C {self.c:g})",
+            "svm": f"support vector machine (C {self.c:g}, kernel width {self.width:g})",
+            "nearest-mean": "nearest class mean",
+        }[self.kind]
+        return f"{kind}, each class counts the same" if self.weighted else kind
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """The head that was chosen, on which features.
+
+    Args:
+        head: Which, with its settings.
+        at: The values of the network.
+        views: How an image is looked at.
+        score: Its mean accuracy in cross-validation; unbalanced classes count half by images and
+            half by classes. ``None`` where there were too few images to compare.
+        compared: How many heads and features were compared.
+    """
+
+    head: Head
+    at: tuple[str, ...]
+    views: tuple[View, ...]
+    score: float | None
+    compared: int
+
+    @property
+    def words(self) -> str:
+        """What was chosen, and why."""
+        if self.score is None:
+            return f"{self.head.words}: too few images to compare heads"
+        return (
+            f"{self.head.words}: the best of {self.compared} by cross-validation on the training "
+            f"images ({self.score:.1%} right)"
+        )
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Scores of one head over folds."""
+
+    mean: float
+    error: float
+
+
+def choose_and_fit(
+    backbone: Backbone,
+    shape: tuple[int, int, int],
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    units: NDArray[np.int64],
+    *,
+    views: tuple[View, ...],
+    classes: int,
+    wanted: Kind | None,
+    seed: int,
+    threads: int,
+    progress: FitProgress,
+) -> tuple[Fitted, HeadChoice]:
+    """Choose features and head by cross-validation on training images alone, and fit it to all.
+
+    Args:
+        backbone: Whose features they are.
+        shape: Height, width and channels of the prepared images.
+        features: ``float32[N, V, D]``
+        labels: ``int64[N]``
+        units: Images with the same number stay on one side of each fold, ``int64[N]``.
+        views: What V stands for; the whole image first.
+        classes: K.
+        wanted: The kind of head, if it was given.
+        seed: Decides the folds.
+        threads: How many fits run at once.
+        progress: Gets how far it is.
+    """
+    designs = tuple(_designs(backbone, views))
+    folds = _folds(labels, units, seed)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        progress.advance(done)
+
+    compared = 0
+    if folds:
+        first = Head("svm", 10.0) if wanted in (None, "svm") else Head(wanted, 3.0)
+        with ThreadPoolExecutor(threads) as pool:
+
+            def tried(design: _Design) -> tuple[_Design, Projection, _Scores]:
+                numbers = design.of(features)
+                projection = Projection.fit(numbers, seed)
+                points = projection.transform(numbers)
+                scores = _Trial(points, labels, folds[:_FIRST], classes).scores(first)
+                advance()
+                return design, projection, scores
+
+            found = list(pool.map(tried, designs))
+        compared += len(found)
+        chosen, projection, best = found[0]
+        for design, other, scores in found[1:]:
+            if scores.mean > best.mean + _EQUAL * best.error:
+                chosen, projection, best = design, other, scores
+    else:
+        chosen = designs[0]
+        projection = Projection.fit(chosen.of(features), seed)
+    points = projection.transform(chosen.of(features))
+    head, score = Head(wanted or "nearest-mean", 3.0 if wanted == "logistic" else 10.0), None
+    if folds:
+        trial = _Trial(points, labels, folds, classes)
+        with ThreadPoolExecutor(threads) as pool:
+            head, score, count = _best_head(trial, wanted, labels, pool, advance)
+            compared += count
+    estimator = _fitted(head, points, labels)
+    own = BackboneFeatures(backbone, shape, chosen.at, chosen.views)
+    recipe = Svm(c=head.c) if head.kind == "svm" else Logistic(c=max(head.c, 1e-6))
+    model = Fitted(recipe, own, projection, estimator, labels, classes)
+    return model, HeadChoice(head, chosen.at, chosen.views, score, compared)
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Which of the features are used."""
+
+    at: tuple[str, ...]
+    views: tuple[View, ...]
+    units: int
+
+    def of(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return them, the mean over views, ``float32[N, D]``."""
+        part = features[:, : len(self.views), : self.units]
+        mean: NDArray[np.float32] = part.mean(axis=1, dtype=np.float32)
+        return mean
+
+
+def _designs(backbone: Backbone, views: tuple[View, ...]) -> Iterator[_Design]:
+    """Yield the simplest first."""
+    depths = sorted({1, len(backbone.at)})
+    for seen in sorted({1, len(views)}):
+        for count in depths:
+            yield _Design(backbone.at[:count], views[:seen], sum(backbone.units[:count]))
+
+
+def _folds(
+    labels: NDArray[np.int64], units: NDArray[np.int64], seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return folds that keep groups together; none where a class has too few images."""
+    rows = np.arange(len(labels))
+    if len(rows) > _COMPARED:
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_COMPARED])
+    counts = np.unique(labels[rows], return_counts=True)[1]
+    count = int(min(_FOLDS, counts.min()))
+    if count < 2:
+        return []
+    grouped = len(np.unique(units[rows])) < len(rows)
+    splitter = (StratifiedGroupKFold if grouped else StratifiedKFold)(
+        count, shuffle=True, random_state=seed
+    )
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class may have few groups
+        for train, test in splitter.split(rows, labels[rows], units[rows]):
+            if len(np.unique(labels[rows[train]])) == len(counts) and len(test):
+                found.append((rows[train], rows[test]))
+    return found
+
+
+class _Trial:
+    """Heads are tried on the same points and folds; the kernel's distances are computed once."""
+
+    def __init__(
+        self,
+        points: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+        classes: int,
+    ) -> None:
+        rows = np.unique(np.concatenate([np.concatenate(fold) for fold in folds]))
+        place = np.zeros(len(labels), np.int64)
+        place[rows] = np.arange(len(rows))
+        self._points = points[rows]
+        self._labels = labels[rows]
+        self._folds = [(place[train], place[test]) for train, test in folds]
+        counts = np.bincount(self._labels, minlength=classes)
+        self._unbalanced = counts.max() > _UNBALANCED * max(1, counts[counts > 0].min())
+        own = self._points.astype(np.float64)
+        squares = (own**2).sum(axis=1)
+        self._distances = np.maximum(squares[:, None] + squares[None, :] - 2 * own @ own.T, 0)
+        self._gamma = gamma_of(points)
+
+    @property
+    def unbalanced(self) -> bool:
+        """Whether some classes are much rarer than others."""
+        return bool(self._unbalanced)
+
+    def scores(self, head: Head) -> _Scores:
+        """Return how well a head does on images that it was not fitted to."""
+        kernel = None
+        if head.kind == "svm":
+            kernel = np.exp(-self._gamma * head.width * self._distances)
+        found = [self._score(head, kernel, train, test) for train, test in self._folds]
+        return _Scores(float(np.mean(found)), float(np.std(found) / np.sqrt(len(found))))
+
+    def _score(
+        self,
+        head: Head,
+        kernel: NDArray[np.float64] | None,
+        train: NDArray[np.int64],
+        test: NDArray[np.int64],
+    ) -> float:
+        labels = self._labels
+        if kernel is None:
+            answers = _fitted(head, self._points[train], labels[train]).predict(self._points[test])
+        else:
+            weights = "balanced" if head.weighted else None
+            machine = SVC(C=head.c, kernel="precomputed", class_weight=weights, break_ties=True)
+            machine.fit(kernel[np.ix_(train, train)], labels[train])
+            answers = machine.predict(kernel[np.ix_(test, train)])
+        right = float((answers == labels[test]).mean())
+        if not self.unbalanced:
+            return right
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class may be missing from a fold
+            return (right + float(balanced_accuracy_score(labels[test], answers))) / 2
+
+
+def _best_head(
+    trial: _Trial,
+    wanted: Kind | None,
+    labels: NDArray[np.int64],
+    pool: ThreadPoolExecutor,
+    advance: Any,
+) -> tuple[Head, float, int]:
+    """Return the best head, the smaller of equals, with its score and how many were tried."""
+    tried: dict[Head, _Scores] = {}
+
+    def try_all(heads: Sequence[Head]) -> None:
+        fresh = [head for head in dict.fromkeys(heads) if head not in tried]
+        for head, scores in zip(fresh, pool.map(trial.scores, fresh), strict=True):
+            tried[head] = scores
+            advance()
+
+    few = np.unique(labels, return_counts=True)[1].min() < _FEW
+    if wanted == "nearest-mean" or (wanted is None and few):
+        try_all([Head("nearest-mean")])
+    for kind, strengths in _STRENGTHS.items():
+        if wanted in (None, kind):
+            name: Kind = "svm" if kind == "svm" else "logistic"
+            try_all([Head(name, c) for c in strengths])
+            best = max((head for head in tried if head.kind == kind), key=lambda h: tried[h].mean)
+            variants = [best]
+            if kind == "svm":
+                variants = [Head("svm", best.c, width) for width in _WIDTHS]
+                try_all(variants)
+                best = max(variants, key=lambda h: tried[h].mean)
+            if trial.unbalanced:
+                try_all([Head(best.kind, best.c, best.width, weighted=True)])
+    ranked = sorted(tried, key=lambda head: -tried[head].mean)
+    top = tried[ranked[0]]
+    size = {"nearest-mean": 0, "logistic": 1, "svm": 2}
+    equal = [h for h in ranked if tried[h].mean >= top.mean - _EQUAL * top.error]
+    smallest = min(size[head.kind] for head in equal)
+    head = next(head for head in equal if size[head.kind] == smallest)
+    return head, tried[head].mean, len(tried)
+
+
+def gamma_of(points: NDArray[np.float32]) -> float:
+    """Return the kernel's usual width for some points: scikit-learn's "scale"."""
+    variance = float(points.var(dtype=np.float64))
+    return 1 / (points.shape[1] * variance) if variance else 1.0
+
+
+def _fitted(head: Head, points: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+    weights = "balanced" if head.weighted else None
+    if head.kind == "nearest-mean":
+        return NearestMean.fit(points, labels)
+    if head.kind == "svm":
+        machine = SVC(
+            C=head.c, gamma=head.width * gamma_of(points), class_weight=weights, break_ties=True
+        )
+        return machine.fit(points, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(C=head.c, class_weight=weights, max_iter=_ITERATIONS, tol=1e-3)
+        return model.fit(points, labels)
+
+
+@dataclass(frozen=True)
+class NearestMean:
+    """The nearest class mean, as a linear classifier: its logits are half squared distances.
+
+    Args:
+        coef_: ``float64[K, D]``
+        intercept_: ``float64[K]``
+    """
+
+    coef_: NDArray[np.float64]
+    intercept_: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, points: NDArray[np.float32], labels: NDArray[np.int64]) -> NearestMean:
+        """Take the mean of each class, distances in units of the points' own spread."""
+        means = np.stack([
+            points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
+        ])  # fmt: skip
+        scale = float(points.var(dtype=np.float64) * points.shape[1]) or 1.0
+        return cls(means / scale, -(means**2).sum(axis=1) / (2 * scale))
+
+    def predict(self, points: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the class of each point, ``int64[N]``."""
+        return np.asarray(self.predict_proba(points).argmax(axis=1), np.int64)
+
+    def predict_proba(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the softmax of the logits, ``float64[N, K]``."""
+        answers: NDArray[np.float64] = softmax(points @ self.coef_.T + self.intercept_, axis=1)
+        return answers
+
+
+def work_of(backbone: Backbone, views: tuple[View, ...]) -> int:
+    """Return about how many fits a choice takes."""
+    return len(list(_designs(backbone, views))) + 9

@@ -1,0 +1,108 @@
+"""Small networks with random weights, in the forms that exporters give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+SIDE = 32
+UNITS = 16
+
+
+def network(  # noqa: C901, PLR0915  one form an option
+    *,
+    batch: str | int = "N",
+    channels_last: bool = False,
+    head: str = "softmax",
+    constants: bool = False,
+    half: bool = False,
+    inside: str = "",
+    opset: int = 17,
+    reshape: str = "flatten",
+    side: int | str = SIDE,
+    bgr: bool = False,
+) -> bytes:
+    """Return two convolutions, a mean and a head, always with the same weights.
+
+    Args:
+        batch: The first dimension of its input.
+        channels_last: Whether images are ``[N, H, W, C]``.
+        head: ``softmax``, ``logits``, ``conv`` or ``none``.
+        constants: Whether weights are operators.
+        half: Whether it computes with numbers of 16 bits.
+        inside: ``scaling``: it takes 0 to 255 and scales within.
+        opset: Version of the operators.
+        reshape: ``flatten``, ``constant`` or ``shape``: how maps become a row.
+        side: Height and width of its input.
+        bgr: Whether it turns blue first into red first within.
+    """
+    random = np.random.default_rng(1)
+    kind = np.float16 if half else np.float32
+    nodes: list[onnx.NodeProto] = []
+    weights: list[TensorProto] = []
+
+    def weight(name: str, value: Any, dtype: Any = kind) -> str:
+        array = numpy_helper.from_array(np.asarray(value, dtype), name)
+        if constants:
+            nodes.append(helper.make_node("Constant", [], [name], value=array))
+        else:
+            weights.append(array)
+        return name
+
+    def node(op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    value = "pixels"
+    if channels_last:
+        value = node("Transpose", [value], "maps", perm=[0, 3, 1, 2])
+    if bgr:
+        order = weight("order", [2, 1, 0], np.int64)
+        value = node("Gather", [value, order], "turned", axis=1)
+    if inside == "scaling":
+        value = node("Div", [value, weight("by", 127.5)], "divided")
+        value = node("Sub", [value, weight("one", 1.0)], "scaled")
+    first = random.normal(0, 0.4, (8, 3, 3, 3))
+    second = random.normal(0, 0.2, (UNITS, 8, 3, 3))
+    for place, array in enumerate((first, second), 1):
+        held = [weight(f"w{place}", array), weight(f"b{place}", np.zeros(len(array)))]
+        value = node("Conv", [value, *held], f"conv{place}", strides=[2, 2], pads=[1, 1, 1, 1])
+        value = node("Relu", [value], f"relu{place}")
+    value = node("GlobalAveragePool", [value], "pool")
+    dense = random.normal(0, 0.5, (UNITS, 10))
+    if head == "conv":
+        kernel = weight("dense", dense.T.reshape(10, UNITS, 1, 1))
+        value = node("Conv", [value, kernel], "logits.maps")
+    if reshape == "flatten":
+        value = node("Flatten", [value], "flat", axis=1)
+    elif reshape == "constant":
+        rows = batch if isinstance(batch, int) else 0
+        value = node("Reshape", [value, weight("to", [rows, -1], np.int64)], "flat")
+    else:
+        shape = node("Shape", [value], "sizes")
+        count = node("Gather", [shape, weight("zero", 0, np.int64)], "count")
+        axes = weight("axes", [0], np.int64)
+        count = node("Unsqueeze", [count, axes], "rows")
+        to = node("Concat", [count, weight("rest", [-1], np.int64)], "to", axis=0)
+        value = node("Reshape", [value, to], "flat")
+    if head in ("softmax", "logits"):
+        held = [weight("dense", dense), weight("bias", np.zeros(10))]
+        value = node("Gemm", [value, *held], "logits")
+    if head == "softmax":
+        value = node("Softmax", [value], "answers", axis=1)
+    sides = [side, side]
+    shape_of = [batch, *sides, 3] if channels_last else [batch, 3, *sides]
+    tensor = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("pixels", tensor, shape_of)],
+        [helper.make_tensor_value_info(value, tensor, None)],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    content: bytes = model.SerializeToString()
+    return content

@@ -1,0 +1,302 @@
+"""Networks in the forms that exporters give them, opened as backbones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from opsin.backbones.backbone import open_backbone
+from opsin.backbones.feature_graph import FeatureGraph
+from opsin.core.errors import ModelFileError, OpsinError, RecipeError
+
+from .small_networks import SIDE, UNITS, network
+
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "batch-of-one": {"batch": 1, "reshape": "constant"},
+    "channels-last": {"channels_last": True},
+    "logits": {"head": "logits"},
+    "last-convolution": {"head": "conv"},
+    "no-head": {"head": "none"},
+    "constants": {"constants": True},
+    "half": {"half": True},
+    "old-operators": {"opset": 11},
+    "new-operators": {"opset": 21},
+    "computed-sizes": {"reshape": "shape", "constants": True},
+    "open-sides": {"side": "S"},
+}
+
+
+def features_of(path: Path, images: np.ndarray[Any, Any], **options: Any) -> np.ndarray[Any, Any]:
+    """Return the last features of each image seen whole."""
+    backbone = open_backbone(path, **options)
+    shape = images.shape[1:]
+    graph = FeatureGraph(backbone, shape, ["whole"], backbone.at[:1])
+    session = onnxruntime.InferenceSession(graph.content(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(graph.outputs, {"images": images})[0])
+
+
+def images_of(count: int = 3, side: int = SIDE, channels: int = 3) -> np.ndarray[Any, Any]:
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> np.ndarray[Any, Any]:
+    """The features that the plain network has, computed by hand."""
+    session = onnxruntime.InferenceSession(network(head="none"))
+    pixels = (images_of() / 127.5 - 1).astype(np.float32).transpose(0, 3, 1, 2)
+    return np.asarray(session.run(None, {"pixels": pixels})[0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_one_network_has_the_same_features(
+    form: str, tmp_path: Path, expected: np.ndarray[Any, Any]
+) -> None:
+    file = tmp_path / "network.onnx"
+    options = dict(FORMS[form])
+    if form == "open-sides":
+        (tmp_path / "preprocessor_config.json").write_text(
+            '{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": 32}'
+        )
+    file.write_bytes(network(**options))
+    prepare = {} if form == "open-sides" else {"prepare": "-1..1"}
+    found = features_of(file, images_of(), **prepare)
+    assert found.shape == (3, UNITS)
+    np.testing.assert_allclose(found, expected, atol=2e-3 if options.get("half") else 1e-5)
+
+
+def test_scaling_and_order_of_colours_inside(
+    tmp_path: Path, expected: np.ndarray[Any, Any]
+) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network(inside="scaling", bgr=True))
+    found = features_of(file, images_of(), prepare="0..255,bgr")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_images_together_and_alone_have_the_same_features(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network(batch=1, reshape="constant"))
+    images = images_of(5)
+    together = features_of(file, images, prepare="imagenet")
+    alone = [features_of(file, images[row : row + 1], prepare="imagenet")[0] for row in (0, 4)]
+    np.testing.assert_allclose(together[[0, 4]], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "channels"), [(20, 3), (100, 3), (32, 1)])
+def test_images_of_another_size_and_grey_ones_are_taken(
+    side: int, channels: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network())
+    found = features_of(file, images_of(2, side, channels), prepare="0..1")
+    assert found.shape == (2, UNITS)
+    assert np.isfinite(found).all()
+
+
+def test_what_nothing_says_is_asked(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network())
+    with pytest.raises(RecipeError, match="--prepare with one of imagenet"):
+        open_backbone(file)
+    with pytest.raises(RecipeError, match="a preparation among"):
+        open_backbone(file, prepare="tiny")
+
+
+def test_what_timm_writes_beside_a_network_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "onnx" / "model.onnx"
+    file.parent.mkdir()
+    file.write_bytes(network())
+    (tmp_path / "config.json").write_text(
+        '{"pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5, 0.4, 0.3], '
+        '"std": [0.2, 0.2, 0.2], "crop_pct": 0.9}}'
+    )
+    (tmp_path / "onnx" / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    backbone = open_backbone(file)
+    assert backbone.pixels.mean == (0.5, 0.4, 0.3)
+    assert backbone.pixels.stated == "config.json"
+    assert backbone.licence == "apache-2.0"
+
+
+def test_a_value_that_there_is_not_names_the_closest(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(network())
+    assert open_backbone(file, prepare="0..1", at=("relu1", "flat")).units == (8, UNITS)
+    with pytest.raises(RecipeError, match="relu1"):
+        open_backbone(file, prepare="0..1", at=("relu",))
+
+
+def _model(nodes: list[Any], inputs: list[Any], outputs: list[str], **more: Any) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "odd",
+        inputs,
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        more.pop("weights", []),
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)],
+        ir_version=9,
+    )
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _info(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+IMAGE = ["N", 3, 8, 8]
+RELU = helper.make_node("Relu", ["pixels"], ["out"])
+ODD: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is none"),
+    "text": (b"this is no network", "is none"),
+    "no-input": (
+        _model([helper.make_node("Constant", [], ["out"], value_float=1.0)], [], ["out"]),
+        "0 inputs",
+    ),
+    "two-inputs": (
+        _model(
+            [helper.make_node("Add", ["pixels", "other"], ["out"])],
+            [_info("pixels", IMAGE), _info("other", IMAGE)],
+            ["out"],
+        ),
+        "2 inputs",
+    ),
+    "words": (
+        _model(
+            [helper.make_node("Cast", ["ids"], ["out"], to=1)],
+            [_info("ids", ["N", 77], TensorProto.INT64)],
+            ["out"],
+        ),
+        "no image",
+    ),
+    "a-row": (_model([RELU], [_info("pixels", ["N", 3])], ["out"]), "no image"),
+    "five-channels": (_model([RELU], [_info("pixels", ["N", 5, 8, 8])], ["out"]), "5 channels"),
+    "far-too-large": (
+        _model([RELU], [_info("pixels", ["N", 3, 90_000, 90_000])], ["out"]),
+        "90000",
+    ),
+    "custom": (
+        _model(
+            [helper.make_node("Magic", ["pixels"], ["out"], domain="com.example")],
+            [_info("pixels", IMAGE)],
+            ["out"],
+        ),
+        "com.example.Magic",
+    ),
+    "detector": (
+        _model(
+            [helper.make_node("NonZero", ["pixels"], ["found"]),
+             helper.make_node("Cast", ["found"], ["out"], to=1)],
+            [_info("pixels", IMAGE)],
+            ["out"],
+        ),
+        "one image at a time",
+    ),
+    "mean-over-all-images": (
+        _model(
+            [helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[0], keepdims=1),
+             helper.make_node("Sub", ["pixels", "mean"], ["out"])],
+            [_info("pixels", IMAGE)],
+            ["out"],
+        ),
+        "other answers together than alone",
+    ),
+    "nothing-for-each-image": (
+        _model(
+            [helper.make_node("ReduceMean", ["pixels"], ["out"], keepdims=0)],
+            [_info("pixels", IMAGE)],
+            ["out"],
+        ),
+        "is none",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_files_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
+    content, reason = ODD[name]
+    file = tmp_path / "network.onnx"
+    file.write_bytes(content)
+    with pytest.raises(OpsinError, match=reason):
+        open_backbone(file, prepare="0..1")
+
+
+def transformer() -> bytes:
+    """Return a class token before two patches, shaped as exporters do for any number of images."""
+    random = np.random.default_rng(2)
+    weights: dict[str, np.ndarray[Any, Any]] = {
+        "patches": random.normal(0, 0.1, (4, 3, 8, 4)).astype(np.float32),
+        "token": random.normal(0, 1, (1, 1, 4)).astype(np.float32),
+        "zero": np.array(0, np.int64),
+        "first": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+        "rest": np.array([1, 4], np.int64),
+        "heads": np.array([3, 2, 2], np.int64),
+        "back": np.array([3, 4], np.int64),
+        "dense": random.normal(0, 1, (4, 5)).astype(np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["pixels", "patches"], ["maps"], strides=[8, 4]),
+        node("Shape", ["pixels"], ["sizes"]),
+        node("Gather", ["sizes", "zero"], ["count"]),
+        node("Unsqueeze", ["count", "first"], ["counts"]),
+        node("Concat", ["counts", "rest"], ["expanded"], axis=0),
+        node("Expand", ["token", "expanded"], ["tokens"]),
+        node("Flatten", ["maps"], ["flat"], axis=2),
+        node("Concat", ["counts", "four", "two"], ["rows"], axis=0),
+        node("Reshape", ["maps", "rows"], ["columns"]),
+        node("Transpose", ["columns"], ["patch.rows"], perm=[0, 2, 1]),
+        node("Concat", ["tokens", "patch.rows"], ["all"], axis=1),
+        node("Concat", ["counts", "heads"], ["split"], axis=0),
+        node("Reshape", ["all", "split"], ["apart"]),
+        node("Softmax", ["apart"], ["attention"], axis=-1),
+        node("Concat", ["counts", "back"], ["joined"], axis=0),
+        node("Reshape", ["attention", "joined"], ["seen"]),
+        node("Add", ["all", "seen"], ["block"]),
+        node("Gather", ["block", "zero"], ["class"], axis=1),
+        node("MatMul", ["class", "dense"], ["logits"]),
+    ]
+    del nodes[6]
+    weights |= {"four": np.array([4], np.int64), "two": np.array([2], np.int64)}
+    held = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    return _model(nodes, [_info("pixels", ["N", 3, 8, 8])], ["logits"], weights=held)
+
+
+def test_a_transformers_class_token_is_repeated_for_each_image(tmp_path: Path) -> None:
+    file = tmp_path / "network.onnx"
+    file.write_bytes(transformer())
+    images = images_of(3, 8)
+    found = features_of(file, images, prepare="0..1")
+    backbone = open_backbone(file, prepare="0..1")
+    assert backbone.at[0] == "class"
+    weights = {w.name: w for w in onnx.load_model_from_string(transformer()).graph.initializer}
+    dense = numpy_helper.to_array(weights["dense"])
+    pixels = (images / 255).astype(np.float32).transpose(0, 3, 1, 2)
+    (expected,) = onnxruntime.InferenceSession(transformer()).run(None, {"pixels": pixels})
+    np.testing.assert_allclose(found @ dense, expected, atol=1e-5)
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(network())
+    onnx.save(
+        model, tmp_path / "network.onnx", save_as_external_data=True, size_threshold=0,
+        location="weights.bin",
+    )  # fmt: skip
+    with pytest.raises(ModelFileError, match="another file"):
+        open_backbone(tmp_path / "network.onnx", prepare="0..1")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="there is none at"):
+        open_backbone(tmp_path / "nothing.onnx")

@@ -1,0 +1,167 @@
+"""A head on a pretrained network as its users see it; PyTorch is not needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import opsin
+from opsin.core.errors import ModelFileError, RecipeError
+from tests.backbones.small_networks import network
+from tests.conftest import Cli, only_json, write_shapes
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Path:
+    """A small network with random weights, in a folder with blanks and letters of two scripts."""
+    folder = tmp_path / "vortrainierte Netze – сети"
+    folder.mkdir()
+    file = folder / "small.onnx"
+    file.write_bytes(network())
+    return file
+
+
+def test_a_run_is_made_and_answers_wherever_it_is(
+    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    process = cli(
+        "train", shapes, "--from", backbone, "--prepare=-1..1", "--runs", "runs", "--json"
+    )
+    report = only_json(process)
+    assert report["model"] == "backbone"
+    assert "small" in report["reasons"]["Backbone"]
+    assert "licence: unknown" in report["reasons"]["Backbone"]
+    assert report["file"]["difference"] < 1e-4
+    (run,) = (tmp_path / "runs").iterdir()
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert "Pretrained network inside: small" in card
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert recipe["model"]["backbone"] == str(backbone)
+    assert recipe["versions"]["backbone"].startswith("sha256:")
+    assert recipe["data"]["size"] == [37, 37]
+    moved = tmp_path / "classifier.onnx"
+    moved.write_bytes((run / "classifier.onnx").read_bytes())
+    image = next(shapes.rglob("*.png"))
+    backbone.unlink()  # the file holds all that it needs
+    answers = [only_json(cli("predict", where, image, "--json")) for where in (run, moved)]
+    assert (
+        answers[0]["predictions"][0]["probabilities"]
+        == (answers[1]["predictions"][0]["probabilities"])
+    )
+
+
+def test_layers_keep_the_names_that_the_network_gave_them(
+    shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    classifier = run.classifier()
+    facts = classifier.metadata.backbone
+    assert facts is not None
+    assert (facts.name, facts.licence) == ("small", "unknown")
+    assert facts.sha256 == hashlib.sha256(backbone.read_bytes()).hexdigest()
+    names = [layer.name for layer in classifier.metadata.layers]
+    assert names[:4] == ["conv1", "relu1", "conv2", "relu2"]
+    assert names[-1] == "head"
+    images = np.zeros((2, *[37, 37], 3), np.uint8)
+    assert classifier.layers(images, ["relu2"])["relu2"].shape[0] == 2
+    onnx.checker.check_model(onnx.load_model_from_string(classifier.content), full_check=True)
+
+
+def test_a_second_training_computes_no_features(
+    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "backbone": backbone,
+        "prepare": "0..1",
+        "runs": tmp_path,
+    }
+    first = opsin.train(shapes, quiet=True, **options)
+
+    def refuse(content: bytes) -> None:
+        raise AssertionError("features were computed again")
+
+    monkeypatch.setattr("opsin.backbones.features.session_of", refuse)
+    second = opsin.train(shapes, split_seed=3, head="logistic", quiet=True, **options)
+    assert first.recipe.model.name == second.recipe.model.name == "backbone"
+
+
+def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    from opsin.data.cache import cache_root
+
+    options: dict[str, Any] = {
+        "backbone": backbone,
+        "prepare": "0..1",
+        "runs": tmp_path,
+    }
+    first = opsin.train(shapes, quiet=True, **options)
+    kept = list((cache_root() / "features").rglob("*.npz"))
+    assert kept
+    for path in kept:
+        path.write_bytes(b"PK damaged")
+    second = opsin.train(shapes, quiet=True, **options)
+    assert first.classifier().content == second.classifier().content
+
+
+def test_classifiers_build_on_each_other(nearest_mean: Path, tmp_path: Path) -> None:
+    run = opsin.train(
+        "digits", backbone=nearest_mean, classes=("3", "8"), runs=tmp_path, quiet=True
+    )
+    assert run.accuracy is not None
+    assert run.accuracy > 0.8
+
+
+@pytest.mark.parametrize("head", ["logistic", "svm", "nearest-mean"])
+def test_each_head_answers_as_it_was_fitted(
+    head: str, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(
+        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
+    )
+    assert run.report["file"]["difference"] < 1e-4
+    assert run.report["reasons"]["Head"].startswith(
+        {"logistic": "logistic", "svm": "support vector", "nearest-mean": "nearest"}[head]
+    )
+
+
+def test_two_images_a_class_are_enough(backbone: Path, tmp_path: Path) -> None:
+    few = write_shapes(tmp_path / "few", 3)
+    run = opsin.train(few, backbone=backbone, prepare="-1..1", runs=tmp_path / "runs", quiet=True)
+    assert (run.path / "classifier.onnx").is_file()
+
+
+def test_grey_images_for_a_network_in_colour(backbone: Path, tmp_path: Path) -> None:
+    data = opsin.load("digits")
+    run = opsin.train(data, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    assert run.accuracy is not None
+    assert run.accuracy > 0.5
+
+
+def test_what_is_missing_is_said_before_anything_is_read(
+    cli: Cli, backbone: Path, tmp_path: Path
+) -> None:
+    process = cli("train", "nowhere", "--from", backbone, "--json")
+    assert process.returncode == 1
+    assert "--prepare with one of imagenet, -1..1" in process.stderr + process.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="Leave one out"):
+        opsin.train("digits", backbone=backbone, model="mlp", runs=tmp_path, quiet=True)
+    with pytest.raises(RecipeError, match="Name one: --from"):
+        opsin.train("digits", model="backbone", runs=tmp_path, quiet=True)
+    with pytest.raises(ModelFileError, match="there is none at"):
+        opsin.train("digits", backbone=tmp_path / "no.onnx", runs=tmp_path, quiet=True)
+
+
+def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    process = cli("train", shapes, "--from", backbone, "--prepare", "-1..1", "--plan")
+    assert process.returncode == 0, process.stderr
+    assert "small" in process.stdout + process.stderr
+    assert not (tmp_path / "runs").exists()
