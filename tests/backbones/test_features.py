@@ -60,7 +60,7 @@ def test_what_was_computed_before_a_stop_stays(
     again = Counted()
     found = compute(backbone, *images, ("whole",), watcher=again)
     assert again.asked == [12]
-    fresh = compute(backbone, images[0], images[1] ^ 1, ("whole",), watcher=SILENT)
+    fresh = compute(backbone, images[0], images[1] ^ np.uint8(1), ("whole",), watcher=SILENT)
     np.testing.assert_array_equal(found, fresh)
 
 
@@ -104,6 +104,6 @@ def test_a_mirrored_view_is_that_of_the_mirrored_image(backbone: Backbone, image
     pixels, digests = images
     seen = compute(backbone, pixels, digests, ("whole", "mirrored"), watcher=SILENT)
     turned = np.ascontiguousarray(pixels[:, :, ::-1])
-    again = compute(backbone, turned, digests ^ 3, ("whole", "mirrored"), watcher=SILENT)
+    again = compute(backbone, turned, digests ^ np.uint8(3), ("whole", "mirrored"), watcher=SILENT)
     np.testing.assert_allclose(seen[:, 0], again[:, 1], atol=1e-5)
     np.testing.assert_allclose(seen[:, 1], again[:, 0], atol=1e-5)
