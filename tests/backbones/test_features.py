@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opsin.backbones import features
+from opsin.backbones import feature_cache, features
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.backbones.features import compute
 from opsin.core.errors import StorageError
@@ -53,7 +53,7 @@ def images() -> Images:
 def test_what_was_computed_before_a_stop_stays(
     backbone: Backbone, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "_KEPT", 8)
+    monkeypatch.setattr(features, "KEPT", 8)
     stop = threading.Event()
     with pytest.raises(KeyboardInterrupt):
         compute(backbone, *images, ("whole",), watcher=Counted(stop, 8), stop=stop)
@@ -94,7 +94,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_features(
     def refuse(path: Path) -> None:
         raise StorageError("room on the disk", "it is full", "Make some.")
 
-    monkeypatch.setattr(features, "atomic_file", refuse)
+    monkeypatch.setattr(feature_cache, "atomic_file", refuse)
     found = compute(backbone, *images, ("whole",), watcher=SILENT)
     assert np.isfinite(found).all()
     assert found.std() > 0

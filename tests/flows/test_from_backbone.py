@@ -83,10 +83,10 @@ def test_a_second_training_computes_no_features(
     }
     first = opsin.train(shapes, quiet=True, **options)
 
-    def refuse(content: bytes) -> None:
+    def refuse(*_: object) -> None:
         raise AssertionError("features were computed again")
 
-    monkeypatch.setattr("opsin.backbones.features.session_of", refuse)
+    monkeypatch.setattr("opsin.backbones.features.Extractor.rows_of", refuse)
     second = opsin.train(shapes, split_seed=3, head="logistic", quiet=True, **options)
     assert first.recipe.model.name == second.recipe.model.name == "backbone"
 

@@ -1,19 +1,14 @@
-"""Features of images, computed once and kept.
+"""Features of images, computed once: other labels, splits and heads compute nothing again.
 
-    <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, V, D]
-
-The folder's hash says which network, preparation, views and values they are of; images are known
-by their prepared pixels. So other labels, splits and heads compute nothing again, and more images
-only themselves. What was computed before a crash or Ctrl-C stays.
+What was computed before a crash or Ctrl-C stays (`opsin.backbones.feature_cache`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -21,19 +16,61 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
+from opsin.backbones.feature_cache import FeatureCache
 from opsin.backbones.feature_graph import FeatureGraph, View
-from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
-from opsin.core.storage import atomic_file
-from opsin.core.stored_arrays import StoredArrays
-from opsin.data.cache import cache_root
-from opsin.data.lazy_images import Images
+from opsin.data.lazy_images import THREADS, Images
 from opsin.onnx_files.postprocessing import IMAGES
 
-# Images whose features are kept in one file: what a crash may cost.
-_KEPT: Final = 256
-# Images computed at once.
-_BATCH: Final = 8
+#: Images whose features are kept in one file: what a crash may cost.
+KEPT: Final = 256
+#: Images computed at once, always: of another number some networks make other last bits.
+BATCH: Final = 8
+
+
+class Extractor:
+    """Computes a network's features of images that are looked at in one way.
+
+    It may be used by several threads at once: each computes on a core of its own, and an image has
+    the same features in any batch, bit for bit.
+
+    Args:
+        backbone: The network; all its values ``at`` are computed.
+        shape: Height, width and channels of the prepared images.
+        view: How each is looked at.
+    """
+
+    def __init__(self, backbone: Backbone, shape: tuple[int, int, int], view: View) -> None:
+        graph = FeatureGraph(backbone, shape, (view,))
+        #: Numbers of an image, D.
+        self.units = graph.units
+        self._content = graph.content()
+        self._output = graph.outputs[0]
+        self._opening = threading.Lock()
+        #: What is known.
+        self.cache = FeatureCache(hashlib.sha256(self._content).hexdigest()[:32], self.units)
+
+    def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the features of some images, ``float32[N, D]``.
+
+        Args:
+            images: Prepared images, ``uint8[N, H, W, C]``.
+        """
+        with self._opening:
+            session = self._session
+        features = np.empty((len(images), self.units), np.float32)
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            missing = BATCH - len(batch)
+            if missing:
+                batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+            (values,) = session.run([self._output], {IMAGES: batch})
+            features[start : start + BATCH] = values[: BATCH - missing]
+        return features
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return session_of(self._content, threads=1)
 
 
 def compute(
@@ -44,6 +81,7 @@ def compute(
     *,
     watcher: Watcher,
     stop: threading.Event | None = None,
+    sources: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
     """Return the features of images, from the cache where they are known.
 
@@ -54,76 +92,60 @@ def compute(
         views: How each is looked at.
         watcher: Receives how far the work is.
         stop: Ends the work early, by `KeyboardInterrupt`.
+        sources: What each one's file is known by (`source_keys`), ``uint8[N, 32]``.
 
     Returns:
         ``float32[N, V, D]``
     """
     height, width, channels = images.shape[1:]
-    graph = FeatureGraph(backbone, (height, width, channels), views)
-    content = graph.content()
-    folder = cache_root() / "features" / hashlib.sha256(content).hexdigest()[:32]
-    found = np.empty((len(images), len(views), graph.units), np.float32)
-    missing = _fill(found, digests, folder)
-    if not len(missing):
+    extractors = [Extractor(backbone, (height, width, channels), view) for view in views]
+    found = np.empty((len(images), len(views), extractors[0].units), np.float32)
+    missing = np.zeros((len(images), len(views)), bool)
+    for place, extractor in enumerate(extractors):
+        missing[extractor.cache.fill(found[:, place], digests), place] = True
+    rows = np.flatnonzero(missing.any(axis=1))
+    if not len(rows):
         return found
-    session = session_of(content)
-    watcher.begin("Features", len(missing), "images")
-    for start in range(0, len(missing), _KEPT):
-        kept = missing[start : start + _KEPT]
-        for place in range(0, len(kept), _BATCH):
+
+    def work(part: NDArray[np.int64]) -> NDArray[np.int64]:
+        pixels = images[part]
+        for place, extractor in enumerate(extractors):
+            wanted = missing[part, place]
+            if wanted.any():
+                found[part[wanted], place] = extractor.rows_of(pixels[wanted])
+        return part
+
+    watcher.begin("Features", len(rows), "images")
+    done = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(rows), KEPT):
+            chunk = rows[start : start + KEPT]
+            parts = [chunk[at : at + BATCH] for at in range(0, len(chunk), BATCH)]
+            for part in pool.map(work, parts):
+                done += len(part)
+                watcher.advance(done)
+                if stop is not None and stop.is_set():
+                    chunk = chunk[: done - start]
+                    break
+            for place, extractor in enumerate(extractors):
+                kept = chunk[missing[chunk, place]]
+                if len(kept):
+                    known = None if sources is None else sources[kept]
+                    extractor.cache.keep(digests[kept], found[kept, place], known)
             if stop is not None and stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
-            part = kept[place : place + _BATCH]
-            values = session.run(graph.outputs, {IMAGES: images[part]})
-            found[part] = np.stack(values, axis=1)
-            watcher.advance(start + place + len(part))
-        _keep(folder, digests[kept], found[kept])
     watcher.end()
     return found
 
 
-def session_of(content: bytes) -> onnxruntime.InferenceSession:
-    """Open a feature graph of ours, on all cores."""
+def session_of(content: bytes, *, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Open a feature graph of ours.
+
+    Args:
+        content: The graph.
+        threads: For the arithmetic (default: as many as there are cores).
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def _fill(
-    found: NDArray[np.float32], digests: NDArray[np.uint8], folder: Path
-) -> NDArray[np.int64]:
-    """Fill in what is known, and return the rows that are not."""
-    known: dict[bytes, NDArray[np.float32]] = {}
-    for own, features in _stored(folder, found.shape[1:]):
-        known.update(zip(map(bytes, own), features, strict=True))
-    missing: dict[bytes, int] = {}
-    for row, digest in enumerate(map(bytes, digests)):
-        if digest in known:
-            found[row] = known[digest]
-        else:
-            missing[digest] = row
-    # Copies are few, and each is computed for itself.
-    rows = [row for row, digest in enumerate(map(bytes, digests)) if digest in missing]
-    return np.array(rows, np.int64)
-
-
-def _stored(
-    folder: Path, shape: tuple[int, ...]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Yield digests and features of each file; what is damaged is passed over."""
-    for path in sorted(folder.glob("*.npz")):
-        with contextlib.suppress(Exception):
-            with StoredArrays(path) as arrays:
-                own, features = arrays.read("digests"), arrays.read("features")
-            fits = own.shape == (len(features), 32) and features.shape[1:] == shape
-            if fits and own.dtype == np.uint8 and features.dtype == np.float32:
-                yield own, features
-
-
-def _keep(folder: Path, digests: NDArray[np.uint8], features: NDArray[np.float32]) -> None:
-    # Where the cache cannot be written they are computed again the next time.
-    with contextlib.suppress(StorageError, OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
-        with atomic_file(folder / f"{name}.npz") as scratch, scratch.open("wb") as file:
-            np.savez(file, digests=digests, features=features)

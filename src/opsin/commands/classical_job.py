@@ -28,7 +28,7 @@ from opsin.core.artifacts.run_report import Report, TrainingFacts
 from opsin.core.defaults import cores
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.metadata import Layer
+from opsin.core.metadata import Layer, Preparation
 from opsin.core.storage import write_json
 from opsin.data.audit import Audit, audit
 from opsin.data.dataset import Dataset
@@ -225,6 +225,7 @@ def _fit_head(
         The head, the job with the reasons, and the chosen features of all images,
         ``float32[N, D]``.
     """
+    from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.classical.backbone_head import choose_and_fit, work_of  # noqa: PLC0415
     from opsin.classical.interruptible import run_interruptible  # noqa: PLC0415
@@ -232,8 +233,15 @@ def _fit_head(
     dataset, backbone, recipe = job.dataset, cast("Backbone", job.backbone), job.recipe
     height, width, channels = dataset.images.shape[1:]
     views = _views(job)
+    like = Preparation(height=height, width=width, channels=channels, resize=dataset.recipe.resize)
     features = compute(
-        backbone, dataset.images, dataset.digests, views, watcher=recorder, stop=stop
+        backbone,
+        dataset.images,
+        dataset.digests,
+        views,
+        watcher=recorder,
+        stop=stop,
+        sources=source_keys(dataset.source_digests, like),
     )
     recorder.doing("the choice of a head")
     asked = cast("FromBackbone", recipe.model).head

@@ -1,0 +1,184 @@
+"""Features of images, kept on the disk.
+
+    <cache>/features/<hash>/<hash>.npz    digests uint8[N, 32], features float32[N, D],
+                                          sources uint8[N, 32], zeros where unknown
+
+The folder's hash says which network, preparation, view and values they are of. Images are known by
+their prepared pixels, and by their files' bytes with what prepares these: whoever has the bytes
+need not decode them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.errors import StorageError
+from opsin.core.metadata import Preparation
+from opsin.core.storage import atomic_file
+from opsin.core.stored_arrays import StoredArrays
+from opsin.data.cache import cache_root, index_key
+
+#: Folder of all features within the cache.
+FOLDER: Final = "features"
+# Bytes of files that are held open for the next look.
+_HELD: Final = 32 << 20
+_ROWS: Final = 256
+
+#: How an image is known: by its prepared pixels, or by its file with what prepares it.
+By = Literal["digests", "sources"]
+
+
+def source_keys(digests: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+    """Return what files are known by, ``uint8[N, 32]``.
+
+    Args:
+        digests: SHA-256 of each file's bytes, ``uint8[N, 32]``.
+        preparation: How their pixels are made; backgrounds are left as they are.
+    """
+    like = preparation
+    made = index_key(FOLDER, like.height, like.width, like.channels, like.resize).encode()
+    keys = np.empty((len(digests), 32), np.uint8)
+    for row, digest in enumerate(digests):
+        keys[row] = np.frombuffer(hashlib.sha256(made + digest.tobytes()).digest(), np.uint8)
+    return keys
+
+
+class FeatureCache:
+    """Features of one network, seen in one way. What is damaged counts as unknown.
+
+    Any number of processes may use it at once; a file is whole or not there.
+
+    Args:
+        key: What the features are of, in hexadecimal.
+        units: Numbers of an image, D.
+    """
+
+    def __init__(self, key: str, units: int) -> None:
+        self.folder = cache_root() / FOLDER / key
+        self._units = units
+        #: Why features could not be kept, where the disk refused it.
+        self.refused: str | None = None
+        self._files: list[Path] = []
+        # Parts of the names of what is known, sorted, and the places in the files: 32 bytes an
+        # image, for there may be millions.
+        self._known: dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]] | None = None
+        self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
+
+    def fill(self, found: NDArray[np.float32], digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Fill in what is known of many images, and return the rows that are not.
+
+        Args:
+            found: Takes the features, ``float32[N, D]``.
+            digests: SHA-256 of each image's pixels, ``uint8[N, 32]``.
+        """
+        rows: dict[bytes, list[int]] = {}
+        for row, digest in enumerate(map(bytes, digests)):
+            rows.setdefault(digest, []).append(row)
+        missing = np.ones(len(digests), bool)
+        for path in sorted(self.folder.glob("*.npz")):
+            with contextlib.suppress(Exception):
+                own, _, features = self._stored(path)
+                for digest, values in zip(map(bytes, own), features, strict=True):
+                    wanted = rows.get(digest, [])
+                    found[wanted] = values
+                    missing[wanted] = False
+        return np.flatnonzero(missing)
+
+    def find(self, key: bytes, by: By) -> NDArray[np.float32] | None:
+        """Return the features of one image, ``float32[D]``; ``None`` where they are unknown."""
+        names, places = self._index()[by]
+        name = np.frombuffer(key, np.uint64, 1)[0]
+        first = int(np.searchsorted(names, name))
+        while first < len(names) and names[first] == name:
+            file, row = divmod(int(places[first]), _ROWS)
+            with contextlib.suppress(Exception):
+                digests, sources, features = self._read(self._files[file])
+                if (digests if by == "digests" else sources)[row].tobytes() == key:
+                    values: NDArray[np.float32] = features[row]
+                    return values
+            first += 1
+        return None
+
+    def keep(
+        self,
+        digests: NDArray[np.uint8],
+        features: NDArray[np.float32],
+        sources: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Keep the features of some images, 256 at most.
+
+        Where the disk refuses that, they are computed again the next time.
+
+        Args:
+            digests: SHA-256 of each one's pixels, ``uint8[N, 32]``.
+            features: ``float32[N, D]``
+            sources: What `source_keys` returns, ``uint8[N, 32]``; zeros where it is unknown.
+        """
+        if sources is None:
+            sources = np.zeros_like(digests)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            name = hashlib.sha256(digests.tobytes() + sources.tobytes()).hexdigest()[:32]
+            with atomic_file(self.folder / f"{name}.npz") as scratch, scratch.open("wb") as file:
+                np.savez(file, digests=digests, features=features, sources=sources)
+        except (StorageError, OSError) as error:
+            self.refused = getattr(error, "received", None) or str(error)
+
+    def _index(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+        if self._known is None:
+            parts: dict[By, list[NDArray[np.uint8]]] = {"digests": [], "sources": []}
+            places: dict[By, list[NDArray[np.int64]]] = {"digests": [], "sources": []}
+            for digests, sources in self._names():
+                here = np.arange(len(digests)) + (len(self._files) - 1) * _ROWS
+                known = sources.any(axis=1)
+                parts["digests"].append(digests[:, :8])
+                places["digests"].append(here)
+                parts["sources"].append(sources[known, :8])
+                places["sources"].append(here[known])
+            self._known = {by: _sorted(parts[by], places[by]) for by in parts}
+        return self._known
+
+    def _names(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+        """Note each file, and yield what its images are known by."""
+        for path in sorted(self.folder.glob("*.npz")):
+            with contextlib.suppress(Exception):
+                with StoredArrays(path) as arrays:
+                    digests, sources = arrays.read("digests"), arrays.read("sources")
+                if _are_names(digests) and _are_names(sources) and len(digests) == len(sources):
+                    self._files.append(path)
+                    yield digests, sources
+
+    def _stored(
+        self, path: Path
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]:
+        with StoredArrays(path) as arrays:
+            digests, sources = arrays.read("digests"), arrays.read("sources")
+            features = arrays.read("features")
+        fits = features.shape == (len(digests), self._units) and features.dtype == np.float32
+        if not (fits and _are_names(digests) and sources.shape == digests.shape):
+            raise ValueError(f"{path} holds other features")
+        return digests, sources, features
+
+
+def _are_names(array: NDArray[np.uint8]) -> bool:
+    return array.dtype == np.uint8 and array.ndim == 2 and array.shape[1] == 32 and (
+        len(array) <= _ROWS
+    )  # fmt: skip
+
+
+def _sorted(
+    parts: list[NDArray[np.uint8]], places: list[NDArray[np.int64]]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    if not parts:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    names = np.ascontiguousarray(np.concatenate(parts)).view(np.uint64).ravel()
+    order = np.argsort(names, kind="stable")
+    return names[order], np.concatenate(places)[order]
