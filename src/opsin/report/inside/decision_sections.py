@@ -75,6 +75,40 @@ METHODS: Final = {
 }
 
 
+@dataclass(frozen=True)
+class _Chart:
+    """The probability while the image is hidden, or shown; places on the chart's own plain.
+
+    Args:
+        title: What it shows.
+        words: What it comes to.
+        line: Of the map.
+        chance: Of the map put elsewhere at random, the mean.
+        band: Its deviation around that.
+    """
+
+    title: str
+    words: str
+    line: str
+    chance: str
+    band: str
+
+
+@dataclass(frozen=True)
+class _MapCard:
+    """A heat map as its card shows it; ``heat`` and ``random`` are addresses of images."""
+
+    found: HeatMap
+    heat: str
+    random: str | None
+    charts: list[_Chart]
+
+    @property
+    def method(self) -> Method:
+        """How it is called and explained."""
+        return METHODS[self.found.method]
+
+
 def decision_sections(
     decision: Decision, neighbours: Sequence[Neighbour] = (), *, actual: int | None = None
 ) -> list[Section]:
@@ -87,7 +121,7 @@ def decision_sections(
             class are then blue, others red.
     """
     height, width = decision.pixels.shape[:2]
-    shared: dict[str, Any] = {
+    shared: dict[str, object] = {
         "decision": decision,
         "ratio": f"{width} / {height}",
         "size": (width, height),
@@ -119,8 +153,10 @@ def decision_sections(
         del sections[1:]
     if neighbours:
         title = neighbours_words(neighbours, decision)
-        given = {"part": "neighbours", "neighbours": neighbours, "actual": actual, **shared}
-        sections.append(section("neighbours", title, "decision.html", **given))
+        sections.append(
+            section("neighbours", title, "decision.html", part="neighbours",
+                    neighbours=neighbours, actual=actual, **shared)
+        )  # fmt: skip
     return sections
 
 
@@ -163,8 +199,7 @@ def _title(decision: Decision) -> str:
     return f"Why {name}? {verdict}"
 
 
-def _shown(found: HeatMap) -> dict[str, Any]:
-    """Return a map as its card shows it."""
+def _shown(found: HeatMap) -> _MapCard:
     curves, chance = found.curves, found.by_chance
     charts = []
     for title, values, area, of_chance, areas in (
@@ -176,21 +211,20 @@ def _shown(found: HeatMap) -> dict[str, Any]:
         mean, spread = of_chance.mean(axis=0), of_chance.std(axis=0)
         upper, lower = (_points(curves.shares, mean + sign * spread) for sign in (1, -1))
         charts.append(
-            {
-                "title": title,
-                "words": f"area {area:.2f}, by chance {areas[0]:.2f} ± {areas[1]:.2f}",
-                "line": " ".join(_points(curves.shares, values)),
-                "chance": " ".join(_points(curves.shares, mean)),
-                "band": " ".join([*upper, *lower[::-1]]),
-            }
+            _Chart(
+                title,
+                f"area {area:.2f}, by chance {areas[0]:.2f} ± {areas[1]:.2f}",
+                line=" ".join(_points(curves.shares, values)),
+                chance=" ".join(_points(curves.shares, mean)),
+                band=" ".join([*upper, *lower[::-1]]),
+            )
         )
-    return {
-        "found": found,
-        "method": METHODS[found.method],
-        "heat": _coloured(found.heat),
-        "random": None if found.random_heat is None else _coloured(found.random_heat),
-        "charts": charts,
-    }
+    return _MapCard(
+        found,
+        _coloured(found.heat),
+        None if found.random_heat is None else _coloured(found.random_heat),
+        charts,
+    )
 
 
 def _coloured(heat: NDArray[np.float32]) -> str:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,70 @@ class _Page:
         return -(-len(self.units) // self.columns)
 
 
+@dataclass(frozen=True)
+class _LayerCard:
+    """A layer as the page shows it.
+
+    Args:
+        anchor: Where the page has it.
+        view: What it makes of the image.
+        scale: The colours of its values.
+        marked: Which units are dead or saturated, in words.
+        field: Of maps, what a place of them sees; ``None`` is the whole image.
+        sees: The same in words.
+        pages: Its units.
+    """
+
+    anchor: str
+    view: LayerView
+    scale: Scale
+    marked: Sequence[str]
+    field: ReceptiveField | None
+    sees: str
+    pages: Sequence[_Page]
+
+    @property
+    def shape(self) -> str:
+        shape = self.view.values.shape
+        if self.is_map:
+            return f"{counted(shape[0], 'map')} of {shape[2]} × {shape[1]}"
+        return counted(shape[0], "unit")
+
+    @property
+    def is_map(self) -> bool:
+        return self.view.values.ndim == 3
+
+    @property
+    def passing(self) -> bool:
+        return traits_of(self.view.layer.op).passes_on
+
+    @property
+    def cell(self) -> tuple[float, float]:
+        """Width and height of a map on the screen, in pixels."""
+        tall, wide = self.view.values.shape[1:]
+        zoom = _zoom(max(tall, wide))
+        return wide * zoom, tall * zoom
+
+    @property
+    def low_end(self) -> str:
+        return ("≤ " if self.view.minimum < self.scale.low else "") + figure(self.scale.low)
+
+    @property
+    def high_end(self) -> str:
+        return ("≥ " if self.view.maximum > self.scale.high else "") + figure(self.scale.high)
+
+    @property
+    def histogram(self) -> str:
+        return _histogram(self.view.counts)
+
+    @property
+    def places(self) -> str:
+        """What a place sees, as the page's script reads it."""
+        field = self.field
+        numbers = () if field is None else (field.height, field.width, *field.step, *field.start)
+        return " ".join(map(str, numbers))
+
+
 def layer_sections(
     views: Sequence[LayerView],
     activity: Activity | None,
@@ -107,8 +171,8 @@ def layer_sections(
         )
         sections.append(
             section("layers", "What each layer makes of it", "layers.html", part="layers",
-                    layers=layers, gradients=gradients, palettes=palettes, width=width,
-                    height=height, looked_at=activity.images if activity else 0)
+                    layers=layers, figure=figure, gradients=gradients, palettes=palettes,
+                    width=width, height=height, looked_at=activity.images if activity else 0)
         )  # fmt: skip
     if answer_bars:
         best, share = max(answer_bars, key=lambda bar: bar[1])
@@ -126,45 +190,18 @@ def _layer(
     activity: Activity | None,
     field: ReceptiveField | None,
     size: tuple[int, int],
-) -> dict[str, Any]:
-    """Return what the template says of a layer."""
+) -> _LayerCard:
     values = view.values
     scale = _scale(view)
     units = None if activity is None else activity.layers.get(view.layer.name)
     marks = _marks(units, len(values))
     anchor = f"layer{number}"
-    is_map = values.ndim == 3
-    said: dict[str, Any] = {
-        "anchor": anchor,
-        "name": view.layer.name,
-        "kind": view.layer.kind,
-        "shape": _shape(values.shape),
-        "mean": figure(view.mean),
-        "deviation": figure(view.deviation),
-        "low": figure(view.minimum),
-        "high": figure(view.maximum),
-        "sparsity": f"{100 * view.sparsity:.1f}%",
-        "sparse": view.sparse,
-        "not_finite": view.not_finite,
-        "histogram": _histogram(view.counts),
-        "scale": scale,
-        "scale_low": ("≤ " if view.minimum < scale.low else "") + figure(scale.low),
-        "scale_high": ("≥ " if view.maximum > scale.high else "") + figure(scale.high),
-        "marked": list(filter(None, (_listed(marks, mark) for mark in ("dead", "saturated")))),
-        "passing": traits_of(view.layer.op).passes_on,
-        "is_map": is_map,
-        "count": len(values),
-        "field": "" if field is None else _numbers(field),
-        "sees": _sees(field, size) if is_map else "",
-    }
-    if is_map:
-        tall, wide = values.shape[1:]
-        zoom = _zoom(max(tall, wide))
-        said |= {"pages": _map_pages(anchor, view, scale, marks), "tall": tall, "wide": wide,
-                 "cell": (wide * zoom, tall * zoom)}  # fmt: skip
+    if values.ndim == 3:
+        pages, sees = _map_pages(anchor, view, scale, marks), _sees(field, size)
     else:
-        said["pages"] = _paged(anchor, _bars(view, scale, marks))
-    return said
+        pages, sees = _paged(anchor, _bars(view, scale, marks)), ""
+    marked = [said for mark in ("dead", "saturated") if (said := _listed(marks, mark))]
+    return _LayerCard(anchor, view, scale, marked, field, sees, pages)
 
 
 def _scale(view: LayerView) -> Scale:
@@ -245,12 +282,6 @@ def _histogram(counts: NDArray[np.int64]) -> str:
     return "".join(steps)
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    if len(shape) == 3:
-        return f"{counted(shape[0], 'map')} of {shape[2]} × {shape[1]}"
-    return counted(shape[0], "unit")
-
-
 def _listed(marks: Sequence[str], mark: str) -> str:
     """Return which units are so marked, in words, ``5, 17 and 33``; all are marked in the grid."""
     found = [str(unit) for unit, own in enumerate(marks) if own == mark]
@@ -261,11 +292,6 @@ def _listed(marks: Sequence[str], mark: str) -> str:
     count = sum(own == mark for own in marks)
     said = found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
     return f"{count:,} of {len(marks):,} units {'is' if count == 1 else 'are'} {mark}: {said}."
-
-
-def _numbers(field: ReceptiveField) -> str:
-    numbers = (field.height, field.width, *field.step, *field.start)
-    return " ".join(map(str, numbers))
 
 
 def _sees(field: ReceptiveField | None, size: tuple[int, int]) -> str:

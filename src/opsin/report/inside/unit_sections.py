@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,71 @@ class _Room:
         return address
 
 
+@dataclass(frozen=True)
+class _Best:
+    """One of the images that excite a unit most.
+
+    Args:
+        name: What it is called.
+        label: Its class.
+        value: How active the unit is.
+        patch: Address of what the unit sees of it.
+        whole: Address of all of it, where that is more.
+        frame: Where the patch lies: ``left``, ``top``, ``width``, ``height`` in percent.
+    """
+
+    name: str
+    label: str
+    value: float
+    patch: str
+    whole: str | None
+    frame: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A unit's mean activity for a class; ``start`` and ``width`` in percent."""
+
+    name: str
+    value: float | None
+    start: float
+    width: float
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class _UnitCard:
+    """What a card shows.
+
+    Args:
+        unit: The unit.
+        best: The images that excite it most.
+        mix: Their commonest classes, with how many of them are of each.
+        others: How many are of further classes.
+        bars: Its mean activity by class.
+        effect: What it is worth, where that was measured.
+        lifts: The classes that lift it, by their places among all, and how far.
+    """
+
+    unit: Unit
+    best: list[_Best]
+    mix: list[tuple[str, int]]
+    others: int
+    bars: list[_Bar]
+    effect: UnitEffect | None
+    lifts: list[tuple[int, float]]
+
+    @property
+    def cut(self) -> bool:
+        """Whether it sees only a part of some images."""
+        return any(image.whole for image in self.best)
+
+    @property
+    def total(self) -> int:
+        """How many images excite it most."""
+        return sum(self.unit.mix.values())
+
+
 def unit_sections(
     gallery: UnitGallery,
     ablation: Ablation | None,
@@ -65,7 +130,7 @@ def unit_sections(
     ranks = {unit: rank for rank, unit in enumerate(effects)}
     units = sorted(gallery, key=lambda unit: (unit.steady, *_order(unit, ranks, label)))
     left = _Room(room)
-    cards: list[dict[str, Any]] = []
+    cards: list[_UnitCard] = []
     for unit in units:
         if left.left <= 0 or unit.steady:
             break
@@ -116,51 +181,37 @@ def _by(label: str | None, ablation: Ablation | None) -> str:
     return "those first that one class lifts most"
 
 
-def _card(
-    unit: Unit, gallery: UnitGallery, effect: UnitEffect | None, room: _Room
-) -> dict[str, Any]:
-    """Return what a card shows."""
+def _card(unit: Unit, gallery: UnitGallery, effect: UnitEffect | None, room: _Room) -> _UnitCard:
     best = []
     for image in unit.best:
         pixels = image.pixels
         height, width, _ = pixels.shape
         top, left, bottom, right = image.box
         part = image.box != (0, 0, height, width)
-        best.append({
-            "name": image.name,
-            "label": image.label,
-            "value": image.value,
-            "patch": room.address(pixels[top:bottom, left:right]),
-            "whole": room.address(pixels) if part else None,
-            "frame": {
-                "left": 100 * left / width,
-                "top": 100 * top / height,
-                "width": 100 * (right - left) / width,
-                "height": 100 * (bottom - top) / height,
-            },
-        })  # fmt: skip
-    names = list(unit.mix)
-    total = sum(unit.mix.values())
-    mix = [(name, unit.mix[name]) for name in names[:_NAMED]]
+        frame = {
+            "left": 100 * left / width,
+            "top": 100 * top / height,
+            "width": 100 * (right - left) / width,
+            "height": 100 * (bottom - top) / height,
+        }
+        patch = room.address(pixels[top:bottom, left:right])
+        whole = room.address(pixels) if part else None
+        best.append(_Best(image.name, image.label, image.value, patch, whole, frame))
+    counted = list(unit.mix.items())
     lifts = sorted(unit.selectivity.items(), key=lambda item: -item[1])
-    return {
-        "unit": unit,
-        "best": best,
-        "cut": any(image["whole"] for image in best),
-        "mix": mix,
-        "others": total - sum(count for _, count in mix),
-        "total": total,
-        "bars": _bars(unit, gallery.classes),
-        "effect": effect,
-        "lifts": [
-            (list(gallery.classes).index(name), lift)
-            for name, lift in lifts[:50]
-            if lift >= _LIFTED
-        ],
-    }
+    places = {name: place for place, name in enumerate(gallery.classes)}
+    return _UnitCard(
+        unit=unit,
+        best=best,
+        mix=counted[:_NAMED],
+        others=sum(count for _, count in counted[_NAMED:]),
+        bars=_bars(unit, gallery.classes),
+        effect=effect,
+        lifts=[(places[name], lift) for name, lift in lifts[:50] if lift >= _LIFTED],
+    )
 
 
-def _bars(unit: Unit, classes: Sequence[str]) -> list[dict[str, Any]]:
+def _bars(unit: Unit, classes: Sequence[str]) -> list[_Bar]:
     """Return a bar for each class, or for those that lift the unit most; ends in percent."""
     names = list(classes)
     if len(names) > _BARS:
@@ -171,13 +222,13 @@ def _bars(unit: Unit, classes: Sequence[str]) -> list[dict[str, Any]]:
     # The colours of the mix above.
     ranks = {name: rank for rank, name in enumerate(list(unit.mix)[:_NAMED], start=1)}
     return [
-        {
-            "name": name,
-            "value": unit.mean[name],
-            "start": 100 * (min(value, 0.0) - low) / span,
-            "width": 100 * abs(value) / span,
-            "rank": ranks.get(name),
-        }
+        _Bar(
+            name,
+            unit.mean[name],
+            start=100 * (min(value, 0.0) - low) / span,
+            width=100 * abs(value) / span,
+            rank=ranks.get(name),
+        )
         for name, value in zip(names, values, strict=True)
     ]
 
@@ -208,21 +259,14 @@ def _ablation_section(ablation: Ablation) -> Section:
         first=effects[:_ROWS],
         more=effects[_ROWS:_EFFECTS],
         left_out=max(0, len(effects) - _EFFECTS),
-        by_class=_by_class(ablation) if len(ablation.images) <= _TABLE else None,
+        # What each class comes to with all units, and without each of the first ones.
+        whole={
+            name: ablation.right[name] / count for name, count in ablation.images.items() if count
+        },
+        without=[(effect.unit, ablation.accuracy_by_class(effect)) for effect in effects[:_ROWS]]
+        if len(ablation.images) <= _TABLE
+        else [],
     )
-
-
-def _by_class(ablation: Ablation) -> dict[str, Any]:
-    """Return the accuracy of each class with all units, and without each of the first ones."""
-    counted = {name: count for name, count in ablation.images.items() if count}
-    whole = {name: ablation.right[name] / count for name, count in counted.items()}
-    rows = []
-    for effect in ablation.effects[:_ROWS]:
-        gained = {name: effect.gained_by_class[name] - effect.lost_by_class[name] for name in whole}
-        rows.append(
-            (effect.unit, [(whole[n] + gained[n] / counted[n], bool(gained[n])) for n in whole])
-        )
-    return {"whole": whole, "rows": rows}
 
 
 def portrait_sections(portraits: Sequence[Portrait], *, room: int = ROOM) -> list[Section]:
