@@ -16,13 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.commands.classify import pipeline
 from opsin.commands.classify.pipeline import classify_stream
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.data.image_stream import Unlabelled
 from opsin.data.lazy_images import THREADS
 from opsin.data.sources import open_stream
+from opsin.runtime import image_engine
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
 from tests.data.sources.test_archive import pack
 
@@ -39,7 +39,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 def running() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name.startswith("opsin-classify")]
+    return [t.name for t in threading.enumerate() if t.name.startswith("opsin-images")]
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dat
     watched = Watched(png(digits.images[0]))
     answers = classify_stream(classifier, watched)
     next(answers)
-    most = (pipeline._BATCHES + 1) * classifier.batch_size
+    most = (image_engine._BATCHES + 1) * classifier.batch_size
     assert settled(watched) <= most
     for _ in range(classifier.batch_size):
         next(answers)
@@ -207,7 +207,7 @@ def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dat
 def test_large_images_wait_by_their_bytes(
     classifier: Classifier, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_WAITING", 1_000_000)
+    monkeypatch.setattr(image_engine, "_WAITING", 1_000_000)
     watched = Watched(png(digits.images[0]) + bytes(300_000))
     answers = classify_stream(classifier, watched)
     next(answers)
@@ -266,7 +266,7 @@ def test_batches_are_filled_and_shared_among_threads(
         return plain(images, tta=tta)
 
     monkeypatch.setattr(classifier, "predict_prepared", note)
-    monkeypatch.setattr(pipeline, "_PATIENCE", 60.0)
+    monkeypatch.setattr(image_engine, "_PATIENCE", 60.0)
     items = [Unlabelled(str(n), png(digits.images[n % 99])) for n in range(600)]
     assert len(list(classify_stream(classifier, items))) == 600
     most = max(8, classifier.batch_size // THREADS)

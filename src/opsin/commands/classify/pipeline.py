@@ -1,29 +1,14 @@
-"""Images listed, decoded and classified at once."""
+"""Images of a stream, classified."""
 
 from __future__ import annotations
 
-import functools
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Final
+from collections.abc import Generator, Iterable
 
 from opsin.core.errors import ImageError
 from opsin.data.image_stream import Stream, Unlabelled
 from opsin.data.lazy_images import THREADS
 from opsin.runtime.classifier import Classifier, Prediction, Prepared
-
-# Images that a thread decodes before it looks for other work.
-_CHUNK: Final = 8
-# Whole batches that may be on their way to an answer, and bytes of images in them.
-_BATCHES: Final = 3
-_WAITING: Final = 64 << 20
-# Seconds that a decoded image waits for its batch to fill up: names on standard input may come
-# slowly, and a user who watches wants to see something.
-_PATIENCE: Final = 0.1
-# Seconds that the end waits for the thread that asks for the next image, and may never get it.
-_FAREWELL: Final = 0.5
+from opsin.runtime.image_engine import ImageSteps, answer_images
 
 Answered = tuple[Unlabelled, Prediction | ImageError]
 
@@ -61,235 +46,25 @@ def classify_stream(
         >>> for image, answer in classify_stream(classifier, open_stream("photos")):
         ...     print(image.name, answer)                      # doctest: +SKIP
     """
-    works = _Works(classifier, stream, as_is=as_is, tta=tta)
-    try:
-        works.start()  # here, because Ctrl-C may come before all have started
-        yield from works.answers()
-    finally:
-        works.stop()
+    like = classifier.metadata.preparation
+    pixels = like.height * like.width * like.channels
 
-
-class _Slot:
-    """An image on its way, and its answer once there is one."""
-
-    __slots__ = ("answer", "cost", "item", "prepared", "since")
-
-    def __init__(self, item: Unlabelled, cost: int) -> None:
-        self.item = item
-        self.cost = cost
-        self.prepared: Prepared | None = None
-        self.since = 0.0
-        self.answer: Prediction | ImageError | None = None
-
-
-class _Works:
-    """Threads, each of which does what is wanted most: compute a batch, decode, or list.
-
-    One lock guards all that they share. There are as many threads as cores, so that decoding and
-    computing do not take the cores from each other.
-    """
-
-    def __init__(
-        self, classifier: Classifier, stream: Iterable[Unlabelled], *, as_is: bool, tta: bool
-    ) -> None:
-        self._classifier = classifier
-        self._stream = stream
-        self._items = iter(stream)
-        self._as_is, self._tta = as_is, tta
-        #: Batches that are computed at the same time, and their size: together the memory of one.
-        self._together = max(1, THREADS // (classifier.threads or THREADS))
-        self._batch = max(8, classifier.batch_size // self._together)
-        self._ahead = _BATCHES * self._batch * self._together
-        like = classifier.metadata.preparation
-        self._pixels = like.height * like.width * like.channels
-
-        # Taken by itself, and not through its conditions: these are Python's own code, in which
-        # Ctrl-C can come between taking it and being able to give it back.
-        self._lock = threading.Lock()
-        self._wanted = threading.Condition(self._lock)  # there may be something to do
-        self._answered = threading.Condition(self._lock)  # the next answer is there
-        self._slots: deque[_Slot] = deque()  # all that is on its way, in the stream's order
-        self._listed: deque[_Slot] = deque()
-        self._decoded: deque[_Slot] = deque()
-        self._cost = 0
-        self._lister: threading.Thread | None = None
-        self._decoding = self._computing = 0
-        self._ended = self._stopped = False
-        self._error: BaseException | None = None
-        # One may have to wait for the next name; then another must be there to answer.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"opsin-classify-{number}", daemon=True)
-            for number in range(max(2, THREADS))
-        ]
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """End the threads, after what each has in hand, and let go of the source."""
-        with self._lock:
-            self._stopped = True
-            self._wanted.notify_all()
-        if isinstance(self._stream, Stream):
-            self._stream.close()
-        for thread in self._threads:
-            if thread.ident is not None:  # it was started
-                thread.join(_FAREWELL if thread is self._lister else None)
-        close = getattr(self._items, "close", None)
-        if close and self._lister is None:
-            close()
-
-    def answers(self) -> Iterator[Answered]:
-        """Yield the answers in the stream's order."""
-        while True:
-            done = self._take()
-            if not done:
-                break
-            for slot in done:
-                if slot.answer is not None:
-                    yield slot.item, slot.answer
-        if self._error:
-            raise self._error
-
-    def _take(self) -> list[_Slot]:
-        """Wait for the next answers, a batch at most; there are none at the end."""
-        with self._lock:
-            while not self._stopped and not (self._slots and self._slots[0].answer):
-                if self._ended and not self._slots:
-                    return []
-                self._answered.wait(1.0)  # on Windows, only a wait that ends sees Ctrl-C
-            done: list[_Slot] = []
-            while self._slots and self._slots[0].answer and len(done) < self._batch:
-                done.append(self._slots.popleft())
-            self._cost -= sum(slot.cost for slot in done)
-            self._wanted.notify_all()
-            return [] if self._stopped else done
-
-    def _work(self) -> None:
-        try:
-            while job := self._next():
-                job()
-        except BaseException as error:  # noqa: BLE001  it is raised where the answers are taken
-            with self._lock:
-                self._error, self._stopped = error, True
-        with self._lock:
-            self._wanted.notify_all()
-            self._answered.notify_all()
-
-    def _next(self) -> Callable[[], None] | None:
-        """Wait for something to do; there is nothing more at the end."""
-        with self._lock:
-            while not self._stopped:
-                job = self._choose()
-                if job:
-                    return job
-                if self._ended and not (self._listed or self._decoding or self._decoded):
-                    break
-                # The listing thread wakes others for a chunk, not for each image.
-                self._wanted.wait(_PATIENCE if self._decoded or self._lister else None)
-        return None
-
-    def _choose(self) -> Callable[[], None] | None:
-        # What is nearest to its answer first, so that little is on its way.
-        if self._computing < self._together and self._is_batch_due():
-            count = min(self._batch, len(self._decoded))
-            self._computing += 1
-            return functools.partial(self._compute, [self._decoded.popleft() for _ in range(count)])
-        if self._listed:
-            count = min(_CHUNK, len(self._listed))
-            self._decoding += 1
-            return functools.partial(self._decode, [self._listed.popleft() for _ in range(count)])
-        if not self._ended and self._lister is None and self._has_room():
-            self._lister = threading.current_thread()
-            return self._list
-        return None
-
-    def _is_batch_due(self) -> bool:
-        if len(self._decoded) >= self._batch:
-            return True
-        if not self._decoded:
-            return False
-        no_more = not (self._listed or self._decoding) and (self._ended or not self._has_room())
-        return no_more or time.monotonic() - self._decoded[0].since > _PATIENCE
-
-    def _has_room(self) -> bool:
-        return len(self._slots) < self._ahead and self._cost < _WAITING
-
-    def _list(self) -> None:
-        """Ask for the next images, until there is enough to do for all."""
-        enough = _CHUNK * len(self._threads)
-        going_on = True
-        while going_on:
-            error: Exception | None = None
-            try:
-                item = next(self._items, None)
-            except Exception as caught:  # noqa: BLE001  it is raised behind the last answer
-                item, error = None, caught
-            with self._lock:
-                if item is None:
-                    self._ended, self._error = True, self._error or error
-                else:
-                    self._add(item)
-                going_on = (
-                    not (self._ended or self._stopped)
-                    and self._has_room()
-                    and len(self._listed) < enough
-                )
-                if not going_on:
-                    self._lister = None
-                    self._wanted.notify_all()
-                    self._answered.notify()
-                elif len(self._listed) % _CHUNK == 0:
-                    self._wanted.notify()
-
-    def _add(self, item: Unlabelled) -> None:
-        cost = self._pixels + (len(item.image) if isinstance(item.image, bytes) else 0)
-        slot = _Slot(item, cost)
-        self._slots.append(slot)
-        self._listed.append(slot)
-        self._cost += cost
-
-    def _decode(self, chunk: list[_Slot]) -> None:
-        for slot in chunk:
-            if self._stopped:
-                return
-            found = self._prepared(slot.item)
-            if isinstance(found, Prepared):
-                slot.prepared, slot.since = found, time.monotonic()
-            else:
-                slot.answer = found
-        with self._lock:
-            self._decoded.extend(slot for slot in chunk if slot.prepared)
-            self._decoding -= 1
-            self._wake()
-
-    def _prepared(self, item: Unlabelled) -> Prepared | ImageError:
+    def prepare(item: Unlabelled) -> Prepared:
         if item.problem:
-            return item.problem
-        try:
-            return self._classifier.prepare(item.image, item.name, as_is=self._as_is)
-        except ImageError as error:
-            return _without_frames(error)
+            raise item.problem
+        return classifier.prepare(item.image, item.name, as_is=as_is)
 
-    def _compute(self, batch: list[_Slot]) -> None:
-        images = [slot.prepared for slot in batch if slot.prepared]
-        predictions = self._classifier.predict_prepared(images, tta=self._tta)
-        for slot, prediction in zip(batch, predictions, strict=True):
-            slot.answer, slot.prepared = prediction, None
-        with self._lock:
-            self._computing -= 1
-            self._wake()
+    def cost(item: Unlabelled) -> int:
+        return pixels + (len(item.image) if isinstance(item.image, bytes) else 0)
 
-    def _wake(self) -> None:
-        if self._slots and self._slots[0].answer:
-            self._answered.notify()
-
-
-def _without_frames(error: ImageError) -> ImageError:
-    """Return an error without its traceback, which would keep the image in memory."""
-    each: BaseException | None = error
-    while each is not None:
-        each.__traceback__ = None
-        each = each.__cause__ or each.__context__
-    return error
+    # Batches that are computed at the same time take the memory of one together.
+    together = max(1, THREADS // (classifier.threads or THREADS))
+    steps = ImageSteps(
+        prepare=prepare,
+        compute=lambda batch: classifier.predict_prepared(batch, tta=tta),
+        cost=cost,
+        batch=max(8, classifier.batch_size // together),
+        together=together,
+    )
+    end_wait = stream.close if isinstance(stream, Stream) else lambda: None
+    return answer_images(steps, stream, end_wait=end_wait)
