@@ -22,6 +22,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import check_writable
+from opsin.data.cache import digest_names
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import (
     ComparedPair,
@@ -313,10 +314,11 @@ def _disagreements(
     mistaken = np.maximum(
         *(np.where(ok, 0, share) for ok, share in zip(right, shares, strict=True))
     )
+    digests = digest_names(same.digests[rows])
     return [
         DifferentAnswers(
             name=same.names[rows[n]] if same.names else None,
-            digest=same.digests[rows[n]].tobytes().hex(),
+            digest=digests[n],
             actual=same.classes[same.labels[rows[n]]],
             answers=[
                 GivenAnswer(

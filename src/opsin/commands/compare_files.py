@@ -17,7 +17,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe, as_recorded
 from opsin.core.storage import write_bytes, write_json
-from opsin.data.cache import short_digest
+from opsin.data.cache import digest_names
 from opsin.data.decode import read
 from opsin.report.comparison_page import Group, render_comparison
 from opsin.report.figures.comparison_figures import (
@@ -133,8 +133,7 @@ def _pixels(
             continue
         finally:
             tried.append(place)
-        for row, digest in enumerate(short_digest(decoded.digests)):
-            key = digest.tobytes().hex()
+        for row, key in enumerate(digest_names(decoded.digests)):
             if key in wanted and key not in found:
                 found[key] = np.array(decoded.images[row])
     if len(found) == len(wanted):

@@ -15,7 +15,7 @@ from opsin.core.artifacts.run_report import (
     SuspectedLabel,
 )
 from opsin.core.events import Watcher
-from opsin.data.cache import short_digest
+from opsin.data.cache import digest_names
 from opsin.data.dataset import Dataset
 from opsin.data.table_columns import columns_of
 from opsin.evaluation.mistakes import typical_rows
@@ -76,7 +76,7 @@ def _suspected_labels(dataset: Dataset, kept: PartPredictions) -> dict[str, obje
             SuspectedLabel(
                 row=row,
                 name=dataset.names[row],
-                digest=short_digest(dataset.digests[row]).tobytes().hex(),
+                digest=digest_names(dataset.digests[[row]])[0],
                 label=dataset.classes[kept.labels[place]],
                 suggested=dataset.classes[suggested],
                 score=round(float(score), 6),

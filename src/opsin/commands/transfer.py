@@ -27,7 +27,7 @@ from opsin.core.csv_cells import Writer
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import NamesInUse, legal_name
-from opsin.core.operating_system import sync_folder
+from opsin.core.operating_system import sync
 from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
 from opsin.data import sources
 from opsin.data.dataset import Dataset
@@ -342,7 +342,7 @@ def _as_csv(columns: dict[str, Sequence[str]]) -> bytes:
 def _sync_folders(root: Path) -> None:
     """Bring the names of files to the disk, where the system lets folders be opened."""
     for folder, _, _ in os.walk(root):
-        sync_folder(folder)
+        sync(folder)
 
 
 def _sizes(folder: Path) -> list[int]:

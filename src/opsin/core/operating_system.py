@@ -72,11 +72,12 @@ def hard_link(name: str, new: str, *, within: int | None, into: int | None) -> N
     )  # fmt: skip
 
 
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Bring the names in a folder to the disk; Windows does so by itself."""
-    if sys.platform == "win32":
+def sync(path: str | os.PathLike[str]) -> None:
+    """Bring a file, or the names in a folder, to the disk; Windows does the latter by itself."""
+    folder = os.path.isdir(path)  # noqa: PTH112  no Path for each of many
+    if folder and sys.platform == "win32":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:

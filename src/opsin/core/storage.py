@@ -18,7 +18,7 @@ from typing import Any, Final
 import filelock
 
 from opsin.core.errors import StorageError
-from opsin.core.operating_system import sync_folder
+from opsin.core.operating_system import sync
 
 # Names of temporary files and folders. What bears one is swept away, so they are none that a user
 # would choose.
@@ -53,9 +53,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         with storage_errors(path):
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -92,14 +92,14 @@ def publish_directory(scratch: Path, path: Path) -> None:
     """
     with storage_errors(path):
         for file in scratch.iterdir():
-            _sync(file)
-        _sync(scratch)
+            sync(file)
+        sync(scratch)
         try:
             scratch.rename(path)
         except OSError:
             if not path.is_dir():
                 raise
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -181,17 +181,6 @@ def storage_errors(path: Path) -> Iterator[None]:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         advice = "Free some space" if full else "Check its rights, or choose another place,"
         raise StorageError(f"to write {path}", reason, f"{advice} and run again.") from error
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir():
-        sync_folder(path)
-        return
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _left_behind(folder: Path, name: re.Pattern[str]) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.artifacts.artifact import Stored
 from opsin.core.artifacts.run_report import PartFigures
@@ -23,7 +23,6 @@ class Metric:
         name: What people call it.
         compute: Returns the value and its 95% interval (``None`` where there is none), or ``None``
             where the metric does not apply.
-        better: Whether a higher or a lower value is better.
         unit: Its unit, or its range.
         headline: Whether summaries and comparisons name it beside the accuracy.
         column: Its name above a narrow column, where that is a shorter one.
@@ -38,7 +37,6 @@ class Metric:
     key: str
     name: str
     compute: Callable[[ScoredAnswers], Scored | None]
-    better: Literal["higher", "lower"]
     unit: str = ""
     headline: bool = False
     over_classes: bool = False
@@ -76,16 +74,16 @@ class Metric:
 
 #: Every metric, in the order in which it is shown.
 METRICS: Final[list[Metric]] = [
-    Metric("accuracy", "accuracy", lambda scored: scored.accuracy, "higher"),
-    Metric("top5_accuracy", "top-5 accuracy", lambda scored: scored.top5_accuracy, "higher"),
+    Metric("accuracy", "accuracy", lambda scored: scored.accuracy),
+    Metric("top5_accuracy", "top-5 accuracy", lambda scored: scored.top5_accuracy),
     Metric("balanced_accuracy", "balanced accuracy", lambda scored: scored.balanced_accuracy,
-           "higher", over_classes=True),
-    Metric("macro_f1", "macro F1", lambda scored: scored.macro_f1, "higher", over_classes=True),
-    Metric("weighted_f1", "weighted F1", lambda scored: scored.weighted_f1, "higher"),
-    Metric("log_loss", "log loss", lambda scored: scored.log_loss, "lower", "nats", headline=True),
-    Metric("brier", "Brier score", lambda scored: scored.brier, "lower", "0 to 2"),
+           over_classes=True),
+    Metric("macro_f1", "macro F1", lambda scored: scored.macro_f1, over_classes=True),
+    Metric("weighted_f1", "weighted F1", lambda scored: scored.weighted_f1),
+    Metric("log_loss", "log loss", lambda scored: scored.log_loss, "nats", headline=True),
+    Metric("brier", "Brier score", lambda scored: scored.brier, "0 to 2"),
     Metric("calibration_error", "calibration error", lambda scored: scored.calibration_error,
-           "lower", headline=True, column="Calib. error"),
+           headline=True, column="Calib. error"),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from nicegui import ui
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.format import clock, count, file_size, percent, plus_minus, with_interval
-from opsin.data.cache import short_digest
+from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
@@ -272,9 +272,9 @@ def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[
     """
     classes, names = opened.classes, opened.decoded.about["names"]
     here = [
-        (digest.tobytes().hex(), names[row], classes[label])
+        (digest, names[row], classes[label])
         for row, (digest, label) in enumerate(
-            zip(short_digest(opened.decoded.digests), opened.decoded.labels, strict=True)
+            zip(digest_names(opened.decoded.digests), opened.decoded.labels, strict=True)
         )
     ]
     there = [(each.digest, each.name, each.actual) for each in images]
