@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from opsin.core.storage import write_bytes
 from opsin.studio.jobs.jsonl_follower import JsonlFollower, last_lines
 
-EVENTS = st.lists(
-    st.fixed_dictionaries({"epoch": st.integers(0, 99), "text": st.text(max_size=5)}), max_size=6
-)
+
+class Line(BaseModel):
+    epoch: int
+    text: str = ""
 
 
-def lines(events: list[dict[str, object]]) -> bytes:
-    return "".join(json.dumps(event) + "\n" for event in events).encode()
+EVENTS = st.lists(st.builds(Line, epoch=st.integers(0, 99), text=st.text(max_size=5)), max_size=6)
+
+
+def lines(events: list[Line]) -> bytes:
+    return "".join(event.model_dump_json() + "\n" for event in events).encode()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=EVENTS, second=EVENTS, cut=st.integers(0, 60))
 def test_what_was_added_comes_with_what_was_there(
     tmp_path_factory: pytest.TempPathFactory,
-    first: list[dict[str, object]],
-    second: list[dict[str, object]],
+    first: list[Line],
+    second: list[Line],
     cut: int,
 ) -> None:
     file = tmp_path_factory.mktemp("tail") / "history.jsonl"
-    tail = JsonlFollower(file)
+    tail = JsonlFollower(file, Line)
     assert tail.read() == []
     file.write_bytes(lines(first))
     assert tail.read() == first
@@ -49,12 +53,12 @@ def test_what_was_added_comes_with_what_was_there(
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_that_went_back_is_read_anew(
     tmp_path_factory: pytest.TempPathFactory,
-    first: list[dict[str, object]],
+    first: list[Line],
     kept: int,
-    second: list[dict[str, object]],
+    second: list[Line],
 ) -> None:
     file = tmp_path_factory.mktemp("tail") / "history.jsonl"
-    tail = JsonlFollower(file)
+    tail = JsonlFollower(file, Line)
     write_bytes(file, lines(first))
     tail.read()
     # As a training does that goes back; it may be as long again before the next look.
@@ -64,23 +68,25 @@ def test_a_file_that_went_back_is_read_anew(
     assert tail.read() == first[:kept] + second
 
 
-def test_lines_that_are_no_object_are_left_out(tmp_path: Path) -> None:
+def test_lines_that_hold_something_else_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
     file.write_bytes(
-        b'{"epoch": 1}\n[1]\n\xff\xfe\n{"epoch"\n' + b"[" * 5_000 + b'\n{"epoch": 2}\n'
+        b'{"epoch": 1}\n[1]\n{"epoch": "x"}\n\xff\xfe\n{"epoch"\n'
+        + b"[" * 5_000
+        + b'\n{"epoch": 2}\n'
     )
-    assert JsonlFollower(file).read() == [{"epoch": 1}, {"epoch": 2}]
+    assert JsonlFollower(file, Line).read() == [Line(epoch=1), Line(epoch=2)]
 
 
 def test_a_file_that_is_gone_has_no_lines(tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
     file.write_bytes(b'{"epoch": 1}\n')
-    tail = JsonlFollower(file)
+    tail = JsonlFollower(file, Line)
     assert len(tail.read()) == 1
     file.unlink()
     assert tail.read() == []
     file.write_bytes(b'{"epoch": 3}\n')
-    assert tail.read() == [{"epoch": 3}]
+    assert tail.read() == [Line(epoch=3)]
 
 
 def test_a_log_shows_its_end(tmp_path: Path) -> None:

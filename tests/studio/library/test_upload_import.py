@@ -9,7 +9,6 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
 from opsin.data.dataset import look_at
-from opsin.studio.library.upload_import import arrange, class_name, file_name
+from opsin.studio.library.upload_import import SentFile, arrange, class_name, file_name
 from opsin.studio.library.uploads import Uploads
 from tests.conftest import shape_image
 from tests.server.made_engine import png
@@ -36,7 +35,7 @@ def image(seed: int) -> bytes:
     return png(shape_image("disc", seed))
 
 
-def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> dict[str, Any]:
+def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> SentFile:
     """Upload a file whole; return what a browser says of it."""
     text = f"{key:016x}"
     uploads.append(text, 0, content)

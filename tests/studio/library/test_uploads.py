@@ -19,6 +19,7 @@ pytest.importorskip("fastapi")
 import httpx
 from fastapi import FastAPI
 
+from opsin.studio.library.upload_import import SentFile
 from opsin.studio.library.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
 from opsin.web.refusals import BadRequest
 
@@ -256,7 +257,7 @@ def test_two_windows_that_add_to_one_set_lose_no_image(tmp_path: Path) -> None:
         for number, key in enumerate(keys):
             uploads.append(key, 0, f"{window} {number}".encode())
         files = [
-            {"key": key, "name": "1.png", "path": "cat/1.png", "size": uploads.offset(key)}
+            SentFile(key=key, name="1.png", path="cat/1.png", size=uploads.offset(key))
             for key in keys
         ]
         uploads.finish(f"{window:016x}", files, into)

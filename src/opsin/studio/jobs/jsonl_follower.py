@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 # Bytes at a log's end that are looked at.
 _LOG: Final = 200_000
 
 
-class JsonlFollower:
+M = TypeVar("M", bound=BaseModel)
+
+
+class JsonlFollower(Generic[M]):
     """The lines of JSON in a file that another process appends to, such as ``history.jsonl``.
 
     Only what was added since the last call is read. A file that became shorter, or was replaced by
@@ -21,35 +27,37 @@ class JsonlFollower:
 
     Args:
         path: The file; it need not be there yet.
+        kind: What a line holds; lines that hold anything else are left out.
 
     Example:
         >>> import tempfile
+        >>> from opsin.core.artifacts.epoch import EpochConfusion
         >>> file = Path(tempfile.mkdtemp()) / "history.jsonl"
-        >>> tail = JsonlFollower(file)
+        >>> tail = JsonlFollower(file, EpochConfusion)
         >>> tail.read()
         []
-        >>> _ = file.write_text('{"epoch": 1}' + chr(10) + '{"epo')
+        >>> _ = file.write_text('{"epoch": 1, "confusion": []}' + chr(10) + '{"epo')
         >>> tail.read()
-        [{'epoch': 1}]
+        [EpochConfusion(epoch=1, confusion=[])]
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, kind: type[M]) -> None:
+        self._path, self._kind = path, kind
         self._file = (0, 0)
         self._at = 0
-        self._found: list[dict[str, Any]] = []
+        self._found: list[M] = []
         # Two pieces of news at once must not add the same lines twice.
         self._guard = threading.Lock()
 
-    def read(self) -> list[dict[str, Any]]:
-        """Return all lines that count now, the oldest first; lines that are no object are left out.
+    def read(self) -> list[M]:
+        """Return all lines that count now, the oldest first.
 
         May be called from any thread.
         """
         with self._guard:
             return self._read()
 
-    def _read(self) -> list[dict[str, Any]]:
+    def _read(self) -> list[M]:
         try:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())
@@ -64,20 +72,13 @@ class JsonlFollower:
         whole = added.rpartition(b"\n")[0]
         if whole:
             self._at += len(whole) + 1
-            self._found = [*self._found, *_objects(whole)]
+            self._found = [*self._found, *self._parsed(whole)]
         return self._found
 
-
-def _objects(text: bytes) -> list[dict[str, Any]]:
-    found = []
-    for line in text.split(b"\n"):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    def _parsed(self, text: bytes) -> Iterator[M]:
+        for line in text.split(b"\n"):
+            with contextlib.suppress(ValidationError):
+                yield self._kind.model_validate_json(line)
 
 
 def last_lines(path: Path, lines: int) -> list[str]:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from opsin.core.errors import SourceError
 from opsin.core.file_names import RESERVED, is_device
@@ -29,6 +29,22 @@ _DIGITS: Final = 16
 # Files that an error names.
 _NAMED: Final = 3
 _DEEPEST: Final = 32
+
+
+class SentFile(TypedDict):
+    """What the browser says about a file that it sends.
+
+    Args:
+        key: What it is sent under.
+        name: Its name.
+        path: Its folders and name if it came in folders, else ``""``.
+        size: Its bytes.
+    """
+
+    key: str
+    name: str
+    path: str
+    size: int
 
 
 def arrange(
@@ -99,19 +115,19 @@ def usable(name: str) -> bool:
     return bool(_packed(name)) or is_image_name(name)
 
 
-def common_name(files: Sequence[Mapping[str, str]]) -> str:
+def common_name(files: Sequence[SentFile]) -> str:
     """Return what an upload is called by itself: its archive, or the folder around it.
 
     Args:
-        files: Of each file ``name`` and ``path``, its folders and name or ``""``.
+        files: What was sent.
 
     Returns:
         The name; ``""`` of images that came by themselves.
 
     Example:
-        >>> common_name([{"name": "1.png", "path": "pets/cat/1.png"}])
+        >>> common_name([SentFile(key="", name="1.png", path="pets/cat/1.png", size=3)])
         'pets'
-        >>> common_name([{"name": "pets 1.0.tar.gz", "path": ""}])
+        >>> common_name([SentFile(key="", name="pets 1.0.tar.gz", path="", size=9)])
         'pets 1.0'
     """
     around = {file["path"].partition("/")[0] for file in files if "/" in file["path"]}

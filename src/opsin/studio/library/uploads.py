@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -27,7 +27,7 @@ from opsin.core.errors import OpsinError, SourceError, StorageError
 from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
-from opsin.studio.library.upload_import import arrange, usable
+from opsin.studio.library.upload_import import SentFile, arrange, usable
 from opsin.web.refusals import BadRequest, RequestError, error_parts, json_reply
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
@@ -164,7 +164,7 @@ class Uploads:
     def finish(
         self,
         batch: str,
-        files: Sequence[dict[str, Any]],
+        files: Sequence[SentFile],
         into: Path,
         *,
         loose: str = "",
@@ -174,8 +174,7 @@ class Uploads:
 
         Args:
             batch: What the files were sent for: the `Intake`'s, 16 hexadecimal digits.
-            files: Of each file ``key``, ``name``, ``path`` (its folders and name, or ``""``) and
-                ``size``.
+            files: What was sent.
             into: A folder on the same disk as the studio's.
             loose: Class of the images that came without a folder.
             labelled: Whether each image needs a class.
@@ -204,9 +203,7 @@ class Uploads:
             with self._counting:
                 self._finishing -= doing
 
-    def _finish(
-        self, files: Sequence[dict[str, Any]], into: Path, loose: str, *, labelled: bool
-    ) -> Path:
+    def _finish(self, files: Sequence[SentFile], into: Path, loose: str, *, labelled: bool) -> Path:
         for file in files:
             if self.offset(file["key"]) != file["size"]:
                 raise SourceError(

@@ -13,10 +13,10 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import file_size
 from opsin.data.images import SUFFIXES
 from opsin.studio import words
-from opsin.studio.library.upload_import import common_name
+from opsin.studio.library.upload_import import SentFile, common_name
 from opsin.studio.parts import layout
 from opsin.studio.parts.browsing import Browsing, browse
-from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Upload:
         self._state = StatusLine()
         self._refused = ui.element("div")
 
-    async def _finish(self, files: list[Sent]) -> None:
+    async def _finish(self, files: list[SentFile]) -> None:
         sets, uploads = self._studio.sets, self._studio.uploads
         self._done_with(files)
         self._state.say("Unpacking, and sorting into classes …")
@@ -106,7 +106,7 @@ class _Upload:
             self._intake.enable()
         await _added(self._studio, added, self._state)
 
-    async def _failed(self, error: OpsinError, files: list[Sent]) -> None:
+    async def _failed(self, error: OpsinError, files: list[SentFile]) -> None:
         # An archive that was refused is gone; images wait for a class to be named.
         offset = self._studio.uploads.offset
         left = await asyncio.to_thread(lambda: [each for each in files if offset(each["key"])])
@@ -123,13 +123,13 @@ class _Upload:
                 layout.action("Remove these files", lambda: self._forget(left))
         self._waiting[frozenset(each["key"] for each in left)] = place
 
-    def _done_with(self, files: list[Sent]) -> None:
+    def _done_with(self, files: list[SentFile]) -> None:
         """Take the errors of uploads away whose files are all among these."""
         keys = {each["key"] for each in files}
         for waiting in [each for each in self._waiting if each <= keys]:
             self._waiting.pop(waiting).delete()
 
-    async def _forget(self, files: list[Sent]) -> None:
+    async def _forget(self, files: list[SentFile]) -> None:
         self._done_with(files)
 
         def drop() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from nicegui import ui
@@ -22,7 +22,7 @@ from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.parts.image_sheet import ImageSheet
-from opsin.studio.parts.live_curves import points_of
+from opsin.studio.parts.live_curves import EChartOptions, points_of
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.runs.compared import MOST, Compared
 from opsin.studio.runs.run_row import RunRow
@@ -338,7 +338,7 @@ def _curves(histories: Sequence[Sequence[Epoch]]) -> None:
         ui.label(f"{', '.join(missing)}: trained in one go, without epochs.").classes("op-muted")
 
 
-def _options(histories: Sequence[Sequence[Epoch]], field: str) -> dict[str, Any]:
+def _options(histories: Sequence[Sequence[Epoch]], field: str) -> EChartOptions:
     """Return what ECharts draws: a line a run, its letter at the end; no name of a user's."""
     text = {"color": "var(--muted)", "fontSize": 12}
     series = []

@@ -14,12 +14,13 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
 from opsin.studio.library.dataset_cache import DecodedDataset
+from opsin.studio.library.upload_import import SentFile
 from opsin.studio.pages.moved_images import tell_moved
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.embedded_page import framed
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.network_graph import NetworkGraph, in_words
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
@@ -117,7 +118,7 @@ PAGE = Page("/runs/{run}/inside", inside)
 
 def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:
     """Return what was asked for, with what is left out or means nothing put right."""
-    names = [layer["name"] for layer in found.layers]
+    names = [layer.name for layer in found.layers]
     layer = asked.layer if asked.layer in names else ""
     view = asked.view if asked.view in dict(_VIEWS) else "image"
     image = asked.image or f"{found.part}/0"
@@ -127,7 +128,7 @@ def _checked(found: RunResults, asked: _InsideRequest) -> _InsideRequest:
     elif not _KEPT.fullmatch(image):
         image = f"{found.part}/0"
     if view == "units" and not layer:
-        weights = [each["name"] for each in found.layers if each.get("parameters")]
+        weights = [each.name for each in found.layers if each.parameters]
         layer = next(iter([*weights, *names]), "input")
     return replace(asked, layer=layer, view=view, image=image)
 
@@ -168,13 +169,13 @@ class _InsideBody:
             chosen=asked.layer,
         )
         with ui.element("p").classes("op-row op-muted"):
-            chosen = next((each for each in found.layers if each["name"] == asked.layer), None)
+            chosen = next((each for each in found.layers if each.name == asked.layer), None)
             if chosen is not None:
                 ui.label(in_words(chosen))
                 if asked.view != "units":
                     ui.link("All layers", asked.address(layer=""))
             else:
-                parameters = sum(each.get("parameters") or 0 for each in found.layers)
+                parameters = sum(each.parameters for each in found.layers)
                 weights = f", {count(parameters)} parameters" if parameters else ""
                 words = f"{len(found.layers)} layers{weights}."
                 if not self._studio.runs.row(asked.run).in_steps:
@@ -231,7 +232,7 @@ class _InsideBody:
             number.on("keydown.enter", lambda: go(number.value))
             layout.action("Show", lambda: go(number.value))
 
-    async def _own(self, files: list[Sent]) -> None:
+    async def _own(self, files: list[SentFile]) -> None:
         """Look at an image that was sent."""
         with self._status.errors():
             content = await asyncio.to_thread(self._studio.uploads.take, files[0]["key"])

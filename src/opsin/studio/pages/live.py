@@ -8,11 +8,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from nicegui import ui
-from pydantic import ValidationError
 
 from opsin.core import defaults
 from opsin.core.artifacts.dataset_record import DatasetRecord
-from opsin.core.artifacts.epoch import Epoch, EpochConfusion, confusions_of, epochs_of
+from opsin.core.artifacts.epoch import Epoch, EpochConfusion
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.format import file_size, with_interval
@@ -50,8 +49,8 @@ async def show(studio: Studio, row: RunRow, directory: RunDirectory, *, epoch: i
 class _Live:
     def __init__(self, studio: Studio, row: RunRow, directory: RunDirectory) -> None:
         self._studio, self._row, self._directory = studio, row, directory
-        self._history = JsonlFollower(directory.history)
-        self._confusions = JsonlFollower(directory.confusions)
+        self._history = JsonlFollower(directory.history, Epoch)
+        self._confusions = JsonlFollower(directory.confusions, EpochConfusion)
         self._use: machine_use.Use | None = None
         self._epochs: int | None = None
         self._slider: ui.slider | None = None
@@ -81,11 +80,7 @@ class _Live:
         self._studio.changed.subscribe(self._heard)
 
     def _read(self) -> tuple[list[Epoch], list[EpochConfusion]]:
-        try:
-            history = epochs_of(self._history.read())
-        except ValidationError:  # a stranger's: the log says more
-            history = []
-        return history, confusions_of(self._confusions.read())
+        return self._history.read(), self._confusions.read()
 
     def _draw(self, history: list[Epoch], matrices: list[EpochConfusion]) -> None:
         if not self._row.in_steps or (not history and self._row.state != "running"):

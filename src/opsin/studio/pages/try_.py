@@ -19,14 +19,14 @@ from opsin.core.format import count, percent, with_interval
 from opsin.data.blank_images import NO_CONTRAST
 from opsin.runtime.classifier import Prediction
 from opsin.studio.jobs.job import command
-from opsin.studio.library.upload_import import common_name, file_name
+from opsin.studio.library.upload_import import SentFile, common_name, file_name
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
 from opsin.studio.parts.answer_bars import answer_row, summary, table
 from opsin.studio.parts.bars import bars
 from opsin.studio.parts.embedded_page import figure
 from opsin.studio.parts.gallery import GalleryImage, ImageGallery
-from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.parts.waiting_line import WaitingLine
 from opsin.studio.state import Studio
@@ -141,7 +141,7 @@ class _TryBody:
             with self._holder:
                 self._waiting = WaitingLine("Classifying")
 
-    async def _take(self, files: list[Sent]) -> None:
+    async def _take(self, files: list[SentFile]) -> None:
         """Answer a few images at once; of many, or of a zip, make a job."""
         with self._status.errors():
             packed = any(file["name"].lower().endswith(_PACKED) for file in files)
@@ -151,14 +151,14 @@ class _TryBody:
                 target = await self._few(files)
             ui.navigate.to(target)
 
-    async def _few(self, files: list[Sent]) -> str:
+    async def _few(self, files: list[SentFile]) -> str:
         keys = []
         for file in files:
             content = await asyncio.to_thread(self._studio.uploads.take, file["key"], file["name"])
             keys.append(self._studio.tried.put(content, file["name"]))
         return self._asked.address(images=tuple(keys), job="", folder="")
 
-    async def _many(self, files: list[Sent]) -> str:
+    async def _many(self, files: list[SentFile]) -> str:
         batch, home = secrets.token_hex(8), self._studio.settings.home
         folder = await asyncio.to_thread(_place, home)
         into = folder / file_name(common_name(files))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from nicegui.element import Element
@@ -83,5 +83,5 @@ class ClassTable(Element, component="class_table.js"):
         self._props["totals"] = cells(None, counts.sum(axis=0))
 
 
-def _cell(number: int, address: str) -> dict[str, Any]:
+def _cell(number: int, address: str) -> dict[str, str]:
     return {"text": count(number), "href": address if number else ""}

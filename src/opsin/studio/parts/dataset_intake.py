@@ -11,8 +11,9 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
+from opsin.studio.library.upload_import import SentFile
 from opsin.studio.parts import layout
-from opsin.studio.parts.intake import Intake, Sent
+from opsin.studio.parts.intake import Intake
 from opsin.studio.parts.status_line import StatusLine
 from opsin.studio.words import safe
 
@@ -68,7 +69,7 @@ class Adding:
             self._class.set_options(_options(self._names), value=self._names.index(name))
             self._new.set_value("")
 
-    async def _keep(self, file: Sent) -> None:
+    async def _keep(self, file: SentFile) -> None:
         """Put one image where it belongs; what is none is said and dropped."""
         place = self._class.value
         if self._over:
@@ -94,12 +95,12 @@ class Adding:
                 self._more = ui.label("").classes("op-muted")
         self._more.set_text(f"… and {count(self._refused - _TOLD)} more")
 
-    def _put(self, file: Sent, place: Any) -> None:
+    def _put(self, file: SentFile, place: Any) -> None:
         content = self._studio.uploads.take(file["key"], file["name"])
         class_ = self._names[place] if isinstance(place, int) else ""
         self._studio.sets.keep_image(self._set.id, class_, content, file["name"])
 
-    async def _all(self, _: list[Sent]) -> None:
+    async def _all(self, _: list[SentFile]) -> None:
         self._over = True
         await self._on_added()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from nicegui import events
 from nicegui.element import Element
@@ -139,7 +139,7 @@ class ImageGallery(Element, component="gallery.js"):
         return [each for each in self._ids if each in wanted]
 
 
-def _as_plain(image: GalleryImage, side: int) -> dict[str, Any]:
+def _as_plain(image: GalleryImage, side: int) -> dict[str, str]:
     """Return an image for the page; the keys are ours, whatever the values say."""
     said = f", {image.mark}" if image.mark else ""
     most = max(12, _CAPTION * side // SIDE)

@@ -6,16 +6,15 @@ import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from nicegui import events
 from nicegui.element import Element
 
+from opsin.studio.library.upload_import import SentFile
 from opsin.studio.words import safe
 
-#: What the browser sends about a file: ``key`` for `Uploads`, ``name``, ``path`` (folders and name
-#: if it came in folders, else ``""``), ``size`` in bytes.
-Sent = dict[str, Any]
+T = TypeVar("T")
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 _NAME_MOST, _PATH_MOST = 1_000, 4_000
@@ -64,7 +63,7 @@ class Intake(Element, component="intake.js"):
         accept: What is taken, as in HTML; other files are passed over, and that is said.
         camera: Whether images can be taken; where the browser allows no camera, a line says so.
         batch: 16 hexadecimal digits that say what these files are for.
-        on_file: Is given each file that has arrived: see `Sent`.
+        on_file: Is given each file that has arrived.
         on_all: Is given all of them, once none is on its way any more.
         folders: Whether a whole folder can be chosen.
         part: Bytes that are sent at once.
@@ -78,8 +77,8 @@ class Intake(Element, component="intake.js"):
         accept: str = "image/*,.zip",
         camera: bool = True,
         batch: str,
-        on_file: Callable[[Sent], Awaitable[object] | object] | None = None,
-        on_all: Callable[[list[Sent]], Awaitable[object] | object] | None = None,
+        on_file: Callable[[SentFile], Awaitable[object] | object] | None = None,
+        on_all: Callable[[list[SentFile]], Awaitable[object] | object] | None = None,
         folders: bool = False,
         part: int = 4 << 20,
     ) -> None:
@@ -93,7 +92,7 @@ class Intake(Element, component="intake.js"):
         self._props["part"] = part
         self._props["disabled"] = False
         self._on_file, self._on_all = on_file, on_all
-        self._arrived: dict[str, Sent] = {}
+        self._arrived: dict[str, SentFile] = {}
         # Files are handled in the order of their arrival.
         self._order = asyncio.Lock()
         self.on("files", self._take)
@@ -123,13 +122,13 @@ class Intake(Element, component="intake.js"):
                 await _call(self._on_all, files)
 
 
-async def _call(hook: Callable[[Any], Awaitable[object] | object] | None, given: object) -> None:
+async def _call(hook: Callable[[T], Awaitable[object] | object] | None, given: T) -> None:
     result = hook(given) if hook else None
     if inspect.isawaitable(result):
         await result
 
 
-def _sent(given: object) -> Sent | None:
+def _sent(given: object) -> SentFile | None:
     """Return what a browser sent about a file, or ``None`` if it is malformed.
 
     Example:
@@ -138,17 +137,10 @@ def _sent(given: object) -> Sent | None:
         >>> _sent({"key": "../../etc/passwd", "name": "a.png", "path": "", "size": 3}) is None
         True
     """
-    if not isinstance(given, dict):
-        return None
-    key, name, path, size = (given.get(each) for each in ("key", "name", "path", "size"))
-    texts = isinstance(key, str) and isinstance(name, str) and isinstance(path, str)
-    # A bool is an int, to Python.
-    counted = isinstance(size, int) and not isinstance(size, bool) and size >= 0
-    if not (texts and counted and _KEY.fullmatch(str(key))):
-        return None
-    return {
-        "key": key,
-        "name": str(name)[:_NAME_MOST],
-        "path": str(path)[:_PATH_MOST],
-        "size": size,
-    }
+    match given:
+        case {"key": str(key), "name": str(name), "path": str(path), "size": int(size)}:
+            # A bool is an int, to Python.
+            if _KEY.fullmatch(key) and size >= 0 and not isinstance(size, bool):
+                name, path = name[:_NAME_MOST], path[:_PATH_MOST]
+                return SentFile(key=key, name=name, path=path, size=size)
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from nicegui import ui
@@ -20,6 +21,9 @@ CSS: Final = """
 .op-chart { height: 13rem; width: 100%; }
 .op-chart svg text { fill: var(--muted); stroke: none; font-family: system-ui, sans-serif; }
 """
+
+#: What Apache ECharts draws, as its own documentation has it.
+EChartOptions = dict[str, Any]
 
 #: Points of a curve; of a longer training evenly chosen ones are drawn.
 POINTS: Final = 500
@@ -80,19 +84,18 @@ def rate_curve(rates: Sequence[Sequence[float]], epochs: int | None) -> ui.echar
     """
     whole = epochs or 1
     points = [[progress * whole, rate] for progress, rate in rates]
-    lines = [_line("rate", "var(--train)", points, label=False)]
-    options = _options(lines, whole, dots=False)
+    options = _options([_Line("rate", "var(--train)", points, named=False)], whole, dots=False)
     most = max((rate for _, rate in points), default=0.0)
     return _chart(options, f"Learning rate over {whole} epochs, {most:.2g} at most")
 
 
-def _chart(options: dict[str, Any], label: str) -> ui.echart:
+def _chart(options: EChartOptions, label: str) -> ui.echart:
     chart = ui.echart(options, renderer="svg").classes("op-chart").props('role="img"')
     chart._props["aria-label"] = label
     return chart
 
 
-def chart_options(quantity: str, history: Sequence[Epoch], epochs: int | None) -> dict[str, Any]:
+def chart_options(quantity: str, history: Sequence[Epoch], epochs: int | None) -> EChartOptions:
     """Return what ECharts draws of a history.
 
     Args:
@@ -103,12 +106,11 @@ def chart_options(quantity: str, history: Sequence[Epoch], epochs: int | None) -
     """
     fields = next(lines for name, _, lines in _CHARTS if name == quantity)
     lines = [
-        _line(name, colour, points_of(history, field), label=len(fields) > 1)
+        _Line(name, colour, points_of(history, field), named=len(fields) > 1)
         for field, name, colour in fields
     ]
-    _part_labels(lines)
     last = max((epoch.epoch for epoch in history), default=1)
-    return _options(lines, max(last, epochs or 1), dots=len(history) <= 30)
+    return _options(_apart(lines), max(last, epochs or 1), dots=len(history) <= 30)
 
 
 def in_words(quantity: str, history: Sequence[Epoch]) -> str:
@@ -133,37 +135,52 @@ def points_of(history: Sequence[Epoch], field: str) -> list[list[float]]:
     return [points[place] for place in sorted(places)]
 
 
-def _line(name: str, colour: str, points: list[list[float]], *, label: bool) -> dict[str, Any]:
-    return {
-        "type": "line",
-        "name": name,
-        "data": points,
-        "symbol": "circle",
-        "symbolSize": 5,
-        "lineStyle": {"color": colour, "width": 2},
-        "itemStyle": {"color": colour},
-        "emphasis": {"disabled": True},
+@dataclass(frozen=True)
+class _Line:
+    """A curve: its points, and its name at its end, moved up or down by some pixels."""
+
+    name: str
+    colour: str
+    points: Sequence[Sequence[float]]
+    named: bool
+    moved: int = 0
+
+    def options(self, *, dots: bool) -> EChartOptions:
         # The name stands at the line's end rather than in a legend.
-        "endLabel": {"show": label, "formatter": "{a}", "fontSize": 12},
-    }
+        end = {"show": self.named, "formatter": "{a}", "fontSize": 12}
+        if self.moved:
+            end["offset"] = [0, self.moved]
+        return {
+            "type": "line",
+            "name": self.name,
+            "data": self.points,
+            "symbol": "circle",
+            "symbolSize": 5,
+            "showSymbol": dots,
+            "lineStyle": {"color": self.colour, "width": 2},
+            "itemStyle": {"color": self.colour},
+            "emphasis": {"disabled": True},
+            "endLabel": end,
+        }
 
 
-def _part_labels(lines: list[dict[str, Any]]) -> None:
-    """Separate the names of two lines that end at nearly the same height."""
-    ends = [line["data"][-1][1] for line in lines if line["data"]]
-    values = [value for line in lines for _, value in line["data"]]
+def _apart(lines: Sequence[_Line]) -> list[_Line]:
+    """Move the names of two lines apart that end at nearly the same height."""
+    ends = [line.points[-1][1] for line in lines if line.points]
+    values = [value for line in lines for _, value in line.points]
     if len(ends) == 2 and abs(ends[0] - ends[1]) < _CLOSE * ((max(values) - min(values)) or 1):
         up = ends.index(max(ends))
-        for place, line in enumerate(lines):
-            line["endLabel"]["offset"] = [0, -_APART if place == up else _APART]
+        return [
+            replace(line, moved=-_APART if place == up else _APART)
+            for place, line in enumerate(lines)
+        ]
+    return list(lines)
 
 
-def _options(lines: list[dict[str, Any]], last: float, *, dots: bool) -> dict[str, Any]:
+def _options(lines: Sequence[_Line], last: float, *, dots: bool) -> EChartOptions:
     """Return the frame of a chart: no legend, no box, a light grid."""
-    named = any(line["endLabel"]["show"] for line in lines)
+    named = any(line.named for line in lines)
     text = {"color": _MUTED, "fontSize": 12}
-    for line in lines:
-        line["showSymbol"] = dots
     return {
         "animation": False,
         "textStyle": {"color": _MUTED},
@@ -180,5 +197,5 @@ def _options(lines: list[dict[str, Any]], last: float, *, dots: bool) -> dict[st
             "type": "value", "scale": named, "axisLabel": text,
             "splitLine": {"lineStyle": {"color": _LINE}},
         },
-        "series": lines,
+        "series": [line.options(dots=dots) for line in lines],
     }  # fmt: skip

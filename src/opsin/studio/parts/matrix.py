@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final, Literal, TypedDict
 
 from nicegui.element import Element
 
@@ -35,6 +35,15 @@ CSS: Final = """
 .op-matrix a:hover { outline: 2px solid var(--accent); }
 .op-matrix a[aria-current] { outline: 2px solid var(--ink); }
 """
+
+
+class MatrixCell(TypedDict):
+    """A cell as the page shows it: its count, what it is, how red, and what it says."""
+
+    text: str
+    kind: Literal["right", "wrong", "none"]
+    depth: float
+    said: str
 
 
 class Matrix(Element, component="matrix.js"):
@@ -70,10 +79,8 @@ class Matrix(Element, component="matrix.js"):
         self.update()
 
 
-def cells_of(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str]
-) -> list[list[dict[str, Any]]]:
-    """Return each cell as the page shows it: count, kind, how red, and what it says.
+def cells_of(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[list[MatrixCell]]:
+    """Return the cells of counts, ``[K][K]``, right class by answer.
 
     Example:
         >>> cell = cells_of([[8, 2], [0, 5]], ["cat", "dog"])[0][1]
@@ -89,7 +96,7 @@ def cells_of(
     deepest = max(mistakes, default=0.0) or 1.0
     found = []
     for i, row in enumerate(confusion):
-        line = []
+        line: list[MatrixCell] = []
         for j, number in enumerate(row):
             right, depth = i == j, shares[i][j] / deepest
             what = f"{classes[i]} known" if right else f"{classes[i]} classified as {classes[j]}"

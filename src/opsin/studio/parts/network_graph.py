@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from nicegui.element import Element
 
 from opsin.core.format import count, counted
+from opsin.core.metadata import Layer, LayerOp
 from opsin.studio.words import safe
 
 CSS: Final = """
@@ -28,8 +29,6 @@ CSS: Final = """
 # Layers without a block that stand below each other.
 _STACK: Final = 4
 
-Layer = Mapping[str, Any]
-
 
 class NetworkGraph(Element, component="graph.js"):
     """Layers in the order of their work, blocks as columns, ways past a block drawn; each a link.
@@ -37,13 +36,13 @@ class NetworkGraph(Element, component="graph.js"):
     Tab and the arrow keys go from layer to layer, Enter opens one.
 
     Args:
-        layers: Of ``report.json``: ``name``, ``kind``, ``shape``, ``parameters``.
+        layers: Those of a run's report.
         address: Returns where a layer, by its name, leads to; an address of ours.
         chosen: Name of the layer that is shown.
         label: What the graph is of, for those who cannot see it.
 
     Example:
-        ``NetworkGraph(report["layers"], lambda name: f"?layer={quote(name)}", chosen="head")``
+        ``NetworkGraph(report.layers, lambda name: f"?layer={quote(name)}", chosen="head")``
     """
 
     def __init__(
@@ -67,8 +66,12 @@ def columns_of(layers: Sequence[Layer]) -> list[list[Layer]]:
     """Return layers in columns: a block (``stage1.conv``, ``stage1.norm`` …) each, others by four.
 
     Example:
+        >>> def layer(name):
+        ...     return Layer(
+        ...         name=name, kind="", shape=(), parameters=0, trainable=0, multiply_adds=0
+        ...     )
         >>> names = ["input", "stage1.conv", "stage1.norm", "head"]
-        >>> [len(column) for column in columns_of([{"name": name} for name in names])]
+        >>> [len(column) for column in columns_of([layer(name) for name in names])]
         [1, 2, 1]
     """
     columns: list[list[Layer]] = []
@@ -84,24 +87,23 @@ def columns_of(layers: Sequence[Layer]) -> list[list[Layer]]:
 
 
 def _block(layer: Layer) -> str:
-    block, dot, _ = str(layer["name"]).rpartition(".")
+    block, dot, _ = layer.name.rpartition(".")
     return block if dot else ""
 
 
 def _joins(layer: Layer) -> bool:
     """Tell whether what came into a block goes past its layers to this one."""
-    return layer.get("kind") == "Add" and bool(_block(layer))
+    return layer.op is LayerOp.ADD and bool(_block(layer))
 
 
-def _box(layer: Layer, address: Callable[[str], str], *, skip: bool) -> dict[str, Any]:
-    name, kind = str(layer["name"]), str(layer["kind"])
+def _box(layer: Layer, address: Callable[[str], str], *, skip: bool) -> dict[str, str | bool]:
     return {
-        "id": name,
-        "name": safe(name, 60),
-        "kind": safe(kind, 60),
+        "id": layer.name,
+        "name": safe(layer.name, 60),
+        "kind": safe(layer.kind, 60),
         "title": in_words(layer),
-        "href": address(name),
-        "weights": bool(layer.get("parameters")),
+        "href": address(layer.name),
+        "weights": bool(layer.parameters),
         "skip": skip,
     }
 
@@ -110,15 +112,14 @@ def in_words(layer: Layer) -> str:
     """Say what a layer is.
 
     Example:
-        >>> in_words({"name": "conv1", "kind": "Conv 3×3", "shape": [64, 27, 27],
-        ...           "parameters": 4608})
+        >>> in_words(Layer(name="conv1", kind="Conv 3×3", shape=(64, 27, 27), parameters=4608,
+        ...                trainable=4608, multiply_adds=0))
         'conv1: Conv 3×3, 64 maps of 27×27, 4,608 parameters'
     """
-    shape = list(layer.get("shape", ()))
+    shape = layer.shape
     if len(shape) == 3:
         size = f"{counted(shape[0], 'map')} of {shape[1]}×{shape[2]}"
     else:
         size = f"{'×'.join(map(str, shape))} numbers"
-    parameters = layer.get("parameters") or 0
-    weights = f", {count(parameters)} parameters" if parameters else ""
-    return safe(f"{layer['name']}: {layer['kind']}, {size}{weights}")
+    weights = f", {count(layer.parameters)} parameters" if layer.parameters else ""
+    return safe(f"{layer.name}: {layer.kind}, {size}{weights}")

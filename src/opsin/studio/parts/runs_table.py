@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NotRequired, TypedDict
 
 from nicegui import events, ui
 from nicegui.element import Element
 
 from opsin.core.format import count
-from opsin.studio.parts.runs_view import PER, STATES, RunsView, cells
+from opsin.studio.parts.runs_view import PER, STATES, RunCells, RunsView, cells
 from opsin.studio.runs.run_row import RunRow
 
 CSS: Final = """
@@ -73,6 +73,17 @@ _COLUMNS: Final = (
 )
 
 
+class _Column(TypedDict):
+    """A column's heading; ``kind`` are its classes, ``sorted`` is for those who do not see."""
+
+    name: str
+    label: str
+    kind: str
+    href: NotRequired[str]
+    sorted: NotRequired[str]
+    arrow: NotRequired[str]
+
+
 class _Table(Element, component="runs_table.js"):
     """The rows, as one element; emits ``tick`` with the numbers that were ticked or unticked."""
 
@@ -93,7 +104,7 @@ class RunsTable:
         delete: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self._rows, self._view, self._delete = list(rows), view, delete
-        self._shown: list[dict[str, Any]] = []
+        self._shown: list[RunCells] = []
         # The controls around the rows: rebuilt only for another view, since they may be in use.
         self._around: tuple[object, ...] = ()
         with ui.element("div").classes("op-find").props('role="search"'):
@@ -197,8 +208,8 @@ class RunsTable:
             ui.button("Untick", on_click=self._untick).props("flat")
 
 
-def _column(view: RunsView, name: str, label: str, kind: str) -> dict[str, Any]:
-    column: dict[str, Any] = {"name": name, "label": label, "kind": kind}
+def _column(view: RunsView, name: str, label: str, kind: str) -> _Column:
+    column = _Column(name=name, label=label, kind=kind)
     if name != "curve":
         column["href"] = view.sorted_by(name).address()
         if view.sort.removeprefix("-") == name:

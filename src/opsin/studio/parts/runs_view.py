@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import urlencode
 
 from opsin.core.format import clock, counted, day, file_size, with_interval
@@ -101,8 +101,30 @@ def view_of(
     return RunsView(q[:200], state, known, page_number(page), tuple(dict.fromkeys(ticked)))
 
 
-def cells(row: RunRow) -> dict[str, Any]:
-    """Return a run as the table's slots show it: plain text, nothing that a browser obeys."""
+class RunCells(TypedDict):
+    """A run as the table shows it: plain text, nothing that a browser obeys."""
+
+    id: str
+    name: str
+    whole: str
+    note: str
+    state: str
+    cause: str
+    bad: bool
+    source: str
+    model: str
+    accuracy: str
+    on: str
+    points: str
+    end: str
+    curve: str
+    seconds: str
+    started: str
+    brief: str
+
+
+def cells(row: RunRow) -> RunCells:
+    """Return what the table shows of a run."""
     known = row.accuracy is not None
     on = "" if not known or row.split == "test" else "validation, optimistic"
     took = "" if row.seconds is None else clock(row.seconds)

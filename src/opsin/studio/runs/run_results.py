@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
+from opsin.core.metadata import Layer
 from opsin.studio.runs.run_answers import RunAnswers, read_answers
 
 if TYPE_CHECKING:
@@ -18,13 +19,12 @@ class RunResults:
     """What is known of a finished run without asking its classifier.
 
     Args:
-        layers: Of ``report.json``: ``name``, ``kind``, ``shape``, ``parameters``; runs of earlier
-            versions have none.
+        layers: Its layers; runs of earlier versions do not say them.
         part: The part that it was measured on: ``test`` or ``val``.
         answers: Its answers there.
     """
 
-    layers: list[dict[str, Any]]
+    layers: list[Layer]
     part: str
     answers: RunAnswers
 
@@ -40,5 +40,4 @@ def read_judged(directory: RunDirectory) -> RunResults:
             "a run with a classifier", "this one has none yet", "Wait for its end, or resume it."
         )
     report = directory.read(Report)
-    layers = [layer.model_dump(mode="json") for layer in report.layers]
-    return RunResults(layers, report.split, read_answers(directory, report.split))
+    return RunResults(report.layers, report.split, read_answers(directory, report.split))
