@@ -157,7 +157,7 @@ def _add_health(router: APIRouter, engine: Engine) -> None:
 
 
 def _add_descriptions(router: APIRouter, engine: Engine, settings: ServerSettings) -> None:
-    def described(model: str, version: str | None) -> Mapping[str, Any]:
+    def described(model: str, version: str | None) -> Mapping[str, object]:
         served = _served(engine, model, version)
         return {
             "name": served.name,
@@ -167,18 +167,18 @@ def _add_descriptions(router: APIRouter, engine: Engine, settings: ServerSetting
             "outputs": _tensors(output_shapes(served)),
         }
 
-    def configured(model: str, version: str | None) -> Mapping[str, Any]:
+    def configured(model: str, version: str | None) -> Mapping[str, object]:
         served = _served(engine, model, version)
         return {
             "name": served.name,
             "platform": "onnxruntime_onnx",
             "backend": "opsin",
             "max_batch_size": min(settings.max_parts, settings.queue),
-            "input": [each | {"optional": True} for each in _fields(input_shapes(served))],
-            "output": _fields(output_shapes(served)),
+            "input": [{**each, "optional": True} for each in _triton_tensors(input_shapes(served))],
+            "output": _triton_tensors(output_shapes(served)),
         }
 
-    def readiness(model: str, version: str | None) -> Mapping[str, Any]:
+    def readiness(model: str, version: str | None) -> Mapping[str, object]:
         return {"name": _served(engine, model, version).name, "ready": engine.ready}
 
     for path, describe, summary in (
@@ -192,7 +192,7 @@ def _add_descriptions(router: APIRouter, engine: Engine, settings: ServerSetting
 def _add_description(
     router: APIRouter,
     path: str,
-    describe: Callable[[str, str | None], Mapping[str, Any]],
+    describe: Callable[[str, str | None], Mapping[str, object]],
     summary: str,
 ) -> None:
     """Add a GET route with the model's version, and one without."""
@@ -215,7 +215,7 @@ def _add_description(
         )
 
 
-def _reply(content: Mapping[str, Any]) -> Response:
+def _reply(content: Mapping[str, object]) -> Response:
     return json_reply(content, 200 if content.get("ready", True) else 503)
 
 
@@ -328,15 +328,30 @@ def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
     return served
 
 
-def _tensors(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
+class _DescribedTensor(TypedDict):
+    """A tensor as the protocol's metadata describe it."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class _TritonTensor(TypedDict):
+    """A tensor as Triton's configuration describes it: without the axis of the images."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+def _tensors(shapes: Mapping[str, tuple[str, list[int]]]) -> list[_DescribedTensor]:
     return [
         {"name": name, "datatype": datatype, "shape": shape}
         for name, (datatype, shape) in shapes.items()
     ]
 
 
-def _fields(shapes: Mapping[str, tuple[str, list[int]]]) -> list[dict[str, Any]]:
-    """Describe tensors as Triton's configuration does: without the axis of the images."""
+def _triton_tensors(shapes: Mapping[str, tuple[str, list[int]]]) -> list[_TritonTensor]:
     return [
         {"name": name, "data_type": f"TYPE_{_TRITON[datatype]}", "dims": shape[1:] or [1]}
         for name, (datatype, shape) in shapes.items()

@@ -41,8 +41,10 @@ TAGS: Final = [
     {"name": "Server", "description": "How it fares."},
 ]
 
+#: A part of an OpenAPI description, as FastAPI takes and returns it.
+OpenApi = dict[str, Any]
 #: What a route may reply, by status, as FastAPI's ``responses`` takes it.
-Replies = dict[int | str, dict[str, Any]]
+Replies = dict[int | str, OpenApi]
 
 
 def error_replies(*statuses: int) -> Replies:
@@ -94,7 +96,7 @@ def add_described(
 
 
 def complete(
-    schema: dict[str, Any], settings: ServerSettings, examples: Mapping[tuple[str, str], str]
+    schema: OpenApi, settings: ServerSettings, examples: Mapping[tuple[str, str], str]
 ) -> None:
     """Add to FastAPI's description what depends on the settings and the models in service.
 
@@ -120,7 +122,7 @@ def complete(
         schema["components"]["schemas"].pop(name, None)
 
 
-def image_body(settings: ServerSettings) -> dict[str, Any]:
+def image_body(settings: ServerSettings) -> OpenApi:
     """Describe the body of a predicting route: FastAPI knows bodies of one media type alone."""
     image = {"type": "string", "format": "binary"}
     text = {"type": "string", "description": "base64 without line breaks, or a data: address"}
@@ -145,7 +147,7 @@ def image_body(settings: ServerSettings) -> dict[str, Any]:
     }
 
 
-def _only(name: str, kind: Mapping[str, Any]) -> dict[str, Any]:
+def _only(name: str, kind: OpenApi) -> OpenApi:
     return {
         "type": "object",
         "properties": {name: kind},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl
 
 from opsin.web.refusals import BadRequest
@@ -53,34 +53,36 @@ def read_query(query: bytes, top: int, *, named: bool = True) -> PredictOptions:
     if not query:
         return PredictOptions(top)
     known = (*(("model",) if named else ()), "top", *_SWITCHES)
-    found: dict[str, Any] = {"top": top}
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32
         )
     except ValueError:
         pairs = [("?", "")]
-    if len(dict(pairs)) != len(pairs):
+    given = dict(pairs)
+    if len(given) != len(pairs):
         raise BadRequest(
             "each option once", "one is there twice", f"Leave it out: {', '.join(known)}."
         )
-    for name, value in pairs:
+    for name in given:
         if name not in known:
             raise BadRequest(
                 f"options among {', '.join(known)}", f"got {name[:40]!r}", "Choose there."
             )
-        if name == "model":
-            found[name] = value
-        elif name == "top":
-            if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value)):
-                raise BadRequest(
-                    "top to be a whole number of at least 1", f"got {value[:40]!r}", "Say top=3."
-                )
-            found[name] = int(value)
-        elif value.lower() in _YES_NO:
-            found[name] = _YES_NO[value.lower()]
-        else:
-            raise BadRequest(
-                f"{name} to be true or false", f"got {value[:40]!r}", f"Say {name}=true."
-            )
-    return PredictOptions(**found)
+    return PredictOptions(
+        _top(given["top"]) if "top" in given else top,
+        given.get("model"),
+        **{name: _switch(name, given[name]) for name in _SWITCHES if name in given},
+    )
+
+
+def _top(value: str) -> int:
+    if value.isascii() and value.isdigit() and len(value) < 10 and int(value):
+        return int(value)
+    raise BadRequest("top to be a whole number of at least 1", f"got {value[:40]!r}", "Say top=3.")
+
+
+def _switch(name: str, value: str) -> bool:
+    if value.lower() in _YES_NO:
+        return _YES_NO[value.lower()]
+    raise BadRequest(f"{name} to be true or false", f"got {value[:40]!r}", f"Say {name}=true.")

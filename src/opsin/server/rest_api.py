@@ -37,7 +37,7 @@ from opsin.server.http_errors import (
     internal_error,
     status_of,
 )
-from opsin.server.openapi import TAGS, complete, described_router, error_replies
+from opsin.server.openapi import TAGS, OpenApi, complete, described_router, error_replies
 from opsin.server.predict_requests import UnknownModel
 from opsin.server.predicting import PREDICT, Predict
 from opsin.server.served_model import ServedModel
@@ -156,7 +156,7 @@ class Application(FastAPI):
             refused=self.metrics.guarded,
         )
 
-    def openapi(self) -> dict[str, Any]:
+    def openapi(self) -> OpenApi:
         """Return the description of all routes, with examples of the files that are served now."""
         digests = [served.digest for served in self.engine.served.values()]
         if not self.openapi_schema or digests != self._described:

@@ -20,6 +20,12 @@ from typing_extensions import TypedDict
 from opsin.server.tensors import LENGTH, RequestedOutput, TensorRequest
 
 
+class BinaryTensor(TypedDict):
+    """Where a tensor's numbers are when they are not in the JSON."""
+
+    binary_data_size: Annotated[int, Field(description="Bytes of it behind the JSON.")]
+
+
 class AnswerTensor(TypedDict):
     """A tensor of the answer in the JSON; its numbers may follow as bytes."""
 
@@ -27,7 +33,7 @@ class AnswerTensor(TypedDict):
     datatype: Literal["FP32", "BOOL", "BYTES"]
     shape: list[int]
     data: NotRequired[list[Any]]
-    parameters: NotRequired[dict[str, Any]]
+    parameters: NotRequired[BinaryTensor]
 
 
 class InferAnswer(TypedDict):
