@@ -57,15 +57,15 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as runs:
             run = opsin.train(data, model="resnet", epochs=epochs, seed=options.seed, runs=runs,
                               quiet=True, **changes)  # fmt: skip
-            figures, seconds = run.figures, run.report["seconds"]["train"]
+            figures, seconds = run.figures, run.report.seconds["train"]
         found[name] = {
             "changes": changes,
             "epochs": epochs,
             "seconds": seconds,
-            "accuracy": figures["accuracy"],
-            "log_loss": figures["log_loss"],
+            "accuracy": figures.accuracy,
+            "log_loss": figures.log_loss,
         }
-        print(f"{name:<14}{epochs:>7}{figures['accuracy']:>14.4f}{figures['log_loss']:>10.4f}"
+        print(f"{name:<14}{epochs:>7}{figures.accuracy:>14.4f}{figures.log_loss:>10.4f}"
               f"{seconds:>9.0f}  {changes or ''}", flush=True)  # fmt: skip
         if options.out:
             options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -360,15 +360,15 @@ def _opsin(task: dict[str, Any], precision: str = "auto") -> dict[str, Any]:
     report, history = run.report, run.history
     count = len(data.split.train)
     return {
-        "parameters": report["training"]["parameters"],
-        "multiply_adds": report["training"]["multiply_adds"],
-        "precision": report["training"]["precision"],
+        "parameters": report.training.parameters,
+        "multiply_adds": report.training.multiply_adds,
+        "precision": report.training.precision,
         "trained": count,
-        "train": report["seconds"]["train"],
-        "epochs": [epoch["seconds"] for epoch in history],
-        "training": [count / epoch["images_per_second"] for epoch in history],
-        "val_accuracy": [epoch["val_accuracy"] for epoch in history],
-        "test_accuracy": report["figures"]["test"]["accuracy"],
+        "train": report.seconds["train"],
+        "epochs": [epoch.seconds for epoch in history],
+        "training": [count / epoch.images_per_second for epoch in history],
+        "val_accuracy": [epoch.val_accuracy for epoch in history],
+        "test_accuracy": report.figures["test"].accuracy,
     }
 
 

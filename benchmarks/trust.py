@@ -115,15 +115,17 @@ def _train(source: str, case: Case, seed: int, runs: Path) -> opsin.Run:
 
 def _calibrated(run: opsin.Run) -> dict[str, Any]:
     figures, report = run.figures, run.report
-    before = figures["uncalibrated"]
+    before, calibration = figures.uncalibrated, report.calibration
+    if before is None or calibration is None:
+        raise SystemExit(f"{run.path} has too few validation images to be calibrated")
     return {
-        "images": figures["images"],
-        "accuracy": figures["accuracy"],
-        "temperature": report["calibration"]["temperature"],
-        "before": {"ece": before["calibration_error"], "log_loss": before["log_loss"]},
-        "after": {"ece": figures["calibration_error"], "log_loss": figures["log_loss"]},
-        "validation_log_loss": report["calibration"]["log_loss"],
-        "refused": figures["refused"]["share"] if figures["refused"] else None,
+        "images": figures.images,
+        "accuracy": figures.accuracy,
+        "temperature": calibration.temperature,
+        "before": {"ece": before.calibration_error, "log_loss": before.log_loss},
+        "after": {"ece": figures.calibration_error, "log_loss": figures.log_loss},
+        "validation_log_loss": calibration.log_loss,
+        "refused": figures.refused.share if figures.refused else None,
     }
 
 

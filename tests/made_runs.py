@@ -106,8 +106,11 @@ def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
     root.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     source = RunDirectory(run)
-    recipe, report = source.read_content(source.recipe), source.read_content(source.report)
-    status, part = source.read_content(source.status), report["split"]
+    recipe, report, status = (
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in (source.recipe, source.report, source.status)
+    )
+    part = report["split"]
     made = []
     for number in range(count):
         directory = RunDirectory(root / f"2026-11-{1 + number % 28:02d}-{run.name}-{number:03d}")

@@ -145,7 +145,7 @@ def test_a_tracker_is_a_class_of_empty_hooks(
     def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in file.read_text().splitlines()]
 
-    kept = [{"epoch": row["epoch"], "val_accuracy": row["val_accuracy"]} for row in run.history]
+    kept = [{"epoch": row.epoch, "val_accuracy": row.val_accuracy} for row in run.history]
     assert lines() == [*kept, {"state": "done", "accuracy": run.accuracy}]
     assert "Device" in capsys.readouterr().err  # the display is there as well
 
@@ -182,7 +182,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     alone = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path / "alone", quiet=True)
     for one, two in zip(alone.history, together.history, strict=True):
         for figure in ("step", "train_loss", "val_loss", "val_accuracy"):
-            assert two[figure] == pytest.approx(one[figure], rel=1e-3)
+            assert getattr(two, figure) == pytest.approx(getattr(one, figure), rel=1e-3)
 
 
 def opsin_in(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from opsin.cli.runs import runs
 from opsin.commands.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
@@ -85,7 +87,7 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
         directory.state,
         directory.location,
         lambda: directory.load_arrays(directory.split),
-        lambda: directory.read_content(directory.report),
+        lambda: directory.read(Report),
         directory.read_evaluations,
         lambda: recorded(directory, Notes()).__enter__(),
     ):
@@ -102,7 +104,7 @@ def test_what_strangers_write_commands_no_terminal(tmp_path: Path, cli: Cli) -> 
     bad = write_bare_run(tmp_path / "runs", f"bad-{HOSTILE.replace('/', '')}")
     bad.set_status("failed", cause=HOSTILE)
     write_json(bad.notes, {"name": HOSTILE, "note": HOSTILE})
-    recipe = bad.read_content(bad.recipe)
+    recipe = json.loads(bad.recipe.read_text(encoding="utf-8"))
     recipe["data"]["sources"] = [HOSTILE]
     write_json(bad.recipe, recipe)
     for words in (["runs"], ["runs", "--json"], ["runs", bad.path], ["report", bad.path],

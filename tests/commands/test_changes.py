@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import sys
@@ -67,7 +68,7 @@ def test_every_kind_of_change_is_told(tmp_path: Path, shapes: Path) -> None:
     assert from_to(found.changed) == [("disc/3.png", "disc/3.png")]
     assert found.fingerprint_now == opsin.load(shapes).fingerprint != found.fingerprint_then
 
-    content = found.to_json()
+    content = json.loads(json.dumps(found.to_json()))
     assert content["unchanged"] == 20
     assert content["removed"] == [{"name": "disc/0.png", "label": "disc",
                                    "part": found.removed[0].part}]  # fmt: skip

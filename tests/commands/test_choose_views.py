@@ -57,7 +57,8 @@ def test_what_was_not_varied_is_not_tried(
 def test_a_training_writes_into_its_file_what_it_found(run: opsin.Run, cli: Cli) -> None:
     views = run.classifier().metadata.views
     assert views == Views(flip=False, shift=0)
-    assert run.report["views"]["words"] == views.words
+    assert run.report.views is not None
+    assert run.report.views.words == views.words
     plain, asked = (
         only_json(cli("evaluate", run.path, "digits", "--json", *more)) for more in ((), ("--tta",))
     )

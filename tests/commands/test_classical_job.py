@@ -35,7 +35,7 @@ def test_a_finished_run_is_whole(run: opsin.Run) -> None:
     assert (run.recipe.model.name, run.recipe.training.seed) == ("forest", 4)
     assert "scikit-learn" in run.recipe.versions
     assert run.row()["model"] == "forest"
-    assert [epoch["epoch"] for epoch in run.history] == [10, 20, 25]
+    assert [epoch.epoch for epoch in run.history] == [10, 20, 25]
     assert not directory.checkpoints.exists()
     log = directory.log.read_text(encoding="utf-8")
     assert "same answers as scikit-learn on 512 images" in log
@@ -52,11 +52,13 @@ def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Dataset) -> N
     score = run.classifier().metadata.score
     assert score is not None
     assert score.accuracy == run.accuracy
-    training = run.report["training"]
-    assert training["fitted_to"] == len(digits.split.train)
-    assert training["parameters"] > 1_000
-    assert (training["epochs"], training["unit"]) == (25, "trees")
-    assert run.report["file"]["difference"] <= 1e-4
+    training = run.report.training
+    assert training.fitted_to == len(digits.split.train)
+    assert training.parameters is not None
+    assert training.parameters > 1_000
+    assert (training.epochs, training.unit) == (25, "trees")
+    assert run.report.file.difference is not None
+    assert run.report.file.difference <= 1e-4
 
 
 def test_a_temperature_is_fitted_as_for_a_network(run: opsin.Run, digits: Dataset) -> None:
@@ -116,13 +118,13 @@ def test_a_request_that_cannot_work_makes_no_directory(
 @pytest.mark.usefixtures("undrawn")
 def test_fewer_images_and_pixels_are_told(tmp_path: Path, digits: Dataset) -> None:
     run = opsin.train(digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True)
-    reasons = run.report["reasons"]
+    reasons = run.report.reasons
     assert "of 1,448 training images" in reasons["Images"]
     assert "8×8 averaged down to 4×4" in reasons["Pixels"]
-    assert abs(run.report["training"]["fitted_to"] - 200) <= 10
+    assert run.report.training.fitted_to == pytest.approx(200, abs=10)
     (event,) = run.history
-    assert event["best"]
-    assert event["val_accuracy"] == run.report["figures"]["val"]["accuracy"]
+    assert event.best
+    assert event.val_accuracy == run.report.figures["val"].accuracy
 
 
 def test_a_file_that_differs_is_never_written(

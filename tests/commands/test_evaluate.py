@@ -103,7 +103,7 @@ def test_renamed_and_reordered_files_change_nothing(tmp_path: Path) -> None:
     for file in folder.rglob("*.png"):
         file.rename(file.with_name(f"x{99 - int(file.stem)}.png"))
     figures = opsin.evaluate(made.path, folder)
-    assert (figures["part"], figures["images"]) == ("own-test", made.figures["images"])
+    assert (figures["part"], figures["images"]) == ("own-test", made.figures.images)
     assert figures["accuracy"] == made.accuracy
     opsin.write_report(made.path)
     after = made.directory.page.read_text(encoding="utf-8")
@@ -222,23 +222,25 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     cli: Cli, digits: Dataset, tmp_path: Path
 ) -> None:
     before = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
-    assert before.figures["corrected"] is None
+    assert before.figures.corrected is None
     wrong = corrections_of_mistakes(before, digits, tmp_path / "labels.csv")
     assert wrong
     said = cli("train", "digits", "--model", "logistic", "--labels", "labels.csv", "--name", "B")
     assert said.returncode == 0, said.stderr
     (after,) = [each for each in opsin.list_runs(tmp_path / "runs") if each.path != before.path]
-    corrected = after.figures["corrected"]
+    corrected = after.figures.corrected
+    assert corrected is not None
     count = len(digits.split.test)
-    assert (corrected["labels"], corrected["images"], corrected["left_out"]) == (wrong, count, 0)
-    assert after.accuracy > corrected["earlier"]["accuracy"]
+    assert (corrected.labels, corrected.images, corrected.left_out) == (wrong, count, 0)
+    assert after.accuracy > corrected.earlier.accuracy
     words = f"{wrong} of {count} test labels corrected; with the earlier labels "
-    words += f"{corrected['earlier']['accuracy']:.4f} ±"
+    words += f"{corrected.earlier.accuracy:.4f} ±"
     assert words in " ".join(said.stderr.split())
     assert words in after.directory.page.read_text(encoding="utf-8")
     assert words in after.directory.card.read_text(encoding="utf-8")
     assert words in " ".join(cli("runs").stdout.split())
-    assert after.row()["corrected"]["labels"] == wrong
+    assert after.row()["corrected"] == corrected.to_json()
+    assert corrected.labels == wrong
     assert read_row(after.path, stamp_of(after.path)).corrections.startswith(words)
     # By hand, of a run from before these were kept: what they were, its source tells.
     kept = after.directory.load_arrays(after.directory.predictions)
@@ -246,7 +248,7 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
         after.directory.predictions, **{k: v for k, v in kept.items() if "source" not in k}
     )
     opsin.write_report(after.path, deep=False)
-    assert after.figures["corrected"] == corrected
+    assert after.figures.corrected == corrected
     figures = opsin.evaluate(before.path, "digits", labels=tmp_path / "labels.csv")
     assert figures["corrected"]["labels"]
     assert figures["accuracy"] > figures["corrected"]["earlier"]["accuracy"]
@@ -260,5 +262,6 @@ def test_images_left_out_are_told(digits: Dataset, tmp_path: Path) -> None:
     made = opsin.train(
         "digits", model="logistic", labels=tmp_path / "labels.csv", runs=tmp_path, quiet=True
     )
-    assert (made.figures["corrected"]["labels"], made.figures["corrected"]["left_out"]) == (0, 5)
+    assert made.figures.corrected is not None
+    assert (made.figures.corrected.labels, made.figures.corrected.left_out) == (0, 5)
     assert "5 images of the collection left out" in made.directory.card.read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 
 import opsin
 from opsin.commands.test_set_usage import count_looks, key_of
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.evaluation.out_of_distribution import strange_images
 from opsin.runtime.classifier import NONE_OF_THESE
 from tests.conftest import Cli, only_json
@@ -21,14 +22,17 @@ def test_what_the_report_says_is_in_the_file(run: opsin.Run) -> None:
     metadata, report = run.classifier().metadata, run.report
     assert metadata.calibration is not None
     assert metadata.reject is not None
-    assert report["calibration"]["temperature"] == metadata.calibration.temperature
-    assert report["reject"]["max_ood_score"] == metadata.reject.max_ood_score
+    assert report.calibration is not None
+    assert report.calibration.temperature == metadata.calibration.temperature
+    assert report.reject is not None
+    assert report.reject.max_ood_score == metadata.reject.max_ood_score
     before, after = metadata.calibration.log_loss
     assert after <= before
-    assert metadata.calibration.images == report["figures"]["val"]["images"]
-    assert report["figures"]["val"]["log_loss"] == pytest.approx(after, rel=1e-3)
-    uncalibrated = report["figures"]["val"]["uncalibrated"]
-    assert uncalibrated["log_loss"] == pytest.approx(before, rel=1e-3)
+    figures = report.figures["val"]
+    assert metadata.calibration.images == figures.images
+    assert figures.log_loss == pytest.approx(after, rel=1e-3)
+    assert figures.uncalibrated is not None
+    assert figures.uncalibrated.log_loss == pytest.approx(before, rel=1e-3)
 
 
 def test_strange_images_are_refused_and_known_ones_seldom(run: opsin.Run) -> None:
@@ -36,9 +40,10 @@ def test_strange_images_are_refused_and_known_ones_seldom(run: opsin.Run) -> Non
     answers = list(classifier.iter_answers(strange_images(8, 8, 1, count=64)["noise"]))
     refused = np.concatenate([part.rejected(classifier.metadata.reject) for part in answers])
     assert refused.mean() > 0.5
-    assert run.figures["refused"]["share"] < 0.1
+    assert run.figures.refused is not None
+    assert run.figures.refused.share < 0.1
     kept = run.directory.load_arrays(run.directory.predictions)
-    assert len(kept["test_ood_score"]) == run.figures["images"]
+    assert len(kept["test_ood_score"]) == run.figures.images
 
 
 def test_none_of_these_is_an_answer_at_every_door(run: opsin.Run, cli: Cli, tmp_path: Path) -> None:
@@ -63,8 +68,9 @@ def test_looks_are_counted_by_the_images(tmp_path: Path) -> None:
     first = opsin.train("digits", **options)
     second = opsin.train("digits", seed=1, **options)
     other = opsin.train("digits", split_seed=5, **options)
-    assert [run.report["looks"] for run in (first, second, other)] == [1, 2, 1]
-    key = first.directory.read_content(first.directory.dataset)["test_set"]
+    assert [run.report.looks for run in (first, second, other)] == [1, 2, 1]
+    key = first.directory.read(DatasetRecord).test_set
+    assert key is not None
     kept = first.directory.load_arrays(first.directory.split)
     assert key == key_of(kept["digests"], kept["test"])
     assert count_looks(first.directory, key) == 2
@@ -79,6 +85,6 @@ def test_an_evaluation_on_test_images_is_a_look(tmp_path: Path) -> None:
              test_images=images[60:], test_labels=labels[60:])  # fmt: skip
     run = opsin.train(tmp_path / "noise.npz", model="mlp", epochs=1, runs=tmp_path / "runs",
                       quiet=True)  # fmt: skip
-    assert run.report["looks"] == 1
+    assert run.report.looks == 1
     for looks in (2, 3):
         assert opsin.evaluate(run.path, tmp_path / "noise.npz")["looks"] == looks

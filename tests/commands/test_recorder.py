@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from opsin.commands import recorder as module
 from opsin.commands.recorder import recorded
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.events import Watcher
 from tests.made_epochs import made_epoch
 
@@ -69,7 +70,7 @@ def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDire
     directory.set_status("running")
     (directory.path / ".status.json.next").mkdir()
     directory.show_progress(doing="1/1", done=1, total=2, unit="images")
-    assert directory.read_content(directory.status)["state"] == "running"
+    assert directory.read(RunStatus).state == "running"
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -112,7 +113,7 @@ def test_each_epoch_of_a_training_has_its_confusions(tmp_path: Path) -> None:
     for each, event in zip(matrices, run.history, strict=True):
         counts = np.array(each.confusion)
         assert counts.shape == (10, 10)
-        assert counts.sum() == run.report["figures"]["val"]["images"]
-        assert np.trace(counts) / counts.sum() == pytest.approx(event["val_accuracy"])
-        labels = [entry["count"] for entry in run.report["figures"]["val"]["classes"]]
+        assert counts.sum() == run.report.figures["val"].images
+        assert np.trace(counts) / counts.sum() == pytest.approx(event.val_accuracy)
+        labels = [entry.count for entry in run.report.figures["val"].classes]
         assert counts.sum(axis=1).tolist() == labels

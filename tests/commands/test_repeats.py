@@ -90,7 +90,7 @@ def test_a_repeat_is_what_a_single_run_with_its_seed_is(
 ) -> None:
     alone = opsin.train("digits", model="mlp", hidden=[16], epochs=2, seed=5, runs=tmp_path,
                         quiet=True)  # fmt: skip
-    assert alone.report["figures"] == repeats.runs[1].report["figures"]
+    assert alone.report.figures == repeats.runs[1].report.figures
     assert alone.recipe == repeats.runs[1].recipe
 
 
@@ -98,7 +98,7 @@ def test_a_repeat_is_what_a_single_run_with_its_seed_is(
 def test_mean_and_deviation_are_those_of_the_runs(repeats: opsin.Repeats) -> None:
     summary = repeats.summary
     accuracies = [run.accuracy for run in repeats.runs]
-    losses = [run.figures["log_loss"] for run in repeats.runs]
+    losses = [run.figures.log_loss or 0 for run in repeats.runs]
     assert repeats.accuracy == pytest.approx(np.mean(accuracies))
     assert repeats.deviation == pytest.approx(np.std(accuracies, ddof=1))
     assert len(set(accuracies)) == 2
@@ -189,7 +189,7 @@ def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: 
     assert folds.file.name[11:] == "cut-folds.json"
     alone = opsin.train("digits", model="mlp", epochs=2, fold="2/3", runs=tmp_path, quiet=True)
     assert alone.recipe == folds.runs[1].recipe
-    assert alone.report["figures"] == folds.runs[1].report["figures"]
+    assert alone.report.figures == folds.runs[1].report.figures
 
 
 @pytest.mark.torch
@@ -199,7 +199,7 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
     whole, last = repeats.runs
     shutil.copytree(last.path, tmp_path / "last")
     stopped = opsin.Run(tmp_path / "last")
-    report = stopped.report
+    report = json.loads(stopped.directory.report.read_text(encoding="utf-8"))
     report["training"]["stopped"] = True
     write_json(stopped.directory.report, report)
     summary = summarise([whole, stopped], kind="repeats", asked=2)
@@ -225,7 +225,7 @@ def test_a_run_whose_loss_ran_away_is_told_and_counts(
     assert not repeats.diverged
     shutil.copytree(last.path, tmp_path / "last")
     diverged = opsin.Run(tmp_path / "last")
-    report = diverged.report
+    report = json.loads(diverged.directory.report.read_text(encoding="utf-8"))
     report["training"]["diverged"] = "the loss is no number"
     write_json(diverged.directory.report, report)
     runs = (whole, diverged)

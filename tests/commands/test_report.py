@@ -14,6 +14,7 @@ import opsin
 from opsin.commands.find_failures import look_deeper
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
@@ -76,15 +77,17 @@ def test_renamed_files_keep_their_rows(tmp_path: Path, digits: Dataset, nearest_
     data, right, wrong = with_a_copy(digits, tmp_path / "digits")
     run = run_that_doubts(tmp_path / "runs", data, right, nearest_mean)
     opsin.write_report(run.path, deep=False)
-    before = run.read_content(run.report)["failures"]
+    before = run.read(Report).failures
     for file in (tmp_path / "digits").rglob("*.png"):
         file.rename(file.with_name(f"{file.stem[::-1]}x.png"))
     fix = tmp_path / "labels.csv"
     opsin.write_report(run.path, deep=False, fix=fix)
-    after = run.read_content(run.report)["failures"]
-    assert [each["row"] for each in after["suspects"]] == [data.names.index(wrong)]
-    assert [{**each, "name": ""} for each in after["suspects"]] == [
-        {**each, "name": ""} for each in before["suspects"]
+    after = run.read(Report).failures
+    assert before is not None
+    assert after is not None
+    assert [each.row for each in after.suspects] == [data.names.index(wrong)]
+    assert [each.model_copy(update={"name": ""}) for each in after.suspects] == [
+        each.model_copy(update={"name": ""}) for each in before.suspects
     ]
     assert opsin.load(tmp_path / "digits", labels=fix).fingerprint == data.fingerprint
 
@@ -132,11 +135,13 @@ def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
     assert note.startswith(
         f"{fix} was not written. The classifier is too weak to tell: it is right"
     )
-    failures = run.read_content(run.report)["failures"]
-    assert (failures["suspects"], failures["suspected"]) == ([], 0)
-    assert failures["labels"]["too_weak"] in note
-    assert failures["slices"]["too_weak"]
-    assert failures["slices"]["weakest"] == []
+    failures = run.read(Report).failures
+    assert failures is not None
+    assert (failures.suspects, failures.suspected) == ([], 0)
+    assert failures.labels is not None
+    assert failures.labels.too_weak in note
+    assert failures.slices.too_weak
+    assert failures.slices.weakest == []
 
 
 def test_suspects_come_with_what_to_expect_of_them(
@@ -145,13 +150,16 @@ def test_suspects_come_with_what_to_expect_of_them(
     answers = answers_right(digits, 0.97)
     run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
     opsin.write_report(run.path, deep=False)
-    failures = run.read_content(run.report)["failures"]
-    assert failures["suspected"] > 0
-    assert failures["labels"]["too_weak"] == ""
-    expected = failures["labels"]["expected"]
-    assert expected["flipped"] == round(0.05 * len(answers["val"]))
-    assert 0.5 <= expected["precision"] <= 1
-    assert f"{expected['flipped']} labels flipped at random" in expected["words"]
+    failures = run.read(Report).failures
+    assert failures is not None
+    assert failures.suspected > 0
+    assert failures.labels is not None
+    assert failures.labels.too_weak == ""
+    expected = failures.labels.expected
+    assert expected is not None
+    assert expected.flipped == round(0.05 * len(answers["val"]))
+    assert 0.5 <= expected.precision <= 1
+    assert f"{expected.flipped} labels flipped at random" in expected.words
 
 
 def test_a_classifier_by_chance_says_nothing_of_strangers(

@@ -41,10 +41,10 @@ def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
     assert again.path == stopped.path
     assert again.directory.state()[0] == "done"
     assert again.directory.classifier.read_bytes() == whole.directory.classifier.read_bytes()
-    assert [e["val_loss"] for e in again.history] == [e["val_loss"] for e in whole.history]
+    assert [e.val_loss for e in again.history] == [e.val_loss for e in whole.history]
     assert again.figures == whole.figures
-    assert again.report["training"] == whole.report["training"]
-    assert again.report["seconds"]["train"] >= sum(e["seconds"] for e in again.history[1:])
+    assert again.report.training == whole.report.training
+    assert again.report.seconds["train"] >= sum(e.seconds for e in again.history[1:])
 
 
 @undrawn
@@ -53,8 +53,8 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
     kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
     longer = opsin.resume(first, epochs=4, optimizer="sgd", rate=0.01, quiet=True)
     assert longer.path != first.path
-    assert longer.recipe.parent == first.path.name == longer.report["parent"]
-    assert [epoch["epoch"] for epoch in longer.history] == [3, 4]
+    assert longer.recipe.parent == first.path.name == longer.report.parent
+    assert [epoch.epoch for epoch in longer.history] == [3, 4]
     assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
     with pytest.raises(RecipeError, match="more than the 2 epochs"):
         opsin.resume(first, epochs=2, quiet=True)
@@ -92,7 +92,7 @@ def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run, tmp_path: P
     notes = Notes()
     again = opsin.resume(stopped, watcher=notes)
     assert any("begins again" in note for note in notes.notes)
-    assert [epoch["epoch"] for epoch in again.history] == [1, 2, 3]
+    assert [epoch.epoch for epoch in again.history] == [1, 2, 3]
     shutil.rmtree(stopped.directory.checkpoints)
     with pytest.raises(RunError, match="a run with a checkpoint"):
         opsin.resume(stopped, epochs=9, quiet=True)
@@ -111,9 +111,9 @@ def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None
     run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", rate=100.0,
                       weight_decay=10.0, schedule="constant", runs=tmp_path,
                       quiet=True)  # fmt: skip
-    assert "the loss became" in run.report["training"]["diverged"]
+    assert "the loss became" in str(run.report.training.diverged)
     state, cause = run.directory.state()
-    assert (state, cause) == ("stopped", run.report["training"]["diverged"])
+    assert (state, cause) == ("stopped", run.report.training.diverged)
     assert run.classifier().predict(np.zeros((8, 8, 1), np.uint8)).label
     assert run.directory.page.is_file()
 
@@ -161,9 +161,9 @@ def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None
 def test_a_child_starts_at_the_rate_that_it_was_given(tmp_path: Path) -> None:
     first = opsin.train("digits", model="mlp", epochs=3, optimizer="sgd", rate=3.0, batch_size=32,
                         schedule="constant", runs=tmp_path, quiet=True)  # fmt: skip
-    assert first.report["training"]["stepped_back"]
+    assert first.report.training.stepped_back
     child = opsin.resume(first, epochs=4, rate=0.05, quiet=True)
-    assert [epoch["rate"] for epoch in child.history] == [0.05]
+    assert [epoch.rate for epoch in child.history] == [0.05]
     other = opsin.resume(first, epochs=4, optimizer="adam", quiet=True)
     assert isinstance(other.recipe, opsin.Recipe)
     assert other.recipe.training.rate == resolve(DataRecipe.of("x"), model="mlp").training.rate
@@ -176,11 +176,11 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     run = opsin.train(
         data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3, training=True)
     )
-    reasons = run.report["reasons"]
+    reasons = run.report.reasons
     assert "resnet 4" in reasons["Auto"]
     assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]
     again = opsin.resume(run, data, quiet=True)
-    assert again.report["reasons"] == reasons
+    assert again.report.reasons == reasons
     assert reasons["Balance"] in again.directory.page.read_text(encoding="utf-8")
 
 
@@ -209,7 +209,7 @@ def test_five_runs_are_one(tmp_path: Path) -> None:
         for _ in range(5)
     ]
     assert len({run.directory.classifier.read_bytes() for run in runs}) == 1
-    assert len({json.dumps(run.report["figures"]) for run in runs}) == 1
+    assert len({json.dumps(run.report.to_json()["figures"]) for run in runs}) == 1
     splits = [run.directory.load_arrays(run.directory.split) for run in runs]
     for split in splits[1:]:
         assert all(np.array_equal(split[part], splits[0][part]) for part in split)

@@ -14,6 +14,7 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import MissingExtraError, ParityError, RecipeError, SourceError, StorageError
 from tests.conftest import Notes, write_shapes
 
@@ -57,7 +58,8 @@ def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Any) -> None:
     score = run.classifier().metadata.score
     assert score is not None
     assert (score.split, score.accuracy) == ("test", run.accuracy)
-    assert run.report["file"]["difference"] <= 1e-4
+    assert run.report.file.difference is not None
+    assert run.report.file.difference <= 1e-4
 
 
 def test_the_split_that_was_used_is_kept(run: opsin.Run, digits: Any) -> None:
@@ -84,10 +86,10 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
         runs.append(opsin.train(data, model="mlp", epochs=12, runs=tmp_path, quiet=True))
     one, two = runs
     assert weights_of(one) == weights_of(two)
-    assert one.report["training"]["best_epoch"] == two.report["training"]["best_epoch"]
-    assert one.report["figures"]["val"] == two.report["figures"]["val"]
-    for what in ("calibration", "reject"):
-        assert one.report[what] == two.report[what] is not None
+    assert one.report.training.best_epoch == two.report.training.best_epoch
+    assert one.report.figures["val"] == two.report.figures["val"]
+    assert one.report.calibration == two.report.calibration is not None
+    assert one.report.reject == two.report.reject is not None
     assert np.array_equal(ood_score_of(one, images[:9]), ood_score_of(two, images[:9]))
     assert one.accuracy > 0.9
     assert two.accuracy < 0.8
@@ -98,7 +100,7 @@ def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
             for _ in range(2)]  # fmt: skip
     assert weights_of(made[0]) == weights_of(made[1])
-    reports = [json.dumps(run.report["figures"]) for run in made]
+    reports = [json.dumps(run.report.to_json()["figures"]) for run in made]
     assert reports[0] == reports[1]
     other = opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path,
                         quiet=True)  # fmt: skip
@@ -120,8 +122,8 @@ def test_without_test_data_the_verdict_is_called_optimistic(
     tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = opsin.train(shapes, model="mlp", epochs=1, test_fraction=0.0, runs=tmp_path)
-    assert run.report["split"] == "val"
-    assert set(run.report["figures"]) == {"val"}
+    assert run.report.split == "val"
+    assert set(run.report.figures) == {"val"}
     assert "optimistic" in run.directory.page.read_text(encoding="utf-8")
     assert "optimistic" in capsys.readouterr().err
     assert run.row()["split"] == "val"
@@ -131,7 +133,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> No
     run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
                       watcher=Notes(interrupt_at=30))  # fmt: skip
     assert run.directory.state() == ("stopped", None)
-    assert run.report["training"]["stopped"]
+    assert run.report.training.stopped
     assert run.accuracy > 0.5
     assert run.classifier().predict(digits.images[0]).label in digits.classes
     assert "Training was stopped in epoch" in run.directory.page.read_text(encoding="utf-8")
@@ -243,8 +245,8 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     )
     assert any("every test image (6) has an exact copy" in note for note in notes.notes)
     assert run.directory.state()[0] == "done"
-    assert run.report["split"] == "val"
-    assert "test" not in run.report["figures"]
+    assert run.report.split == "val"
+    assert "test" not in run.report.figures
     page = run.directory.page.read_text(encoding="utf-8")
     assert "every test image (6) has an exact copy" in page
     assert "optimistic" in page
@@ -260,9 +262,9 @@ def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> N
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels + np.uint8(brighter)).save(folder / f"{number}.png")
     run = opsin.train(tmp_path / "both", model="logistic", runs=tmp_path / "runs", quiet=True)
-    assert run.report["leaks"] == {"exact": 0, "near": 4, "all_copied": False}
-    assert run.report["split"] == "test"
-    assert run.figures["without_leaks"] is None
+    assert run.report.leaks == Leaks(exact=0, near=4, all_copied=False)
+    assert run.report.split == "test"
+    assert run.figures.without_leaks is None
     assert run.directory.page.is_file()
 
 
@@ -294,7 +296,7 @@ def test_a_failing_page_costs_the_page(tmp_path: Path, monkeypatch: pytest.Monke
     assert run.directory.state() == ("done", None)
     assert any("the report's page could not be made" in note for note in notes.notes)
     assert not run.directory.page.exists()
-    assert run.accuracy == run.report["figures"]["test"]["accuracy"]
+    assert run.accuracy == run.report.figures["test"].accuracy
     # Asked for by itself, a page that cannot be made is an error.
     with pytest.raises(ZeroDivisionError):
         opsin.write_report(run, deep=False)

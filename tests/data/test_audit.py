@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_unreadable_files_and_doubtful_classes_are_found(tmp_path: Path) -> None
     assert finding(found, "small-classes")[0] == 1
     assert finding(found, "unbalanced")[0] == 1
     assert finding(found, "spelled-twice")[0] == 1
-    plain = {each["kind"]: each for each in found.to_json()}
+    plain = {each["kind"]: each for each in json.loads(json.dumps(found.to_json()))}
     assert plain["unreadable"]["cases"][0]["note"].startswith("disc/broken.png: ")
     assert plain["spelled-twice"]["cases"][0]["note"] == "'disc' and 'Discs'"
     assert [p["label"] for p in plain["spelled-twice"]["cases"][0]["images"]] == ["disc", "Discs"]

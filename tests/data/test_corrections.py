@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.errors import SourceError
 from opsin.core.events import Watcher
 from opsin.data.cache import Decoded, short_digest
@@ -338,9 +339,10 @@ def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
                       watcher=facts)  # fmt: skip
     assert facts.facts["Labels"] == f"{path}: 1 relabelled, 1 left out"
-    about = run.directory.read_content(run.directory.dataset)
-    assert about["corrections"]["relabelled"] == 1
-    assert about["location"]["labels"] == str(path)
+    about = run.directory.read(DatasetRecord)
+    assert about.corrections is not None
+    assert about.corrections.relabelled == 1
+    assert about.location.labels == str(path)
     # Whatever becomes of the file, and of the images that it names.
     path.write_text("name,label\ndisc/1.png,square\n", encoding="utf-8")
     moved = run.path.rename(tmp_path / "runs" / "moved")
@@ -360,8 +362,8 @@ def test_a_run_is_resumed_with_its_corrections(shapes: Path, tmp_path: Path) -> 
                       quiet=True)  # fmt: skip
     path.unlink()
     longer = opsin.resume(run, epochs=2, quiet=True)
-    then, now = (each.directory.read_content(each.directory.dataset) for each in (run, longer))
-    assert now["fingerprint"] == then["fingerprint"]
+    then, now = (each.directory.read(DatasetRecord) for each in (run, longer))
+    assert now.fingerprint == then.fingerprint
     assert longer.directory.corrections.read_text() == run.directory.corrections.read_text()
 
 

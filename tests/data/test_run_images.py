@@ -58,8 +58,8 @@ def test_a_report_drawn_anew_is_of_the_parts_of_the_run(
     before = run.report
     request.getfixturevalue("another_rule")
     write_report(run, deep=False)
-    assert run.report["figures"] == before["figures"]
-    assert run.report["failures"] == before["failures"]
+    assert run.report.figures == before.figures
+    assert run.report.failures == before.failures
 
 
 def doubles() -> Dataset:

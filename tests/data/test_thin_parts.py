@@ -76,5 +76,5 @@ def test_classes_that_the_figure_says_nothing_of_are_named() -> None:
 def test_it_stands_in_the_report(tmp_path: Path) -> None:
     data = groups_of([50, 50])
     run = opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
-    assert run.report["rests_on"] == thin_parts(data)
-    assert run.report["rests_on"]
+    assert run.report.rests_on == thin_parts(data)
+    assert run.report.rests_on

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
+from opsin.core.artifacts.run_report import RobustnessFigures
 from opsin.evaluation.robustness import (
     DISTURBANCES,
     disturbed_examples,
@@ -81,23 +82,23 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
         scores: NDArray[Any] = -((flat[:, None] - means) ** 2).sum(axis=2)
         return scores.astype(np.float32)
 
-    found = robustness(answer, digits.images, digits.labels, rows, most=80).to_json()
-    json.dumps(found)
-    assert [kind["name"] for kind in found["kinds"]] == NAMES
-    assert (found["images"], found["of"], len(asked)) == (80, len(rows), 19)
+    found = robustness(answer, digits.images, digits.labels, rows, most=80)
+    json.dumps(found.to_json())
+    assert [kind.name for kind in found.kinds] == NAMES
+    assert (found.images, found.of, len(asked)) == (80, len(rows), 19)
     # The first images asked about are whole, and some of the rows.
     places = [int(np.flatnonzero((digits.images[rows] == each).all(axis=(1, 2, 3)))[0])
               for each in asked[0]]  # fmt: skip
     labels = digits.labels[rows][places]
     before = answer(asked[0]).argmax(axis=1) == labels
-    assert found["accuracy"] == before.mean()
-    for number, level in enumerate(level for kind in found["kinds"] for level in kind["levels"]):
+    assert found.accuracy == before.mean()
+    for number, level in enumerate(level for kind in found.kinds for level in kind.levels):
         after = answer(asked[1 + number]).argmax(axis=1) == labels
-        assert level["accuracy"] == after.mean()
-        assert level["low"] <= level["accuracy"] <= level["high"]
-        assert level["lost"] == (before & ~after).sum()
-        assert level["change"] == pytest.approx(after.mean() - before.mean())
-        assert level["change_low"] <= level["change"] <= level["change_high"]
+        assert level.accuracy == after.mean()
+        assert level.low <= level.accuracy <= level.high
+        assert level.lost == (before & ~after).sum()
+        assert level.change == pytest.approx(after.mean() - before.mean())
+        assert level.change_low <= level.change <= level.change_high
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
@@ -108,8 +109,8 @@ def test_the_seed_decides_and_nothing_else() -> None:
         light = pixels.mean(axis=(1, 2, 3)) / 255
         return np.stack([light, 0.62 - light], axis=1).astype(np.float32)
 
-    def found(seed: int) -> dict[str, Any]:
-        return robustness(answer, images, labels, np.arange(30), seed=seed, most=20).to_json()
+    def found(seed: int) -> RobustnessFigures:
+        return robustness(answer, images, labels, np.arange(30), seed=seed, most=20)
 
     assert found(0) == found(0)
     assert found(0) != found(1)

@@ -13,12 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import opsin
+from opsin.core.artifacts.run_report import Slice, Slices
 from opsin.evaluation.intervals import wilson
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 
 
-def slices_of(found: dict[str, Any], trait: str) -> list[dict[str, Any]]:
-    return next(each["slices"] for each in found["traits"] if each["name"] == trait)
+def slices_of(found: Slices, trait: str) -> list[Slice]:
+    return next(each.slices for each in found.traits if each.name == trait)
+
+
+def ends(slice_: Slice) -> tuple[float, float]:
+    assert slice_.start is not None
+    assert slice_.to is not None
+    return slice_.start, slice_.to
 
 
 @given(
@@ -31,28 +38,29 @@ def test_every_image_with_a_value_is_in_one_slice(
     values: np.ndarray[Any, np.dtype[np.float64]], seed: int
 ) -> None:
     right = np.random.default_rng(seed).random(len(values)) < 0.8
-    found = slice_accuracy(right, {"x": values}).to_json()
-    json.dumps(found)
+    found = slice_accuracy(right, {"x": values})
+    json.dumps(found.to_json())
     if len(set(values[~np.isnan(values)])) < 2:
-        assert found["traits"] == []
+        assert found.traits == []
         return
-    slices = slices_of(found, "x") if found["traits"] else []
+    slices = slices_of(found, "x") if found.traits else []
     for one, other in itertools.pairwise(slices):
-        assert one["from"] <= one["to"] < other["from"]
+        assert ends(one)[0] <= ends(one)[1] < ends(other)[0]
     for each in slices:
-        inside = (values >= each["from"]) & (values <= each["to"])
-        assert each["images"] == inside.sum()
-        assert each["right"] == (inside & right).sum()
-        assert (each["low"], each["high"]) == wilson(each["right"], each["images"])
+        start, to = ends(each)
+        inside = (values >= start) & (values <= to)
+        assert each.images == inside.sum()
+        assert each.right == (inside & right).sum()
+        assert (each.low, each.high) == wilson(each.right, each.images)
     if slices:
-        assert sum(each["images"] for each in slices) == np.sum(~np.isnan(values))
+        assert sum(each.images for each in slices) == np.sum(~np.isnan(values))
 
 
 def test_slices_are_of_equal_size_where_values_differ() -> None:
     random = np.random.default_rng(0)
-    found = slice_accuracy(np.ones(1000, bool), {"x": random.normal(size=1000)}).to_json()
-    assert [each["images"] for each in slices_of(found, "x")] == [200] * 5
-    assert found["judged"] == 5
+    found = slice_accuracy(np.ones(1000, bool), {"x": random.normal(size=1000)})
+    assert [each.images for each in slices_of(found, "x")] == [200] * 5
+    assert found.judged == 5
 
 
 def test_a_weak_slice_is_named_and_the_others_are_not() -> None:
@@ -60,29 +68,29 @@ def test_a_weak_slice_is_named_and_the_others_are_not() -> None:
     light = random.uniform(0, 255, 2000)
     right = random.random(2000) < np.where(light < 51, 0.7, 0.93)
     columns = {"place": [("lab", "street", "")[k % 3] for k in range(2000)]}
-    found = slice_accuracy(
-        right, {"brightness": light, "noise": random.random(2000)}, columns
-    ).to_json()
-    (worst,) = found["weakest"]
-    assert (worst["trait"], worst["weak"]) == ("brightness", True)
-    assert worst["from"] < 1
-    assert 45 < worst["to"] < 55
-    assert worst["high"] < found["accuracy"]
-    assert worst["p"] < 1e-6
-    assert found["judged"] == 12
-    assert [each["value"] for each in slices_of(found, "place")] == ["lab", "street"]
+    found = slice_accuracy(right, {"brightness": light, "noise": random.random(2000)}, columns)
+    (worst,) = found.weakest
+    assert (worst.trait, worst.weak) == ("brightness", True)
+    start, to = ends(worst)
+    assert start < 1
+    assert 45 < to < 55
+    assert worst.high < found.accuracy
+    assert worst.p is not None
+    assert worst.p < 1e-6
+    assert found.judged == 12
+    assert [each.value for each in slices_of(found, "place")] == ["lab", "street"]
 
 
 def test_few_images_are_shown_and_not_judged() -> None:
     right = np.ones(500, bool)
     right[:20] = False
     who = ["anna"] * 20 + ["ben"] * 480
-    found = slice_accuracy(right, {}, {"who": who}).to_json()
+    found = slice_accuracy(right, {}, {"who": who})
     (ben, anna) = slices_of(found, "who")
-    assert (ben["value"], anna["value"], anna["accuracy"]) == ("ben", "anna", 0.0)
-    assert (anna["p"], anna["weak"], found["judged"], found["weakest"]) == (None, False, 1, [])
-    named = slice_accuracy(right, {}, {"who": who}, least=20).to_json()
-    assert [each["value"] for each in named["weakest"]] == ["anna"]
+    assert (ben.value, anna.value, anna.accuracy) == ("ben", "anna", 0.0)
+    assert (anna.p, anna.weak, found.judged, found.weakest) == (None, False, 1, [])
+    named = slice_accuracy(right, {}, {"who": who}, least=20)
+    assert [each.value for each in named.weakest] == ["anna"]
 
 
 def test_what_classes_explain_is_told_apart_and_comes_last() -> None:
@@ -91,13 +99,13 @@ def test_what_classes_explain_is_told_apart_and_comes_last() -> None:
     dark, far = random.random(2000) < 0.3, labels == 1
     right = random.random(2000) < np.where(far, 0.75, 0.97) - np.where(dark, 0.15, 0)
     columns = {"far": [str(each) for each in far], "dark": [str(each) for each in dark]}
-    found = slice_accuracy(right, {}, columns, labels=labels).to_json()
-    assert [(each["name"], each["explained"]) for each in found["weakest"]] == [
+    found = slice_accuracy(right, {}, columns, labels=labels)
+    assert [(each.name, each.explained) for each in found.weakest] == [
         ("dark True", False), ("far True", True),
     ]  # fmt: skip
-    assert found["weakest"][0]["accuracy"] > found["weakest"][1]["accuracy"]
-    (far_slice,) = [each for each in slices_of(found, "far") if each["value"] == "True"]
-    assert far_slice["expected"] == pytest.approx(far_slice["accuracy"])
+    assert found.weakest[0].accuracy > found.weakest[1].accuracy
+    (far_slice,) = [each for each in slices_of(found, "far") if each.value == "True"]
+    assert far_slice.expected == pytest.approx(far_slice.accuracy)
 
 
 def test_without_a_difference_a_slice_is_named_in_at_most_one_of_twenty_reports() -> None:
@@ -115,8 +123,8 @@ def test_columns_of_numbers_are_cut_and_columns_of_names_left_out() -> None:
     right = np.ones(600, bool)
     ages = [str(age) for age in random.integers(1, 100, 600)]
     names = [f"file {k}" for k in range(600)]
-    found = slice_accuracy(right, {}, {"age": ages, "file": names, "same": ["x"] * 600}).to_json()
-    assert [each["name"] for each in found["traits"]] == ["age"]
+    found = slice_accuracy(right, {}, {"age": ages, "file": names, "same": ["x"] * 600})
+    assert [each.name for each in found.traits] == ["age"]
     assert len(slices_of(found, "age")) == 5
 
 

@@ -123,8 +123,9 @@ def test_each_head_answers_as_it_was_fitted(
     run = opsin.train(
         shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
     )
-    assert run.report["file"]["difference"] < 1e-4
-    assert run.report["reasons"]["Head"].startswith(
+    assert run.report.file.difference is not None
+    assert run.report.file.difference < 1e-4
+    assert run.report.reasons["Head"].startswith(
         {"logistic": "logistic", "svm": "support vector", "nearest-mean": "nearest"}[head]
     )
 

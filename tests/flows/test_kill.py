@@ -37,7 +37,7 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
     """Return what must be equal whether or not a run was killed on its way."""
     return (
         run.directory.classifier.read_bytes(),
-        [epoch["val_loss"] for epoch in run.history],
+        [epoch.val_loss for epoch in run.history],
         json.dumps(run.figures),
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import opsin
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from tests.conftest import Cli, only_json
 
 pytest.importorskip("selenium")
@@ -102,10 +103,12 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
 ) -> None:
     assert finished.directory.page.stat().st_size < 2_000_000
     report = finished.report
-    assert report["failures"]["suspected"] >= 1
-    assert len(report["deep"]["robustness"]["kinds"]) == 6
-    assert {each["name"] for each in report["deep"]["strangers"]} >= {"blank", "noise", "text"}
-    assert len(report["deep"]["map"]["points"]) == report["figures"]["test"]["images"]
+    assert report.failures is not None
+    assert report.failures.suspected >= 1
+    assert report.deep is not None
+    assert len(report.deep.robustness.kinds) == 6
+    assert {each.name for each in report.deep.strangers or ()} >= {"blank", "noise", "text"}
+    assert len(report.deep.map.points) == report.figures["test"].images
     assert finished.directory.card.read_text(encoding="utf-8").startswith("---\nlibrary_name:")
 
 
@@ -124,4 +127,6 @@ def test_corrections_written_by_a_report_are_taken_by_a_training(
     said = only_json(cli("train", source, "--labels", "labels.csv", "--model", "mlp", "--epochs",
                          "1", "--json", "--quiet"))  # fmt: skip
     again = opsin.Run(tmp_path / said["run"])
-    assert again.directory.read_content(again.directory.dataset)["corrections"]["left_out"] == 1
+    corrections = again.directory.read(DatasetRecord).corrections
+    assert corrections is not None
+    assert corrections.left_out == 1

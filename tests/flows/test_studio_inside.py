@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def running(
     for name, right in (("good", 0.8), ("better", 0.97)):
         answers = answers_right(digits, right)
         path = write_run(folder / "runs", name, digits, answers, classifier=nearest_mean)
-        report = RunDirectory(path).read_content(path / "report.json")
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
         layers = Classifier(path, threads=1).metadata.layers
         report["layers"] = [layer.model_dump(mode="json") for layer in layers]
         write_json(RunDirectory(path).report, report)

@@ -201,9 +201,9 @@ def test_json_is_plain_and_whole(tmp_path: Path) -> None:
     alone = ReferenceSet(
         known.images, known.labels * 0, known.names, known.train, known.val, "here"
     )
-    said = unit_gallery(classifier, network, alone, "add").to_json()
-    text = json.dumps(said, allow_nan=False)
-    assert json.loads(text) == said
+    found = unit_gallery(classifier, network, alone, "add").to_json()
+    said = json.loads(json.dumps(found, allow_nan=False))
+    assert said == found
     assert said["layer"] == "add"
     assert said["sees"] == [5, 5]
     assert [unit["unit"] for unit in said["units"]] == [0, 1, 2, 3]

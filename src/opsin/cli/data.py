@@ -19,6 +19,7 @@ from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import check_target, export_data
 from opsin.commands.variations import Variations, check_varying, draw_variations
 from opsin.core.events import Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.dataset import Dataset, load, look_at
@@ -197,7 +198,7 @@ class _Overview:
 
             self.page = write_audit(self.findings, page_in)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return what ``--json`` prints."""
         content = {**self.dataset.describe(), "figures": [str(path) for path in self.drawn]}
         if self.varied is not None:

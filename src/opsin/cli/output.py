@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from typing import Any
 
 from opsin.core.errors import OpsinError
+from opsin.core.stored_json import Json, JsonObject
 from opsin.report.terminal import COMMANDS, UNWRAPPED, PlainLines, printable
 
 #: Set once a verb has itself said that Ctrl-C ended it, and what it kept.
@@ -22,13 +22,13 @@ def console() -> PlainLines:
     )
 
 
-def print_json(content: dict[str, Any]) -> None:
+def print_json(content: JsonObject) -> None:
     """Print the one object that ``--json`` promises."""
     sys.stdout.buffer.write(encoded(content) + b"\n")
     sys.stdout.flush()
 
 
-def encoded(content: Any) -> bytes:
+def encoded(content: Json) -> bytes:
     """Return JSON as it is printed: letters as they are, what commands a terminal as escapes."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     text = COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from opsin.cli import options
 from opsin.cli.output import console, print_json
 from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import CorrectedLabels
+from opsin.core.artifacts.run_summary import RunSummary
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, file_size, with_interval
 from opsin.data.run_images import load_run_images
@@ -60,36 +60,40 @@ def runs(
     if run is not None:
         _keep(RunDirectory.open(run), name, note, data, quiet=as_json)
     chosen = list_runs(runs) if run is None else [Run(run)]
-    rows = [each.row() for each in chosen]
     if as_json:
-        print_json({"runs": rows})
+        print_json({"runs": [each.row() for each in chosen]})
         return
     screen = console()
-    if not rows:
+    if not chosen:
         screen.print(f"No runs in {runs} yet. Make one: opsin train fashion-mnist", markup=False)
         return
+    rows = [(each, each.summary()) for each in chosen]
+    screen.print(_table(rows))
+    for each, row in rows:
+        _tell(screen, each, row, note=run is not None)
+
+
+def _table(rows: list[tuple[Run, RunSummary]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading in ("Run", "State", "Source", "Model"):
         table.add_column(heading, overflow="fold")
     for heading in ("Accuracy", "On", "Time", "Size", "Date"):
         table.add_column(heading, justify="right")
-    for row in rows:
-        known = row["accuracy"] is not None
-        day = dt.datetime.fromtimestamp(row["started"] or 0, tz=dt.UTC).astimezone()
+    for run, row in rows:
+        day = dt.datetime.fromtimestamp(row.started or 0, tz=dt.UTC).astimezone()
+        source = None if row.state == "damaged" else run.source
         table.add_row(
-            _with_name(row),
-            row["state"],
-            escape(row["source"] or ""),
-            escape(row["model"] or ""),
-            with_interval(row["accuracy"], row["low"], row["high"]) if known else "",
-            escape(row["split"] or ""),
-            "" if row["seconds"] is None else clock(row["seconds"]),
-            "" if row["bytes"] is None else file_size(row["bytes"]),
+            _with_name(run, row),
+            row.state,
+            escape(source or ""),
+            escape(row.model or ""),
+            "" if row.accuracy is None else with_interval(row.accuracy, row.low, row.high),
+            escape(row.split or ""),
+            "" if row.seconds is None else clock(row.seconds),
+            "" if row.bytes is None else file_size(row.bytes),
             f"{day:%Y-%m-%d %H:%M}",
         )
-    screen.print(table)
-    for row in rows:
-        _tell(screen, row, note=run is not None)
+    return table
 
 
 def _keep(
@@ -102,19 +106,19 @@ def _keep(
         load_run_images(run, data, watcher=for_people(quiet=quiet))
 
 
-def _with_name(row: dict[str, Any]) -> str:
+def _with_name(run: Run, row: RunSummary) -> str:
     """Return the directory, below it the name that the user gave."""
-    name = escape(printable(row["name"] or ""))
-    return escape(row["run"]) + (f"\n[dim]{name}[/dim]" if name else "")
+    name = escape(printable(row.name))
+    return escape(str(run.path)) + (f"\n[dim]{name}[/dim]" if name else "")
 
 
-def _tell(screen: Console, row: dict[str, Any], *, note: bool) -> None:
+def _tell(screen: Console, run: Run, row: RunSummary, *, note: bool) -> None:
     """Say what else is to be known of a run, below the table."""
-    if row["corrected"]:
-        said = corrected_in_words(CorrectedLabels.model_validate(row["corrected"]), row["split"])
-        screen.print(f"{row['run']}: {said}", markup=False)
-    if note and row["note"]:
-        for line in row["note"].splitlines():
+    if row.corrected:
+        said = corrected_in_words(row.corrected, row.split)
+        screen.print(f"{run.path}: {said}", markup=False)
+    if note and row.note:
+        for line in row.note.splitlines():
             screen.print(printable(line), markup=False)
-    if row["cause"]:
-        screen.print(f"{row['run']}: {row['cause']}", style="red", markup=False)
+    if row.cause:
+        screen.print(f"{run.path}: {row.cause}", style="red", markup=False)

@@ -298,10 +298,11 @@ def _written(done: Benchmark, folder: Path) -> Benchmark:
 
     files = [folder / f"bench.{kind}" for kind in ("png", "svg", "json")]
     done = replace(done, files=tuple(files))
-    content = done.to_json()
     with styled():
-        figure = draw_rates(content["rates"], done.headline(), done.machine.line())
+        figure = draw_rates(
+            [rate.to_json() for rate in done.rates], done.headline(), done.machine.line()
+        )
         for file in files[:2]:
             save(figure, file)
-    write_json(files[2], content)
+    write_json(files[2], done.to_json())
     return done

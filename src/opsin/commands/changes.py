@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
@@ -16,6 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.csv_cells import Writer
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import digest_names
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.run_images import RunImage, pair_up, read_images, recipe_of_run
@@ -66,7 +67,7 @@ class Changes:
         """How many images move from which part to which, the most first."""
         return dict(Counter((pair.then.part, pair.now.part) for pair in self.moved).most_common())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return everything as ``--json`` prints it."""
 
         def shown(image: RunImage) -> dict[str, str]:

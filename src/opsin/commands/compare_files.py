@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from opsin.commands.paired_predictions import PREPARED, WORDS
 from opsin.commands.runs import Run
 from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
-from opsin.core.recipe import DataRecipe, as_recorded
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import digest_names
 from opsin.data.decode import read
@@ -125,10 +124,9 @@ def _pixels(
             continue
         try:
             # Not the whole recipe: a run of another version may know other networks.
-            asked = as_recorded(run.directory.read_content(run.directory.recipe)["data"])
-            recipe = DataRecipe.model_validate(asked).model_copy(update=location)
+            recipe = run.directory.read(RecordedRecipe).data.model_copy(update=location)
             decoded = read(recipe, watcher=watcher, for_training=False)
-        except (OpsinError, KeyError, ValidationError) as error:
+        except OpsinError as error:
             reason = reason or str(error)
             continue
         finally:

@@ -16,6 +16,7 @@ from opsin.core.artifacts.run_directory import refuse_swapped
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable
+from opsin.core.stored_json import JsonObject
 from opsin.data.images import ImageLike
 from opsin.runtime.classifier import Classifier, Prediction
 
@@ -76,7 +77,7 @@ class Insight:
     neighbours: list[Neighbour] = field(default_factory=list)
     saved: SavedLayers | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return all of it as plain data: figures, no images and no raw numbers."""
         said: dict[str, Any] = {"model": str(self.model)}
         if self.page is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from typing import Any
 
 import onnxruntime
 import psutil
@@ -13,6 +12,7 @@ import psutil
 from opsin._version import __version__
 from opsin.core.defaults import cores
 from opsin.core.operating_system import processor_name
+from opsin.core.stored_json import JsonObject
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Machine:
         """Tell whether others leave it less than half of its threads."""
         return self.load is not None and self.load > self.threads / 2
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         return {
             "cpu": self.cpu,

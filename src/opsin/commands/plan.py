@@ -23,6 +23,7 @@ from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.format import about, file_size, millions
 from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
+from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people
@@ -73,7 +74,7 @@ class Plan:
         """What the network computes for an image; ``None`` for a model without layers."""
         return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the plan as plain data."""
         return {
             "recipe": self.recipe.model_dump(mode="json"),

@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from opsin.commands.machine import Machine
 from opsin.core.format import clock, speed
+from opsin.core.stored_json import JsonObject
 
 Work = Literal["reading", "training", "prediction"]
 #: How a single image is asked for.
@@ -84,7 +85,7 @@ class ImageRate:
             f"{_duration(10_000 / self.median)} ({self.device})."
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         return {
             "work": self.work,
@@ -138,7 +139,7 @@ class Benchmark:
         own = [rate for rate in self.rates if rate.work == work]
         return [rate for rate in own if rate.name == own[-1].name]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         return {
             "machine": {**self.machine.to_json(), "line": self.machine.line()},

@@ -5,20 +5,22 @@ from __future__ import annotations
 import base64
 import html
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.core.arguments import checked
-from opsin.core.artifacts.artifact import LATEST, read_objects
+from opsin.core.artifacts.artifact import LATEST
+from opsin.core.artifacts.epoch import Epoch
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
-from opsin.core.artifacts.run_report import Report
-from opsin.core.artifacts.run_summary import summarise
+from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_summary import RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.recipe import Recipe, as_recorded
+from opsin.core.recipe import Recipe
+from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
 
 
@@ -51,12 +53,10 @@ class Run:
     @property
     def recipe(self) -> Recipe | ClassicalRecipe:
         """What was asked for, every default resolved."""
-        content = self.directory.read_content(self.directory.recipe)
-        content = {**content, "data": as_recorded(content.get("data"))}
-        model = content.get("model")
-        classical = isinstance(model, dict) and model.get("name") in FITTED
+        recorded = self.directory.read(RecordedRecipe)
+        kind = ClassicalRecipe if recorded.model.name in FITTED else Recipe
         try:
-            return (ClassicalRecipe if classical else Recipe).model_validate(content)
+            return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:
             raise RunError(
                 f"a recipe of Opsin in {self.directory.recipe}",
@@ -65,59 +65,71 @@ class Run:
             ) from error
 
     @property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[Epoch]:
         """The figures of each epoch."""
-        return read_objects(self.directory.history)
+        return self.directory.read_history()
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Report:
         """Every figure of the report.
 
         Raises:
             RunError: The run is not finished.
         """
-        return self.directory.read_content(self.directory.report)
+        return self.directory.read(Report)
 
     @property
-    def figures(self) -> dict[str, Any]:
+    def figures(self) -> PartFigures:
         """How good the file is: on the test set, or on validation data where there is none."""
-        return self.directory.read(Report).judged.to_json()
+        return self.report.judged
 
     @property
     def accuracy(self) -> float:
         """Share of right answers on the test set, or on validation data where there is none."""
-        return self.directory.read(Report).judged.accuracy
+        return self.figures.accuracy
 
     def classifier(self) -> Classifier:
         """Open the run's classifier.onnx."""
         return Classifier(self.path)
 
-    def row(self) -> dict[str, Any]:
-        """Return the run as a row of the table of runs; what is not known is ``None``.
+    def summary(self) -> RunSummary:
+        """Return what a table of runs says of it; what is not known is ``None``.
 
         A run whose files were damaged has the state ``damaged`` and its cause.
         """
         summary = summarise(self.directory)
+        if summary.started is None:
+            summary = replace(summary, started=_written(self.directory.recipe))
+        if summary.state != "damaged":
+            try:
+                _ = self.recipe
+            except OpsinError as error:
+                summary = replace(summary, state="damaged", cause=str(error))
+        return summary
+
+    @property
+    def source(self) -> str | None:
+        """All its sources in one line; ``None`` where its recipe is damaged."""
+        try:
+            return self.recipe.data.source
+        except OpsinError:
+            return None
+
+    def row(self) -> JsonObject:
+        """Return `summary` as ``opsin runs --json`` prints it."""
+        summary = self.summary()
         row = asdict(summary)
         del row["sources"]
         if summary.corrected:
             row["corrected"] = summary.corrected.to_json()
-        row |= {"run": str(self.path), "source": None}
-        if summary.started is None:
-            row["started"] = _written(self.directory.recipe)
-        if summary.state != "damaged":
-            try:
-                recipe = self.recipe
-                row |= {"source": recipe.data.source, "model": recipe.model.name}
-            except OpsinError as error:
-                row |= {"state": "damaged", "cause": str(error)}
-        return row
+        source = None if summary.state == "damaged" else self.source
+        return row | {"run": str(self.path), "source": source}
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def __repr__(self) -> str:
-        return f"<Run {self.path}: {self.row()['state']}>"
+        return f"<Run {self.path}: {self.summary().state}>"
 
     def _repr_html_(self) -> str:
         row = self.row()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.file_names import NamesInUse, legal_name
 from opsin.core.operating_system import sync
 from opsin.core.storage import check_writable, publish_directory, scratch_directory, storage_errors
+from opsin.core.stored_json import JsonObject
 from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import natural
@@ -65,7 +66,7 @@ class Exported:
         """The command that trains on it as it was here."""
         return shlex.join(["opsin", "train", str(self.path), *self.options])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return what ``--json`` prints."""
         return {"path": str(self.path), "images": self.images, "bytes": self.bytes}
 

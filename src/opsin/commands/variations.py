@@ -15,6 +15,7 @@ from opsin.core.defaults import AUGMENTATIONS
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import Augmentation, DataRecipe, TrainingRecipe
+from opsin.core.stored_json import JsonObject
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
 
@@ -41,7 +42,7 @@ class Variations:
     words: str
     image: Path
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return all of it as plain values."""
         parts = {"policy": self.policy, **self.parts}
         return {**parts, "words": self.words, "image": str(self.image)}

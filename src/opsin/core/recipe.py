@@ -341,18 +341,6 @@ class Recipe(RecipeModel):
         return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
 
-def as_recorded(data: Any) -> Any:
-    """Return the data part of a run's recipe, with what it meant where it lacks an option.
-
-    Tables might name images anywhere before there was ``outside``.
-
-    Example:
-        >>> as_recorded({"sources": ["labels.csv"]})
-        {'outside': True, 'sources': ['labels.csv']}
-    """
-    return {"outside": True, **data} if isinstance(data, dict) else data
-
-
 #: The options of `resolve` that belong to the model, and those that belong to the training.
 MODEL_OPTIONS = tuple(name for name in ModelRecipe.model_fields if name != "name")
 TRAINING_OPTIONS = tuple(TrainingRecipe.model_fields)

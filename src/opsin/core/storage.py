@@ -13,12 +13,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import filelock
 
 from opsin.core.errors import StorageError
 from opsin.core.operating_system import sync
+from opsin.core.stored_json import Json
 
 # Names of temporary files and folders. What bears one is swept away, so they are none that a user
 # would choose.
@@ -112,7 +113,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Json) -> None:
     """Write a whole JSON file, readable by people.
 
     Bytes of file names that are no Unicode (Python's lone surrogates) become JSON escapes, which

@@ -9,7 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import Any, BinaryIO, Final
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, Final, TypeAlias
+
+#: What JSON can say.
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+JsonObject: TypeAlias = "dict[str, Json]"
 
 #: Bytes of the longest file: a report on 1,500 classes, twice.
 MOST: Final = 64 << 20
@@ -17,7 +22,7 @@ MOST: Final = 64 << 20
 _MEMORY: Final = 448 << 20
 
 
-def read_json(file: BinaryIO) -> Any:
+def read_json(file: BinaryIO) -> Json:
     """Read a file of JSON.
 
     Args:
@@ -38,7 +43,7 @@ def read_json(file: BinaryIO) -> Any:
     return parse_json(_content(file))
 
 
-def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[dict[str, Any]]:
+def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[JsonObject]:
     """Read lines of JSON up to the first that is no object: a crash may have cut the last.
 
     Args:
@@ -56,7 +61,7 @@ def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[dict[str, Any
         ...     read_json_lines(file)
         [{'epoch': 1}]
     """
-    found: list[dict[str, Any]] = []
+    found: list[JsonObject] = []
     content = _content(file)
     _check_memory(content)
     for line in content.splitlines():
@@ -80,7 +85,7 @@ def _content(file: BinaryIO) -> bytes:
     raise ValueError(f"it is longer than {MOST >> 20} MB")
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes) -> Json:
     """Read JSON from its bytes.
 
     Raises:
@@ -103,11 +108,12 @@ def _check_memory(content: bytes) -> None:
         raise ValueError("it holds more than such a file does")
 
 
-def _loaded(text: str) -> Any:
+def _loaded(text: str) -> Json:
     try:
-        return json.loads(text, parse_constant=_no_number, parse_float=_number)
+        content: Json = json.loads(text, parse_constant=_no_number, parse_float=_number)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    return content
 
 
 def _no_number(text: str) -> float:

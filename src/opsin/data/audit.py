@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from opsin.core.arguments import checked
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
+from opsin.core.stored_json import JsonObject
 from opsin.data import quality
 from opsin.data.cache import as_keys
 from opsin.data.dataset import Dataset
@@ -74,7 +75,7 @@ class Audit:
         """Return the count of each kind of finding."""
         return {finding.kind: finding.count for finding in self.findings}
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[JsonObject]:
         """Return all findings as plain data, images by their names and rows."""
         names, labels = self.dataset.names, self.dataset.labels
         return [

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from opsin.core.artifacts.dataset_record import DatasetRecord
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.csv_cells import Reader
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
-from opsin.core.recipe import DataRecipe, as_recorded
+from opsin.core.recipe import DataRecipe
 from opsin.data.cache import Decoded, as_keys, digest_names, short_digest
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
 from opsin.data.image_subset import take
@@ -34,7 +35,7 @@ Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _One = TypeVar("_One")
 
-_LOCATION: Final = ("sources", "test", "labels")
+_LOCATION: Final = {"sources", "test", "labels"}
 
 
 def is_moved(run: RunDirectory) -> bool:
@@ -73,13 +74,13 @@ def recipe_of_run(run: RunDirectory, data: Places = (), *, others: bool = False)
 
 def _recorded(run: RunDirectory) -> DataRecipe:
     """Return the data part of a run's recipe with the recorded places."""
+    recipe = run.read(RecordedRecipe).data
+    if not run.dataset.is_file():
+        return recipe
+    places = run.location().model_dump(include=_LOCATION, exclude_unset=True)
     try:
-        location = run.location().to_json() if run.dataset.is_file() else {}
-        return DataRecipe.model_validate({
-            **as_recorded(run.read_content(run.recipe)["data"]),
-            **{name: location[name] for name in _LOCATION if name in location},
-        })  # fmt: skip
-    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        return DataRecipe.model_validate(recipe.model_dump(exclude_unset=True) | places)
+    except ValidationError as error:
         raise RunError(
             f"a recipe of Opsin in {run.recipe}",
             "it lacks some of its parts, or has others",

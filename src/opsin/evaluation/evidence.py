@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.format import counted
+from opsin.core.stored_json import JsonObject
 from opsin.evaluation.intervals import wilson
 from opsin.evaluation.label_errors import SuspectedLabels, suspects
 
@@ -86,7 +87,7 @@ class Expected:
             "without it. Real errors are harder to tell than random ones, and may be fewer."
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         return {**asdict(self), "share": FLIPPED, "precision": self.precision, "words": self.words}
 
@@ -148,7 +149,7 @@ class Doubts:
     too_weak: str
     expected: Expected | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return as plain data what they rest on."""
         return {
             "too_weak": self.too_weak,

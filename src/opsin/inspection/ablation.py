@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.evaluation.comparison import decide, difference_interval, holm
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -67,7 +68,7 @@ class UnitEffect:
         """Classes that are shown to lose right answers without it, the most first."""
         return tuple(name for name in self.losses if self.p_by_class[name] < _LEVEL)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data; classes where nothing changes are left out."""
         by_class = {
             name: {
@@ -121,7 +122,7 @@ class Ablation:
             for name, count in self.images.items()
         }
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return all of it as plain data."""
         return {
             "layer": self.layer,

@@ -16,6 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer, LayerOp
+from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.inspection.layers import iter_batches
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -79,7 +80,7 @@ class UnitActivity:
         """Return all figures as ``float64[6, C]``, in the order of `COLUMNS`."""
         return np.stack([getattr(self, column) for column in COLUMNS])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the figures as plain data."""
         figures: dict[str, Any] = {column: getattr(self, column).tolist() for column in COLUMNS}
         return figures | {
@@ -100,7 +101,7 @@ class Activity:
     images: int
     layers: Mapping[str, UnitActivity]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the figures as plain data."""
         layers = {name: units.to_json() for name, units in self.layers.items()}
         return {"images": self.images, "layers": layers}

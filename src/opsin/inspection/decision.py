@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.blank_images import has_no_contrast
 from opsin.inspection.faithfulness import (
     DeletionCurves,
@@ -83,7 +84,7 @@ class HeatMap:
     verdict: FaithfulnessVerdict
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the map as lists of rows."""
         return {
             "method": self.method,
@@ -123,13 +124,14 @@ class Decision:
     counterfactual: Counterfactual | None
     notes: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the image left out."""
         changed = None
         if self.counterfactual is not None:
-            changed = self.counterfactual.to_json()
-            for end in ("before", "after"):
-                changed[end] = self.classes[changed[end]]
+            changed = self.counterfactual.to_json() | {
+                "before": self.classes[self.counterfactual.before],
+                "after": self.classes[self.counterfactual.after],
+            }
         return {
             "class": self.classes[self.target],
             "probability": float(self.probabilities[self.target]),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError
+from opsin.core.stored_json import JsonObject
 from opsin.inspection.occlusion import Answer, answers_without
 from opsin.onnx_files.onnx_graph import OnnxGraph
 
@@ -117,7 +118,7 @@ class FaithfulnessVerdict:
             return f"not to be trusted: {'; '.join(self.reasons)}"
         return "passes both checks" if self.sanity else "passes the one check that can be made"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the verdict as plain data."""
         return {
             "trusted": self.trusted,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
+from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.spelling import check_choices
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -80,7 +81,7 @@ class LayerView:
         """What the layer is, such as ``Conv 3×3 same``."""
         return self.layer.kind
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the figures as plain data, the maps left out."""
         return {
             "name": self.name,

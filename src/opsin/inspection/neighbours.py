@@ -17,6 +17,7 @@ from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import Stated, StoredArrays
+from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import scales_of
@@ -117,7 +118,7 @@ class Neighbour:
     same: bool
     pixels: NDArray[np.uint8]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         return {
             "row": self.row,

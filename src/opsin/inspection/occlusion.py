@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 
 #: Prepared images ``uint8[N, H, W, C]`` to probabilities ``float32[N, K]``.
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -57,7 +58,7 @@ class Counterfactual:
         """How much of the image is hidden, 0 to 1."""
         return float(self.hidden.mean())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         return {
             "box": None if self.box is None else list(self.box),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -44,7 +45,7 @@ class PortraitImage:
         """The image, ``uint8[H, W, C]``."""
         return np.asarray(self.images[self.row])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         plain = ("row", "name", "probability", "distance")
         return {name: getattr(self, name) for name in plain}
@@ -71,7 +72,7 @@ class Portrait:
     nearest: tuple[PortraitImage, ...]
     farthest: tuple[PortraitImage, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         return {
             "label": self.label,

@@ -6,13 +6,14 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import MissingExtraError, ModelFileError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
@@ -78,7 +79,7 @@ class Probe:
     how: str
     block: tuple[int, int]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         said = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return said | {"block": list(self.block)}
@@ -101,7 +102,7 @@ class Probes:
     judged: int
     source: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return all of it as plain data."""
         return {
             "source": self.source,

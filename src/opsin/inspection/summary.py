@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.metadata import Layer, LayerOp
+from opsin.core.stored_json import JsonObject
 from opsin.inspection.timing import layer_seconds
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.receptive_field import ReceptiveField
@@ -47,7 +47,7 @@ class LayerRow:
     share: float | None
     receptive_field: ReceptiveField | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the row as plain data; the receptive field as height and width, in pixels."""
         field = self.receptive_field
         return {
@@ -87,7 +87,7 @@ class NetworkSummary:
     file_bytes: int
     size: tuple[int, int]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the summary as plain data."""
         return {
             "layers": [row.to_json() for row in self.rows],

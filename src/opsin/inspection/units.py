@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Layer
+from opsin.core.stored_json import JsonObject
 from opsin.data.lazy_images import Images
 from opsin.data.reference_set import ReferenceSet
 from opsin.data.spelling import check_choices
@@ -62,7 +63,7 @@ class Exciter:
         top, left, bottom, right = self.box
         return self.pixels[top:bottom, left:right]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         return {
             "row": self.row,
@@ -100,7 +101,7 @@ class Unit:
         """The class that lifts it most."""
         return max(self.selectivity, key=lambda name: self.selectivity[name])
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         return {
             "unit": self.number,
@@ -244,7 +245,7 @@ class UnitGallery:
             if by[unit] > 0
         ]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return all of it as plain data, the pixels left out."""
         return {
             "layer": self.layer.name,

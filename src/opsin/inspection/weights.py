@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.epoch import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.stored_json import JsonObject
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.operators import traits_of
 from opsin.onnx_files.postprocessing import IMAGES
@@ -62,7 +63,7 @@ class TensorSummary:
     edges: NDArray[np.float64]
     counts: NDArray[np.int64]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         said = {name: getattr(self, name) for name in self.__dataclass_fields__}
         arrays = {"edges": self.edges.tolist(), "counts": self.counts.tolist()}
@@ -109,7 +110,7 @@ class WeightView:
     values: tuple[TensorSummary, ...]
     images: WeightImages | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the figures as plain data, the images left out."""
         images = None if self.images is None else self.images.kind
         return {

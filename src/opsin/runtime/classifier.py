@@ -20,6 +20,7 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Reject, Views
+from opsin.core.stored_json import JsonObject
 from opsin.data.array_image import to_bytes
 from opsin.data.blank_images import warning_among, warning_of
 from opsin.data.image_encoding import png_address
@@ -94,7 +95,7 @@ class Prediction:
         ranked = sorted(self.probabilities.items(), key=lambda item: -item[1])
         return ranked[:count]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the answer as plain data, the pixels left out."""
         return {
             "image": self.name,

@@ -18,6 +18,7 @@ from opsin.commands.export import smaller, speed
 from opsin.commands.export.export import export_model
 from opsin.commands.export.shipped import To
 from opsin.commands.export.smaller import divergence
+from opsin.core.artifacts.dataset_record import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError, StorageError
 from tests.conftest import write_shapes
@@ -72,7 +73,7 @@ def test_each_export_is_a_look_at_the_runs_own_test_set(own: Path) -> None:
     assert (first, second) == (2, 3)  # the training looked once
     directory = RunDirectory(own)
     lines = [json.loads(line) for line in directory.looks.read_text().splitlines()]
-    key = directory.read_content(directory.dataset)["test_set"]
+    key = directory.read(DatasetRecord).test_set
     assert [line["test_set"] for line in lines] == [key, key]
 
 

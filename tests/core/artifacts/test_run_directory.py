@@ -23,6 +23,8 @@ from opsin.core.artifacts.run_directory import (
     refuse_swapped,
 )
 from opsin.core.artifacts.run_notes import NAME_MOST, RunNotes
+from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_status import RunStatus
 from opsin.core.errors import RecipeError, RunError, StorageError
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_json
@@ -64,8 +66,7 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
     assert run.state() == ("running", None)
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    status = run.read_content(run.status) | {"pid": process.pid}
-    write_json(run.status, status)
+    run.read(RunStatus).model_copy(update={"pid": process.pid}).write(run.path)
     state, cause = run.state()
     assert state == "failed"
     assert cause is not None
@@ -75,12 +76,12 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path: Path) -> None:
 def test_the_start_is_kept_when_the_status_changes(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.set_status("running")
-    before = run.read_content(run.status)
+    before = run.read(RunStatus)
     run.set_status("failed", cause="the disk")
-    after = run.read_content(run.status)
-    assert after["started"] == before["started"]
+    after = run.read(RunStatus)
+    assert after.started == before.started
     assert run.state() == ("failed", "the disk")
-    assert after["pid"] == os.getpid()
+    assert after.pid == os.getpid()
 
 
 @pytest.mark.parametrize("end", ['{"epoch": 3, "tr', "3", "null", "[" * 100_000])
@@ -118,12 +119,12 @@ def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> Non
 def test_a_half_there_run_says_what_is_missing(tmp_path: Path) -> None:
     run = started(tmp_path)
     with pytest.raises(RunError, match=r"report\.json"):
-        run.read_content(run.report)
+        run.read(Report)
     with pytest.raises(RunError, match="ended before it began"):
         find_classifier(run.path)
     run.report.write_text("{")
     with pytest.raises(RunError, match="damaged"):
-        run.read_content(run.report)
+        run.read(Report)
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -151,7 +152,7 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, con
         write_json(run.recipe, resolve(DataRecipe.of("digits")).model_dump(mode="json"))
         run.set_status("failed", cause="a test")
     getattr(run, file).write_text(content)
-    rows = {Path(row["run"]).name[11:]: row for row in (r.row() for r in opsin.list_runs(tmp_path))}
+    rows = {run.path.name[11:]: run.row() for run in opsin.list_runs(tmp_path)}
     assert rows["good"]["state"] == "failed"
     assert rows["bad"]["state"] in ("damaged", "failed")
     assert rows["bad"]["cause"]
@@ -160,7 +161,7 @@ def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, file: str, con
 def test_a_process_number_alone_does_not_keep_a_run_alive(tmp_path: Path) -> None:
     run = started(tmp_path)
     run.set_status("running")
-    write_json(run.status, run.read_content(run.status) | {"heartbeat": 0.0})
+    run.read(RunStatus).model_copy(update={"heartbeat": 0.0}).write(run.path)
     assert run.state()[0] == "failed"
 
 

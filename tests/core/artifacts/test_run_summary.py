@@ -87,7 +87,7 @@ def check_row(root: Path) -> None:
     """A row in the terminal, as JSON and in the studio, and the good run's beside it."""
     good = write_files(root / "good")
     assert summarise(good).state == "done"
-    rows = {Path(row["run"]).name: row for row in (run.row() for run in opsin.list_runs(root))}
+    rows = {run.path.name: run.row() for run in opsin.list_runs(root)}
     assert rows["good"]["state"] == "done"
     assert len(rows) == 2
     for row in rows.values():

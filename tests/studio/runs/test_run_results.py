@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.studio.runs.run_results import read_judged
@@ -22,7 +23,7 @@ def test_layers_part_and_answers_are_those_of_the_runs_files(
     directory = RunDirectory(path)
     judged = read_judged(directory)
     assert judged.part == "test"
-    assert judged.layers == directory.read_content(directory.report).get("layers", [])
+    assert judged.layers == directory.read(Report).layers
     assert np.array_equal(judged.answers.rows, digits.split.test)
     assert np.array_equal(judged.answers.answers, answers["test"].argmax(axis=1))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import BinaryIO, get_args
 
 from opsin._version import __version__
 from opsin.commands.classify.each import (
@@ -28,6 +28,7 @@ from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
+from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Stream
 from opsin.runtime.classifier import Classifier
 
@@ -64,7 +65,7 @@ class Classified:
     unplaced: int
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return everything as ``--json`` prints it."""
         sorted_into = None if self.sorted_into is None else str(self.sorted_into)
         return asdict(self) | {"out": str(self.out), "sorted_into": sorted_into}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from opsin.commands.classify.journal import forget
 from opsin.commands.classify.origins import Origins
@@ -29,6 +29,7 @@ from opsin.core.errors import RecipeError
 from opsin.core.event_log import EventLog
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import storage_errors
+from opsin.core.stored_json import JsonObject
 
 # Images that could not be taken back and are named; all of them stay in the undo file.
 _NAMED: Final = 100
@@ -54,7 +55,7 @@ class Unsorted:
     left: tuple[tuple[str, str], ...]
     left_count: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return everything as ``--json`` prints it."""
         return {
             "folder": str(self.folder),

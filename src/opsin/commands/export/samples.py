@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
 from opsin.runtime.classifier import Answers, Classifier
 
@@ -36,7 +37,7 @@ class Sample:
     pixels: NDArray[np.uint8]
     truth: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data, the pixels left out."""
         return {
             "image": self.name,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from opsin.core.format import counted
 from opsin.core.metadata import Score
+from opsin.core.stored_json import JsonObject
 
 #: What a classifier can be exported to.
 To = Literal["int8", "fp16", "bundle"]
@@ -85,7 +86,7 @@ class Speed:
             return f"{self.ratio:.2f} times as fast {how}"
         return f"as fast as before {how}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data: images a second, medians and turns."""
         return {
             "batch": self.batch,
@@ -166,7 +167,7 @@ class Shipped:
             costs += " The accuracy fell by more than 0.3 points; it was written by force."
         return f"{brings} {costs}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain data."""
         said = {name: getattr(self, name) for name in self.__dataclass_fields__}
         quality = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.core.errors import RunError
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import write_json
-from opsin.core.stored_json import read_json, read_json_lines
+from opsin.core.stored_json import JsonObject, read_json, read_json_lines
 
 #: Seconds since 1970 that no clock shows: about the year 9900.
 LATEST: Final = 2.5e11
@@ -41,7 +41,7 @@ class Stored(BaseModel):
         validate_by_name=True, validate_by_alias=True,
     )  # fmt: skip
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return plain values for JSON: the fields that were read or given, no others."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
@@ -86,7 +86,7 @@ class Artifact(Stored):
         write_json(folder / self.FILE, {"format": self.FORMAT} | self.to_json())
 
 
-def read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> JsonObject:
     """Read a file that holds one JSON object; no link is followed.
 
     Raises:
@@ -102,7 +102,7 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_objects(file: Path, *, skip: bool = False) -> list[dict[str, Any]]:
+def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
     """Read a file of JSON lines up to the first that is no object; no link is followed.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from opsin.core.artifacts.artifact import Count, Stored
+from opsin.core.stored_json import JsonObject
 
 
 def _nan_for_null(value: object) -> object:
@@ -46,9 +47,9 @@ class Epoch(Stored):
     complete: bool = True
     norms: dict[str, _Measured] = Field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return plain values for JSON, ``None`` for those that are no finite number."""
-        content: dict[str, Any] = json.loads(self.model_dump_json(exclude_unset=True))
+        content: JsonObject = json.loads(self.model_dump_json(exclude_unset=True))
         return content
 
 

@@ -31,7 +31,7 @@ from opsin.core.operating_system import process_exists
 from opsin.core.regular_file import open_regular
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.core.stored_json import MOST
+from opsin.core.stored_json import MOST, JsonObject
 
 A = TypeVar("A", bound=Artifact)
 
@@ -300,7 +300,7 @@ class RunDirectory:
         self._check_there(self.path / kind.FILE)
         return kind.read(self.path / kind.FILE)
 
-    def read_content(self, file: Path) -> dict[str, Any]:
+    def read_content(self, file: Path) -> JsonObject:
         """Read one of the directory's JSON files as it stands.
 
         Raises:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import CorrectedLabels, Report
 from opsin.core.artifacts.run_status import RunStatus
-from opsin.core.errors import OpsinError, RunError
+from opsin.core.errors import OpsinError
 
 # Characters of the longest text; a source may be long, and a cause holds some.
 _LONGEST: Final = 20_000
@@ -65,63 +63,30 @@ def summarise(run: RunDirectory) -> RunSummary:
     summary = RunSummary()
     try:
         run.check_own()
-        summary = replace(summary, **_notes(run))
+        notes = run.read_notes()
+        summary = replace(summary, name=notes.name, note=notes.note)
         state, cause = run.state()
-        summary = replace(summary, **_recipe(run))
+        recipe = run.read(RecordedRecipe)
+        sources = tuple(source[:_LONGEST] for source in recipe.data.sources)
+        summary = replace(summary, sources=sources, model=recipe.model.name)
         if run.status.is_file():
             summary = replace(summary, started=run.read(RunStatus).started)
         if run.report.is_file():
-            summary = replace(summary, **_report(run))
+            summary = _with_report(summary, run.read(Report))
     except OpsinError as error:
         return replace(summary, state="damaged", cause=str(error)[:_LONGEST])
     return replace(summary, state=state, cause=None if cause is None else cause[:_LONGEST])
 
 
-def _notes(run: RunDirectory) -> dict[str, Any]:
-    notes = run.read_notes()
-    return {"name": notes.name, "note": notes.note}
-
-
-def _recipe(run: RunDirectory) -> dict[str, Any]:
-    with _sound(run.recipe):
-        recipe = run.read_content(run.recipe)
-        sources = recipe["data"]["sources"]
-        if not isinstance(sources, list):
-            raise TypeError("sources are no list")
-        return {
-            "sources": tuple(_text(each) for each in sources),
-            "model": _text(recipe["model"]["name"]),
-        }
-
-
-def _report(run: RunDirectory) -> dict[str, Any]:
-    report = run.read(Report)
+def _with_report(summary: RunSummary, report: Report) -> RunSummary:
     figures = report.judged
-    return {
-        "split": report.split,
-        "accuracy": figures.accuracy,
-        "low": figures.low,
-        "high": figures.high,
-        "seconds": report.seconds.get("train"),
-        "bytes": report.file.bytes,
-        "corrected": figures.corrected,
-    }
-
-
-@contextmanager
-def _sound(file: Path) -> Iterator[None]:
-    """Turn the ways in which values are none that Opsin writes into one error."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise RunError(
-            f"a whole {file.name}",
-            f"{file} lacks some of its parts, or has others ({error!r:.200})",
-            "Restore the file or train again.",
-        ) from error
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > _LONGEST:
-        raise ValueError("no text, or a very long one")
-    return value
+    return replace(
+        summary,
+        split=report.split,
+        accuracy=figures.accuracy,
+        low=figures.low,
+        high=figures.high,
+        seconds=report.seconds.get("train"),
+        bytes=report.file.bytes,
+        corrected=figures.corrected,
+    )
