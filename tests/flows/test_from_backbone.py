@@ -13,6 +13,8 @@ import pytest
 
 import opsin
 from opsin.core.errors import ModelFileError, RecipeError
+from opsin.inspection.faithfulness import random_weights
+from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json, write_shapes
 
@@ -166,3 +168,29 @@ def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_pa
     assert process.returncode == 0, process.stderr
     assert "small" in process.stdout + process.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("head", ["logistic", "svm"])
+def test_heat_maps_go_back_through_the_network(
+    head: str, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("captum")
+    run = opsin.train(
+        shapes, backbone=backbone, prepare="-1..1", head=head, runs=tmp_path, quiet=True
+    )
+    found = {map_.method: map_ for map_ in opsin.Inspection(run).explain("test/1").maps}
+    assert set(found) == {"saliency", "grad-cam", "integrated-gradients", "occlusion"}
+    assert all(map_.heat.shape == (37, 37) and np.ptp(map_.heat) > 0 for map_ in found.values())
+
+
+def test_random_weights_reach_the_layers_of_others(
+    shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    graph = OnnxGraph(run.classifier().content)
+    drawn = random_weights(graph)
+    assert drawn is not None
+    other = OnnxGraph(drawn)
+    assert all(np.abs(graph.weights[name] - other.weights[name]).max() > 0 for name in ("w1", "w2"))
+    assert (other.weights["input.values.factor"] == graph.weights["input.values.factor"]).all()

@@ -150,8 +150,12 @@ def test_likeness_looks_at_ranks_of_sizes(seed: int, power: int) -> None:
 
 
 def test_a_file_whose_layers_hold_no_weights_has_none_to_draw(nearest_mean: Path) -> None:
-    layers = Classifier(nearest_mean).metadata.layers
-    assert random_weights(OnnxGraph(nearest_mean.read_bytes(), layers)) is None
+    content, layers = nearest_mean.read_bytes(), Classifier(nearest_mean).metadata.layers
+    *others, head = layers
+    assert random_weights(OnnxGraph(content, others)) is None
+    drawn = random_weights(OnnxGraph(content, [head]))  # whatever its weights are called
+    assert drawn is not None
+    assert np.ptp(OnnxGraph(drawn).weights["weight"] - OnnxGraph(content).weights["weight"]) > 0
 
 
 @pytest.mark.torch

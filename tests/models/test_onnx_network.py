@@ -106,7 +106,9 @@ def test_the_logits_have_gradients_and_the_layers_are_modules() -> None:
         network.layer("block7")
 
 
-@pytest.mark.parametrize(("name", "classes", "side"), [("logistic", 5, 4), ("svm", 2, 32)])
+@pytest.mark.parametrize(
+    ("name", "classes", "side"), [("logistic", 5, 4), ("svm", 2, 32), ("svm", 3, 32)]
+)
 def test_smooth_models_without_layers_have_gradients_too(
     name: str, classes: int, side: int
 ) -> None:
@@ -133,7 +135,7 @@ def test_files_that_opsin_did_not_write_work_by_their_operators(
 
 @pytest.mark.parametrize(
     ("name", "operator"),
-    [("forest", "TreeEnsembleRegressor"), ("knn", "TopK"), ("svm", "Split")],
+    [("forest", "TreeEnsembleRegressor"), ("knn", "TopK")],
 )
 def test_models_that_decide_in_steps_have_none_and_it_is_said(name: str, operator: str) -> None:
     from opsin.models.onnx_network import TorchNetwork

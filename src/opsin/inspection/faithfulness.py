@@ -12,6 +12,7 @@ from opsin.core.errors import MissingExtraError
 from opsin.core.stored_json import JsonObject
 from opsin.inspection.occlusion import Answer, answers_without
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from opsin.onnx_files.operators import OPERATORS
 
 try:
     from scipy.stats import rankdata
@@ -299,7 +300,29 @@ def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
             if name in _DRAWN and value.size:
                 new = random.normal(value.mean(), value.std(), value.shape)
                 drawn[f"{layer.name}.{name}"] = new.astype(np.float32)
+    for name in _weights_of_others(network):
+        if name not in drawn:
+            value = network.weights[name]
+            new = random.normal(value.mean(), value.std(), value.shape)
+            drawn[name] = new.astype(np.float32)
     return network.with_weights(drawn) if drawn else None
+
+
+def _weights_of_others(network: OnnxGraph) -> list[str]:
+    """Return the weights of layers by their places: others than Opsin call them as they like."""
+    layers = {layer.name for layer in network.layers}
+    named = (
+        node.input[place]
+        for node in network.nodes
+        if layers.intersection(node.output) and node.op_type in OPERATORS
+        for place in OPERATORS[node.op_type].learnt
+        if place < len(node.input)
+    )
+    found = (name for name in named if name in network.weights)
+    return [
+        name for name in dict.fromkeys(found)
+        if network.weights[name].dtype == np.float32 and network.weights[name].size > 1
+    ]  # fmt: skip
 
 
 def _areas(curves: NDArray[np.float32], shares: NDArray[np.float32]) -> tuple[float, float]:

@@ -1,8 +1,8 @@
-"""A classifier.onnx as a PyTorch module."""
+"""A graph of ONNX operators as a PyTorch module."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,285 +12,167 @@ from opsin.core.errors import MissingExtraError, ModelFileError
 
 try:
     import onnx
-    import torch
-    from onnx import TensorProto, helper
+    from onnx import helper
     from torch import Tensor, nn
-    from torch.nn import functional
 
+    from opsin.models.torch_operators import COMPUTED, Given, held
     from opsin.onnx_files.onnx_graph import OnnxGraph
-    from opsin.onnx_files.operators import OPERATORS, Operator
+    from opsin.onnx_files.operators import OPERATORS
     from opsin.onnx_files.postprocessing import IMAGES, LOGITS
 except ImportError as error:
     raise MissingExtraError("gradients of a classifier", "train") from error
 
-_TYPES: Final[dict[int, torch.dtype]] = {
-    TensorProto.FLOAT: torch.float32,
-    TensorProto.DOUBLE: torch.float64,
-}
+_WEIGHT: Final = "weight{}"
 
 
 class TorchNetwork(nn.Module):
-    """The operators of a classifier.onnx, from float pixels to logits, with its own weights.
+    """The operators of a file, from its input to some of its values, with its own weights.
 
     No checkpoint is needed, and nothing can differ from the file: each operator of the graph that
-    leads to the logits becomes a module of its own (`layer`), so that hooks, as Captum's, reach it.
+    leads there becomes a module of its own (`layer`), so that hooks, as Captum's, reach it. A
+    network that learns gives its weights back under their names in the file (`weights`).
 
     Args:
         content: The bytes of the file.
+        source: The value that goes in (default: that of a classifier.onnx).
+        target: The value that comes out.
+        learns: Whether its weights are to be trained.
 
     Raises:
         ModelFileError: An operator has no gradient, such as the steps of a tree.
 
     Example:
         >>> nodes = [
-        ...     helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        ...     helper.make_node("Cast", ["images"], ["float"], to=onnx.TensorProto.FLOAT),
         ...     helper.make_node("Flatten", ["float"], ["flatten"], axis=1),
         ...     helper.make_node("Gemm", ["flatten", "head.weight"], ["head"]),
         ... ]
         >>> weight = onnx.numpy_helper.from_array(np.eye(4, 2, dtype=np.float32), "head.weight")
         >>> graph = helper.make_graph(nodes, "two pixels of four", [], [], [weight])
         >>> network = TorchNetwork(helper.make_model(graph).SerializeToString())
-        >>> pixels = torch.arange(4.0).reshape(1, 2, 2, 1).requires_grad_()
+        >>> pixels = Tensor([0.0, 1.0, 2.0, 3.0]).reshape(1, 2, 2, 1).requires_grad_()
         >>> network(pixels).tolist(), network.values(pixels, ["flatten"])["flatten"].shape
         ([[0.0, 1.0]], torch.Size([1, 4]))
     """
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        *,
+        source: str = IMAGES,
+        target: str = LOGITS,
+        learns: bool = False,
+    ) -> None:
         super().__init__()
         graph = OnnxGraph(content)
-        weights, nodes = graph.weights, graph.leading_to([LOGITS])
-        steps = [node.op_type for node in nodes if node.op_type not in _OPERATORS]
-        if steps or not nodes:
-            raise ModelFileError(
-                "a model whose answers have gradients",
-                f"its operator {steps[0]} has none" if steps else "it has no logits",
-                "Look at its occlusion map, which needs none.",
-            )
-        self._steps = nn.ModuleList(_Step(node, weights) for node in nodes)
-        self._wiring = [
-            ([name for name in node.input if name and name not in weights], node.output[0])
-            for node in nodes
-        ]
+        nodes = graph.leading_to([target])
+        check_gradients(nodes)
+        self._source, self._target = source, target
+        self._steps = nn.ModuleList(_Step(node) for node in nodes)
+        self._wiring = [(list(node.input), list(node.output)) for node in nodes]
+        self._last = {name: at for at, (names, _) in enumerate(self._wiring) for name in names}
+        # Weights by their place: names in files hold what names of attributes may not.
+        self._places: dict[str, str] = {}
+        self._constants: dict[str, Tensor] = {}
+        learnt = _learnt(nodes, graph.weights) if learns else set()
+        for name in dict.fromkeys(name for names, _ in self._wiring for name in names):
+            if name in graph.weights:
+                self._hold(name, held(graph.weights[name]), learnt=name in learnt)
         self.eval()
-        self.requires_grad_(False)
+
+    def _hold(self, name: str, value: Tensor, *, learnt: bool) -> None:
+        if not value.is_floating_point() or not value.ndim:  # sizes, axes, bounds
+            self._constants[name] = value
+            return
+        self._places[name] = _WEIGHT.format(len(self._places))
+        self.register_parameter(self._places[name], nn.Parameter(value, requires_grad=learnt))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits before calibration, ``float32[N, K]``.
+        """Return its target: of a classifier.onnx the logits before calibration, ``float32[N, K]``.
 
         Args:
-            pixels: ``float32[N, H, W, C]``, 0 to 255.
+            pixels: What its source takes; for a classifier.onnx ``[N, H, W, C]``, 0 to 255.
         """
-        return self.values(pixels, [LOGITS])[LOGITS]
+        return self.values(pixels, [self._target])[self._target]
 
     def values(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Return what layers put out for some images.
 
         Args:
-            pixels: ``float32[N, H, W, C]``, 0 to 255.
-            names: Names of layers that lead to the logits.
+            pixels: As for `forward`.
+            names: Names of layers that lead to the target.
 
         Raises:
             KeyError: There is no such layer.
         """
-        found: dict[str, Tensor] = {IMAGES: pixels}
-        for step, (inputs, output) in zip(self._steps, self._wiring, strict=True):
-            found[output] = step(*(found[name] for name in inputs))
+        found: dict[str, Any] = {"": None, self._source: pixels, **self._constants}
+        found |= {name: self.get_parameter(place) for name, place in self._places.items()}
+        for at, (step, (inputs, outputs)) in enumerate(zip(self._steps, self._wiring, strict=True)):
+            made = step(*(found[name] for name in inputs))
+            found.update(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
+            for name in inputs:  # so that no more is held than is needed
+                if self._last[name] == at and name and name not in names:
+                    found.pop(name, None)
         return {name: found[name] for name in names}
 
     def layer(self, name: str) -> nn.Module:
         """Return the module whose output is the layer's; a ``KeyError`` says that there is none."""
-        for step, (_, output) in zip(self._steps, self._wiring, strict=True):
-            if output == name:
+        for step, (_, outputs) in zip(self._steps, self._wiring, strict=True):
+            if name in outputs:
                 return step
         raise KeyError(name)
 
+    def learnt(self) -> dict[str, nn.Parameter]:
+        """Return what is trained by its name in the file, in the order of the work."""
+        found = {name: self.get_parameter(place) for name, place in self._places.items()}
+        return {name: value for name, value in found.items() if value.requires_grad}
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return the trained weights as they are now, by their names in the file."""
+        return {name: value.detach().cpu().numpy() for name, value in self.learnt().items()}
+
+
+def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
+    """Refuse operators that PyTorch has no counterpart of here.
+
+    Raises:
+        ModelFileError: There is such an operator, or none at all.
+    """
+    steps = [node.op_type for node in nodes if node.op_type not in COMPUTED]
+    if steps or not nodes:
+        raise ModelFileError(
+            "a model whose answers have gradients",
+            f"its operator {steps[0]} has none" if steps else "it has no logits",
+            "Look at its occlusion map, which needs none.",
+        )
+
+
+def _learnt(nodes: Sequence[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -> set[str]:
+    """Return the names of weights that training may change, in places where such stand."""
+    found: set[str] = set()
+    fixed: set[str] = set()
+    for node in nodes:
+        places = OPERATORS[node.op_type].learnt
+        for place, name in enumerate(node.input):
+            if name in weights and weights[name].dtype.kind == "f" and weights[name].size > 1:
+                (found if place in places else fixed).add(name)
+    return found - fixed
+
 
 class _Step(nn.Module):
-    """One operator with the weights that it takes.
+    """One operator.
 
     Args:
         node: From the file.
-        weights: All of the file's by name.
     """
 
-    def __init__(self, node: onnx.NodeProto, weights: dict[str, NDArray[Any]]) -> None:
+    def __init__(self, node: onnx.NodeProto) -> None:
         super().__init__()
-        self._run = _OPERATORS[node.op_type]
-        self._given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        self._held = [name in weights for name in node.input]
-        for place, name in enumerate(node.input):
-            if name in weights:
-                value = torch.from_numpy(np.array(weights[name]))
-                self.register_buffer(f"input{place}", value)
-
-    def forward(self, *values: Tensor) -> Tensor:
-        """Apply the operator."""
-        taken = iter(values)
-        inputs = [
-            self.get_buffer(f"input{place}") if held else next(taken)
-            for place, held in enumerate(self._held)
-        ]
-        return self._run(inputs, self._given)
-
-
-_Given = dict[str, Any]
-
-
-def _cast(inputs: list[Tensor], given: _Given) -> Tensor:
-    return inputs[0].to(_TYPES.get(given["to"], torch.float32))
-
-
-def _conv(inputs: list[Tensor], given: _Given) -> Tensor:
-    maps, weight, *bias = inputs
-    return functional.conv2d(
-        _padded(maps, given),
-        weight,
-        bias[0] if bias else None,
-        stride=given.get("strides", (1, 1)),
-        dilation=given.get("dilations", (1, 1)),
-        groups=given.get("group", 1),
-    )
-
-
-def _padded(maps: Tensor, given: _Given, value: float = 0.0) -> Tensor:
-    top, left, bottom, right = given.get("pads", (0, 0, 0, 0))
-    if not any((top, left, bottom, right)):
-        return maps
-    return functional.pad(maps, (left, right, top, bottom), value=value)
-
-
-def _max_pool(inputs: list[Tensor], given: _Given) -> Tensor:
-    return functional.max_pool2d(
-        _padded(inputs[0], given, -torch.inf),
-        given["kernel_shape"],
-        stride=given.get("strides", (1, 1)),
-        dilation=given.get("dilations", (1, 1)),
-        ceil_mode=bool(given.get("ceil_mode", 0)),
-    )
-
-
-def _batch_norm(inputs: list[Tensor], given: _Given) -> Tensor:
-    maps, weight, bias, mean, variance = inputs
-    epsilon = given.get("epsilon", 1e-5)
-    return functional.batch_norm(maps, mean, variance, weight, bias, eps=epsilon)
-
-
-def _gemm(inputs: list[Tensor], given: _Given) -> Tensor:
-    left, right, *bias = inputs
-    left = left.T if given.get("transA", 0) else left
-    right = right.T if given.get("transB", 0) else right
-    product: Tensor = given.get("alpha", 1.0) * (left @ right)
-    return torch.add(product, bias[0], alpha=given.get("beta", 1.0)) if bias else product
-
-
-def _average_pool(inputs: list[Tensor], given: _Given) -> Tensor:
-    top, left, *_ = given.get("pads", (0, 0, 0, 0))
-    return functional.avg_pool2d(
-        inputs[0],
-        given["kernel_shape"],
-        stride=given.get("strides", (1, 1)),
-        padding=(top, left),
-        ceil_mode=bool(given.get("ceil_mode", 0)),
-        count_include_pad=bool(given.get("count_include_pad", 0)),
-    )
-
-
-def _layer_norm(inputs: list[Tensor], given: _Given) -> Tensor:
-    values, weight, *bias = inputs
-    epsilon = given.get("epsilon", 1e-5)
-    shift = bias[0] if bias else None
-    return functional.layer_norm(values, weight.shape, weight, shift, eps=epsilon)
-
-
-def _instance_norm(inputs: list[Tensor], given: _Given) -> Tensor:
-    values, weight, bias = inputs
-    return functional.instance_norm(
-        values, weight=weight, bias=bias, eps=given.get("epsilon", 1e-5)
-    )
-
-
-def _by_row(operator: Operator) -> Callable[[list[Tensor], _Given], Tensor]:
-    """Return an operator that a row of the table is all about."""
-    layer = getattr(nn, operator.layer)
-
-    def run(inputs: list[Tensor], given: _Given) -> Tensor:
-        options = {
-            own: _text(given[key]) for key, own in operator.attributes.items() if key in given
+        self._run = COMPUTED[node.op_type]
+        self._given: Given = {
+            each.name: helper.get_attribute_value(each) for each in node.attribute
         }
-        result: Tensor = layer(**options)(inputs[0])
-        return result
 
-    return run
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _transpose(inputs: list[Tensor], given: _Given) -> Tensor:
-    return inputs[0].permute(given["perm"])
-
-
-def _flatten(inputs: list[Tensor], given: _Given) -> Tensor:
-    return inputs[0].flatten(given.get("axis", 1))
-
-
-def _pad(inputs: list[Tensor], _: _Given) -> Tensor:
-    pads = inputs[1].tolist()
-    before, after = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-    pairs = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
-    return functional.pad(inputs[0], pairs)
-
-
-def _reshape(inputs: list[Tensor], _: _Given) -> Tensor:
-    values, wanted = inputs[0], inputs[1].tolist()
-    return values.reshape([values.shape[i] if n == 0 else n for i, n in enumerate(wanted)])
-
-
-def _reduced(how: Callable[..., Tensor]) -> Callable[[list[Tensor], _Given], Tensor]:
-    """Return an operator that joins the values along the axes of its second input."""
-
-    def reduce(inputs: list[Tensor], given: _Given) -> Tensor:
-        axes = tuple(inputs[1].tolist())
-        return how(inputs[0], dim=axes, keepdim=bool(given.get("keepdims", 1)))
-
-    return reduce
-
-
-def _plain(how: Callable[..., Tensor]) -> Callable[[list[Tensor], _Given], Tensor]:
-    """Return an operator without attributes."""
-    return lambda inputs, _: how(*inputs)
-
-
-def _sum_of_squares(values: Tensor, *, dim: tuple[int, ...], keepdim: bool) -> Tensor:
-    return values.square().sum(dim=dim, keepdim=keepdim)
-
-
-# What `opsin.training.torch_to_onnx` and the smooth models of `opsin.classical` are written in.
-_OPERATORS: Final[dict[str, Callable[[list[Tensor], _Given], Tensor]]] = {
-    **{name: _by_row(row) for name, row in OPERATORS.items() if row.layer},
-    "Add": _plain(torch.add),
-    "AveragePool": _average_pool,
-    "BatchNormalization": _batch_norm,
-    "Cast": _cast,
-    "Clip": _plain(torch.clamp),
-    "Conv": _conv,
-    "Div": _plain(torch.div),
-    "Exp": _plain(torch.exp),
-    "Flatten": _flatten,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _plain(lambda maps: maps.mean(dim=(2, 3), keepdim=True)),
-    "InstanceNormalization": _instance_norm,
-    "LayerNormalization": _layer_norm,
-    "MatMul": _plain(torch.matmul),
-    "MaxPool": _max_pool,
-    "Mul": _plain(torch.mul),
-    "Pad": _pad,
-    "ReduceMax": _reduced(torch.amax),
-    "ReduceSum": _reduced(torch.sum),
-    "ReduceSumSquare": _reduced(_sum_of_squares),
-    "Reshape": _reshape,
-    "Shape": _plain(lambda values: torch.tensor(values.shape)),
-    "Sub": _plain(torch.sub),
-    "Transpose": _transpose,
-}
+    def forward(self, *inputs: Tensor | None) -> Any:
+        """Apply the operator."""
+        return self._run(inputs, self._given)
