@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import zipfile
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +23,7 @@ from opsin.data.dataset import fingerprint_of
 from opsin.data.decode import read_found
 from opsin.data.image_subset import take
 from opsin.data.run_images import recipe_of_run, rows_of_run
+from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.library.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.library.dataset_search import key_of
 from opsin.studio.library.decoded_dataset import PARTS, PER_PAGE, DecodedDataset, ImagePage
@@ -67,13 +66,11 @@ class DatasetCache:
 
     def __init__(self, sets: Library, runs: RunIndex, places: ImagePlaces, most: int = 2) -> None:
         self._sets, self._runs, self._places = sets, runs, places
-        self._most = most
-        self._open: OrderedDict[tuple[str, str], DecodedDataset] = OrderedDict()
-        self._coming: dict[tuple[str, str], asyncio.Task[DecodedDataset]] = {}
+        self._open = ComputedOnce[tuple[str, str], DecodedDataset](most)
 
     def is_open(self, set_id: str) -> bool:
         """Tell whether the images of a set are there at once."""
-        return ("set", set_id) in self._open
+        return self._open.kept(("set", set_id)) is not None
 
     async def of_set(self, set_id: str) -> DecodedDataset:
         """Open the images of a set, without its corrections.
@@ -91,7 +88,8 @@ class DatasetCache:
             _take_look(opened, self._sets)
             return opened
 
-        return await self._opened(("set", set_id), read)
+        # Many images of a page ask at once; one of them reads.
+        return await self._open.get(("set", set_id), lambda: asyncio.to_thread(read))
 
     async def look(self, set_id: str) -> bool:
         """Take over what the last look at an open set found; return whether that was news.
@@ -99,7 +97,7 @@ class DatasetCache:
         Raises:
             NotThere: There is no such set.
         """
-        opened = self._open.get(("set", set_id))
+        opened = self._open.kept(("set", set_id))
         if opened is None:
             return False
         return await asyncio.to_thread(_take_look, opened, self._sets)
@@ -120,7 +118,7 @@ class DatasetCache:
             self._places.check(directory)
             return open_run(run_id, directory)
 
-        return await self._opened(("run", run_id), read)
+        return await self._open.get(("run", run_id), lambda: asyncio.to_thread(read))
 
     async def changed(self, set_id: str) -> bool:
         """Look whether a set's sources are still what was opened; if not, it is closed.
@@ -128,7 +126,7 @@ class DatasetCache:
         Raises:
             SourceError: Its sources are gone or damaged.
         """
-        opened = self._open.get(("set", set_id))
+        opened = self._open.kept(("set", set_id))
         if opened is None:
             return True
         recipe = recipe_of(self._sets.get(set_id))
@@ -141,37 +139,14 @@ class DatasetCache:
 
     def is_fresh(self, set_id: str) -> bool:
         """Tell whether a set is open, was looked at, and its sources were seen a moment ago."""
-        opened = self._open.get(("set", set_id))
+        opened = self._open.kept(("set", set_id))
         known = opened is not None and opened.findings is not None
         return known and opened is not None and time.monotonic() - opened.checked < _FRESH
 
     def forget(self, id_: str) -> None:
         """Close a set or a run, since it was changed or removed."""
         for kind in ("set", "run"):
-            self._open.pop((kind, id_), None)
-
-    async def _opened(
-        self, key: tuple[str, str], read: Callable[[], DecodedDataset]
-    ) -> DecodedDataset:
-        if key in self._open:
-            self._open.move_to_end(key)
-            return self._open[key]
-        # Many images of a page ask at once; one of them reads.
-        if key not in self._coming:
-            self._coming[key] = asyncio.create_task(self._read(key, read))
-        return await asyncio.shield(self._coming[key])
-
-    async def _read(
-        self, key: tuple[str, str], read: Callable[[], DecodedDataset]
-    ) -> DecodedDataset:
-        try:
-            opened = await asyncio.to_thread(read)
-            self._open[key] = opened
-            while len(self._open) > self._most:
-                self._open.popitem(last=False)
-            return opened
-        finally:
-            del self._coming[key]
+            self._open.forget((kind, id_))
 
 
 def recipe_of(the_set: LibraryDataset) -> DataRecipe:

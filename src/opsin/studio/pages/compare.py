@@ -17,6 +17,7 @@ from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, ComparedRun, Comparison, DifferentAnswers
+from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.library.dataset_cache import DecodedDataset
 from opsin.studio.pages.page import Page
 from opsin.studio.parts import layout
@@ -43,8 +44,9 @@ _CURVES: Final = (
 # Images of each kind of disagreement.
 _IMAGES: Final = 48
 
-_Making = dict[str, asyncio.Task[Comparison]]
-# Comparisons under way, of each studio: several windows wait for the same one.
+_Making = ComputedOnce[str, Comparison]
+# Comparisons under way, of each studio: several windows wait for the same one. They are kept in
+# files, not here.
 _MAKING: Final[WeakKeyDictionary[Studio, _Making]] = WeakKeyDictionary()
 
 
@@ -55,7 +57,7 @@ async def compare(studio: Studio, runs: str = "") -> None:
     with layout.page(studio, "Compare runs", "/compare"):
         if not _choose(studio, ids):
             return
-        body = _CompareBody(studio, ids, _MAKING.setdefault(studio, {}))
+        body = _CompareBody(studio, ids, _MAKING.setdefault(studio, _Making(most=0)))
         await body.build()
     if body is not None:  # else an error is shown in its place
         await ui.context.client.connected()
@@ -174,17 +176,7 @@ class _CompareBody:
 
         Leaving the page does not stop the work: its answer is kept.
         """
-        name, making = self._compared.name, self._making
-        if name not in making:
-
-            def over(task: asyncio.Task[Comparison]) -> None:
-                del making[name]
-                # The page may be closed by the time it fails.
-                task.cancelled() or task.exception()
-
-            making[name] = asyncio.create_task(self._make(), name="compare")
-            making[name].add_done_callback(over)
-        return await asyncio.shield(making[name])
+        return await self._making.get(self._compared.name, self._make)
 
     async def _make(self) -> Comparison:
         job = await asyncio.to_thread(self._compared.start)

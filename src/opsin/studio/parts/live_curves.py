@@ -84,7 +84,7 @@ def rate_curve(rates: Sequence[Sequence[float]], epochs: int | None) -> ui.echar
     """
     whole = epochs or 1
     points = [[progress * whole, rate] for progress, rate in rates]
-    options = _options([_Line("rate", "var(--train)", points, named=False)], whole, dots=False)
+    options = _options([_Curve("rate", "var(--train)", points, named=False)], whole, dots=False)
     most = max((rate for _, rate in points), default=0.0)
     return _chart(options, f"Learning rate over {whole} epochs, {most:.2g} at most")
 
@@ -106,7 +106,7 @@ def chart_options(quantity: str, history: Sequence[Epoch], epochs: int | None) -
     """
     fields = next(lines for name, _, lines in _CHARTS if name == quantity)
     lines = [
-        _Line(name, colour, points_of(history, field), named=len(fields) > 1)
+        _Curve(name, colour, points_of(history, field), named=len(fields) > 1)
         for field, name, colour in fields
     ]
     last = max((epoch.epoch for epoch in history), default=1)
@@ -136,8 +136,8 @@ def points_of(history: Sequence[Epoch], field: str) -> list[list[float]]:
 
 
 @dataclass(frozen=True)
-class _Line:
-    """A curve: its points, and its name at its end, moved up or down by some pixels."""
+class _Curve:
+    """A line: its points, and its name at its end, moved up or down by some pixels."""
 
     name: str
     colour: str
@@ -164,7 +164,7 @@ class _Line:
         }
 
 
-def _apart(lines: Sequence[_Line]) -> list[_Line]:
+def _apart(lines: Sequence[_Curve]) -> list[_Curve]:
     """Move the names of two lines apart that end at nearly the same height."""
     ends = [line.points[-1][1] for line in lines if line.points]
     values = [value for line in lines for _, value in line.points]
@@ -177,7 +177,7 @@ def _apart(lines: Sequence[_Line]) -> list[_Line]:
     return list(lines)
 
 
-def _options(lines: Sequence[_Line], last: float, *, dots: bool) -> EChartOptions:
+def _options(lines: Sequence[_Curve], last: float, *, dots: bool) -> EChartOptions:
     """Return the frame of a chart: no legend, no box, a light grid."""
     named = any(line.named for line in lines)
     text = {"color": _MUTED, "fontSize": 12}

@@ -8,7 +8,7 @@ import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from fastapi import FastAPI, Response
@@ -23,6 +23,7 @@ from opsin.core.format import file_size
 from opsin.data.sandboxed_decoding import open_apart
 from opsin.report.maps import PALETTES, Scale
 from opsin.runtime.classifier import Prediction
+from opsin.studio.computed_once import ComputedOnce
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.not_found import NotThere
@@ -49,7 +50,6 @@ _GREY: Final = np.array([0.299, 0.587, 0.114])
 
 _Stamp = tuple[str, FileStamp]
 _Asked = tuple[_Stamp, str]
-_Found = TypeVar("_Found", Prediction, bytes)
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ class PredictionSession:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._bytes = 0
         self._classifying = Classifying()
-        self._open: OrderedDict[_Stamp, ClassifyRequest] = OrderedDict()
-        self._opening = asyncio.Lock()
-        self._answers: OrderedDict[_Asked, Prediction] = OrderedDict()
-        self._heats: OrderedDict[_Asked, bytes] = OrderedDict()
+        self._open = ComputedOnce[_Stamp, ClassifyRequest](_OPEN)
+        self._answers = ComputedOnce[_Asked, Prediction](_ANSWERS)
+        self._heats = ComputedOnce[_Asked, bytes](_ANSWERS)
 
     def put(self, content: bytes, name: str) -> str:
         """Keep an image and return its key: random letters that cannot be guessed.
@@ -131,13 +130,12 @@ class PredictionSession:
         """
         kept = self.get(key)
         stamp, classifier = await self._classifier(run)
-        found = self._answers.get((stamp, key))
-        if found is None:
-            found = await asyncio.to_thread(
+        return await self._answers.get(
+            (stamp, key),
+            lambda: asyncio.to_thread(
                 self._classifying.predict, classifier, kept.content, kept.name
-            )
-            _remember(self._answers, (stamp, key), found)
-        return found
+            ),
+        )
 
     async def heat(self, run: str, key: str) -> bytes:
         """Return a heat map over the image, as a PNG file of the network's size.
@@ -152,11 +150,9 @@ class PredictionSession:
         """
         answer = await self.answer(run, key)
         stamp, classifier = await self._classifier(run)
-        found = self._heats.get((stamp, key))
-        if found is None:
-            found = await asyncio.to_thread(self._heat, classifier, answer)
-            _remember(self._heats, (stamp, key), found)
-        return found
+        return await self._heats.get(
+            (stamp, key), lambda: asyncio.to_thread(self._heat, classifier, answer)
+        )
 
     async def image(self, key: str) -> bytes:
         """Return an image as a PNG file, upright and of a size for pages.
@@ -177,18 +173,13 @@ class PredictionSession:
 
     async def _classifier(self, run: str) -> tuple[_Stamp, ClassifyRequest]:
         directory = self._runs.get(run)
-        async with self._opening:
-            stamp = await asyncio.to_thread(_stamp, directory)
-            classifier = self._open.get(stamp)
-            if classifier is None:
-                try:
-                    classifier = await asyncio.to_thread(self._classifying.open, directory)
-                except OpsinError as error:
-                    raise without_path(error, directory) from None
-                self._open[stamp] = classifier
-                while len(self._open) > _OPEN:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(stamp)
+        stamp = await asyncio.to_thread(_stamp, directory)
+        try:
+            classifier = await self._open.get(
+                stamp, lambda: asyncio.to_thread(self._classifying.open, directory)
+            )
+        except OpsinError as error:
+            raise without_path(error, directory) from None
         return stamp, classifier
 
 
@@ -245,12 +236,6 @@ def _missing(error: OpsinError) -> Response:
 
 def _stamp(directory: RunDirectory) -> _Stamp:
     return (str(directory.path), file_stamp(directory.classifier))
-
-
-def _remember(cache: OrderedDict[_Asked, _Found], key: _Asked, value: _Found) -> None:
-    cache[key] = value
-    while len(cache) > _ANSWERS:
-        cache.popitem(last=False)
 
 
 def _upright(kept: Kept) -> bytes:

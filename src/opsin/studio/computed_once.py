@@ -1,0 +1,68 @@
+"""What takes a while to compute is computed once, however many pages wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class ComputedOnce(Generic[K, V]):
+    """Keeps values by their keys; those used longest ago go. To be used in one event loop.
+
+    A value that is asked for while it is computed is waited for. Giving up the waiting does not
+    stop the work, and an error is not kept: the next one who asks has it computed again.
+
+    Args:
+        most: How many values are kept; with 0 they are only waited for together.
+
+    Example:
+        >>> async def shout(word: str) -> str:
+        ...     print("computing")
+        ...     return word.upper()
+        >>> async def both() -> list[str]:
+        ...     words = ComputedOnce[str, str](most=1)
+        ...     asked = (words.get("a", lambda: shout("a")) for _ in range(2))
+        ...     return await asyncio.gather(*asked)
+        >>> asyncio.run(both())
+        computing
+        ['A', 'A']
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._coming: dict[K, asyncio.Task[V]] = {}
+
+    def kept(self, key: K) -> V | None:
+        """Return a value that is kept, or ``None``."""
+        return self._kept.get(key)
+
+    def forget(self, key: K) -> None:
+        """Keep a value no longer."""
+        self._kept.pop(key, None)
+
+    async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
+        """Return the value of a key, computed unless it is kept or on its way."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        if key not in self._coming:
+            task = asyncio.create_task(self._compute(key, compute))
+            # It may fail when nobody waits any more.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._coming[key] = task
+        return await asyncio.shield(self._coming[key])
+
+    async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
+        try:
+            self._kept[key] = value = await compute()
+        finally:
+            del self._coming[key]
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+        return value

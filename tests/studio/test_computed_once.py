@@ -1,0 +1,74 @@
+"""A value is computed once for all who wait, and an error is nobody's for long."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from opsin.studio.computed_once import ComputedOnce
+
+
+class Work:
+    """Computes when it is let, and counts how often."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.let = asyncio.Event()
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        number = self.begun
+        await self.let.wait()
+        if number == 2:
+            raise ValueError(number)
+        return number
+
+
+def test_all_who_ask_meanwhile_wait_for_one_computation() -> None:
+    async def scene() -> None:
+        values, work = ComputedOnce[str, int](most=2), Work()
+        asked = [asyncio.create_task(values.get("a", work)) for _ in range(5)]
+        await asyncio.sleep(0)
+        given_up = asked.pop()
+        given_up.cancel()  # and the work goes on
+        work.let.set()
+        assert await asyncio.gather(*asked) == [1, 1, 1, 1]
+        assert given_up.cancelled()
+        assert await values.get("a", work) == 1
+        assert work.begun == 1
+
+    asyncio.run(scene())
+
+
+def test_an_error_is_raised_for_all_who_wait_and_not_kept() -> None:
+    async def scene() -> None:
+        values, work = ComputedOnce[str, int](most=2), Work()
+        work.let.set()
+        await values.get("a", work)
+        found = await asyncio.gather(
+            values.get("b", work), values.get("b", work), return_exceptions=True
+        )
+        assert [str(error) for error in found] == ["2", "2"]
+        assert values.kept("b") is None
+        assert await values.get("b", work) == 3
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(0, []), (1, ["c"]), (2, ["a", "c"]), (3, ["a", "b", "c"])]
+)
+def test_those_used_longest_ago_go(most: int, kept: list[str]) -> None:
+    async def scene() -> None:
+        values = ComputedOnce[str, str](most)
+
+        async def own(name: str) -> str:
+            return await values.get(name, lambda: asyncio.sleep(0, name))
+
+        assert [await own(name) for name in "abac"] == list("abac")
+        assert [name for name in "abc" if values.kept(name)] == kept
+        values.forget("c")
+        assert values.kept("c") is None
+
+    asyncio.run(scene())
