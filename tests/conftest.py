@@ -25,6 +25,7 @@ from opsin.core.artifacts.epoch import Epoch
 from opsin.core.events import Watcher
 from opsin.core.metadata import Layer, Metadata
 from opsin.data.dataset import Dataset
+from tests.hub_server import HubServer, serving
 from tests.warm import Warm
 
 # The machine's speed is no property of the code.
@@ -208,6 +209,20 @@ def cold_cli(tmp_path: Path) -> Cli:
                               capture_output=True, **options)  # fmt: skip
 
     return call
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub that publishes nothing yet, with an empty cache of it."""
+    pytest.importorskip("huggingface_hub")
+    with serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
+        monkeypatch.setenv("HF_TOKEN", "hf_of-the-tests")
+        monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
 
 
 def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -21,6 +21,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from opsin.commands.answer_figure import draw_prediction
+    from opsin.commands.backbones import (
+        FeatureValue,
+        KnownBackbone,
+        ListedBackbone,
+        know_backbone,
+        list_backbones,
+    )
     from opsin.commands.baselines import compare_baselines, train_baselines
     from opsin.commands.bench import bench
     from opsin.commands.changes import Changes, changes_since
@@ -76,11 +83,14 @@ __all__ = [
     "DownloadError",
     "Epoch",
     "Exported",
+    "FeatureValue",
     "Finding",
     "ImageError",
     "ImageRate",
     "Insight",
     "Inspection",
+    "KnownBackbone",
+    "ListedBackbone",
     "MissingExtraError",
     "ModelFileError",
     "MovedError",
@@ -112,6 +122,8 @@ __all__ = [
     "export_model",
     "from_arrays",
     "inspect",
+    "know_backbone",
+    "list_backbones",
     "list_runs",
     "load",
     "look_at",
@@ -141,9 +153,12 @@ _HOME = {
     "Dataset": "data.dataset",
     "Epoch": "core.artifacts.epoch",
     "Exported": "commands.transfer",
+    "FeatureValue": "commands.backbones",
     "Finding": "data.audit",
     "Insight": "commands.inspect",
     "Inspection": "commands.inspect_model",
+    "KnownBackbone": "commands.backbones",
+    "ListedBackbone": "commands.backbones",
     "ImageRate": "commands.rates",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
@@ -165,6 +180,8 @@ _HOME = {
     "export_model": "commands.export.export",
     "from_arrays": "data.dataset",
     "inspect": "commands.inspect",
+    "know_backbone": "commands.backbones",
+    "list_backbones": "commands.backbones",
     "list_runs": "commands.runs",
     "load": "data.dataset",
     "look_at": "data.dataset",

@@ -9,10 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from opsin.backbones.hub import CARDS, base_of, fetch
+from opsin.backbones.hub_cache import commit_of, snapshot_of
+from opsin.backbones.hub_name import NAMED, HubName
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.backbones.probe import Probed, Value, refused
 from opsin.core.artifacts.run_directory import find_classifier
 from opsin.core.errors import ModelFileError, RecipeError, SandboxError
+from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata
 from opsin.core.sandbox import Sandbox
 from opsin.data.spelling import check_choices
@@ -23,8 +27,7 @@ from opsin.runtime.model_check import read_classifier
 _SECONDS: Final = 90.0
 _MEMORY: Final = 3 << 30
 _COPIES: Final = 8
-# Files that say under which licence a network is published, and the longest that is read.
-_CARDS: Final = ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md")
+# Characters of a file about the licence that are read.
 _LONGEST: Final = 100_000
 #: Said where no licence is stated.
 UNKNOWN: Final = "unknown"
@@ -42,6 +45,7 @@ class Backbone:
         pixels: What it takes for pixels.
         at: Names of the values that are taken as features; the first alone is tried as well.
         licence: Under which it is published; ``unknown`` where nothing says so.
+        where: Repository and commit, where it is from the hub.
     """
 
     path: Path
@@ -51,10 +55,13 @@ class Backbone:
     pixels: PixelValues
     at: tuple[str, ...]
     licence: str
+    where: HubName | None = None
 
     @property
     def name(self) -> str:
-        """What people call it: its file, or the run it is in."""
+        """What people call it: its file, the run it is in, or its repository with the commit."""
+        if self.where is not None:
+            return f"{self.where.repository}@{self.where.revision[:12]}"
         own = self.path.name == "classifier.onnx"
         return self.path.parent.name if own else self.path.stem
 
@@ -83,67 +90,141 @@ class Backbone:
         return tuple(self.value(name).units for name in self.at)
 
 
+@dataclass(frozen=True)
+class FoundNetwork:
+    """A pretrained network that was looked into.
+
+    Args:
+        path: Its file.
+        digest: SHA-256 of the file, in hexadecimal.
+        size: Bytes of the file.
+        content: The network in the form that features are computed in.
+        probed: What is in it.
+        pixels: What it takes for pixels; ``None`` where nothing says it.
+        licence: Under which it is published; ``unknown`` where nothing says so.
+        where: Repository and commit, where it is from the hub.
+    """
+
+    path: Path
+    digest: str
+    size: int
+    content: bytes = field(repr=False)
+    probed: Probed = field(repr=False)
+    pixels: PixelValues | None
+    licence: str
+    where: HubName | None
+
+    def backbone(self, pixels: PixelValues, at: tuple[str, ...] | None = None) -> Backbone:
+        """Return it ready for use.
+
+        Args:
+            pixels: What it takes for pixels.
+            at: Names of values to take as features (default: that before the last dense layer,
+                and a few depths beside it).
+
+        Raises:
+            RecipeError: There is no such value.
+        """
+        own = self.probed
+        names = at or (own.features, *(each for each in own.depths if each != own.features))
+        check_choices("value", names, [value.name for value in own.values], RecipeError)
+        return Backbone(
+            self.path, self.digest, self.content, own, pixels, tuple(names), self.licence,
+            self.where,
+        )  # fmt: skip
+
+
 def open_backbone(
     what: str | os.PathLike[str],
     *,
     prepare: str | None = None,
     at: tuple[str, ...] | None = None,
+    offline: bool = False,
+    watcher: Watcher = SILENT,
 ) -> Backbone:
     """Open a pretrained network.
 
     Args:
-        what: An ONNX file, a run, or its ``classifier.onnx``.
+        what: An ONNX file, a run, or its ``classifier.onnx``; else the name of one on the hub.
         prepare: What it takes for pixels, where nothing says it: ``imagenet``, ``-1..1``, ``0..1``,
             ``0..255``, each also with ``,bgr``, or a JSON file.
         at: Names of values to take as features (default: that before the last dense layer, and
             a few depths beside it).
+        offline: Whether only what is on this machine may be used.
+        watcher: Receives how far a download is.
 
     Raises:
-        ModelFileError: There is no such file, or nothing in it could be features.
+        ModelFileError: There is no such file or name, or nothing in it could be features.
         RecipeError: Nothing says what it takes for pixels, or there is no such value.
+        DownloadError: It could not be fetched.
     """
-    path = _file_of(what)
-    content = read_classifier(path)
-    pixels = None if prepare is None else PixelValues.named(prepare)
-    beside = PixelValues.beside(path) if pixels is None else None
-    side = next((each.side for each in (pixels, beside) if each and each.side), None)
-    probed, present = _probed(content, str(path), side)
-    own = _own_metadata(probed, str(path))
-    if own is not None or probed.dtype == "uint8":
-        pixels = PixelValues(scale=1.0, stated="its input is bytes")
-    pixels = pixels or beside
-    if pixels is None:
+    found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
+    if found.pixels is None:
         raise RecipeError(
-            f"the pixels that {path.name} was trained on",
+            f"the pixels that {found.path.name} was trained on",
             "neither the file nor one beside it (preprocessor_config.json, config.json) says them",
             f"Say it: --prepare with one of {', '.join(CHOICES)} (each also with ,bgr), or a JSON "
             "file; where the network was published, it is called preprocessing.",
         )
-    names = at or (probed.features, *(each for each in probed.depths if each != probed.features))
-    check_choices("value", names, [value.name for value in probed.values], RecipeError)
-    licence = probed.properties.get("license") or probed.properties.get("licence")
-    return Backbone(
+    return found.backbone(found.pixels, at)
+
+
+def look_into(
+    what: str | os.PathLike[str],
+    *,
+    prepare: str | None = None,
+    offline: bool = False,
+    watcher: Watcher = SILENT,
+) -> FoundNetwork:
+    """Find a pretrained network and what is known of it; as `open_backbone`, but nothing is asked.
+
+    Raises:
+        ModelFileError: There is no such file or name, or nothing in it could be features.
+        RecipeError: There is no such preparation.
+        DownloadError: It could not be fetched.
+    """
+    given = None if prepare is None else PixelValues.named(prepare)
+    path, where = _file_of(what, offline, watcher)
+    content = read_classifier(path)
+    beside = PixelValues.beside(path) if given is None else None
+    side = next((each.side for each in (given, beside) if each and each.side), None)
+    probed, present = _probed(content, str(path), side)
+    own = _own_metadata(probed, str(path))
+    if own is not None or probed.dtype == "uint8":
+        given = PixelValues(scale=1.0, stated="its input is bytes")
+    stated = probed.properties.get("license") or probed.properties.get("licence")
+    return FoundNetwork(
         path,
         hashlib.sha256(content).hexdigest(),
+        len(content),
         present,
         probed,
-        pixels,
-        tuple(names),
-        licence or _licence_beside(path),
+        given or beside,
+        stated or (_licence_on_hub(where) if where else _licence_in(path.parent)),
+        where,
     )
 
 
-def _file_of(what: str | os.PathLike[str]) -> Path:
+def _file_of(
+    what: str | os.PathLike[str], offline: bool, watcher: Watcher
+) -> tuple[Path, HubName | None]:
+    """Return a network's file, fetched where a name and no path is given; what exists is a path."""
     path = Path(what)
     if path.is_dir():
-        return find_classifier(path)
-    if not path.is_file():
+        return find_classifier(path), None
+    if path.is_file():
+        return path, None
+    text = os.fspath(what)
+    # In a folder that exists, a name is that of a file that does not.
+    name = HubName.read(text) if not path.parent.name or not path.parent.is_dir() else None
+    if name is None:
         raise ModelFileError(
             "a pretrained network: an ONNX file, a run, or its classifier.onnx",
             f"there is none at {path}",
-            "Check the name.",
+            f"Check the name. From the hub: {', '.join(NAMED)}, or owner/name.",
         )
-    return path
+    found = fetch(name, offline=offline, watcher=watcher)
+    return found.path, found.where
 
 
 def _probed(content: bytes, name: str, side: int | None) -> tuple[Probed, bytes]:
@@ -167,11 +248,23 @@ def _own_metadata(probed: Probed, name: str) -> Metadata | None:
     return Metadata.from_props(probed.properties, name)
 
 
-def _licence_beside(path: Path) -> str:
+def _licence_on_hub(where: HubName) -> str:
+    """Return the licence of a repository, else that of the model which its weights are from."""
+    folder = snapshot_of(where)
+    licence = _licence_in(folder)
+    base = base_of(folder / "README.md") if licence == UNKNOWN else None
+    there = commit_of(base) if base else None
+    if base is None or there is None:
+        return licence
+    found = _licence_in(snapshot_of(there))
+    return licence if found == UNKNOWN else f"{found} (of {base.repository})"
+
+
+def _licence_in(folder: Path) -> str:
     """Return the licence that a file beside a network names."""
-    for name in _CARDS:
+    for name in CARDS:
         try:
-            with (path.parent / name).open(encoding="utf-8", errors="replace") as file:
+            with (folder / name).open(encoding="utf-8", errors="replace") as file:
                 lines = file.read(_LONGEST).splitlines()
         except OSError:
             continue

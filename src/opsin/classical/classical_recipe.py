@@ -147,9 +147,9 @@ class FromBackbone(ClassicalModelRecipe):
 
     name: Literal["backbone"] = "backbone"
     backbone: str = Field(
-        description="A pretrained network to build on: an ONNX file, a run, or its "
-        "classifier.onnx. Best for few photographs.",
-        json_schema_extra={"flag": "--from", "metavar": "FILE"},
+        description="A pretrained network to build on: an ONNX file, a run, or a name that opsin "
+        "backbones lists. Best for few photographs.",
+        json_schema_extra={"flag": "--from", "metavar": "FILE or NAME"},
     )
     prepare: str | None = Field(
         None,

@@ -77,6 +77,10 @@ Tta = Annotated[
 ]
 OpenPage = Annotated[bool, typer.Option("--open", help="Show the page in the web browser.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress and no notes.")]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Fetch no pretrained network: use what is on this machine."),
+]
 Runs = Annotated[
     Path, typer.Option("--runs", envvar="OPSIN_RUNS", help="Folder of the run directories.")
 ]

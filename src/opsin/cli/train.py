@@ -92,6 +92,7 @@ def train(
     repeats: Repeats = 1,
     folds: Folds = None,
     plan: PlanOnly = False,
+    offline: options.Offline = False,
     runs: options.Runs = Path("runs"),
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
@@ -121,13 +122,13 @@ def train(
         from opsin.cli.plan_output import tell_plan  # noqa: PLC0415  loads what training needs
         from opsin.commands.plan import plan as planned  # noqa: PLC0415  trains
 
-        tell_plan(planned(source, quiet=quiet, **wanted), as_json=as_json)
+        tell_plan(planned(source, quiet=quiet, offline=offline, **wanted), as_json=as_json)
         return
     if repeats != 1 or folds is not None:
         _train_several(source, repeats, folds, as_json=as_json, runs=runs, name=name, quiet=quiet,
-                       **wanted)  # fmt: skip
+                       offline=offline, **wanted)  # fmt: skip
         return
-    run = workflow.train(source, runs=runs, name=name, quiet=quiet, **wanted)
+    run = workflow.train(source, runs=runs, name=name, quiet=quiet, offline=offline, **wanted)
     tell_run(run, as_json=as_json)
 
 

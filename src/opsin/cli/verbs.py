@@ -39,7 +39,7 @@ def _about(
 #: Every verb, a module of this package each, in the order of the help.
 VERBS: Final = (
     "data", "train", "resume", "predict", "unsort", "evaluate", "inspect", "report", "runs",
-    "compare", "export", "serve", "studio", "bench",
+    "compare", "export", "serve", "studio", "backbones", "bench",
 )  # fmt: skip
 
 

@@ -39,20 +39,30 @@ def model_asked(model: str | None, options: Mapping[str, Any]) -> str | None:
 def backbone_given(
     data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     options: dict[str, Any],
+    *,
+    offline: bool,
+    watcher: Watcher,
 ) -> Backbone:
     """Open the pretrained network, and let the images be prepared in its size.
 
     Args:
         data: A dataset, whose images stay as they are, or what is loaded.
-        options: Of all parts of the recipe; size, channels and resizing are filled in.
+        options: Of all parts of the recipe; size, channels and resizing are filled in, and a name
+            on the hub gets its commit, so that the recipe means the same bytes for ever.
+        offline: Whether only what is on this machine may be used.
+        watcher: Receives how far a download is.
     """
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
     from opsin.backbones.feature_graph import prepared_side  # noqa: PLC0415
 
     backbone = open_backbone(
-        options["backbone"], prepare=options.get("prepare"), at=options.get("at")
+        options["backbone"],
+        prepare=options.get("prepare"),
+        at=options.get("at"),
+        offline=offline,
+        watcher=watcher,
     )
-    options["backbone"] = os.fspath(options["backbone"])
+    options["backbone"] = str(backbone.where or os.fspath(options["backbone"]))
     if not isinstance(data, Dataset):
         usual = {
             "size": prepared_side(backbone.side),

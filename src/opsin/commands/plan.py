@@ -111,6 +111,7 @@ def plan(
     budget: str | float | None = None,
     watcher: Watcher | None = None,
     quiet: bool = False,
+    offline: bool = False,
     **options: Any,
 ) -> Plan:
     """Say what `train` would do with the same arguments; no run is begun and nothing is kept.
@@ -124,6 +125,7 @@ def plan(
         watcher: Is told how far reading and measuring are (default: a progress display on
             standard error).
         quiet: Show nothing.
+        offline: Fetch no pretrained network: use what is on this machine.
         **options: Fields of the recipe, as in `train`.
 
     Raises:
@@ -138,7 +140,9 @@ def plan(
     need_training(model)
     noted = _Noted()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), noted)
-    backbone = backbone_given(data, options) if model == BACKBONE else None
+    backbone = None
+    if model == BACKBONE:
+        backbone = backbone_given(data, options, offline=offline, watcher=watcher)
     dataset = dataset_given(data, options, watcher)
     tell_limits(watcher, dataset)
     if model in FITTED:

@@ -39,6 +39,7 @@ def train(
     watcher: Watcher | None = None,
     observers: Sequence[Watcher] = (),
     quiet: bool = False,
+    offline: bool = False,
     **options: Any,
 ) -> Run:
     """Train a classifier and evaluate the file that comes out.
@@ -59,6 +60,7 @@ def train(
         observers: Get the same events beside the display, such as trackers of yours; one that
             raises costs a warning, and never the run.
         quiet: Show nothing.
+        offline: Fetch no pretrained network: use what is on this machine.
         **options: Fields of the recipe: ``epochs``, ``rate``, ``seed`` … (without layers those of
             `opsin.classical.classical_recipe`); with a source also those of its data part:
             ``classes``, ``size`` …
@@ -87,7 +89,9 @@ def train(
     check_writable(Path(runs) / "run")  # at once, not when all is read
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
-    backbone = backbone_given(data, options) if model == BACKBONE else None
+    backbone = None
+    if model == BACKBONE:
+        backbone = backbone_given(data, options, offline=offline, watcher=watcher)
     dataset = dataset_given(data, options, watcher)
 
     def directory_of(network: str) -> RunDirectory:

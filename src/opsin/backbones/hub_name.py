@@ -1,0 +1,109 @@
+"""Names of networks on the hub: ``owner/name[@revision]``, and a few short ones of ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_-])?"
+_NAME: Final = re.compile(rf"({_PART}/{_PART})(?:@([A-Za-z0-9][A-Za-z0-9._/-]{{0,199}}))?")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A repository on the hub, in one of its revisions.
+
+    Args:
+        repository: ``owner/name``.
+        revision: A branch, a tag or a commit; ``main`` is the newest.
+
+    Example:
+        >>> HubName.read("timm/resnet18.a1_in1k@main").repository
+        'timm/resnet18.a1_in1k'
+        >>> HubName.read("runs/a/b") is HubName.read("network.onnx") is None
+        True
+    """
+
+    repository: str
+    revision: str = "main"
+
+    @classmethod
+    def read(cls, text: str) -> HubName | None:
+        """Return what a text names; ``None`` where it is no such name."""
+        if text in NAMED:
+            return NAMED[text].where
+        found = _NAME.fullmatch(text)
+        if found is None or text.endswith(".onnx") or ".." in text or "--" in found[1]:
+            return None
+        return cls(found[1], found[2] or "main")
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it means the same bytes for ever."""
+        return is_commit(self.revision)
+
+
+@dataclass(frozen=True)
+class NamedBackbone:
+    """A network with a short name, as its publishers describe it.
+
+    Args:
+        where: Repository and commit.
+        suits: What it is good for, in a few words.
+        size: Bytes of its file, about.
+        side: Height and width of its images.
+        multiply_adds: What it computes for an image, about.
+        licence: Of its weights.
+    """
+
+    where: HubName
+    suits: str
+    size: int
+    side: int
+    multiply_adds: int
+    licence: str
+
+
+def is_commit(text: str) -> bool:
+    """Tell whether a text is a commit, in full."""
+    return _COMMIT.fullmatch(text) is not None
+
+
+#: From small and fast to large and best. `docs/pretrained.md` says what is known of each.
+NAMED: Final = {
+    "small": NamedBackbone(
+        HubName(
+            "onnx-community/mobilenetv4_conv_small.e2400_r224_in1k",
+            "3ba07f12712fa58fd6b3d661f9909c9e332c5005",
+        ),
+        "fast",
+        15_100_000,
+        224,
+        200_000_000,
+        "apache-2.0",
+    ),
+    "medium": NamedBackbone(
+        HubName(
+            "onnx-community/mobilenetv4_conv_medium.e500_r256_in1k",
+            "46483fa826d2e19a097d182e35d1988f51c2180b",
+        ),
+        "balanced",
+        39_000_000,
+        256,
+        1_100_000_000,
+        "apache-2.0",
+    ),
+    "large": NamedBackbone(
+        HubName("onnx-community/dinov2-small", "8b1f705a3a7f6f062f6bdd21986c1583d3ef105d"),
+        "best",
+        88_500_000,
+        224,
+        5_500_000_000,
+        "apache-2.0",
+    ),
+}

@@ -1,0 +1,254 @@
+"""Pretrained networks to build on: those with short names, and what is known of any one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import onnxruntime
+
+from opsin.backbones.hub_cache import HubFile, found_here
+from opsin.backbones.hub_name import NAMED
+from opsin.core.arguments import checked
+from opsin.core.defaults import cores
+from opsin.core.errors import OpsinError, StorageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import write_json
+from opsin.data.cache import cache_root
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+
+# Images computed at once, and seconds for which they are.
+_BATCH: Final = 8
+_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True)
+class ListedBackbone:
+    """A network with a short name.
+
+    Args:
+        name: What to give as ``backbone`` (``--from``).
+        suits: What it is good for.
+        repository: Where it is published.
+        revision: The commit that is meant.
+        size: Bytes of its file; about, where it is not on this machine. So are the next two.
+        side: Height and width of its images.
+        multiply_adds: What it computes for an image.
+        milliseconds: What an image takes on this machine; ``None`` where it is not here.
+        licence: Of its weights.
+        path: Its file on this machine; ``None`` where it is not here.
+    """
+
+    name: str
+    suits: str
+    repository: str
+    revision: str
+    size: int
+    side: tuple[int, int]
+    multiply_adds: int
+    milliseconds: float | None
+    licence: str
+    path: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        path = None if self.path is None else str(self.path)
+        return {**vars(self), "side": list(self.side), "path": path}
+
+
+@dataclass(frozen=True)
+class FeatureValue:
+    """A value of a network that may be taken as features.
+
+    Args:
+        name: In the file: what to give as ``at``.
+        op: The operator that it comes from.
+        shape: Of one image: ``(units,)``, ``(channels, height, width)`` or ``(tokens, units)``.
+        usual: Whether it is taken where nothing else is asked for.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    usual: bool
+
+
+@dataclass(frozen=True)
+class KnownBackbone:
+    """What is known of one network.
+
+    Args:
+        name: What people call it.
+        path: Its file.
+        sha256: Of the file, in hexadecimal.
+        repository: Where it is published, with the commit; ``None`` where it is a file.
+        size: Bytes of the file.
+        side: Height and width of its images.
+        channels: 1 or 3.
+        pixels: What it takes for pixels, and where that is stated; ``None`` where nothing says it.
+        licence: Under which it is published; ``unknown`` where nothing says so.
+        multiply_adds: What it computes for an image, up to its last features.
+        milliseconds: What that takes on this machine.
+        values: Those that may be taken as features, in the order of the work.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    repository: str | None
+    size: int
+    side: tuple[int, int]
+    channels: int
+    pixels: str | None
+    licence: str
+    multiply_adds: int
+    milliseconds: float
+    values: tuple[FeatureValue, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        values = [{**vars(value), "shape": list(value.shape)} for value in self.values]
+        return {**vars(self), "path": str(self.path), "side": list(self.side), "values": values}
+
+
+@checked
+def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
+    """Return the networks with short names, from small and fast to large and best.
+
+    Nothing is fetched. Those on this machine are measured once.
+
+    Args:
+        watcher: Receives a note of each that is here and cannot be used.
+
+    Example:
+        >>> [network.name for network in list_backbones()]
+        ['small', 'medium', 'large']
+    """
+    return [_listed(name, watcher) for name in NAMED]
+
+
+def _listed(name: str, watcher: Watcher) -> ListedBackbone:
+    published = NAMED[name]
+    here = found_here(published.where)
+    known = None if here is None else _opened(here, watcher)
+    return ListedBackbone(
+        name=name,
+        suits=published.suits,
+        repository=published.where.repository,
+        revision=published.where.revision,
+        size=known.size if known else published.size,
+        side=known.side if known else (published.side, published.side),
+        multiply_adds=known.multiply_adds if known else published.multiply_adds,
+        milliseconds=known.milliseconds if known else None,
+        licence=published.licence,
+        path=known.path if known else None,
+    )
+
+
+def _opened(here: HubFile, watcher: Watcher) -> KnownBackbone | None:
+    try:
+        return know_backbone(str(here.where), offline=True)
+    except OpsinError as error:
+        watcher.note(f"{here.where} is here but cannot be used: {error}")
+        return None
+
+
+@checked
+def know_backbone(
+    what: str | os.PathLike[str],
+    *,
+    prepare: str | None = None,
+    offline: bool = False,
+    watcher: Watcher = SILENT,
+) -> KnownBackbone:
+    """Look into a pretrained network; one on the hub is fetched where it is not on this machine.
+
+    Args:
+        what: An ONNX file, a run, or its ``classifier.onnx``; else the name of one on the hub.
+        prepare: What it takes for pixels, where nothing says it.
+        offline: Whether only what is on this machine may be used.
+        watcher: Receives how far a download is.
+
+    Raises:
+        ModelFileError: There is no such file or name, or nothing in it could be features.
+        DownloadError: It could not be fetched.
+        MissingExtraError: huggingface_hub or onnx is not installed.
+
+    Example:
+        >>> know_backbone("small", offline=True)  # doctest: +SKIP
+    """
+    from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx
+    from opsin.backbones.pixel_values import PixelValues  # noqa: PLC0415  where that is loaded
+
+    found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
+    # Another scale of pixels is the same work.
+    backbone = found.backbone(found.pixels or PixelValues(scale=1.0))
+    probed = found.probed
+    return KnownBackbone(
+        name=backbone.name,
+        path=found.path,
+        sha256=found.digest,
+        repository=str(found.where) if found.where else None,
+        size=found.size,
+        side=probed.side,
+        channels=probed.channels,
+        pixels=found.pixels.words if found.pixels else None,
+        licence=found.licence,
+        multiply_adds=_work(backbone),
+        milliseconds=_milliseconds(backbone),
+        values=tuple(
+            FeatureValue(value.name, value.op, value.shape, value.name in backbone.at)
+            for value in probed.values
+        ),
+    )
+
+
+def _work(backbone: Backbone) -> int:
+    """Return what a network computes for an image, up to its last features."""
+    from opsin.classical.backbone_features import BackboneFeatures  # noqa: PLC0415  loads onnx
+
+    features = BackboneFeatures(
+        backbone, (*backbone.side, backbone.probed.channels), backbone.at[:1], ("whole",)
+    )
+    return sum(layer.multiply_adds for layer in features.layers())
+
+
+def _milliseconds(backbone: Backbone) -> float:
+    """Return what an image takes, measured once a file and machine."""
+    measured = f"{backbone.digest[:32]}-{cores()}-{onnxruntime.__version__}"
+    place = cache_root() / "backbones" / f"{measured}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(place.read_text(encoding="utf-8"))["milliseconds"]
+        if isinstance(known, float) and known > 0:
+            return known
+    milliseconds = _measured(backbone)
+    # Where the cache cannot be written it is measured again the next time.
+    with contextlib.suppress(StorageError):
+        write_json(place, {"milliseconds": milliseconds})
+    return milliseconds
+
+
+def _measured(backbone: Backbone) -> float:
+    from opsin.backbones.feature_graph import FeatureGraph  # noqa: PLC0415  loads onnx
+    from opsin.backbones.features import session_of  # noqa: PLC0415  likewise
+    from opsin.onnx_files.postprocessing import IMAGES  # noqa: PLC0415  likewise
+
+    shape = (*backbone.side, backbone.probed.channels)
+    graph = FeatureGraph(backbone, shape, ("whole",), backbone.at[:1])
+    session = session_of(graph.content())
+    images = np.random.default_rng(0).integers(0, 256, (_BATCH, *shape), np.uint8)
+    session.run(graph.outputs, {IMAGES: images})  # it finds its memory
+    fastest, until = float("inf"), time.perf_counter() + _SECONDS
+    while time.perf_counter() < until or fastest == float("inf"):
+        began = time.perf_counter()
+        session.run(graph.outputs, {IMAGES: images})
+        fastest = min(fastest, time.perf_counter() - began)
+    return round(1000 * fastest / _BATCH, 3)

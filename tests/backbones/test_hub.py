@@ -1,0 +1,327 @@
+"""Networks fetched from a hub on this machine, by the real huggingface_hub."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from opsin.backbones import hub_download
+from opsin.backbones.backbone import open_backbone
+from opsin.backbones.hub import fetch
+from opsin.backbones.hub_cache import choose, found_here
+from opsin.backbones.hub_name import NAMED, HubName
+from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, StorageError
+from opsin.core.events import Watcher
+from tests.hub_server import COMMIT, HubServer
+
+from .small_networks import network
+
+NAME = HubName("someone/network")
+LARGE = np.random.default_rng(5).bytes(300_000)
+CARD = b"---\nlicense: apache-2.0\n---\n# A network\n"
+PIXELS = b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": 32}'
+
+
+class Seen(Watcher):
+    """Keeps how far a download was, and what was noted."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.done: list[int] = []
+        self.notes: list[str] = []
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.total = total
+
+    def advance(self, done: int, **figures: float) -> None:
+        self.done.append(done)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_download, "_PAUSE", 0.0)
+
+
+def publish(hub: HubServer, content: bytes = LARGE, **more: Any) -> None:
+    files = {"onnx/model.onnx": content, "README.md": CARD, "preprocessor_config.json": PIXELS}
+    hub.publish(NAME.repository, files, **more)
+
+
+def test_what_is_named_is_fetched_once(hub: HubServer) -> None:
+    publish(hub)
+    seen = Seen()
+    found = fetch(NAME, watcher=seen)
+    assert found.path.read_bytes() == LARGE
+    assert found.where == HubName(NAME.repository, COMMIT)
+    assert (found.folder / "README.md").read_bytes() == CARD
+    assert seen.total == seen.done[-1] == len(LARGE)
+    assert seen.done == sorted(seen.done)
+    hub.asked.clear()
+    assert fetch(found.where) == found  # a commit is asked for no more
+    assert not hub.asked
+    assert fetch(NAME) == found  # of a branch the newest is
+    assert not hub.ranges()
+
+
+def test_another_server_is_sent_no_sign(hub: HubServer) -> None:
+    publish(hub)
+    fetch(NAME)
+    assert hub.signed
+    assert set(hub.signed) == {""}
+
+
+def test_the_cache_is_the_hubs_own(hub: HubServer) -> None:
+    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+
+    publish(hub)
+    found = fetch(NAME)
+    cache = Path(os.environ["HF_HOME"]) / "hub"
+    for revision in (COMMIT, "main"):
+        theirs = try_to_load_from_cache(
+            NAME.repository, "onnx/model.onnx", cache_dir=cache, revision=revision
+        )
+        assert theirs == str(found.path)
+    assert not scan_cache_dir(cache).warnings
+
+
+def test_a_newer_commit_is_fetched_and_the_old_one_stays(hub: HubServer) -> None:
+    publish(hub)
+    old = fetch(NAME)
+    publish(hub, content=LARGE[::-1], commit="f" * 40)
+    new = fetch(NAME)
+    assert new.path.read_bytes() == LARGE[::-1]
+    assert fetch(old.where).path.read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_connection_that_breaks_is_gone_on_with(
+    hub: HubServer,
+    *,
+    knows_ranges: bool,
+) -> None:
+    publish(hub)
+    hub.breaks, hub.knows_ranges = [100_000, 150_000], knows_ranges
+    assert fetch(NAME).path.read_bytes() == LARGE
+    second = "bytes=250000-" if knows_ranges else "bytes=150000-"
+    assert hub.ranges() == ["", "bytes=100000-", second]
+
+
+def test_what_came_before_an_error_is_not_fetched_again(hub: HubServer) -> None:
+    publish(hub)
+    hub.breaks = [200_000, 0, 0]
+    with pytest.raises(DownloadError, match="what was fetched is kept"):
+        fetch(NAME)
+    assert found_here(NAME) is None
+    hub.asked.clear()
+    seen = Seen()
+    assert fetch(NAME, watcher=seen).path.read_bytes() == LARGE
+    assert hub.ranges() == ["bytes=200000-"]
+    assert seen.done[0] == 200_000
+
+
+@pytest.mark.parametrize(
+    ("instead", "said"), [(LARGE[:-1] + b"x", "it sent others"), (LARGE + b"x", "it sent more")]
+)
+def test_other_bytes_than_announced_are_thrown_away(
+    hub: HubServer,
+    instead: bytes,
+    said: str,
+) -> None:
+    publish(hub, instead={"onnx/model.onnx": instead})
+    with pytest.raises(DownloadError, match=said):
+        fetch(NAME)
+    left = [path.name for path in Path(os.environ["HF_HOME"]).rglob("*.incomplete")]
+    assert not left
+    publish(hub)
+    assert fetch(NAME).path.read_bytes() == LARGE
+
+
+def test_a_damaged_part_of_an_earlier_download_costs_one_more(hub: HubServer) -> None:
+    publish(hub)
+    hub.breaks = [200_000, 0, 0]
+    with pytest.raises(DownloadError):
+        fetch(NAME)
+    (partial,) = Path(os.environ["HF_HOME"]).rglob("*.incomplete")
+    partial.write_bytes(b"x" * (len(LARGE) + 5))
+    with pytest.raises(DownloadError, match="run it again"):
+        fetch(NAME)
+    assert fetch(NAME).path.read_bytes() == LARGE
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown": ({}, "shows you no someone/network.*hf auth login"),
+    "gated": ({"refused": (403, "GatedRepo")}, "owners must let you in.*hf auth login"),
+    "private": ({"refused": (401, "RepoNotFound")}, "shows you no someone/network"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_a_name_that_is_not_shown(hub: HubServer, why: str) -> None:
+    more, said = REFUSED[why]
+    if more:
+        publish(hub, **more)
+    with pytest.raises(ModelFileError, match=said) as error:
+        fetch(NAME)
+    assert "\n" not in str(error.value)
+
+
+def test_a_revision_that_there_is_not(hub: HubServer) -> None:
+    publish(hub)
+    with pytest.raises(ModelFileError, match="has no v2 of it"):
+        fetch(HubName(NAME.repository, "v2"))
+
+
+def test_a_hub_that_is_out_of_order(hub: HubServer) -> None:
+    publish(hub)
+    hub.status = 500
+    with pytest.raises(DownloadError, match="answers 500"):
+        fetch(NAME)
+
+
+def test_a_network_that_asks_to_sign_in_first(hub: HubServer) -> None:
+    publish(hub, commit="<html>")
+    with pytest.raises(DownloadError, match="makes no sense"):
+        fetch(NAME)
+
+
+def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(hub)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match="cannot be reached"):
+        fetch(NAME)
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    found = fetch(NAME)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    seen = Seen()
+    assert fetch(NAME, watcher=seen) == found
+    assert "which is here, is used" in seen.notes[0]
+
+
+def test_offline_nothing_is_asked(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(hub)
+    with pytest.raises(ModelFileError, match="not here"):
+        fetch(NAME, offline=True)
+    assert not hub.asked
+    found = fetch(NAME)
+    hub.asked.clear()
+    assert fetch(NAME, offline=True) == found
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert fetch(NAME) == found
+    assert not hub.asked
+
+
+def test_without_the_library(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(hub)
+    found = fetch(NAME)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert fetch(NAME) == found
+    with pytest.raises(MissingExtraError, match=r"pip install 'opsin\[hub\]'"):
+        fetch(HubName("someone/else"))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"README.md": CARD}, "no ONNX file"),
+        ({"a.onnx": LARGE, "b.onnx": LARGE}, "a.onnx, b.onnx"),
+        ({"onnx/model_int8.onnx": LARGE}, "model_int8.onnx"),
+        ({"onnx/model.onnx": LARGE, "onnx/model.onnx_data": LARGE}, "lie in another"),
+    ],
+)
+def test_a_repository_without_a_network_that_could_be_used(
+    hub: HubServer,
+    files: dict[str, bytes],
+    said: str,
+) -> None:
+    hub.publish(NAME.repository, files)
+    with pytest.raises(ModelFileError, match=said):
+        fetch(NAME)
+    assert not hub.ranges()
+
+
+def test_the_only_network_may_have_any_name(hub: HubServer) -> None:
+    hub.publish(NAME.repository, {"resnet.onnx": LARGE, "config.json": b"{}"})
+    assert fetch(NAME).path.name == "resnet.onnx"
+    assert choose(["resnet.onnx", "model.onnx"]) == "model.onnx"
+
+
+def test_a_hostile_hub_writes_nothing_outside(
+    hub: HubServer,
+    tmp_path: Path,
+) -> None:
+    hub.publish(NAME.repository, {"../../../../../away.onnx": LARGE})
+    with pytest.raises((DownloadError, ModelFileError)):
+        fetch(NAME)
+    assert not list(tmp_path.rglob("*away*"))
+
+
+def test_a_folder_that_refuses_to_be_written(
+    hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publish(hub)
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
+    with pytest.raises(StorageError):
+        fetch(NAME)
+
+
+def test_preparation_and_licence_come_with_it(hub: HubServer) -> None:
+    publish(hub, content=network())
+    backbone = open_backbone("someone/network")
+    assert backbone.licence == "apache-2.0"
+    assert backbone.pixels.stated == "preprocessor_config.json"
+    assert str(backbone.where) == f"someone/network@{COMMIT}"
+    assert backbone.name == f"someone/network@{COMMIT[:12]}"
+    assert backbone.digest == hashlib.sha256(network()).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["base_model: first/weights", "base_model:\n- first/weights"])
+def test_the_licence_of_what_was_converted(hub: HubServer, form: str) -> None:
+    hub.publish("first/weights", {"README.md": b"---\nlicense: mit\n---\n"})
+    card = f"---\n{form}\nlibrary_name: transformers.js\n---\n".encode()
+    files = {"model.onnx": network(), "README.md": card, "preprocessor_config.json": PIXELS}
+    hub.publish(NAME.repository, files)
+    assert open_backbone("someone/network").licence == "mit (of first/weights)"
+    assert open_backbone("someone/network", offline=True).licence == "mit (of first/weights)"
+
+
+def test_a_path_that_exists_wins_over_a_name(
+    hub: HubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").write_bytes(network())
+    assert open_backbone("small", prepare="0..1").where is None
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ModelFileError, match="there is none at runs/gone"):
+        open_backbone("runs/gone")
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["smal", "network.onnx", "a/b/c", "../a", "a/..", "a/b@", "a/b@../c", "a--b/c", "a/b@-c"],
+)
+def test_what_is_no_name_is_never_asked_for(hub: HubServer, text: str) -> None:
+    with pytest.raises(ModelFileError, match="From the hub: small, medium, large"):
+        open_backbone(text)
+    assert not hub.asked
+
+
+def test_names_of_ours_mean_one_commit_each() -> None:
+    for name, published in NAMED.items():
+        assert published.where.is_pinned
+        assert HubName.read(name) == published.where
+        assert HubName.read(str(published.where)) == published.where

@@ -1,0 +1,206 @@
+"""A hub on this machine: it speaks the protocol of huggingface.co, and breaks off when asked to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Repository:
+    """One repository: its files, and how it is refused."""
+
+    files: dict[str, bytes]
+    commit: str = COMMIT
+    refused: tuple[int, str] | None = None
+    #: What is served in place of a file.
+    instead: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class HubServer:
+    """What is published, what was asked for, and what goes wrong."""
+
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    #: Method, path and Range of each request, those to the store of contents as well.
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    #: Signs (Authorization) that the store of contents was sent.
+    signed: list[str] = field(default_factory=list)
+    #: Bytes after which each of the next contents breaks off.
+    breaks: list[int] = field(default_factory=list)
+    #: Bytes after which contents stop coming while the connection stays; and that they did.
+    stalls: int | None = None
+    stalled: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+    knows_ranges: bool = True
+    status: int | None = None
+    address: str = ""
+    store: str = ""
+
+    def publish(self, name: str, files: dict[str, bytes], **more: Any) -> Repository:
+        """Add a repository."""
+        self.repositories[name] = Repository(files, **more)
+        return self.repositories[name]
+
+    def ranges(self) -> list[str]:
+        """Return the Range of each request for a content."""
+        return [part for method, path, part in self.asked if path.startswith("/content/")]
+
+
+def is_large(name: str) -> bool:
+    """Tell whether a file lies in the store of contents, as .gitattributes says."""
+    return name.endswith((".onnx", ".onnx_data"))
+
+
+def git_digest(content: bytes) -> str:
+    """Return the name of a blob in git."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: HubServer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path, self.headers.get("Range", "")))
+        if self.hub.status is not None:
+            self._send(self.hub.status, b"")
+        elif path.startswith("/content/"):
+            self._content(path)
+        elif path.startswith("/api/models/"):
+            name, _, revision = path.removeprefix("/api/models/").partition("/revision/")
+            self._about(name, revision or "main")
+        else:
+            name, _, rest = path.strip("/").partition("/resolve/")
+            revision, _, file = rest.partition("/")
+            self._file(name, revision, file)
+
+    def _found(self, name: str, revision: str, *, file: bool) -> Repository | None:
+        repository = self.hub.repositories.get(name)
+        if repository is None:
+            self._send(401, b"", {"X-Error-Code": "RepoNotFound"})
+        elif revision not in ("main", repository.commit):
+            self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
+        elif file and repository.refused:
+            status, code = repository.refused
+            self._send(status, b"", {"X-Error-Code": code})
+        else:
+            return repository
+        return None
+
+    def _about(self, name: str, revision: str) -> None:
+        repository = self._found(name, revision, file=False)
+        if repository is None:
+            return
+        siblings = []
+        for file, content in repository.files.items():
+            about: dict[str, Any] = {
+                "rfilename": file, "size": len(content), "blobId": git_digest(content)
+            }  # fmt: skip
+            if is_large(file):
+                digest = hashlib.sha256(content).hexdigest()
+                about["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
+            siblings.append(about)
+        model = {"_id": "1", "id": name, "modelId": name, "sha": repository.commit,
+                 "private": False, "downloads": 0, "likes": 0, "tags": [],
+                 "siblings": siblings}  # fmt: skip
+        self._send(200, json.dumps(model).encode(), {"Content-Type": "application/json"})
+
+    def _file(self, name: str, revision: str, file: str) -> None:
+        repository = self._found(name, revision, file=True)
+        if repository is None:
+            return
+        commit = {"X-Repo-Commit": repository.commit}
+        content = repository.files.get(file)
+        if content is None:
+            self._send(404, b"", {**commit, "X-Error-Code": "EntryNotFound"})
+        elif is_large(file):
+            digest = hashlib.sha256(content).hexdigest()
+            linked = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(content))}
+            where = f"{self.hub.store}/content/{name}/{file}"
+            self._send(302, b"", {**commit, **linked, "Location": where})
+        else:
+            self._send(200, content, {**commit, "ETag": f'"{git_digest(content)}"'})
+
+    def _content(self, path: str) -> None:
+        self.hub.signed.append(self.headers.get("Authorization", ""))
+        owner, name, file = path.removeprefix("/content/").split("/", 2)
+        repository = self.hub.repositories[f"{owner}/{name}"]
+        content = repository.instead.get(file, repository.files[file])
+        start = 0
+        given = self.headers.get("Range")
+        if given and self.hub.knows_ranges:
+            start = int(given.removeprefix("bytes=").rstrip("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        rest = content[start:]
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        if self.hub.breaks:
+            self.wfile.write(rest[: self.hub.breaks.pop(0)])
+            self.close_connection = True
+        elif self.hub.stalls is not None:
+            self.wfile.write(rest[: self.hub.stalls])
+            self.wfile.flush()
+            self.hub.stalled.set()
+            self.hub.released.wait(60)
+            self.close_connection = True
+        else:
+            self.wfile.write(rest)
+
+    def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for key, value in (headers or {}).items():
+            self.send_header(key, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that are gone are what the tests are about."""
+
+
+@contextmanager
+def serving() -> Iterator[HubServer]:
+    """Run a hub at one address, and its store of contents at another."""
+    hub = HubServer()
+    handler = type("_OneHub", (_Handler,), {"hub": hub})
+    servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
+    threads = [threading.Thread(target=server.serve_forever, args=(0.02,)) for server in servers]
+    for thread in threads:
+        thread.start()
+    hub.address, hub.store = (f"http://127.0.0.1:{server.server_port}" for server in servers)
+    try:
+        yield hub
+    finally:
+        hub.released.set()
+        for server, thread in zip(servers, threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.server_close()
