@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from opsin.commands.export.shipped import Shipped
     from opsin.commands.inspect import Insight, inspect
     from opsin.commands.inspect_model import Inspection
-    from opsin.commands.rates import Benchmark, ImageRate
+    from opsin.commands.rates import Benchmark
     from opsin.commands.repeats import Repeats, train_folds, train_repeats
     from opsin.commands.report import write_report
     from opsin.commands.resume import resume
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
+    from opsin.report.image_rate import ImageRate
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier, Prediction
     from opsin.server import serve
@@ -157,9 +158,9 @@ _HOME = {
     "Finding": "data.audit",
     "Insight": "commands.inspect",
     "Inspection": "commands.inspect_model",
+    "ImageRate": "report.image_rate",
     "KnownBackbone": "commands.backbones",
     "ListedBackbone": "commands.backbones",
-    "ImageRate": "commands.rates",
     "Prediction": "runtime.classifier",
     "Recipe": "core.recipe",
     "Repeats": "commands.repeats",

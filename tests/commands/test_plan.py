@@ -14,6 +14,7 @@ from opsin.commands.plan import in_words, plan
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import Recipe
 from opsin.data.dataset import Dataset
+from opsin.report.training_plan import Plan
 from tests.conftest import Cli, only_json
 
 
@@ -77,11 +78,13 @@ def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
 def test_warnings_are_kept(digits: Dataset) -> None:
     planned = plan(digits, model="mlp", flip=True, epochs=1, quiet=True)
     assert ["mirrored" in note for note in planned.notes] == [True]
+    assert Plan.model_validate(json.loads(json.dumps(planned.to_json()))) == planned
 
 
 def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> None:
     planned = plan(digits, model="forest", trees=7, images=1_000, quiet=True)
     found = json.loads(json.dumps(planned.to_json()))
+    assert Plan.model_validate(found) == planned  # as the studio reads it
     assert found["recipe"]["model"]["trees"] == 7
     assert 1_000 <= found["images"]["train"] < 1_010  # each class at its share, rounded
     assert (found["layers"], found["rates"]) == ([], [])

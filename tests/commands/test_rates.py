@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.commands.machine import Machine
-from opsin.commands.rates import ONE, Benchmark, ImageRate, Work
+from opsin.commands.rates import Benchmark
+from opsin.report.image_rate import ONE, ImageRate, Work
 
 MACHINE = Machine("Xeon", 2, None, None, None, {})
 

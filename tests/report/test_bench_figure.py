@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +10,11 @@ from PIL import Image
 
 from opsin.report.figures.bench_figure import draw_rates
 from opsin.report.figures.style import save, styled
+from opsin.report.image_rate import ImageRate, Work
 
 
-def rate(work: str, name: str, value: float, device: str = "cpu", how: str = "x") -> dict[str, Any]:
-    return {"work": work, "name": name, "how": how, "size": "32×32", "device": device,
-            "images_per_second": value, "slowest": 0.9 * value, "fastest": 1.2 * value}  # fmt: skip
+def rate(work: Work, name: str, value: float, device: str = "cpu") -> ImageRate:
+    return ImageRate(work, name, "x", (32, 32, 3), device, (value, 0.9 * value, 1.2 * value))
 
 
 RATES = [
@@ -28,22 +27,22 @@ RATES = [
 
 
 @pytest.mark.parametrize("rates", [RATES, RATES[:1], RATES[3:4]])
-def test_every_rate_is_drawn_with_its_figure(rates: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_every_rate_is_drawn_with_its_figure(rates: list[ImageRate], tmp_path: Path) -> None:
     with styled():
         figure = draw_rates(rates, "The finding", "CPU · 2 threads · " + "a long line " * 30)
         png = save(figure, tmp_path / "a.png")
         svg = save(figure, tmp_path / "a.svg").read_text(encoding="utf-8")
     assert np.asarray(Image.open(png).convert("L")).std() > 1
     for each in rates:
-        value = each["images_per_second"]
+        value = each.median
         assert (f"{value:,.0f}" if value >= 10 else f"{value:.2g}") in svg
-        assert each["work"].capitalize() in svg
+        assert each.work.capitalize() in svg
     assert "The finding" in svg
     panels = figure.axes
-    assert len(panels) == len({each["work"] for each in rates})
+    assert len(panels) == len({each.work for each in rates})
     assert len({panel.get_xlim() for panel in panels}) == 1
     low, high = panels[0].get_xlim()
-    assert all(low < each["slowest"] and each["fastest"] < high for each in rates)
+    assert all(low < each.low and each.high < high for each in rates)
 
 
 def test_devices_share_a_line_and_are_told_apart() -> None:

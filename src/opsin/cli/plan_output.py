@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from opsin.cli.output import console, print_json
-from opsin.commands.plan import Plan, in_words
+from opsin.commands.plan import in_words
 from opsin.report.terminal import Terminal
+from opsin.report.training_plan import Plan
 
 
 def tell_plan(planned: Plan, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Final, get_args
 import onnxruntime
 
 from opsin.commands.machine import this_machine
-from opsin.commands.rates import ONE, Benchmark, ImageRate, Work
+from opsin.commands.rates import Benchmark
 from opsin.commands.workload import (
     FILE,
     Shape,
@@ -36,6 +36,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import check_writable, write_json
 from opsin.data.lazy_images import THREADS
 from opsin.models.registry import MODELS
+from opsin.report.image_rate import ONE, ImageRate, Work
 from opsin.runtime.classifier import Classifier
 
 #: Timed parts of a measurement, and as many as must be where one takes long.
@@ -299,9 +300,7 @@ def _written(done: Benchmark, folder: Path) -> Benchmark:
     files = [folder / f"bench.{kind}" for kind in ("png", "svg", "json")]
     done = replace(done, files=tuple(files))
     with styled():
-        figure = draw_rates(
-            [rate.to_json() for rate in done.rates], done.headline(), done.machine.line()
-        )
+        figure = draw_rates(done.rates, done.headline(), done.machine.line())
         for file in files[:2]:
             save(figure, file)
     write_json(files[2], done.to_json())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from opsin.classical.classical_recipe import (
@@ -21,12 +20,11 @@ from opsin.commands.training_summary import tell_limits
 from opsin.core.arguments import checked
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.core.format import about, file_size, millions
-from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe
-from opsin.core.stored_json import JsonObject
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset
 from opsin.report.terminal import for_people
+from opsin.report.training_plan import Plan
 
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
@@ -35,61 +33,6 @@ if TYPE_CHECKING:
 _POINTS: Final = 100
 #: Seconds for which steps are measured, once the first ones are over.
 _MEASURED: Final = 0.5
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training that is not begun: what it would do, how long it takes and how much it needs.
-
-    Args:
-        recipe: Every option, decided.
-        summary: The images in one line.
-        images: How many there are in each part: ``train``, ``val``, ``test``.
-        layers: The network; empty for a model without layers, whose size is known once fitted.
-        seconds: About how long the epochs take with their validation, from a few real steps; the
-            export and the evaluation come on top. ``None`` for a model without layers.
-        memory: Bytes that it takes beyond the images; ``None`` for a model without layers.
-        rates: The learning rate: pairs of progress, 0 to 1, and rate; empty where there is none.
-        device: Where it would be trained.
-        notes: Warnings: what is so, then what to do.
-    """
-
-    recipe: Recipe | ClassicalRecipe
-    summary: str
-    images: dict[str, int]
-    layers: tuple[Layer, ...]
-    seconds: float | None
-    memory: int | None
-    rates: tuple[tuple[float, float], ...]
-    device: str
-    notes: tuple[str, ...]
-
-    @property
-    def parameters(self) -> int | None:
-        """How many numbers the network holds; ``None`` for a model without layers."""
-        return sum(layer.parameters for layer in self.layers) if self.layers else None
-
-    @property
-    def multiply_adds(self) -> int | None:
-        """What the network computes for an image; ``None`` for a model without layers."""
-        return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
-
-    def to_json(self) -> JsonObject:
-        """Return the plan as plain data."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "reasons": self.recipe.reasons,
-            "summary": self.summary,
-            "images": self.images,
-            "layers": [layer.model_dump(mode="json") for layer in self.layers],
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "seconds": self.seconds,
-            "memory": self.memory,
-            "rates": [list(point) for point in self.rates],
-            "device": self.device,
-            "notes": list(self.notes),
-        }
 
 
 class _Noted(Watcher):
@@ -151,7 +94,7 @@ def plan(
         planned = _without_layers(dataset, recipe, backbone)
     else:
         planned = _of_network(dataset, model, budget, options, watcher)
-    return replace(planned, notes=tuple(noted.notes))
+    return planned.model_copy(update={"notes": tuple(noted.notes)})
 
 
 def _of_network(

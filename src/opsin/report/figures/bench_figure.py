@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,23 +12,23 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from opsin.core.format import speed
 from opsin.report.figures.style import INK, MUTED, PALETTE, new_figure, shorten
+from opsin.report.image_rate import ImageRate
 
 _COLOURS: Final = dict(zip(("cpu", "cuda", "mps"), PALETTE, strict=False))
 
 
-def draw_rates(rates: Sequence[dict[str, Any]], title: str, machine: str) -> Figure:
+def draw_rates(rates: Sequence[ImageRate], title: str, machine: str) -> Figure:
     """Draw images a second: a panel for each kind of work, a dot for each measurement.
 
     The scale is logarithmic and one for all panels, so that what holds the others up is seen at
     once; a line leads from the slowest repeat to the fastest.
 
     Args:
-        rates: Each with ``work``, ``name``, ``how``, ``size``, ``device``,
-            ``images_per_second``, ``slowest`` and ``fastest``.
+        rates: The measurements.
         title: The finding.
         machine: What was measured, in a line.
     """
-    works = {rate["work"]: [r for r in rates if r["work"] == rate["work"]] for rate in rates}
+    works = {rate.work: [r for r in rates if r.work == rate.work] for rate in rates}
     rows = {work: list(dict.fromkeys(map(_row, own))) for work, own in works.items()}
     lines = sum(map(len, rows.values()))
     figure = new_figure(7.6, 1.35 + 0.33 * lines + 0.45 * len(works))
@@ -41,27 +41,27 @@ def draw_rates(rates: Sequence[dict[str, Any]], title: str, machine: str) -> Fig
     bottom = panels[-1]
     bottom.set_xlabel("images a second (logarithmic)")
     figure.supxlabel("\n".join(textwrap.wrap(machine, 125)), x=0.01, ha="left", fontsize=7)
-    low = min(rate["slowest"] for rate in rates)
-    high = max(rate["fastest"] for rate in rates)
+    low = min(rate.low for rate in rates)
+    high = max(rate.high for rate in rates)
     bottom.set_xlim(low / 2, high * 2)  # room for the figures above the dots
     bottom.xaxis.set_major_formatter(FuncFormatter(lambda value, _: speed(value)))
     bottom.xaxis.set_minor_formatter(NullFormatter())
-    _name_devices(figure, [rate["device"] for rate in rates])
+    _name_devices(figure, [rate.device for rate in rates])
     return figure
 
 
-def _row(rate: dict[str, Any]) -> str:
+def _row(rate: ImageRate) -> str:
     """Return what stands beside a line of dots, the same for every device."""
-    to = " to" if rate["work"] == "reading" else ""
-    return f"{shorten(rate['name'])}{to} {rate['size']}, {rate['how']}"
+    to = " to" if rate.work == "reading" else ""
+    return f"{shorten(rate.name)}{to} {rate.size}, {rate.how}"
 
 
-def _draw_work(axes: Axes, rates: Sequence[dict[str, Any]], rows: Sequence[str]) -> None:
+def _draw_work(axes: Axes, rates: Sequence[ImageRate], rows: Sequence[str]) -> None:
     axes.set_xscale("log")
     for rate in rates:
-        place, middle = rows.index(_row(rate)), rate["images_per_second"]
-        colour = _COLOURS.get(rate["device"], INK)
-        axes.hlines(place, rate["slowest"], rate["fastest"], color=colour, linewidth=2.4)
+        place, middle = rows.index(_row(rate)), rate.median
+        colour = _COLOURS.get(rate.device, INK)
+        axes.hlines(place, rate.low, rate.high, color=colour, linewidth=2.4)
         axes.plot(middle, place, "o", color=colour, markersize=6)
         axes.annotate(speed(middle), (middle, place), (0, 4), ha="center", va="bottom",
                       textcoords="offset points", fontsize=8, color=INK)  # fmt: skip

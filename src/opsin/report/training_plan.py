@@ -1,0 +1,66 @@
+"""What a training would be, as terminal, studio and ``--json`` show it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from opsin.classical.classical_recipe import ClassicalRecipe
+from opsin.core.metadata import Layer
+from opsin.core.recipe import Recipe
+from opsin.core.stored_json import JsonObject
+
+
+class Plan(BaseModel):
+    """A training that is not begun: what it would do, how long it takes and how much it needs.
+
+    Args:
+        recipe: Every option, decided.
+        summary: The images in one line.
+        images: How many there are in each part: ``train``, ``val``, ``test``.
+        layers: The network; empty for a model without layers, whose size is known once fitted.
+        seconds: About how long the epochs take with their validation, from a few real steps; the
+            export and the evaluation come on top. ``None`` for a model without layers.
+        memory: Bytes that it takes beyond the images; ``None`` for a model without layers.
+        rates: The learning rate: pairs of progress, 0 to 1, and rate; empty where there is none.
+        device: Where it would be trained.
+        notes: Warnings: what is so, then what to do.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Recipe | ClassicalRecipe
+    summary: str
+    images: dict[str, int]
+    layers: tuple[Layer, ...]
+    seconds: float | None
+    memory: int | None
+    rates: tuple[tuple[float, float], ...]
+    device: str
+    notes: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers the network holds; ``None`` for a model without layers."""
+        return sum(layer.parameters for layer in self.layers) if self.layers else None
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """What the network computes for an image; ``None`` for a model without layers."""
+        return sum(layer.multiply_adds for layer in self.layers) if self.layers else None
+
+    def to_json(self) -> JsonObject:
+        """Return the plan as plain data."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "reasons": self.recipe.reasons,
+            "summary": self.summary,
+            "images": self.images,
+            "layers": [layer.model_dump(mode="json") for layer in self.layers],
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
+            "seconds": self.seconds,
+            "memory": self.memory,
+            "rates": [list(point) for point in self.rates],
+            "device": self.device,
+            "notes": list(self.notes),
+        }
