@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from opsin.commands.classify.unsort import Unsorted, unsort
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
+    from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
     from opsin.commands.export.export import export_model
     from opsin.commands.export.shipped import Shipped
@@ -82,6 +83,7 @@ __all__ = [
     "Comparison",
     "Dataset",
     "DownloadError",
+    "Embedded",
     "Epoch",
     "Exported",
     "FeatureValue",
@@ -118,6 +120,7 @@ __all__ = [
     "compare_baselines",
     "draw_data",
     "draw_prediction",
+    "embed",
     "evaluate",
     "export_data",
     "export_model",
@@ -152,6 +155,7 @@ _HOME = {
     "Classifier": "runtime.classifier",
     "Comparison": "report.side_by_side",
     "Dataset": "data.dataset",
+    "Embedded": "commands.embed",
     "Epoch": "core.artifacts.epoch",
     "Exported": "commands.transfer",
     "FeatureValue": "commands.backbones",
@@ -176,6 +180,7 @@ _HOME = {
     "compare_baselines": "commands.baselines",
     "draw_data": "commands.data",
     "draw_prediction": "commands.answer_figure",
+    "embed": "commands.embed",
     "evaluate": "commands.evaluate",
     "export_data": "commands.transfer",
     "export_model": "commands.export.export",

@@ -37,7 +37,9 @@ def test_images_are_found_by_pixels_and_by_files(
     for row in (0, 1, 149, 150, 299):
         for names, by in ((digests, "digests"), (sources, "sources")):
             found = cache.find(names[row].tobytes(), by)  # type: ignore[arg-type]
-            np.testing.assert_array_equal(found, features[row])
+            assert found is not None
+            assert found.digest == digests[row].tobytes()
+            np.testing.assert_array_equal(found.features, features[row])
     assert cache.find(sources[3].tobytes(), "digests") is None
     assert cache.find(bytes(32), "sources") is None
 
@@ -75,12 +77,16 @@ def test_a_damaged_file_costs_its_own_images(
         }[damage]
     )
     assert cache.find(digests[4].tobytes(), "digests") is None
-    np.testing.assert_array_equal(cache.find(digests[160].tobytes(), "digests"), features[160])
+    whole = cache.find(digests[160].tobytes(), "digests")
+    assert whole is not None
+    np.testing.assert_array_equal(whole.features, features[160])
     found = np.zeros((300, UNITS), np.float32)
     assert cache.fill(found, digests).tolist() == list(range(150))
     cache.keep(digests[:150][::-1], features[:150][::-1])  # computed again, kept under another name
     again = FeatureCache(request.node.name, UNITS)
-    np.testing.assert_array_equal(again.find(digests[4].tobytes(), "digests"), features[4])
+    known = again.find(digests[4].tobytes(), "digests")
+    assert known is not None
+    np.testing.assert_array_equal(known.features, features[4])
 
 
 def test_other_features_in_the_folder_are_passed_over(
@@ -114,7 +120,8 @@ def test_processes_keep_at_the_same_time(request: pytest.FixtureRequest) -> None
         random = np.random.default_rng(seed)
         for digests in (random.integers(0, 256, (16, 32), np.uint8) for _ in range(30)):
             found = cache.find(digests[5].tobytes(), "digests")
-            np.testing.assert_array_equal(found, digests[5, :UNITS])
+            assert found is not None
+            np.testing.assert_array_equal(found.features, digests[5, :UNITS])
 
 
 def test_another_preparation_is_another_image() -> None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,10 +52,22 @@ def source_keys(digests: NDArray[np.uint8], preparation: Preparation) -> NDArray
     return keys
 
 
+class KnownFeatures(NamedTuple):
+    """Features that were found.
+
+    Args:
+        digest: SHA-256 of the image's pixels.
+        features: ``float32[D]``
+    """
+
+    digest: bytes
+    features: NDArray[np.float32]
+
+
 class FeatureCache:
     """Features of one network, seen in one way. What is damaged counts as unknown.
 
-    Any number of processes may use it at once; a file is whole or not there.
+    Any number of processes and threads may use it at once; a file is whole or not there.
 
     Args:
         key: What the features are of, in hexadecimal.
@@ -70,6 +83,7 @@ class FeatureCache:
         # Parts of the names of what is known, sorted, and the places in the files: 32 bytes an
         # image, for there may be millions.
         self._known: dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]] | None = None
+        self._listing = threading.Lock()
         self._read = lru_cache(max(2, _HELD // (4 * units * _ROWS)))(self._stored)
 
     def fill(self, found: NDArray[np.float32], digests: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -92,8 +106,8 @@ class FeatureCache:
                     missing[wanted] = False
         return np.flatnonzero(missing)
 
-    def find(self, key: bytes, by: By) -> NDArray[np.float32] | None:
-        """Return the features of one image, ``float32[D]``; ``None`` where they are unknown."""
+    def find(self, key: bytes, by: By) -> KnownFeatures | None:
+        """Return the features of one image; ``None`` where they are unknown."""
         names, places = self._index()[by]
         name = np.frombuffer(key, np.uint64, 1)[0]
         first = int(np.searchsorted(names, name))
@@ -102,8 +116,8 @@ class FeatureCache:
             with contextlib.suppress(Exception):
                 digests, sources, features = self._read(self._files[file])
                 if (digests if by == "digests" else sources)[row].tobytes() == key:
-                    values: NDArray[np.float32] = features[row]
-                    return values
+                    # Copies, since these would keep all of the file in memory.
+                    return KnownFeatures(digests[row].tobytes(), features[row].copy())
             first += 1
         return None
 
@@ -133,18 +147,22 @@ class FeatureCache:
             self.refused = getattr(error, "received", None) or str(error)
 
     def _index(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
-        if self._known is None:
-            parts: dict[By, list[NDArray[np.uint8]]] = {"digests": [], "sources": []}
-            places: dict[By, list[NDArray[np.int64]]] = {"digests": [], "sources": []}
-            for digests, sources in self._names():
-                here = np.arange(len(digests)) + (len(self._files) - 1) * _ROWS
-                known = sources.any(axis=1)
-                parts["digests"].append(digests[:, :8])
-                places["digests"].append(here)
-                parts["sources"].append(sources[known, :8])
-                places["sources"].append(here[known])
-            self._known = {by: _sorted(parts[by], places[by]) for by in parts}
-        return self._known
+        with self._listing:
+            if self._known is None:
+                self._known = self._list()
+            return self._known
+
+    def _list(self) -> dict[By, tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+        parts: dict[By, list[NDArray[np.uint8]]] = {"digests": [], "sources": []}
+        places: dict[By, list[NDArray[np.int64]]] = {"digests": [], "sources": []}
+        for digests, sources in self._names():
+            here = np.arange(len(digests)) + (len(self._files) - 1) * _ROWS
+            known = sources.any(axis=1)
+            parts["digests"].append(digests[:, :8])
+            places["digests"].append(here)
+            parts["sources"].append(sources[known, :8])
+            places["sources"].append(here[known])
+        return {by: _sorted(parts[by], places[by]) for by in parts}
 
     def _names(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         """Note each file, and yield what its images are known by."""

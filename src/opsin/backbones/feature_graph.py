@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from opsin.backbones.backbone import Backbone
+from opsin.core.metadata import Preparation
 from opsin.onnx_files.graph_writer import GraphWriter
 from opsin.onnx_files.postprocessing import IMAGES, IR_VERSION
 
@@ -33,6 +34,14 @@ def prepared_side(side: tuple[int, int]) -> tuple[int, int]:
     """
     height, width = (round(each / CENTRE) for each in side)
     return height, width
+
+
+def usual_preparation(backbone: Backbone) -> Preparation:
+    """Return how images are prepared for a network where nothing else is asked for."""
+    height, width = prepared_side(backbone.side)
+    return Preparation(
+        height=height, width=width, channels=backbone.probed.channels, resize="squash"
+    )
 
 
 class FeatureGraph:

@@ -41,16 +41,16 @@ def write_npz(dataset: Dataset, target: Path, watcher: Watcher) -> None:
         atomic_file(target) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        _add(archive, "labels", [dataset.labels[train]])
-        _add(archive, "classes", [np.array(dataset.classes)])
-        _add(archive, "images", *_in_blocks(dataset, train, watcher.advance))
+        add_array(archive, "labels", [dataset.labels[train]])
+        add_array(archive, "classes", [np.array(dataset.classes)])
+        add_array(archive, "images", *_in_blocks(dataset, train, watcher.advance))
         if len(split.test):
-            _add(archive, "test_labels", [dataset.labels[split.test]])
+            add_array(archive, "test_labels", [dataset.labels[split.test]])
 
             def advance(done: int) -> None:
                 watcher.advance(len(train) + done)
 
-            _add(archive, "test_images", *_in_blocks(dataset, split.test, advance))
+            add_array(archive, "test_images", *_in_blocks(dataset, split.test, advance))
     watcher.end()
 
 
@@ -68,20 +68,27 @@ def _in_blocks(
     return blocks(), len(rows)
 
 
-def _add(
+def add_array(
     archive: zipfile.ZipFile,
     name: str,
     blocks: Iterator[NDArray[Any]] | list[NDArray[Any]],
     count: int | None = None,
 ) -> None:
-    """Add an array that comes in blocks, ``count`` rows in all."""
+    """Add an array that comes in blocks.
+
+    Args:
+        archive: The file.
+        name: Of the array.
+        blocks: Its rows.
+        count: How many there are in all (default: those of the one block).
+    """
     # Without the time, so that the same images give the same file.
     info = zipfile.ZipInfo(f"{name}.npy")
-    info.compress_type = zipfile.ZIP_DEFLATED
+    info.compress_type = archive.compression
     with archive.open(info, "w", force_zip64=True) as stream:
         for number, block in enumerate(blocks):
             if number == 0:
-                shape = (len(block) if count is None else count, *block.shape[1:])
+                shape = block.shape if count is None else (count, *block.shape[1:])
                 header = {"descr": block.dtype.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(stream, header)
             stream.write(np.ascontiguousarray(block).tobytes())

@@ -53,7 +53,7 @@ def backbone_given(
         watcher: Receives how far a download is.
     """
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
-    from opsin.backbones.feature_graph import prepared_side  # noqa: PLC0415
+    from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
 
     backbone = open_backbone(
         options["backbone"],
@@ -64,10 +64,11 @@ def backbone_given(
     )
     options["backbone"] = str(backbone.where or os.fspath(options["backbone"]))
     if not isinstance(data, Dataset):
+        like = usual_preparation(backbone)
         usual = {
-            "size": prepared_side(backbone.side),
-            "channels": backbone.probed.channels,
-            "resize": "squash",
+            "size": (like.height, like.width),
+            "channels": like.channels,
+            "resize": like.resize,
         }
         options |= {name: value for name, value in usual.items() if options.get(name) is None}
     return backbone

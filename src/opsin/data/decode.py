@@ -319,17 +319,21 @@ def _chunk(
             return None
         name = contents.names[row]
         try:
-            content, digests[place] = _content_and_digest(sources[row], name)
+            content, digests[place] = content_and_digest(sources[row], name)
             images[place], sizes[place] = read_sized(content, preparation, name)
         except ImageError as error:
             reasons[row] = error.received.removeprefix(f"{name}: ")
     return Chunk.of(rows.start, images, sizes, reasons, digests)
 
 
-def _content_and_digest(
-    image: Path | NDArray[np.uint8], name: str
+def content_and_digest(
+    image: str | Path | bytes | NDArray[np.uint8], name: str
 ) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``."""
+    """Return a file's bytes, or an array, with their SHA-256, ``uint8[32]``.
+
+    Raises:
+        ImageError: There is no such file.
+    """
     if isinstance(image, np.ndarray):
         return image, cache.digest_rows(image[None])[0]
     content = content_of(image, name)

@@ -72,7 +72,7 @@ def row_of(
         reject: Whether a strange image's answer is ``none of these``; otherwise it is its label.
     """
     if isinstance(answer, ImageError):
-        return ResultRow(name, error=_reason(name, answer))
+        return ResultRow(name, error=reason_of(name, answer))
     answer = answer if reject else replace(answer, rejected=False)
     return ResultRow(
         name,
@@ -86,7 +86,7 @@ def row_of(
     )
 
 
-def _reason(name: str, error: ImageError) -> str:
+def reason_of(name: str, error: ImageError) -> str:
     """Return why an image cannot be read; its name stands in the row already."""
     if error.received.startswith(f"{name}: "):
         return error.received.removeprefix(f"{name}: ")
@@ -128,7 +128,7 @@ class Results:
             )
         self.form: Form = form
         if form == "parquet":
-            _pyarrow()
+            load_pyarrow()
 
     @property
     def rows(self) -> Path:
@@ -201,7 +201,7 @@ class Results:
         size = self.rows.stat().st_size
         if self.out.exists() and self._made_of(key) == (size, tidied):
             return
-        arrow, parquet = _pyarrow()
+        arrow, parquet = load_pyarrow()
         kinds = {"string": arrow.string(), "float": arrow.float32(), "bool": arrow.bool_()}
         schema = arrow.schema([(name, kinds[kind]) for name, kind in self.columns.items()])
         schema = schema.with_metadata({_KEY: f"{key.hex()} {size} {tidied}".encode()})
@@ -246,7 +246,7 @@ class Results:
         Returns:
             How many bytes they were, and how often older ones had been taken out.
         """
-        arrow, parquet = _pyarrow()
+        arrow, parquet = load_pyarrow()
         try:
             metadata = parquet.read_metadata(self.out).metadata or {}
             made, size, *tidied = metadata[_KEY].decode().split()
@@ -300,7 +300,12 @@ def _field(value: Cell) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def load_pyarrow() -> tuple[Any, Any]:
+    """Return the modules ``pyarrow`` and ``pyarrow.parquet``.
+
+    Raises:
+        MissingExtraError: They are not installed.
+    """
     try:
         import pyarrow as pa  # noqa: PLC0415  an extra
         from pyarrow import parquet  # noqa: PLC0415

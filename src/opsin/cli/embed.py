@@ -1,0 +1,110 @@
+"""`opsin embed`: what does a pretrained network say of each image?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.markup import escape
+
+from opsin.classical.classical_recipe import TRAIN_OPTIONS
+from opsin.cli import options
+from opsin.cli.output import STOP_SAID, console, print_json
+from opsin.commands import embed as workflow
+from opsin.commands.embed import Embedded
+from opsin.core.format import clock, counted
+from opsin.report.terminal import for_people, printable
+
+# Unreadable files that are named on the screen.
+_SHOWN: Final = 5
+
+ImagesToEmbed = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        help="Images with labels, as opsin train takes them, or without, as opsin predict does: "
+        "a folder, a table, an archive, files.",
+        show_default=False,
+    ),
+]
+FeaturesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Write into this new .npz or .parquet file (default: SOURCE-NETWORK.npz); stopped or "
+        "killed, the same command goes on where it was.",
+        show_default=False,
+    ),
+]
+ValuesToTake = Annotated[
+    Any,
+    typer.Option(
+        "--at",
+        metavar="VALUE,…",
+        help="Values of the network to take, one beside the other (default: that before its last "
+        "dense layer).",
+        parser=options.parser_of(TRAIN_OPTIONS["at"].read),
+        show_default=False,
+    ),
+]
+
+
+@options.takes_data("test", "classes", "columns", "follow_links", "outside")
+@options.takes_training("backbone", "prepare", most_used=("backbone", "prepare"))
+def embed(
+    source: ImagesToEmbed,
+    *,
+    training_options: dict[str, Any],
+    at: ValuesToTake = None,
+    out: FeaturesFile = None,
+    offline: options.Offline = False,
+    data_options: dict[str, Any],
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write what a pretrained network says of images, a row of numbers each.
+
+    Example: opsin embed photos --from mobilenet.onnx --prepare=-1..1 --out photos.npz
+
+    Example: opsin embed holiday --from runs/2026-11-21-photos-resnet --out holiday.parquet
+    """
+    if "backbone" not in training_options:
+        raise typer.BadParameter(
+            "expected a pretrained network: an ONNX file, or a run.", param_hint="--from"
+        )
+    try:
+        done = workflow.embed(
+            source,
+            at=at,
+            out=out,
+            offline=offline,
+            watcher=for_people(quiet=quiet),
+            **training_options,
+            **data_options,
+        )
+    except KeyboardInterrupt:
+        STOP_SAID.set()
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(done.to_json())
+    else:
+        _summarise(done)
+
+
+def _summarise(done: Embedded) -> None:
+    """Print what was written, and what could not be read."""
+    screen = console()
+    before = done.images - done.computed
+    known = f", {before:,} of them known before" if before else ""
+    name = escape(printable(str(done.out)))
+    screen.print(
+        f"[bold]Features[/]  {name} · {counted(done.images, 'image')}{known} · "
+        f"{done.units:,} numbers each · {clock(done.seconds)}"
+    )
+    for image, reason in done.unreadable[:_SHOWN]:
+        screen.print(f"unreadable: {printable(image)}: {reason}", markup=False)
+    more = len(done.unreadable) - _SHOWN
+    if more > 0:
+        screen.print(f"… and {more:,} more unreadable files (--json names all)")

@@ -1,0 +1,386 @@
+"""The verb `embed`: images become what a pretrained network says of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin._version import __version__
+from opsin.commands.classify.results import reason_of
+from opsin.commands.feature_file import FeatureRow, FeatureRows, check_feature_file
+from opsin.commands.images_to_embed import ImagesToEmbed, ListedImage, find_images
+from opsin.core.arguments import checked
+from opsin.core.errors import ImageError, RecipeError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.file_names import legal_name
+from opsin.core.format import counted
+from opsin.core.metadata import BackboneFacts, Preparation
+from opsin.core.stored_json import JsonObject
+from opsin.data.cache import digest_rows
+from opsin.data.dataset import Dataset
+from opsin.data.decode import content_and_digest
+from opsin.data.images import read_image
+from opsin.data.lazy_images import THREADS
+from opsin.runtime.image_engine import Done, ImageSteps, answer_images
+
+if TYPE_CHECKING:
+    from opsin.backbones.backbone import Backbone
+    from opsin.backbones.features import Extractor
+
+# Seconds of work that a killed process may lose, where the network is slow.
+_OFTEN: Final = 30.0
+# Seconds between two lines where the number of images is unknown.
+_SILENCE: Final = 10.0
+# Unreadable files that are named while the work goes on.
+_NAMED: Final = 3
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What `embed` wrote.
+
+    Args:
+        out: The file.
+        images: Images in it.
+        units: Numbers of each, D.
+        computed: Images whose features were computed now; the others' were known.
+        unreadable: Name and reason of each file that was passed over.
+        classes: What labels stand for; ``None`` where the source has none.
+        backbone: The network.
+        preparation: How images become its pixels.
+        seconds: How long it took.
+    """
+
+    out: Path
+    images: int
+    units: int
+    computed: int
+    unreadable: tuple[tuple[str, str], ...]
+    classes: tuple[str, ...] | None
+    backbone: BackboneFacts
+    preparation: Preparation
+    seconds: float
+
+    def to_json(self) -> JsonObject:
+        """Return everything as ``--json`` prints it."""
+        return {
+            "out": str(self.out),
+            "images": self.images,
+            "units": self.units,
+            "computed": self.computed,
+            "unreadable": _as_json(self.unreadable),
+            "classes": None if self.classes is None else list(self.classes),
+            "backbone": self.backbone.model_dump(mode="json"),
+            "preparation": self.preparation.model_dump(mode="json", exclude={"background"}),
+            "seconds": self.seconds,
+        }
+
+
+@checked
+def embed(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    backbone: str | os.PathLike[str] | None = None,
+    prepare: str | None = None,
+    at: Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    test: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    offline: bool = False,
+    watcher: Watcher = SILENT,
+) -> Embedded:
+    """Write what a pretrained network says of images: a row of numbers for each.
+
+    They are those that ``train(data, backbone=…)`` learns from, each image seen whole, and are
+    computed once for both. Stopped or killed, the same call goes on where it was. Memory is the
+    same for a thousand images and a million, but for 32 bytes an image that is known.
+
+    Args:
+        data: Images with labels, as `train` takes them, or without, as `classify` takes them.
+        backbone: An ONNX file, a run, or its ``classifier.onnx``; else a name on the hub.
+        prepare: The pixels that the network was trained on, where nothing beside it says them.
+        at: Values of the network to take (default: that before its last dense layer).
+        out: ``.npz`` or ``.parquet``, a new file (default: ``SOURCE-NETWORK.npz``).
+        test: A second source, of test images.
+        classes: Classes to keep, in this order.
+        columns: Names of a table's columns, where they are others.
+        follow_links: Enter folders through symbolic links.
+        outside: Let a table name images outside its folder.
+        stdin: What ``-`` reads.
+        offline: Whether only a network that is on this machine may be used.
+        watcher: Receives progress and notes.
+
+    Raises:
+        RecipeError: There is no network, nothing says its pixels, or an impossible option.
+        ModelFileError: The network cannot be used.
+        DownloadError: It cannot be fetched.
+        SourceError: The source is missing or damaged, or holds no image that can be read.
+        MissingExtraError: Parquet without pyarrow.
+        StorageError: The file is there already, or the disk refuses the write.
+
+    Example:
+        >>> done = embed("photos", backbone="mobilenet.onnx", prepare="-1..1")  # doctest: +SKIP
+        >>> np.load(done.out)["features"].shape                                 # doctest: +SKIP
+        (2527, 1280)
+    """
+    from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
+
+    began = time.monotonic()
+    if backbone is None:
+        raise RecipeError("a pretrained network", "none is given", "Name one: --from FILE.")
+    if out is not None:
+        check_feature_file(Path(out))
+    network = open_backbone(
+        backbone,
+        prepare=prepare,
+        at=None if at is None else tuple(at),
+        offline=offline,
+        watcher=watcher,
+    )
+    images = find_images(
+        data,
+        test=None if test is None else os.fspath(test),
+        classes=classes,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        stdin=stdin,
+        watcher=watcher,
+    )
+    path = Path(legal_name(f"{images.title}-{network.name}.npz")) if out is None else Path(out)
+    check_feature_file(path)
+    watcher.fact("Network", network.words)
+    # All values are computed, for a training may want them; the first alone is taken.
+    taken = network.at if at is not None else network.at[:1]
+    return _write(images, network, taken, path, watcher=watcher, began=began)
+
+
+def _write(
+    images: ImagesToEmbed,
+    network: Backbone,
+    taken: tuple[str, ...],
+    path: Path,
+    *,
+    watcher: Watcher,
+    began: float,
+) -> Embedded:
+    """Embed images, and write the file."""
+    from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415  loads onnx
+    from opsin.backbones.features import Extractor  # noqa: PLC0415
+
+    like = usual_preparation(network)
+    if images.dataset is not None:
+        height, width, channels = images.dataset.images.shape[1:]
+        resize = images.dataset.recipe.resize
+        like = Preparation(height=height, width=width, channels=channels, resize=resize)
+    extractor = Extractor(network, (like.height, like.width, like.channels), "whole")
+    widths = [network.value(name).units for name in taken]
+    work = _Work(images, extractor, like, sum(widths), watcher)
+    facts = BackboneFacts(
+        name=network.name,
+        sha256=network.digest,
+        licence=network.licence,
+        pixels=network.pixels.words,
+        at=taken,
+    )
+    with FeatureRows(path, sum(widths)) as rows:
+        work.run(rows)
+        about: JsonObject = {
+            "opsin": __version__,
+            "source": images.source,
+            "backbone": facts.model_dump(mode="json"),
+            "units": widths,
+            "view": "whole",
+            "preparation": like.model_dump(mode="json", exclude={"background"}),
+            "unreadable": _as_json(work.unreadable),
+        }
+        rows.finish(about, images.classes)
+    return Embedded(
+        out=path,
+        images=rows.count,
+        units=sum(widths),
+        computed=work.computed,
+        unreadable=tuple(work.unreadable),
+        classes=images.classes,
+        backbone=facts,
+        preparation=like,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _as_json(unreadable: Sequence[tuple[str, str]]) -> list[JsonObject]:
+    return [{"name": name, "reason": reason} for name, reason in unreadable]
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """An image that is decoded, and what it is known by."""
+
+    digest: NDArray[np.uint8]
+    source: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The features of an image; those that were computed now are still to be kept."""
+
+    digest: bytes
+    features: NDArray[np.float32] = field(repr=False)
+    source: NDArray[np.uint8] | None = None
+
+
+class _Work:
+    """Takes images up in their order, and keeps what is computed.
+
+    Args:
+        images: The images.
+        extractor: Computes features.
+        like: How images are prepared.
+        units: How many of the numbers are taken, the first.
+        watcher: Receives progress and notes.
+    """
+
+    def __init__(
+        self,
+        images: ImagesToEmbed,
+        extractor: Extractor,
+        like: Preparation,
+        units: int,
+        watcher: Watcher,
+    ) -> None:
+        self._images, self._extractor, self._like = images, extractor, like
+        self._units, self._watcher = units, watcher
+        self._unkept: list[_Found] = []
+        self._kept = self._said = time.monotonic()
+        self._kept_count = 0
+        #: Images whose features were computed.
+        self.computed = 0
+        #: Name and reason of each file that cannot be read.
+        self.unreadable: list[tuple[str, str]] = []
+
+    def run(self, rows: FeatureRows) -> None:
+        """Write a row for each image that can be read."""
+        from opsin.backbones.features import BATCH, KEPT  # noqa: PLC0415  loads onnx
+
+        steps = ImageSteps(
+            prepare=self._prepare,
+            compute=self._compute,
+            cost=self._cost,
+            batch=BATCH,
+            together=THREADS,
+        )
+        if self._images.count:
+            self._watcher.begin("Embed", self._images.count, "images")
+        answers = answer_images(steps, self._images.each(), end_wait=self._images.end_wait)
+        try:
+            with closing(answers):
+                for item, answer in answers:
+                    self._take(item, answer, rows)
+                    if len(self._unkept) >= KEPT or time.monotonic() - self._kept > _OFTEN:
+                        self._keep()
+        except KeyboardInterrupt:
+            self._keep()
+            self._watcher.note(
+                f"stopped: the features of {counted(self._kept_count, 'image')} were computed and "
+                "kept; the same command goes on from there"
+            )
+            raise
+        finally:
+            self._keep()
+            self._watcher.end()
+        if len(self.unreadable) > _NAMED:
+            self._watcher.note(f"{counted(len(self.unreadable), 'file')} could not be read")
+        if not rows.count:
+            received = f"{self._images.source} holds none"
+            if self.unreadable:
+                name, reason = self.unreadable[0]
+                received = f"none of the {len(self.unreadable):,} can ({name}: {reason})"
+            raise SourceError("images that can be read", received, "Check the files.")
+
+    def _take(self, item: ListedImage, answer: _Found | ImageError, rows: FeatureRows) -> None:
+        """Add an image's row, or note why there is none."""
+        if isinstance(answer, ImageError):
+            reason = reason_of(item.name, answer)
+            self.unreadable.append((item.name, reason))
+            if len(self.unreadable) <= _NAMED:
+                self._watcher.note(f"{item.name}: {reason}")
+        else:
+            features = answer.features[: self._units]
+            rows.add(FeatureRow(item.name, item.label, item.part, answer.digest, features))
+            if answer.source is not None:
+                self.computed += 1
+                self._unkept.append(answer)
+        done = rows.count + len(self.unreadable)
+        if self._images.count:
+            self._watcher.advance(min(done, self._images.count))
+        elif time.monotonic() - self._said >= _SILENCE:
+            self._said = time.monotonic()
+            self._watcher.note(f"{done:,} images so far")
+
+    def _prepare(self, item: ListedImage) -> _Pixels | Done[_Found]:
+        from opsin.backbones.feature_cache import source_keys  # noqa: PLC0415  loads onnx
+
+        if item.problem:
+            raise item.problem
+        cache, dataset = self._extractor.cache, self._images.dataset
+        if dataset is not None:
+            row = cast("int", item.image)
+            digest, own = dataset.digests[row], dataset.source_digests[row]
+        else:
+            image = cast("str | Path | bytes | NDArray[np.uint8]", item.image)
+            content, own = content_and_digest(image, item.name)
+        (source,) = source_keys(own[None], self._like)
+        if known := cache.find(source.tobytes(), "sources"):
+            return Done(_Found(*known))
+        if dataset is None:
+            pixels = read_image(content, self._like, item.name)
+            (digest,) = digest_rows(pixels[None])
+        if known := cache.find(digest.tobytes(), "digests"):
+            return Done(_Found(*known))
+        if dataset is not None:
+            pixels = dataset.images[row]
+        return _Pixels(digest, source, pixels)
+
+    def _compute(self, batch: list[_Pixels]) -> list[_Found]:
+        features = self._extractor.rows_of(np.stack([each.pixels for each in batch]))
+        return [
+            _Found(each.digest.tobytes(), row, each.source)
+            for each, row in zip(batch, features, strict=True)
+        ]
+
+    def _cost(self, item: ListedImage) -> int:
+        content = len(item.image) if isinstance(item.image, bytes) else 0
+        return content + self._like.height * self._like.width * self._like.channels
+
+    def _keep(self) -> None:
+        """Bring what was computed into the cache."""
+        cache, found = self._extractor.cache, self._unkept
+        self._unkept, self._kept = [], time.monotonic()
+        if not found:
+            return
+        refused = cache.refused
+        cache.keep(
+            np.stack([np.frombuffer(each.digest, np.uint8) for each in found]),
+            np.stack([each.features for each in found]),
+            np.stack([cast("NDArray[np.uint8]", each.source) for each in found]),
+        )
+        if cache.refused is None:
+            self._kept_count += len(found)
+        elif refused is None:
+            self._watcher.note(
+                f"features cannot be kept in the cache ({cache.refused}): stopped, the same "
+                "command would begin anew"
+            )

@@ -1,0 +1,164 @@
+"""Where images to be embedded come from: with labels where the source has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.commands.classify.each import open_streams
+from opsin.core.errors import ImageError, SourceError
+from opsin.core.events import Watcher
+from opsin.core.recipe import DataRecipe
+from opsin.data import sources
+from opsin.data.dataset import Dataset
+from opsin.data.image_stream import Stream
+from opsin.data.images import SUFFIXES
+from opsin.data.sources.contents import LabelledImages
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """One image that is to be embedded.
+
+    Args:
+        name: What it is called: its path below the source.
+        image: Where its file is, its content, an array, or the row of a loaded dataset.
+        label: Its class; -1 where it has none.
+        part: Split code.
+        problem: Why there is nothing to decode, where that is known already.
+    """
+
+    name: str
+    image: str | Path | bytes | NDArray[np.uint8] | int
+    label: int = -1
+    part: int = UNASSIGNED
+    problem: ImageError | None = None
+
+
+@dataclass(frozen=True)
+class ImagesToEmbed:
+    """Images, listed while they are asked for.
+
+    Args:
+        source: What the user called them.
+        title: The same in a word.
+        classes: What labels stand for; ``None`` where there are none.
+        each: Lists them.
+        count: How many there are; ``None`` where only reading tells.
+        end_wait: Ends a wait for a name on standard input.
+        dataset: Where they are prepared already, those.
+    """
+
+    source: str
+    title: str
+    classes: tuple[str, ...] | None
+    each: Callable[[], Iterator[ListedImage]]
+    count: int | None
+    end_wait: Callable[[], None] = lambda: None
+    dataset: Dataset | None = None
+
+
+def find_images(
+    data: Dataset | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    test: str | None,
+    classes: Sequence[str] | None,
+    columns: Mapping[str, str] | None,
+    follow_links: bool,
+    outside: bool,
+    stdin: BinaryIO | None,
+    watcher: Watcher,
+) -> ImagesToEmbed:
+    """Find the images of a source: those with labels where it has labels, else all that lie there.
+
+    Raises:
+        SourceError: It is missing or damaged, or holds no images.
+        RecipeError: An option has an impossible value.
+    """
+    if isinstance(data, Dataset):
+        return _of_dataset(data)
+    given = [data] if isinstance(data, str | os.PathLike) else data
+    several = [os.fspath(source) for source in given]
+    if not several:
+        raise SourceError("one source or more", "got none", "Check what was to find them.")
+    recipe = DataRecipe.of(
+        *several,
+        test=test,
+        classes=None if classes is None else tuple(classes),
+        columns=None if columns is None else dict(columns),
+        follow_links=follow_links,
+        outside=outside,
+    )
+    why: SourceError | None = None
+    if not all(map(_is_one_image, several)):
+        try:
+            return _of_labelled(sources.find_all(recipe, watcher=watcher).open(), recipe)
+        except SourceError as error:
+            if test is not None or classes is not None:
+                raise
+            why = error
+    try:
+        stream = open_streams(
+            several,
+            columns=columns,
+            follow_links=follow_links,
+            outside=outside,
+            stdin=stdin,
+            watcher=watcher,
+        )
+    except SourceError:
+        raise why or SourceError("images", "there are none", "Check the source.") from None
+    if why is not None:
+        watcher.note(f"taken as images without labels: {why.received}")
+    return _of_stream(stream, recipe)
+
+
+def _is_one_image(source: str) -> bool:
+    """Tell what never has a label: an image's file, and standard input."""
+    named = os.path.splitext(source)[1].lower() in SUFFIXES  # noqa: PTH122  any text
+    return source == sources.STANDARD_INPUT or (named and not os.path.isdir(source))  # noqa: PTH112
+
+
+def _of_dataset(dataset: Dataset) -> ImagesToEmbed:
+    parts = np.zeros(len(dataset), np.uint8)
+    for name, code in (("train", TRAIN), ("val", VAL), ("test", TEST)):
+        parts[dataset.split.rows(name)] = code
+
+    def each() -> Iterator[ListedImage]:
+        for row, name in enumerate(dataset.names):
+            yield ListedImage(name, row, int(dataset.labels[row]), int(parts[row]))
+
+    recipe = dataset.recipe
+    return ImagesToEmbed(
+        recipe.source, recipe.title, dataset.classes, each, len(dataset), dataset=dataset
+    )
+
+
+def _of_labelled(contents: LabelledImages, recipe: DataRecipe) -> ImagesToEmbed:
+    if recipe.classes:
+        contents = contents.keep(recipe.classes)
+    if not len(contents):
+        raise SourceError("images", f"{recipe.source} holds none", "Is it the right source?")
+
+    def each() -> Iterator[ListedImage]:
+        for row, name in enumerate(contents.names):
+            label, part = int(contents.labels[row]), int(contents.given[row])
+            yield ListedImage(name, contents.images[row], label, part)
+
+    return ImagesToEmbed(recipe.source, recipe.title, contents.classes, each, len(contents))
+
+
+def _of_stream(stream: Stream, recipe: DataRecipe) -> ImagesToEmbed:
+    def each() -> Iterator[ListedImage]:
+        for image in stream:
+            yield ListedImage(image.name, image.image, problem=image.problem)
+
+    title = "images" if recipe.sources == (sources.STANDARD_INPUT,) else recipe.title
+    return ImagesToEmbed(recipe.source, title, None, each, stream.count(), stream.close)

@@ -1,0 +1,317 @@
+"""What a pretrained network says of images, in a file."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import opsin
+from opsin.backbones.backbone import open_backbone
+from opsin.backbones.feature_graph import usual_preparation
+from opsin.backbones.features import Extractor, compute
+from opsin.core.errors import ModelFileError, RecipeError, SourceError, StorageError
+from opsin.core.events import SILENT
+from opsin.core.stored_arrays import StoredArrays
+from opsin.data.cache import digest_rows
+from tests.backbones.small_networks import UNITS, network
+from tests.conftest import Notes, shape_image
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A small network, whose scale no other test has: its features are in no cache."""
+    file = tmp_path / "small.onnx"
+    file.write_bytes(network())
+    scale = sum(map(ord, request.node.name)) / 1e6
+    about = {"image_mean": [scale] * 3, "image_std": [1, 1, 1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    return file
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of images whose features are computed, a batch each."""
+    asked: list[int] = []
+    plain = Extractor.rows_of
+
+    def counted(self: Extractor, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        asked.append(len(images))
+        return plain(self, images)
+
+    monkeypatch.setattr(Extractor, "rows_of", counted)
+    return asked
+
+
+def arrays_of(path: Path) -> dict[str, NDArray[Any]]:
+    with StoredArrays(path) as arrays:
+        return {name: arrays.read(name) for name in arrays.names}
+
+
+def test_the_features_are_those_that_training_learns_from(
+    shapes: Path,
+    backbone: Path,
+    tmp_path: Path,
+    computed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened = open_backbone(backbone)
+    like = usual_preparation(opened)
+    data = opsin.load(shapes, size=(like.height, like.width), channels=3, resize="squash")
+    learnt = compute(opened, data.images, data.digests, ("whole", "mirrored"), watcher=SILENT)
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))  # to be computed anew
+    computed.clear()
+    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz", at=opened.at)
+    assert sum(computed) == len(data) == done.computed
+    found = arrays_of(done.out)
+    order = [found["names"].tolist().index(name) for name in data.names]
+    np.testing.assert_array_equal(found["features"][order], learnt[:, 0])
+    np.testing.assert_array_equal(found["labels"][order], data.labels)
+    np.testing.assert_array_equal(found["digests"][order], data.digests)
+    assert tuple(found["classes"]) == data.classes
+
+
+def test_what_training_computed_is_not_computed_again(
+    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    opsin.train(shapes, backbone=backbone, runs=tmp_path / "runs", quiet=True)
+    computed.clear()
+    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    assert computed == []
+    assert (done.images, done.computed) == (24, 0)
+
+
+def test_training_computes_no_view_that_embedding_did(
+    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    computed.clear()
+    opsin.train(shapes, backbone=backbone, runs=tmp_path / "runs", quiet=True)
+    assert sum(computed) >= 48  # mirrored and cut; what the file is compared by comes behind it
+    folder = Extractor(open_backbone(backbone), (37, 37, 3), "whole").cache.folder
+    assert sum(len(np.load(path)["digests"]) for path in folder.glob("*.npz")) == 24
+
+
+def test_the_file_says_what_it_holds(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    found = arrays_of(done.out)
+    assert found["features"].dtype == np.float32
+    assert found["features"].shape == (24, UNITS)
+    assert set(found) == {"about", "features", "names", "digests", "labels", "classes"}
+    about = json.loads(str(found["about"]))
+    assert about["backbone"]["name"] == "small"
+    assert about["backbone"]["sha256"] == open_backbone(backbone).digest
+    assert about["preparation"] == {"height": 37, "width": 37, "channels": 3, "resize": "squash"}
+    assert about["units"] == [UNITS]
+    assert done.to_json()["backbone"] == about["backbone"]
+
+
+def test_images_without_labels(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    heap = tmp_path / "heap"
+    heap.mkdir()
+    for number in range(5):
+        Image.fromarray(shape_image("disc", 50 + number)).save(heap / f"{number} é.png")
+    labelled = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    notes = Notes()
+    done = opsin.embed(heap, backbone=backbone, out=tmp_path / "b.npz", watcher=notes)
+    assert (labelled.classes, done.classes) == (("disc", "square"), None)
+    found = arrays_of(done.out)
+    assert set(found) == {"about", "features", "names", "digests"}
+    assert found["names"].tolist() == [f"{number} é.png" for number in range(5)]
+    assert any("without labels" in note for note in notes.notes)
+    packed = tmp_path / "heap.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in sorted(heap.iterdir()):
+            archive.write(file, file.name)
+    again = arrays_of(opsin.embed(packed, backbone=backbone, out=tmp_path / "c.npz").out)
+    np.testing.assert_array_equal(again["features"], found["features"])
+    files = sorted(heap.iterdir())
+    named = arrays_of(opsin.embed(files, backbone=backbone, out=tmp_path / "d.npz").out)
+    np.testing.assert_array_equal(named["features"], found["features"])
+    piped = io.BytesIO("\n".join(map(str, files)).encode())
+    listed = opsin.embed("-", backbone=backbone, out=tmp_path / "e.npz", stdin=piped)
+    np.testing.assert_array_equal(arrays_of(listed.out)["features"], found["features"])
+
+
+def test_a_named_source_and_a_loaded_one(backbone: Path, tmp_path: Path) -> None:
+    done = opsin.embed("digits", backbone=backbone, classes=["3", "8"], out=tmp_path / "a.npz")
+    assert done.classes == ("3", "8")
+    like = done.preparation
+    data = opsin.load(
+        "digits", classes=["3", "8"], size=(like.height, like.width), channels=3, resize="squash"
+    )
+    again = opsin.embed(data, backbone=backbone, out=tmp_path / "b.npz")
+    assert again.computed == 0
+    one, other = arrays_of(done.out), arrays_of(again.out)
+    np.testing.assert_array_equal(one["features"], other["features"])
+    assert set(other["parts"]) == {"train", "val", "test"}
+
+
+def test_a_run_of_ones_own_is_a_network(nearest_mean: Path, tmp_path: Path) -> None:
+    done = opsin.embed("digits", backbone=nearest_mean, classes=["1"], out=tmp_path / "a.npz")
+    assert done.units == 64
+    assert done.backbone.sha256 == open_backbone(nearest_mean).digest
+
+
+def test_values_are_joined_in_the_order_given(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    done = opsin.embed(shapes, backbone=backbone, at=["relu2", "relu1"], out=tmp_path / "a.npz")
+    first = opsin.embed(shapes, backbone=backbone, at=["relu2"], out=tmp_path / "b.npz")
+    assert json.loads(str(arrays_of(done.out)["about"]))["units"] == [16, 8]
+    joined = arrays_of(done.out)["features"]
+    np.testing.assert_array_equal(joined[:, :16], arrays_of(first.out)["features"])
+    with pytest.raises(RecipeError, match="relu9"):
+        opsin.embed(shapes, backbone=backbone, at=["relu9"], out=tmp_path / "c.npz")
+
+
+def test_what_cannot_be_read_is_listed_and_passed_over(
+    shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    (shapes / "disc" / "3.png").write_bytes(b"no image")
+    (shapes / "square" / "4.png").write_bytes((shapes / "square" / "5.png").read_bytes()[:90])
+    notes = Notes()
+    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz", watcher=notes)
+    assert [name for name, _ in done.unreadable] == ["disc/3.png", "square/4.png"]
+    assert done.images == 22
+    found = arrays_of(done.out)
+    assert "disc/3.png" not in found["names"]
+    assert np.bincount(found["labels"]).tolist() == [11, 11]
+    about = json.loads(str(found["about"]))
+    assert [each["name"] for each in about["unreadable"]] == ["disc/3.png", "square/4.png"]
+    assert any(note.startswith("disc/3.png: ") for note in notes.notes)
+
+
+def test_nothing_but_unreadable_files(backbone: Path, tmp_path: Path) -> None:
+    heap = tmp_path / "heap"
+    heap.mkdir()
+    (heap / "a.png").write_bytes(b"no image")
+    with pytest.raises(SourceError, match=r"a\.png"):
+        opsin.embed(heap, backbone=backbone, out=tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_ctrl_c_keeps_what_is_done(
+    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    notes = Notes(interrupt_at=17)
+    with pytest.raises(KeyboardInterrupt):
+        opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz", watcher=notes)
+    assert "the same command goes on" in notes.notes[-1]
+    assert not list(tmp_path.glob("*.npz"))
+    assert not list(tmp_path.glob(".scratch*"))
+    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    assert done.images == 24
+    assert 0 < done.computed <= 24 - 16
+
+
+def test_what_is_known_is_not_even_decoded(
+    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("opsin.commands.embed.read_image", refuse)
+        moved = shutil.copytree(shapes, tmp_path / "relabelled")
+        (moved / "disc" / "0.png").rename(moved / "square" / "new.png")
+        again = opsin.embed(moved, backbone=backbone, out=tmp_path / "b.npz")
+    assert again.computed == 0
+    one, other = arrays_of(first.out), arrays_of(again.out)
+    row = other["names"].tolist().index("square/new.png")
+    before = one["names"].tolist().index("disc/0.png")
+    np.testing.assert_array_equal(other["features"][row], one["features"][before])
+
+
+def test_a_cache_that_cannot_be_written_costs_no_answer(
+    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "file"))
+    notes = Notes()
+    done = opsin.embed(shapes, backbone=backbone, out=tmp_path / "b.npz", watcher=notes)
+    assert done.computed == 24
+    assert sum("cannot be kept in the cache" in note for note in notes.notes) == 1
+    one, other = arrays_of(usual.out), arrays_of(done.out)
+    np.testing.assert_array_equal(one["features"], other["features"])
+
+
+def test_damaged_features_are_computed_again(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    first = opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz")
+    folder = Extractor(open_backbone(backbone), (37, 37, 3), "whole").cache.folder
+    for path in folder.glob("*.npz"):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    again = opsin.embed(shapes, backbone=backbone, out=tmp_path / "b.npz")
+    assert again.computed == 24
+    np.testing.assert_array_equal(
+        arrays_of(first.out)["features"], arrays_of(again.out)["features"]
+    )
+
+
+def test_parquet_holds_the_same(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
+    opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.parquet")
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table.column_names == ["name", "digest", "label", "features"]
+    features = np.stack([np.array(row, np.float32) for row in table["features"].to_pylist()])
+    np.testing.assert_array_equal(features, plain["features"])
+    assert table["name"].to_pylist() == plain["names"].tolist()
+    labels = [plain["classes"][label] for label in plain["labels"]]
+    assert table["label"].to_pylist() == labels
+    assert table["digest"].to_pylist()[0] == plain["digests"][0].tobytes().hex()
+    about = json.loads(table.schema.metadata[b"opsin"])
+    assert about == json.loads(str(plain["about"]))
+
+
+def test_nothing_is_overwritten(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "a.npz"
+    taken.write_bytes(b"mine")
+    with pytest.raises(StorageError, match="is there already"):
+        opsin.embed(shapes, backbone=backbone, out=taken)
+    assert taken.read_bytes() == b"mine"
+    with pytest.raises(RecipeError, match=r"\.npz or \.parquet"):
+        opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.csv")
+
+
+def test_what_is_missing_is_said(shapes: Path, backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.npz"
+    with pytest.raises(SourceError, match="nowhere"):
+        opsin.embed(tmp_path / "nowhere", backbone=backbone, out=out)
+    with pytest.raises(ModelFileError, match="there is none"):
+        opsin.embed(shapes, backbone=tmp_path / "no.onnx", out=out)
+    with pytest.raises(RecipeError, match="Name one"):
+        opsin.embed(shapes, out=out)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(SourceError, match="empty"):
+        opsin.embed(empty, backbone=backbone, out=out)
+    assert not out.exists()
+
+
+def test_copies_and_batches_change_no_bit(
+    shapes: Path, backbone: Path, tmp_path: Path, computed: list[int]
+) -> None:
+    """An image has the same features alone, among others, and as a copy."""
+    files = sorted((shapes / "disc").iterdir())
+    many = arrays_of(opsin.embed(files, backbone=backbone, out=tmp_path / "a.npz").out)
+    opened = open_backbone(backbone)
+    like = usual_preparation(opened)
+    pixels = opsin.load(shapes, size=(like.height, like.width), channels=3, resize="squash").images
+    rows = Extractor(opened, (like.height, like.width, 3), "whole")
+    digests = [digest.tobytes() for digest in digest_rows(pixels[:])]
+    for place, digest in enumerate(many["digests"]):
+        image = pixels[digests.index(digest.tobytes())][None]
+        np.testing.assert_array_equal(
+            many["features"][place], rows.rows_of(image)[0, : many["features"].shape[1]]
+        )

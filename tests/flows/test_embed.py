@@ -1,0 +1,131 @@
+"""`opsin embed` as its users see it; PyTorch is not needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.backbones.small_networks import network
+from tests.conftest import Cli, only_json
+
+
+@pytest.fixture
+def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A small network, whose scale no other test has: its features are in no cache."""
+    file = tmp_path / "small.onnx"
+    file.write_bytes(network())
+    about = {"image_mean": [sum(map(ord, request.node.name)) / 1e6] * 3, "image_std": [1, 1, 1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    return file
+
+
+def begun(tmp_path: Path, cache: Path, *words: str | Path) -> subprocess.Popen[str]:
+    """Start the command, and wait until it has kept some features."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opsin", "embed", *map(str, words)],
+        cwd=tmp_path,
+        env=os.environ | {"OPSIN_CACHE": str(cache)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not any(cache.glob("features/*/*.npz")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    return process
+
+
+def features_in(file: Path) -> Any:
+    with np.load(file) as arrays:
+        return arrays["features"]
+
+
+def test_a_file_is_written_beside_the_user(cli: Cli, shapes: Path, backbone: Path) -> None:
+    told = only_json(cli("embed", shapes, "--from", backbone, "--json"))
+    assert told["out"] == "shapes-small.npz"
+    assert (told["images"], told["units"], told["unreadable"]) == (24, 16, [])
+    assert told["classes"] == ["disc", "square"]
+    file = shapes.parent / "shapes-small.npz"
+    assert features_in(file).shape == (24, 16)
+    again = cli("embed", shapes, "--from", backbone)
+    assert again.returncode == 1
+    assert "shapes-small.npz is there already" in again.stderr
+    words = cli("embed", shapes, "--from", backbone, "--out", "more.npz")
+    assert words.returncode == 0
+    assert "24 images, 24 of them known before · 16 numbers each" in words.stdout
+
+
+def test_usage(cli: Cli, shapes: Path, backbone: Path) -> None:
+    assert cli("embed", shapes).returncode == 2
+    assert cli("embed", shapes, "--from", "none.onnx").returncode == 1
+    backbone.with_name("preprocessor_config.json").unlink()
+    unsaid = cli("embed", shapes, "--from", backbone, "--json")
+    assert unsaid.returncode == 1
+    assert "--prepare with one of" in only_json(unsaid)["error"]["advice"]
+    for words in (["--prepare=-1..1"], ["--prepare", "-1..1"]):
+        done = cli("embed", shapes, "--from", backbone, *words, "--out", f"{len(words)}.npz")
+        assert done.returncode == 0, done.stderr
+
+
+def test_killed_in_the_middle_only_the_rest_is_computed(
+    cli: Cli, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    words = ("digits", "--from", backbone, "--out", "digits.npz")
+    process = begun(tmp_path, cache, *words)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "digits.npz").exists()
+    kept = sum(len(np.load(path)["digests"]) for path in cache.glob("features/*/*.npz"))
+    monkeypatch.setenv("OPSIN_CACHE", str(cache))
+    told = only_json(cli(*("embed", *words, "--json")))
+    assert told["images"] == 1797
+    assert 0 < told["computed"] <= 1797 - kept
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "other"))
+    whole = only_json(cli("embed", *words[:-1], "whole.npz", "--json"))
+    assert whole["computed"] >= 1790  # a few copies may be known
+    one, other = features_in(tmp_path / "digits.npz"), features_in(tmp_path / "whole.npz")
+    np.testing.assert_array_equal(one, other)
+
+
+def test_ctrl_c_says_what_is_kept(backbone: Path, tmp_path: Path) -> None:
+    process = begun(tmp_path, tmp_path / "cache", "digits", "--from", backbone)
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate()
+    assert process.returncode == 130, error
+    assert out == ""
+    assert "the same command goes on from there" in error
+    assert "Traceback" not in error
+
+
+def test_two_at_once_write_the_same(backbone: Path, tmp_path: Path) -> None:
+    processes = [
+        begun(tmp_path, tmp_path / "cache", "digits", "--from", backbone, "--out", name)
+        for name in ("a.npz", "b.npz")
+    ]
+    for process in processes:
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_full_disk_is_told(cold_cli: Cli, backbone: Path, tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    full = cold_cli("embed", "digits", "--from", backbone, "--out", "a.npz", preexec_fn=small_files)
+    assert full.returncode == 1
+    assert "file too large" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not (tmp_path / "a.npz").exists()
+    assert not list(tmp_path.glob(".scratch*"))
