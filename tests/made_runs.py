@@ -69,7 +69,7 @@ def write_run(
             before = source_labels(dataset, part)
             if before is not None:
                 kept[f"{part}_source_labels"] = before
-            figures[part] = measure(probabilities[part], labels, dataset.classes)
+            figures[part] = measure(probabilities[part], labels, dataset.classes).to_json()
     directory.save_arrays(directory.predictions, **kept)
     for epoch in range(1, epochs + 1):
         directory.append_history(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.evaluation.comparison import (
+    DifferenceTest,
     compare_answers,
     decide,
     difference_interval,
@@ -33,12 +34,14 @@ def test_a_small_example_by_hand() -> None:
     second[8:9] = 1  # only the first
     first[9:12], second[9:11], second[11] = 1, 1, 2
     found = compare_answers(first, second, labels)
-    counts = [found[key] for key in ("both_right", "only_first", "only_second", "both_wrong")]
+    counts = [
+        getattr(found, key) for key in ("both_right", "only_first", "only_second", "both_wrong")
+    ]
     assert counts == [8, 1, 8, 3]
-    assert found["both_wrong_differently"] == 1
-    assert found["difference"] == pytest.approx(7 / 20)
+    assert found.both_wrong_differently == 1
+    assert found.difference == pytest.approx(7 / 20)
     # Twice the chance of at most one head in nine throws.
-    assert found["p"] == pytest.approx(2 * (1 + 9) / 2**9)
+    assert found.p == pytest.approx(2 * (1 + 9) / 2**9)
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 300), classes=st.integers(2, 5))
@@ -46,28 +49,29 @@ def test_exchanging_the_two_turns_the_sign_and_nothing_else(
     seed: int, count: int, classes: int
 ) -> None:
     first, second, labels = np.random.default_rng(seed).integers(0, classes, (3, count))
-    one = decide([compare_answers(first, second, labels)])[0]
-    other = decide([compare_answers(second, first, labels)])[0]
-    assert one["difference"] == -other["difference"]
-    assert (one["low"], one["high"]) == pytest.approx((-other["high"], -other["low"]), abs=1e-12)
-    assert (one["only_first"], one["only_second"]) == (other["only_second"], other["only_first"])
-    assert one["p"] == other["p"]
-    assert {one["better"], other["better"]} in ({None}, {"first", "second"})
+    one = compare_answers(first, second, labels)
+    other = compare_answers(second, first, labels)
+    assert one.difference == -other.difference
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-12)
+    assert (one.only_first, one.only_second) == (other.only_second, other.only_first)
+    assert one.p == other.p
+    better = {decide([test])[0].better for test in (one, other)}
+    assert better in ({None}, {"first", "second"})
     parts = ("both_right", "only_first", "only_second", "both_wrong")
-    assert sum(one[part] for part in parts) == one["images"] == count
+    assert sum(getattr(one, part) for part in parts) == one.images == count
     accuracy = np.mean(second == labels) - np.mean(first == labels)
-    assert one["difference"] == pytest.approx(accuracy)
-    assert -1 <= one["low"] <= one["difference"] <= one["high"] <= 1
+    assert one.difference == pytest.approx(accuracy)
+    assert -1 <= one.low <= one.difference <= one.high <= 1
 
 
 @given(seed=st.integers(0, 20), count=st.integers(1, 500))
 def test_the_same_answers_show_no_difference(seed: int, count: int) -> None:
     answers, labels = np.random.default_rng(seed).integers(0, 3, (2, count))
-    found = decide([compare_answers(answers, answers, labels)])[0]
-    assert (found["p"], found["difference"], found["better"]) == (1.0, 0.0, None)
+    found = compare_answers(answers, answers, labels)
+    assert (found.p, found.difference, decide([found])[0].better) == (1.0, 0.0, None)
     # That none was seen is no proof that there is none.
-    assert found["low"] == -found["high"] <= 0
-    assert count < 3 or found["high"] > 0
+    assert found.low == -found.high <= 0
+    assert count < 3 or found.high > 0
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_equal_classifiers_are_rarely_told_apart(count: int, share: float) -> No
         first[:only_second] = 1
         second[count - only_first :] = 1
         test = compare_answers(first, second, np.zeros(count, np.int64))
-        told.append(decide([test])[0]["better"] is not None)
+        told.append(decide([test])[0].better is not None)
     assert np.average(told, weights=times) <= 0.05
 
 
@@ -99,9 +103,9 @@ def test_a_real_difference_is_found() -> None:
     labels = np.zeros(1000, np.int64)
     worse, better = labels.copy(), labels.copy()
     worse[:60], better[50:80] = 1, 1
-    found = decide([compare_answers(worse, better, labels)])[0]
-    assert found["better"] == "second"
-    assert 0 < found["low"] < 0.03 < found["high"] < 0.06
+    found = compare_answers(worse, better, labels)
+    assert decide([found])[0].better == "second"
+    assert 0 < found.low < 0.03 < found.high < 0.06
 
 
 @pytest.mark.parametrize(
@@ -118,15 +122,15 @@ def test_a_real_difference_is_found() -> None:
 def test_better_needs_both_the_test_and_the_interval(
     p: float, low: float, high: float, better: str | None
 ) -> None:
-    assert decide([{"p": p, "low": low, "high": high}])[0]["better"] == better
+    assert decide([DifferenceTest(p=p, low=low, high=high)])[0].better == better
 
 
 def test_several_comparisons_need_stronger_signs() -> None:
-    clear = {"p": 0.02, "low": 0.001, "high": 0.02}
-    assert decide([clear])[0]["better"] == "second"
+    clear = DifferenceTest(p=0.02, low=0.001, high=0.02)
+    assert decide([clear])[0].better == "second"
     several = decide([clear, clear, clear])
-    assert {test["better"] for test in several} == {None}
-    assert several[0]["p_adjusted"] == pytest.approx(0.06)
+    assert {each.better for each in several} == {None}
+    assert several[0].p_adjusted == pytest.approx(0.06)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))

@@ -39,21 +39,26 @@ def test_what_is_drawn_has_the_area_that_is_said() -> None:
     scores = random.normal(size=(5000, 3))
     scores[np.arange(5000), labels] += 1.5
     probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-    said = measure_curves(probabilities.astype(np.float32), labels, ["a", "b", "c"])
-    for entry in said["classes"]:
-        across, up = entry["roc"]
+    said, _ = measure_curves(probabilities.astype(np.float32), labels, ["a", "b", "c"])
+    for entry in said.classes:
+        assert entry.roc is not None
+        assert entry.precision_recall is not None
+        across, up = entry.roc
         assert len(across) <= 60
-        assert auc(across, up) == pytest.approx(entry["auroc"], abs=2e-3)
-        recall, precision = entry["precision_recall"]
-        assert auc(recall, precision) == pytest.approx(entry["average_precision"], abs=5e-3)
+        assert auc(across, up) == pytest.approx(entry.auroc, abs=2e-3)
+        recall, precision = entry.precision_recall
+        assert auc(recall, precision) == pytest.approx(entry.average_precision, abs=5e-3)
 
 
 def test_a_class_without_images_has_no_area_and_many_classes_no_curves() -> None:
     probabilities = np.full((4, 30), 1 / 30, np.float32)
-    said = measure_curves(probabilities, np.array([0, 0, 1, 1]), [str(k) for k in range(30)])
-    assert said["classes"][2] == {"name": "2", "auroc": None, "average_precision": None}
-    assert "roc" not in said["classes"][0]
-    assert said["macro_auroc"] == 0.5
-    alone = measure_curves(np.ones((3, 2), np.float32), np.zeros(3, np.int64), ["a", "b"])
-    assert alone["macro_auroc"] is None
-    assert alone["intervals"] == {}
+    said, _ = measure_curves(probabilities, np.array([0, 0, 1, 1]), [str(k) for k in range(30)])
+    without = {"name": "2", "auroc": None, "average_precision": None}
+    assert said.classes[2].to_json() == without
+    assert "roc" not in said.classes[0].to_json()
+    assert said.macro_auroc == 0.5
+    alone, intervals = measure_curves(
+        np.ones((3, 2), np.float32), np.zeros(3, np.int64), ["a", "b"]
+    )
+    assert alone.macro_auroc is None
+    assert intervals == {}

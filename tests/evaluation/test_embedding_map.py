@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.evaluation.embedding_map import map_embedding, map_to_json
+from opsin.evaluation.embedding_map import map_embedding, map_figures
 
 
 def clouds(
@@ -87,13 +87,13 @@ def test_plain_data_names_each_point_and_the_class_least_apart() -> None:
     embedding[labels == 1] = embedding[labels == 0]  # two classes in one place
     names = [f"image {row}" for row in range(45)]
     found = map_embedding(embedding, labels, most=24)
-    data = map_to_json(found, names, labels, (labels + 1) % 3, ["a", "b", "c"])
-    json.dumps(data)
-    assert len(data["points"]) == 24
-    for point, row, place in zip(data["points"], found.rows, found.places, strict=True):
-        assert (point["row"], point["name"]) == (row, f"image {row}")
-        assert (point["label"], point["answer"]) == (labels[row], (labels[row] + 1) % 3)
-        assert (point["x"], point["y"]) == pytest.approx(tuple(place), abs=1e-4)
-    assert data["apart"][-1]["name"] == "c"
-    assert data["apart"][0]["share"] < 0.6 < data["apart"][-1]["share"]
-    assert sum(each["images"] for each in data["apart"]) == 24
+    data = map_figures(found, names, labels, (labels + 1) % 3, ["a", "b", "c"])
+    json.dumps(data.to_json())
+    assert len(data.points) == 24
+    for point, row, place in zip(data.points, found.rows, found.places, strict=True):
+        assert (point.row, point.name) == (row, f"image {row}")
+        assert (point.label, point.answer) == (labels[row], (labels[row] + 1) % 3)
+        assert (point.x, point.y) == pytest.approx(tuple(place), abs=1e-4)
+    assert data.apart[-1].name == "c"
+    assert data.apart[0].share < 0.6 < data.apart[-1].share
+    assert sum(each.images for each in data.apart) == 24

@@ -70,12 +70,12 @@ def test_areas_under_curves_are_covered() -> None:
         own = 1 / (1 + np.exp(-random.normal(1.5 * labels - 0.75, 1.0)))
         return np.stack([1 - own, own], axis=1).astype(np.float32), labels
 
-    truth = measure_curves(*drawn(400_000), ["a", "b"])
+    truth, _ = measure_curves(*drawn(400_000), ["a", "b"])
     hits = []
     for _ in range(300):
-        said = measure_curves(*drawn(300), ["a", "b"])
+        _, ends = measure_curves(*drawn(300), ["a", "b"])
         hits.append([
-            said["intervals"][name][0] <= truth[name] <= said["intervals"][name][1]
+            ends[name][0] <= getattr(truth, name) <= ends[name][1]
             for name in ("macro_auroc", "macro_average_precision")
         ])  # fmt: skip
     assert np.all(np.abs(np.mean(hits, axis=0) - 0.95) <= 0.025)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss, recall_score
 
-from opsin.core.artifacts.run_report import PartFigures
+from opsin.core.artifacts.run_report import ConfusedPair
 from opsin.evaluation.metrics import measure
 from opsin.evaluation.mistakes import (
     cells_of,
@@ -26,10 +26,10 @@ def test_a_small_example_by_hand() -> None:
         [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.1, 0.7, 0.2]], np.float32
     )
     figures = measure(probabilities, np.array([0, 1, 1, 1]), CLASSES)
-    assert figures["accuracy"] == 0.75
-    assert figures["confusion"] == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
-    assert figures["confused"] == [{"actual": "b", "predicted": "a", "count": 1, "of": 3}]
-    first = figures["classes"][0]
+    assert figures.accuracy == 0.75
+    assert figures.confusion == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    assert figures.confused == [ConfusedPair(actual="b", predicted="a", count=1, of=3)]
+    first = figures.classes[0].to_json()
     plain = {key: value for key, value in first.items() if not key.endswith("_interval")}
     assert plain == {
         "name": "a", "precision": 0.5, "recall": 1.0, "f1": pytest.approx(2 / 3), "count": 1,
@@ -37,15 +37,15 @@ def test_a_small_example_by_hand() -> None:
     }  # fmt: skip
     absent = dict.fromkeys(("precision", "recall", "f1"))
     absent |= {f"{name}_interval": None for name in absent}
-    assert figures["classes"][2] == {"name": "c", **absent, "count": 0, "answers": 0}
-    assert over_classes(PartFigures.model_validate(figures)) == "over the 2 classes present"
-    assert figures["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
-    assert figures["log_loss"] == pytest.approx(-np.log([0.8, 0.8, 0.3, 0.7]).mean(), rel=1e-5)
-    assert figures["top5_accuracy"] is None
-    assert figures["brier"] == pytest.approx(np.mean([0.06, 0.06, 0.86, 0.14]), rel=1e-5)
-    assert [entry["count"] for entry in figures["reliability"]] == [1, 1, 2]
+    assert figures.classes[2].to_json() == {"name": "c", **absent, "count": 0, "answers": 0}
+    assert over_classes(figures) == "over the 2 classes present"
+    assert figures.balanced_accuracy == pytest.approx((1 + 2 / 3) / 2)
+    assert figures.log_loss == pytest.approx(-np.log([0.8, 0.8, 0.3, 0.7]).mean(), rel=1e-5)
+    assert figures.top5_accuracy is None
+    assert figures.brier == pytest.approx(np.mean([0.06, 0.06, 0.86, 0.14]), rel=1e-5)
+    assert [entry.count for entry in figures.reliability] == [1, 1, 2]
     # Sure by 0.6 and wrong; by 0.7 and right; twice by 0.8 and right.
-    assert figures["calibration_error"] == pytest.approx((0.6 + 0.3 + 0.2 + 0.2) / 4, rel=1e-5)
+    assert figures.calibration_error == pytest.approx((0.6 + 0.3 + 0.2 + 0.2) / 4, rel=1e-5)
 
 
 @given(seed=st.integers(0, 99), count=st.integers(1, 50), classes=st.integers(2, 8))
@@ -54,11 +54,11 @@ def test_figures_hang_together(seed: int, count: int, classes: int) -> None:
     probabilities = random.dirichlet(np.ones(classes), count).astype(np.float32)
     labels = random.integers(0, classes, count)
     figures = measure(probabilities, labels, [str(k) for k in range(classes)])
-    confusion = np.array(figures["confusion"])
+    confusion = np.array(figures.confusion)
     assert confusion.sum() == count
-    assert figures["accuracy"] == pytest.approx(np.trace(confusion) / count)
-    assert figures["low"] <= figures["accuracy"] <= figures["high"]
-    wrong = sum(pair["count"] for pair in figures["confused"])
+    assert figures.accuracy == pytest.approx(np.trace(confusion) / count)
+    assert figures.low <= figures.accuracy <= figures.high
+    wrong = sum(pair.count for pair in figures.confused)
     assert wrong <= count - np.trace(confusion)
     assert len(confident_mistakes(probabilities, labels, 100)) == count - np.trace(confusion)
 
@@ -72,12 +72,12 @@ def test_means_are_scikit_learns(classes: int) -> None:
     answers, present = probabilities.argmax(axis=1), np.unique(labels)
     for average in ("macro", "weighted"):
         expected = f1_score(labels, answers, labels=present, average=average)
-        assert figures[f"{average}_f1"] == pytest.approx(expected)
+        assert getattr(figures, f"{average}_f1") == pytest.approx(expected)
     recall = recall_score(labels, answers, labels=present, average="macro")
-    assert figures["balanced_accuracy"] == pytest.approx(recall)
+    assert figures.balanced_accuracy == pytest.approx(recall)
     exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     loss = log_loss(labels, exact, labels=list(range(classes)))
-    assert figures["log_loss"] == pytest.approx(loss, rel=1e-5)
+    assert figures.log_loss == pytest.approx(loss, rel=1e-5)
 
 
 def test_every_figure_lies_within_its_interval() -> None:
@@ -88,17 +88,19 @@ def test_every_figure_lies_within_its_interval() -> None:
     probabilities = np.exp(logits)
     probabilities = (probabilities / probabilities.sum(axis=1, keepdims=True)).astype(np.float32)
     figures = measure(probabilities, labels, list("abcdef"))
-    values = figures | figures["curves"]
-    assert set(figures["intervals"]) == {
+    values = {**figures.to_json(), **figures.curves.to_json()}
+    assert set(figures.intervals) == {
         "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "log_loss",
         "brier", "macro_auroc", "macro_average_precision",
     }  # fmt: skip
-    for name, (low, high) in figures["intervals"].items():
-        assert low < values[name] < high, name
-    for entry in figures["classes"]:
+    for name, (low, high) in figures.intervals.items():
+        value = values[name]
+        assert isinstance(value, float)
+        assert low < value < high, name
+    for entry in figures.classes:
         for name in ("precision", "recall", "f1"):
-            low, high = entry[f"{name}_interval"]
-            assert low < entry[name] < high
+            low, high = getattr(entry, f"{name}_interval")
+            assert low < getattr(entry, name) < high
 
 
 def test_mistakes_come_the_most_confident_first() -> None:
@@ -122,14 +124,14 @@ def test_cells_hold_their_own_images(seed: int, count: int, classes: int) -> Non
     labels = random.integers(0, classes, count)
     answers = probabilities.argmax(axis=1)
     cells = cells_of(probabilities, labels)
-    assert sum(cell["count"] for cell in cells) == count
-    assert sum(len(cell["rows"]) for cell in cells) <= 600 + 2 * 120
-    mistakes = [cell["count"] for cell in cells if cell["actual"] != cell["predicted"]]
+    assert sum(cell.count for cell in cells) == count
+    assert sum(len(cell.rows) for cell in cells) <= 600 + 2 * 120
+    mistakes = [cell.count for cell in cells if cell.actual != cell.predicted]
     assert mistakes == sorted(mistakes, reverse=True)
     for cell in cells[:120]:
-        assert 1 <= len(cell["rows"]) <= cell["count"]
-        assert set(labels[cell["rows"]].tolist()) == {cell["actual"]}
-        assert set(answers[cell["rows"]].tolist()) == {cell["predicted"]}
+        assert 1 <= len(cell.rows) <= cell.count
+        assert set(labels[cell.rows].tolist()) == {cell.actual}
+        assert set(answers[cell.rows].tolist()) == {cell.predicted}
 
 
 @given(total=st.integers(1, 10_000), count=st.integers(1, 30))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from opsin.core.artifacts.run_report import StrangeKind
 from opsin.evaluation.out_of_distribution import measure_strangers, strange_images
 
 
@@ -25,7 +26,7 @@ def test_areas_and_shares() -> None:
     known = np.array([0.5, 0.3, 0.1, 0.05], np.float32)
     strange = {"far": np.array([0.9, 0.8], np.float32), "near": np.array([0.4, 0.2], np.float32)}
     assert measure_strangers(known, strange, 0.45) == [
-        {"name": "far", "images": 2, "auroc": 1.0, "refused": 1.0},
-        {"name": "near", "images": 2, "auroc": 5 / 8, "refused": 0.0},
+        StrangeKind(name="far", images=2, auroc=1.0, refused=1.0),
+        StrangeKind(name="near", images=2, auroc=5 / 8, refused=0.0),
     ]
-    assert measure_strangers(known, strange, None)[0]["refused"] is None
+    assert measure_strangers(known, strange, None)[0].refused is None

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from opsin.core.artifacts.run_report import MapFigures, MapPoint, Slices
-from opsin.evaluation.embedding_map import map_embedding, map_to_json
+from opsin.evaluation.embedding_map import map_embedding, map_figures
 from opsin.evaluation.robustness import disturbed_examples, robustness
 from opsin.evaluation.slices import slice_accuracy
 from opsin.report.figures.failure_figures import (
@@ -114,8 +114,7 @@ def test_the_map_rings_mistakes_and_names_classes(tmp_path: Path, classes: int) 
     answers = labels.copy()
     answers[:5] = (labels[:5] + 1) % classes
     names = [f"class {k} $x_{{" for k in range(classes)]
-    mapped = map_to_json(map_embedding(embedding, labels), [""] * 28, labels, answers, names)
-    found = MapFigures.model_validate(mapped)
+    found = map_figures(map_embedding(embedding, labels), [""] * 28, labels, answers, names)
     with styled():
         figure = draw_map(found)
         texts = drawn(figure, tmp_path)
@@ -147,6 +146,6 @@ def test_colours_that_repeat_are_not_side_by_side(tmp_path: Path) -> None:
 def test_a_map_of_nothing_says_so(tmp_path: Path) -> None:
     empty = map_embedding(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     with styled():
-        nothing = map_to_json(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])
-        (text,) = drawn(draw_map(MapFigures.model_validate(nothing)), tmp_path)
+        nothing = map_figures(empty, [], np.zeros(0, np.int64), np.zeros(0, np.int64), ["a"])
+        (text,) = drawn(draw_map(nothing), tmp_path)
     assert "no images" in text

@@ -50,7 +50,7 @@ def rendered(names: list[str], split: str = "test") -> str:
     labels = np.arange(30) % len(names)
     shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), 30).astype(np.float32)
     cells = [
-        Cell(cell["actual"], cell["predicted"], cell["count"], shown[:1])
+        Cell(cell.actual, cell.predicted, cell.count, shown[:1])
         for cell in cells_of(shares, labels)
     ]
     suspect = Suspect(shown[0].pixels, names[0], names[0], names[1], 0.9, shown[1].pixels)

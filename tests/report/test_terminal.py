@@ -125,7 +125,7 @@ def test_several_watchers_are_told_the_same() -> None:
 
 def test_a_class_without_images_has_no_figures() -> None:
     answers = np.eye(3, dtype=np.float32)[[0, 1, 1]]
-    figures = PartFigures.model_validate(measure(answers, np.array([0, 1, 1]), list("abc")))
+    figures = measure(answers, np.array([0, 1, 1]), list("abc"))
     console = Console(file=(text := io.StringIO()), width=60)
     console.print(class_table(figures))
     last = text.getvalue().rstrip().splitlines()[-1].split()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def try_views(
     classifier: Classifier,
     validation: Answers | None,
     dataset: Dataset,
-    training: dict[str, Any],
+    asked: Views,
     watcher: Watcher,
 ) -> Views:
     """Try the views of a run's training on validation images, 1,000 at most, and judge them.
@@ -33,17 +33,15 @@ def try_views(
         classifier: A run's calibrated file.
         validation: Its answers to the validation images, if there are any.
         dataset: What it was trained on.
-        training: The recipe's part about training: ``flip`` and ``shift``, where it has them.
+        asked: How the training mirrored and moved images.
         watcher: Receives the progress of the work.
     """
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 
-    flip, shift = bool(training.get("flip", False)), int(training.get("shift", 0))
-    asked = Views(flip=flip, shift=shift)
     places = drawn_rows(len(dataset.split.val), _MOST)
     rows = dataset.split.val[places]
     height, width = dataset.images.shape[1:3]
-    if validation is None or not (flip or step_of(height, width, shift)):
+    if validation is None or not (asked.flip or step_of(height, width, asked.shift)):
         return asked
     watcher.begin("Views", len(rows), "images")
     parts: list[NDArray[np.float32]] = []
@@ -56,13 +54,13 @@ def try_views(
     with_them = np.concatenate(parts).argmax(axis=1)
     alone = validation.probabilities[places].argmax(axis=1)
     found = compare_answers(alone, with_them, dataset.labels[rows])
-    gained, lost = found["only_second"], found["only_first"]
+    gained, lost = found.only_second, found.only_first
     return asked.model_copy(
         update={
             "images": len(rows),
             "gained": gained,
             "lost": lost,
-            "p": found["p"],
-            "helped": bool(gained > lost and found["p"] < LEVEL),
+            "p": found.p,
+            "helped": bool(gained > lost and found.p < LEVEL),
         }
     )

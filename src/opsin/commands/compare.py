@@ -6,8 +6,9 @@ import importlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from opsin.commands.paired_predictions import WORDS, PairedPredictions, Part, br
 from opsin.commands.runs import Run
 from opsin.commands.throughput import rates_in_turn
 from opsin.core.arguments import checked
-from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import plus_minus
@@ -34,6 +35,9 @@ from opsin.report.side_by_side import (
     headline_of,
     remarks_on,
 )
+
+if TYPE_CHECKING:
+    from opsin.evaluation.comparison import PairedTest, ShownDifference
 
 #: More runs than this make no table and no chart that anyone can read.
 _MOST: Final = 10
@@ -137,9 +141,7 @@ def _row(run: Run, place: int, same: PairedPredictions) -> ComparedRun:
     figures, reported = report.figures[same.part], None
     if same.rescored[place]:
         reported = EarlierAccuracy(accuracy=figures.accuracy, low=figures.low, high=figures.high)
-        figures = PartFigures.model_validate(
-            measure(same.probabilities[place], same.labels, same.classes)
-        )
+        figures = measure(same.probabilities[place], same.labels, same.classes)
     shown = {metric.key: metric.value(figures) for metric in headline_metrics()}
     return ComparedRun.model_validate({
         **shown,
@@ -233,63 +235,70 @@ def _pairs(same: PairedPredictions, letters: Sequence[str]) -> list[ComparedPair
     from opsin.evaluation.comparison import compare_answers, decide  # noqa: PLC0415  scipy
 
     answers = same.answers
-    tests = decide([compare_answers(answers[0], other, same.labels) for other in answers[1:]])
+    tests = [compare_answers(answers[0], other, same.labels) for other in answers[1:]]
     pairs = []
-    for place, test in enumerate(tests, start=1):
+    for place, (test, shown) in enumerate(zip(tests, decide(tests), strict=True), start=1):
         both = (letters[0], letters[place])
-        better = {"first": both[0], "second": both[1], None: None}[test["better"]]
-        pair = {**test, "letters": both, "better": better}
+        better = {"first": both[0], "second": both[1], None: None}[shown.better]
         pairs.append(
-            ComparedPair.model_validate(
-                {
-                    **pair,
-                    "sentence": sentence(pair, both, same.part, comparisons=len(tests)),
-                    "disagreements": _disagreements(same, answers, place),
-                }
-            )
-        )
+            ComparedPair.model_validate({
+                **asdict(test),
+                "p_adjusted": shown.p_adjusted,
+                "letters": both,
+                "better": better,
+                "sentence": sentence(test, shown, both, same.part, comparisons=len(tests)),
+                "disagreements": _disagreements(same, answers, place),
+            })
+        )  # fmt: skip
     return pairs
 
 
 def sentence(
-    pair: dict[str, Any], letters: tuple[str, str], part: Part, *, comparisons: int = 1
+    test: PairedTest,
+    shown: ShownDifference,
+    letters: tuple[str, str],
+    part: Part,
+    *,
+    comparisons: int = 1,
 ) -> str:
     """Say what a comparison has shown, or that it has shown nothing.
 
     Args:
-        pair: Fields of `opsin.evaluation.comparison.decide`, ``better`` as a letter.
+        test: The comparison.
+        shown: What `opsin.evaluation.comparison.decide` says of it.
         letters: Of the one and the other.
         part: Which images.
         comparisons: How many there are in all.
 
     Example:
-        >>> pair = {"images": 1000, "difference": 0.012, "low": 0.006, "high": 0.018, "p": 0.0003,
-        ...         "p_adjusted": 0.0003, "better": "B"}
-        >>> sentence(pair, ("A", "B"), "test")
-        'B is better than A by 1.2 points, 95% interval 0.6 to 1.8 (exact McNemar p = 0.0003)'
+        >>> from opsin.evaluation.comparison import compare_answers, decide
+        >>> labels, worse = np.zeros(1000, np.int64), np.repeat([1, 0], [12, 988])
+        >>> test = compare_answers(worse, labels, labels)
+        >>> sentence(test, *decide([test]), ("A", "B"), "test")
+        'B is better than A by 1.2 points, 95% interval 0.5 to 1.9 (exact McNemar p = 0.00049)'
     """
     first, second = letters
     # An image is worth 0.1 points of a thousand, 0.01 of ten thousand: so many digits tell.
-    digits = max(1, math.ceil(math.log10(pair["images"])) - 2)
-    p = f"exact McNemar p {_p(pair['p'])}"
+    digits = max(1, math.ceil(math.log10(test.images)) - 2)
+    p = f"exact McNemar p {_p(test.p)}"
     if comparisons > 1:
-        p += f", {_p(pair['p_adjusted'])} adjusted for {comparisons} comparisons"
-    sign = -1 if pair["better"] == first else 1
-    ends = sorted((sign * pair["low"], sign * pair["high"]))
+        p += f", {_p(shown.p_adjusted)} adjusted for {comparisons} comparisons"
+    sign = -1 if shown.better == "first" else 1
+    ends = sorted((sign * test.low, sign * test.high))
     size, low, high = (
         f"{round(100 * value, digits) + 0.0:.{digits}f}"
-        for value in (sign * pair["difference"], *ends)
+        for value in (sign * test.difference, *ends)
     )
     optimistic = "Validation, optimistic: " if part == "val" else ""
-    if pair["better"] is None:
+    if shown.better is None:
         return (
             f"{optimistic}{'no' if optimistic else 'No'} difference between {first} and {second} "
-            f"can be shown with these {pair['images']:,} {WORDS[part]} images ({second} less "
+            f"can be shown with these {test.images:,} {WORDS[part]} images ({second} less "
             f"{first}: {size} points, 95% interval {low} to {high}, {p})"
         )
-    loser = second if pair["better"] == first else first
+    winner, loser = (first, second) if shown.better == "first" else (second, first)
     return (
-        f"{optimistic}{pair['better']} is better than {loser} by {size} points, 95% interval {low} "
+        f"{optimistic}{winner} is better than {loser} by {size} points, 95% interval {low} "
         f"to {high} ({p})"
     )
 

@@ -155,26 +155,27 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     for part, kept in predictions:
         found = Answers(kept.probabilities, kept.ood_score)
         before = kept.labels if kept.source_labels is None else kept.source_labels
-        measured = {
-            **_measured(metadata, found, kept.labels),
-            "corrected": _corrected(found, kept.labels, before, dataset.corrected),
-        }
+        corrected = _corrected(found, kept.labels, before, dataset.corrected)
+        figures[part] = _measured(metadata, found, kept.labels).model_copy(
+            update={"corrected": corrected}
+        )
         if part == "test":
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
-            measured["without_leaks"] = _without(leaking, kept.right)
-        figures[part] = PartFigures.model_validate(measured)
+            without = _without(leaking, kept.right)
+            figures[part] = figures[part].model_copy(update={"without_leaks": without})
     return RunEvaluation(predictions, figures)
 
 
-def _measured(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> dict[str, object]:
+def _measured(metadata: Metadata, found: Answers, labels: NDArray[np.int64]) -> PartFigures:
     """Return what `measure` says, what the temperature changed, and how many are refused."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return {
-        **measure(found.probabilities, labels, metadata.classes),
-        "uncalibrated": _uncalibrated(metadata.calibration, found, labels),
-        "refused": _refused(metadata.reject, found, labels),
-    }
+    return measure(found.probabilities, labels, metadata.classes).model_copy(
+        update={
+            "uncalibrated": _uncalibrated(metadata.calibration, found, labels),
+            "refused": _refused(metadata.reject, found, labels),
+        }
+    )
 
 
 def _uncalibrated(
@@ -352,7 +353,7 @@ def evaluate_file(
         "seen_nearly": None,
         "unreadable": len(decoded.unreadable),
         "seconds": seconds,
-        **_measured(classifier.metadata, found, labels),
+        **_measured(classifier.metadata, found, labels).model_dump(exclude_unset=True),
         "corrected": None
         if decoded.source_labels is None
         else _corrected(

@@ -138,10 +138,9 @@ def _show_strangers(
     watcher.end()
     step = max(1, len(judged.ood_score) // _COMPARED)
     reject = classifier.metadata.reject
-    measured = measure_strangers(
+    return measure_strangers(
         judged.ood_score[::step], values, None if reject is None else reject.max_ood_score
     )
-    return [StrangeKind.model_validate(each) for each in measured]
 
 
 def _map_images(
@@ -150,7 +149,7 @@ def _map_images(
     """Lay images out on a plane by their embeddings."""
     from opsin.evaluation.embedding_map import (  # noqa: PLC0415  scikit-learn, a second
         map_embedding,
-        map_to_json,
+        map_figures,
     )
 
     mapped = typical_rows(len(judged.rows), _MAPPED)
@@ -164,6 +163,4 @@ def _map_images(
     watcher.end()
     names = [dataset.names[row] for row in rows]
     placed = map_embedding(np.concatenate(embeddings), labels)
-    return MapFigures.model_validate(
-        map_to_json(placed, names, labels, judged.answers[mapped], dataset.classes)
-    )
+    return map_figures(placed, names, labels, judged.answers[mapped], dataset.classes)

@@ -325,7 +325,7 @@ def _pooled(runs: Sequence[Run]) -> PartFigures:
     """Measure the answers of several runs to their own test parts as if they were one's."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    return PartFigures.model_validate(measure(*_out_of_fold(runs), _classes(runs)))
+    return measure(*_out_of_fold(runs), _classes(runs))
 
 
 def _classes(runs: Sequence[Run]) -> list[str]:

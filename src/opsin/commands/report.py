@@ -280,7 +280,7 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
         mistakes=shown(confident_mistakes(probabilities, labels)),
         unsure=shown(least_confident_correct(probabilities, labels)),
         cells=[
-            Cell(cell["actual"], cell["predicted"], cell["count"], shown(cell["rows"]))
+            Cell(cell.actual, cell.predicted, cell.count, shown(cell.rows))
             for cell in cells_of(probabilities, labels)
         ],
         suspects=[

@@ -37,7 +37,7 @@ from opsin.core.artifacts.run_report import (
 )
 from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import Layer, Metadata, Views
 from opsin.core.recipe import Recipe
 from opsin.core.storage import write_json
 from opsin.data.audit import Audit
@@ -267,7 +267,7 @@ def conclude(
     rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
     parity = difference(file, dataset.images[rows])
     evaluation = evaluate_run(directory, file, made.validation, dataset, recorder, known=made.known)
-    views = try_views(file, made.validation, dataset, job.recipe.training.model_dump(), recorder)
+    views = try_views(file, made.validation, dataset, _views_of(job.recipe), recorder)
     metadata = file.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(file.content, metadata)
     write_classifier(directory.classifier, content)
@@ -326,6 +326,13 @@ def _report(
         layers=layers,
         seconds=dict(seconds),
     )
+
+
+def _views_of(recipe: Recipe | ClassicalRecipe) -> Views:
+    """Return how a training mirrors and moves images."""
+    if isinstance(recipe, Recipe):
+        return Views(flip=recipe.training.flip, shift=recipe.training.shift)
+    return Views(flip=False, shift=0)
 
 
 def follow(job: TrainingJob, start: Start | None) -> Path:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,60 @@ _RESAMPLES: Final = 5000
 _ADDED: Final = 0.5
 
 
+@dataclass(frozen=True, kw_only=True)
+class DifferenceTest:
+    """A difference between two accuracies, and whether chance alone makes one as large.
+
+    Args:
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        p: Of the exact McNemar test, two-sided.
+    """
+
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTest(DifferenceTest):
+    """Two classifiers' answers to the same images, and the test that sets them apart.
+
+    Args:
+        images: How many images there are; the next four are parts of them, and sum to all.
+        both_right: Images that both have right.
+        only_first: Images that the first alone has right.
+        only_second: Images that the second alone has right.
+        both_wrong: Images that both have wrong.
+        both_wrong_differently: How many of these got two different answers.
+        difference: Accuracy of the second less that of the first, -1 to 1.
+    """
+
+    images: int
+    both_right: int
+    only_first: int
+    only_second: int
+    both_wrong: int
+    both_wrong_differently: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class ShownDifference:
+    """What a comparison has shown.
+
+    Args:
+        p_adjusted: The test's p, adjusted for the number of comparisons.
+        better: Which of the two is shown to be better; ``None``: neither.
+    """
+
+    p_adjusted: float
+    better: Literal["first", "second"] | None
+
+
 def compare_answers(
     first: NDArray[np.int64], second: NDArray[np.int64], labels: NDArray[np.int64]
-) -> dict[str, Any]:
+) -> PairedTest:
     """Set two classifiers' answers to the same images against each other.
 
     Only the images that one of them has right and the other wrong tell them apart. If neither
@@ -40,33 +92,27 @@ def compare_answers(
         second: Answers of the second, ``int64[N]``.
         labels: The right classes, ``int64[N]``.
 
-    Returns:
-        ``images``: N. ``both_right``, ``only_first``, ``only_second``, ``both_wrong``: their
-        parts, which sum to N; ``both_wrong_differently``: how many of the last got two different
-        answers. ``difference``: accuracy of the second less that of the first, -1 to 1. ``low``,
-        ``high``: its 95% interval. ``p``: of the exact McNemar test, two-sided.
-
     Example:
         >>> found = compare_answers(np.array([0, 0, 1]), np.array([0, 1, 1]), np.array([0, 1, 1]))
-        >>> found["only_second"], round(found["difference"], 3), found["p"]
+        >>> found.only_second, round(found.difference, 3), found.p
         (1, 0.333, 1.0)
     """
     one, other = first == labels, second == labels
     only_first, only_second = int((one & ~other).sum()), int((other & ~one).sum())
     low, high = difference_interval(only_first, only_second, len(labels))
     apart = only_first + only_second
-    return {
-        "images": len(labels),
-        "both_right": int((one & other).sum()),
-        "only_first": only_first,
-        "only_second": only_second,
-        "both_wrong": int((~one & ~other).sum()),
-        "both_wrong_differently": int((~one & ~other & (first != second)).sum()),
-        "difference": (only_second - only_first) / len(labels),
-        "low": low,
-        "high": high,
-        "p": float(binomtest(only_second, apart).pvalue) if apart else 1.0,
-    }
+    return PairedTest(
+        images=len(labels),
+        both_right=int((one & other).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        both_wrong=int((~one & ~other).sum()),
+        both_wrong_differently=int((~one & ~other & (first != second)).sum()),
+        difference=(only_second - only_first) / len(labels),
+        low=low,
+        high=high,
+        p=float(binomtest(only_second, apart).pvalue) if apart else 1.0,
+    )
 
 
 def difference_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:
@@ -132,7 +178,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def decide(tests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def decide(tests: Sequence[DifferenceTest]) -> list[ShownDifference]:
     """Say of each comparison which of the two is better, if that is shown.
 
     It is shown where the test and the interval agree: p, adjusted for the number of comparisons,
@@ -140,21 +186,18 @@ def decide(tests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     Args:
         tests: What `compare_answers` returned for each.
-
-    Returns:
-        The same with ``p_adjusted``, and ``better``: ``first``, ``second`` or ``None``.
     """
-    adjusted = holm([test["p"] for test in tests])
+    adjusted = holm([test.p for test in tests])
     return [
-        {**test, "p_adjusted": p, "better": _better(test, p)}
-        for test, p in zip(tests, adjusted, strict=True)
+        ShownDifference(p_adjusted, _better(test, p_adjusted))
+        for test, p_adjusted in zip(tests, adjusted, strict=True)
     ]
 
 
-def _better(test: dict[str, Any], p: float) -> str | None:
-    if p >= LEVEL or test["low"] <= 0 <= test["high"]:
+def _better(test: DifferenceTest, p_adjusted: float) -> Literal["first", "second"] | None:
+    if p_adjusted >= LEVEL or test.low <= 0 <= test.high:
         return None
-    return "second" if test["low"] > 0 else "first"
+    return "second" if test.low > 0 else "first"
 
 
 def shown_best(answers: Sequence[NDArray[np.int64]], labels: NDArray[np.int64]) -> int | None:
@@ -172,9 +215,9 @@ def shown_best(answers: Sequence[NDArray[np.int64]], labels: NDArray[np.int64]) 
         (0, None)
     """
     pairs = list(combinations(range(len(answers)), 2))
-    tests = decide([compare_answers(answers[i], answers[j], labels) for i, j in pairs])
+    shown = decide([compare_answers(answers[i], answers[j], labels) for i, j in pairs])
     wins = [0] * len(answers)
-    for pair, test in zip(pairs, tests, strict=True):
-        if test["better"]:
-            wins[pair[test["better"] == "second"]] += 1
+    for pair, each in zip(pairs, shown, strict=True):
+        if each.better:
+            wins[pair[each.better == "second"]] += 1
     return next((place for place, won in enumerate(wins) if won == len(answers) - 1), None)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_report import ClassCurves, Curves
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.intervals import Interval, in_parts, middle_of, resamples
 
@@ -26,7 +27,7 @@ _SEED: Final = 0
 
 def measure_curves(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
-) -> dict[str, Any]:
+) -> tuple[Curves, dict[str, Interval]]:
     """Measure how well the probability of each class finds its images.
 
     Args:
@@ -35,39 +36,46 @@ def measure_curves(
         classes: K names.
 
     Returns:
-        ``classes``: for each, its ``name``, the areas ``auroc`` (under the curve of true over
-        false positives) and ``average_precision`` (under the curve of precision over recall),
-        ``None`` where the class, or everything else, has no images; and with few classes the
-        points of the curves, ``roc`` and ``precision_recall``, two lists each. ``macro_auroc`` and
-        ``macro_average_precision``: their means, with ``intervals`` by the bootstrap where the
-        images are not too many for it.
+        The areas under the curves of true over false positives and of precision over recall,
+        ``None`` where the class, or everything else, has no images; with few classes the points
+        of the curves; and the means of the areas. With them the means' intervals by their names,
+        by the bootstrap, where the images are not too many for it.
     """
-    entries: list[dict[str, Any]] = []
-    for number, name in enumerate(classes):
-        own = labels == number
-        entry: dict[str, Any] = {"name": name, "auroc": None, "average_precision": None}
-        if own.any() and not own.all():
-            scores = probabilities[:, number]
-            entry["auroc"] = float(roc_auc_score(own, scores))
-            entry["average_precision"] = float(average_precision_score(own, scores))
-            if len(classes) <= _DRAWN:
-                false, true, _ = roc_points(own, scores)
-                precision, recall, _ = precision_recall_curve(own, scores)
-                entry["roc"] = _thinned(false, true)
-                entry["precision_recall"] = _thinned(recall[::-1], precision[::-1])
-        entries.append(entry)
-    known = [entry for entry in entries if entry["auroc"] is not None]
-    said: dict[str, Any] = {
-        "classes": entries,
-        "macro_auroc": None,
-        "macro_average_precision": None,
-        "intervals": {},
-    }
-    if known:
-        for area in ("auroc", "average_precision"):
-            said[f"macro_{area}"] = float(np.mean([entry[area] for entry in known]))
-        said["intervals"] = _intervals(probabilities, labels)
-    return said
+    found = [
+        _curves_of(name, probabilities[:, number], labels == number, drawn=len(classes) <= _DRAWN)
+        for number, name in enumerate(classes)
+    ]
+    aurocs = [each.auroc for each in found if each.auroc is not None]
+    precisions = [each.average_precision for each in found if each.average_precision is not None]
+    curves = Curves(
+        classes=found,
+        macro_auroc=float(np.mean(aurocs)) if aurocs else None,
+        macro_average_precision=float(np.mean(precisions)) if precisions else None,
+    )
+    return curves, _intervals(probabilities, labels) if aurocs else {}
+
+
+def _curves_of(
+    name: str, scores: NDArray[np.float32], own: NDArray[np.bool_], *, drawn: bool
+) -> ClassCurves:
+    """Measure the curves of a class, with their points where they are drawn."""
+    if not own.any() or own.all():
+        return ClassCurves(name=name, auroc=None, average_precision=None)
+    areas = ClassCurves(
+        name=name,
+        auroc=float(roc_auc_score(own, scores)),
+        average_precision=float(average_precision_score(own, scores)),
+    )
+    if not drawn:
+        return areas
+    false, true, _ = roc_points(own, scores)
+    precision, recall, _ = precision_recall_curve(own, scores)
+    return areas.model_copy(
+        update={
+            "roc": _thinned(false, true),
+            "precision_recall": _thinned(recall[::-1], precision[::-1]),
+        }
+    )
 
 
 def _thinned(across: NDArray[np.float64], up: NDArray[np.float64]) -> list[list[float]]:

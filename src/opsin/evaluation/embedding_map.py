@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_report import ClassApart, MapFigures, MapPoint
 from opsin.core.errors import MissingExtraError
 
 try:
@@ -101,14 +102,14 @@ def map_embedding(
     return EmbeddingMap(rows, _framed(places), method, alike)
 
 
-def map_to_json(
+def map_figures(
     found: EmbeddingMap,
     names: Sequence[str],
     labels: NDArray[np.int64],
     answers: NDArray[np.int64],
     classes: Sequence[str],
-) -> dict[str, Any]:
-    """Return a map as plain data for a page that can be searched and enlarged.
+) -> MapFigures:
+    """Return a map as a page shows it, to be searched and enlarged; the least apart class first.
 
     Args:
         found: The map.
@@ -117,16 +118,10 @@ def map_to_json(
         answers: The answers to all of them, ``int64[N]``.
         classes: K names.
 
-    Returns:
-        ``method``, ``classes``, and ``points``: for each image its ``row``, ``name``, ``x``,
-        ``y``, ``label`` and ``answer`` (places in ``classes``). ``apart``: for each class its
-        ``name``, its number of ``images`` here, and ``share``: how many of its images' nearest
-        neighbours are of it too, the least apart first.
-
     Example:
         >>> found = map_embedding(np.eye(4, dtype=np.float32), np.arange(4) % 2)
-        >>> data = map_to_json(found, list("abcd"), np.arange(4) % 2, np.zeros(4, int), ["x", "y"])
-        >>> data["points"][3]["name"], data["points"][3]["label"], data["points"][3]["answer"]
+        >>> data = map_figures(found, list("abcd"), np.arange(4) % 2, np.zeros(4, int), ["x", "y"])
+        >>> data.points[3].name, data.points[3].label, data.points[3].answer
         ('d', 1, 0)
     """
     own = labels[found.rows]
@@ -134,29 +129,24 @@ def map_to_json(
     for label in np.unique(own):
         share = found.alike[own == label]
         if np.isfinite(share).any():
-            apart.append(
-                {
-                    "name": classes[label],
-                    "images": len(share),
-                    "share": float(np.nanmean(share)),
-                }
+            near = float(np.nanmean(share))
+            apart.append(ClassApart(name=classes[label], images=len(share), share=near))
+    return MapFigures(
+        method=found.method,
+        classes=list(classes),
+        points=[
+            MapPoint(
+                row=int(row),
+                name=names[row],
+                x=round(float(x), 4),
+                y=round(float(y), 4),
+                label=int(labels[row]),
+                answer=int(answers[row]),
             )
-    return {
-        "method": found.method,
-        "classes": list(classes),
-        "points": [
-            {
-                "row": int(row),
-                "name": names[row],
-                "x": round(float(x), 4),
-                "y": round(float(y), 4),
-                "label": int(labels[row]),
-                "answer": int(answers[row]),
-            }
             for row, (x, y) in zip(found.rows, found.places, strict=True)
         ],
-        "apart": sorted(apart, key=lambda each: each["share"]),
-    }
+        apart=sorted(apart, key=lambda each: each.share),
+    )
 
 
 def _evenly(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_report import ClassFigures, ConfusedPair, PartFigures
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.curves import measure_curves
 from opsin.evaluation.intervals import wilson
@@ -19,14 +19,10 @@ try:
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
-_OF_A_CLASS: Final = (
-    *("precision", "precision_interval", "recall", "recall_interval", "f1", "f1_interval"),
-)
-
 
 def measure(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
-) -> dict[str, Any]:
+) -> PartFigures:
     """Measure the answers to one set of images.
 
     Args:
@@ -35,23 +31,17 @@ def measure(
         classes: K names.
 
     Returns:
-        ``images``: N. The value of each of `METRICS` by its key, such as ``accuracy``; ``None``
-        where it has none. ``low``, ``high``: 95% interval of the accuracy. ``reliability``: the
-        bins of the calibration error's diagram. ``intervals``: 95%
-        intervals by name, Wilson's for shares of images, else the bootstrap's. ``classes``: for
-        each, its ``name``, ``precision``, ``recall``, ``f1``, an interval of each by the name with
-        ``_interval``, ``count`` (images) and ``answers`` (how often it was the answer); a class
-        without images has ``None`` for all but these two, and is in no mean.
-        ``confusion``: counts, a row for each right class. ``confused``: the pairs most often
-        mistaken, the worst first. ``curves``: see `opsin.evaluation.curves.measure_curves`.
+        Beside its fields the value of each of `METRICS` by its key. Intervals are Wilson's for
+        shares of images, else the bootstrap's. A class without images is in no mean. ``confused``
+        holds the pairs most often mistaken, the worst first.
     """
     scored = ScoredAnswers(probabilities, labels)
     found = {metric.key: metric.compute(scored) for metric in METRICS}
-    curves = measure_curves(probabilities, labels, classes)
+    curves, ends_of_areas = measure_curves(probabilities, labels, classes)
     known = {key: each[1] for key, each in found.items() if each is not None and each[1]}
-    intervals = {**known, **curves.pop("intervals")}
+    intervals = known | ends_of_areas
     low, high = intervals["accuracy"]
-    return {
+    return PartFigures.model_validate({
         "images": len(labels),
         "low": low,
         "high": high,
@@ -62,14 +52,14 @@ def measure(
         "confusion": scored.confusion.tolist(),
         "confused": _confused(scored.confusion, classes),
         "curves": curves,
-    }
+    })  # fmt: skip
 
 
 def _of_classes(
     confusion: NDArray[np.int64],
     classes: Sequence[str],
     f1_ends: tuple[NDArray[np.float64], NDArray[np.float64]],
-) -> list[dict[str, Any]]:
+) -> list[ClassFigures]:
     everything = np.arange(len(classes))
     row, column = np.nonzero(confusion)
     precision, recall, f1, count = precision_recall_fscore_support(
@@ -77,37 +67,47 @@ def _of_classes(
     )
     given = confusion.sum(axis=0)
     return [
-        {
-            "name": name,
-            "precision": float(precision[i]),
-            "precision_interval": list(wilson(int(confusion[i, i]), int(given[i]))),
-            "recall": float(recall[i]),
-            "recall_interval": list(wilson(int(confusion[i, i]), int(count[i]))),
-            "f1": float(f1[i]),
-            "f1_interval": [float(f1_ends[0][i]), float(f1_ends[1][i])],
-            "count": int(count[i]),
-            "answers": int(given[i]),
-        }
+        ClassFigures(
+            name=name,
+            precision=float(precision[i]),
+            precision_interval=list(wilson(int(confusion[i, i]), int(given[i]))),
+            recall=float(recall[i]),
+            recall_interval=list(wilson(int(confusion[i, i]), int(count[i]))),
+            f1=float(f1[i]),
+            f1_interval=[float(f1_ends[0][i]), float(f1_ends[1][i])],
+            count=int(count[i]),
+            answers=int(given[i]),
+        )
         if count[i]
         # Nothing can be said of a class without images, least of all that it is never found.
-        else {"name": name, **dict.fromkeys(_OF_A_CLASS), "count": 0, "answers": int(given[i])}
+        else ClassFigures(
+            name=name,
+            precision=None,
+            precision_interval=None,
+            recall=None,
+            recall_interval=None,
+            f1=None,
+            f1_interval=None,
+            count=0,
+            answers=int(given[i]),
+        )
         for i, name in enumerate(classes)
     ]
 
 
-def _confused(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _confused(confusion: NDArray[np.int64], classes: Sequence[str]) -> list[ConfusedPair]:
     """Rank the pairs of right class and answer by how often they were mistaken."""
     mistakes = confusion.copy()
     np.fill_diagonal(mistakes, 0)
     order = np.argsort(-mistakes, axis=None, kind="stable")[: min(20, mistakes.size)]
     pairs = [np.unravel_index(place, mistakes.shape) for place in order]
     return [
-        {
-            "actual": classes[actual],
-            "predicted": classes[predicted],
-            "count": int(mistakes[actual, predicted]),
-            "of": int(confusion[actual].sum()),
-        }
+        ConfusedPair(
+            actual=classes[actual],
+            predicted=classes[predicted],
+            count=int(mistakes[actual, predicted]),
+            of=int(confusion[actual].sum()),
+        )
         for actual, predicted in pairs
         if mistakes[actual, predicted]
     ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,21 @@ def least_confident_correct(
     return hits[np.argsort(probabilities[hits, answers[hits]], kind="stable")][:count]
 
 
-def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, eq=False)
+class ConfusionCell:
+    """A cell of the confusion matrix; its classes are places among the names.
+
+    ``rows``, ``int64[...]``, are those to show: of mistakes the most confident, of right answers
+    some evenly spread.
+    """
+
+    actual: int
+    predicted: int
+    count: int
+    rows: NDArray[np.int64]
+
+
+def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[ConfusionCell]:
     """Return the cells of the confusion matrix with rows to show, the fullest mistakes first.
 
     Args:
@@ -54,9 +69,7 @@ def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> l
         labels: The right classes, ``int64[N]``.
 
     Returns:
-        For each cell that holds images ``actual`` and ``predicted`` (places among the classes),
-        ``count``, and ``rows``, ``int64[...]``: of mistakes the most confident, of right answers
-        some evenly spread. Cells beyond the 120 fullest have no rows.
+        The cells that hold images; those beyond the 120 fullest have no rows.
     """
     answers = probabilities.argmax(axis=1)
     pairs, place, counts = np.unique(
@@ -74,9 +87,7 @@ def cells_of(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> l
             sure = probabilities[rows, answers[rows]]
             rows = rows[np.argsort(-sure, kind="stable")][:each]
         actual, predicted = (int(value) for value in pairs[cell])
-        found.append(
-            {"actual": actual, "predicted": predicted, "count": int(counts[cell]), "rows": rows}
-        )
+        found.append(ConfusionCell(actual, predicted, int(counts[cell]), rows))
     return found
 
 

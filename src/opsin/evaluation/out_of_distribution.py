@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from opsin.core.artifacts.run_report import StrangeKind
 from opsin.core.errors import MissingExtraError
 
 try:
@@ -112,7 +113,7 @@ def measure_strangers(
     known: NDArray[np.float32],
     strange: Mapping[str, NDArray[np.float32]],
     most: float | None,
-) -> list[dict[str, Any]]:
+) -> list[StrangeKind]:
     """Measure how well the OOD score tells strange images from known ones.
 
     Args:
@@ -121,24 +122,25 @@ def measure_strangers(
         most: Largest score that gets an answer; ``None`` where nothing is refused.
 
     Returns:
-        For each kind its ``name``, ``images``, ``auroc`` (the probability that a strange image
-        has a larger score than a known one; 0.5 is chance) and ``refused``, the share of it that
-        gets "none of these", or ``None``.
+        Of each kind ``auroc``, the probability that a strange image has a larger score than a
+        known one (0.5 is chance), and ``refused``, the share of it that gets "none of these".
 
     Example:
         >>> blank = np.array([0.9], np.float32)
         >>> measure_strangers(np.array([0.2, 0.1], np.float32), {"blank": blank}, 0.5)
-        [{'name': 'blank', 'images': 1, 'auroc': 1.0, 'refused': 1.0}]
+        [StrangeKind(name='blank', images=1, auroc=1.0, refused=1.0)]
     """
     found = []
     for name, values in strange.items():
         is_strange = np.concatenate([np.zeros(len(known)), np.ones(len(values))])
-        found.append({
-            "name": name,
-            "images": len(values),
-            "auroc": float(roc_auc_score(is_strange, np.concatenate([known, values]))),
-            "refused": None if most is None else float((values > most).mean()),
-        })  # fmt: skip
+        found.append(
+            StrangeKind(
+                name=name,
+                images=len(values),
+                auroc=float(roc_auc_score(is_strange, np.concatenate([known, values]))),
+                refused=None if most is None else float((values > most).mean()),
+            )
+        )
     return found
 
 

@@ -13,7 +13,7 @@ from opsin.core.errors import ModelFileError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.stored_json import JsonObject
 from opsin.data.reference_set import ReferenceSet
-from opsin.evaluation.comparison import decide, difference_interval, holm
+from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.subnetwork import Subnetwork, batch_size
 from opsin.runtime.classifier import Classifier
@@ -212,8 +212,7 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
     tests = []
     for lost, gained, p in zip(all_lost, all_gained, _tested(all_lost, all_gained), strict=True):
         low, high = difference_interval(int(lost), int(gained), total)
-        tests.append({"p": float(p), "low": low, "high": high})
-    tests = decide(tests)
+        tests.append(DifferenceTest(low=low, high=high, p=float(p)))
     within = np.reshape(holm(_tested(off.lost, off.gained).ravel().tolist()), off.lost.shape)
 
     def by_class(counts: NDArray[np.int64]) -> dict[str, int]:
@@ -225,16 +224,16 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
             lost=int(lost.sum()),
             gained=int(gained.sum()),
             change=(int(gained.sum()) - int(lost.sum())) / total,
-            low=test["low"],
-            high=test["high"],
-            p=test["p_adjusted"],
-            shown=test["better"] is not None,
+            low=test.low,
+            high=test.high,
+            p=found.p_adjusted,
+            shown=found.better is not None,
             lost_by_class=by_class(lost),
             gained_by_class=by_class(gained),
             p_by_class=dict(zip(classes, map(float, p), strict=True)),
         )
-        for unit, lost, gained, test, p in zip(
-            off.units, off.lost, off.gained, tests, within, strict=True
+        for unit, lost, gained, test, found, p in zip(
+            off.units, off.lost, off.gained, tests, decide(tests), within, strict=True
         )
     ]
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))

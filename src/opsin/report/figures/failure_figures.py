@@ -171,7 +171,7 @@ def draw_map(found: MapFigures) -> Figure:
     """Draw the map of images, coloured by class, mistakes ringed in red.
 
     Args:
-        found: What `opsin.evaluation.embedding_map.map_to_json` returns.
+        found: What `opsin.evaluation.embedding_map.map_figures` returns.
     """
     points, names = found.points, found.classes
     if not points:
