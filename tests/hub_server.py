@@ -37,7 +37,7 @@ class HubServer:
     signed: list[str] = field(default_factory=list)
     #: Bytes after which each of the next contents breaks off.
     breaks: list[int] = field(default_factory=list)
-    #: Bytes after which contents stop coming while the connection stays; and that they did.
+    #: The byte at which contents stop coming while the connection stays; and that they did.
     stalls: int | None = None
     stalled: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(rest[: self.hub.breaks.pop(0)])
             self.close_connection = True
         elif self.hub.stalls is not None:
-            self.wfile.write(rest[: self.hub.stalls])
+            self.wfile.write(content[start : self.hub.stalls])
             self.wfile.flush()
             self.hub.stalled.set()
             self.hub.released.wait(60)

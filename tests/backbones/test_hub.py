@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,30 @@ def test_what_came_before_an_error_is_not_fetched_again(hub: HubServer) -> None:
     assert fetch(NAME, watcher=seen).path.read_bytes() == LARGE
     assert hub.ranges() == ["bytes=200000-"]
     assert seen.done[0] == 200_000
+
+
+def test_a_second_process_waits_and_fetches_nothing(hub: HubServer) -> None:
+    publish(hub)
+    hub.stalls = 100_000
+    waiting = threading.Event()
+
+    class Waits(Seen):
+        def note(self, text: str) -> None:
+            super().note(text)
+            waiting.set()
+
+    second = Waits()
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(fetch, NAME)
+        assert hub.stalled.wait(60)
+        other = pool.submit(fetch, NAME, watcher=second)
+        assert waiting.wait(60)
+        hub.stalls = None
+        hub.released.set()
+        assert one.result() == other.result()
+    assert hub.ranges() == ["", "bytes=100000-"]
+    assert "waiting for it" in second.notes[0]
+    assert second.done == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import onnx
 import pytest
 
 import opsin
-from opsin.core.errors import ModelFileError, RecipeError
+from opsin.core.errors import ModelFileError, RecipeError, RunError
 from opsin.inspection.faithfulness import random_weights
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
@@ -161,6 +162,17 @@ def test_contradictions_are_refused(backbone: Path, tmp_path: Path) -> None:
         opsin.train("digits", model="backbone", runs=tmp_path, quiet=True)
     with pytest.raises(ModelFileError, match="there is none at"):
         opsin.train("digits", backbone=tmp_path / "no.onnx", runs=tmp_path, quiet=True)
+
+
+def test_what_cannot_be_resumed_is_trained_anew_from_its_recipe(
+    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    with pytest.raises(RunError) as caught:
+        opsin.resume(run, quiet=True)
+    command = caught.value.advice.partition("opsin ")[2]
+    planned = only_json(cli(*shlex.split(command), "--plan", "--json"))
+    assert planned["recipe"]["model"]["backbone"] == str(backbone)
 
 
 def test_a_plan_names_the_network(cli: Cli, shapes: Path, backbone: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from opsin.backbones.hub_cache import HubFile, found_here
 from opsin.backbones.hub_name import NAMED
 from opsin.core.arguments import checked
 from opsin.core.defaults import cores
-from opsin.core.errors import OpsinError, StorageError
+from opsin.core.errors import MissingExtraError, OpsinError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import write_json
 from opsin.data.cache import cache_root
@@ -185,8 +185,11 @@ def know_backbone(
     Example:
         >>> know_backbone("small", offline=True)  # doctest: +SKIP
     """
-    from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx
-    from opsin.backbones.pixel_values import PixelValues  # noqa: PLC0415  where that is loaded
+    try:
+        from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx
+        from opsin.backbones.pixel_values import PixelValues  # noqa: PLC0415  where that is loaded
+    except ImportError as error:
+        raise MissingExtraError("looking into networks", "evaluate") from error
 
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     # Another scale of pixels is the same work.

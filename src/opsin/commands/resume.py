@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from opsin.classical.classical_recipe import ClassicalRecipe
+from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
 from opsin.commands.resolve_recipe import ResolvedRecipe, balanced
 from opsin.commands.runs import Run
 from opsin.commands.train import carry_out, watcher_of_run
@@ -105,11 +105,13 @@ def _network_of(parent: RunDirectory) -> Recipe:
     recipe = Run(parent.path).recipe
     if isinstance(recipe, ClassicalRecipe):
         name = recipe.model.name
+        how = f"--model {name}"
+        if name == BACKBONE:  # which network, how prepared, is too much for a line
+            how = f"--recipe {shlex.quote(str(parent.recipe))}"
         raise RunError(
             "the run of a network, which is trained in steps",
             f"{parent.path} is of the model {name}, which is fitted in one go",
-            f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} "
-            f"--model {name}",
+            f"Train it anew: opsin train {' '.join(map(shlex.quote, recipe.data.sources))} " + how,
         )
     return recipe
 

@@ -1,0 +1,174 @@
+"""Networks by name, as users see them; the hub is on this machine, its library is the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import opsin
+from opsin.backbones.hub_name import NAMED
+from tests.backbones.small_networks import network
+from tests.conftest import Cli, only_json
+from tests.hub_server import COMMIT, HubServer
+
+CARD = b"---\nlicense: apache-2.0\n---\n"
+PIXELS = b'{"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "size": 32}'
+
+
+def files_of(content: bytes) -> dict[str, bytes]:
+    return {"onnx/model.onnx": content, "README.md": CARD, "preprocessor_config.json": PIXELS}
+
+
+@pytest.fixture
+def published(hub: HubServer) -> HubServer:
+    """A hub with one small network."""
+    hub.publish("someone/network", files_of(network()))
+    return hub
+
+
+@pytest.fixture
+def large(hub: HubServer) -> HubServer:
+    """A hub with a file that takes a while."""
+    hub.publish("someone/large", files_of(np.random.default_rng(3).bytes(400_000)))
+    return hub
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_recipe_means_the_same_bytes_for_ever(
+    published: HubServer, cli: Cli, shapes: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"runs": tmp_path, "quiet": True}
+    first = opsin.train(shapes, backbone="someone/network", **options)
+    assert first.report.reasons["Backbone"].startswith("someone/network@0123456789ab")
+    assert "licence: apache-2.0" in first.report.reasons["Backbone"]
+    recipe = json.loads((first.path / "recipe.json").read_text())
+    pinned = recipe["model"]["backbone"]
+    assert pinned == f"someone/network@{COMMIT}"
+    published.publish("someone/network", files_of(network(inside="scaling")), commit="f" * 40)
+    again = opsin.train(shapes, backbone=pinned, offline=True, **options)
+    assert again.classifier().content == first.classifier().content
+    planned = only_json(
+        cli("train", shapes, "--recipe", first.path / "recipe.json", "--plan", "--offline",
+            "--json")
+    )  # fmt: skip
+    assert planned["recipe"]["model"]["backbone"] == pinned
+    newest = only_json(cli("backbones", "someone/network", "--json"))
+    assert newest["repository"] == f"someone/network@{'f' * 40}"
+
+
+def test_a_plan_fetches_too(published: HubServer, cli: Cli, shapes: Path) -> None:
+    plan = cli("train", shapes, "--from", "someone/network", "--plan", "--offline")
+    assert plan.returncode == 1
+    assert "not here" in plan.stderr
+    plan = cli("train", shapes, "--from", "someone/network", "--plan")
+    assert "someone/network@0123456789ab" in plan.stdout
+
+
+def test_short_names_are_listed_and_those_that_are_here_measured(
+    hub: HubServer, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = only_json(cli("backbones", "--json"))["backbones"]
+    assert [row["name"] for row in rows] == ["small", "medium", "large"]
+    assert {row["path"] for row in rows} == {row["milliseconds"] for row in rows} == {None}
+    assert not hub.asked  # the list needs no network
+    where = NAMED["small"].where
+    hub.publish(where.repository, files_of(network()), commit=where.revision)
+    known = only_json(cli("backbones", "small", "--json"))
+    assert known["repository"] == str(where)
+    hub.asked.clear()
+    row = only_json(cli("backbones", "--json"))["backbones"][0]
+    assert row["milliseconds"] == known["milliseconds"] > 0  # measured once
+    assert row["size"] == len(network())
+    assert row["multiply_adds"] == known["multiply_adds"]
+    table = cli("backbones", "--offline").stdout
+    assert "onnx-community/mobilenetv4_conv_small" in table
+    assert not hub.asked
+    monkeypatch.chdir(Path(row["path"]).parent)
+    assert [each.path is None for each in opsin.list_backbones()] == [False, True, True]
+
+
+def test_one_file_is_looked_into(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "own.onnx"
+    file.write_bytes(network(channels_last=True))
+    process = cli("backbones", file)
+    assert process.returncode == 0, process.stderr
+    assert "unknown: say it by --prepare" in process.stdout
+    assert "conv2" in process.stdout
+    assert "16 × 8 × 8" in process.stdout
+    known = only_json(cli("backbones", file, "--prepare", "imagenet,bgr", "--json"))
+    assert known["pixels"].startswith("BGR")
+    values = {value["name"]: value for value in known["values"]}
+    assert values["flat"] == {"name": "flat", "op": "Flatten", "shape": [16], "usual": True}
+    # What it takes up to the features: 16·16 places of 8 filters of 3·3·3, and 8·8 of 16 of 8·3·3.
+    assert known["multiply_adds"] == 16 * 16 * 8 * 27 + 8 * 8 * 16 * 72
+    assert known["repository"] is None
+    assert opsin.know_backbone(file).sha256 == known["sha256"]
+
+
+def said(process: subprocess.CompletedProcess[str]) -> str:
+    """Return the one line of an error."""
+    assert process.returncode == 1, process.stdout
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("opsin: ")
+    return line
+
+
+def test_a_hub_that_falls_silent(large: HubServer, cold_cli: Cli) -> None:
+    large.stalls = 100_000
+    assert "was silent for 1 seconds" in said(cold_cli("backbones", "someone/large", "--quiet"))
+    large.stalls = None
+    large.asked.clear()
+    cold_cli("backbones", "someone/large", "--quiet")
+    assert large.ranges() == ["bytes=100000-"]
+
+
+def test_a_full_disk_costs_nothing_that_was_fetched(large: HubServer, cold_cli: Cli) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+
+    process = cold_cli("backbones", "someone/large", "--quiet", preexec_fn=limit)
+    assert "Free some space and run again" in said(process)
+    large.asked.clear()
+    cold_cli("backbones", "someone/large", "--quiet")
+    (part,) = large.ranges()
+    assert 100_000 < int(part.removeprefix("bytes=").rstrip("-")) <= 150_000
+
+
+def test_ctrl_c_keeps_what_came(large: HubServer, tmp_path: Path) -> None:
+    large.stalls = 250_000
+    environment: dict[str, Any] = {**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
+    command = [sys.executable, "-m", "opsin", "backbones", "someone/large"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert large.stalled.wait(60)
+    partial = None
+    while partial is None or partial.stat().st_size < 250_000:
+        assert process.poll() is None
+        partial = next(Path(os.environ["HF_HOME"]).rglob("*.incomplete"), None)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Ctrl-C" in errors.splitlines()[-1]
+    large.stalls = None
+    large.released.set()
+    large.asked.clear()
+    subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True)
+    assert large.ranges() == ["bytes=250000-"]
+
+
+def test_a_name_that_there_is_not(hub: HubServer, cli: Cli, shapes: Path, tmp_path: Path) -> None:
+    line = said(cli("train", shapes, "--from", "someone/typo", "--quiet"))
+    assert "shows you no someone/typo" in line
+    line = said(cli("train", shapes, "--from", "smal", "--quiet"))
+    assert "From the hub: small, medium, large, or owner/name" in line
+    assert not (tmp_path / "runs").exists()
