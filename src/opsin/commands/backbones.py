@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnxruntime
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.backbones.hub_cache import HubFile, found_here
 from opsin.backbones.hub_name import NAMED
@@ -119,6 +120,16 @@ class KnownBackbone:
         return {**vars(self), "path": str(self.path), "side": list(self.side), "values": values}
 
 
+class MeasuredBackbone(BaseModel):
+    """What a network takes on this machine, as the cache keeps it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    side: tuple[int, int]
+    multiply_adds: int
+    milliseconds: float = Field(gt=0)
+
+
 @checked
 def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
     """Return the networks with short names, from small and fast to large and best.
@@ -138,25 +149,28 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
 def _listed(name: str, watcher: Watcher) -> ListedBackbone:
     published = NAMED[name]
     here = found_here(published.where)
-    known = None if here is None else _opened(here, watcher)
+    known = None if here is None else _known_of(here, watcher)
     return ListedBackbone(
         name=name,
         suits=published.suits,
         repository=published.where.repository,
         revision=published.where.revision,
-        size=known.size if known else published.size,
+        size=here.path.stat().st_size if here and known else published.size,
         side=known.side if known else (published.side, published.side),
         multiply_adds=known.multiply_adds if known else published.multiply_adds,
         milliseconds=known.milliseconds if known else None,
         licence=published.licence,
-        path=known.path if known else None,
+        path=here.path if here and known else None,
     )
 
 
-def _opened(here: HubFile, watcher: Watcher) -> KnownBackbone | None:
+def _known_of(here: HubFile, watcher: Watcher) -> MeasuredBackbone | KnownBackbone | None:
+    """Return what was measured of a network before, or is now."""
     try:
-        return know_backbone(str(here.where), offline=True)
-    except OpsinError as error:
+        with here.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return _kept(digest) or know_backbone(str(here.where), offline=True)
+    except (OpsinError, OSError) as error:
         watcher.note(f"{here.where} is here but cannot be used: {error}")
         return None
 
@@ -194,7 +208,7 @@ def know_backbone(
     found = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     # Another scale of pixels is the same work.
     backbone = found.backbone(found.pixels or PixelValues(scale=1.0))
-    probed = found.probed
+    probed, measured = found.probed, _measured(backbone)
     return KnownBackbone(
         name=backbone.name,
         path=found.path,
@@ -205,8 +219,8 @@ def know_backbone(
         channels=probed.channels,
         pixels=found.pixels.words if found.pixels else None,
         licence=found.licence,
-        multiply_adds=_work(backbone),
-        milliseconds=_milliseconds(backbone),
+        multiply_adds=measured.multiply_adds,
+        milliseconds=measured.milliseconds,
         values=tuple(
             FeatureValue(value.name, value.op, value.shape, value.name in backbone.at)
             for value in probed.values
@@ -224,22 +238,34 @@ def _work(backbone: Backbone) -> int:
     return sum(layer.multiply_adds for layer in features.layers())
 
 
-def _milliseconds(backbone: Backbone) -> float:
-    """Return what an image takes, measured once a file and machine."""
-    measured = f"{backbone.digest[:32]}-{cores()}-{onnxruntime.__version__}"
-    place = cache_root() / "backbones" / f"{measured}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(place.read_text(encoding="utf-8"))["milliseconds"]
-        if isinstance(known, float) and known > 0:
-            return known
-    milliseconds = _measured(backbone)
+def _place_of(digest: str) -> Path:
+    """Return where it is kept what a network takes on this machine."""
+    measured = f"{digest[:32]}-{cores()}-{onnxruntime.__version__}"
+    return cache_root() / "backbones" / f"{measured}.json"
+
+
+def _kept(digest: str) -> MeasuredBackbone | None:
+    with contextlib.suppress(OSError, ValidationError):
+        return MeasuredBackbone.model_validate_json(_place_of(digest).read_bytes())
+    return None
+
+
+def _measured(backbone: Backbone) -> MeasuredBackbone:
+    """Measure a network; what was faster at an earlier time, on a quieter machine, stays."""
+    kept = _kept(backbone.digest)
+    milliseconds = _milliseconds(backbone)
+    measured = MeasuredBackbone(
+        side=backbone.side,
+        multiply_adds=kept.multiply_adds if kept else _work(backbone),
+        milliseconds=min(milliseconds, kept.milliseconds) if kept else milliseconds,
+    )
     # Where the cache cannot be written it is measured again the next time.
     with contextlib.suppress(StorageError):
-        write_json(place, {"milliseconds": milliseconds})
-    return milliseconds
+        write_json(_place_of(backbone.digest), measured.model_dump(mode="json"))
+    return measured
 
 
-def _measured(backbone: Backbone) -> float:
+def _milliseconds(backbone: Backbone) -> float:
     from opsin.backbones.feature_graph import FeatureGraph  # noqa: PLC0415  loads onnx
     from opsin.backbones.features import session_of  # noqa: PLC0415  likewise
     from opsin.onnx_files.postprocessing import IMAGES  # noqa: PLC0415  likewise
@@ -254,4 +280,4 @@ def _measured(backbone: Backbone) -> float:
         began = time.perf_counter()
         session.run(graph.outputs, {IMAGES: images})
         fastest = min(fastest, time.perf_counter() - began)
-    return round(1000 * fastest / _BATCH, 3)
+    return float(f"{1000 * fastest / _BATCH:.4g}")
