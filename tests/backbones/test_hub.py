@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -82,7 +83,7 @@ def test_another_server_is_sent_no_sign(hub: HubServer) -> None:
 
 
 def test_the_cache_is_the_hubs_own(hub: HubServer) -> None:
-    from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+    from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
 
     publish(hub)
     found = fetch(NAME)
@@ -92,7 +93,15 @@ def test_the_cache_is_the_hubs_own(hub: HubServer) -> None:
             NAME.repository, "onnx/model.onnx", cache_dir=cache, revision=revision
         )
         assert theirs == str(found.path)
+    (repository,) = scan_cache_dir(cache).repos
+    assert repository.size_on_disk == len(LARGE) + len(CARD) + len(PIXELS)
     assert not scan_cache_dir(cache).warnings
+    hub.asked.clear()
+    theirs = hf_hub_download(
+        NAME.repository, "onnx/model.onnx", cache_dir=cache, endpoint=hub.address
+    )
+    assert theirs == str(found.path)
+    assert not hub.ranges()
 
 
 def test_a_newer_commit_is_fetched_and_the_old_one_stays(hub: HubServer) -> None:
@@ -219,6 +228,13 @@ def test_a_network_that_asks_to_sign_in_first(hub: HubServer) -> None:
         fetch(NAME)
 
 
+def test_a_hub_that_says_nothing_at_all(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DownloadError, match="was silent for"):
+            fetch(NAME)
+
+
 def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(hub)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
@@ -284,9 +300,10 @@ def test_a_hostile_hub_writes_nothing_outside(
     hub: HubServer,
     tmp_path: Path,
 ) -> None:
-    hub.publish(NAME.repository, {"../../../../../away.onnx": LARGE})
-    with pytest.raises((DownloadError, ModelFileError)):
-        fetch(NAME)
+    for name in ("../../../../../away.onnx", f"{tmp_path}/away.onnx", "a/../../away.onnx"):
+        hub.publish(NAME.repository, {name: LARGE})
+        with pytest.raises(ModelFileError, match="no ONNX file"):
+            fetch(NAME)
     assert not list(tmp_path.rglob("*away*"))
 
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +22,8 @@ from opsin.backbones.hub_cache import (
     commit_of,
     folder_of,
     found_here,
-    hub_cache,
     keep_commit,
+    link_content,
     lock_of,
     snapshot_of,
 )
@@ -42,6 +42,8 @@ _LARGEST: Final = (2 << 30) - 1
 _USUAL_ENDPOINT: Final = "https://huggingface.co"
 # It has no such bytes: the file is another by now.
 _NO_SUCH_PART: Final = 416
+# Names that lead into a repository's folder, whatever the system.
+_INSIDE: Final = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_ ./+-]{0,199}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _BASE: Final = re.compile(r"^base_model:[ \t]*(?:\n-[ \t]*)?[\"']?([^\s\"']+)", re.MULTILINE)
 
@@ -122,32 +124,31 @@ class _Hub:
 
     def fetched(self) -> HubFile:
         """Fetch what is missing: first what lies beside the network, so that it is never alone."""
-        with (
-            _quiet(self._library.utils),
-            hub_errors(self._library, self._name, self._endpoint, self._seconds),
-        ):
-            info = self._library.HfApi(endpoint=self._endpoint).model_info(
-                self._name.repository,
-                revision=self._name.revision,
-                timeout=self._seconds,
-                files_metadata=True,
-            )
-            if not is_commit(info.sha or ""):
-                raise ValueError("it names no commit")
-            where = HubName(self._name.repository, info.sha)
-            sizes = {each.rfilename: each.size for each in info.siblings}
-            chosen = self._chosen(list(sizes))
-            for text in (*PREPARATION, *CARDS):
-                if text in sizes and (sizes[text] or 0) <= _LARGEST_TEXT:
-                    self._small(where, text)
-            self._small_of_base(where)
-            own = next(each for each in info.siblings if each.rfilename == chosen)
-            digest = own.lfs.sha256 if own.lfs else own.blob_id
-            if not _DIGEST.fullmatch(digest or "") or not own.size:
-                raise ValueError("it gives the network's file no digest")
-            self._large(where, chosen, own.size, digest)
+        with _quiet(), hub_errors(self._library, self._name, self._endpoint, self._seconds):
+            where, files = self._listed(self._name)
+            chosen = self._chosen(list(files))
+            self._texts(where, files, (*PREPARATION, *CARDS))
+            base = base_of(snapshot_of(where) / "README.md")
+            if base is not None and commit_of(base) is None:
+                # Licences are often stated there alone; without it, it is unknown.
+                with contextlib.suppress(Exception):
+                    there, theirs = self._listed(base)
+                    self._texts(there, theirs, CARDS)
+                    keep_commit(base, there.revision)
+            self._fetch(where, files[chosen], watcher=self._watcher)
             keep_commit(self._name, where.revision)
         return HubFile(snapshot_of(where) / chosen, where)
+
+    def _listed(self, name: HubName) -> tuple[HubName, dict[str, Any]]:
+        """Return the commit of a revision, and its files by their names."""
+        info = self._library.HfApi(endpoint=self._endpoint).model_info(
+            name.repository, revision=name.revision, timeout=self._seconds, files_metadata=True
+        )
+        if not is_commit(info.sha or ""):
+            raise ValueError("it names no commit")
+        files = {each.rfilename: each for each in info.siblings or ()}
+        inside = {file: about for file, about in files.items() if _INSIDE.fullmatch(file)}
+        return HubName(name.repository, info.sha), inside
 
     def _chosen(self, files: Sequence[str]) -> str:
         """Return which file is the network, and see that it is whole by itself."""
@@ -168,41 +169,29 @@ class _Hub:
             )
         return chosen
 
-    def _small(self, where: HubName, file: str) -> None:
-        """Fetch a text, or link a content that is here already to its name."""
-        self._library.hf_hub_download(
-            where.repository,
-            file,
-            revision=where.revision,
-            cache_dir=hub_cache(),
-            endpoint=self._endpoint,
-            etag_timeout=self._seconds,
-            library_name="opsin",
-            library_version=__version__,
-        )
+    def _texts(self, where: HubName, files: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Fetch what is said of a network, where it is there."""
+        for name in names:
+            if name in files and (files[name].size or 0) <= _LARGEST_TEXT:
+                self._fetch(where, files[name])
 
-    def _small_of_base(self, where: HubName) -> None:
-        """Fetch the card of the model that was converted: licences are often stated there alone."""
-        base = base_of(snapshot_of(where) / "README.md")
-        if base is not None and commit_of(base) is None:
-            # Without it the licence is unknown, which is no reason to fail.
-            with contextlib.suppress(Exception):
-                self._small(base, "README.md")
-
-    def _large(self, where: HubName, file: str, size: int, digest: str) -> None:
-        """Fetch the network itself, where no other process has or does."""
+    def _fetch(self, where: HubName, about: Any, *, watcher: Watcher = SILENT) -> None:
+        """Fetch a file, where no other process has or does, and give it its name."""
+        file, size = about.rfilename, about.size
+        digest = about.lfs.sha256 if about.lfs else about.blob_id
+        if not _DIGEST.fullmatch(digest or "") or size is None:
+            raise ValueError(f"it gives {file} no digest")
         if size > _LARGEST:
             raise ModelFileError(
                 "a network of at most 2 GB", f"{file} of {where} is larger", "Name another."
             )
-        blob = folder_of(where) / "blobs" / digest
+        blob, lock = folder_of(where) / "blobs" / digest, lock_of(where, digest)
         wait = "another process fetches the same network: waiting for it"
-        lock = lock_of(where, digest)
         with storage_errors(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(lock, lambda: self._watcher.note(wait)):
+        with exclusive(lock, lambda: watcher.note(wait)):
             if not blob.exists():
-                self._watcher.begin(f"Fetching {where.repository}", size, "B")
+                watcher.begin(f"Fetching {where.repository}", size, "B")
                 try:
                     download(
                         lambda start: self._asked(where, file, start),
@@ -210,11 +199,11 @@ class _Hub:
                         size=size,
                         digest=digest,
                         broken=(http_client(self._library).RequestError, ConnectionError),
-                        advance=self._watcher.advance,
+                        advance=watcher.advance,
                     )
                 finally:
-                    self._watcher.end()
-        self._small(where, file)
+                    watcher.end()
+            link_content(where, file, blob)
 
     @contextlib.contextmanager
     def _asked(self, where: HubName, file: str, start: int) -> Iterator[Any]:
@@ -237,16 +226,12 @@ class _Hub:
 
 
 @contextlib.contextmanager
-def _quiet(utils: Any) -> Iterator[None]:
-    """Keep the library from writing bars and warnings of its own."""
+def _quiet() -> Iterator[None]:
+    """Keep the library from writing warnings of its own: what goes wrong is said once."""
     logger = logging.getLogger("huggingface_hub")
-    level, shown = logger.level, not utils.are_progress_bars_disabled()
+    level = logger.level
     logger.setLevel(logging.ERROR)
-    if shown:
-        utils.disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(level)
-        if shown:
-            utils.enable_progress_bars()

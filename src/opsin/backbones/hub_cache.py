@@ -11,13 +11,14 @@ Other programs share it: https://huggingface.co/docs/huggingface_hub/guides/mana
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from opsin.backbones.hub_name import HubName, is_commit
-from opsin.core.storage import write_bytes
+from opsin.core.storage import atomic_file, storage_errors, write_bytes
 
 #: Files that say what a network takes for pixels.
 PREPARATION: Final = ("preprocessor_config.json", "config.json")
@@ -91,6 +92,21 @@ def keep_commit(name: HubName, commit: str) -> None:
     """Note which commit a revision is at."""
     if not name.is_pinned:
         write_bytes(folder_of(name) / "refs" / name.revision, commit.encode())
+
+
+def link_content(where: HubName, file: str, blob: Path) -> None:
+    """Give a content the name that it has in a commit."""
+    pointer = snapshot_of(where) / file
+    if pointer.exists():
+        return
+    with storage_errors(pointer):
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.unlink(missing_ok=True)  # its content may be gone
+        try:
+            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+        except OSError:  # Windows lets few make links; the library, too, copies there
+            with atomic_file(pointer) as scratch:
+                shutil.copyfile(blob, scratch)
 
 
 def found_here(name: HubName) -> HubFile | None:

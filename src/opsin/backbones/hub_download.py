@@ -1,7 +1,8 @@
-"""A large file of the hub, fetched so that nothing of it is fetched twice.
+"""A file of the hub, fetched so that nothing of it is fetched twice.
 
 huggingface_hub has the connection, its sign-in and its errors; but from version 2 on it throws away
-what came before Ctrl-C or a crash, so the bytes are written by code of our own.
+what came before Ctrl-C or a crash, asks a silent hub again for minutes, and compares no digests. So
+the bytes are written by code of our own.
 """
 
 from __future__ import annotations

@@ -197,7 +197,9 @@ def know_backbone(
         MissingExtraError: huggingface_hub or onnx is not installed.
 
     Example:
-        >>> know_backbone("small", offline=True)  # doctest: +SKIP
+        >>> know_backbone("smal")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        opsin.core.errors.ModelFileError: expected a pretrained network: ... owner/name.
     """
     try:
         from opsin.backbones.backbone import look_into  # noqa: PLC0415  loads onnx
